@@ -1,0 +1,22 @@
+//! What every stage shares and nothing that computes: faults of the user's input, layer lists,
+//! scores with intervals, the store of finished cells and the record of a whole study, which is
+//! all that a report reads. No tensor dependency.
+
+mod canonical;
+mod fault;
+pub mod finite;
+mod interval;
+mod layers;
+mod lock;
+mod store;
+pub mod study;
+mod write;
+
+pub use canonical::{canonical_json, key_hash};
+pub use fault::Fault;
+pub use interval::{Retention, Score};
+pub use layers::{LayerSet, check_dropped, format_layers, kept, parse_layers};
+pub use lock::StudyLock;
+pub use store::{Cell, Finished, Store};
+pub use study::StudyRecord;
+pub use write::{ensure_new, write_atomic};

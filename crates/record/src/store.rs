@@ -1,0 +1,294 @@
+//! The store of finished cells. A cell is one unit of a study's work, such as one model evaluated
+//! on one task; it is written the moment it finishes and found again by a hash of everything that
+//! changes its result, so an interrupted study continues where it stopped and a repeated one
+//! computes nothing.
+//!
+//! A cell is `DIR/cells/<kind>-<first 16 hex digits of the hash>.json`:
+//! `{"key": …, "hash": …, "kind": …, "value": …, "wall_s": …, "lopper": …}`. The key is stored
+//! whole and compared when read, so neither a shortened hash nor a file copied to a wrong name can
+//! hand out another cell's result. A file that cannot be read as the cell it should be counts as
+//! absent and leaves a warning. The version of Lopper is recorded and not compared: what changes a
+//! result belongs into the key.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::{Fault, StudyLock, canonical_json, key_hash, write_atomic};
+
+/// Largest cell that is read; results are small, and the files are not trusted.
+const MAX_CELL_BYTES: u64 = 256 << 20;
+
+/// A finished cell as it lies on disk.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Cell {
+    /// What changes the result.
+    pub key: Value,
+    /// blake3 of the key's canonical JSON.
+    pub hash: String,
+    /// What was done, such as `eval`.
+    pub kind: String,
+    /// The result.
+    pub value: Value,
+    /// How long it took, in seconds.
+    #[serde(with = "crate::finite")]
+    pub wall_s: f64,
+    /// The version of Lopper that computed it.
+    pub lopper: String,
+}
+
+/// What [`Store::run`] hands back.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Finished<T> {
+    /// The result.
+    pub value: T,
+    /// How long it took when it was computed, in seconds.
+    pub wall_s: f64,
+    /// Whether it was found finished.
+    pub cached: bool,
+}
+
+/// The cells of one study directory.
+#[derive(Debug)]
+pub struct Store {
+    directory: PathBuf,
+    lock: Option<StudyLock>,
+    warnings: Mutex<Vec<String>>,
+}
+
+impl Store {
+    /// Opens a study directory for reading and writing, creating it if needed.
+    ///
+    /// # Errors
+    /// A [`Fault`] when the path is a file or another process writes there.
+    pub fn open(directory: impl AsRef<Path>) -> Result<Self> {
+        let directory = directory.as_ref().to_path_buf();
+        if directory.exists() && !directory.is_dir() {
+            return Err(Fault::new("a study needs a directory")
+                .file(&directory)
+                .got("a file")
+                .hint("choose another path with --out")
+                .into());
+        }
+        let cells = directory.join("cells");
+        fs::create_dir_all(&cells).with_context(|| format!("cannot create {}", cells.display()))?;
+        let lock = StudyLock::acquire(&directory)?;
+        remove_partial(&directory);
+        remove_partial(&cells);
+        Ok(Self {
+            directory,
+            lock: Some(lock),
+            warnings: Mutex::default(),
+        })
+    }
+
+    /// Opens a study directory for reading only; a study may be writing to it meanwhile.
+    ///
+    /// # Errors
+    /// A [`Fault`] when there is no study at that path.
+    pub fn open_read_only(directory: impl AsRef<Path>) -> Result<Self> {
+        let directory = directory.as_ref().to_path_buf();
+        if !directory.join("cells").is_dir() {
+            return Err(Fault::new("there is no study here")
+                .file(&directory)
+                .expected("a directory with `cells` in it")
+                .hint("give the directory that `lopper study --out` wrote")
+                .into());
+        }
+        Ok(Self {
+            directory,
+            lock: None,
+            warnings: Mutex::default(),
+        })
+    }
+
+    /// The study directory.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Where the cell of this key lies, whether it is finished or not. With another `extension`
+    /// than `json`, the place for a large file that belongs to the cell, such as an adapter:
+    /// write it before the cell, so that a finished cell has it.
+    pub fn path(&self, kind: &str, key: &impl Serialize, extension: &str) -> Result<PathBuf> {
+        Ok(self.path_of(kind, &key_hash(key)?, extension))
+    }
+
+    fn path_of(&self, kind: &str, hash: &str, extension: &str) -> PathBuf {
+        self.directory
+            .join("cells")
+            .join(format!("{kind}-{}.{extension}", &hash[..16]))
+    }
+
+    /// The result of the cell with this key, if it is finished and readable.
+    pub fn get<T: DeserializeOwned>(&self, kind: &str, key: &impl Serialize) -> Result<Option<T>> {
+        Ok(self.find(kind, key)?.map(|(value, _)| value))
+    }
+
+    fn find<T: DeserializeOwned>(
+        &self,
+        kind: &str,
+        key: &impl Serialize,
+    ) -> Result<Option<(T, f64)>> {
+        check_kind(kind)?;
+        let wanted = canonical_json(key)?;
+        let hash = blake3::hash(wanted.as_bytes()).to_hex().to_string();
+        let path = self.path_of(kind, &hash, "json");
+        let Some(cell) = self.read(&path) else {
+            return Ok(None);
+        };
+        if cell.kind != kind || canonical_json(&cell.key)? != wanted {
+            self.warn(format!(
+                "{}: holds another cell; it is computed again",
+                path.display()
+            ));
+            return Ok(None);
+        }
+        match serde_json::from_value(cell.value) {
+            Ok(value) => Ok(Some((value, cell.wall_s))),
+            Err(error) => {
+                self.warn(format!(
+                    "{}: {error}; the cell is computed again",
+                    path.display()
+                ));
+                Ok(None)
+            }
+        }
+    }
+
+    /// Records a finished cell. The file appears whole or not at all.
+    pub fn put(
+        &self,
+        kind: &str,
+        key: &impl Serialize,
+        value: &impl Serialize,
+        wall_s: f64,
+    ) -> Result<()> {
+        check_kind(kind)?;
+        ensure!(self.lock.is_some(), "the study was opened for reading only");
+        let key = serde_json::to_value(key).context("a key cannot be written as JSON")?;
+        let hash = key_hash(&key)?;
+        let path = self.path_of(kind, &hash, "json");
+        let value = serde_json::to_value(value).context("a result cannot be written as JSON")?;
+        let cell = Cell {
+            key,
+            hash,
+            kind: kind.into(),
+            value,
+            wall_s,
+            lopper: env!("CARGO_PKG_VERSION").into(),
+        };
+        write_atomic(&path, &serde_json::to_vec(&cell)?)
+    }
+
+    /// The result of the cell with this key: found finished, or computed now and recorded.
+    pub fn run<T: Serialize + DeserializeOwned>(
+        &self,
+        kind: &str,
+        key: &impl Serialize,
+        compute: impl FnOnce() -> Result<T>,
+    ) -> Result<Finished<T>> {
+        if let Some((value, wall_s)) = self.find(kind, key)? {
+            return Ok(Finished {
+                value,
+                wall_s,
+                cached: true,
+            });
+        }
+        let start = Instant::now();
+        let value = compute()?;
+        let wall_s = start.elapsed().as_secs_f64();
+        self.put(kind, key, &value, wall_s)?;
+        Ok(Finished {
+            value,
+            wall_s,
+            cached: false,
+        })
+    }
+
+    /// Every readable cell, in the order of the file names.
+    pub fn cells(&self) -> Result<Vec<Cell>> {
+        let directory = self.directory.join("cells");
+        let mut paths = Vec::new();
+        for entry in fs::read_dir(&directory)
+            .with_context(|| format!("cannot read {}", directory.display()))?
+        {
+            let path = entry?.path();
+            let hidden = path
+                .file_name()
+                .is_none_or(|name| name.as_encoded_bytes().starts_with(b"."));
+            if !hidden
+                && path
+                    .extension()
+                    .is_some_and(|extension| extension == "json")
+            {
+                paths.push(path);
+            }
+        }
+        paths.sort_unstable();
+        Ok(paths.iter().filter_map(|path| self.read(path)).collect())
+    }
+
+    /// Takes the warnings that have come up since the last call, for whoever speaks to the user.
+    pub fn take_warnings(&self) -> Vec<String> {
+        std::mem::take(&mut *self.warnings.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn warn(&self, text: String) {
+        self.warnings
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(text);
+    }
+
+    fn read(&self, path: &Path) -> Option<Cell> {
+        let size = fs::metadata(path).ok()?.len();
+        let cell = if size > MAX_CELL_BYTES {
+            Err(anyhow::anyhow!("too large for a cell ({size} bytes)"))
+        } else {
+            fs::read(path)
+                .map_err(Into::into)
+                .and_then(|bytes| Ok(serde_json::from_slice::<Cell>(&bytes)?))
+        };
+        cell.map_err(|error| {
+            self.warn(format!(
+                "{}: {error}; the cell counts as not finished",
+                path.display()
+            ))
+        })
+        .ok()
+    }
+}
+
+/// The kind is part of a file name.
+fn check_kind(kind: &str) -> Result<()> {
+    let plain = |byte: u8| {
+        byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'_' | b'-')
+    };
+    ensure!(
+        !kind.is_empty() && kind.len() <= 40 && kind.bytes().all(plain),
+        "`{kind}` cannot be the kind of a cell"
+    );
+    Ok(())
+}
+
+/// Clears away what a killed process was writing. Only called with the lock held.
+fn remove_partial(directory: &Path) {
+    let Ok(entries) = fs::read_dir(directory) else {
+        return;
+    };
+    for path in entries.flatten().map(|entry| entry.path()) {
+        if path
+            .extension()
+            .is_some_and(|extension| extension == "partial")
+        {
+            let _ = fs::remove_file(path);
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! The depth budget: how many layers may go. The decision itself is the study's; here is its form
+//! and its wording.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Retention, finite};
+
+/// The depth budget for one group of tasks.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct BudgetLine {
+    /// The group of tasks.
+    pub group: String,
+    /// The retention to keep, such as 0.9.
+    #[serde(with = "finite")]
+    pub threshold: f64,
+    /// Whether the cut is healed.
+    pub healed: bool,
+    /// How the layers are chosen.
+    pub strategy: String,
+    /// The most layers that may go; absent when the data do not decide.
+    pub max_layers: Option<usize>,
+    /// The decision in a sentence; see [`BudgetLine::sentence`].
+    pub statement: String,
+    /// The bound at each depth that was measured, in ascending order.
+    pub depths: Vec<BudgetDepth>,
+}
+
+/// One depth as the budget sees it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct BudgetDepth {
+    /// Layers removed.
+    pub removed: usize,
+    /// Retention with its one-sided bound.
+    pub retention: Option<Retention>,
+    /// Whether the bound reaches the threshold.
+    pub holds: bool,
+}
+
+impl BudgetLine {
+    /// The decision in plain words.
+    pub fn sentence(&self, num_layers: usize) -> String {
+        let healing = if self.healed { " after healing" } else { "" };
+        let keep = format!(
+            "≥ {:.0} % of {}{healing} (95 % confidence)",
+            self.threshold * 100.0,
+            self.group
+        );
+        match self.max_layers {
+            None => format!("The data do not decide how many layers may go to keep {keep}."),
+            Some(0) => format!("Not one layer of those tried can go to keep {keep}."),
+            Some(most) => {
+                let deepest = self.depths.iter().map(|depth| depth.removed).max() == Some(most);
+                let more = if deepest {
+                    "; no deeper cut was tried"
+                } else {
+                    ""
+                };
+                format!("Cut at most {most} of {num_layers} layers to keep {keep}{more}.")
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::study::CLASSIFICATION;
+
+    #[test]
+    fn the_budget_speaks_plainly() {
+        let depth = |removed| BudgetDepth {
+            removed,
+            ..Default::default()
+        };
+        let mut line = BudgetLine {
+            group: CLASSIFICATION.into(),
+            threshold: 0.9,
+            max_layers: Some(3),
+            depths: vec![depth(1), depth(3), depth(5)],
+            ..Default::default()
+        };
+        assert_eq!(
+            line.sentence(12),
+            "Cut at most 3 of 12 layers to keep ≥ 90 % of classification (95 % confidence)."
+        );
+        line.max_layers = Some(5);
+        line.healed = true;
+        assert_eq!(
+            line.sentence(12),
+            "Cut at most 5 of 12 layers to keep ≥ 90 % of classification after healing (95 % confidence); no deeper cut was tried."
+        );
+        line.max_layers = Some(0);
+        assert!(line.sentence(12).starts_with("Not one layer"));
+        line.max_layers = None;
+        assert!(line.sentence(12).contains("do not decide"));
+    }
+}

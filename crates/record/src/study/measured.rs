@@ -1,0 +1,128 @@
+//! What was measured of each model: the uncut one, each cut and each healed one.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Retention, Score, finite};
+
+/// The model without one layer.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct AblatedLayer {
+    /// The layer that was removed.
+    pub layer: usize,
+    /// Scores by task.
+    pub tasks: Vec<TaskResult>,
+}
+
+/// A model's score on a task.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TaskResult {
+    /// Name of the task.
+    pub task: String,
+    /// The score.
+    pub score: Score,
+    /// Against the uncut model; absent for that model itself and where it scored nothing.
+    pub retention: Option<Retention>,
+}
+
+/// A model's score on a group of tasks.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct GroupResult {
+    /// Name of the group.
+    pub group: String,
+    /// Mean over the group's tasks.
+    pub score: Score,
+    /// Mean of the tasks' retentions.
+    pub retention: Option<Retention>,
+}
+
+/// One model that was measured: a cut, healed or not.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Point {
+    /// How the layers were chosen.
+    pub strategy: String,
+    /// How many layers were removed.
+    pub removed: usize,
+    /// Which, in the original numbering.
+    pub dropped: Vec<usize>,
+    /// How it was healed, if it was.
+    pub healed: Option<HealInfo>,
+    /// Scores by task.
+    pub tasks: Vec<TaskResult>,
+    /// Scores by group.
+    pub groups: Vec<GroupResult>,
+    /// Perplexity on held-out text.
+    pub perplexity: Option<f64>,
+    /// Parameters left.
+    pub parameters: Option<u64>,
+}
+
+impl Point {
+    /// The result on a task.
+    pub fn task(&self, name: &str) -> Option<&TaskResult> {
+        self.tasks.iter().find(|result| result.task == name)
+    }
+
+    /// The result on a group.
+    pub fn group(&self, name: &str) -> Option<&GroupResult> {
+        self.groups.iter().find(|result| result.group == name)
+    }
+}
+
+/// How a cut model was finetuned.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct HealInfo {
+    /// `lora`, `full`, …
+    pub method: String,
+    /// Self-generated examples.
+    pub examples: usize,
+    /// Tokens the loss was taken on.
+    pub tokens: u64,
+    /// Optimiser steps.
+    pub steps: usize,
+    /// Wall time.
+    #[serde(with = "finite")]
+    pub seconds: f64,
+    /// Training loss at the start.
+    #[serde(with = "finite")]
+    pub train_loss_first: f64,
+    /// Training loss at the end.
+    #[serde(with = "finite")]
+    pub train_loss_last: f64,
+    /// The recipe in one line.
+    pub recipe: String,
+}
+
+/// One prompt and three models' answers.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Sample {
+    /// Name of the task.
+    pub task: String,
+    /// The prompt.
+    pub prompt: String,
+    /// The right answer.
+    pub target: String,
+    /// The uncut model's answer.
+    pub base: Option<Answer>,
+    /// The cut model's answer.
+    pub cut: Option<Answer>,
+    /// The healed model's answer.
+    pub healed: Option<Answer>,
+}
+
+/// What a model wrote.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Answer {
+    /// Layers removed from the model.
+    pub removed: usize,
+    /// The text as generated.
+    pub text: String,
+    /// Whether it was scored as right.
+    pub correct: bool,
+}

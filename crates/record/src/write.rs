@@ -1,0 +1,113 @@
+//! Outputs appear whole or not at all: written beside their place, synced, then renamed into it.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use tempfile::{Builder, NamedTempFile};
+
+use crate::Fault;
+
+/// Writes `bytes` to `path`, creating its directory if needed. A reader sees the old file or the
+/// new one, never a part; when writing fails nothing is left behind.
+pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
+    let directory = parent_of(path);
+    fs::create_dir_all(&directory)
+        .with_context(|| format!("cannot create {}", directory.display()))?;
+    let mut file = temporary_in(&directory)?;
+    file.write_all(bytes)
+        .with_context(|| format!("cannot write {}", path.display()))?;
+    file.as_file()
+        .sync_all()
+        .with_context(|| format!("cannot write {}", path.display()))?;
+    file.persist(path)
+        .with_context(|| format!("cannot write {}", path.display()))?;
+    sync_directory(&directory);
+    Ok(())
+}
+
+/// Refuses to write over something that exists, unless `force`.
+pub fn ensure_new(path: &Path, force: bool) -> Result<()> {
+    // A dangling link counts as existing: following it would write somewhere unexpected.
+    if !force && path.symlink_metadata().is_ok() {
+        return Err(Fault::new("the output already exists")
+            .file(path)
+            .expected("a path that does not exist yet")
+            .hint("choose another path, or add --force to replace it")
+            .into());
+    }
+    Ok(())
+}
+
+/// A temporary file in `directory` with the permissions of an ordinary new file.
+fn temporary_in(directory: &Path) -> Result<NamedTempFile> {
+    let mut builder = Builder::new();
+    builder.prefix(".").suffix(".partial");
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        // The process's umask still applies.
+        builder.permissions(fs::Permissions::from_mode(0o666));
+    }
+    builder
+        .tempfile_in(directory)
+        .with_context(|| format!("cannot write in {}", directory.display()))
+}
+
+fn parent_of(path: &Path) -> PathBuf {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent.to_path_buf(),
+        _ => PathBuf::from("."),
+    }
+}
+
+/// Makes a rename durable. Some file systems cannot sync a directory; the file's content is safe
+/// by then, so a failure here is not one of the write.
+fn sync_directory(directory: &Path) {
+    if let Ok(handle) = File::open(directory) {
+        let _ = handle.sync_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn replaces_a_file_and_leaves_nothing_beside_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("new/out.json");
+        write_atomic(&path, b"one").unwrap();
+        write_atomic(&path, b"two").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"two");
+        assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_failed_write_leaves_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let target = dir.path().join("taken");
+        fs::create_dir(&target).unwrap();
+        fs::write(target.join("x"), "").unwrap();
+        assert!(write_atomic(&target, b"one").is_err());
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn refuses_an_existing_output_without_force() {
+        let dir = tempfile::tempdir().unwrap();
+        ensure_new(&dir.path().join("free"), false).unwrap();
+        let error = ensure_new(dir.path(), false).unwrap_err();
+        assert!(
+            error
+                .downcast_ref::<Fault>()
+                .unwrap()
+                .hint
+                .as_ref()
+                .unwrap()
+                .contains("--force")
+        );
+        ensure_new(dir.path(), true).unwrap();
+    }
+}
