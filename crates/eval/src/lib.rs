@@ -1,0 +1,2 @@
+//! lopper-eval
+pub mod stats;

@@ -1,0 +1,86 @@
+//! A task's score: mean, standard error and a 95 % interval that suits the kind of items.
+
+use lopper_record::Score;
+
+use super::{RESAMPLES, Z_975, bootstrap_mean_ci95};
+
+/// Arithmetic mean; NaN for no items.
+pub fn mean(items: &[f64]) -> f64 {
+    items.iter().sum::<f64>() / items.len() as f64
+}
+
+/// Standard error of the mean from the sample variance (n − 1), as lm-evaluation-harness has it;
+/// NaN for fewer than two items.
+pub fn stderr(items: &[f64]) -> f64 {
+    if items.len() < 2 {
+        return f64::NAN;
+    }
+    let n = items.len() as f64;
+    let centre = mean(items);
+    let variance = items
+        .iter()
+        .map(|x| (x - centre) * (x - centre))
+        .sum::<f64>()
+        / (n - 1.0);
+    (variance / n).sqrt()
+}
+
+/// Wilson's score interval for a proportion (Wilson 1927), without continuity correction. Unlike
+/// the normal interval it keeps a width at 0 and at `n` successes. NaN for no items.
+pub fn wilson95(successes: usize, n: usize) -> [f64; 2] {
+    if n == 0 {
+        return [f64::NAN; 2];
+    }
+    let (k, n) = (successes.min(n) as f64, n as f64);
+    let z2 = Z_975 * Z_975;
+    let centre = (k + z2 / 2.0) / (n + z2);
+    let half = Z_975 / (n + z2) * (k * (n - k) / n + z2 / 4.0).sqrt();
+    [(centre - half).max(0.0), (centre + half).min(1.0)]
+}
+
+/// Whether every item is simply right (1) or wrong (0).
+pub(super) fn is_binary(items: &[f64]) -> bool {
+    items.iter().all(|&x| x == 0.0 || x == 1.0)
+}
+
+/// The score of a task from its items: Wilson's interval when each is right or wrong, else a
+/// percentile bootstrap of the mean (ROUGE and other graded scores).
+pub fn score(items: &[f64], seed: u64) -> Score {
+    if items.is_empty() {
+        return Score::UNDEFINED;
+    }
+    let ci95 = if is_binary(items) {
+        let successes = items.iter().filter(|&&x| x == 1.0).count();
+        wilson95(successes, items.len())
+    } else {
+        bootstrap_mean_ci95(items, RESAMPLES, seed)
+    };
+    Score {
+        value: mean(items),
+        stderr: stderr(items),
+        ci95,
+        n: items.len(),
+    }
+}
+
+/// The mean of independent tasks' scores. Its interval combines theirs by recovering each side's
+/// variance from the task's own interval (MOVER, Zou and Donner 2008), so it keeps their skewness.
+pub fn group_score(tasks: &[Score]) -> Score {
+    if tasks.is_empty() {
+        return Score::UNDEFINED;
+    }
+    let count = tasks.len() as f64;
+    let value = tasks.iter().map(|task| task.value).sum::<f64>() / count;
+    let spread = |half: &dyn Fn(&Score) -> f64| {
+        tasks.iter().map(|t| half(t).powi(2)).sum::<f64>().sqrt() / count
+    };
+    Score {
+        value,
+        stderr: spread(&|task| task.stderr),
+        ci95: [
+            value - spread(&|task| task.value - task.ci95[0]),
+            value + spread(&|task| task.ci95[1] - task.value),
+        ],
+        n: tasks.iter().map(|task| task.n).sum(),
+    }
+}
