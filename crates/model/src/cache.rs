@@ -1,0 +1,35 @@
+//! Keys and values of a sequence: one slot per kept layer, rows appended token by token.
+
+/// Keys and values of one sequence in one layer, `[tokens, key_value_heads·head_dim]` each.
+#[derive(Debug, Clone, Default)]
+pub struct LayerCache {
+    pub(crate) keys: Vec<f32>,
+    pub(crate) values: Vec<f32>,
+}
+
+/// Keys and values of one sequence for every kept layer of the candidate that is running.
+///
+/// Slots follow the order of the kept layers, so a cache belongs to one list of kept layers; a
+/// removed layer has no slot and costs nothing.
+#[derive(Debug, Clone, Default)]
+pub struct SequenceCache {
+    pub(crate) layers: Vec<LayerCache>,
+    pub(crate) len: usize,
+}
+
+impl SequenceCache {
+    /// An empty cache for `layers` kept layers.
+    pub fn new(layers: usize) -> Self {
+        Self { layers: vec![LayerCache::default(); layers], len: 0 }
+    }
+
+    /// Tokens cached.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether nothing is cached yet.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+}

@@ -1,0 +1,176 @@
+//! CPU kernels on plain `f32` slices: what the decoder's forward and backward passes are made of.
+//!
+//! Tensors are packed: the rows of all sequences of a batch stand one after another, so no kernel
+//! knows about padding. Each kernel is ordinary Rust compiled for several instruction sets and
+//! picked at run time (see [`vectorised`]); matrix products go through the `gemm` crate, which does
+//! the same. The composed twin in stock candle ops is [`crate::composed`]; tests hold the two
+//! together.
+
+pub mod activation;
+pub mod attention;
+pub mod decode;
+pub mod gemm;
+pub mod loss;
+pub mod norm;
+pub mod rope;
+
+/// How many threads a kernel may use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Par {
+    /// The calling thread only: the caller already runs one batch on each core.
+    Sequential,
+    /// All threads of the current rayon pool.
+    Pool,
+}
+
+impl Par {
+    /// Threads a kernel should split its work into.
+    pub fn threads(self) -> usize {
+        match self {
+            Par::Sequential => 1,
+            Par::Pool => rayon::current_num_threads().max(1),
+        }
+    }
+}
+
+/// Runs `f` compiled for the best instruction set of this processor.
+///
+/// `f` must be a closure whose hot loops are inlined into it; the compiler then vectorises them
+/// for AVX-512, AVX2 or the baseline, whichever this machine has.
+#[inline(always)]
+pub fn vectorised<R>(f: impl FnOnce() -> R) -> R {
+    pulp::Arch::new().dispatch(f)
+}
+
+/// Lanes of the explicit accumulators that let the compiler vectorise floating-point sums.
+pub(crate) const LANES: usize = 16;
+
+/// Dot product with [`LANES`] partial sums.
+#[inline(always)]
+pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
+    let mut lanes = [0f32; LANES];
+    let (a_chunks, a_rest) = a.as_chunks::<LANES>();
+    let (b_chunks, b_rest) = b.as_chunks::<LANES>();
+    for (x, y) in a_chunks.iter().zip(b_chunks) {
+        for i in 0..LANES {
+            lanes[i] += x[i] * y[i];
+        }
+    }
+    let mut sum = reduce(lanes);
+    for (x, y) in a_rest.iter().zip(b_rest) {
+        sum += x * y;
+    }
+    sum
+}
+
+/// Sum of the lanes, pairwise.
+#[inline(always)]
+pub(crate) fn reduce(mut lanes: [f32; LANES]) -> f32 {
+    let mut width = LANES / 2;
+    while width > 0 {
+        for i in 0..width {
+            lanes[i] += lanes[i + width];
+        }
+        width /= 2;
+    }
+    lanes[0]
+}
+
+/// `y += a·x`.
+#[inline(always)]
+pub(crate) fn axpy(a: f32, x: &[f32], y: &mut [f32]) {
+    for (y, x) in y.iter_mut().zip(x) {
+        *y += a * x;
+    }
+}
+
+/// `y += x`, over whole slices.
+pub fn add_assign(y: &mut [f32], x: &[f32]) {
+    vectorised(
+        #[inline(always)]
+        || {
+            for (y, x) in y.iter_mut().zip(x) {
+                *y += x;
+            }
+        },
+    );
+}
+
+/// Largest element; negative infinity for an empty slice.
+#[inline(always)]
+pub(crate) fn max(x: &[f32]) -> f32 {
+    let mut lanes = [f32::NEG_INFINITY; LANES];
+    let (chunks, rest) = x.as_chunks::<LANES>();
+    for chunk in chunks {
+        for i in 0..LANES {
+            lanes[i] = if chunk[i] > lanes[i] { chunk[i] } else { lanes[i] };
+        }
+    }
+    let mut best = f32::NEG_INFINITY;
+    for v in lanes.iter().chain(rest) {
+        best = if *v > best { *v } else { best };
+    }
+    best
+}
+
+/// e^x to about one unit in the last place, for arguments that may run from −∞ to 88.
+///
+/// Branch-free so that loops over it vectorise: range reduction by the nearest multiple of ln 2
+/// (Cody and Waite's two-part constant) and a degree-6 polynomial.
+#[inline(always)]
+pub(crate) fn exp(x: f32) -> f32 {
+    // Adding 1.5·2^23 rounds to an integer and leaves it in the low bits of the sum.
+    const MAGIC: f32 = 12_582_912.0;
+    let x = if x < -87.0 { -87.0 } else { x };
+    let x = if x > 88.0 { 88.0 } else { x };
+    let shifted = x * std::f32::consts::LOG2_E + MAGIC;
+    let n = shifted - MAGIC;
+    let r = x - n * 0.693_359_4;
+    let r = r + n * 2.121_944_4e-4;
+    let p = 1.0 / 720.0;
+    let p = p * r + 1.0 / 120.0;
+    let p = p * r + 1.0 / 24.0;
+    let p = p * r + 1.0 / 6.0;
+    let p = p * r + 0.5;
+    let p = p * r + 1.0;
+    let p = p * r + 1.0;
+    let bits = (shifted.to_bits() << 23).wrapping_add(p.to_bits());
+    f32::from_bits(bits)
+}
+
+/// A raw pointer that parallel loops may share; every user writes to rows of its own.
+#[derive(Clone, Copy)]
+pub(crate) struct SharedMut(pub *mut f32);
+
+// SAFETY: the pointer is only dereferenced inside kernels that partition the rows behind it.
+unsafe impl Send for SharedMut {}
+// SAFETY: as above.
+unsafe impl Sync for SharedMut {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exp_matches_std() {
+        let mut worst = 0f64;
+        for i in -87_000..88_000 {
+            let x = i as f32 * 1e-3;
+            let relative = (f64::from(exp(x)) / f64::from(x).exp() - 1.0).abs();
+            worst = worst.max(relative);
+        }
+        assert!(worst < 3e-7, "relative error {worst}");
+        assert!(exp(f32::NEG_INFINITY) < 1e-37);
+    }
+
+    #[test]
+    fn dot_and_max_take_any_length() {
+        for n in [0, 1, 15, 16, 17, 40] {
+            let a: Vec<f32> = (0..n).map(|i| i as f32 - 3.0).collect();
+            let expected: f32 = a.iter().map(|x| x * x).sum();
+            assert_eq!(dot(&a, &a), expected);
+            let largest = a.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            assert_eq!(max(&a), largest);
+        }
+    }
+}

@@ -1,0 +1,30 @@
+//! The decoder and everything needed to read, run and train it: configuration and families,
+//! checkpoints, tokenizer and chat template, CPU kernels, forward and backward passes.
+//!
+//! One decoder is driven by configuration. Every forward pass takes the list of layers to keep, so
+//! that pruned candidates share one set of weights.
+
+pub mod batch;
+mod block;
+mod build;
+pub mod cache;
+pub mod checkpoint;
+pub mod config;
+pub mod families;
+pub mod hf;
+pub mod kernels;
+pub mod linear;
+mod model;
+pub mod param;
+mod train;
+
+pub use batch::Batch;
+pub use block::Layer;
+pub use build::{Source, normal};
+pub use cache::SequenceCache;
+pub use checkpoint::Checkpoint;
+pub use config::{Config, Rope};
+pub use kernels::Par;
+pub use kernels::loss::TokenLogprob;
+pub use model::{Model, Tap};
+pub use train::{TrainBatch, TrainOptions, TrainWorkspace};

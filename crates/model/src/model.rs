@@ -1,0 +1,208 @@
+//! The decoder: its weights, and the forward pass over any list of kept layers.
+//!
+//! A pruned candidate is the same [`Model`] with another list of kept layers; nothing is copied.
+//! Cloning a model shares all its weights.
+
+use crate::batch::Batch;
+use crate::block::{Activations, Layer, Pass, Scratch};
+use crate::cache::SequenceCache;
+use crate::config::Config;
+use crate::kernels::loss::{self, TokenLogprob};
+use crate::kernels::{Par, gemm, norm, rope::RopeTable};
+use crate::param::Param;
+use anyhow::{Result, ensure};
+use std::sync::{Arc, Mutex};
+
+/// A decoder with its weights in memory (`f32`, CPU).
+#[derive(Debug, Clone)]
+pub struct Model {
+    /// Shapes and constants.
+    pub config: Config,
+    /// Token embedding, `[vocab, hidden]`.
+    pub embedding: Param,
+    /// Decoder layers in their original order.
+    pub layers: Vec<Layer>,
+    /// Norm before the head.
+    pub norm: Param,
+    /// The head, `[vocab, hidden]`, where it is not tied to the embedding.
+    pub head: Option<Param>,
+    pub(crate) rope: Arc<Mutex<Arc<RopeTable>>>,
+}
+
+/// Called with the number of layers done (0 = the embedding) and the hidden states, `[n, hidden]`
+/// packed, at each boundary between kept layers.
+pub type Tap<'a> = dyn FnMut(usize, &[f32]) + 'a;
+
+impl Model {
+    pub(crate) fn assemble(
+        config: Config,
+        embedding: Param,
+        layers: Vec<Layer>,
+        norm: Param,
+        head: Option<Param>,
+    ) -> Self {
+        let rope = RopeTable::new(config.rope.theta, config.head_dim, 0);
+        Self { config, embedding, layers, norm, head, rope: Arc::new(Mutex::new(Arc::new(rope))) }
+    }
+
+    /// Number of decoder layers.
+    pub fn num_layers(&self) -> usize {
+        self.layers.len()
+    }
+
+    /// All layers in order: the uncut model's list of kept layers.
+    pub fn all_layers(&self) -> Vec<usize> {
+        (0..self.layers.len()).collect()
+    }
+
+    /// The matrix that turns hidden states into logits.
+    pub fn head(&self) -> &Param {
+        self.head.as_ref().unwrap_or(&self.embedding)
+    }
+
+    /// Refuses tokens outside the vocabulary and layers that do not exist.
+    pub fn check(&self, tokens: &[u32], kept: &[usize]) -> Result<()> {
+        let vocab = self.config.vocab_size;
+        if let Some(token) = tokens.iter().find(|t| **t as usize >= vocab) {
+            anyhow::bail!("token id {token} is outside the vocabulary of {vocab}");
+        }
+        let layers = self.num_layers();
+        ensure!(kept.iter().all(|l| *l < layers), "kept layers {kept:?} of a model that has {layers}");
+        Ok(())
+    }
+
+    /// Rotary tables that cover all positions of `batch`; grown by doubling as longer texts come.
+    pub(crate) fn rope_for(&self, batch: &Batch) -> Arc<RopeTable> {
+        let needed = batch.positions.iter().max().map_or(0, |p| *p as usize + 1);
+        let mut table = self.rope.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if table.len() < needed {
+            let len = needed.next_power_of_two().max(256);
+            *table = Arc::new(RopeTable::new(self.config.rope.theta, self.config.head_dim, len));
+        }
+        table.clone()
+    }
+
+    pub(crate) fn embed(&self, tokens: &[u32], out: &mut Vec<f32>) {
+        let width = self.config.hidden_size;
+        out.clear();
+        for &token in tokens {
+            out.extend_from_slice(&self.embedding.data[token as usize * width..][..width]);
+        }
+    }
+
+    /// Hidden states after the last kept layer, before the final norm: `[n, hidden]`, packed.
+    ///
+    /// `caches` (one per sequence, with as many slots as kept layers) makes the pass continue the
+    /// sequences; `batch.positions` must then begin at each cache's length.
+    pub fn hidden_states(
+        &self,
+        batch: &Batch,
+        kept: &[usize],
+        par: Par,
+        mut caches: Option<&mut [&mut SequenceCache]>,
+        mut tap: Option<&mut Tap<'_>>,
+    ) -> Result<Vec<f32>> {
+        self.check(&batch.tokens, kept)?;
+        if let Some(caches) = &caches {
+            ensure!(caches.len() == batch.sequences(), "one cache per sequence");
+            ensure!(caches.iter().all(|c| c.layers.len() == kept.len()), "a cache belongs to one list of kept layers");
+        }
+        let rope = self.rope_for(batch);
+        let pass = Pass { config: &self.config, rope: &rope, batch, par, dropout: None };
+        let (mut acts, mut scratch, mut out) = (Activations::default(), Scratch::default(), Vec::new());
+        self.embed(&batch.tokens, &mut acts.x);
+        if let Some(tap) = tap.as_mut() {
+            tap(0, &acts.x);
+        }
+        for (slot, &layer) in kept.iter().enumerate() {
+            match caches.as_deref_mut() {
+                None => self.layers[layer].forward(&pass, &mut acts, &mut scratch, None, &mut out),
+                Some(caches) => {
+                    let mut slots: Vec<_> = caches.iter_mut().map(|c| &mut c.layers[slot]).collect();
+                    self.layers[layer].forward(&pass, &mut acts, &mut scratch, Some(&mut slots), &mut out);
+                }
+            }
+            std::mem::swap(&mut acts.x, &mut out);
+            if let Some(tap) = tap.as_mut() {
+                tap(slot + 1, &acts.x);
+            }
+        }
+        if let Some(caches) = caches {
+            for (cache, w) in caches.iter_mut().zip(batch.bounds.windows(2)) {
+                cache.len += w[1] - w[0];
+            }
+        }
+        Ok(acts.x)
+    }
+
+    /// Applies the final norm to the given rows of packed hidden states.
+    pub fn normed_rows(&self, hidden: &[f32], rows: impl IntoIterator<Item = usize>) -> Vec<f32> {
+        let width = self.config.hidden_size;
+        let gathered: Vec<f32> = rows.into_iter().flat_map(|r| hidden[r * width..][..width].iter().copied()).collect();
+        let mut normed = vec![0f32; gathered.len()];
+        norm::rms_norm(&gathered, &self.norm.data, self.config.rms_norm_eps as f32, &mut normed);
+        normed
+    }
+
+    /// Logits `[rows, vocab]` of hidden rows that went through [`Model::normed_rows`].
+    pub fn logits(&self, normed: &[f32], par: Par) -> Vec<f32> {
+        let (width, vocab) = (self.config.hidden_size, self.config.vocab_size);
+        let mut logits = vec![0f32; normed.len() / width * vocab];
+        gemm::linear(par, normed, &self.head().data, width, vocab, &mut logits, false, 1.0);
+        logits
+    }
+
+    /// Log-probability of each target after its hidden row (normed, as for [`Model::logits`]).
+    pub fn token_logprobs(&self, normed: &[f32], targets: &[u32], par: Par) -> Vec<TokenLogprob> {
+        loss::token_logprobs(par, normed, &self.head().data, self.config.hidden_size, targets)
+    }
+
+    /// Calls `f` with the name (as in a Hugging Face checkpoint) of every parameter, in a fixed order.
+    pub fn visit_mut(&mut self, mut f: impl FnMut(&str, &mut Param)) {
+        f("model.embed_tokens.weight", &mut self.embedding);
+        for (index, layer) in self.layers.iter_mut().enumerate() {
+            let prefix = format!("model.layers.{index}.");
+            f(&format!("{prefix}input_layernorm.weight"), &mut layer.input_norm);
+            f(&format!("{prefix}post_attention_layernorm.weight"), &mut layer.post_norm);
+            for (name, norm) in [("q_norm", &mut layer.q_norm), ("k_norm", &mut layer.k_norm)] {
+                if let Some(norm) = norm {
+                    f(&format!("{prefix}self_attn.{name}.weight"), norm);
+                }
+            }
+            for (name, linear) in layer.linears_mut() {
+                f(&format!("{prefix}{name}.weight"), &mut linear.weight);
+                if let Some(bias) = &mut linear.bias {
+                    f(&format!("{prefix}{name}.bias"), bias);
+                }
+                if let Some(lora) = &mut linear.lora {
+                    f(&format!("{prefix}{name}.lora_A.weight"), &mut lora.a);
+                    f(&format!("{prefix}{name}.lora_B.weight"), &mut lora.b);
+                }
+            }
+        }
+        f("model.norm.weight", &mut self.norm);
+        if let Some(head) = &mut self.head {
+            f("lm_head.weight", head);
+        }
+    }
+
+    /// All parameters with their names, in a fixed order (sharing the values).
+    pub fn parameters(&self) -> Vec<(String, Param)> {
+        let mut list = Vec::new();
+        self.clone().visit_mut(|name, param| list.push((name.to_owned(), param.clone())));
+        list
+    }
+
+    /// Number of weights, adapters included.
+    pub fn parameter_count(&self) -> usize {
+        self.parameters().iter().map(|(_, p)| p.len()).sum()
+    }
+
+    /// The model that keeps only `kept`, with its layers renumbered; shares all weights.
+    pub fn keep(&self, kept: &[usize]) -> Self {
+        let mut pruned = self.clone();
+        pruned.layers = kept.iter().map(|l| self.layers[*l].clone()).collect();
+        pruned.config.num_hidden_layers = kept.len();
+        pruned
+    }
+}

@@ -1,0 +1,165 @@
+//! Loss and gradients of one packed batch: the training counterpart of the forward pass.
+//!
+//! The decoder is a chain, so the backward pass is straight-line code over the kept layers rather
+//! than a graph. Parameters without a [`Param::slot`] are frozen and cost no gradient. A list of
+//! kept layers works here too, which is how a pruned model is healed and how stochastic depth
+//! (Huang et al., arXiv 1603.09382) skips layers.
+
+use crate::batch::Batch;
+use crate::block::{Activations, Pass, Scratch};
+use crate::kernels::{Par, add_assign, loss, norm};
+use crate::linear::Dropout;
+use crate::model::Model;
+use crate::param::{Gradients, Param};
+use anyhow::{Result, ensure};
+
+/// Sequences to learn from, packed; row `i` predicts `targets[i]` with weight `weights[i]`.
+#[derive(Debug, Clone, Default)]
+pub struct TrainBatch {
+    /// Input tokens.
+    pub batch: Batch,
+    /// The token that follows each input token; ignored where the weight is zero.
+    pub targets: Vec<u32>,
+    /// Weight of each row's negative log-likelihood in the summed loss.
+    pub weights: Vec<f32>,
+}
+
+impl TrainBatch {
+    /// Packs documents given as tokens and, for each token, the weight of predicting it (the first
+    /// token's weight is ignored: nothing predicts it).
+    pub fn new<'a>(documents: impl IntoIterator<Item = (&'a [u32], &'a [f32])>) -> Self {
+        let mut result = Self::default();
+        let mut inputs = Vec::new();
+        for (tokens, weights) in documents {
+            assert_eq!(tokens.len(), weights.len(), "one weight per token");
+            if tokens.len() < 2 {
+                continue;
+            }
+            inputs.push((&tokens[..tokens.len() - 1], 0));
+            result.targets.extend_from_slice(&tokens[1..]);
+            result.weights.extend_from_slice(&weights[1..]);
+        }
+        result.batch = Batch::continued(inputs);
+        result
+    }
+
+    /// Sum of the weights.
+    pub fn total_weight(&self) -> f64 {
+        self.weights.iter().map(|w| f64::from(*w)).sum()
+    }
+}
+
+/// How a backward pass is done.
+#[derive(Debug, Clone, Copy)]
+pub struct TrainOptions {
+    /// Threads within one batch.
+    pub par: Par,
+    /// Multiplies every row's weight: 1/Σw makes the loss a mean.
+    pub scale: f32,
+    /// Masks for adapter dropout; none while evaluating.
+    pub dropout: Option<Dropout>,
+    /// Keep only each layer's input and compute the layer again on the way back.
+    pub checkpointing: bool,
+}
+
+/// Buffers kept from step to step.
+#[derive(Debug, Default)]
+pub struct TrainWorkspace {
+    saved: Vec<Activations>,
+    inputs: Vec<Vec<f32>>,
+    scratch: Scratch,
+}
+
+impl Model {
+    /// Gives every parameter that `trainable` accepts (by checkpoint name) a gradient slot, freezes
+    /// the others, and returns zeroed gradients.
+    pub fn set_trainable(&mut self, mut trainable: impl FnMut(&str) -> bool) -> Gradients {
+        let mut gradients = Gradients::default();
+        self.visit_mut(|name, param| {
+            param.slot = trainable(name).then(|| {
+                gradients.slots.push(vec![0.0; param.len()]);
+                gradients.slots.len() - 1
+            });
+        });
+        gradients
+    }
+
+    /// Weighted sum of the negative log-likelihoods; gradients are added to `grads`.
+    pub fn loss_and_gradients(
+        &self,
+        data: &TrainBatch,
+        kept: &[usize],
+        options: TrainOptions,
+        workspace: &mut TrainWorkspace,
+        grads: &mut Gradients,
+    ) -> Result<f64> {
+        self.check(&data.batch.tokens, kept)?;
+        self.check(&data.targets, &[])?;
+        ensure!(data.targets.len() == data.batch.len() && data.weights.len() == data.batch.len(), "one target per row");
+        let rope = self.rope_for(&data.batch);
+        let TrainOptions { par, dropout, checkpointing, .. } = options;
+        let pass = Pass { config: &self.config, rope: &rope, batch: &data.batch, par, dropout };
+        let TrainWorkspace { saved, inputs, scratch } = workspace;
+        saved.resize_with(if checkpointing { 1 } else { kept.len().max(1) }, Activations::default);
+        inputs.resize_with(if checkpointing { kept.len() } else { 0 }, Vec::new);
+
+        let mut x = Vec::new();
+        self.embed(&data.batch.tokens, &mut x);
+        for (i, &layer) in kept.iter().enumerate() {
+            let acts = &mut saved[if checkpointing { 0 } else { i }];
+            if checkpointing {
+                inputs[i].clone_from(&x);
+            }
+            std::mem::swap(&mut acts.x, &mut x);
+            self.layers[layer].forward(&pass, acts, scratch, None, &mut x);
+        }
+
+        let (loss, mut d) = self.head_loss(&x, data, options, grads);
+        let mut again = Vec::new();
+        for (i, &layer) in kept.iter().enumerate().rev() {
+            let acts = &mut saved[if checkpointing { 0 } else { i }];
+            if checkpointing {
+                acts.x.clone_from(&inputs[i]);
+                self.layers[layer].forward(&pass, acts, scratch, None, &mut again);
+            }
+            self.layers[layer].backward(&pass, acts, scratch, &mut d, grads);
+        }
+        if let Some(dembedding) = grads.of(&self.embedding) {
+            let width = self.config.hidden_size;
+            for (&token, d) in data.batch.tokens.iter().zip(d.chunks_exact(width)) {
+                add_assign(&mut dembedding[token as usize * width..][..width], d);
+            }
+        }
+        Ok(loss)
+    }
+
+    /// Loss over the rows that carry weight, and the gradient of the last layer's output.
+    fn head_loss(&self, x: &[f32], data: &TrainBatch, options: TrainOptions, grads: &mut Gradients) -> (f64, Vec<f32>) {
+        let (width, eps) = (self.config.hidden_size, self.config.rms_norm_eps as f32);
+        let rows: Vec<usize> = (0..data.targets.len()).filter(|r| data.weights[*r] != 0.0).collect();
+        let hidden: Vec<f32> = rows.iter().flat_map(|r| x[r * width..][..width].iter().copied()).collect();
+        let targets: Vec<u32> = rows.iter().map(|r| data.targets[*r]).collect();
+        let weights: Vec<f32> = rows.iter().map(|r| data.weights[*r] * options.scale).collect();
+        let mut normed = vec![0f32; hidden.len()];
+        norm::rms_norm(&hidden, &self.norm.data, eps, &mut normed);
+        let mut dnormed = vec![0f32; hidden.len()];
+        let head: &Param = self.head();
+        let loss = loss::cross_entropy(
+            options.par,
+            &normed,
+            &head.data,
+            width,
+            &targets,
+            &weights,
+            Some(&mut dnormed),
+            grads.of(head),
+        );
+        let mut dhidden = vec![0f32; hidden.len()];
+        norm::rms_norm_grad(&hidden, &self.norm.data, eps, &dnormed, &mut dhidden, false, grads.of(&self.norm));
+        let mut d = vec![0f32; x.len()];
+        for (row, dhidden) in rows.iter().zip(dhidden.chunks_exact(width)) {
+            d[row * width..][..width].copy_from_slice(dhidden);
+        }
+        (loss, d)
+    }
+}
