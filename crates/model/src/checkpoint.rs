@@ -1,0 +1,268 @@
+//! A checkpoint: a Hugging Face model directory opened for reading, or a model compiled into the
+//! program.
+//!
+//! Weights stay in the dtype in which they are stored and are memory-mapped, so opening costs
+//! nothing and pages arrive as they are used. Opening checks everything that can be checked
+//! without reading the weights: headers against file lengths, the index against the shards, the
+//! configuration against names, shapes and dtypes. What comes from files is not trusted.
+//!
+//! Not covered: pickled weights (refused), GGUF, quantised checkpoints, the hub.
+
+mod dtype;
+mod header;
+mod save;
+mod shards;
+mod source;
+mod stream;
+mod validate;
+
+#[cfg(test)]
+mod tests;
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry as MapEntry;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use anyhow::{Context, Result};
+use lopper_record::Fault;
+use rayon::prelude::*;
+use serde_json::{Map, Value};
+
+use crate::config::Config;
+use crate::families::{self, EMBEDDING};
+use crate::hf::{self, CONFIG, WEIGHTS_INDEX};
+use crate::model::Model;
+
+use source::{Bytes, Source};
+
+pub use dtype::{is_weight_dtype, torch_name};
+pub use safetensors::tensor::Dtype;
+pub use save::{Array, save_model, save_safetensors, write_json};
+pub use source::EmbeddedFiles;
+pub use stream::{SafetensorsWriter, TensorInfo};
+
+/// Where a tensor lies: which weights file, which bytes of it.
+struct Located {
+    file: usize,
+    dtype: Dtype,
+    shape: Vec<usize>,
+    range: Range<usize>,
+}
+
+/// A tensor as it is stored: little-endian, row-major, without a copy.
+#[derive(Debug, Clone, Copy)]
+pub struct TensorView<'a> {
+    /// How its elements are stored.
+    pub dtype: Dtype,
+    /// Its dimensions, outermost first.
+    pub shape: &'a [usize],
+    /// Its bytes, which need not be aligned.
+    pub data: &'a [u8],
+}
+
+/// An opened checkpoint. Cheap to open, safe to share between threads.
+pub struct Checkpoint {
+    source: Source,
+    config: Config,
+    config_bytes: Cow<'static, [u8]>,
+    config_json: Map<String, Value>,
+    weights: Vec<Bytes>,
+    tensors: BTreeMap<String, Located>,
+    hash: OnceLock<String>,
+}
+
+impl Checkpoint {
+    /// Opens the model directory `dir` and checks it; reads no weights.
+    pub fn open(dir: &Path) -> Result<Self> {
+        Self::from_source(Source::directory(dir)?)
+    }
+
+    /// Opens a model that is compiled into the program: its files by name.
+    pub fn from_bytes(files: EmbeddedFiles) -> Result<Self> {
+        Self::from_source(Source::Embedded(files))
+    }
+
+    fn from_source(source: Source) -> Result<Self> {
+        let config_path = source.path_of(CONFIG);
+        let Some(config_bytes) = source.read(CONFIG)? else {
+            return Err(Fault::new("the model has no configuration")
+                .file(source.path())
+                .expected(format!("{CONFIG} beside the weights"))
+                .got(format!("no {CONFIG}"))
+                .hint("a model is a Hugging Face directory; is this the right one?")
+                .into());
+        };
+        let config_json = hf::parse_object(&config_bytes, &config_path)?;
+        let config = families::parse_config(&config_json, &config_path)?;
+        let (weights, tensors) = open_weights(&source)?;
+        validate::weights_match_config(&config, &tensors, &source.path())?;
+        let hash = OnceLock::new();
+        Ok(Self { source, config, config_bytes, config_json, weights, tensors, hash })
+    }
+
+    /// The configuration, lowered to what the decoder needs.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// `config.json` as parsed, keys in their order.
+    pub fn config_json(&self) -> &Map<String, Value> {
+        &self.config_json
+    }
+
+    /// The model directory; `None` for an embedded model.
+    pub fn directory(&self) -> Option<&Path> {
+        match &self.source {
+            Source::Directory(dir) => Some(dir),
+            Source::Embedded(_) => None,
+        }
+    }
+
+    /// The path that names `file` of this model in messages.
+    pub fn path_of(&self, file: &str) -> PathBuf {
+        self.source.path_of(file)
+    }
+
+    /// The names of all tensors, sorted, among them those the decoder has no use for.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.tensors.keys().map(String::as_str)
+    }
+
+    /// Whether there is a tensor of this name.
+    pub fn contains(&self, name: &str) -> bool {
+        self.tensors.contains_key(name)
+    }
+
+    /// The tensor `name` as it is stored.
+    pub fn tensor(&self, name: &str) -> Result<TensorView<'_>> {
+        let located = self
+            .tensors
+            .get(name)
+            .ok_or_else(|| Fault::new(format!("the weights lack the tensor `{name}`")).file(self.source.path()))?;
+        Ok(self.view(located))
+    }
+
+    fn view<'a>(&'a self, located: &'a Located) -> TensorView<'a> {
+        // Opening checked every range against the length of its file.
+        let data = &self.weights[located.file][located.range.clone()];
+        TensorView { dtype: located.dtype, shape: &located.shape, data }
+    }
+
+    /// The values of the tensor `name` as f32.
+    pub fn values(&self, name: &str) -> Result<Vec<f32>> {
+        self.tensor(name)?.to_f32().with_context(|| format!("tensor `{name}`"))
+    }
+
+    /// Loads every weight, as f32, into a model.
+    pub fn load_model(&self) -> Result<Model> {
+        Model::build(self.config.clone(), &mut |name, _| self.values(name))
+    }
+
+    /// The dtype in which the embedding is stored, which is that of nearly all checkpoints'
+    /// other weights as well.
+    pub fn dtype(&self) -> Dtype {
+        self.tensors.get(EMBEDDING).map_or(Dtype::F32, |located| located.dtype)
+    }
+
+    /// Bytes of all tensors together.
+    pub fn weight_bytes(&self) -> u64 {
+        self.tensors.values().map(|located| located.range.len() as u64).sum()
+    }
+
+    /// The contents of a side file such as `tokenizer.json`; `None` if it is not there.
+    pub fn file(&self, name: &str) -> Result<Option<Cow<'static, [u8]>>> {
+        self.source.read(name)
+    }
+
+    /// The JSON object in a side file; `None` if it is not there.
+    pub fn json_file(&self, name: &str) -> Result<Option<Map<String, Value>>> {
+        match self.file(name)? {
+            Some(bytes) => Ok(Some(hf::parse_object(&bytes, &self.path_of(name))?)),
+            None => Ok(None),
+        }
+    }
+
+    /// The names of the files that are neither weights nor `config.json`, sorted.
+    pub fn side_files(&self) -> Result<Vec<String>> {
+        const WEIGHTS: [&str; 10] =
+            [".safetensors", ".bin", ".pt", ".pth", ".pkl", ".gguf", ".h5", ".msgpack", ".onnx", ".index.json"];
+        let mut names = self.source.list()?;
+        names.retain(|name| {
+            name != CONFIG
+                && name != WEIGHTS_INDEX
+                && !name.starts_with('.')
+                && !WEIGHTS.iter().any(|ending| name.ends_with(ending))
+        });
+        Ok(names)
+    }
+
+    /// What identifies the model in records: blake3 over `config.json` and over every tensor's
+    /// name, dtype, shape and bytes, in the order of names. Sharding, the order in the files and
+    /// the directory's name do not change it. Computed at the first call, which reads all weights.
+    pub fn hash(&self) -> &str {
+        self.hash.get_or_init(|| {
+            let tensors: Vec<_> = self.tensors.iter().collect();
+            let hashes: Vec<_> = tensors.par_iter().map(|(_, located)| self.view(located).hash()).collect();
+            let mut hasher = blake3::Hasher::new();
+            hasher.update(b"lopper model 1");
+            hasher.update(blake3::hash(&self.config_bytes).as_bytes());
+            for ((name, _), hash) in tensors.iter().zip(hashes) {
+                hasher.update(&(name.len() as u64).to_le_bytes());
+                hasher.update(name.as_bytes());
+                hasher.update(hash.as_bytes());
+            }
+            hasher.finalize().to_hex().to_string()
+        })
+    }
+}
+
+impl TensorView<'_> {
+    /// blake3 over dtype, shape and bytes.
+    pub fn hash(&self) -> blake3::Hash {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(format!("{} {:?}\n", self.dtype, self.shape).as_bytes());
+        hasher.update(self.data);
+        hasher.finalize()
+    }
+}
+
+fn open_weights(source: &Source) -> Result<(Vec<Bytes>, BTreeMap<String, Located>)> {
+    let shards = shards::find(source)?;
+    let mut weights = Vec::with_capacity(shards.files.len());
+    let mut tensors = BTreeMap::new();
+    for (file, file_name) in shards.files.iter().enumerate() {
+        let bytes = source.open(file_name)?;
+        for entry in header::read(&bytes, &source.path_of(file_name))? {
+            let header::Entry { name, dtype, shape, range } = entry;
+            match tensors.entry(name) {
+                MapEntry::Vacant(slot) => {
+                    slot.insert(Located { file, dtype, shape, range });
+                }
+                MapEntry::Occupied(other) => {
+                    let first = &shards.files[other.get().file];
+                    return Err(Fault::new(format!("two shards hold `{}`", other.key()))
+                        .file(source.path_of(file_name))
+                        .expected("every tensor in one file only")
+                        .got(format!("it is in {first} too"))
+                        .into());
+                }
+            }
+        }
+        weights.push(bytes);
+    }
+    for (name, file_name) in &shards.index {
+        let found = tensors.get(name).is_some_and(|located| shards.files[located.file] == *file_name);
+        if !found {
+            return Err(Fault::new("the index of the shards and a shard contradict each other")
+                .file(source.path_of(file_name))
+                .expected(format!("the tensor `{name}`, by {WEIGHTS_INDEX}"))
+                .got("no such tensor in the file")
+                .hint("the files come from different versions; fetch them again")
+                .into());
+        }
+    }
+    Ok((weights, tensors))
+}

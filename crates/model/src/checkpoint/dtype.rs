@@ -1,0 +1,47 @@
+//! The dtypes weights are stored in, to and from f32: one pass over the bytes. f32 holds f16 and
+//! bf16 exactly; the other way rounds to nearest, ties to even.
+
+use anyhow::{Result, bail};
+use half::{bf16, f16};
+use safetensors::tensor::Dtype;
+
+use super::TensorView;
+
+/// Whether weights of this dtype are read and written.
+pub fn is_weight_dtype(dtype: Dtype) -> bool {
+    matches!(dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16)
+}
+
+/// The dtype's name in `config.json` (`torch_dtype`, `dtype`).
+pub fn torch_name(dtype: Dtype) -> Result<&'static str> {
+    Ok(match dtype {
+        Dtype::F32 => "float32",
+        Dtype::F16 => "float16",
+        Dtype::BF16 => "bfloat16",
+        other => bail!("weights are not stored as {other}"),
+    })
+}
+
+impl TensorView<'_> {
+    /// The elements as f32.
+    pub fn to_f32(&self) -> Result<Vec<f32>> {
+        let (pairs, fours) = (self.data.as_chunks::<2>().0, self.data.as_chunks::<4>().0);
+        Ok(match self.dtype {
+            Dtype::F32 => fours.iter().map(|&b| f32::from_le_bytes(b)).collect(),
+            Dtype::F16 => pairs.iter().map(|&b| f16::from_le_bytes(b).to_f32()).collect(),
+            Dtype::BF16 => pairs.iter().map(|&b| bf16::from_le_bytes(b).to_f32()).collect(),
+            other => bail!("weights are not read from {other}"),
+        })
+    }
+}
+
+/// Appends `values`, stored as `dtype`, to `bytes`.
+pub(super) fn encode(values: &[f32], dtype: Dtype, bytes: &mut Vec<u8>) -> Result<()> {
+    match dtype {
+        Dtype::F32 => bytes.extend(values.iter().flat_map(|x| x.to_le_bytes())),
+        Dtype::F16 => bytes.extend(values.iter().flat_map(|&x| f16::from_f32(x).to_le_bytes())),
+        Dtype::BF16 => bytes.extend(values.iter().flat_map(|&x| bf16::from_f32(x).to_le_bytes())),
+        other => bail!("weights are not stored as {other}"),
+    }
+    Ok(())
+}
