@@ -1,0 +1,118 @@
+//! Criteria: which layers to remove, from one pass over calibration text or from none.
+//!
+//! A criterion is one file with a `CRITERION` constant, one line in [`CRITERIA`] and a test. All of
+//! them read the same [`LayerScores`], so that comparing them costs one pass.
+//!
+//! Not covered: searches that evaluate candidates on tasks (they are not functions of a score), and
+//! criteria that need gradients.
+
+mod angular;
+mod block_influence;
+mod measure;
+mod random;
+mod relative_magnitude;
+mod reverse;
+mod scores;
+
+#[cfg(test)]
+mod tests;
+
+use anyhow::{Result, ensure};
+use lopper_record::Fault;
+
+pub use measure::measure;
+pub use scores::{BlockScores, LayerScores};
+
+/// A way of choosing layers.
+#[derive(Debug, Clone, Copy)]
+pub struct Criterion {
+    /// As users write it.
+    pub name: &'static str,
+    /// One line for listings.
+    pub description: &'static str,
+    /// Whether it reads [`LayerScores`], and so needs calibration text.
+    pub needs_scores: bool,
+    /// Whether the seed changes what it chooses.
+    pub needs_seed: bool,
+    choose: fn(&Request<'_>) -> Result<Selection>,
+}
+
+/// Every criterion.
+pub const CRITERIA: [Criterion; 8] = [
+    block_influence::CRITERION,
+    angular::LAST_TOKEN,
+    angular::MEAN_TOKEN,
+    relative_magnitude::CRITERION,
+    reverse::ALL,
+    reverse::KEEP_LAST_1,
+    reverse::KEEP_LAST_2,
+    random::CRITERION,
+];
+
+/// What is asked of a criterion.
+#[derive(Debug, Clone, Copy)]
+pub struct Request<'a> {
+    /// Layers of the model.
+    pub num_layers: usize,
+    /// How many to remove.
+    pub remove: usize,
+    /// The scores, for criteria that read them.
+    pub scores: Option<&'a LayerScores>,
+    /// Seed, for criteria that draw.
+    pub seed: u64,
+}
+
+/// What a criterion chose.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Selection {
+    /// The layers to remove, ascending.
+    pub dropped: Vec<usize>,
+    /// The scores by which it chose: one per layer, or one per block position for criteria of
+    /// blocks. The smallest are removed.
+    pub scores: Option<Vec<f64>>,
+}
+
+/// The criterion of this name.
+///
+/// # Errors
+/// A [`Fault`] that lists the names there are.
+pub fn criterion(name: &str) -> Result<&'static Criterion> {
+    static ALL: [Criterion; CRITERIA.len()] = CRITERIA;
+    ALL.iter().find(|criterion| criterion.name == name).ok_or_else(|| {
+        let names: Vec<_> = ALL.iter().map(|criterion| format!("`{}`", criterion.name)).collect();
+        Fault::new(format!("unknown criterion `{name}`")).expected(format!("one of {}", names.join(", "))).into()
+    })
+}
+
+/// Chooses `request.remove` layers by `criterion`.
+///
+/// # Errors
+/// A [`Fault`] when no layer or every layer would go, or when the criterion cannot remove so many.
+pub fn select(criterion: &Criterion, request: &Request<'_>) -> Result<Selection> {
+    let Request { num_layers, remove, scores, .. } = *request;
+    if remove == 0 || remove >= num_layers {
+        return Err(Fault::new(format!("{remove} layers cannot be removed"))
+            .expected(format!("between 1 and {} of the model's {num_layers} layers", num_layers.saturating_sub(1)))
+            .got(remove.to_string())
+            .hint("at least one layer has to stay")
+            .into());
+    }
+    ensure!(!criterion.needs_scores || scores.is_some(), "`{}` needs scores", criterion.name);
+    ensure!(
+        scores.is_none_or(|scores| scores.num_layers() == num_layers),
+        "scores of another model: {:?} layers, not {num_layers}",
+        scores.map(LayerScores::num_layers)
+    );
+    let selection = (criterion.choose)(request)?;
+    ensure!(selection.dropped.len() == remove, "`{}` chose {:?} instead of {remove}", criterion.name, selection);
+    Ok(selection)
+}
+
+/// The `n` smallest scores' indices, ascending; of equal scores the later layer goes first.
+fn smallest(scores: &[f64], n: usize) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..scores.len()).collect();
+    order.sort_by(|&a, &b| scores[a].total_cmp(&scores[b]).then(b.cmp(&a)));
+    order.truncate(n);
+    order.sort_unstable();
+    order
+}

@@ -1,0 +1,29 @@
+//! Random layers: the floor that every other criterion has to beat. Seeded; the layers of a smaller
+//! cut are among those of a larger one with the same seed.
+
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use super::{Criterion, Selection};
+
+pub(super) const CRITERION: Criterion = Criterion {
+    name: "random",
+    description: "random layers, by the seed",
+    needs_scores: false,
+    needs_seed: true,
+    choose: |request| Ok(Selection { dropped: draw(request.num_layers, request.remove, request.seed), scores: None }),
+};
+
+fn draw(num_layers: usize, n: usize, seed: u64) -> Vec<usize> {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let mut layers: Vec<usize> = (0..num_layers).collect();
+    for i in 0..n {
+        // A multiply-shift on the raw word: the draw stays the same whatever `rand` does to ranges.
+        let below = (num_layers - i) as u128;
+        let j = i + ((u128::from(rng.next_u64()) * below) >> 64) as usize;
+        layers.swap(i, j);
+    }
+    layers.truncate(n);
+    layers.sort_unstable();
+    layers
+}

@@ -1,0 +1,80 @@
+//! What one pass over calibration text tells about every layer and every block of layers.
+
+use serde::ser::SerializeMap;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::collections::BTreeMap;
+
+/// Scores of a model's layers over calibration text.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LayerScores {
+    /// Per layer: 1 − cos(hidden state in, hidden state out), mean over all tokens.
+    pub block_influence: Vec<f64>,
+    /// Per block: angular distance at the last token of each sequence, mean over sequences.
+    pub angular: BlockScores,
+    /// Per block: angular distance, mean over tokens (over `angular_mean_tokens` of them).
+    pub angular_mean: BlockScores,
+    /// Per layer: ‖out − in‖ / ‖out‖, mean over all tokens.
+    pub relative_magnitude: Vec<f64>,
+    /// Tokens that were read.
+    pub tokens: usize,
+    /// Sequences that were read.
+    pub sequences: usize,
+    /// Tokens that `angular_mean` averages over: all of them, or an even sample where the hidden
+    /// states of all would fill the memory.
+    pub angular_mean_tokens: usize,
+}
+
+impl LayerScores {
+    /// Layers of the model.
+    pub fn num_layers(&self) -> usize {
+        self.block_influence.len()
+    }
+}
+
+/// A score for every contiguous block of layers: by its size, then by its first layer.
+///
+/// Written as `{"1": […], "2": […], …}`; the list for size n has one entry per first layer.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct BlockScores(Vec<Vec<f64>>);
+
+impl BlockScores {
+    /// From the lists for sizes 1, 2, ….
+    pub fn new(by_size: Vec<Vec<f64>>) -> Self {
+        Self(by_size)
+    }
+
+    /// The scores of the blocks of `size` layers, by first layer.
+    pub fn of_size(&self, size: usize) -> Option<&[f64]> {
+        self.0.get(size.checked_sub(1)?).map(Vec::as_slice)
+    }
+
+    /// Sizes and their scores, ascending.
+    pub fn sizes(&self) -> impl Iterator<Item = (usize, &[f64])> {
+        self.0.iter().enumerate().map(|(i, scores)| (i + 1, scores.as_slice()))
+    }
+}
+
+impl Serialize for BlockScores {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.0.len()))?;
+        for (size, scores) in self.sizes() {
+            map.serialize_entry(&size.to_string(), scores)?;
+        }
+        map.end()
+    }
+}
+
+impl<'de> Deserialize<'de> for BlockScores {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let map = BTreeMap::<String, Vec<f64>>::deserialize(deserializer)?;
+        let mut by_size = BTreeMap::new();
+        for (size, scores) in map {
+            let size: usize = size.parse().map_err(serde::de::Error::custom)?;
+            by_size.insert(size, scores);
+        }
+        if !by_size.keys().copied().eq(1..=by_size.len()) {
+            return Err(serde::de::Error::custom("block sizes do not run from 1 without gaps"));
+        }
+        Ok(Self(by_size.into_values().collect()))
+    }
+}

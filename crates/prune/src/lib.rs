@@ -1,0 +1,10 @@
+//! Choosing which layers to remove, and removing them.
+//!
+//! Criteria score layers over [`calibration`] text in one pass ([`criteria`]); nothing is written
+//! or reloaded to try a candidate.
+
+pub mod calibration;
+pub mod criteria;
+
+pub use calibration::Calibration;
+pub use criteria::{Criterion, LayerScores, Selection};
