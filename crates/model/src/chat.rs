@@ -1,0 +1,216 @@
+//! Chat templates: from messages to the text a model was trained on, by the Jinja template that
+//! its checkpoint carries.
+//!
+//! Follows `apply_chat_template` of transformers (`utils/chat_template_utils.py`): blocks trimmed,
+//! loop controls, Python's string methods, `raise_exception`, `strftime_now`, a `tojson` that
+//! escapes nothing, the tokenizer's special tokens as variables. Templates come from strangers, so
+//! steps, memory, recursion and size are bounded; a template cannot reach files or the network.
+//!
+//! Known differences: `strftime_now` speaks UTC and knows the usual directives only; the
+//! `{% generation %}` block, which marks assistant text for training masks, prints its body and
+//! marks nothing.
+
+mod json;
+mod strftime;
+
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::Result;
+use lopper_record::Fault;
+use minijinja::syntax::SyntaxConfig;
+use minijinja::value::Serde;
+use minijinja::{AutoEscape, Environment, Error, ErrorKind, Value};
+use serde::{Deserialize, Serialize};
+use serde_json::Map;
+
+use crate::checkpoint::Checkpoint;
+use crate::generation::SpecialStrings;
+use crate::hf::{self, CHAT_TEMPLATE, Fields, TOKENIZER_CONFIG};
+
+const NAME: &str = "chat template";
+/// Instructions, and units of 64 bytes of text made, that one rendering may take.
+const FUEL: u64 = 5_000_000;
+const MAX_RECURSION: usize = 200;
+const MAX_TEMPLATE_BYTES: usize = 1 << 22;
+
+/// One turn of a conversation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Message {
+    /// `system`, `user` or `assistant`.
+    pub role: String,
+    /// What was said.
+    pub content: String,
+}
+
+impl Message {
+    /// A turn of `role`.
+    pub fn new(role: impl Into<String>, content: impl Into<String>) -> Self {
+        Self { role: role.into(), content: content.into() }
+    }
+
+    /// A turn of the user.
+    pub fn user(content: impl Into<String>) -> Self {
+        Self::new("user", content)
+    }
+
+    /// The instruction that precedes a conversation.
+    pub fn system(content: impl Into<String>) -> Self {
+        Self::new("system", content)
+    }
+
+    /// A turn of the model.
+    pub fn assistant(content: impl Into<String>) -> Self {
+        Self::new("assistant", content)
+    }
+}
+
+/// A compiled chat template.
+pub struct ChatTemplate {
+    environment: Environment<'static>,
+    specials: SpecialStrings,
+    path: PathBuf,
+}
+
+impl ChatTemplate {
+    /// The template of `checkpoint`: `chat_template.jinja`, else `chat_template` in
+    /// `tokenizer_config.json` (of several, the one named `default`). `None` if it has none, as is
+    /// usual for base models.
+    pub fn from_checkpoint(checkpoint: &Checkpoint) -> Result<Option<Self>> {
+        let specials = SpecialStrings::from_checkpoint(checkpoint)?;
+        if let Some(bytes) = checkpoint.file(CHAT_TEMPLATE)? {
+            let path = checkpoint.path_of(CHAT_TEMPLATE);
+            let source = std::str::from_utf8(&bytes).map_err(|error| {
+                Fault::new("the chat template is not UTF-8 text").file(&path).got(error.to_string())
+            })?;
+            return Self::new(source, specials, &path).map(Some);
+        }
+        let Some(object) = checkpoint.json_file(TOKENIZER_CONFIG)? else { return Ok(None) };
+        let path = checkpoint.path_of(TOKENIZER_CONFIG);
+        match template_in(Fields::new(&object, &path))? {
+            Some(source) => Self::new(source, specials, &path).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Compiles the template `source`; `path` names its file in faults.
+    pub fn new(source: &str, specials: SpecialStrings, path: &Path) -> Result<Self> {
+        if source.len() > MAX_TEMPLATE_BYTES {
+            return Err(Fault::new("the chat template is too large")
+                .file(path)
+                .expected(format!("at most {MAX_TEMPLATE_BYTES} bytes"))
+                .got(source.len().to_string())
+                .into());
+        }
+        let mut environment = Environment::new();
+        let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?;
+        environment.set_syntax(syntax);
+        environment.set_auto_escape_callback(|_| AutoEscape::None);
+        environment.set_fuel(Some(FUEL));
+        environment.set_recursion_limit(MAX_RECURSION);
+        environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+        environment.add_filter("tojson", json::tojson);
+        environment.add_function("raise_exception", |message: String| -> Result<Value, Error> {
+            Err(Error::new(ErrorKind::InvalidOperation, message))
+        });
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        add_clock(&mut environment, now);
+        environment
+            .add_template_owned(NAME, without_generation_tags(source))
+            .map_err(|error| fault("the chat template cannot be compiled", path, &error))?;
+        Ok(Self { environment, specials, path: path.to_path_buf() })
+    }
+
+    /// Lets `strftime_now` tell this time (seconds since 1970, UTC) instead of the present, so that
+    /// prompts that name the date can be repeated.
+    pub fn at(mut self, seconds: u64) -> Self {
+        add_clock(&mut self.environment, seconds);
+        self
+    }
+
+    /// The text of a conversation; with `add_generation_prompt`, up to where the model's answer
+    /// begins. Tokenise it without adding special tokens.
+    pub fn render(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String> {
+        self.render_with(messages, add_generation_prompt, &Map::new())
+    }
+
+    /// As [`ChatTemplate::render`], with further variables for the template, such as
+    /// `enable_thinking`. `messages` is anything that serialises to a list of objects.
+    pub fn render_with<M: Serialize + ?Sized>(
+        &self,
+        messages: &M,
+        add_generation_prompt: bool,
+        variables: &Map<String, serde_json::Value>,
+    ) -> Result<String> {
+        let mut context = std::collections::BTreeMap::new();
+        for (name, token) in self.specials.iter() {
+            context.insert(name.to_owned(), Value::from(token));
+        }
+        // transformers always passes these two; templates ask whether they are none.
+        context.insert("tools".to_owned(), Value::from(()));
+        context.insert("documents".to_owned(), Value::from(()));
+        for (name, value) in variables {
+            context.insert(name.clone(), Value::from(Serde(value)));
+        }
+        context.insert("messages".to_owned(), Value::from(Serde(messages)));
+        context.insert("add_generation_prompt".to_owned(), Value::from(add_generation_prompt));
+        self.environment
+            .get_template(NAME)
+            .and_then(|template| template.render(context))
+            .map_err(|error| fault("the chat template fails on this conversation", &self.path, &error).into())
+    }
+}
+
+fn fault(message: &str, path: &Path, error: &Error) -> Fault {
+    let line = error.line().map_or_else(String::new, |line| format!(" (line {line})"));
+    let detail = error.detail().map_or_else(|| error.kind().to_string(), str::to_owned);
+    Fault::new(message).file(path).got(format!("{detail}{line}"))
+}
+
+fn add_clock(environment: &mut Environment<'static>, seconds: u64) {
+    environment.add_function("strftime_now", move |format: String| strftime::utc(&format, seconds));
+}
+
+fn template_in(fields: Fields<'_>) -> Result<Option<&str>> {
+    const EXPECTED: &str = "a template, or a list of {\"name\", \"template\"} with one named \"default\"";
+    let named = match fields.get("chat_template") {
+        None => return Ok(None),
+        Some(serde_json::Value::String(source)) => return Ok(Some(source)),
+        Some(serde_json::Value::Array(named)) => named,
+        Some(_) => return Err(fields.wrong("chat_template", EXPECTED).into()),
+    };
+    let default = named.iter().find(|entry| entry["name"] == "default");
+    match default.and_then(|entry| entry["template"].as_str()) {
+        Some(source) => Ok(Some(source)),
+        None => Err(Fault::new("the model has several chat templates and none is the default")
+            .file(fields.path())
+            .expected(EXPECTED)
+            .got(hf::shorten(&named.iter().map(|entry| entry["name"].clone()).collect()))
+            .into()),
+    }
+}
+
+/// Turns `{% generation %}` … `{% endgeneration %}` into a block that only prints its body, and
+/// keeps the tags' whitespace control.
+fn without_generation_tags(source: &str) -> String {
+    let mut output = String::with_capacity(source.len());
+    let mut rest = source;
+    let tag = |rest: &str| {
+        let open = rest.find("{%")?;
+        let length = rest[open..].find("%}")?;
+        Some((open, open + length + 2))
+    };
+    while let Some((open, close)) = tag(rest) {
+        output.push_str(&rest[..open]);
+        let tag = &rest[open..close];
+        let name = tag.trim_matches(|c: char| c.is_whitespace() || "{}%+-".contains(c));
+        match name {
+            "generation" => output.push_str(&tag.replace(name, "if true")),
+            "endgeneration" => output.push_str(&tag.replace(name, "endif")),
+            _ => output.push_str(tag),
+        }
+        rest = &rest[close..];
+    }
+    output.push_str(rest);
+    output
+}

@@ -1,0 +1,152 @@
+//! The tokens that end a generated text, and the others that generation needs to know.
+//!
+//! Checkpoints name end tokens in up to three places that often disagree (an instruct model ends
+//! a turn with one token and a document with another), so their union is taken: `config.json`,
+//! `generation_config.json`, and the tokenizer's `eos_token`.
+
+use anyhow::Result;
+use serde_json::Value;
+
+use crate::checkpoint::Checkpoint;
+use crate::hf::{Fields, GENERATION_CONFIG, TOKENIZER_CONFIG};
+use crate::tokenizer::Tokenizer;
+
+/// Special tokens of generation.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SpecialIds {
+    /// Tokens that end a text, ascending and without repeats; may be empty.
+    pub eos: Vec<u32>,
+    /// The token that begins a text.
+    pub bos: Option<u32>,
+    /// The token that fills up shorter rows of a batch.
+    pub pad: Option<u32>,
+}
+
+impl SpecialIds {
+    /// Reads them from a checkpoint; `tokenizer` turns the tokenizer's `eos_token` into its id.
+    pub fn from_checkpoint(checkpoint: &Checkpoint, tokenizer: Option<&Tokenizer>) -> Result<Self> {
+        let config = checkpoint.config();
+        let config_path = checkpoint.path_of(crate::hf::CONFIG);
+        let config_fields = Fields::new(checkpoint.config_json(), &config_path);
+        let mut ids = SpecialIds {
+            eos: config.eos_token_ids.clone(),
+            bos: config.bos_token_id,
+            pad: config_fields.token_ids("pad_token_id")?.first().copied(),
+        };
+        if let Some(generation) = checkpoint.json_file(GENERATION_CONFIG)? {
+            let path = checkpoint.path_of(GENERATION_CONFIG);
+            let fields = Fields::new(&generation, &path);
+            ids.eos.extend(fields.token_ids("eos_token_id")?);
+            // What the generation configuration says wins in transformers' `generate`.
+            ids.bos = fields.token_ids("bos_token_id")?.first().copied().or(ids.bos);
+            ids.pad = fields.token_ids("pad_token_id")?.first().copied().or(ids.pad);
+        }
+        if let Some(tokenizer) = tokenizer {
+            let strings = SpecialStrings::from_checkpoint(checkpoint)?;
+            let id = |token: Option<&String>| token.and_then(|token| tokenizer.token_to_id(token));
+            ids.eos.extend(id(strings.get("eos_token")));
+            ids.bos = ids.bos.or(id(strings.get("bos_token")));
+            ids.pad = ids.pad.or(id(strings.get("pad_token")));
+        }
+        // A token beyond the vocabulary, which small test models have, can never come up.
+        let known = |id: &u32| (*id as usize) < config.vocab_size;
+        ids.eos.retain(known);
+        ids.eos.sort_unstable();
+        ids.eos.dedup();
+        ids.bos = ids.bos.filter(known);
+        ids.pad = ids.pad.filter(known);
+        Ok(ids)
+    }
+}
+
+/// The tokenizer's special tokens as text, by name (`bos_token`, `eos_token`, …).
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SpecialStrings(Vec<(String, String)>);
+
+impl SpecialStrings {
+    /// The names that transformers gives special tokens (`SPECIAL_TOKENS_ATTRIBUTES`).
+    pub const NAMES: [&'static str; 7] =
+        ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
+
+    /// From `tokenizer_config.json`; what it does not name, from the older `special_tokens_map.json`.
+    pub fn from_checkpoint(checkpoint: &Checkpoint) -> Result<Self> {
+        let mut strings = Self::default();
+        for file in [TOKENIZER_CONFIG, "special_tokens_map.json"] {
+            let Some(object) = checkpoint.json_file(file)? else { continue };
+            let path = checkpoint.path_of(file);
+            let fields = Fields::new(&object, &path);
+            for name in Self::NAMES {
+                if strings.get(name).is_some() {
+                    continue;
+                }
+                // A string, or the `AddedToken` object that holds it.
+                let token = match fields.get(name) {
+                    None => continue,
+                    Some(Value::Object(token)) => token.get("content").and_then(Value::as_str),
+                    Some(token) => token.as_str(),
+                };
+                let Some(token) = token else {
+                    return Err(fields.wrong(name, "a token's text").into());
+                };
+                strings.set(name, token);
+            }
+        }
+        Ok(strings)
+    }
+
+    /// Adds a token under its name, or replaces it.
+    pub fn set(&mut self, name: &str, token: &str) {
+        self.0.retain(|(other, _)| other != name);
+        self.0.push((name.to_owned(), token.to_owned()));
+    }
+
+    /// The token of this name.
+    pub fn get(&self, name: &str) -> Option<&String> {
+        self.0.iter().find(|(other, _)| other == name).map(|(_, token)| token)
+    }
+
+    /// All names and tokens.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, token)| (name.as_str(), token.as_str()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use lopper_record::Fault;
+    use serde_json::json;
+
+    use super::*;
+    use crate::checkpoint::{Dtype, save_model};
+    use crate::families::{config_json, parse_config};
+    use crate::model::Model;
+
+    #[test]
+    fn end_tokens_are_the_union() {
+        let dir = tempfile::tempdir().unwrap();
+        let json = json!({
+            "model_type": "qwen3", "vocab_size": 16, "hidden_size": 8, "intermediate_size": 12, "head_dim": 4,
+            "num_hidden_layers": 1, "num_attention_heads": 2, "eos_token_id": 3, "bos_token_id": 1,
+        });
+        let config = parse_config(json.as_object().unwrap(), dir.path()).unwrap();
+        let model = Model::random(config.clone(), 0.1, 0).unwrap();
+        save_model(dir.path(), &model, &config_json(&config, Dtype::F32).unwrap(), Dtype::F32).unwrap();
+        let read = || SpecialIds::from_checkpoint(&Checkpoint::open(dir.path()).unwrap(), None);
+        assert_eq!(read().unwrap(), SpecialIds { eos: vec![3], bos: Some(1), pad: None });
+
+        let generation = |json: Value| fs::write(dir.path().join(GENERATION_CONFIG), json.to_string()).unwrap();
+        generation(json!({"eos_token_id": [7, 3, 5, 16], "pad_token_id": 0, "temperature": 0.6}));
+        assert_eq!(read().unwrap(), SpecialIds { eos: vec![3, 5, 7], bos: Some(1), pad: Some(0) });
+        generation(json!({"eos_token_id": 9, "pad_token_id": -1, "bos_token_id": 2}));
+        assert_eq!(read().unwrap(), SpecialIds { eos: vec![3, 9], bos: Some(2), pad: None });
+        generation(json!({"eos_token_id": "</s>"}));
+        assert!(read().unwrap_err().downcast::<Fault>().unwrap().message.contains("eos_token_id"));
+
+        let tokens = json!({"eos_token": {"content": "</s>"}, "bos_token": "<s>", "pad_token": null});
+        fs::write(dir.path().join(TOKENIZER_CONFIG), tokens.to_string()).unwrap();
+        let strings = SpecialStrings::from_checkpoint(&Checkpoint::open(dir.path()).unwrap()).unwrap();
+        assert_eq!(strings.iter().collect::<Vec<_>>(), [("bos_token", "<s>"), ("eos_token", "</s>")]);
+    }
+}
