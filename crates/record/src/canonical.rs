@@ -19,9 +19,7 @@ pub fn canonical_json(value: &impl Serialize) -> Result<String> {
 
 /// The blake3 hash of the canonical JSON of `key`, in hexadecimal.
 pub fn key_hash(key: &impl Serialize) -> Result<String> {
-    Ok(blake3::hash(canonical_json(key)?.as_bytes())
-        .to_hex()
-        .to_string())
+    Ok(blake3::hash(canonical_json(key)?.as_bytes()).to_hex().to_string())
 }
 
 fn write_value(value: &Value, out: &mut String) {
@@ -63,15 +61,9 @@ mod tests {
     fn field_order_does_not_matter_and_values_do() {
         let a = json!({"b": [1, {"y": 0.1, "x": null}], "a": "ü\n"});
         let b = json!({"a": "ü\n", "b": [1, {"x": null, "y": 0.1}]});
-        assert_eq!(
-            canonical_json(&a).unwrap(),
-            "{\"a\":\"ü\\n\",\"b\":[1,{\"x\":null,\"y\":0.1}]}"
-        );
+        assert_eq!(canonical_json(&a).unwrap(), "{\"a\":\"ü\\n\",\"b\":[1,{\"x\":null,\"y\":0.1}]}");
         assert_eq!(key_hash(&a).unwrap(), key_hash(&b).unwrap());
-        assert_ne!(
-            key_hash(&a).unwrap(),
-            key_hash(&json!({"b": [1], "a": "ü\n"})).unwrap()
-        );
+        assert_ne!(key_hash(&a).unwrap(), key_hash(&json!({"b": [1], "a": "ü\n"})).unwrap());
     }
 
     #[test]

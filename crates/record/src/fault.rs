@@ -25,10 +25,7 @@ pub struct Fault {
 impl Fault {
     /// A fault with this message and nothing else yet.
     pub fn new(message: impl Into<String>) -> Self {
-        Self {
-            message: message.into(),
-            ..Self::default()
-        }
+        Self { message: message.into(), ..Self::default() }
     }
 
     /// Names the file at fault.
@@ -62,11 +59,7 @@ impl fmt::Display for Fault {
         if let Some(path) = &self.file {
             write!(f, "\n  file: {}", path.display())?;
         }
-        for (label, text) in [
-            ("expected", &self.expected),
-            ("got", &self.got),
-            ("hint", &self.hint),
-        ] {
+        for (label, text) in [("expected", &self.expected), ("got", &self.got), ("hint", &self.hint)] {
             if let Some(text) = text {
                 write!(f, "\n  {label}: {text}")?;
             }

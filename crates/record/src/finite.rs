@@ -47,9 +47,6 @@ pub mod list {
     /// Reads a list with NaN for `null`.
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<f64>, D::Error> {
         let values = Vec::<Option<f64>>::deserialize(deserializer)?;
-        Ok(values
-            .into_iter()
-            .map(|value| value.unwrap_or(f64::NAN))
-            .collect())
+        Ok(values.into_iter().map(|value| value.unwrap_or(f64::NAN)).collect())
     }
 }

@@ -23,12 +23,7 @@ pub struct Score {
 
 impl Score {
     /// The score of no items: everything undefined.
-    pub const UNDEFINED: Self = Self {
-        value: f64::NAN,
-        stderr: f64::NAN,
-        ci95: [f64::NAN; 2],
-        n: 0,
-    };
+    pub const UNDEFINED: Self = Self { value: f64::NAN, stderr: f64::NAN, ci95: [f64::NAN; 2], n: 0 };
 }
 
 impl Default for Score {
@@ -58,12 +53,7 @@ pub struct Retention {
 impl Retention {
     /// The uncut model against itself: 1 by definition, without uncertainty.
     pub fn uncut(n: usize) -> Self {
-        Self {
-            value: 1.0,
-            ci95: [1.0; 2],
-            lower95: 1.0,
-            n,
-        }
+        Self { value: 1.0, ci95: [1.0; 2], lower95: 1.0, n }
     }
 }
 
@@ -73,17 +63,9 @@ mod tests {
 
     #[test]
     fn undefined_numbers_survive_json() {
-        let score = Score {
-            value: 0.5,
-            stderr: f64::NAN,
-            ci95: [0.1, f64::INFINITY],
-            n: 1,
-        };
+        let score = Score { value: 0.5, stderr: f64::NAN, ci95: [0.1, f64::INFINITY], n: 1 };
         let text = serde_json::to_string(&score).unwrap();
-        assert_eq!(
-            text,
-            r#"{"value":0.5,"stderr":null,"ci95":[0.1,null],"n":1}"#
-        );
+        assert_eq!(text, r#"{"value":0.5,"stderr":null,"ci95":[0.1,null],"n":1}"#);
         let back: Score = serde_json::from_str(&text).unwrap();
         assert_eq!(back.value, 0.5);
         assert!(back.stderr.is_nan() && back.ci95[1].is_nan());

@@ -94,10 +94,7 @@ pub fn parse_layers(spec: &str, num_layers: usize) -> Result<Vec<usize>> {
         let number = |text: &str| -> Result<usize, Fault> {
             let text = text.trim();
             if text.is_empty() || !text.bytes().all(|b| b.is_ascii_digit()) {
-                return Err(fault(format!(
-                    "`{}` is not a layer or a range of layers",
-                    shorten(part)
-                )));
+                return Err(fault(format!("`{}` is not a layer or a range of layers", shorten(part))));
             }
             match text.parse::<usize>() {
                 Ok(layer) if layer < num_layers => Ok(layer),
@@ -113,10 +110,7 @@ pub fn parse_layers(spec: &str, num_layers: usize) -> Result<Vec<usize>> {
         };
         if first > last {
             return Err(fault(format!("the range `{part}` runs backwards"))
-                .hint(format!(
-                    "write `{last}-{first}`; {}",
-                    range_hint(num_layers)
-                ))
+                .hint(format!("write `{last}-{first}`; {}", range_hint(num_layers)))
                 .into());
         }
         layers.extend(first..=last);
@@ -149,25 +143,13 @@ pub fn check_dropped(dropped: &[usize], num_layers: usize) -> Result<()> {
     if let Some(pair) = sorted.windows(2).find(|pair| pair[0] == pair[1]) {
         return Err(Fault::new(format!("layer {} is named twice", pair[0]))
             .expected("each layer at most once")
-            .got(format!(
-                "`{}`",
-                shorten(
-                    &dropped
-                        .iter()
-                        .map(usize::to_string)
-                        .collect::<Vec<_>>()
-                        .join(",")
-                )
-            ))
+            .got(format!("`{}`", shorten(&dropped.iter().map(usize::to_string).collect::<Vec<_>>().join(","))))
             .hint(range_hint(num_layers))
             .into());
     }
     if !sorted.is_empty() && sorted.len() == num_layers {
         return Err(Fault::new("every layer would be dropped")
-            .expected(format!(
-                "at most {} of the {num_layers} layers",
-                num_layers - 1
-            ))
+            .expected(format!("at most {} of the {num_layers} layers", num_layers - 1))
             .got(format!("`{}`", format_layers(&sorted)))
             .hint("leave at least one layer")
             .into());
@@ -177,9 +159,7 @@ pub fn check_dropped(dropped: &[usize], num_layers: usize) -> Result<()> {
 
 /// The layers that stay when `dropped` go from a model of `num_layers`, in ascending order.
 pub fn kept(num_layers: usize, dropped: &[usize]) -> Vec<usize> {
-    (0..num_layers)
-        .filter(|layer| !dropped.contains(layer))
-        .collect()
+    (0..num_layers).filter(|layer| !dropped.contains(layer)).collect()
 }
 
 /// Writes layers the way users write them: runs of three and more as ranges, `3,8,19-21`.
@@ -191,11 +171,7 @@ pub fn format_layers(layers: &[usize]) -> String {
         .chunk_by(|a, b| a + 1 == *b)
         .map(|run| match run {
             [first, _, .., last] => format!("{first}-{last}"),
-            _ => run
-                .iter()
-                .map(usize::to_string)
-                .collect::<Vec<_>>()
-                .join(","),
+            _ => run.iter().map(usize::to_string).collect::<Vec<_>>().join(","),
         })
         .collect::<Vec<_>>()
         .join(",")
@@ -212,11 +188,7 @@ fn range_hint(num_layers: usize) -> String {
 /// Keeps a message short when the text it quotes is not.
 fn shorten(text: &str) -> String {
     const MOST: usize = 60;
-    if text.chars().count() <= MOST {
-        text.to_owned()
-    } else {
-        text.chars().take(MOST).chain("…".chars()).collect()
-    }
+    if text.chars().count() <= MOST { text.to_owned() } else { text.chars().take(MOST).chain("…".chars()).collect() }
 }
 
 #[cfg(test)]
@@ -225,19 +197,12 @@ mod tests {
     use proptest::prelude::*;
 
     fn fault_of(spec: &str, num_layers: usize) -> Fault {
-        parse_layers(spec, num_layers)
-            .unwrap_err()
-            .downcast_ref::<Fault>()
-            .expect("the user's fault")
-            .clone()
+        parse_layers(spec, num_layers).unwrap_err().downcast_ref::<Fault>().expect("the user's fault").clone()
     }
 
     #[test]
     fn reads_the_documented_spellings() {
-        assert_eq!(
-            parse_layers("21-28", 32).unwrap(),
-            (21..=28).collect::<Vec<_>>()
-        );
+        assert_eq!(parse_layers("21-28", 32).unwrap(), (21..=28).collect::<Vec<_>>());
         assert_eq!(parse_layers("3,8,19", 32).unwrap(), [3, 8, 19]);
         assert_eq!(parse_layers(" 19 , 3, 5 - 6 ", 32).unwrap(), [3, 5, 6, 19]);
         assert_eq!(parse_layers("0", 2).unwrap(), [0]);
@@ -265,10 +230,7 @@ mod tests {
         ] {
             let fault = fault_of(spec, 12);
             assert!(fault.message.contains(message), "{spec}: {fault}");
-            assert!(
-                fault.hint.as_deref().unwrap().contains("0-11"),
-                "{spec}: {fault}"
-            );
+            assert!(fault.hint.as_deref().unwrap().contains("0-11"), "{spec}: {fault}");
         }
         assert!(fault_of("0-11", 12).message.contains("every layer"));
         assert!(fault_of("0", 1).message.contains("every layer"));

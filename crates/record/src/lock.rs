@@ -29,15 +29,11 @@ impl StudyLock {
             .with_context(|| format!("cannot open {}", path.display()))?;
         match file.try_lock() {
             Ok(()) => Ok(Self { _file: file }),
-            Err(TryLockError::WouldBlock) => {
-                Err(Fault::new("another process is writing to this study")
-                    .file(directory)
-                    .hint("wait until it ends, or choose another directory with --out")
-                    .into())
-            }
-            Err(TryLockError::Error(error)) => {
-                Err(error).with_context(|| format!("cannot lock {}", path.display()))
-            }
+            Err(TryLockError::WouldBlock) => Err(Fault::new("another process is writing to this study")
+                .file(directory)
+                .hint("wait until it ends, or choose another directory with --out")
+                .into()),
+            Err(TryLockError::Error(error)) => Err(error).with_context(|| format!("cannot lock {}", path.display())),
         }
     }
 }

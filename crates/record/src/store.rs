@@ -81,11 +81,7 @@ impl Store {
         let lock = StudyLock::acquire(&directory)?;
         remove_partial(&directory);
         remove_partial(&cells);
-        Ok(Self {
-            directory,
-            lock: Some(lock),
-            warnings: Mutex::default(),
-        })
+        Ok(Self { directory, lock: Some(lock), warnings: Mutex::default() })
     }
 
     /// Opens a study directory for reading only; a study may be writing to it meanwhile.
@@ -101,11 +97,7 @@ impl Store {
                 .hint("give the directory that `lopper study --out` wrote")
                 .into());
         }
-        Ok(Self {
-            directory,
-            lock: None,
-            warnings: Mutex::default(),
-        })
+        Ok(Self { directory, lock: None, warnings: Mutex::default() })
     }
 
     /// The study directory.
@@ -121,9 +113,7 @@ impl Store {
     }
 
     fn path_of(&self, kind: &str, hash: &str, extension: &str) -> PathBuf {
-        self.directory
-            .join("cells")
-            .join(format!("{kind}-{}.{extension}", &hash[..16]))
+        self.directory.join("cells").join(format!("{kind}-{}.{extension}", &hash[..16]))
     }
 
     /// The result of the cell with this key, if it is finished and readable.
@@ -131,11 +121,7 @@ impl Store {
         Ok(self.find(kind, key)?.map(|(value, _)| value))
     }
 
-    fn find<T: DeserializeOwned>(
-        &self,
-        kind: &str,
-        key: &impl Serialize,
-    ) -> Result<Option<(T, f64)>> {
+    fn find<T: DeserializeOwned>(&self, kind: &str, key: &impl Serialize) -> Result<Option<(T, f64)>> {
         check_kind(kind)?;
         let wanted = canonical_json(key)?;
         let hash = blake3::hash(wanted.as_bytes()).to_hex().to_string();
@@ -144,46 +130,27 @@ impl Store {
             return Ok(None);
         };
         if cell.kind != kind || canonical_json(&cell.key)? != wanted {
-            self.warn(format!(
-                "{}: holds another cell; it is computed again",
-                path.display()
-            ));
+            self.warn(format!("{}: holds another cell; it is computed again", path.display()));
             return Ok(None);
         }
         match serde_json::from_value(cell.value) {
             Ok(value) => Ok(Some((value, cell.wall_s))),
             Err(error) => {
-                self.warn(format!(
-                    "{}: {error}; the cell is computed again",
-                    path.display()
-                ));
+                self.warn(format!("{}: {error}; the cell is computed again", path.display()));
                 Ok(None)
             }
         }
     }
 
     /// Records a finished cell. The file appears whole or not at all.
-    pub fn put(
-        &self,
-        kind: &str,
-        key: &impl Serialize,
-        value: &impl Serialize,
-        wall_s: f64,
-    ) -> Result<()> {
+    pub fn put(&self, kind: &str, key: &impl Serialize, value: &impl Serialize, wall_s: f64) -> Result<()> {
         check_kind(kind)?;
         ensure!(self.lock.is_some(), "the study was opened for reading only");
         let key = serde_json::to_value(key).context("a key cannot be written as JSON")?;
         let hash = key_hash(&key)?;
         let path = self.path_of(kind, &hash, "json");
         let value = serde_json::to_value(value).context("a result cannot be written as JSON")?;
-        let cell = Cell {
-            key,
-            hash,
-            kind: kind.into(),
-            value,
-            wall_s,
-            lopper: env!("CARGO_PKG_VERSION").into(),
-        };
+        let cell = Cell { key, hash, kind: kind.into(), value, wall_s, lopper: env!("CARGO_PKG_VERSION").into() };
         write_atomic(&path, &serde_json::to_vec(&cell)?)
     }
 
@@ -195,39 +162,23 @@ impl Store {
         compute: impl FnOnce() -> Result<T>,
     ) -> Result<Finished<T>> {
         if let Some((value, wall_s)) = self.find(kind, key)? {
-            return Ok(Finished {
-                value,
-                wall_s,
-                cached: true,
-            });
+            return Ok(Finished { value, wall_s, cached: true });
         }
         let start = Instant::now();
         let value = compute()?;
         let wall_s = start.elapsed().as_secs_f64();
         self.put(kind, key, &value, wall_s)?;
-        Ok(Finished {
-            value,
-            wall_s,
-            cached: false,
-        })
+        Ok(Finished { value, wall_s, cached: false })
     }
 
     /// Every readable cell, in the order of the file names.
     pub fn cells(&self) -> Result<Vec<Cell>> {
         let directory = self.directory.join("cells");
         let mut paths = Vec::new();
-        for entry in fs::read_dir(&directory)
-            .with_context(|| format!("cannot read {}", directory.display()))?
-        {
+        for entry in fs::read_dir(&directory).with_context(|| format!("cannot read {}", directory.display()))? {
             let path = entry?.path();
-            let hidden = path
-                .file_name()
-                .is_none_or(|name| name.as_encoded_bytes().starts_with(b"."));
-            if !hidden
-                && path
-                    .extension()
-                    .is_some_and(|extension| extension == "json")
-            {
+            let hidden = path.file_name().is_none_or(|name| name.as_encoded_bytes().starts_with(b"."));
+            if !hidden && path.extension().is_some_and(|extension| extension == "json") {
                 paths.push(path);
             }
         }
@@ -241,10 +192,7 @@ impl Store {
     }
 
     fn warn(&self, text: String) {
-        self.warnings
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(text);
+        self.warnings.lock().unwrap_or_else(PoisonError::into_inner).push(text);
     }
 
     fn read(&self, path: &Path) -> Option<Cell> {
@@ -252,29 +200,16 @@ impl Store {
         let cell = if size > MAX_CELL_BYTES {
             Err(anyhow::anyhow!("too large for a cell ({size} bytes)"))
         } else {
-            fs::read(path)
-                .map_err(Into::into)
-                .and_then(|bytes| Ok(serde_json::from_slice::<Cell>(&bytes)?))
+            fs::read(path).map_err(Into::into).and_then(|bytes| Ok(serde_json::from_slice::<Cell>(&bytes)?))
         };
-        cell.map_err(|error| {
-            self.warn(format!(
-                "{}: {error}; the cell counts as not finished",
-                path.display()
-            ))
-        })
-        .ok()
+        cell.map_err(|error| self.warn(format!("{}: {error}; the cell counts as not finished", path.display()))).ok()
     }
 }
 
 /// The kind is part of a file name.
 fn check_kind(kind: &str) -> Result<()> {
-    let plain = |byte: u8| {
-        byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'_' | b'-')
-    };
-    ensure!(
-        !kind.is_empty() && kind.len() <= 40 && kind.bytes().all(plain),
-        "`{kind}` cannot be the kind of a cell"
-    );
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'_' | b'-');
+    ensure!(!kind.is_empty() && kind.len() <= 40 && kind.bytes().all(plain), "`{kind}` cannot be the kind of a cell");
     Ok(())
 }
 
@@ -284,10 +219,7 @@ fn remove_partial(directory: &Path) {
         return;
     };
     for path in entries.flatten().map(|entry| entry.path()) {
-        if path
-            .extension()
-            .is_some_and(|extension| extension == "partial")
-        {
+        if path.extension().is_some_and(|extension| extension == "partial") {
             let _ = fs::remove_file(path);
         }
     }

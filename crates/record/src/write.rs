@@ -13,16 +13,11 @@ use crate::Fault;
 /// new one, never a part; when writing fails nothing is left behind.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
     let directory = parent_of(path);
-    fs::create_dir_all(&directory)
-        .with_context(|| format!("cannot create {}", directory.display()))?;
+    fs::create_dir_all(&directory).with_context(|| format!("cannot create {}", directory.display()))?;
     let mut file = temporary_in(&directory)?;
-    file.write_all(bytes)
-        .with_context(|| format!("cannot write {}", path.display()))?;
-    file.as_file()
-        .sync_all()
-        .with_context(|| format!("cannot write {}", path.display()))?;
-    file.persist(path)
-        .with_context(|| format!("cannot write {}", path.display()))?;
+    file.write_all(bytes).with_context(|| format!("cannot write {}", path.display()))?;
+    file.as_file().sync_all().with_context(|| format!("cannot write {}", path.display()))?;
+    file.persist(path).with_context(|| format!("cannot write {}", path.display()))?;
     sync_directory(&directory);
     Ok(())
 }
@@ -50,9 +45,7 @@ fn temporary_in(directory: &Path) -> Result<NamedTempFile> {
         // The process's umask still applies.
         builder.permissions(fs::Permissions::from_mode(0o666));
     }
-    builder
-        .tempfile_in(directory)
-        .with_context(|| format!("cannot write in {}", directory.display()))
+    builder.tempfile_in(directory).with_context(|| format!("cannot write in {}", directory.display()))
 }
 
 fn parent_of(path: &Path) -> PathBuf {
@@ -99,15 +92,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         ensure_new(&dir.path().join("free"), false).unwrap();
         let error = ensure_new(dir.path(), false).unwrap_err();
-        assert!(
-            error
-                .downcast_ref::<Fault>()
-                .unwrap()
-                .hint
-                .as_ref()
-                .unwrap()
-                .contains("--force")
-        );
+        assert!(error.downcast_ref::<Fault>().unwrap().hint.as_ref().unwrap().contains("--force"));
         ensure_new(dir.path(), true).unwrap();
     }
 }

@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::GENERATIVE;
 use crate::{Retention, finite};
 
 /// The depth budget for one group of tasks.
@@ -42,21 +43,17 @@ impl BudgetLine {
     /// The decision in plain words.
     pub fn sentence(&self, num_layers: usize) -> String {
         let healing = if self.healed { " after healing" } else { "" };
-        let keep = format!(
-            "≥ {:.0} % of {}{healing} (95 % confidence)",
-            self.threshold * 100.0,
-            self.group
-        );
+        let use_of = match self.group.as_str() {
+            GENERATIVE => "generative reasoning",
+            group => group,
+        };
+        let keep = format!("≥ {:.0} % of {use_of}{healing} (95 % confidence)", self.threshold * 100.0);
         match self.max_layers {
             None => format!("The data do not decide how many layers may go to keep {keep}."),
             Some(0) => format!("Not one layer of those tried can go to keep {keep}."),
             Some(most) => {
                 let deepest = self.depths.iter().map(|depth| depth.removed).max() == Some(most);
-                let more = if deepest {
-                    "; no deeper cut was tried"
-                } else {
-                    ""
-                };
+                let more = if deepest { "; no deeper cut was tried" } else { "" };
                 format!("Cut at most {most} of {num_layers} layers to keep {keep}{more}.")
             }
         }
@@ -70,10 +67,7 @@ mod tests {
 
     #[test]
     fn the_budget_speaks_plainly() {
-        let depth = |removed| BudgetDepth {
-            removed,
-            ..Default::default()
-        };
+        let depth = |removed| BudgetDepth { removed, ..Default::default() };
         let mut line = BudgetLine {
             group: CLASSIFICATION.into(),
             threshold: 0.9,
@@ -81,10 +75,7 @@ mod tests {
             depths: vec![depth(1), depth(3), depth(5)],
             ..Default::default()
         };
-        assert_eq!(
-            line.sentence(12),
-            "Cut at most 3 of 12 layers to keep ≥ 90 % of classification (95 % confidence)."
-        );
+        assert_eq!(line.sentence(12), "Cut at most 3 of 12 layers to keep ≥ 90 % of classification (95 % confidence).");
         line.max_layers = Some(5);
         line.healed = true;
         assert_eq!(

@@ -94,25 +94,19 @@ impl StudyRecord {
                 .hint("run the study again; its finished cells are kept")
         })?;
         if record.schema > SCHEMA {
-            return Err(
-                Fault::new("the study's record was written by a newer version")
-                    .file(&path)
-                    .expected(format!("layout {SCHEMA} or older"))
-                    .got(format!(
-                        "layout {} from lopper {}",
-                        record.schema, record.lopper_version
-                    ))
-                    .hint("update lopper")
-                    .into(),
-            );
+            return Err(Fault::new("the study's record was written by a newer version")
+                .file(&path)
+                .expected(format!("layout {SCHEMA} or older"))
+                .got(format!("layout {} from lopper {}", record.schema, record.lopper_version))
+                .hint("update lopper")
+                .into());
         }
         Ok(record)
     }
 
     /// Writes `DIR/study.json` whole or not at all.
     pub fn write(&self, directory: &Path) -> Result<()> {
-        let bytes = serde_json::to_vec_pretty(self)
-            .context("the study's record cannot be written as JSON")?;
+        let bytes = serde_json::to_vec_pretty(self).context("the study's record cannot be written as JSON")?;
         write_atomic(&directory.join(STUDY_FILE), &bytes)
     }
 
@@ -130,11 +124,7 @@ impl StudyRecord {
     /// The strategies of the points, the main one first, the others in their order.
     pub fn strategies(&self) -> Vec<&str> {
         let mut strategies: Vec<&str> = Vec::new();
-        if self
-            .points
-            .iter()
-            .any(|point| point.strategy == self.main_strategy)
-        {
+        if self.points.iter().any(|point| point.strategy == self.main_strategy) {
             strategies.push(&self.main_strategy);
         }
         for point in &self.points {
@@ -239,66 +229,33 @@ mod tests {
     #[test]
     fn an_empty_record_is_readable_and_a_newer_one_is_refused() {
         let dir = tempfile::tempdir().unwrap();
-        assert!(
-            StudyRecord::read(dir.path())
-                .unwrap_err()
-                .downcast_ref::<Fault>()
-                .is_some()
-        );
+        assert!(StudyRecord::read(dir.path()).unwrap_err().downcast_ref::<Fault>().is_some());
         fs::write(dir.path().join(STUDY_FILE), "{\"future_field\": 1}").unwrap();
-        assert_eq!(
-            StudyRecord::read(dir.path()).unwrap(),
-            StudyRecord::default()
-        );
+        assert_eq!(StudyRecord::read(dir.path()).unwrap(), StudyRecord::default());
         fs::write(dir.path().join(STUDY_FILE), "{\"schema\": 99}").unwrap();
-        assert!(
-            StudyRecord::read(dir.path())
-                .unwrap_err()
-                .to_string()
-                .contains("newer")
-        );
+        assert!(StudyRecord::read(dir.path()).unwrap_err().to_string().contains("newer"));
         fs::write(dir.path().join(STUDY_FILE), "{\"sch").unwrap();
-        assert!(
-            StudyRecord::read(dir.path())
-                .unwrap_err()
-                .downcast_ref::<Fault>()
-                .is_some()
-        );
+        assert!(StudyRecord::read(dir.path()).unwrap_err().downcast_ref::<Fault>().is_some());
     }
 
     #[test]
     fn what_is_written_is_read_back() {
         let dir = tempfile::tempdir().unwrap();
-        let mut record = StudyRecord {
-            schema: SCHEMA,
-            main_strategy: "bi".into(),
-            ..Default::default()
-        };
+        let mut record = StudyRecord { schema: SCHEMA, main_strategy: "bi".into(), ..Default::default() };
         let retention = Some(Retention::uncut(5));
         record.points.push(Point {
             strategy: "reverse".into(),
             removed: 2,
             dropped: vec![3, 4],
-            healed: Some(HealInfo {
-                method: "lora".into(),
-                ..Default::default()
-            }),
+            healed: Some(HealInfo { method: "lora".into(), ..Default::default() }),
             groups: vec![GroupResult {
                 group: GENERATIVE.into(),
-                score: Score {
-                    value: 0.5,
-                    stderr: 0.1,
-                    ci95: [0.3, 0.7],
-                    n: 5,
-                },
+                score: Score { value: 0.5, stderr: 0.1, ci95: [0.3, 0.7], n: 5 },
                 retention,
             }],
             ..Default::default()
         });
-        record.points.push(Point {
-            strategy: "bi".into(),
-            ..Default::default()
-        });
+        record.points.push(Point { strategy: "bi".into(), ..Default::default() });
         record.write(dir.path()).unwrap();
         let back = StudyRecord::read(dir.path()).unwrap();
         assert_eq!(back, record);

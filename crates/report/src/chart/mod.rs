@@ -1,0 +1,100 @@
+//! Charts as inline SVG, drawn by plotters.
+//!
+//! plotters writes fixed colours; the page's have to follow the reader's scheme. So a chart is
+//! drawn in sentinel colours, each of which is then replaced by a CSS variable (and, for a dashed
+//! line, by a dash pattern, which plotters would cut into many short lines). Text stays text in
+//! the page's own font. Each chart is drawn twice, for wide and for narrow screens, and the style
+//! sheet shows one of them: scaling one drawing would make its text unreadable on a phone.
+
+mod axis;
+mod bars;
+mod lines;
+
+pub use bars::bars;
+pub use lines::{Mark, Series, lines};
+
+use plotters::style::RGBColor;
+
+/// A drawing's size in CSS pixels.
+#[derive(Debug, Clone, Copy)]
+pub struct Size {
+    /// Width.
+    pub width: u32,
+    /// Height.
+    pub height: u32,
+}
+
+/// Text size given to plotters, which writes 1 / 1.24 of it.
+const FONT: i32 = 16;
+
+const INK: RGBColor = RGBColor(1, 2, 1);
+const MUTED: RGBColor = RGBColor(1, 2, 2);
+const GRID: RGBColor = RGBColor(1, 2, 3);
+const SURFACE: RGBColor = RGBColor(1, 2, 4);
+const BAR: RGBColor = RGBColor(1, 2, 5);
+const THRESHOLD: RGBColor = RGBColor(1, 2, 6);
+
+/// The colour of the `index`th group; `dashed` for its line before healing.
+fn group_colour(index: usize, dashed: bool) -> RGBColor {
+    RGBColor(1, if dashed { 4 } else { 3 }, (index % GROUP_COLOURS) as u8)
+}
+
+/// How many group colours the style sheet has.
+const GROUP_COLOURS: usize = 4;
+
+/// Replaces the sentinels, and the fixed size by attributes for the page.
+fn finish(svg: &str, size: Size, class: &str, label: &str) -> String {
+    let mut out = svg.to_owned();
+    let fixed = [
+        (INK, "var(--ink)"),
+        (MUTED, "var(--muted)"),
+        (GRID, "var(--line)"),
+        (SURFACE, "var(--surface)"),
+        (BAR, "var(--bar)"),
+    ];
+    for (colour, variable) in fixed {
+        out = out.replace(&code(colour), variable);
+    }
+    let dashed = |out: String, colour: RGBColor, variable: &str, dash: &str| {
+        let stroke = format!("stroke=\"{}\"", code(colour));
+        out.replace(&stroke, &format!("stroke=\"{variable}\" stroke-dasharray=\"{dash}\""))
+            .replace(&code(colour), variable)
+    };
+    out = dashed(out, THRESHOLD, "var(--muted)", "2 4");
+    for index in 0..GROUP_COLOURS {
+        let variable = format!("var(--g{index})");
+        out = out.replace(&code(group_colour(index, false)), &variable);
+        out = dashed(out, group_colour(index, true), &variable, "6 5");
+    }
+    let Size { width, height } = size;
+    let head = format!("<svg width=\"{width}\" height=\"{height}\"");
+    let hidden = if label.is_empty() {
+        "aria-hidden=\"true\"".to_owned()
+    } else {
+        format!("role=\"img\" aria-label=\"{}\"", crate::html::escape(label))
+    };
+    out.replacen(&head, &format!("<svg class=\"{class}\" {hidden}"), 1)
+}
+
+fn code(RGBColor(r, g, b): RGBColor) -> String {
+    format!("#{r:02X}{g:02X}{b:02X}")
+}
+
+/// At most `most` of the integers `0..=last`, evenly spaced, as axis labels.
+fn ticks(last: usize, most: usize) -> Vec<f64> {
+    let step = (1..).find(|step| last / step < most.max(2)).unwrap_or(1);
+    (0..=last).step_by(step).map(|i| i as f64).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_never_crowd() {
+        assert_eq!(ticks(4, 10), [0.0, 1.0, 2.0, 3.0, 4.0]);
+        assert_eq!(ticks(31, 8), [0.0, 4.0, 8.0, 12.0, 16.0, 20.0, 24.0, 28.0]);
+        assert_eq!(ticks(0, 8), [0.0]);
+        assert!(ticks(1000, 12).len() <= 12);
+    }
+}

@@ -1,0 +1,59 @@
+//! Text into HTML. Model output is arbitrary: besides the markup characters, control characters
+//! and the ones that reverse the direction of a line are made visible.
+
+use std::fmt;
+
+/// Writes a text so that it means only itself, in an element or in a quoted attribute.
+pub struct Text<'a>(pub &'a str);
+
+impl fmt::Display for Text<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for c in self.0.chars() {
+            match c {
+                '&' => f.write_str("&amp;")?,
+                '<' => f.write_str("&lt;")?,
+                '>' => f.write_str("&gt;")?,
+                '"' => f.write_str("&quot;")?,
+                '\'' => f.write_str("&#39;")?,
+                '\n' | '\t' => write!(f, "{c}")?,
+                // Unicode has a picture for each of the first 32 control characters.
+                '\0'..='\u{1f}' => write!(f, "{}", char::from_u32(0x2400 + c as u32).unwrap_or('\u{fffd}'))?,
+                '\u{7f}'..='\u{9f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{fffe}' | '\u{ffff}' => {
+                    f.write_str("\u{fffd}")?
+                }
+                c => write!(f, "{c}")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// [`Text`] as a string.
+pub fn escape(text: &str) -> String {
+    Text(text).to_string()
+}
+
+/// At most `most` characters of a text, with a note of how many more there are.
+pub fn clipped(text: &str, most: usize) -> String {
+    match text.char_indices().nth(most) {
+        None => text.to_owned(),
+        Some((end, _)) => format!("{}… [{} more characters]", &text[..end], text[end..].chars().count()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn markup_and_controls_lose_their_meaning() {
+        assert_eq!(escape("<a href='\"'>&"), "&lt;a href=&#39;&quot;&#39;&gt;&amp;");
+        assert_eq!(escape("a\u{0}b\u{1b}[31m\u{202e}x\n\ty"), "a␀b␛[31m\u{fffd}x\n\ty");
+    }
+
+    #[test]
+    fn long_texts_are_cut_between_characters() {
+        assert_eq!(clipped("äöü", 3), "äöü");
+        assert_eq!(clipped("äöüß", 2), "äö… [2 more characters]");
+    }
+}

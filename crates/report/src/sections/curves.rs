@@ -1,0 +1,122 @@
+//! Retention against layers removed: the main strategy large, the others as small multiples on
+//! the same axes.
+
+use anyhow::Result;
+use lopper_record::StudyRecord;
+use lopper_record::study::Point;
+
+use crate::chart::{Mark, Series, Size, lines};
+use crate::format::percent;
+use crate::html::Text;
+use crate::order::{groups, points, strategy_title};
+
+const WIDE: Size = Size { width: 860, height: 400 };
+const NARROW: Size = Size { width: 360, height: 330 };
+const SMALL: Size = Size { width: 360, height: 260 };
+
+/// The charts, or nothing before the first point.
+pub fn html(record: &StudyRecord) -> Result<String> {
+    let strategies = record.strategies();
+    let Some((main, others)) = strategies.split_first() else { return Ok(String::new()) };
+    let groups = groups(record);
+    let deepest = record.points.iter().map(|point| point.removed).max().unwrap_or(0).max(1);
+    let mut thresholds: Vec<f64> = record.budget.iter().map(|line| line.threshold).filter(|t| t.is_finite()).collect();
+    thresholds.sort_unstable_by(f64::total_cmp);
+    thresholds.dedup();
+
+    let series = series_of(&groups, &points(record, main));
+    let label = describe(&groups, &series);
+    let mut out = format!(
+        "<section id=\"curves\">\n<h2>What is lost with each layer, and what healing brings back</h2>\n<p>Layers chosen by {}. Score kept, in per cent of the uncut model’s; bars are 95 % intervals.</p>\n",
+        Text(&strategy_title(main))
+    );
+    out.push_str(&legend(&groups, &series, !thresholds.is_empty()));
+    out.push_str("<figure>\n");
+    out.push_str(&lines(&series, &thresholds, deepest, WIDE, "wide", &label)?);
+    out.push_str(&lines(&series, &thresholds, deepest, NARROW, "narrow", "")?);
+    out.push_str("</figure>\n");
+    if !others.is_empty() {
+        out.push_str("<h3>Other ways to choose the layers</h3>\n<div class=\"multiples\">\n");
+        for strategy in others {
+            let series = series_of(&groups, &points(record, strategy));
+            out.push_str(&format!("<figure>\n<figcaption>{}</figcaption>\n", Text(&strategy_title(strategy))));
+            out.push_str(&lines(&series, &thresholds, deepest, SMALL, "small", &describe(&groups, &series))?);
+            out.push_str("</figure>\n");
+        }
+        out.push_str("</div>\n");
+    }
+    out.push_str("</section>\n");
+    Ok(out)
+}
+
+fn series_of(groups: &[&str], points: &[&Point]) -> Vec<Series> {
+    let mut all = Vec::new();
+    for (index, group) in groups.iter().enumerate() {
+        for healed in [false, true] {
+            let mut marks: Vec<Mark> = points
+                .iter()
+                .filter(|point| point.healed.is_some() == healed)
+                .filter_map(|point| {
+                    let retention = point.group(group)?.retention?;
+                    Some(Mark { removed: point.removed, value: retention.value, ci95: retention.ci95 })
+                })
+                .collect();
+            if marks.is_empty() {
+                continue;
+            }
+            // The uncut model keeps everything by definition; both lines start from it.
+            if marks[0].removed != 0 {
+                marks.insert(0, Mark { removed: 0, value: 1.0, ci95: [f64::NAN; 2] });
+            }
+            all.push(Series { group: index, healed, marks });
+        }
+    }
+    all
+}
+
+/// Each group's two lines as they are drawn.
+fn legend(groups: &[&str], series: &[Series], threshold: bool) -> String {
+    let mut out = String::from("<ul class=\"legend\">\n");
+    for line in series {
+        let colour = line.group % 4;
+        let (dash, fill, state) = if line.healed {
+            ("none", format!("var(--g{colour})"), "healed")
+        } else {
+            ("6 5", "var(--surface)".into(), "as cut")
+        };
+        let mark = if line.group % 2 == 0 {
+            format!(
+                "<circle cx=\"20\" cy=\"8\" r=\"4\" fill=\"{fill}\" stroke=\"var(--g{colour})\" stroke-width=\"2\" />"
+            )
+        } else {
+            format!(
+                "<rect x=\"16\" y=\"4\" width=\"8\" height=\"8\" fill=\"{fill}\" stroke=\"var(--g{colour})\" stroke-width=\"2\" />"
+            )
+        };
+        out.push_str(&format!(
+            "<li><svg class=\"key\" viewBox=\"0 0 40 16\" aria-hidden=\"true\"><path d=\"M0 8H40\" stroke=\"var(--g{colour})\" stroke-width=\"2\" stroke-dasharray=\"{dash}\" />{mark}</svg>{}, {state}</li>\n",
+            Text(groups.get(line.group).unwrap_or(&""))
+        ));
+    }
+    if threshold {
+        out.push_str("<li><svg class=\"key\" viewBox=\"0 0 40 16\" aria-hidden=\"true\"><path d=\"M0 8H40\" stroke=\"var(--muted)\" stroke-width=\"1\" stroke-dasharray=\"2 4\" /></svg>threshold</li>\n");
+    }
+    out.push_str("</ul>\n");
+    out
+}
+
+/// The chart in words, for those who do not see it.
+fn describe(groups: &[&str], series: &[Series]) -> String {
+    let mut out = String::from("Retention against layers removed.");
+    for line in series {
+        let values: Vec<String> =
+            line.marks.iter().map(|mark| format!("{} removed {} %", mark.removed, percent(mark.value, 0))).collect();
+        out.push_str(&format!(
+            " {}, {}: {}.",
+            groups.get(line.group).unwrap_or(&""),
+            if line.healed { "healed" } else { "as cut" },
+            values.join(", ")
+        ));
+    }
+    out
+}

@@ -1,0 +1,137 @@
+//! The layer map: what each single layer is needed for, and what the criteria make of it.
+
+use anyhow::Result;
+use lopper_record::StudyRecord;
+use lopper_record::study::{AblatedLayer, Criterion, TaskMeta};
+
+use crate::chart::{Size, bars};
+use crate::format::{NONE, percent, percent_interval, short};
+use crate::heat;
+use crate::html::Text;
+use crate::order::groups;
+
+const SIZE: Size = Size { width: 420, height: 240 };
+
+/// Map and criteria, or nothing before either was measured.
+pub fn html(record: &StudyRecord) -> Result<String> {
+    if record.ablation.is_empty() && record.criteria.is_empty() {
+        return Ok(String::new());
+    }
+    let mut out = String::from("<section id=\"layers\">\n<h2>Which layer matters for what</h2>\n");
+    if !record.ablation.is_empty() {
+        out.push_str(&map(record));
+    }
+    let charts: Vec<String> = record.criteria.iter().map(criterion).collect::<Result<_>>()?;
+    if charts.iter().any(|chart| !chart.is_empty()) {
+        out.push_str("<h3>Layer scores</h3>\n<div class=\"multiples\">\n");
+        out.push_str(&charts.concat());
+        out.push_str("</div>\n");
+    }
+    out.push_str("</section>\n");
+    Ok(out)
+}
+
+fn criterion(criterion: &Criterion) -> Result<String> {
+    let title = if criterion.title.is_empty() { &criterion.name } else { &criterion.title };
+    let values: Vec<String> =
+        criterion.values.iter().enumerate().map(|(layer, value)| format!("{layer}: {}", short(*value))).collect();
+    let Some(chart) = bars(&criterion.values, SIZE, "small", &format!("{title} by layer. {}.", values.join(", ")))?
+    else {
+        return Ok(String::new());
+    };
+    let note = if criterion.note.is_empty() {
+        String::new()
+    } else {
+        format!("<p class=\"small\">{}</p>\n", Text(&criterion.note))
+    };
+    Ok(format!("<figure>\n<figcaption>{}</figcaption>\n{chart}{note}</figure>\n", Text(title)))
+}
+
+/// A row per layer, a column per task, and the criteria beside them.
+fn map(record: &StudyRecord) -> String {
+    let groups = groups(record);
+    let mut tasks: Vec<&TaskMeta> =
+        record.tasks.iter().filter(|task| record.ablation.iter().any(|row| find(row, &task.name).is_some())).collect();
+    tasks.sort_by_key(|task| groups.iter().position(|group| *group == task.group));
+    let criteria: Vec<&Criterion> =
+        record.criteria.iter().filter(|criterion| criterion.values.iter().any(|value| value.is_finite())).collect();
+    let mut out = String::from(
+        "<h3>Score kept when one layer is removed, % of the uncut model’s</h3>\n<div class=\"scroll\">\n<table class=\"map\">\n<thead>\n<tr><td></td>",
+    );
+    for run in tasks.chunk_by(|a, b| a.group == b.group) {
+        out.push_str(&format!(
+            "<th colspan=\"{}\" scope=\"colgroup\" class=\"group\">{}</th>",
+            run.len(),
+            Text(&run[0].group)
+        ));
+    }
+    if !criteria.is_empty() {
+        out.push_str(&format!(
+            "<th colspan=\"{}\" scope=\"colgroup\" class=\"group\">layer scores</th>",
+            criteria.len()
+        ));
+    }
+    out.push_str("</tr>\n<tr><th scope=\"col\">layer</th>");
+    for task in &tasks {
+        out.push_str(&format!("<th scope=\"col\">{}</th>", Text(&task.name.replace('_', " "))));
+    }
+    for criterion in &criteria {
+        out.push_str(&format!("<th scope=\"col\">{}</th>", Text(&criterion.name.replace('_', " "))));
+    }
+    out.push_str("</tr>\n</thead>\n<tbody>\n");
+    let mut rows: Vec<&AblatedLayer> = record.ablation.iter().collect();
+    rows.sort_by_key(|row| row.layer);
+    for row in rows {
+        out.push_str(&format!("<tr><th scope=\"row\">{}</th>", row.layer));
+        for task in &tasks {
+            out.push_str(&cell(row, &task.name));
+        }
+        for criterion in &criteria {
+            let value = criterion.values.get(row.layer).copied().unwrap_or(f64::NAN);
+            out.push_str(&format!("<td>{}</td>", short(value)));
+        }
+        out.push_str("</tr>\n");
+    }
+    out.push_str("</tbody>\n</table>\n</div>\n");
+    out.push_str(&reading_note(record));
+    out
+}
+
+fn find<'a>(row: &'a AblatedLayer, task: &str) -> Option<&'a lopper_record::study::TaskResult> {
+    row.tasks.iter().find(|result| result.task == task)
+}
+
+fn cell(row: &AblatedLayer, task: &str) -> String {
+    let Some(result) = find(row, task) else { return format!("<td>{NONE}</td>") };
+    match result.retention {
+        Some(r) => format!(
+            "<td class=\"{}\" title=\"{} items, score {} %, retention {} % [{}]\">{}</td>",
+            heat::class(r.value),
+            result.score.n,
+            percent(result.score.value, 1),
+            percent(r.value, 1),
+            percent_interval(r.ci95),
+            percent(r.value, 0)
+        ),
+        None => format!("<td title=\"no retention: the uncut model scores too little\">{NONE}</td>"),
+    }
+}
+
+/// How far a cell may be off, so that nobody reads noise as structure.
+fn reading_note(record: &StudyRecord) -> String {
+    let results = || record.ablation.iter().flat_map(|row| &row.tasks);
+    let mut halves: Vec<f64> = results()
+        .filter_map(|result| result.retention)
+        .map(|r| (r.ci95[1] - r.ci95[0]) / 2.0)
+        .filter(|half| half.is_finite())
+        .collect();
+    halves.sort_unstable_by(f64::total_cmp);
+    let Some(&median) = halves.get(halves.len() / 2) else { return String::new() };
+    let fewest = results().map(|result| result.score.n).min().unwrap_or(0);
+    let most = results().map(|result| result.score.n).max().unwrap_or(0);
+    let items = if fewest == most { most.to_string() } else { format!("{fewest} to {most}") };
+    format!(
+        "<p class=\"small\">Each cell is one layer removed and nothing else, on {items} items: the median 95 % interval is ± {} points, and differences within it are ties. The deeper the shade, the more is lost; resting on a cell shows its interval.</p>\n",
+        percent(median, 0)
+    )
+}

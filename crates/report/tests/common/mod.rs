@@ -1,0 +1,239 @@
+//! A made-up study, so that every part of the report has something to show. Its numbers follow a
+//! formula and mean nothing.
+
+use lopper_record::study::*;
+use lopper_record::{Retention, Score};
+
+const TASKS: [(&str, &str); 6] = [
+    ("facts_choice", CLASSIFICATION),
+    ("parity_choice", CLASSIFICATION),
+    ("order_choice", CLASSIFICATION),
+    ("word_problems", GENERATIVE),
+    ("code", GENERATIVE),
+    ("brackets", GENERATIVE),
+];
+
+fn score(value: f64, n: usize) -> Score {
+    let stderr = (value * (1.0 - value) / n as f64).sqrt();
+    Score { value, stderr, ci95: [(value - 2.0 * stderr).max(0.0), (value + 2.0 * stderr).min(1.0)], n }
+}
+
+fn retention(value: f64, n: usize) -> Retention {
+    let half = 0.02 + 0.9 * (value * (1.0 - value).max(0.0) / n as f64).sqrt();
+    Retention { value, ci95: [(value - half).max(0.0), value + half], lower95: (value - 0.84 * half).max(0.0), n }
+}
+
+fn kept(group: &str, removed: f64, healed: bool) -> f64 {
+    let fall = if group == CLASSIFICATION { 0.03 } else { 0.11 };
+    let fall = if healed { fall * 0.45 } else { fall };
+    (1.0 - fall * removed.powf(1.35)).max(0.02)
+}
+
+fn point(strategy: &str, removed: usize, healed: bool, slope: f64) -> Point {
+    let tasks = TASKS.iter().enumerate().map(|(i, (task, group))| {
+        let value = kept(group, removed as f64 * slope * (0.85 + 0.1 * (i % 3) as f64), healed);
+        TaskResult {
+            task: (*task).into(),
+            score: score(0.93 * value, 100),
+            retention: (removed > 0).then(|| retention(value, 100)),
+        }
+    });
+    let groups = [CLASSIFICATION, GENERATIVE].map(|group| {
+        let value = kept(group, removed as f64 * slope * 0.95, healed);
+        GroupResult {
+            group: group.into(),
+            score: score(0.93 * value, 300),
+            retention: (removed > 0).then(|| retention(value, 300)),
+        }
+    });
+    Point {
+        strategy: strategy.into(),
+        removed,
+        dropped: (0..removed).map(|i| 10 - i).rev().collect(),
+        healed: healed.then(|| HealInfo {
+            method: "lora".into(),
+            examples: 800,
+            tokens: 61_234,
+            steps: 100,
+            seconds: 7.4,
+            train_loss_first: 1.31,
+            train_loss_last: 0.42,
+            recipe:
+                "LoRA r = 16, alpha = 32 on all seven projections; AdamW, learning rate 2e-4, 10 warm-up steps, batch 8"
+                    .into(),
+        }),
+        tasks: tasks.collect(),
+        groups: groups.into(),
+        perplexity: Some(2.1 + removed as f64 * slope),
+        parameters: Some(4_200_000 - 330_000 * removed as u64),
+    }
+}
+
+fn ablation() -> Vec<AblatedLayer> {
+    let row = |layer: usize| AblatedLayer {
+        layer,
+        tasks: TASKS
+            .iter()
+            .enumerate()
+            .map(|(i, (task, group))| {
+                let depth = (layer as f64 - 7.0).abs() / 7.0;
+                let value = if layer == 0 {
+                    0.03
+                } else {
+                    kept(group, 2.4 * depth * depth + 0.2 * ((layer + i) % 3) as f64, false)
+                };
+                TaskResult {
+                    task: (*task).into(),
+                    score: score(0.93 * value, 100),
+                    retention: Some(retention(value, 100)),
+                }
+            })
+            .collect(),
+    };
+    (0..12).map(row).collect()
+}
+
+fn sample(task: &str, prompt: &str, target: &str, answers: [(&str, bool); 3]) -> Sample {
+    let answer = |i: usize, removed| Some(Answer { removed, text: answers[i].0.into(), correct: answers[i].1 });
+    Sample {
+        task: task.into(),
+        prompt: prompt.into(),
+        target: target.into(),
+        base: answer(0, 0),
+        cut: answer(1, 3),
+        healed: answer(2, 3),
+    }
+}
+
+fn budget(points: &[Point]) -> Vec<BudgetLine> {
+    let mut lines = Vec::new();
+    for healed in [false, true] {
+        for group in [CLASSIFICATION, GENERATIVE] {
+            let depths: Vec<BudgetDepth> = points
+                .iter()
+                .filter(|point| point.strategy == "bi" && point.healed.is_some() == healed)
+                .map(|point| {
+                    let retention = point.group(group).and_then(|result| result.retention);
+                    BudgetDepth {
+                        removed: point.removed,
+                        retention,
+                        holds: retention.is_some_and(|r| r.lower95 >= 0.9),
+                    }
+                })
+                .collect();
+            let max_layers =
+                Some(depths.iter().filter(|depth| depth.holds).map(|depth| depth.removed).max().unwrap_or(0));
+            let mut line = BudgetLine {
+                group: group.into(),
+                threshold: 0.9,
+                healed,
+                strategy: "bi".into(),
+                max_layers,
+                depths,
+                ..Default::default()
+            };
+            line.statement = line.sentence(12);
+            lines.push(line);
+        }
+    }
+    lines
+}
+
+/// A finished study with everything in it.
+pub fn study() -> StudyRecord {
+    let mut points = Vec::new();
+    for removed in 1..=5 {
+        points.push(point("bi", removed, false, 1.0));
+        points.push(point("bi", removed, true, 1.0));
+    }
+    for removed in 1..=4 {
+        points.push(point("reverse", removed, false, 1.4));
+        points.push(point("random", removed, false, 2.0));
+    }
+    let seed = |name: &str, value| Seed { name: name.into(), value };
+    let timing = |stage: &str, seconds, cells| Timing { stage: stage.into(), seconds, cells, cached: 0 };
+    let values =
+        |scale: f64| (0..12).map(|l: i32| scale * (0.04 + 0.012 * f64::from((l - 7).pow(2)))).collect::<Vec<f64>>();
+    let mut angular = values(0.4);
+    angular[11] = f64::NAN;
+    StudyRecord {
+        schema: SCHEMA,
+        lopper_version: "0.1.0".into(),
+        complete: true,
+        command: "lopper study --out lopper-study".into(),
+        model: ModelCard {
+            name: "pocket".into(),
+            hash: "3f1c9a77e2".repeat(6),
+            family: "llama".into(),
+            num_layers: 12,
+            parameters: 4_200_000,
+            parameters_per_layer: vec![330_000; 12],
+            hidden_size: 160,
+            vocab_size: 137,
+            dtype: "bf16".into(),
+        },
+        recipe: serde_json::json!({"model": "pocket", "remove": [1, 2, 3, 4, 5], "heal": {"method": "lora", "rank": 16}}),
+        seeds: vec![seed("items", 1), seed("sampling", 2), seed("bootstrap", 3)],
+        splits: vec![
+            "Items for reporting, choosing and healing are disjoint by construction: a hash of the item decides."
+                .into(),
+        ],
+        tasks: TASKS
+            .iter()
+            .map(|(name, group)| TaskMeta {
+                name: (*name).into(),
+                group: (*group).into(),
+                description: "One sentence that says what is asked.".into(),
+                metric: if *group == CLASSIFICATION { "acc".into() } else { "exact_match".into() },
+                version: "1".into(),
+                n_report: 100,
+                n_select: 60,
+                chance: (*group == CLASSIFICATION).then_some(0.25),
+            })
+            .collect(),
+        base: Some(point("uncut", 0, false, 1.0)),
+        main_strategy: "bi".into(),
+        criteria: vec![
+            Criterion {
+                name: "bi".into(),
+                title: "Block Influence".into(),
+                values: values(1.0),
+                note: "1 − mean cosine between a layer’s input and output; small means replaceable.".into(),
+            },
+            Criterion {
+                name: "angular".into(),
+                title: "Angular distance".into(),
+                values: angular,
+                note: "Angle between a layer’s input and output at the last token, in units of π.".into(),
+            },
+        ],
+        ablation: ablation(),
+        budget: budget(&points),
+        points,
+        samples: vec![
+            sample(
+                "word_problems",
+                "Question: Ann has 8 pens. Ben has 3 times as many. They give away 12. How many are left?\nAnswer:",
+                "20",
+                [
+                    ("Ben has 8 * 3 = 24 pens.\nTogether 8 + 24 = 32.\nLeft: 32 - 12 = 20.\n#### 20", true),
+                    ("Ben has 8 * 3 = 21 pens.\nTogether 8 + 21 = 28.\nLeft: 28 - 12 = 16.\n#### 16", false),
+                    ("Ben has 8 * 3 = 24 pens.\nTogether 8 + 24 = 32.\nLeft: 32 - 12 = 20.\n#### 20", true),
+                ],
+            ),
+            sample(
+                "code",
+                "def f(x):\n    # add 3, then double\n",
+                "    return (x + 3) * 2",
+                [("    return (x + 3) * 2\n", true), ("    return (x + 3 * 2\n", false), ("", false)],
+            ),
+        ],
+        timings: vec![
+            timing("base scores", 11.2, 6),
+            timing("ablation", 38.0, 12),
+            timing("healing", 74.5, 5),
+            timing("evaluation", 41.3, 18),
+        ],
+        warnings: vec!["greedy search was not run".into()],
+    }
+}
