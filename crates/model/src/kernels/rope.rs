@@ -33,6 +33,14 @@ impl RopeTable {
         self.len() == 0
     }
 
+    /// Cosines and sines of the given positions, `[positions.len(), head_dim/2]` each.
+    pub fn rows(&self, positions: &[u32]) -> (Vec<f32>, Vec<f32>) {
+        let gather = |table: &[f32]| {
+            positions.iter().flat_map(|p| &table[*p as usize * self.half..][..self.half]).copied().collect()
+        };
+        (gather(&self.cos), gather(&self.sin))
+    }
+
     /// Rotates every head of every row of `x` (`[positions.len(), heads·head_dim]`) in place;
     /// `inverse` rotates back, which is also the gradient.
     pub fn apply(&self, x: &mut [f32], positions: &[u32], inverse: bool) {

@@ -1,0 +1,90 @@
+//! What every layer of one pass shares: rotary tables, the causal mask, and the way from packed
+//! rows to a rectangle of sequences and back.
+//!
+//! Sequences are padded on the right, so the causal mask alone hides the padding from every real
+//! row; padding repeats row 0 and its results are never read.
+
+use crate::batch::Batch;
+use crate::config::Config;
+use crate::kernels::rope::RopeTable;
+use anyhow::{Result, ensure};
+use candle_core::{Device, Tensor};
+
+pub(super) struct Layout {
+    /// Packed rows.
+    pub rows: usize,
+    /// Sequences.
+    sequences: usize,
+    /// Longest sequence.
+    longest: usize,
+    /// Packed row of each place of the rectangle, and place of each packed row; none where the
+    /// rectangle is full, because then both are the identity.
+    indices: Option<(Tensor, Tensor)>,
+    /// `[longest, longest]`: 0 where a row sees a column, −∞ elsewhere.
+    pub mask: Tensor,
+    /// `[rows, 1, head_dim/2]`
+    pub cos: Tensor,
+    /// `[rows, 1, head_dim/2]`
+    pub sin: Tensor,
+}
+
+impl Layout {
+    pub fn new(batch: &Batch, config: &Config, device: &Device) -> Result<Self> {
+        let rows = batch.len();
+        ensure!(rows > 0, "an empty batch");
+        ensure!(batch.positions.len() == rows && batch.bounds.last() == Some(&rows), "a batch that contradicts itself");
+        let lengths: Vec<usize> = batch.bounds.windows(2).map(|w| w[1] - w[0]).collect();
+        let starts = batch.bounds.iter().zip(&lengths).filter(|(_, length)| **length > 0);
+        for (&start, _) in starts {
+            ensure!(batch.positions[start] == 0, "the composed decoder has no cache: sequences begin at position 0");
+        }
+        let (sequences, longest) = (lengths.len(), lengths.iter().copied().max().unwrap_or(0));
+        ensure!(batch.positions.iter().all(|p| (*p as usize) < longest), "a position beyond its sequence");
+        let indices = if sequences * longest == rows {
+            None
+        } else {
+            let mut to_padded = vec![0u32; sequences * longest];
+            let mut to_packed = Vec::with_capacity(rows);
+            for (sequence, (&start, &length)) in batch.bounds.iter().zip(&lengths).enumerate() {
+                for t in 0..length {
+                    to_padded[sequence * longest + t] = u32::try_from(start + t)?;
+                    to_packed.push(u32::try_from(sequence * longest + t)?);
+                }
+            }
+            Some((Tensor::new(to_padded, device)?, Tensor::new(to_packed, device)?))
+        };
+        let hidden = (0..longest).flat_map(|row| (0..longest).map(move |column| column > row));
+        let mask: Vec<f32> = hidden.map(|hidden| if hidden { f32::NEG_INFINITY } else { 0.0 }).collect();
+        let half = config.head_dim / 2;
+        let (cos, sin) = RopeTable::new(config.rope.theta, config.head_dim, longest).rows(&batch.positions);
+        Ok(Self {
+            rows,
+            sequences,
+            longest,
+            indices,
+            mask: Tensor::from_vec(mask, (longest, longest), device)?,
+            cos: Tensor::from_vec(cos, (rows, 1, half), device)?,
+            sin: Tensor::from_vec(sin, (rows, 1, half), device)?,
+        })
+    }
+
+    /// `[rows, heads, d]` to `[sequences, heads, longest, d]`.
+    pub fn pad(&self, x: &Tensor) -> candle_core::Result<Tensor> {
+        let (_, heads, d) = x.dims3()?;
+        let padded = match &self.indices {
+            None => x.clone(),
+            Some((to_padded, _)) => x.contiguous()?.index_select(to_padded, 0)?,
+        };
+        padded.reshape((self.sequences, self.longest, heads, d))?.transpose(1, 2)?.contiguous()
+    }
+
+    /// `[sequences, heads, longest, d]` to `[rows, heads·d]`.
+    pub fn pack(&self, x: &Tensor) -> candle_core::Result<Tensor> {
+        let (_, heads, _, d) = x.dims4()?;
+        let places = x.transpose(1, 2)?.contiguous()?.reshape((self.sequences * self.longest, heads * d))?;
+        match &self.indices {
+            None => Ok(places),
+            Some((_, to_packed)) => places.index_select(to_packed, 0),
+        }
+    }
+}

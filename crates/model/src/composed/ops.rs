@@ -1,0 +1,58 @@
+//! Differentiable forms of the decoder's non-linear steps, out of basic candle ops only.
+//!
+//! candle's fused `rms_norm`, `softmax_last_dim`, `rope` and the module `RmsNorm` are left out on
+//! purpose: they return no gradient and say nothing about it.
+
+use candle_core::{D, Result, Tensor};
+
+/// `x / √(mean(x²) + eps) · weight` over the last dimension.
+pub(super) fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
+    let root = (x.sqr()?.mean_keepdim(D::Minus1)? + eps)?.sqrt()?;
+    x.broadcast_div(&root)?.broadcast_mul(weight)
+}
+
+/// Softmax over the last dimension. The subtracted maximum is a constant to the gradient, which it
+/// does not change.
+pub(super) fn softmax(x: &Tensor) -> Result<Tensor> {
+    let exponentials = x.broadcast_sub(&x.max_keepdim(D::Minus1)?.detach())?.exp()?;
+    exponentials.broadcast_div(&exponentials.sum_keepdim(D::Minus1)?)
+}
+
+/// Logarithm of the softmax over the last dimension.
+pub(super) fn log_softmax(x: &Tensor) -> Result<Tensor> {
+    let shifted = x.broadcast_sub(&x.max_keepdim(D::Minus1)?.detach())?;
+    shifted.broadcast_sub(&shifted.exp()?.sum_keepdim(D::Minus1)?.log()?)
+}
+
+/// Rotates `x[n, heads, head_dim]`, half-split layout, by `cos`, `sin` of shape
+/// `[n, 1, head_dim/2]`.
+pub(super) fn rotate(x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
+    let half = x.dim(D::Minus1)? / 2;
+    let low = x.narrow(D::Minus1, 0, half)?;
+    let high = x.narrow(D::Minus1, half, half)?;
+    let turned_low = (low.broadcast_mul(cos)? - high.broadcast_mul(sin)?)?;
+    let turned_high = (high.broadcast_mul(cos)? + low.broadcast_mul(sin)?)?;
+    Tensor::cat(&[turned_low, turned_high], D::Minus1)
+}
+
+/// `silu(gate) · up`.
+pub(super) fn swiglu(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
+    gate.silu()? * up
+}
+
+/// `softmax(scale·q·kᵀ + mask)·v` with `q[b, heads, t, d]`, `k` and `v[b, kv_heads, t, d]`, where
+/// each key head serves heads/kv_heads consecutive query heads, and `mask[t, t]`.
+pub(super) fn attention(q: &Tensor, k: &Tensor, v: &Tensor, mask: &Tensor, scale: f64) -> Result<Tensor> {
+    let groups = q.dim(1)? / k.dim(1)?;
+    let (k, v) = (repeat_heads(k, groups)?, repeat_heads(v, groups)?);
+    let scores = (q.matmul(&k.transpose(2, 3)?)? * scale)?.broadcast_add(mask)?;
+    softmax(&scores)?.matmul(&v)
+}
+
+fn repeat_heads(x: &Tensor, groups: usize) -> Result<Tensor> {
+    if groups == 1 {
+        return Ok(x.clone());
+    }
+    let (b, heads, t, d) = x.dims4()?;
+    x.unsqueeze(2)?.expand((b, heads, groups, t, d))?.reshape((b, heads * groups, t, d))
+}

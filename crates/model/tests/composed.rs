@@ -1,0 +1,178 @@
+//! The hand-written kernels and the composed decoder are the same function with the same
+//! gradients, in every variant of the configuration, whole and cut.
+//!
+//! Both compute in f32 but sum in different orders; logits here are of size 1 to 10, so 1e-5
+//! relative to the largest is a few dozen roundings.
+
+use candle_core::Device;
+use lopper_model::composed::ComposedModel;
+use lopper_model::linear::Lora;
+use lopper_model::param::Param;
+use lopper_model::{Batch, Model, Par, TrainBatch, TrainOptions, TrainWorkspace, normal};
+use lopper_testkit::{Tiny, tiny_model, token_sequences};
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use std::sync::Arc;
+
+const VOCAB: usize = 37;
+/// Largest difference of a value, relative to the largest of its kind.
+const VALUES: f32 = 1e-5;
+/// The same for gradients, which pass through every sum twice.
+const GRADIENTS: f32 = 3e-5;
+
+/// Every combination of head norms, biases and a tied head, away from ones and zeros, with and
+/// without an adapter.
+fn models() -> Vec<(String, Model)> {
+    let mut models = Vec::new();
+    for bits in 0..8u64 {
+        let tiny = Tiny { layers: 3, vocab: VOCAB, qk_norm: bits & 1 != 0, bias: bits & 2 != 0, tied: bits & 4 != 0 };
+        let mut model = tiny_model(tiny, bits);
+        let mut rng = ChaCha8Rng::seed_from_u64(100 + bits);
+        if bits == 5 {
+            for layer in &mut model.layers {
+                for (_, linear) in layer.linears_mut() {
+                    let (inputs, outputs) = (linear.inputs(), linear.outputs());
+                    let zeros = |rows: usize, cols: usize| Param::matrix(vec![0.0; rows * cols], rows, cols);
+                    linear.lora = Some(Lora { a: zeros(3, inputs), b: zeros(outputs, 3), scale: 0.7, dropout: 0.0 });
+                }
+            }
+        }
+        model.visit_mut(|_, param| {
+            for v in Arc::make_mut(&mut param.data) {
+                *v += 0.15 * normal(&mut rng);
+            }
+        });
+        models.push((format!("{tiny:?}{}", if bits == 5 { " with adapters" } else { "" }), model));
+    }
+    models
+}
+
+fn sequences() -> Vec<Vec<u32>> {
+    token_sequences(&[7, 1, 12, 4], VOCAB, 5)
+}
+
+#[track_caller]
+fn close(context: &str, ours: &[f32], theirs: &[f32], relative: f32) {
+    assert_eq!(ours.len(), theirs.len(), "{context}: lengths");
+    let largest = theirs.iter().fold(0f32, |m, v| m.max(v.abs()));
+    assert!(largest > 0.0, "{context}: all zero");
+    for (i, (a, b)) in ours.iter().zip(theirs).enumerate() {
+        let (difference, allowed) = ((a - b).abs(), relative * largest);
+        assert!(difference <= allowed, "{context}: value {i} is {a} and {b}, allowed {allowed}");
+    }
+}
+
+fn flat(tensor: &candle_core::Tensor) -> Vec<f32> {
+    tensor.flatten_all().unwrap().to_vec1().unwrap()
+}
+
+const KEPT: [&[usize]; 4] = [&[0, 1, 2], &[0, 2], &[2], &[]];
+
+#[test]
+fn logits_and_hidden_states_agree() {
+    // Unequal lengths go through padding, equal ones do not; an empty sequence is no sequence.
+    let equal = token_sequences(&[6, 6], VOCAB, 8);
+    let with_empty = token_sequences(&[3, 0, 5], VOCAB, 9);
+    for (name, model) in models() {
+        let composed = ComposedModel::new(&model, &Device::Cpu).unwrap();
+        for sequences in [sequences(), equal.clone(), with_empty.clone()] {
+            let batch = Batch::new(&sequences);
+            for kept in KEPT {
+                let context = format!("{name}, layers {kept:?}, {} tokens", batch.len());
+                let mut boundaries: Vec<Vec<f32>> = Vec::new();
+                let mut tap = |done: usize, hidden: &[f32]| {
+                    assert_eq!(done, boundaries.len());
+                    boundaries.push(hidden.to_vec());
+                };
+                let hidden = model.hidden_states(&batch, kept, Par::Sequential, None, Some(&mut tap)).unwrap();
+                let logits = model.logits(&model.normed_rows(&hidden, 0..batch.len()), Par::Sequential);
+                let mut seen = 0;
+                let mut tap = |done: usize, hidden: &candle_core::Tensor| {
+                    assert_eq!(done, seen);
+                    close(&format!("{context}, boundary {done}"), &flat(hidden), &boundaries[done], VALUES);
+                    seen += 1;
+                    Ok(())
+                };
+                composed.hidden_states(&batch, kept, Some(&mut tap)).unwrap();
+                assert_eq!(seen, kept.len() + 1);
+                close(&context, &flat(&composed.forward(&batch, kept).unwrap()), &logits, VALUES);
+            }
+        }
+    }
+}
+
+#[test]
+fn every_gradient_agrees() {
+    let sequences = sequences();
+    let weights: Vec<Vec<f32>> =
+        sequences.iter().map(|s| s.iter().map(|t| [0.0, 1.0, 0.5][*t as usize % 3]).collect()).collect();
+    let data = TrainBatch::new(sequences.iter().zip(&weights).map(|(s, w)| (s.as_slice(), w.as_slice())));
+    for (name, mut model) in models() {
+        let composed = ComposedModel::trainable(&model, &Device::Cpu, |_| true).unwrap();
+        let options = TrainOptions { par: Par::Sequential, scale: 0.125, dropout: None, checkpointing: false };
+        for kept in KEPT {
+            let mut ours = model.set_trainable(|_| true);
+            let loss = model.loss_and_gradients(&data, kept, options, &mut TrainWorkspace::default(), &mut ours);
+            let (loss, composed_loss) = (loss.unwrap(), composed.loss(&data, kept, 0.125).unwrap());
+            let theirs = f64::from(composed_loss.to_scalar::<f32>().unwrap());
+            assert!((loss - theirs).abs() < 1e-5 * loss, "{name}, layers {kept:?}: loss {loss} and {theirs}");
+            let theirs = composed_loss.backward().unwrap();
+            let parameters = model.parameters();
+            assert_eq!(parameters.len(), composed.variables().len(), "{name}");
+            for ((parameter, param), (variable, var)) in parameters.iter().zip(composed.variables()) {
+                assert_eq!(parameter, variable);
+                let context = format!("{name}, layers {kept:?}: {parameter}");
+                let ours = ours.of(param).unwrap();
+                let removed =
+                    (0..3).any(|l| !kept.contains(&l) && parameter.starts_with(&format!("model.layers.{l}.")));
+                match theirs.get(var) {
+                    Some(gradient) if !removed => close(&context, &flat(gradient), ours, GRADIENTS),
+                    Some(_) => panic!("{context}: a removed layer has a gradient"),
+                    None => {
+                        assert!(removed, "{context}: no gradient");
+                        assert!(ours.iter().all(|g| *g == 0.0), "{context}: a removed layer has a gradient");
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn trained_values_come_back() {
+    let (name, mut model) = models().swap_remove(3);
+    let composed = ComposedModel::trainable(&model, &Device::Cpu, |n| n.contains("layers.1.")).unwrap();
+    let before = model.parameters();
+    for (_, variable) in composed.variables() {
+        variable.set(&(variable.as_tensor() + 1.0).unwrap()).unwrap();
+    }
+    composed.store_into(&mut model).unwrap();
+    let mut changed = 0;
+    for ((parameter, old), (_, new)) in before.iter().zip(model.parameters()) {
+        let step = if parameter.contains("layers.1.") { 1.0 } else { 0.0 };
+        changed += usize::from(step > 0.0);
+        let expected: Vec<f32> = old.data.iter().map(|v| v + step).collect();
+        assert_eq!(*new.data, expected, "{name}: {parameter}");
+    }
+    assert_eq!(changed, composed.variables().len());
+    // The composed model itself runs with the new values.
+    let batch = Batch::new(&sequences());
+    let kept = model.all_layers();
+    let hidden = model.hidden_states(&batch, &kept, Par::Sequential, None, None).unwrap();
+    close("after the step", &flat(&composed.hidden_states(&batch, &kept, None).unwrap()), &hidden, VALUES);
+}
+
+#[test]
+fn what_it_cannot_run_is_refused() {
+    let (_, mut model) = models().swap_remove(0);
+    let composed = ComposedModel::trainable(&model, &Device::Cpu, |n| n.contains("layers.2.")).unwrap();
+    let good = Batch::new(&[[1u32, 2]]);
+    assert!(composed.forward(&Batch::new(&[[VOCAB as u32]]), &[0]).is_err(), "a token outside the vocabulary");
+    assert!(composed.forward(&good, &[3]).is_err(), "a layer that does not exist");
+    assert!(composed.forward(&Batch::default(), &[0]).is_err(), "an empty batch");
+    assert!(composed.forward(&Batch::continued([([1u32].as_slice(), 4)]), &[0]).is_err(), "a continued sequence");
+    let unweighted = TrainBatch::new([([1u32, 2].as_slice(), [0.0f32, 0.0].as_slice())]);
+    assert!(composed.loss(&unweighted, &[0], 1.0).is_err(), "a loss over nothing");
+    model = model.keep(&[0, 1]);
+    assert!(composed.store_into(&mut model).is_err(), "values for a layer that the model lacks");
+}
