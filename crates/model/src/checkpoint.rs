@@ -40,7 +40,7 @@ use source::{Bytes, Source};
 
 pub use dtype::{is_weight_dtype, torch_name};
 pub use safetensors::tensor::Dtype;
-pub use save::{Array, save_model, save_safetensors, write_json};
+pub use save::{Array, save_model, save_safetensors};
 pub use source::EmbeddedFiles;
 pub use stream::{SafetensorsWriter, TensorInfo};
 
@@ -69,6 +69,7 @@ pub struct Checkpoint {
     config: Config,
     config_bytes: Cow<'static, [u8]>,
     config_json: Map<String, Value>,
+    files: Vec<String>,
     weights: Vec<Bytes>,
     tensors: BTreeMap<String, Located>,
     hash: OnceLock<String>,
@@ -97,10 +98,10 @@ impl Checkpoint {
         };
         let config_json = hf::parse_object(&config_bytes, &config_path)?;
         let config = families::parse_config(&config_json, &config_path)?;
-        let (weights, tensors) = open_weights(&source)?;
+        let (files, weights, tensors) = open_weights(&source)?;
         validate::weights_match_config(&config, &tensors, &source.path())?;
         let hash = OnceLock::new();
-        Ok(Self { source, config, config_bytes, config_json, weights, tensors, hash })
+        Ok(Self { source, config, config_bytes, config_json, files, weights, tensors, hash })
     }
 
     /// The configuration, lowered to what the decoder needs.
@@ -138,10 +139,7 @@ impl Checkpoint {
 
     /// The tensor `name` as it is stored.
     pub fn tensor(&self, name: &str) -> Result<TensorView<'_>> {
-        let located = self
-            .tensors
-            .get(name)
-            .ok_or_else(|| Fault::new(format!("the weights lack the tensor `{name}`")).file(self.source.path()))?;
+        let located = self.located(name)?;
         Ok(self.view(located))
     }
 
@@ -199,13 +197,40 @@ impl Checkpoint {
         Ok(names)
     }
 
+    /// The names of all tensors in the order in which they are stored: file by file, by offset.
+    /// Reading in this order is reading the disk in its order.
+    pub fn stored_order(&self) -> Vec<&str> {
+        let mut tensors: Vec<_> = self.tensors.iter().collect();
+        tensors.sort_by_key(|(_, located)| (located.file, located.range.start, located.range.end));
+        tensors.into_iter().map(|(name, _)| name.as_str()).collect()
+    }
+
+    /// Hands the bytes of the tensor `name` to `take` piece by piece.
+    ///
+    /// Reads the file instead of touching the memory map: mapped pages count as the program's
+    /// memory, so hashing or copying a large model through the map would look like loading it.
+    pub fn read_chunks(&self, name: &str, take: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
+        let located = self.located(name)?;
+        match &self.source {
+            Source::Embedded(_) => take(self.view(located).data),
+            Source::Directory(dir) => {
+                let path = dir.join(&self.files[located.file]);
+                source::read_range(&path, &located.range, take).with_context(|| format!("reading {}", path.display()))
+            }
+        }
+    }
+
     /// What identifies the model in records: blake3 over `config.json` and over every tensor's
     /// name, dtype, shape and bytes, in the order of names. Sharding, the order in the files and
     /// the directory's name do not change it. Computed at the first call, which reads all weights.
     pub fn hash(&self) -> &str {
         self.hash.get_or_init(|| {
             let tensors: Vec<_> = self.tensors.iter().collect();
-            let hashes: Vec<_> = tensors.par_iter().map(|(_, located)| self.view(located).hash()).collect();
+            let hashes: Vec<_> = tensors
+                .par_iter()
+                // A file that cannot be opened a second time can still be read through its map.
+                .map(|(name, located)| self.tensor_hash(name).unwrap_or_else(|_| self.view(located).hash()))
+                .collect();
             let mut hasher = blake3::Hasher::new();
             hasher.update(b"lopper model 1");
             hasher.update(blake3::hash(&self.config_bytes).as_bytes());
@@ -217,19 +242,38 @@ impl Checkpoint {
             hasher.finalize().to_hex().to_string()
         })
     }
+
+    /// [`TensorView::hash`] of the tensor `name`, read piece by piece.
+    pub fn tensor_hash(&self, name: &str) -> Result<blake3::Hash> {
+        let mut hasher = self.view(self.located(name)?).hasher();
+        self.read_chunks(name, &mut |piece| {
+            hasher.update(piece);
+            Ok(())
+        })?;
+        Ok(hasher.finalize())
+    }
+
+    fn located(&self, name: &str) -> Result<&Located> {
+        let missing = || Fault::new(format!("the weights lack the tensor `{name}`")).file(self.source.path());
+        Ok(self.tensors.get(name).ok_or_else(missing)?)
+    }
 }
 
 impl TensorView<'_> {
     /// blake3 over dtype, shape and bytes.
     pub fn hash(&self) -> blake3::Hash {
+        self.hasher().update(self.data).finalize()
+    }
+
+    /// A hasher that has taken dtype and shape; the tensor's bytes must follow.
+    pub fn hasher(&self) -> blake3::Hasher {
         let mut hasher = blake3::Hasher::new();
         hasher.update(format!("{} {:?}\n", self.dtype, self.shape).as_bytes());
-        hasher.update(self.data);
-        hasher.finalize()
+        hasher
     }
 }
 
-fn open_weights(source: &Source) -> Result<(Vec<Bytes>, BTreeMap<String, Located>)> {
+fn open_weights(source: &Source) -> Result<(Vec<String>, Vec<Bytes>, BTreeMap<String, Located>)> {
     let shards = shards::find(source)?;
     let mut weights = Vec::with_capacity(shards.files.len());
     let mut tensors = BTreeMap::new();
@@ -264,5 +308,5 @@ fn open_weights(source: &Source) -> Result<(Vec<Bytes>, BTreeMap<String, Located
                 .into());
         }
     }
-    Ok((weights, tensors))
+    Ok((shards.files, weights, tensors))
 }

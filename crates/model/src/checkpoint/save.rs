@@ -1,10 +1,10 @@
 //! Writing weights that were computed (trained, merged, an adapter's) as safetensors.
 
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
+use lopper_record::write_atomic;
 use safetensors::tensor::Dtype;
 use serde_json::{Map, Value, json};
 
@@ -80,19 +80,7 @@ pub fn save_model(dir: &Path, model: &Model, config: &Map<String, Value>, dtype:
     let mut config = config.clone();
     let key = if config.contains_key("dtype") { "dtype" } else { "torch_dtype" };
     config.insert(key.to_owned(), json!(torch_name(dtype)?));
-    write_json(&path, &Value::Object(config))
-}
-
-/// Writes `value` as an indented JSON file that appears whole or not at all.
-pub fn write_json(path: &Path, value: &Value) -> Result<()> {
-    let context = || format!("writing {}", path.display());
-    let mut bytes = serde_json::to_vec_pretty(value)?;
+    let mut bytes = serde_json::to_vec_pretty(&config)?;
     bytes.push(b'\n');
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    let mut file = tempfile::NamedTempFile::new_in(directory.unwrap_or(Path::new("."))).with_context(context)?;
-    file.write_all(&bytes).with_context(context)?;
-    super::stream::make_readable(file.as_file()).with_context(context)?;
-    file.as_file().sync_all().with_context(context)?;
-    file.persist(path).map_err(|error| error.error).with_context(context)?;
-    Ok(())
+    write_atomic(&path, &bytes)
 }

@@ -6,8 +6,8 @@
 
 use std::borrow::Cow;
 use std::fs::{self, File};
-use std::io::Read;
-use std::ops::Deref;
+use std::io::{Read, Seek, SeekFrom};
+use std::ops::{Deref, Range};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -168,6 +168,24 @@ impl Source {
             }
         }
     }
+}
+
+/// Bytes read at a time.
+const CHUNK: usize = 1 << 22;
+
+/// Hands the bytes `range` of the file `path` to `take`, piece by piece.
+pub(super) fn read_range(path: &Path, range: &Range<usize>, take: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
+    let mut file = File::open(path)?;
+    file.seek(SeekFrom::Start(range.start as u64))?;
+    let mut buffer = vec![0; CHUNK.min(range.len())];
+    let mut left = range.len();
+    while left > 0 {
+        let piece = &mut buffer[..CHUNK.min(left)];
+        file.read_exact(piece)?;
+        take(piece)?;
+        left -= piece.len();
+    }
+    Ok(())
 }
 
 fn not_found(dir: &Path) -> Fault {

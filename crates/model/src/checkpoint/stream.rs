@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use safetensors::tensor::Dtype;
 use serde_json::{Map, json};
-use tempfile::NamedTempFile;
+use tempfile::{Builder, NamedTempFile};
 
 /// What the header says of one tensor.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,8 +73,9 @@ impl SafetensorsWriter {
 
         let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
         let directory = directory.unwrap_or(Path::new("."));
-        let temporary =
-            NamedTempFile::new_in(directory).with_context(|| format!("creating a file in {}", directory.display()))?;
+        let temporary = ordinary_file()
+            .tempfile_in(directory)
+            .with_context(|| format!("creating a file in {}", directory.display()))?;
         let mut file = BufWriter::with_capacity(1 << 20, temporary);
         file.write_all(&(header.len() as u64).to_le_bytes())?;
         file.write_all(&header)?;
@@ -113,7 +114,6 @@ impl SafetensorsWriter {
         let context = || format!("writing {}", self.path.display());
         let temporary = self.file.into_inner().map_err(|error| error.into_error());
         let temporary = temporary.with_context(context)?;
-        make_readable(temporary.as_file()).with_context(context)?;
         temporary.as_file().sync_all().with_context(context)?;
         temporary.persist(&self.path).map_err(|error| error.error).with_context(context)?;
         Ok(())
@@ -121,13 +121,14 @@ impl SafetensorsWriter {
 }
 
 /// Temporary files are private to their user; a model is an ordinary file.
-pub(super) fn make_readable(file: &std::fs::File) -> std::io::Result<()> {
+fn ordinary_file() -> Builder<'static, 'static> {
+    let mut builder = Builder::new();
+    builder.prefix(".").suffix(".partial");
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
-        file.set_permissions(std::fs::Permissions::from_mode(0o644))?;
+        // The process's umask still applies.
+        builder.permissions(std::fs::Permissions::from_mode(0o666));
     }
-    #[cfg(not(unix))]
-    let _ = file;
-    Ok(())
+    builder
 }
