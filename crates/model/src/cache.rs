@@ -23,6 +23,19 @@ impl SequenceCache {
         Self { layers: vec![LayerCache::default(); layers], len: 0 }
     }
 
+    /// Forgets all tokens after the first `len`.
+    pub fn truncate(&mut self, len: usize) {
+        if len >= self.len {
+            return;
+        }
+        for layer in &mut self.layers {
+            let row = layer.keys.len() / self.len;
+            layer.keys.truncate(len * row);
+            layer.values.truncate(len * row);
+        }
+        self.len = len;
+    }
+
     /// Tokens cached.
     pub fn len(&self) -> usize {
         self.len

@@ -1,0 +1,158 @@
+//! The engine itself: a model, its threads, and how work is shared between them.
+//!
+//! The products of a small model are too small to be worth splitting, so its batches are shared
+//! out whole: each thread runs one with sequential kernels. A large model, or a single batch, gets
+//! all threads inside each kernel instead. Neither choice changes a result: batches are formed
+//! without regard to the number of threads.
+
+use anyhow::{Context, Result};
+use lopper_model::{Model, Par};
+use rayon::prelude::*;
+use rayon::{ThreadPool, ThreadPoolBuilder};
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Parameters above which the threads work together on one batch.
+const SMALL_MODEL: usize = 50_000_000;
+
+/// How far a call has come; for a progress bar.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Requests (or sequences) finished.
+    pub done: usize,
+    /// Requests (or sequences) of the call.
+    pub total: usize,
+    /// Tokens generated (or read, where nothing is generated) so far.
+    pub tokens: usize,
+}
+
+/// An observer that ignores what it is told.
+pub fn silent(_: Progress) {}
+
+/// The error of a call that was stopped through the flag given to [`Engine::with_interrupt`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Interrupted;
+
+impl fmt::Display for Interrupted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("interrupted")
+    }
+}
+
+impl std::error::Error for Interrupted {}
+
+/// Runs one model at any depth. Cloning shares the weights and the threads.
+#[derive(Debug, Clone)]
+pub struct Engine {
+    model: Model,
+    pool: Arc<ThreadPool>,
+    split_batches: bool,
+    interrupt: Arc<AtomicBool>,
+}
+
+impl Engine {
+    /// An engine with `threads` threads of its own (0: one for each core).
+    pub fn new(model: Model, threads: usize) -> Result<Self> {
+        let pool = ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .thread_name(|i| format!("engine-{i}"))
+            .build()
+            .context("cannot start the engine's threads")?;
+        let split_batches = model.parameter_count() < SMALL_MODEL;
+        Ok(Self { model, pool: Arc::new(pool), split_batches, interrupt: Arc::default() })
+    }
+
+    /// The same threads and interrupt flag for another model.
+    pub fn with_model(&self, model: Model) -> Self {
+        let split_batches = model.parameter_count() < SMALL_MODEL;
+        Self { model, split_batches, ..self.clone() }
+    }
+
+    /// Calls end with [`Interrupted`] soon after `flag` becomes true.
+    pub fn with_interrupt(mut self, flag: Arc<AtomicBool>) -> Self {
+        self.interrupt = flag;
+        self
+    }
+
+    /// The model.
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// All layers in order: the uncut model's list of kept layers.
+    pub fn all_layers(&self) -> Vec<usize> {
+        self.model.all_layers()
+    }
+
+    /// Number of threads.
+    pub fn threads(&self) -> usize {
+        self.pool.current_num_threads()
+    }
+
+    /// Fails with [`Interrupted`] once the flag is set.
+    pub fn check_interrupt(&self) -> Result<()> {
+        if self.interrupt.load(Ordering::Relaxed) { Err(Interrupted.into()) } else { Ok(()) }
+    }
+
+    /// How many batches should run side by side when there are `available` of them.
+    pub(crate) fn lanes(&self, available: usize) -> usize {
+        if self.split_batches { self.threads().min(available).max(1) } else { 1 }
+    }
+
+    /// Runs `f` on the engine's threads.
+    pub(crate) fn pool_install<R: Send>(&self, f: impl FnOnce() -> R + Send) -> R {
+        self.pool.install(f)
+    }
+
+    /// Runs `f` over all jobs and returns the results in the jobs' order; stops at the first error
+    /// or interrupt.
+    pub(crate) fn each<T: Send, R: Send>(
+        &self,
+        jobs: Vec<T>,
+        f: impl Fn(T, Par) -> Result<R> + Send + Sync,
+    ) -> Result<Vec<R>> {
+        let run = |job, par| {
+            self.check_interrupt()?;
+            f(job, par)
+        };
+        self.pool_install(|| {
+            if self.lanes(jobs.len()) > 1 {
+                jobs.into_par_iter().with_max_len(1).map(|job| run(job, Par::Sequential)).collect()
+            } else {
+                jobs.into_iter().map(|job| run(job, Par::Pool)).collect()
+            }
+        })
+    }
+}
+
+/// Splits `0..lengths.len()` into runs of neighbours of at most `budget` tokens together; an item
+/// longer than that gets a run of its own.
+pub(crate) fn runs(lengths: impl IntoIterator<Item = usize>, budget: usize) -> Vec<std::ops::Range<usize>> {
+    let mut result = Vec::new();
+    let (mut start, mut sum, mut end) = (0, 0usize, 0);
+    for (i, len) in lengths.into_iter().enumerate() {
+        if i > start && sum + len > budget {
+            result.push(start..i);
+            (start, sum) = (i, 0);
+        }
+        sum += len;
+        end = i + 1;
+    }
+    if end > start {
+        result.push(start..end);
+    }
+    result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::runs;
+
+    #[test]
+    fn runs_cover_everything_within_the_budget() {
+        assert_eq!(runs([3, 3, 3, 20, 1, 0, 9], 6), [0..2, 2..3, 3..4, 4..6, 6..7]);
+        assert!(runs([], 6).is_empty());
+        assert_eq!(runs([0, 0], 0), [0..2]);
+    }
+}

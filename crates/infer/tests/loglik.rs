@@ -1,0 +1,176 @@
+//! Scores of continuations, of whole sequences, and the hidden states, against one plain forward
+//! pass for each sequence.
+
+use lopper_infer::{Engine, LoglikRequest, Progress, silent};
+use lopper_model::kernels::loss::log_sum_exp;
+use lopper_model::{Batch, Model, Par};
+use lopper_testkit::{Tiny, assert_close, tiny_model, token_sequences};
+use std::sync::Mutex;
+
+fn model() -> Model {
+    tiny_model(Tiny { bias: true, tied: false, ..Tiny::default() }, 6)
+}
+
+/// Log-probability of each token of a sequence, and whether it was the arg-max, by one pass.
+fn plain(model: &Model, kept: &[usize], sequence: &[u32]) -> Vec<(f32, bool)> {
+    let hidden = model.hidden_states(&Batch::new(&[sequence]), kept, Par::Sequential, None, None).unwrap();
+    let logits = model.logits(&model.normed_rows(&hidden, 0..sequence.len()), Par::Sequential);
+    let rows = logits.chunks_exact(model.config.vocab_size);
+    rows.zip(&sequence[1..])
+        .map(|(row, token)| {
+            let value = row[*token as usize];
+            (value - log_sum_exp(row), row.iter().all(|v| *v <= value))
+        })
+        .collect()
+}
+
+fn requests() -> Vec<LoglikRequest> {
+    let contexts = token_sequences(&[9, 1, 20, 4, 30, 2, 7], 37, 3);
+    (0..)
+        .zip(contexts)
+        .map(|(i, context)| {
+            let lengths = [1 + i % 3, 4, 1, 7 - i];
+            LoglikRequest { context, continuations: token_sequences(&lengths[..2 + i % 3], 37, i as u64) }
+        })
+        .collect()
+}
+
+#[test]
+fn shared_contexts_equal_whole_sequences() {
+    let model = model();
+    for (threads, kept) in [(1, vec![0, 1, 2, 3]), (3, vec![0, 2, 3]), (2, vec![1])] {
+        let engine = Engine::new(model.clone(), threads).unwrap();
+        let mut requests = requests();
+        // A continuation that is certainly greedy.
+        let mut sequence = requests[0].context.clone();
+        for _ in 0..3 {
+            let hidden = model.hidden_states(&Batch::new(&[&sequence]), &kept, Par::Sequential, None, None).unwrap();
+            let logits = model.logits(&model.normed_rows(&hidden, [sequence.len() - 1]), Par::Sequential);
+            sequence.push((0..37).max_by(|a, b| logits[*a].total_cmp(&logits[*b])).unwrap() as u32);
+        }
+        let context = requests[0].context.len();
+        requests[0].continuations.push(sequence[context..].to_vec());
+        let results = engine.loglikelihood(&kept, &requests, &silent).unwrap();
+        let mut greedy = 0;
+        for (request, results) in requests.iter().zip(&results) {
+            assert_eq!(request.continuations.len(), results.len());
+            for (continuation, result) in request.continuations.iter().zip(results) {
+                let whole = [request.context.as_slice(), continuation].concat();
+                let expected = &plain(&model, &kept, &whole)[request.context.len() - 1..];
+                let sum: f64 = expected.iter().map(|(l, _)| f64::from(*l)).sum();
+                assert!((result.sum - sum).abs() < 1e-4, "{} and {sum}", result.sum);
+                assert_eq!(result.tokens, continuation.len());
+                assert_eq!(result.greedy, expected.iter().all(|(_, g)| *g));
+                greedy += usize::from(result.greedy);
+            }
+        }
+        assert!(greedy > 0 && results[0].last().unwrap().greedy);
+    }
+}
+
+#[test]
+fn many_contexts_need_several_passes() {
+    let model = model();
+    let engine = Engine::new(model.clone(), 2).unwrap();
+    let contexts = token_sequences(&[60; 80], 37, 9);
+    let requests: Vec<_> = contexts
+        .into_iter()
+        .map(|context| LoglikRequest { context, continuations: vec![vec![3, 4], vec![5]] })
+        .collect();
+    let seen = Mutex::new(Progress::default());
+    let results = engine
+        .loglikelihood(&[0, 1], &requests, &|p| {
+            let mut seen = seen.lock().unwrap();
+            *seen = if p.done > seen.done { p } else { *seen };
+        })
+        .unwrap();
+    assert_eq!(*seen.lock().unwrap(), Progress { done: 80, total: 80, tokens: 80 * 63 });
+    for (request, result) in requests.iter().zip(&results).step_by(13) {
+        let whole = [request.context.as_slice(), &[3, 4]].concat();
+        let expected: f64 = plain(&model, &[0, 1], &whole)[59..].iter().map(|(l, _)| f64::from(*l)).sum();
+        assert!((result[0].sum - expected).abs() < 1e-4);
+    }
+}
+
+#[test]
+fn requests_that_predict_nothing_are_refused() {
+    let engine = Engine::new(model(), 1).unwrap();
+    for (context, continuation) in [(vec![], vec![1]), (vec![1], vec![]), (vec![1], vec![37])] {
+        let request = LoglikRequest { context, continuations: vec![continuation] };
+        assert!(engine.loglikelihood(&[0], &[request], &silent).is_err());
+    }
+    assert!(engine.loglikelihood(&[0], &[], &silent).unwrap().is_empty());
+}
+
+#[test]
+fn every_token_after_the_first_has_a_logprob() {
+    let model = model();
+    let sequences = token_sequences(&[5, 1, 0, 50, 2, 33], 37, 2);
+    for threads in [1, 2] {
+        let engine = Engine::new(model.clone(), threads).unwrap();
+        let results = engine.token_logprobs(&[0, 3], &sequences, &silent).unwrap();
+        for (sequence, result) in sequences.iter().zip(&results) {
+            assert_eq!(sequence.len(), result.len());
+            let Some((first, rest)) = result.split_first() else { continue };
+            assert_eq!(*first, None);
+            let rest: Vec<f32> = rest.iter().map(|v| v.unwrap()).collect();
+            let expected: Vec<f32> = plain(&model, &[0, 3], sequence).iter().map(|(l, _)| *l).collect();
+            assert_close(&rest, &expected, 1e-5);
+        }
+    }
+}
+
+#[test]
+fn kept_layers_equal_the_pruned_model_exactly() {
+    let model = model();
+    let sequences = token_sequences(&[5, 50, 2, 33], 37, 2);
+    let pruned = Engine::new(model.keep(&[0, 2]), 2).unwrap();
+    let shared = Engine::new(model, 1).unwrap();
+    assert_eq!(
+        shared.token_logprobs(&[0, 2], &sequences, &silent).unwrap(),
+        pruned.token_logprobs(&[0, 1], &sequences, &silent).unwrap()
+    );
+    assert_eq!(
+        shared.loglikelihood(&[0, 2], &requests(), &silent).unwrap(),
+        pruned.loglikelihood(&[0, 1], &requests(), &silent).unwrap()
+    );
+}
+
+#[test]
+fn hidden_states_come_in_order_and_repeat_exactly() {
+    let model = model();
+    // More tokens than one pass takes.
+    let sequences = token_sequences(&[60; 90], 37, 4);
+    let collect = |threads: usize| {
+        let engine = Engine::new(model.clone(), threads).unwrap();
+        let (mut all, mut batches) = (vec![Vec::new(); 4], 0);
+        let mut next = 0;
+        engine
+            .visit_hidden(&[0, 2, 3], &sequences, |states| {
+                assert_eq!((states.first_sequence, states.boundaries.len(), states.width), (next, 4, 24));
+                next += states.batch.sequences();
+                batches += 1;
+                assert_eq!(states.row(2, 1), &states.boundaries[2][24..48]);
+                for (all, boundary) in all.iter_mut().zip(states.boundaries) {
+                    assert_eq!(boundary.len(), states.batch.len() * 24);
+                    all.extend_from_slice(boundary);
+                }
+                Ok(())
+            })
+            .unwrap();
+        assert_eq!(next, sequences.len());
+        (all, batches)
+    };
+    let (one, batches) = collect(1);
+    assert!(batches > 1);
+    assert_eq!(one, collect(3).0);
+    let mut expected = vec![];
+    let mut tap = |_: usize, hidden: &[f32]| expected.push(hidden.to_vec());
+    let batch = Batch::new(&[&sequences[70]]);
+    model.hidden_states(&batch, &[0, 2, 3], Par::Sequential, None, Some(&mut tap)).unwrap();
+    for (all, expected) in one.iter().zip(&expected) {
+        assert_close(&all[70 * 60 * 24..71 * 60 * 24], expected, 1e-4);
+    }
+    let engine = Engine::new(model.clone(), 2).unwrap();
+    assert!(engine.visit_hidden(&[0], &sequences, |_| anyhow::bail!("enough")).is_err());
+}

@@ -1,0 +1,114 @@
+//! What tests of several crates share: tiny random models of every kind of configuration, and
+//! comparisons that say by how much they failed.
+
+use lopper_model::{Config, Model, Rope};
+
+/// What varies between the tiny configurations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tiny {
+    /// Decoder layers.
+    pub layers: usize,
+    /// Rows of the embedding.
+    pub vocab: usize,
+    /// RMSNorm over query and key heads, as in Qwen3.
+    pub qk_norm: bool,
+    /// Biases on every projection.
+    pub bias: bool,
+    /// The head is the embedding.
+    pub tied: bool,
+}
+
+impl Default for Tiny {
+    fn default() -> Self {
+        Self { layers: 4, vocab: 37, qk_norm: false, bias: false, tied: true }
+    }
+}
+
+/// A configuration with grouped queries and a head width that is not hidden/heads, so that mixed-up
+/// shapes show. Positions end at 64.
+pub fn tiny_config(tiny: Tiny) -> Config {
+    Config {
+        model_type: if tiny.qk_norm { "qwen3" } else { "llama" }.into(),
+        vocab_size: tiny.vocab,
+        hidden_size: 24,
+        num_hidden_layers: tiny.layers,
+        num_attention_heads: 4,
+        num_key_value_heads: 2,
+        head_dim: 10,
+        intermediate_size: 40,
+        rms_norm_eps: 1e-5,
+        rope: Rope { theta: 10_000.0 },
+        tie_word_embeddings: tiny.tied,
+        qkv_bias: tiny.bias,
+        o_bias: tiny.bias,
+        mlp_bias: tiny.bias,
+        qk_norm: tiny.qk_norm,
+        max_position_embeddings: 64,
+        bos_token_id: None,
+        eos_token_ids: vec![],
+    }
+}
+
+/// A random model of [`tiny_config`]; its weights are large enough that every layer changes the
+/// most probable token now and then.
+pub fn tiny_model(tiny: Tiny, seed: u64) -> Model {
+    Model::random(tiny_config(tiny), 0.4, seed).expect("a tiny configuration is valid")
+}
+
+/// Token sequences of the given lengths below `vocab`; the same seed gives the same tokens.
+pub fn token_sequences(lengths: &[usize], vocab: usize, seed: u64) -> Vec<Vec<u32>> {
+    let mut state = seed.wrapping_mul(2).wrapping_add(1);
+    let mut next = || {
+        // Knuth's MMIX linear congruential generator; the high bits are the good ones.
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        ((state >> 33) % vocab as u64) as u32
+    };
+    lengths.iter().map(|n| (0..*n).map(|_| next()).collect()).collect()
+}
+
+/// Largest absolute difference between two slices of the same length.
+pub fn max_difference(a: &[f32], b: &[f32]) -> f32 {
+    assert_eq!(a.len(), b.len(), "lengths differ");
+    a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+}
+
+/// Panics unless the slices agree to `tolerance` everywhere (a NaN never agrees).
+#[track_caller]
+pub fn assert_close(a: &[f32], b: &[f32], tolerance: f32) {
+    assert_eq!(a.len(), b.len(), "lengths differ");
+    for (i, (x, y)) in a.iter().zip(b).enumerate() {
+        let difference = (x - y).abs();
+        assert!(difference <= tolerance, "element {i}: {x} and {y} differ by {difference}, allowed {tolerance}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sequences_are_in_range_and_repeatable() {
+        let a = token_sequences(&[5, 0, 40], 7, 3);
+        assert_eq!(a, token_sequences(&[5, 0, 40], 7, 3));
+        assert_ne!(a, token_sequences(&[5, 0, 40], 7, 4));
+        assert_eq!(a.iter().map(Vec::len).collect::<Vec<_>>(), [5, 0, 40]);
+        assert!(a.iter().flatten().all(|t| *t < 7));
+    }
+
+    #[test]
+    #[should_panic(expected = "element 1")]
+    fn assert_close_refuses_nan() {
+        assert_close(&[1.0, f32::NAN], &[1.0, f32::NAN], 1.0);
+    }
+
+    #[test]
+    fn tiny_models_of_all_kinds_run() {
+        for (qk_norm, bias, tied) in [(false, false, true), (true, false, false), (false, true, false)] {
+            let model = tiny_model(Tiny { qk_norm, bias, tied, ..Tiny::default() }, 1);
+            let batch = lopper_model::Batch::new(&[[1u32, 2, 3]]);
+            let hidden =
+                model.hidden_states(&batch, &model.all_layers(), lopper_model::Par::Sequential, None, None).unwrap();
+            assert!(hidden.iter().all(|v| v.is_finite()));
+        }
+    }
+}
