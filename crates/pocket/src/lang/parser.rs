@@ -1,0 +1,534 @@
+//! Tokens to the syntax tree, by recursive descent with bounded depth.
+//!
+//! Python that is outside the language is told apart from errors of syntax as far as its first
+//! word or sign tells; what follows it is not read.
+
+use super::Outcome;
+use super::ast::{Cmp, Expr, Function, Op, Program, Stmt};
+use super::lexer::{Token, Tokens, lex};
+
+/// Levels of expressions and blocks within each other. Each is several calls deep.
+const MAX_NESTING: usize = 60;
+
+const KEYWORDS: [&str; 35] = [
+    "False", "None", "True", "and", "as", "assert", "async", "await", "break", "class", "continue", "def", "del",
+    "elif", "else", "except", "finally", "for", "from", "global", "if", "import", "in", "is", "lambda", "nonlocal",
+    "not", "or", "pass", "raise", "return", "try", "while", "with", "yield",
+];
+/// Keywords that begin a statement of Python which the language has not.
+const FOREIGN_STATEMENTS: [&str; 13] = [
+    "import", "from", "class", "try", "with", "raise", "assert", "del", "global", "nonlocal", "async", "yield", "await",
+];
+
+enum Failure {
+    Syntax(String),
+    Foreign(String),
+}
+
+type Parsed<T> = Result<T, Failure>;
+
+/// The tree of a source text, or the outcome it ends with.
+pub(super) fn parse(source: &str) -> Result<Program, Outcome> {
+    let Tokens { tokens, unclosed } = lex(source)?;
+    let mut parser = Parser { tokens, at: 0, nesting: 0, in_function: false, loops: 0, functions: Vec::new() };
+    match parser.program() {
+        Ok(body) => Ok(Program { functions: parser.functions, body }),
+        Err(failure) => {
+            let (token, line) = &parser.tokens[parser.at];
+            Err(match (failure, unclosed) {
+                // CPython blames the bracket if the error lies in a later line or at the end.
+                (Failure::Syntax(_), Some(open)) if *line > open || *token == Token::End => {
+                    Outcome::BracketOrLiteral(format!("a bracket was never closed (line {open})"))
+                }
+                (Failure::Foreign(_), Some(open)) => {
+                    Outcome::BracketOrLiteral(format!("a bracket was never closed (line {open})"))
+                }
+                (Failure::Syntax(message), _) => Outcome::OtherSyntax(format!("{message} (line {line})")),
+                (Failure::Foreign(what), None) => {
+                    Outcome::Other(format!("{what} is outside the language (line {line})"))
+                }
+            })
+        }
+    }
+}
+
+struct Parser {
+    tokens: Vec<(Token, usize)>,
+    at: usize,
+    nesting: usize,
+    in_function: bool,
+    loops: usize,
+    functions: Vec<Function>,
+}
+
+fn syntax<T>(message: &str) -> Parsed<T> {
+    Err(Failure::Syntax(message.to_owned()))
+}
+
+fn foreign<T>(what: &str) -> Parsed<T> {
+    Err(Failure::Foreign(what.to_owned()))
+}
+
+impl Parser {
+    fn peek(&self) -> &Token {
+        &self.tokens[self.at].0
+    }
+
+    fn advance(&mut self) {
+        // The end token stays.
+        if self.at + 1 < self.tokens.len() {
+            self.at += 1;
+        }
+    }
+
+    fn is_op(&self, op: &str) -> bool {
+        matches!(self.peek(), Token::Op(o) if *o == op)
+    }
+
+    fn is_word(&self, word: &str) -> bool {
+        matches!(self.peek(), Token::Name(w) if w == word)
+    }
+
+    fn accept_op(&mut self, op: &str) -> bool {
+        let found = self.is_op(op);
+        if found {
+            self.advance();
+        }
+        found
+    }
+
+    fn accept_word(&mut self, word: &str) -> bool {
+        let found = self.is_word(word);
+        if found {
+            self.advance();
+        }
+        found
+    }
+
+    fn expect_op(&mut self, op: &str) -> Parsed<()> {
+        if self.accept_op(op) { Ok(()) } else { syntax(&format!("expected '{op}'")) }
+    }
+
+    fn identifier(&mut self) -> Parsed<String> {
+        match self.peek() {
+            Token::Name(word) if !KEYWORDS.contains(&word.as_str()) => {
+                let word = word.clone();
+                self.advance();
+                Ok(word)
+            }
+            _ => syntax("expected a name"),
+        }
+    }
+
+    /// Runs a rule one level deeper.
+    fn nested<T>(&mut self, rule: impl FnOnce(&mut Self) -> Parsed<T>) -> Parsed<T> {
+        if self.nesting >= MAX_NESTING {
+            return foreign("so deep a nesting");
+        }
+        self.nesting += 1;
+        let result = rule(self);
+        self.nesting -= 1;
+        result
+    }
+
+    fn program(&mut self) -> Parsed<Vec<Stmt>> {
+        let mut body = Vec::new();
+        while *self.peek() != Token::End {
+            self.statement(&mut body)?;
+        }
+        Ok(body)
+    }
+
+    fn block(&mut self) -> Parsed<Vec<Stmt>> {
+        self.expect_op(":")?;
+        let mut body = Vec::new();
+        if *self.peek() != Token::Newline {
+            self.simple_statements(&mut body)?;
+            return Ok(body);
+        }
+        self.advance();
+        if *self.peek() != Token::Indent {
+            return syntax("expected an indented block");
+        }
+        self.advance();
+        self.nested(|p| {
+            while !matches!(p.peek(), Token::Dedent | Token::End) {
+                p.statement(&mut body)?;
+            }
+            Ok(())
+        })?;
+        if *self.peek() == Token::Dedent {
+            self.advance();
+        }
+        Ok(body)
+    }
+
+    fn statement(&mut self, body: &mut Vec<Stmt>) -> Parsed<()> {
+        let Token::Name(word) = self.peek() else { return self.simple_statements(body) };
+        let statement = match word.as_str() {
+            "def" => self.function()?,
+            "if" => self.branches()?,
+            "while" => {
+                self.advance();
+                let condition = self.expression()?;
+                Stmt::While(condition, self.loop_body()?)
+            }
+            "for" => {
+                self.advance();
+                let target = self.identifier()?;
+                if self.is_op(",") {
+                    return foreign("a tuple");
+                }
+                if !self.accept_word("in") {
+                    return syntax("expected 'in'");
+                }
+                let iterable = self.expression()?;
+                Stmt::For(target, iterable, self.loop_body()?)
+            }
+            _ => return self.simple_statements(body),
+        };
+        body.push(statement);
+        Ok(())
+    }
+
+    fn loop_body(&mut self) -> Parsed<Vec<Stmt>> {
+        self.loops += 1;
+        let body = self.block();
+        self.loops -= 1;
+        if self.is_word("else") {
+            return foreign("a loop's else");
+        }
+        body
+    }
+
+    fn function(&mut self) -> Parsed<Stmt> {
+        self.advance();
+        let name = self.identifier()?;
+        self.expect_op("(")?;
+        let mut parameters: Vec<String> = Vec::new();
+        while !self.accept_op(")") {
+            if self.is_op("*") || self.is_op("**") || self.is_op("/") {
+                return foreign("a special parameter");
+            }
+            let parameter = self.identifier()?;
+            if parameters.contains(&parameter) {
+                return syntax("duplicate parameter");
+            }
+            parameters.push(parameter);
+            if self.is_op("=") || self.is_op(":") {
+                self.advance();
+                self.expression()?;
+                return foreign("a default or annotation");
+            }
+            if !self.is_op(")") {
+                self.expect_op(",")?;
+            }
+        }
+        if self.is_op("->") {
+            return foreign("an annotation");
+        }
+        if self.in_function {
+            return foreign("a function within a function");
+        }
+        let loops = std::mem::take(&mut self.loops);
+        self.in_function = true;
+        let body = self.block();
+        self.in_function = false;
+        self.loops = loops;
+        let body = body?;
+        let mut locals = parameters.clone();
+        bound_names(&body, &mut locals);
+        self.functions.push(Function { name, parameters, body, locals });
+        Ok(Stmt::Def(self.functions.len() - 1))
+    }
+
+    fn branches(&mut self) -> Parsed<Stmt> {
+        let mut branches = Vec::new();
+        let mut otherwise = Vec::new();
+        self.advance();
+        loop {
+            let condition = self.expression()?;
+            branches.push((condition, self.block()?));
+            if self.accept_word("elif") {
+                continue;
+            }
+            if self.accept_word("else") {
+                otherwise = self.block()?;
+            }
+            return Ok(Stmt::If(branches, otherwise));
+        }
+    }
+
+    fn simple_statements(&mut self, body: &mut Vec<Stmt>) -> Parsed<()> {
+        loop {
+            body.push(self.simple_statement()?);
+            let more = self.accept_op(";");
+            if *self.peek() == Token::Newline {
+                self.advance();
+                return Ok(());
+            }
+            if !more {
+                return syntax("invalid syntax");
+            }
+        }
+    }
+
+    fn simple_statement(&mut self) -> Parsed<Stmt> {
+        if let Token::Name(word) = self.peek() {
+            let word = word.clone();
+            match word.as_str() {
+                "pass" => {
+                    self.advance();
+                    return Ok(Stmt::Pass);
+                }
+                "break" | "continue" => {
+                    if self.loops == 0 {
+                        return syntax(&format!("'{word}' outside loop"));
+                    }
+                    self.advance();
+                    return Ok(if word == "break" { Stmt::Break } else { Stmt::Continue });
+                }
+                "return" => {
+                    if !self.in_function {
+                        return syntax("'return' outside function");
+                    }
+                    self.advance();
+                    let empty = *self.peek() == Token::Newline || self.is_op(";");
+                    return Ok(Stmt::Return(if empty { None } else { Some(self.value()?) }));
+                }
+                word if FOREIGN_STATEMENTS.contains(&word) => return foreign(&format!("'{word}'")),
+                _ => {}
+            }
+        }
+        let start = self.at;
+        let target = self.value()?;
+        let augmented = match self.peek() {
+            Token::Op("=") => None,
+            Token::Op("+=") => Some(Op::Add),
+            Token::Op("-=") => Some(Op::Sub),
+            Token::Op("*=") => Some(Op::Mul),
+            Token::Op("//=") => Some(Op::FloorDiv),
+            Token::Op("%=") => Some(Op::Mod),
+            Token::Op("**=") => Some(Op::Pow),
+            Token::Op("/=" | "@=" | "&=" | "|=" | "^=" | ">>=" | "<<=") => return foreign("this operator"),
+            Token::Op(":") if matches!(target, Expr::Name(_)) => {
+                self.advance();
+                self.expression()?;
+                return foreign("an annotation");
+            }
+            _ => return Ok(Stmt::Expr(target)),
+        };
+        // A name in parentheses is a target too; any other expression is not.
+        let Expr::Name(name) = target else {
+            self.at = start;
+            return syntax("cannot assign to expression");
+        };
+        self.advance();
+        let value = self.value()?;
+        if self.is_op("=") {
+            return match (augmented, value) {
+                (None, Expr::Name(_)) => foreign("a chained assignment"),
+                _ => syntax("cannot assign to expression"),
+            };
+        }
+        Ok(match augmented {
+            None => Stmt::Assign(name, value),
+            Some(op) => Stmt::AugAssign(name, op, value),
+        })
+    }
+
+    /// An expression where Python would also take several with commas between.
+    fn value(&mut self) -> Parsed<Expr> {
+        let value = self.expression()?;
+        if self.is_op(",") { foreign("a tuple") } else { Ok(value) }
+    }
+
+    fn expression(&mut self) -> Parsed<Expr> {
+        self.nested(|p| {
+            if p.is_word("lambda") {
+                return foreign("'lambda'");
+            }
+            let value = p.disjunction()?;
+            if !p.accept_word("if") {
+                return Ok(value);
+            }
+            let condition = p.disjunction()?;
+            if !p.accept_word("else") {
+                return syntax("expected 'else' after 'if' expression");
+            }
+            let otherwise = p.expression()?;
+            Ok(Expr::Conditional(Box::new(condition), Box::new(value), Box::new(otherwise)))
+        })
+    }
+
+    fn disjunction(&mut self) -> Parsed<Expr> {
+        let mut left = self.conjunction()?;
+        while self.accept_word("or") {
+            left = Expr::Or(Box::new(left), Box::new(self.conjunction()?));
+        }
+        Ok(left)
+    }
+
+    fn conjunction(&mut self) -> Parsed<Expr> {
+        let mut left = self.inversion()?;
+        while self.accept_word("and") {
+            left = Expr::And(Box::new(left), Box::new(self.inversion()?));
+        }
+        Ok(left)
+    }
+
+    fn inversion(&mut self) -> Parsed<Expr> {
+        if self.accept_word("not") {
+            return self.nested(|p| Ok(Expr::Not(Box::new(p.inversion()?))));
+        }
+        let first = self.sum()?;
+        let mut rest = Vec::new();
+        loop {
+            let cmp = match self.peek() {
+                Token::Op("<") => Cmp::Lt,
+                Token::Op("<=") => Cmp::Le,
+                Token::Op(">") => Cmp::Gt,
+                Token::Op(">=") => Cmp::Ge,
+                Token::Op("==") => Cmp::Eq,
+                Token::Op("!=") => Cmp::Ne,
+                Token::Op("&" | "|" | "^" | ">>" | "<<") => return foreign("this operator"),
+                Token::Name(word) if matches!(word.as_str(), "in" | "is" | "not") => {
+                    return foreign(&format!("'{word}'"));
+                }
+                _ => break,
+            };
+            self.advance();
+            rest.push((cmp, self.sum()?));
+        }
+        Ok(if rest.is_empty() { first } else { Expr::Compare(Box::new(first), rest) })
+    }
+
+    fn sum(&mut self) -> Parsed<Expr> {
+        let mut left = self.term()?;
+        loop {
+            let op = match self.peek() {
+                Token::Op("+") => Op::Add,
+                Token::Op("-") => Op::Sub,
+                _ => return Ok(left),
+            };
+            self.advance();
+            left = Expr::Binary(op, Box::new(left), Box::new(self.term()?));
+        }
+    }
+
+    fn term(&mut self) -> Parsed<Expr> {
+        let mut left = self.factor()?;
+        loop {
+            let op = match self.peek() {
+                Token::Op("*") => Op::Mul,
+                Token::Op("//") => Op::FloorDiv,
+                Token::Op("%") => Op::Mod,
+                Token::Op("/" | "@") => return foreign("this operator"),
+                _ => return Ok(left),
+            };
+            self.advance();
+            left = Expr::Binary(op, Box::new(left), Box::new(self.factor()?));
+        }
+    }
+
+    fn factor(&mut self) -> Parsed<Expr> {
+        if self.accept_op("-") {
+            return self.nested(|p| Ok(Expr::Negate(Box::new(p.factor()?))));
+        }
+        if self.accept_op("+") {
+            return self.nested(|p| Ok(Expr::Plus(Box::new(p.factor()?))));
+        }
+        if self.is_op("~") {
+            return foreign("this operator");
+        }
+        let base = self.primary()?;
+        if self.accept_op("**") {
+            let exponent = self.nested(Self::factor)?;
+            return Ok(Expr::Binary(Op::Pow, Box::new(base), Box::new(exponent)));
+        }
+        Ok(base)
+    }
+
+    fn primary(&mut self) -> Parsed<Expr> {
+        let mut value = self.atom()?;
+        loop {
+            if self.is_op(".") || self.is_op("[") {
+                return foreign("an attribute or index");
+            }
+            if !self.accept_op("(") {
+                return Ok(value);
+            }
+            let mut args = Vec::new();
+            while !self.accept_op(")") {
+                if self.is_op("*") || self.is_op("**") {
+                    return foreign("an unpacked argument");
+                }
+                args.push(self.expression()?);
+                if self.is_op("=") || self.is_op(":=") || self.is_word("for") {
+                    return foreign("a named argument or comprehension");
+                }
+                if !self.is_op(")") {
+                    self.expect_op(",")?;
+                }
+            }
+            value = Expr::Call(Box::new(value), args);
+        }
+    }
+
+    fn atom(&mut self) -> Parsed<Expr> {
+        let expr = match self.peek() {
+            Token::Int(value) => Expr::Int(*value),
+            Token::Str => Expr::Str,
+            Token::ForeignNumber => return foreign("this number"),
+            Token::Op("[" | "{") => return foreign("a collection"),
+            Token::Op("...") => return foreign("an ellipsis"),
+            Token::Op("(") => {
+                self.advance();
+                if self.is_op(")") {
+                    return foreign("a tuple");
+                }
+                let value = self.expression()?;
+                if self.is_op(",") || self.is_op(":=") || self.is_word("for") {
+                    return foreign("a tuple or comprehension");
+                }
+                self.expect_op(")")?;
+                return Ok(value);
+            }
+            Token::Name(word) => match word.as_str() {
+                "True" => Expr::Bool(true),
+                "False" => Expr::Bool(false),
+                "None" => Expr::None,
+                "await" | "yield" | "lambda" => return foreign("this keyword"),
+                word if KEYWORDS.contains(&word) => return syntax("invalid syntax"),
+                word => Expr::Name(word.to_owned()),
+            },
+            _ => return syntax("invalid syntax"),
+        };
+        self.advance();
+        // Literals side by side are one in Python.
+        while matches!(expr, Expr::Str) && *self.peek() == Token::Str {
+            self.advance();
+        }
+        Ok(expr)
+    }
+}
+
+fn bound_names(body: &[Stmt], names: &mut Vec<String>) {
+    for statement in body {
+        if let Stmt::Assign(name, _) | Stmt::AugAssign(name, _, _) | Stmt::For(name, _, _) = statement
+            && !names.contains(name)
+        {
+            names.push(name.clone());
+        }
+        match statement {
+            Stmt::For(_, _, inner) | Stmt::While(_, inner) => bound_names(inner, names),
+            Stmt::If(branches, otherwise) => {
+                for (_, inner) in branches {
+                    bound_names(inner, names);
+                }
+                bound_names(otherwise, names);
+            }
+            _ => {}
+        }
+    }
+}

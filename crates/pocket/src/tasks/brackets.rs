@@ -1,0 +1,44 @@
+//! Bracket completion: close what is open, innermost first.
+//!
+//! The prefix leaves two to eight brackets of three kinds open and may hold pairs that are closed
+//! already. The response is parsed: it must balance the prefix with nothing superfluous.
+
+use crate::draw::Draw;
+use crate::example::{Check, Item, Prompt};
+
+const KINDS: [(char, char); 3] = [('(', ')'), ('[', ']'), ('{', '}')];
+/// How often 2, 3, ... 8 brackets are left open.
+const DEPTHS: [f64; 7] = [8.0, 20.0, 22.0, 20.0, 14.0, 9.0, 7.0];
+
+pub(super) fn item(draw: &mut Draw) -> Item {
+    let depth = 2 + draw.weighted(&DEPTHS);
+    let closed = draw.below(5);
+    let (mut opens, mut closes) = (depth + closed, closed);
+    let mut stack = Vec::new();
+    let mut prefix = Vec::new();
+    while opens + closes > 0 {
+        let close = !stack.is_empty() && draw.below(opens + closes) < closes;
+        if close || opens == 0 {
+            let Some(bracket) = stack.pop() else { break };
+            prefix.push(bracket);
+            closes -= 1;
+        } else {
+            let (open, bracket) = *draw.pick(&KINDS);
+            prefix.push(open);
+            stack.push(bracket);
+            opens -= 1;
+        }
+    }
+    let prefix = spaced(prefix);
+    let answer: String = stack.iter().rev().map(|b| format!(" {b}")).collect();
+    Item {
+        prompt: Prompt::Plain(format!("Close the brackets: {prefix} Answer:")),
+        answer,
+        check: Check::Brackets { prefix: prefix.clone() },
+        key: prefix,
+    }
+}
+
+fn spaced(brackets: Vec<char>) -> String {
+    brackets.iter().map(char::to_string).collect::<Vec<_>>().join(" ")
+}
