@@ -19,47 +19,22 @@ fn a_finished_cell_is_not_computed_again() {
     let calls = Counter::new(0);
     let compute = || {
         calls.set(calls.get() + 1);
-        Ok(Score {
-            value: 0.1,
-            stderr: f64::NAN,
-            ci95: [0.0, 0.2],
-            n: 7,
-        })
+        Ok(Score { value: 0.1, stderr: f64::NAN, ci95: [0.0, 0.2], n: 7 })
     };
     {
         let store = Store::open(dir.path()).unwrap();
-        let first = store
-            .run("eval", &json!({"task": "a", "seed": 1}), compute)
-            .unwrap();
+        let first = store.run("eval", &json!({"task": "a", "seed": 1}), compute).unwrap();
         assert!(!first.cached);
     }
     let store = Store::open(dir.path()).unwrap();
-    let again = store
-        .run("eval", &json!({"seed": 1, "task": "a"}), compute)
-        .unwrap();
+    let again = store.run("eval", &json!({"seed": 1, "task": "a"}), compute).unwrap();
     assert!(again.cached && again.value.stderr.is_nan() && again.value.value == 0.1);
     assert_eq!(calls.get(), 1);
-    assert!(
-        !store
-            .run("eval", &json!({"task": "a", "seed": 2}), compute)
-            .unwrap()
-            .cached
-    );
-    assert!(
-        !store
-            .run("heal", &json!({"task": "a", "seed": 1}), compute)
-            .unwrap()
-            .cached
-    );
+    assert!(!store.run("eval", &json!({"task": "a", "seed": 2}), compute).unwrap().cached);
+    assert!(!store.run("heal", &json!({"task": "a", "seed": 1}), compute).unwrap().cached);
     assert_eq!(calls.get(), 3);
     let cells = store.cells().unwrap();
-    assert_eq!(
-        cells
-            .iter()
-            .map(|cell| cell.kind.as_str())
-            .collect::<Vec<_>>(),
-        ["eval", "eval", "heal"]
-    );
+    assert_eq!(cells.iter().map(|cell| cell.kind.as_str()).collect::<Vec<_>>(), ["eval", "eval", "heal"]);
     assert_eq!(cells[2].key, json!({"task": "a", "seed": 1}));
     assert!(store.take_warnings().is_empty());
 }
@@ -68,11 +43,7 @@ fn a_finished_cell_is_not_computed_again() {
 fn a_failed_cell_is_not_recorded() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path()).unwrap();
-    assert!(
-        store
-            .run::<f64>("eval", &1, || anyhow::bail!("no"))
-            .is_err()
-    );
+    assert!(store.run::<f64>("eval", &1, || anyhow::bail!("no")).is_err());
     assert_eq!(store.get::<f64>("eval", &1).unwrap(), None);
     assert!(store.cells().unwrap().is_empty());
 }
@@ -85,12 +56,7 @@ fn a_damaged_cell_counts_as_absent_and_is_replaced() {
     store.put("eval", &key, &0.5, 1.0).unwrap();
     let path = only_cell(&dir);
     let whole = fs::read(&path).unwrap();
-    for damaged in [
-        &whole[..whole.len() / 2],
-        b"",
-        b"\xff\xfe",
-        br#"{"key":{}}"#,
-    ] {
+    for damaged in [&whole[..whole.len() / 2], b"", b"\xff\xfe", br#"{"key":{}}"#] {
         fs::write(&path, damaged).unwrap();
         assert_eq!(store.get::<f64>("eval", &key).unwrap(), None);
         assert_eq!(store.take_warnings().len(), 1);
@@ -134,11 +100,7 @@ fn one_writer_and_any_number_of_readers() {
     let store = Store::open(dir.path()).unwrap();
     store.put("eval", &1, &0.5, 1.0).unwrap();
     let error = Store::open(dir.path()).unwrap_err();
-    assert!(
-        error
-            .downcast_ref::<Fault>()
-            .is_some_and(|fault| fault.message.contains("another process"))
-    );
+    assert!(error.downcast_ref::<Fault>().is_some_and(|fault| fault.message.contains("another process")));
     let reader = Store::open_read_only(dir.path()).unwrap();
     assert_eq!(reader.get::<f64>("eval", &1).unwrap(), Some(0.5));
     assert!(reader.put("eval", &2, &0.5, 1.0).is_err());
@@ -151,10 +113,7 @@ fn wrong_paths_are_the_users_fault() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("file");
     fs::write(&file, "").unwrap();
-    for error in [
-        Store::open(&file).unwrap_err(),
-        Store::open_read_only(dir.path()).unwrap_err(),
-    ] {
+    for error in [Store::open(&file).unwrap_err(), Store::open_read_only(dir.path()).unwrap_err()] {
         assert!(error.downcast_ref::<Fault>().is_some());
     }
     let store = Store::open(dir.path().join("new/study")).unwrap();

@@ -23,7 +23,7 @@ pub fn short(value: f64) -> String {
     match value.abs() {
         _ if !value.is_finite() => NONE.into(),
         0.0 => "0".into(),
-        a if a >= 1e6 || a < 1e-3 => format!("{value:.1e}"),
+        a if !(1e-3..1e6).contains(&a) => format!("{value:.1e}"),
         a if a >= 100.0 => format!("{value:.0}"),
         a if a >= 10.0 => format!("{value:.1}"),
         a if a >= 1.0 => format!("{value:.2}"),

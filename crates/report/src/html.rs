@@ -41,6 +41,37 @@ pub fn clipped(text: &str, most: usize) -> String {
     }
 }
 
+/// A column's heading and the side its cells keep to.
+#[derive(Debug, Clone, Copy)]
+pub enum Column<'a> {
+    /// Words.
+    Left(&'a str),
+    /// Numbers.
+    Right(&'a str),
+}
+
+/// Opens a table that scrolls sideways by itself when the page is too narrow, up to its body.
+/// [`TABLE_END`] closes it.
+pub fn table_start(columns: &[Column<'_>]) -> String {
+    let mut out = String::from("<div class=\"scroll\">\n<table>\n<thead><tr>");
+    for column in columns {
+        out.push_str(&match column {
+            Column::Left(name) => format!("<th scope=\"col\" class=\"left\">{}</th>", Text(name)),
+            Column::Right(name) => format!("<th scope=\"col\">{}</th>", Text(name)),
+        });
+    }
+    out.push_str("</tr></thead>\n");
+    out
+}
+
+/// Closes a table.
+pub const TABLE_END: &str = "</table>\n</div>\n";
+
+/// The first cell of a row, which names it.
+pub fn row_head(text: &str) -> String {
+    format!("<th scope=\"row\" class=\"left\">{}</th>", Text(text))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

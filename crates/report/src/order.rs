@@ -1,6 +1,6 @@
 //! The order in which a reader meets the parts of a record.
 
-use lopper_record::study::{CLASSIFICATION, GENERATIVE, Point, StudyRecord};
+use lopper_record::study::{CLASSIFICATION, GENERATIVE, Point, StudyRecord, TaskMeta};
 
 /// The groups with a fixed colour and mark each: classification, generative, then the others.
 pub fn groups(record: &StudyRecord) -> Vec<&str> {
@@ -18,6 +18,14 @@ pub fn groups(record: &StudyRecord) -> Vec<&str> {
         _ => 2,
     });
     found
+}
+
+/// The tasks, those of a group together.
+pub fn tasks_by_group(record: &StudyRecord) -> Vec<&TaskMeta> {
+    let groups = groups(record);
+    let mut tasks: Vec<&TaskMeta> = record.tasks.iter().collect();
+    tasks.sort_by_key(|task| groups.iter().position(|group| *group == task.group));
+    tasks
 }
 
 /// A strategy's points by depth, the healed after the unhealed of the same depth.

@@ -9,13 +9,7 @@ pub const RESAMPLES: usize = 10_000;
 
 /// Draws `resamples` times `n` indices below `n` and hands each set to `visit`. The same seed and
 /// stream give the same sets, so every model of a study is resampled on the same items.
-pub(super) fn resample(
-    n: usize,
-    resamples: usize,
-    seed: u64,
-    stream: u64,
-    mut visit: impl FnMut(&[u32]),
-) {
+pub(super) fn resample(n: usize, resamples: usize, seed: u64, stream: u64, mut visit: impl FnMut(&[u32])) {
     debug_assert!(n > 0 && u32::try_from(n).is_ok());
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     rng.set_stream(stream);

@@ -24,8 +24,7 @@ pub fn mcnemar_exact(only_first: usize, only_second: usize) -> f64 {
 /// 1987). `None` when no number would do.
 pub fn items_needed_paired(discordant: f64, difference: f64) -> Option<usize> {
     let possible = difference != 0.0 && discordant >= difference.abs() && discordant <= 1.0;
-    let spread =
-        Z_975 * discordant.sqrt() + Z_80 * (discordant - difference * difference).max(0.0).sqrt();
+    let spread = Z_975 * discordant.sqrt() + Z_80 * (discordant - difference * difference).max(0.0).sqrt();
     possible.then(|| (spread / difference).powi(2).ceil() as usize)
 }
 
@@ -35,9 +34,6 @@ pub fn items_needed_unpaired(first: f64, second: f64) -> Option<usize> {
     let valid = |p: f64| (0.0..=1.0).contains(&p);
     let difference = first - second;
     let variance = first * (1.0 - first) + second * (1.0 - second);
-    (valid(first) && valid(second) && difference != 0.0).then(|| {
-        ((Z_975 + Z_80).powi(2) * variance / (difference * difference))
-            .ceil()
-            .max(1.0) as usize
-    })
+    (valid(first) && valid(second) && difference != 0.0)
+        .then(|| ((Z_975 + Z_80).powi(2) * variance / (difference * difference)).ceil().max(1.0) as usize)
 }

@@ -34,12 +34,7 @@ pub struct Pair<'a> {
 ///
 /// # Errors
 /// When the two lists differ in length or hold a number that is negative or not finite.
-pub fn retention(
-    base: &[f64],
-    cut: &[f64],
-    resamples: usize,
-    seed: u64,
-) -> Result<Option<Retention>> {
+pub fn retention(base: &[f64], cut: &[f64], resamples: usize, seed: u64) -> Result<Option<Retention>> {
     group_retention(&[Pair { base, cut }], resamples, seed)
 }
 
@@ -48,11 +43,7 @@ pub fn retention(
 ///
 /// # Errors
 /// As [`retention`].
-pub fn group_retention(
-    tasks: &[Pair<'_>],
-    resamples: usize,
-    seed: u64,
-) -> Result<Option<Retention>> {
+pub fn group_retention(tasks: &[Pair<'_>], resamples: usize, seed: u64) -> Result<Option<Retention>> {
     let mut parts = Vec::new();
     for (stream, task) in tasks.iter().enumerate() {
         check(task)?;
@@ -72,15 +63,12 @@ pub fn group_retention(
     let value = parts.iter().map(|part| part.value).sum::<f64>() / count;
     let lower = |alpha: f64| {
         let extra: f64 = parts.iter().map(|part| part.extra_below(alpha)).sum();
-        let half =
-            ((value - quantile(&ratios, alpha)).max(0.0).powi(2) + extra / (count * count)).sqrt();
+        let half = ((value - quantile(&ratios, alpha)).max(0.0).powi(2) + extra / (count * count)).sqrt();
         (value - half).max(0.0)
     };
     let upper = |alpha: f64| {
         let extra: f64 = parts.iter().map(|part| part.extra_above(alpha)).sum();
-        let half = ((quantile(&ratios, 1.0 - alpha) - value).max(0.0).powi(2)
-            + extra / (count * count))
-            .sqrt();
+        let half = ((quantile(&ratios, 1.0 - alpha) - value).max(0.0).powi(2) + extra / (count * count)).sqrt();
         value + half
     };
     Ok(Some(Retention {
@@ -98,15 +86,9 @@ fn check(task: &Pair<'_>) -> Result<()> {
         task.base.len(),
         task.cut.len()
     );
+    ensure!(u32::try_from(task.base.len()).is_ok(), "too many items for a bootstrap");
     ensure!(
-        u32::try_from(task.base.len()).is_ok(),
-        "too many items for a bootstrap"
-    );
-    ensure!(
-        task.base
-            .iter()
-            .chain(task.cut)
-            .all(|x| x.is_finite() && *x >= 0.0),
+        task.base.iter().chain(task.cut).all(|x| x.is_finite() && *x >= 0.0),
         "an item's score is negative or not a number"
     );
     Ok(())
@@ -146,18 +128,8 @@ impl Part {
             value: mean(task.cut) / base_mean,
             ratios,
             sorted,
-            no_losses: binary
-                && task
-                    .base
-                    .iter()
-                    .zip(task.cut)
-                    .all(|(base, cut)| cut >= base),
-            no_gains: binary
-                && task
-                    .base
-                    .iter()
-                    .zip(task.cut)
-                    .all(|(base, cut)| cut <= base),
+            no_losses: binary && task.base.iter().zip(task.cut).all(|(base, cut)| cut >= base),
+            no_gains: binary && task.base.iter().zip(task.cut).all(|(base, cut)| cut <= base),
         }
     }
 

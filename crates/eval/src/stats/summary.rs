@@ -17,11 +17,7 @@ pub fn stderr(items: &[f64]) -> f64 {
     }
     let n = items.len() as f64;
     let centre = mean(items);
-    let variance = items
-        .iter()
-        .map(|x| (x - centre) * (x - centre))
-        .sum::<f64>()
-        / (n - 1.0);
+    let variance = items.iter().map(|x| (x - centre) * (x - centre)).sum::<f64>() / (n - 1.0);
     (variance / n).sqrt()
 }
 
@@ -55,12 +51,7 @@ pub fn score(items: &[f64], seed: u64) -> Score {
     } else {
         bootstrap_mean_ci95(items, RESAMPLES, seed)
     };
-    Score {
-        value: mean(items),
-        stderr: stderr(items),
-        ci95,
-        n: items.len(),
-    }
+    Score { value: mean(items), stderr: stderr(items), ci95, n: items.len() }
 }
 
 /// The mean of independent tasks' scores. Its interval combines theirs by recovering each side's
@@ -71,16 +62,11 @@ pub fn group_score(tasks: &[Score]) -> Score {
     }
     let count = tasks.len() as f64;
     let value = tasks.iter().map(|task| task.value).sum::<f64>() / count;
-    let spread = |half: &dyn Fn(&Score) -> f64| {
-        tasks.iter().map(|t| half(t).powi(2)).sum::<f64>().sqrt() / count
-    };
+    let spread = |half: &dyn Fn(&Score) -> f64| tasks.iter().map(|t| half(t).powi(2)).sum::<f64>().sqrt() / count;
     Score {
         value,
         stderr: spread(&|task| task.stderr),
-        ci95: [
-            value - spread(&|task| task.value - task.ci95[0]),
-            value + spread(&|task| task.ci95[1] - task.value),
-        ],
+        ci95: [value - spread(&|task| task.value - task.ci95[0]), value + spread(&|task| task.ci95[1] - task.value)],
         n: tasks.iter().map(|task| task.n).sum(),
     }
 }

@@ -107,24 +107,12 @@ fn retention_agrees_with_numpy() {
         close(got.lower95, want.lower95, tolerance);
     };
     for case in &expected.retention {
-        let got = retention(&case.base, &case.cut, RESAMPLES, 7)
-            .unwrap()
-            .unwrap();
+        let got = retention(&case.base, &case.cut, RESAMPLES, 7).unwrap().unwrap();
         agree(got, &case.expected);
         assert_eq!(got.n, case.base.len());
     }
-    let tasks: Vec<Pair<'_>> = expected
-        .retention
-        .iter()
-        .map(|c| Pair {
-            base: &c.base,
-            cut: &c.cut,
-        })
-        .collect();
-    agree(
-        group_retention(&tasks, RESAMPLES, 7).unwrap().unwrap(),
-        &expected.group,
-    );
+    let tasks: Vec<Pair<'_>> = expected.retention.iter().map(|c| Pair { base: &c.base, cut: &c.cut }).collect();
+    agree(group_retention(&tasks, RESAMPLES, 7).unwrap().unwrap(), &expected.group);
 }
 
 #[test]
@@ -143,25 +131,14 @@ fn no_change_seen_is_not_certainty() {
     close(same.lower95, 0.05f64.powf(1.0 / 60.0), 1e-12);
     close(same.ci95[0], 0.025f64.powf(1.0 / 60.0), 1e-12);
 
-    let nothing = retention(&right, &vec![0.0; 60], RESAMPLES, 1)
-        .unwrap()
-        .unwrap();
+    let nothing = retention(&right, &vec![0.0; 60], RESAMPLES, 1).unwrap().unwrap();
     assert_eq!((nothing.value, nothing.lower95), (0.0, 0.0));
     close(nothing.ci95[1], 1.0 - 0.025f64.powf(1.0 / 60.0), 1e-12);
 
     // Two such tasks together know more than one.
-    let pair = Pair {
-        base: &right,
-        cut: &right,
-    };
-    let both = group_retention(&[pair, pair], RESAMPLES, 1)
-        .unwrap()
-        .unwrap();
-    close(
-        1.0 - both.lower95,
-        (1.0 - same.lower95) / 2f64.sqrt(),
-        1e-12,
-    );
+    let pair = Pair { base: &right, cut: &right };
+    let both = group_retention(&[pair, pair], RESAMPLES, 1).unwrap().unwrap();
+    close(1.0 - both.lower95, (1.0 - same.lower95) / 2f64.sqrt(), 1e-12);
 }
 
 #[test]
@@ -177,20 +154,8 @@ fn a_weak_uncut_model_gives_no_ratio() {
     let (base, cut) = ([1.0; 20], [1.0, 0.0, 1.0, 0.0].repeat(5));
     let alone = retention(&base, &cut, RESAMPLES, 1).unwrap().unwrap();
     let zero = [0.0; 30];
-    let tasks = [
-        Pair {
-            base: &base,
-            cut: &cut,
-        },
-        Pair {
-            base: &zero,
-            cut: &zero,
-        },
-    ];
-    assert_eq!(
-        group_retention(&tasks, RESAMPLES, 1).unwrap().unwrap(),
-        alone
-    );
+    let tasks = [Pair { base: &base, cut: &cut }, Pair { base: &zero, cut: &zero }];
+    assert_eq!(group_retention(&tasks, RESAMPLES, 1).unwrap().unwrap(), alone);
 }
 
 #[test]
@@ -232,15 +197,12 @@ fn a_retention_interval_covers_the_truth_about_as_often_as_it_says() {
     let (mut inside, mut above_lower) = (0, 0);
     for study in 0..400 {
         let base: Vec<f64> = (0..80).map(|_| chance(0.9)).collect();
-        let cut: Vec<f64> = base
-            .iter()
-            .map(|&right| chance(if right == 1.0 { 0.8 } else { 0.2 }))
-            .collect();
+        let cut: Vec<f64> = base.iter().map(|&right| chance(if right == 1.0 { 0.8 } else { 0.2 })).collect();
         let r = retention(&base, &cut, 1000, study).unwrap().unwrap();
         inside += usize::from(r.ci95[0] <= truth && truth <= r.ci95[1]);
         above_lower += usize::from(r.lower95 <= truth);
     }
-    // Binomial standard deviation at 95 % of 400: 4.4.
+    // Binomial standard deviation at 95 % of 400: 4.4; the range is just under four of them.
     assert!((364..=396).contains(&inside), "{inside} of 400");
     assert!((364..=396).contains(&above_lower), "{above_lower} of 400");
 }

@@ -42,7 +42,7 @@ fn draw(svg: &mut String, values: &[f64], size: Size) -> Result<(), Box<dyn std:
         .axis_desc_style(("inherit", FONT).into_font().color(&INK))
         .x_desc("layer")
         .x_label_formatter(&|x| format!("{x:.0}"))
-        .y_label_formatter(&|y| short(*y))
+        .y_label_formatter(&|y| without_zeros(&short(*y)).to_owned())
         .draw()?;
     let bars = values.iter().enumerate().filter(|(_, value)| value.is_finite());
     chart.draw_series(bars.map(|(layer, value)| {
@@ -50,4 +50,12 @@ fn draw(svg: &mut String, values: &[f64], size: Size) -> Result<(), Box<dyn std:
     }))?;
     root.present()?;
     Ok(())
+}
+
+/// A label as short as it can be: `0.2` for `0.200`.
+fn without_zeros(number: &str) -> &str {
+    match number.contains('.') && !number.contains('e') {
+        true => number.trim_end_matches('0').trim_end_matches('.'),
+        false => number,
+    }
 }

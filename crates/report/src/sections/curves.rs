@@ -27,10 +27,11 @@ pub fn html(record: &StudyRecord) -> Result<String> {
     let series = series_of(&groups, &points(record, main));
     let label = describe(&groups, &series);
     let mut out = format!(
-        "<section id=\"curves\">\n<h2>What is lost with each layer, and what healing brings back</h2>\n<p>Layers chosen by {}. Score kept, in per cent of the uncut model’s; bars are 95 % intervals.</p>\n",
+        "<section id=\"curves\">\n<h2>What is lost with each layer, and what healing brings back</h2>\n<p>Layers \
+         chosen by {}. Score kept, in per cent of the uncut model’s; bars are 95 % intervals.</p>\n",
         Text(&strategy_title(main))
     );
-    out.push_str(&legend(&groups, &series, !thresholds.is_empty()));
+    out.push_str(&legend(&groups, &series, &thresholds));
     out.push_str("<figure>\n");
     out.push_str(&lines(&series, &thresholds, deepest, WIDE, "wide", &label)?);
     out.push_str(&lines(&series, &thresholds, deepest, NARROW, "narrow", "")?);
@@ -75,48 +76,45 @@ fn series_of(groups: &[&str], points: &[&Point]) -> Vec<Series> {
 }
 
 /// Each group's two lines as they are drawn.
-fn legend(groups: &[&str], series: &[Series], threshold: bool) -> String {
+fn legend(groups: &[&str], series: &[Series], thresholds: &[f64]) -> String {
     let mut out = String::from("<ul class=\"legend\">\n");
     for line in series {
         let colour = line.group % 4;
-        let (dash, fill, state) = if line.healed {
-            ("none", format!("var(--g{colour})"), "healed")
-        } else {
-            ("6 5", "var(--surface)".into(), "as cut")
+        let (dash, fill, state) = match line.healed {
+            true => ("none", format!("var(--g{colour})"), "healed"),
+            false => ("6 5", "var(--surface)".to_owned(), "as cut"),
         };
-        let mark = if line.group % 2 == 0 {
-            format!(
-                "<circle cx=\"20\" cy=\"8\" r=\"4\" fill=\"{fill}\" stroke=\"var(--g{colour})\" stroke-width=\"2\" />"
-            )
-        } else {
-            format!(
-                "<rect x=\"16\" y=\"4\" width=\"8\" height=\"8\" fill=\"{fill}\" stroke=\"var(--g{colour})\" stroke-width=\"2\" />"
-            )
+        let paint = format!("fill=\"{fill}\" stroke=\"var(--g{colour})\" stroke-width=\"2\"");
+        let mark = match line.group % 2 {
+            0 => format!("<circle cx=\"20\" cy=\"8\" r=\"4\" {paint} />"),
+            _ => format!("<rect x=\"16\" y=\"4\" width=\"8\" height=\"8\" {paint} />"),
         };
-        out.push_str(&format!(
-            "<li><svg class=\"key\" viewBox=\"0 0 40 16\" aria-hidden=\"true\"><path d=\"M0 8H40\" stroke=\"var(--g{colour})\" stroke-width=\"2\" stroke-dasharray=\"{dash}\" />{mark}</svg>{}, {state}</li>\n",
-            Text(groups.get(line.group).unwrap_or(&""))
-        ));
+        let stroke = format!("stroke=\"var(--g{colour})\" stroke-width=\"2\" stroke-dasharray=\"{dash}\"");
+        let name = format!("{}, {state}", groups.get(line.group).unwrap_or(&""));
+        out.push_str(&entry(&format!("<path d=\"M0 8H40\" {stroke} />{mark}"), &name));
     }
-    if threshold {
-        out.push_str("<li><svg class=\"key\" viewBox=\"0 0 40 16\" aria-hidden=\"true\"><path d=\"M0 8H40\" stroke=\"var(--muted)\" stroke-width=\"1\" stroke-dasharray=\"2 4\" /></svg>threshold</li>\n");
+    if !thresholds.is_empty() {
+        let shares: Vec<String> = thresholds.iter().map(|threshold| percent(*threshold, 0)).collect();
+        let path = "<path d=\"M0 8H40\" stroke=\"var(--muted)\" stroke-width=\"1\" stroke-dasharray=\"2 4\" />";
+        out.push_str(&entry(path, &format!("{} % kept", shares.join(", "))));
     }
     out.push_str("</ul>\n");
     out
+}
+
+fn entry(drawing: &str, name: &str) -> String {
+    let head = "<svg class=\"key\" viewBox=\"0 0 40 16\" aria-hidden=\"true\">";
+    format!("<li>{head}{drawing}</svg>{}</li>\n", Text(name))
 }
 
 /// The chart in words, for those who do not see it.
 fn describe(groups: &[&str], series: &[Series]) -> String {
     let mut out = String::from("Retention against layers removed.");
     for line in series {
-        let values: Vec<String> =
-            line.marks.iter().map(|mark| format!("{} removed {} %", mark.removed, percent(mark.value, 0))).collect();
-        out.push_str(&format!(
-            " {}, {}: {}.",
-            groups.get(line.group).unwrap_or(&""),
-            if line.healed { "healed" } else { "as cut" },
-            values.join(", ")
-        ));
+        let name = groups.get(line.group).unwrap_or(&"");
+        let state = if line.healed { "healed" } else { "as cut" };
+        let values = line.marks.iter().map(|mark| format!("{} removed {} %", mark.removed, percent(mark.value, 0)));
+        out.push_str(&format!(" {name}, {state}: {}.", values.collect::<Vec<_>>().join(", ")));
     }
     out
 }

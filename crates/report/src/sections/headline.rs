@@ -4,7 +4,7 @@ use anyhow::Result;
 use lopper_record::StudyRecord;
 use lopper_record::study::{BudgetLine, ModelCard};
 
-use crate::format::{NONE, count};
+use crate::format::{NONE, count, percent};
 use crate::html::Text;
 use crate::order::{groups, strategy_title};
 
@@ -12,14 +12,15 @@ use crate::order::{groups, strategy_title};
 pub fn html(record: &StudyRecord) -> Result<String> {
     let model = &record.model;
     let name = if model.name.is_empty() { "the model" } else { &model.name };
-    let mut out = format!(
-        "<header>\n<p class=\"kicker\">Lopper {} · depth budget</p>\n<h1>How many layers can {} lose?</h1>\n<p class=\"card\">{}</p>\n",
-        Text(&record.lopper_version),
-        Text(name),
-        card(model)
-    );
+    let version = Text(&record.lopper_version);
+    let mut out = format!("<header>\n<p class=\"kicker\">Lopper {version} · depth budget</p>\n");
+    out.push_str(&format!("<h1>How many layers can {} lose?</h1>\n", Text(name)));
+    out.push_str(&format!("<p class=\"card\">{}</p>\n", card(model)));
     if !record.complete {
-        out.push_str("<p class=\"note\"><strong>This study has not finished.</strong> What follows is what it had when it stopped; the same command continues it.</p>\n");
+        out.push_str(
+            "<p class=\"note\"><strong>This study has not finished.</strong> What follows is what it had when it \
+             stopped; the same command continues it.</p>\n",
+        );
     }
     out.push_str("</header>\n<section id=\"budget\">\n");
     let lines: Vec<&BudgetLine> = record.budget.iter().filter(|line| line.strategy == record.main_strategy).collect();
@@ -33,12 +34,17 @@ pub fn html(record: &StudyRecord) -> Result<String> {
         }
         out.push_str("</div>\n<ul class=\"budget\">\n");
         for line in &lines {
-            let sentence =
-                if line.statement.is_empty() { line.sentence(model.num_layers) } else { line.statement.clone() };
+            let sentence = match line.statement.as_str() {
+                "" => line.sentence(model.num_layers),
+                statement => statement.to_owned(),
+            };
+            // "≥ 90 %" stays on one line.
+            let sentence = sentence.replace(" %", "\u{a0}%").replace("≥ ", "≥\u{a0}");
             out.push_str(&format!("<li>{}</li>\n", Text(&sentence)));
         }
         out.push_str(&format!(
-            "</ul>\n<p class=\"small\">Layers chosen by {}. A depth counts when the one-sided 95 % lower bound of the retention (score ÷ uncut model’s score on the same items) reaches the threshold.</p>\n",
+            "</ul>\n<p class=\"small\">Layers chosen by {}. A depth counts when the one-sided 95 % lower bound of the \
+             retention (score ÷ uncut model’s score on the same items) reaches the threshold.</p>\n",
             Text(&strategy_title(&lines[0].strategy))
         ));
     }
@@ -91,12 +97,9 @@ fn tile(group: &str, index: usize, lines: &[&BudgetLine], num_layers: usize) -> 
         line.and_then(|line| line.max_layers).map_or(NONE.to_owned(), |most| most.to_string())
     };
     let threshold = lines.iter().find(|line| line.group == group).map_or(f64::NAN, |line| line.threshold);
-    let mut out = format!(
-        "<div class=\"tile g{}\">\n<h2>{}</h2>\n<p class=\"small\">layers that may go of {num_layers}, keeping ≥ {} %</p>\n<dl>\n",
-        index % 4,
-        Text(group),
-        crate::format::percent(threshold, 0)
-    );
+    let keep = percent(threshold, 0);
+    let mut out = format!("<div class=\"tile g{}\">\n<h2>{}</h2>\n<p class=\"small\">", index % 4, Text(group));
+    out.push_str(&format!("layers that may go of {num_layers}, keeping ≥ {keep} %</p>\n<dl>\n"));
     out.push_str(&format!("<div><dt>as cut</dt><dd>{}</dd></div>\n", number(find(false))));
     if find(true).is_some() {
         out.push_str(&format!("<div><dt>after healing</dt><dd>{}</dd></div>\n", number(find(true))));

@@ -2,13 +2,14 @@
 
 use anyhow::Result;
 use lopper_record::StudyRecord;
-use lopper_record::study::{AblatedLayer, Criterion, TaskMeta};
+use lopper_record::study::{AblatedLayer, Criterion, TaskResult};
 
 use crate::chart::{Size, bars};
 use crate::format::{NONE, percent, percent_interval, short};
 use crate::heat;
-use crate::html::Text;
-use crate::order::groups;
+use crate::html::{TABLE_END, Text};
+use crate::order::tasks_by_group;
+use crate::sections::task_head;
 
 const SIZE: Size = Size { width: 420, height: 240 };
 
@@ -35,10 +36,8 @@ fn criterion(criterion: &Criterion) -> Result<String> {
     let title = if criterion.title.is_empty() { &criterion.name } else { &criterion.title };
     let values: Vec<String> =
         criterion.values.iter().enumerate().map(|(layer, value)| format!("{layer}: {}", short(*value))).collect();
-    let Some(chart) = bars(&criterion.values, SIZE, "small", &format!("{title} by layer. {}.", values.join(", ")))?
-    else {
-        return Ok(String::new());
-    };
+    let label = format!("{title} by layer. {}.", values.join(", "));
+    let Some(chart) = bars(&criterion.values, SIZE, "small", &label)? else { return Ok(String::new()) };
     let note = if criterion.note.is_empty() {
         String::new()
     } else {
@@ -49,36 +48,15 @@ fn criterion(criterion: &Criterion) -> Result<String> {
 
 /// A row per layer, a column per task, and the criteria beside them.
 fn map(record: &StudyRecord) -> String {
-    let groups = groups(record);
-    let mut tasks: Vec<&TaskMeta> =
-        record.tasks.iter().filter(|task| record.ablation.iter().any(|row| find(row, &task.name).is_some())).collect();
-    tasks.sort_by_key(|task| groups.iter().position(|group| *group == task.group));
-    let criteria: Vec<&Criterion> =
-        record.criteria.iter().filter(|criterion| criterion.values.iter().any(|value| value.is_finite())).collect();
-    let mut out = String::from(
-        "<h3>Score kept when one layer is removed, % of the uncut model’s</h3>\n<div class=\"scroll\">\n<table class=\"map\">\n<thead>\n<tr><td></td>",
-    );
-    for run in tasks.chunk_by(|a, b| a.group == b.group) {
-        out.push_str(&format!(
-            "<th colspan=\"{}\" scope=\"colgroup\" class=\"group\">{}</th>",
-            run.len(),
-            Text(&run[0].group)
-        ));
-    }
-    if !criteria.is_empty() {
-        out.push_str(&format!(
-            "<th colspan=\"{}\" scope=\"colgroup\" class=\"group\">layer scores</th>",
-            criteria.len()
-        ));
-    }
-    out.push_str("</tr>\n<tr><th scope=\"col\">layer</th>");
-    for task in &tasks {
-        out.push_str(&format!("<th scope=\"col\">{}</th>", Text(&task.name.replace('_', " "))));
-    }
-    for criterion in &criteria {
-        out.push_str(&format!("<th scope=\"col\">{}</th>", Text(&criterion.name.replace('_', " "))));
-    }
-    out.push_str("</tr>\n</thead>\n<tbody>\n");
+    let mut tasks = tasks_by_group(record);
+    tasks.retain(|task| record.ablation.iter().any(|row| find(row, &task.name).is_some()));
+    let mut criteria: Vec<&Criterion> = record.criteria.iter().collect();
+    criteria.retain(|criterion| criterion.values.iter().any(|value| value.is_finite()));
+    let names: Vec<&str> = criteria.iter().map(|criterion| criterion.name.as_str()).collect();
+    let mut out = String::from("<h3>Score kept when one layer is removed, % of the uncut model’s</h3>\n");
+    out.push_str("<div class=\"scroll\">\n<table class=\"map\">\n");
+    out.push_str(&task_head(&tasks, &["layer"], &names));
+    out.push_str("<tbody>\n");
     let mut rows: Vec<&AblatedLayer> = record.ablation.iter().collect();
     rows.sort_by_key(|row| row.layer);
     for row in rows {
@@ -92,27 +70,24 @@ fn map(record: &StudyRecord) -> String {
         }
         out.push_str("</tr>\n");
     }
-    out.push_str("</tbody>\n</table>\n</div>\n");
+    out.push_str("</tbody>\n");
+    out.push_str(TABLE_END);
     out.push_str(&reading_note(record));
     out
 }
 
-fn find<'a>(row: &'a AblatedLayer, task: &str) -> Option<&'a lopper_record::study::TaskResult> {
+fn find<'a>(row: &'a AblatedLayer, task: &str) -> Option<&'a TaskResult> {
     row.tasks.iter().find(|result| result.task == task)
 }
 
 fn cell(row: &AblatedLayer, task: &str) -> String {
     let Some(result) = find(row, task) else { return format!("<td>{NONE}</td>") };
     match result.retention {
-        Some(r) => format!(
-            "<td class=\"{}\" title=\"{} items, score {} %, retention {} % [{}]\">{}</td>",
-            heat::class(r.value),
-            result.score.n,
-            percent(result.score.value, 1),
-            percent(r.value, 1),
-            percent_interval(r.ci95),
-            percent(r.value, 0)
-        ),
+        Some(r) => {
+            let (n, score, interval) = (result.score.n, percent(result.score.value, 1), percent_interval(r.ci95));
+            let title = format!("{n} items, score {score} %, retention {} % [{interval}]", percent(r.value, 1));
+            format!("<td class=\"{}\" title=\"{title}\">{}</td>", heat::class(r.value), percent(r.value, 0))
+        }
         None => format!("<td title=\"no retention: the uncut model scores too little\">{NONE}</td>"),
     }
 }
@@ -131,7 +106,9 @@ fn reading_note(record: &StudyRecord) -> String {
     let most = results().map(|result| result.score.n).max().unwrap_or(0);
     let items = if fewest == most { most.to_string() } else { format!("{fewest} to {most}") };
     format!(
-        "<p class=\"small\">Each cell is one layer removed and nothing else, on {items} items: the median 95 % interval is ± {} points, and differences within it are ties. The deeper the shade, the more is lost; resting on a cell shows its interval.</p>\n",
+        "<p class=\"small\">Each cell is one layer removed and nothing else, on {items} items: the median 95 % \
+         interval is ± {} points, and differences within it are ties. The deeper the shade, the more is lost; \
+         resting on a cell shows its interval.</p>\n",
         percent(median, 0)
     )
 }

@@ -5,10 +5,11 @@ use std::fmt::Write as _;
 
 use anyhow::Result;
 use lopper_record::StudyRecord;
-use lopper_record::study::{BudgetLine, Point};
+use lopper_record::study::{BudgetLine, HealInfo, Point};
 
 use crate::format::{NONE, count, duration, percent, short};
-use crate::html::Text;
+use crate::html::Column::{Left, Right};
+use crate::html::{TABLE_END, Text, row_head, table_start};
 use crate::order::strategy_title;
 
 /// The section; never empty, since at least the versions are known.
@@ -31,11 +32,8 @@ pub fn html(record: &StudyRecord) -> Result<String> {
     identity(&mut out, record)?;
     if !record.recipe.is_null() {
         let recipe = serde_json::to_string_pretty(&record.recipe)?;
-        writeln!(
-            out,
-            "<details>\n<summary>The recipe, with every default filled in</summary>\n<pre>{}</pre>\n</details>",
-            Text(&recipe)
-        )?;
+        out.push_str("<details>\n<summary>The recipe, with every default filled in</summary>\n");
+        writeln!(out, "<pre>{}</pre>\n</details>", Text(&recipe))?;
     }
     out.push_str("</section>\n");
     Ok(out)
@@ -45,7 +43,16 @@ fn tasks(out: &mut String, record: &StudyRecord) -> Result<()> {
     if record.tasks.is_empty() {
         return Ok(());
     }
-    out.push_str("<h3>Tasks</h3>\n<div class=\"scroll\">\n<table>\n<thead><tr><th class=\"left\" scope=\"col\">task</th><th class=\"left\" scope=\"col\">group</th><th scope=\"col\">items reported</th><th scope=\"col\">items for choosing</th><th scope=\"col\">guessing</th><th class=\"left\" scope=\"col\">what is asked, and how it is scored</th></tr></thead>\n<tbody>\n");
+    out.push_str("<h3>Tasks</h3>\n");
+    out.push_str(&table_start(&[
+        Left("task"),
+        Left("group"),
+        Right("items reported"),
+        Right("for choosing"),
+        Right("guessing"),
+        Left("what is asked, and how it is scored"),
+    ]));
+    out.push_str("<tbody>\n");
     for task in &record.tasks {
         let guess = task.chance.map_or(NONE.into(), |chance| format!("{} %", percent(chance, 0)));
         let mut description = Text(&task.description).to_string();
@@ -54,16 +61,12 @@ fn tasks(out: &mut String, record: &StudyRecord) -> Result<()> {
                 write!(description, " <span class=\"ci\">{label} {}</span>", Text(value))?;
             }
         }
-        writeln!(
-            out,
-            "<tr><th class=\"left\" scope=\"row\">{}</th><td class=\"left\">{}</td><td>{}</td><td>{}</td><td>{guess}</td><td class=\"left prose\">{description}</td></tr>",
-            Text(&task.name),
-            Text(&task.group),
-            task.n_report,
-            task.n_select
-        )?;
+        write!(out, "<tr>{}<td class=\"left\">{}</td>", row_head(&task.name), Text(&task.group))?;
+        write!(out, "<td>{}</td><td>{}</td><td>{guess}</td>", task.n_report, task.n_select)?;
+        writeln!(out, "<td class=\"left prose\">{description}</td></tr>")?;
     }
-    out.push_str("</tbody>\n</table>\n</div>\n");
+    out.push_str("</tbody>\n");
+    out.push_str(TABLE_END);
     if !record.splits.is_empty() {
         out.push_str("<ul>\n");
         for split in &record.splits {
@@ -82,27 +85,29 @@ fn budget(out: &mut String, record: &StudyRecord) -> Result<()> {
         record.budget.iter().flat_map(|line| line.depths.iter().map(|depth| depth.removed)).collect();
     depths.sort_unstable();
     depths.dedup();
-    out.push_str("<h3>How the budget was decided</h3>\n<p class=\"small\">Retention in % with its one-sided 95 % lower bound, for each number of layers removed; ✓ where the bound reaches the threshold.</p>\n<div class=\"scroll\">\n<table>\n<thead><tr><th class=\"left\" scope=\"col\">for</th><th class=\"left\" scope=\"col\">chosen by</th><th scope=\"col\">keep</th><th scope=\"col\">layers</th>");
-    for depth in &depths {
-        write!(out, "<th scope=\"col\">−{depth}</th>")?;
-    }
-    out.push_str("</tr></thead>\n<tbody>\n");
+    out.push_str(
+        "<h3>How the budget was decided</h3>\n<p class=\"small\">Retention in % with its one-sided 95 % lower \
+         bound, for each number of layers removed; ✓ where the bound reaches the threshold.</p>\n",
+    );
+    let removed: Vec<String> = depths.iter().map(|depth| format!("−{depth}")).collect();
+    let mut columns = vec![Left("for"), Left("chosen by"), Right("keep"), Right("layers")];
+    columns.extend(removed.iter().map(|name| Right(name)));
+    out.push_str(&table_start(&columns));
+    out.push_str("<tbody>\n");
     for line in &record.budget {
         let healed = if line.healed { ", healed" } else { "" };
         let most = line.max_layers.map_or(NONE.into(), |most| most.to_string());
-        write!(
-            out,
-            "<tr><th class=\"left\" scope=\"row\">{}{healed}</th><td class=\"left\">{}</td><td>≥ {} %</td><td><strong>{most}</strong></td>",
-            Text(&line.group),
-            Text(&strategy_title(&line.strategy)),
-            percent(line.threshold, 0)
-        )?;
+        let strategy = strategy_title(&line.strategy);
+        write!(out, "<tr>{}", row_head(&format!("{}{healed}", line.group)))?;
+        write!(out, "<td class=\"left\">{}</td><td>≥ {} %</td>", Text(&strategy), percent(line.threshold, 0))?;
+        write!(out, "<td><strong>{most}</strong></td>")?;
         for depth in &depths {
             out.push_str(&bound(line, *depth));
         }
         out.push_str("</tr>\n");
     }
-    out.push_str("</tbody>\n</table>\n</div>\n");
+    out.push_str("</tbody>\n");
+    out.push_str(TABLE_END);
     Ok(())
 }
 
@@ -120,30 +125,39 @@ fn bound(line: &BudgetLine, removed: usize) -> String {
 }
 
 fn healing(out: &mut String, record: &StudyRecord) -> Result<()> {
-    let healed: Vec<(&Point, _)> =
+    let healed: Vec<(&Point, &HealInfo)> =
         record.points.iter().filter_map(|point| Some((point, point.healed.as_ref()?))).collect();
-    let Some((_, first)) = healed.first() else { return Ok(()) };
+    if healed.is_empty() {
+        return Ok(());
+    }
     out.push_str("<h3>Healing</h3>\n");
-    if !first.recipe.is_empty() {
-        writeln!(out, "<p>{}</p>", Text(&first.recipe))?;
+    let mut recipes: Vec<&str> = healed.iter().map(|(_, heal)| heal.recipe.as_str()).collect();
+    recipes.retain(|recipe| !recipe.is_empty());
+    recipes.sort_unstable();
+    recipes.dedup();
+    for recipe in recipes {
+        writeln!(out, "<p>{}</p>", Text(recipe))?;
     }
-    out.push_str("<div class=\"scroll\">\n<table>\n<thead><tr><th class=\"left\" scope=\"col\">cut</th><th scope=\"col\">removed</th><th scope=\"col\">method</th><th scope=\"col\">examples</th><th scope=\"col\">tokens</th><th scope=\"col\">steps</th><th scope=\"col\">loss, first → last</th><th scope=\"col\">time</th></tr></thead>\n<tbody>\n");
+    out.push_str(&table_start(&[
+        Left("cut"),
+        Right("removed"),
+        Right("method"),
+        Right("examples"),
+        Right("tokens"),
+        Right("steps"),
+        Right("loss, first → last"),
+        Right("time"),
+    ]));
+    out.push_str("<tbody>\n");
     for (point, heal) in healed {
-        writeln!(
-            out,
-            "<tr><th class=\"left\" scope=\"row\">{}</th><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{} → {}</td><td>{}</td></tr>",
-            Text(&strategy_title(&point.strategy)),
-            point.removed,
-            Text(&heal.method),
-            heal.examples,
-            count(heal.tokens),
-            heal.steps,
-            short(heal.train_loss_first),
-            short(heal.train_loss_last),
-            duration(heal.seconds)
-        )?;
+        let (first, last) = (short(heal.train_loss_first), short(heal.train_loss_last));
+        write!(out, "<tr>{}", row_head(&strategy_title(&point.strategy)))?;
+        write!(out, "<td>{}</td><td>{}</td><td>{}</td>", point.removed, Text(&heal.method), heal.examples)?;
+        write!(out, "<td>{}</td><td>{}</td><td>{first} → {last}</td>", count(heal.tokens), heal.steps)?;
+        writeln!(out, "<td>{}</td></tr>", duration(heal.seconds))?;
     }
-    out.push_str("</tbody>\n</table>\n</div>\n");
+    out.push_str("</tbody>\n");
+    out.push_str(TABLE_END);
     Ok(())
 }
 
@@ -152,44 +166,39 @@ fn timings(out: &mut String, record: &StudyRecord) -> Result<()> {
         return Ok(());
     }
     let total: f64 = record.timings.iter().map(|timing| timing.seconds).filter(|seconds| seconds.is_finite()).sum();
-    out.push_str("<h3>Where the time went</h3>\n<div class=\"scroll\">\n<table>\n<thead><tr><th class=\"left\" scope=\"col\">stage</th><th scope=\"col\">time</th><th scope=\"col\">share</th><th scope=\"col\">cells</th><th scope=\"col\">found finished</th></tr></thead>\n<tbody>\n");
+    out.push_str("<h3>Where the time went</h3>\n");
+    out.push_str(&table_start(&[
+        Left("stage"),
+        Right("time"),
+        Right("share"),
+        Right("cells"),
+        Right("found finished"),
+    ]));
+    out.push_str("<tbody>\n");
     for timing in &record.timings {
-        writeln!(
-            out,
-            "<tr><th class=\"left\" scope=\"row\">{}</th><td>{}</td><td>{} %</td><td>{}</td><td>{}</td></tr>",
-            Text(&timing.stage),
-            duration(timing.seconds),
-            percent(timing.seconds / total, 0),
-            timing.cells,
-            timing.cached
-        )?;
+        let share = percent(timing.seconds / total, 0);
+        write!(out, "<tr>{}<td>{}</td><td>{share} %</td>", row_head(&timing.stage), duration(timing.seconds))?;
+        writeln!(out, "<td>{}</td><td>{}</td></tr>", timing.cells, timing.cached)?;
     }
-    writeln!(
-        out,
-        "<tr><th class=\"left\" scope=\"row\">all</th><td>{}</td><td></td><td></td><td></td></tr>\n</tbody>\n</table>\n</div>",
-        duration(total)
-    )?;
+    writeln!(out, "<tr>{}<td>{}</td><td></td><td></td><td></td></tr>", row_head("all"), duration(total))?;
+    out.push_str("</tbody>\n");
+    out.push_str(TABLE_END);
     Ok(())
 }
 
 fn identity(out: &mut String, record: &StudyRecord) -> Result<()> {
+    let seeds: Vec<String> = record.seeds.iter().map(|seed| format!("{} {}", seed.name, seed.value)).collect();
+    let facts = [
+        ("model", record.model.name.clone()),
+        ("model hash", record.model.hash.clone()),
+        ("seeds", seeds.join(", ")),
+        ("Lopper", record.lopper_version.clone()),
+        ("layout of the record", record.schema.to_string()),
+    ];
     out.push_str("<h3>Identity</h3>\n<dl class=\"facts\">\n");
-    let mut fact = |name: &str, value: String| {
-        if !value.is_empty() {
-            out.push_str(&format!("<div><dt>{}</dt><dd>{value}</dd></div>\n", Text(name)));
-        }
-    };
-    fact("model", Text(&record.model.name).to_string());
-    fact(
-        "model hash",
-        if record.model.hash.is_empty() { String::new() } else { format!("<code>{}</code>", Text(&record.model.hash)) },
-    );
-    fact(
-        "seeds",
-        record.seeds.iter().map(|seed| format!("{} {}", Text(&seed.name), seed.value)).collect::<Vec<_>>().join(", "),
-    );
-    fact("Lopper", Text(&record.lopper_version).to_string());
-    fact("layout of the record", record.schema.to_string());
+    for (name, value) in facts.iter().filter(|(_, value)| !value.is_empty()) {
+        writeln!(out, "<div><dt>{}</dt><dd>{}</dd></div>", Text(name), Text(value))?;
+    }
     out.push_str("</dl>\n");
     Ok(())
 }

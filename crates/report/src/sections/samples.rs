@@ -23,12 +23,11 @@ pub fn html(record: &StudyRecord) -> Result<String> {
 }
 
 fn article(sample: &Sample) -> String {
-    let mut out = format!(
-        "<article class=\"sample\">\n<h3>{}</h3>\n<pre class=\"prompt\">{}</pre>\n<p class=\"small\">Right answer: <code>{}</code></p>\n<div class=\"answers\">\n",
-        Text(&sample.task.replace('_', " ")),
-        Text(&clipped(&sample.prompt, LONGEST)),
-        Text(&clipped(sample.target.trim(), LONGEST))
-    );
+    let mut out = format!("<article class=\"sample\">\n<h3>{}</h3>\n", Text(&sample.task.replace('_', " ")));
+    out.push_str(&format!("<pre class=\"prompt\">{}</pre>\n", Text(&clipped(&sample.prompt, LONGEST))));
+    let target = clipped(sample.target.trim(), LONGEST);
+    out.push_str(&format!("<p class=\"small\">Right answer: <code>{}</code></p>\n", Text(&target)));
+    out.push_str("<div class=\"answers\">\n");
     for (who, answer) in [("uncut", &sample.base), ("cut", &sample.cut), ("healed", &sample.healed)] {
         if let Some(answer) = answer {
             out.push_str(&column(who, answer));
@@ -43,7 +42,6 @@ fn column(who: &str, answer: &Answer) -> String {
     let removed = if answer.removed > 0 { format!(", {} removed", answer.removed) } else { String::new() };
     let text = clipped(&answer.text, LONGEST);
     let body = if text.trim().is_empty() { "<em>(nothing)</em>".to_owned() } else { Text(&text).to_string() };
-    format!(
-        "<div class=\"answer {class}\">\n<p class=\"who\"><strong>{who}{removed}</strong> <span class=\"verdict\">{verdict}</span></p>\n<pre>{body}</pre>\n</div>\n"
-    )
+    let head = format!("<strong>{who}{removed}</strong> <span class=\"verdict\">{verdict}</span>");
+    format!("<div class=\"answer {class}\">\n<p class=\"who\">{head}</p>\n<pre>{body}</pre>\n</div>\n")
 }
