@@ -1,7 +1,8 @@
 //! Reading the JSON files of a Hugging Face model directory: their names, and typed access to
 //! their keys in which a wrong type is a [`Fault`] that names file, key, expected and found.
 //!
-//! A key whose value is `null` counts as absent, as it does in transformers' configurations.
+//! A key whose value is `null` counts as absent; where transformers makes a difference, [`Fields::has`]
+//! tells.
 
 use std::path::Path;
 
@@ -64,6 +65,11 @@ impl<'a> Fields<'a> {
     /// The value of `key`, unless absent or null.
     pub fn get(&self, key: &str) -> Option<&'a Value> {
         self.object.get(key).filter(|value| !value.is_null())
+    }
+
+    /// Whether `key` is there, be it null.
+    pub fn has(&self, key: &str) -> bool {
+        self.object.contains_key(key)
     }
 
     /// A fault about `key`: what it should be, and what it is.

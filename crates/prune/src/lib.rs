@@ -5,6 +5,10 @@
 
 pub mod calibration;
 pub mod criteria;
+pub mod plan;
+pub mod writer;
 
 pub use calibration::Calibration;
 pub use criteria::{Criterion, LayerScores, Selection};
+pub use plan::{CalibrationId, Choice, ModelId, Numbering, Plan};
+pub use writer::{WriteOptions, WriteReport, write_pruned};

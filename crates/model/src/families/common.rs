@@ -61,14 +61,14 @@ pub(super) fn parse(fields: Fields<'_>, defaults: &Defaults) -> Result<Config> {
             .got(head_dim.to_string())
             .into());
     }
-    // An empty list and a missing key differ: only the latter takes the family's default.
-    let eos_token_ids = match fields.get("eos_token_id") {
-        Some(_) => fields.token_ids("eos_token_id")?,
-        None => defaults.eos_token_ids.to_vec(),
+    // A null says that there is none; only a missing key takes the family's default.
+    let eos_token_ids = match fields.has("eos_token_id") {
+        true => fields.token_ids("eos_token_id")?,
+        false => defaults.eos_token_ids.to_vec(),
     };
-    let bos_token_id = match fields.get("bos_token_id") {
-        Some(_) => fields.token_ids("bos_token_id")?.first().copied(),
-        None => defaults.bos_token_id,
+    let bos_token_id = match fields.has("bos_token_id") {
+        true => fields.token_ids("bos_token_id")?.first().copied(),
+        false => defaults.bos_token_id,
     };
     Ok(Config {
         model_type: fields.text("model_type")?.unwrap_or_default().to_owned(),

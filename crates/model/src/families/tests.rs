@@ -144,7 +144,8 @@ fn written_configurations_read_back() {
     let llama = parse(&llama()).unwrap();
     let qwen3 = Config { model_type: "qwen3".into(), qk_norm: true, head_dim: 16, ..llama.clone() };
     let biased = Config { mlp_bias: true, qkv_bias: true, o_bias: true, ..llama.clone() };
-    for config in [llama, qwen3, biased] {
+    let endless = Config { bos_token_id: None, eos_token_ids: vec![], ..llama.clone() };
+    for config in [llama, qwen3, biased, endless] {
         assert_eq!(parse(&config_json(&config, Dtype::BF16).unwrap()).unwrap(), config);
     }
 }
