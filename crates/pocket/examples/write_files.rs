@@ -8,7 +8,7 @@ use lopper_pocket::{model_files, tokenizer};
 
 fn main() -> anyhow::Result<()> {
     let package = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let words = tokenizer::collect_vocabulary(20_000);
+    let words = tokenizer::collect_vocabulary(5000);
     std::fs::write(package.join("src/vocabulary.txt"), words.join("\n") + "\n")?;
     let model = package.join("../../models/pocket");
     std::fs::create_dir_all(&model)?;

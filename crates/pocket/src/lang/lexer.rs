@@ -138,7 +138,8 @@ impl Lexer<'_> {
         {
             self.push(Token::Newline)?;
         }
-        while self.indents.pop().is_some_and(|i| i > 0) {
+        // Within an open bracket there are no blocks to end: the end itself is the error.
+        while self.brackets.is_empty() && self.indents.pop().is_some_and(|i| i > 0) {
             self.push(Token::Dedent)?;
         }
         self.push(Token::End)

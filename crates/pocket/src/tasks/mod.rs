@@ -147,7 +147,7 @@ pub(crate) fn train_item(task: &'static TaskInfo, draw: &mut Draw) -> Item {
 /// The items of a task's split in the order of `seed`.
 ///
 /// `Train` never ends and may repeat an item. `Select` and `Report` give each item once, and end
-/// when no new one has come up in 100 000 draws in a row. An unknown task gives nothing.
+/// when no new one has come up in 50 000 draws in a row. An unknown task gives nothing.
 pub fn examples(task: &str, split: Split, seed: u64) -> impl Iterator<Item = Example> + use<> {
     Examples { task: self::task(task), split, seed, index: 0, seen: HashSet::new() }
 }
@@ -165,7 +165,7 @@ impl Iterator for Examples {
 
     fn next(&mut self) -> Option<Example> {
         let task = self.task?;
-        for _ in 0..100_000 {
+        for _ in 0..50_000 {
             let mut draw = Draw::new(task.name, self.seed, self.index);
             self.index += 1;
             let item = draw_item(task.name, &mut draw);
