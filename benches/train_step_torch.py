@@ -1,0 +1,66 @@
+"""PyTorch's side of train_step.py: the same steps on the same weights and batch, one line of JSON.
+
+    python train_step_torch.py DIR --steps 4 --warmup 2 --threads 2 [--onednn] [--compile]
+"""
+
+import argparse
+import json
+import pathlib
+import time
+
+import torch
+import transformers
+
+
+def memory_mb(key):
+    try:
+        lines = pathlib.Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return None
+    return int(next(line for line in lines if line.startswith(key)).split()[1]) / 1024
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("directory", type=pathlib.Path)
+    parser.add_argument("--steps", type=int, default=4)
+    parser.add_argument("--warmup", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--onednn", action="store_true", help="f32 products through oneDNN instead of MKL")
+    parser.add_argument("--compile", action="store_true", help="torch.compile; needs a C++ compiler")
+    args = parser.parse_args()
+
+    libraries_mb = memory_mb("VmRSS:")
+    torch.set_num_threads(args.threads)
+    if args.onednn:
+        # The only switch that sends f32 products to oneDNN. Where the processor has no bf16 matrix units it still
+        # computes in f32; the driver compares the losses, so that a change of precision would be seen.
+        torch.backends.mkldnn.matmul.fp32_precision = "bf16"
+    model = transformers.AutoModelForCausalLM.from_pretrained(
+        args.directory, dtype=torch.float32, attn_implementation="sdpa").train()
+    step_model = torch.compile(model) if args.compile else model
+    tokens = torch.tensor(json.loads((args.directory / "batch.json").read_text()))
+    inputs, targets = tokens[:, :-1], tokens[:, 1:].reshape(-1)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.9, 0.99), eps=1e-8, weight_decay=1e-4,
+                                  fused=True)
+
+    def step():
+        optimizer.zero_grad(set_to_none=True)
+        logits = step_model(input_ids=inputs, use_cache=False).logits
+        loss = torch.nn.functional.cross_entropy(logits.reshape(-1, logits.shape[-1]), targets)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        return loss.item()
+
+    losses = [step() for _ in range(args.warmup)]
+    begun = time.perf_counter()
+    losses += [step() for _ in range(args.steps)]
+    seconds = time.perf_counter() - begun
+    print(json.dumps({"tokens_per_second": args.steps * inputs.numel() / seconds, "peak_mb": memory_mb("VmHWM:"),
+                      "libraries_mb": libraries_mb, "losses": losses,
+                      "versions": f"torch {torch.__version__}, transformers {transformers.__version__}"}))
+
+
+if __name__ == "__main__":
+    main()
