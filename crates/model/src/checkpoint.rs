@@ -98,10 +98,10 @@ impl Checkpoint {
         };
         let config_json = hf::parse_object(&config_bytes, &config_path)?;
         let config = families::parse_config(&config_json, &config_path)?;
-        let (files, weights, tensors) = open_weights(&source)?;
+        let Weights { files, bytes, tensors } = open_weights(&source)?;
         validate::weights_match_config(&config, &tensors, &source.path())?;
         let hash = OnceLock::new();
-        Ok(Self { source, config, config_bytes, config_json, files, weights, tensors, hash })
+        Ok(Self { source, config, config_bytes, config_json, files, weights: bytes, tensors, hash })
     }
 
     /// The configuration, lowered to what the decoder needs.
@@ -273,7 +273,14 @@ impl TensorView<'_> {
     }
 }
 
-fn open_weights(source: &Source) -> Result<(Vec<String>, Vec<Bytes>, BTreeMap<String, Located>)> {
+/// The opened weight files, in one order, and where each tensor lies in them.
+struct Weights {
+    files: Vec<String>,
+    bytes: Vec<Bytes>,
+    tensors: BTreeMap<String, Located>,
+}
+
+fn open_weights(source: &Source) -> Result<Weights> {
     let shards = shards::find(source)?;
     let mut weights = Vec::with_capacity(shards.files.len());
     let mut tensors = BTreeMap::new();
@@ -308,5 +315,5 @@ fn open_weights(source: &Source) -> Result<(Vec<String>, Vec<Bytes>, BTreeMap<St
                 .into());
         }
     }
-    Ok((shards.files, weights, tensors))
+    Ok(Weights { files: shards.files, bytes: weights, tensors })
 }

@@ -140,8 +140,8 @@ fn check_output(checkpoint: &Checkpoint, out: &Path, force: bool) -> Result<()> 
             .into());
     }
     let is_directory = out.symlink_metadata()?.is_dir();
-    let empty = is_directory && std::fs::read_dir(out)?.next().is_none();
-    if !empty && !(is_directory && out.join(PLAN_FILE).is_file()) {
+    let replaceable = is_directory && (out.join(PLAN_FILE).is_file() || std::fs::read_dir(out)?.next().is_none());
+    if !replaceable {
         return Err(Fault::new("the output exists and is not a model that Lopper has cut")
             .file(out)
             .expected(format!("a directory with {PLAN_FILE}, an empty one, or nothing"))

@@ -69,11 +69,10 @@ fn section(plan: &Plan) -> String {
         "## Layers removed with Lopper".to_owned(),
         String::new(),
         format!(
-            "Of the {} decoder layers of `{}`, {} were removed and {} kept (counted from 0 in that model):",
+            "Layers left: {} of the {} of `{}` (counted from 0 there).",
+            plan.kept.len(),
             original.num_hidden_layers,
             original.id,
-            plan.dropped.len(),
-            plan.kept.len(),
         ),
         String::new(),
         format!("- removed: {}", format_layers(&plan.dropped)),
