@@ -80,8 +80,24 @@ pub fn criterion(name: &str) -> Result<&'static Criterion> {
     static ALL: [Criterion; CRITERIA.len()] = CRITERIA;
     ALL.iter().find(|criterion| criterion.name == name).ok_or_else(|| {
         let names: Vec<_> = ALL.iter().map(|criterion| format!("`{}`", criterion.name)).collect();
-        Fault::new(format!("unknown criterion `{name}`")).expected(format!("one of {}", names.join(", "))).into()
+        Fault::new(format!("unknown criterion `{name}`"))
+            .expected(format!("one of {}", names.join(", ")))
+            .got(format!("`{name}`"))
+            .hint("`bi` and `angular` measure, `reverse` and `random` need no text")
+            .into()
     })
+}
+
+/// Refuses to remove no layer or every layer.
+pub fn check_removal(num_layers: usize, remove: usize) -> Result<()> {
+    if remove > 0 && remove < num_layers {
+        return Ok(());
+    }
+    Err(Fault::new(format!("{remove} layers cannot be removed"))
+        .expected(format!("between 1 and {} of the model's {num_layers} layers", num_layers.saturating_sub(1)))
+        .got(remove.to_string())
+        .hint("at least one layer has to stay")
+        .into())
 }
 
 /// Chooses `request.remove` layers by `criterion`.
@@ -90,13 +106,7 @@ pub fn criterion(name: &str) -> Result<&'static Criterion> {
 /// A [`Fault`] when no layer or every layer would go, or when the criterion cannot remove so many.
 pub fn select(criterion: &Criterion, request: &Request<'_>) -> Result<Selection> {
     let Request { num_layers, remove, scores, .. } = *request;
-    if remove == 0 || remove >= num_layers {
-        return Err(Fault::new(format!("{remove} layers cannot be removed"))
-            .expected(format!("between 1 and {} of the model's {num_layers} layers", num_layers.saturating_sub(1)))
-            .got(remove.to_string())
-            .hint("at least one layer has to stay")
-            .into());
-    }
+    check_removal(num_layers, remove)?;
     ensure!(!criterion.needs_scores || scores.is_some(), "`{}` needs scores", criterion.name);
     ensure!(
         scores.is_none_or(|scores| scores.num_layers() == num_layers),

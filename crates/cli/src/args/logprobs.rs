@@ -1,0 +1,23 @@
+//! Arguments of `lopper logprobs`.
+
+use clap::Args;
+
+use super::InputArgs;
+
+/// `lopper logprobs`
+#[derive(Debug, Args)]
+pub struct LogprobsArgs {
+    /// A model directory, or `pocket`
+    pub model: String,
+
+    #[command(flatten)]
+    pub input: InputArgs,
+
+    /// Leave these layers out, such as `21-28` or `3,8,19`
+    #[arg(long, value_name = "LAYERS")]
+    pub drop: Option<String>,
+
+    /// One JSON document: `{"sequences":[{"tokens":[…],"logprobs":[null,…]}],"mean_nll":x}`
+    #[arg(long)]
+    pub json: bool,
+}

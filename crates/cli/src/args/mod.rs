@@ -1,0 +1,73 @@
+//! The arguments, one file per command. They are only read here; commands turn them into settings.
+
+pub mod device;
+mod generate;
+mod input;
+mod inspect;
+mod logprobs;
+mod prune;
+mod report;
+mod score;
+
+use std::num::NonZeroUsize;
+
+use clap::{Args, Parser, Subcommand};
+
+pub use generate::GenerateArgs;
+pub use input::InputArgs;
+pub use inspect::InspectArgs;
+pub use logprobs::LogprobsArgs;
+pub use prune::PruneArgs;
+pub use report::ReportArgs;
+pub use score::ScoreArgs;
+
+/// How many layers can a language model lose, which ones, and what is lost?
+#[derive(Debug, Parser)]
+#[command(name = "lopper", version, about, max_term_width = 100, arg_required_else_help = true)]
+#[command(after_help = "MODEL is a Hugging Face model directory, or `pocket`, the model that comes with \
+    lopper.\nLAYERS are counted from 0 and keep their original numbers: `21-28` or `3,8,19`.\n\
+    Exit status: 0 done, 2 the input is at fault, 130 interrupted, 1 anything else.")]
+pub struct Cli {
+    #[command(flatten)]
+    pub global: GlobalArgs,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Arguments that every command has.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Global options")]
+pub struct GlobalArgs {
+    /// Threads to compute with [default: one for each core]
+    #[arg(long, global = true, value_name = "N")]
+    pub threads: Option<NonZeroUsize>,
+
+    /// Where to compute: `cpu`, `cuda`, `cuda:1`, `metal`
+    #[arg(long, global = true, value_name = "DEVICE", default_value = "cpu")]
+    pub device: String,
+
+    /// No progress, notes or warnings; only results and errors
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub quiet: bool,
+
+    /// Say more about what is going on; may be repeated
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Tell a model's family, layers and sizes, and what cutting layers saves
+    Inspect(InspectArgs),
+    /// Score every layer by all criteria in one pass over a text
+    Score(ScoreArgs),
+    /// Remove layers and write the smaller model
+    Prune(PruneArgs),
+    /// Let a model answer prompts; the answers heal its pruned self
+    Generate(GenerateArgs),
+    /// Log-probability of every token of a text
+    Logprobs(LogprobsArgs),
+    /// Rebuild the report of a study from its records
+    Report(ReportArgs),
+}

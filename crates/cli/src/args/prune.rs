@@ -1,0 +1,47 @@
+//! Arguments of `lopper prune`.
+
+use std::path::PathBuf;
+
+use clap::{ArgGroup, Args};
+
+use super::InputArgs;
+
+/// `lopper prune`
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("what").required(true).args(["drop", "plan", "criterion"]))]
+pub struct PruneArgs {
+    /// A model directory, or `pocket`
+    pub model: String,
+
+    /// Remove these layers, such as `21-28` or `3,8,19`
+    #[arg(long, value_name = "LAYERS")]
+    pub drop: Option<String>,
+
+    /// Remove the layers that this plan removes
+    #[arg(long, value_name = "cut.json")]
+    pub plan: Option<PathBuf>,
+
+    /// Let a criterion choose: bi, angular, angular-mean, relative-magnitude, reverse,
+    /// reverse-keep-1, reverse-keep-2, random
+    #[arg(long, value_name = "NAME", requires = "remove")]
+    pub criterion: Option<String>,
+
+    /// How many layers the criterion removes
+    #[arg(long, value_name = "N", requires = "criterion")]
+    pub remove: Option<usize>,
+
+    #[command(flatten)]
+    pub input: InputArgs,
+
+    /// Seed of `random`
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+
+    /// Directory to write the pruned model to
+    #[arg(short, long, value_name = "OUT")]
+    pub out: PathBuf,
+
+    /// Replace OUT if it exists
+    #[arg(long)]
+    pub force: bool,
+}

@@ -1,0 +1,12 @@
+//! Arguments of `lopper report`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+/// `lopper report`
+#[derive(Debug, Args)]
+pub struct ReportArgs {
+    /// The directory of a study
+    pub dir: PathBuf,
+}

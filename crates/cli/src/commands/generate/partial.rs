@@ -1,0 +1,142 @@
+//! What an interrupted run has finished: one JSON line that tells which run it is, then one for
+//! each finished row. A last line that was cut short is dropped.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use lopper_record::Fault;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+#[derive(Serialize, Deserialize)]
+struct Header {
+    run: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Line<T> {
+    index: usize,
+    row: T,
+}
+
+/// Finished rows by index, in memory and in their file.
+pub struct Partial<T> {
+    path: PathBuf,
+    file: Option<File>,
+    header: String,
+    rows: BTreeMap<usize, T>,
+}
+
+impl<T: Serialize + DeserializeOwned> Partial<T> {
+    /// Opens what the run `key` has finished so far; nothing is written yet.
+    ///
+    /// # Errors
+    /// A [`Fault`] when the file belongs to another run, unless `force`.
+    pub fn open(path: PathBuf, key: &str, force: bool) -> Result<Self> {
+        let header = serde_json::to_string(&Header { run: key.to_owned() })?;
+        let mut partial = Self { path, file: None, header, rows: BTreeMap::new() };
+        let text = match fs::read(&partial.path) {
+            Ok(bytes) if !force => String::from_utf8_lossy(&bytes).into_owned(),
+            Ok(_) => return Ok(partial),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(partial),
+            Err(error) => return Err(error).with_context(|| format!("cannot read {}", partial.path.display())),
+        };
+        let Some((first, rest)) = text.split_once('\n') else { return Ok(partial) };
+        if first != partial.header {
+            return Err(Fault::new("an unfinished output of other settings is in the way")
+                .file(&partial.path)
+                .expected("the same model, prompts, sampling and seed as in the interrupted run")
+                .hint("repeat that run's command to finish it, or add --force to start over")
+                .into());
+        }
+        for line in rest.split_inclusive('\n').filter(|line| line.ends_with('\n')) {
+            let Ok(Line { index, row }) = serde_json::from_str::<Line<T>>(line) else { break };
+            partial.rows.insert(index, row);
+        }
+        Ok(partial)
+    }
+
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    pub fn has(&self, index: usize) -> bool {
+        self.rows.contains_key(&index)
+    }
+
+    pub fn rows(&self) -> &BTreeMap<usize, T> {
+        &self.rows
+    }
+
+    /// Adds finished rows, in the file too.
+    pub fn add(&mut self, rows: Vec<(usize, T)>) -> Result<()> {
+        let mut text = String::new();
+        for (index, row) in rows {
+            push_line(&mut text, index, &row)?;
+            self.rows.insert(index, row);
+        }
+        let path = self.path.clone();
+        let written = match &mut self.file {
+            Some(file) => file.write_all(text.as_bytes()).and_then(|()| file.sync_data()),
+            None => self.begin(),
+        };
+        written.with_context(|| format!("cannot write {}", path.display()))
+    }
+
+    /// Writes the file anew with all rows, so that nothing broken stays in it.
+    fn begin(&mut self) -> std::io::Result<()> {
+        let mut text = format!("{}\n", self.header);
+        for (index, row) in &self.rows {
+            push_line(&mut text, *index, row)?;
+        }
+        lopper_record::write_atomic(&self.path, text.as_bytes()).map_err(std::io::Error::other)?;
+        self.file = Some(OpenOptions::new().append(true).open(&self.path)?);
+        Ok(())
+    }
+
+    /// Removes the file, once its rows are elsewhere.
+    pub fn remove(self) {
+        // If it stays, it is found finished the next time, which costs nothing.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+fn push_line<T: Serialize>(text: &mut String, index: usize, row: &T) -> serde_json::Result<()> {
+    text.push_str(&serde_json::to_string(&Line { index, row })?);
+    text.push('\n');
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finished_rows_come_back_and_a_torn_line_does_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("out.partial");
+        let open = |force| Partial::<String>::open(path.clone(), "a", force).unwrap();
+        let mut partial = open(false);
+        assert_eq!(partial.len(), 0);
+        assert!(!path.exists());
+        partial.add(vec![(4, "four".into()), (1, "one".into())]).unwrap();
+        partial.add(vec![(0, "zero".into())]).unwrap();
+
+        let text = fs::read_to_string(&path).unwrap();
+        fs::write(&path, &text[..text.len() - 3]).unwrap();
+        let mut partial = open(false);
+        assert!(partial.has(1) && partial.has(4) && !partial.has(0));
+        partial.add(vec![(2, "two".into())]).unwrap();
+        let again = open(false);
+        assert_eq!(again.rows().values().collect::<Vec<_>>(), ["one", "two", "four"]);
+        assert_eq!(open(true).len(), 0);
+
+        let error = Partial::<String>::open(path.clone(), "b", false).err().unwrap();
+        assert!(error.downcast_ref::<Fault>().unwrap().hint.as_ref().unwrap().contains("--force"));
+        again.remove();
+        assert!(!path.exists());
+    }
+}

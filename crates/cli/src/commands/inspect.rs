@@ -1,0 +1,207 @@
+//! `lopper inspect`: what a model is made of, and what cutting layers saves. Reads no weights,
+//! unless the hash is asked for.
+
+use anyhow::Result;
+use lopper_model::Config;
+use lopper_model::checkpoint::Checkpoint;
+use lopper_model::families::{self, layer_tensors};
+use lopper_prune::Numbering;
+use serde::Serialize;
+
+use crate::args::InspectArgs;
+use crate::env::Env;
+use crate::loaded::Loaded;
+use crate::table;
+
+/// Everything that is told; also the JSON document.
+#[derive(Serialize)]
+struct Inspection {
+    model: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hash: Option<String>,
+    family: String,
+    layers: usize,
+    /// The number of each layer in the original model, where this one is a cut of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    original_layers: Option<Vec<usize>>,
+    hidden_size: usize,
+    intermediate_size: usize,
+    attention_heads: usize,
+    key_value_heads: usize,
+    head_dim: usize,
+    vocab_size: usize,
+    context: usize,
+    tied_head: bool,
+    dtype: String,
+    parameters: Parameters,
+    bytes: Bytes,
+    cuts: Vec<Cut>,
+}
+
+#[derive(Serialize)]
+struct Parameters {
+    total: u64,
+    embedding: u64,
+    /// 0 where the head is tied to the embedding.
+    head: u64,
+    final_norm: u64,
+    per_layer: LayerParameters,
+}
+
+#[derive(Serialize)]
+struct LayerParameters {
+    total: u64,
+    attention: u64,
+    mlp: u64,
+    norms: u64,
+}
+
+#[derive(Serialize)]
+struct Bytes {
+    /// All tensors of the checkpoint, among them those that the decoder has no use for.
+    checkpoint: u64,
+    /// One layer, as stored.
+    per_layer: u64,
+    /// The weights in memory: commands compute in f32.
+    loaded: u64,
+    /// Keys and values of one token, in f32.
+    kv_per_token: u64,
+}
+
+/// What is left, and what is saved, when `removed` layers go.
+#[derive(Serialize)]
+struct Cut {
+    removed: usize,
+    parameters: u64,
+    saved_share: f64,
+    checkpoint_bytes: u64,
+    kv_bytes_per_token: u64,
+}
+
+pub fn run(env: &Env, args: &InspectArgs) -> Result<()> {
+    let loaded = Loaded::open(&args.model)?;
+    let hash = args.hash.then(|| loaded.checkpoint.hash().to_owned());
+    let inspection = inspect(&loaded.name, &loaded.checkpoint, hash)?;
+    if args.json { env.printer.json(&inspection) } else { env.printer.result(&human(&inspection)) }
+}
+
+fn inspect(name: &str, checkpoint: &Checkpoint, hash: Option<String>) -> Result<Inspection> {
+    let (config, numbering) = (checkpoint.config(), Numbering::of(checkpoint)?);
+    let parameters = parameters(config);
+    let mut per_layer_bytes = 0;
+    for (name, _) in layer_tensors(config) {
+        let view = checkpoint.tensor(&format!("{}0.{name}", families::LAYER_PREFIX))?;
+        per_layer_bytes += view.data.len() as u64;
+    }
+    let kv_per_layer = 2 * 4 * config.key_value_size() as u64;
+    let layers = config.num_hidden_layers;
+    let bytes = Bytes {
+        checkpoint: checkpoint.weight_bytes(),
+        per_layer: per_layer_bytes,
+        loaded: 4 * parameters.total,
+        kv_per_token: kv_per_layer * layers as u64,
+    };
+    let cut = |removed: usize| {
+        let saved = parameters.per_layer.total * removed as u64;
+        Cut {
+            removed,
+            parameters: parameters.total - saved,
+            saved_share: saved as f64 / parameters.total as f64,
+            checkpoint_bytes: bytes.checkpoint.saturating_sub(bytes.per_layer * removed as u64),
+            kv_bytes_per_token: kv_per_layer * (layers - removed) as u64,
+        }
+    };
+    Ok(Inspection {
+        model: name.to_owned(),
+        hash,
+        family: config.model_type.clone(),
+        layers,
+        original_layers: (numbering.original_layers() > layers).then(|| numbering.present().to_vec()),
+        hidden_size: config.hidden_size,
+        intermediate_size: config.intermediate_size,
+        attention_heads: config.num_attention_heads,
+        key_value_heads: config.num_key_value_heads,
+        head_dim: config.head_dim,
+        vocab_size: config.vocab_size,
+        context: config.max_position_embeddings,
+        tied_head: config.tie_word_embeddings,
+        dtype: checkpoint.dtype().to_string(),
+        cuts: (1..layers).map(cut).collect(),
+        parameters,
+        bytes,
+    })
+}
+
+fn parameters(config: &Config) -> Parameters {
+    let mut layer = LayerParameters { total: 0, attention: 0, mlp: 0, norms: 0 };
+    for (name, shape) in layer_tensors(config) {
+        let n: u64 = shape.iter().map(|d| *d as u64).product();
+        layer.total += n;
+        // Norms of queries and keys belong to the norms wherever their name puts them.
+        *(if name.contains("norm") {
+            &mut layer.norms
+        } else if name.starts_with("mlp.") {
+            &mut layer.mlp
+        } else {
+            &mut layer.attention
+        }) += n;
+    }
+    let embedding = config.vocab_size as u64 * config.hidden_size as u64;
+    let head = if config.tie_word_embeddings { 0 } else { embedding };
+    let final_norm = config.hidden_size as u64;
+    Parameters {
+        total: embedding + head + final_norm + layer.total * config.num_hidden_layers as u64,
+        embedding,
+        head,
+        final_norm,
+        per_layer: layer,
+    }
+}
+
+fn human(i: &Inspection) -> String {
+    let p = &i.parameters;
+    let layers = match &i.original_layers {
+        Some(original) => format!("{}, by their original numbers {}", i.layers, lopper_record::format_layers(original)),
+        None => i.layers.to_string(),
+    };
+    let head = if i.tied_head { "tied to the embedding".to_owned() } else { table::count(p.head) };
+    let mut lines = vec![
+        ("model", i.model.clone()),
+        ("family", i.family.clone()),
+        ("layers", layers),
+        ("width", format!("{} (MLP {})", i.hidden_size, i.intermediate_size)),
+        ("heads", format!("{} of {} (keys and values: {})", i.attention_heads, i.head_dim, i.key_value_heads)),
+        ("context", format!("{} tokens", table::count(i.context as u64))),
+        ("parameters", table::count(p.total)),
+        ("  embedding", format!("{} ({} tokens)", table::count(p.embedding), i.vocab_size)),
+        ("  head", head),
+        ("  each layer", table::count(p.per_layer.total)),
+        ("    attention", table::count(p.per_layer.attention)),
+        ("    MLP", table::count(p.per_layer.mlp)),
+        ("    norms", table::count(p.per_layer.norms)),
+        ("on disk", format!("{} in {}", table::bytes(i.bytes.checkpoint), i.dtype)),
+        (
+            "in memory",
+            format!("{}, and {} per token", table::bytes(i.bytes.loaded), table::bytes(i.bytes.kv_per_token)),
+        ),
+    ];
+    if let Some(hash) = &i.hash {
+        lines.push(("hash", hash.clone()));
+    }
+    let facts: Vec<String> = lines.into_iter().map(|(label, value)| format!("{label:<14} {value}")).collect();
+    let rows: Vec<[String; 5]> = i
+        .cuts
+        .iter()
+        .map(|cut| {
+            [
+                cut.removed.to_string(),
+                table::count(cut.parameters),
+                format!("{:.1} %", 100.0 * cut.saved_share),
+                table::bytes(cut.checkpoint_bytes),
+                table::bytes(cut.kv_bytes_per_token),
+            ]
+        })
+        .collect();
+    let cuts = table::render(["layers cut", "parameters", "saved", "on disk", "KV cache per token"], &rows);
+    format!("{}\n\n{cuts}", facts.join("\n"))
+}

@@ -1,0 +1,26 @@
+//! The commands, one file each. A command resolves its arguments, calls the libraries, and gives
+//! what they return to the printer.
+
+mod generate;
+mod inspect;
+mod logprobs;
+mod prune;
+mod report;
+mod score;
+
+use anyhow::Result;
+
+use crate::args::Command;
+use crate::env::Env;
+
+/// Runs the command that was asked for.
+pub fn run(env: &Env, command: &Command) -> Result<()> {
+    match command {
+        Command::Inspect(args) => inspect::run(env, args),
+        Command::Score(args) => score::run(env, args),
+        Command::Prune(args) => prune::run(env, args),
+        Command::Generate(args) => generate::run(env, args),
+        Command::Logprobs(args) => logprobs::run(env, args),
+        Command::Report(args) => report::run(env, args),
+    }
+}

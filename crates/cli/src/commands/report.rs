@@ -1,0 +1,14 @@
+//! `lopper report`: the report of a study, from its records alone.
+
+use anyhow::Result;
+use lopper_record::{StudyRecord, write_atomic};
+
+use crate::args::ReportArgs;
+use crate::env::Env;
+
+pub fn run(env: &Env, args: &ReportArgs) -> Result<()> {
+    let record = StudyRecord::read(&args.dir)?;
+    let path = args.dir.join("report.html");
+    write_atomic(&path, lopper_report::render(&record)?.as_bytes())?;
+    env.printer.result(&path.display().to_string())
+}

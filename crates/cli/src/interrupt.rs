@@ -1,0 +1,29 @@
+//! Ctrl-C: the first asks the work to stop at the next safe point, the second ends the process.
+//!
+//! Outputs are written beside their place and renamed, so ending at once loses no finished work.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::{Context, Result};
+use lopper_infer::Interrupted;
+
+use crate::errors::INTERRUPTED;
+
+/// Installs the handler (also for termination and hang-up) and returns the flag that it sets.
+pub fn install() -> Result<Arc<AtomicBool>> {
+    let flag = Arc::new(AtomicBool::new(false));
+    let set = flag.clone();
+    ctrlc::set_handler(move || {
+        if set.swap(true, Ordering::SeqCst) {
+            std::process::exit(i32::from(INTERRUPTED));
+        }
+    })
+    .context("cannot listen for Ctrl-C")?;
+    Ok(flag)
+}
+
+/// Fails once the flag is set.
+pub fn check(flag: &AtomicBool) -> Result<()> {
+    if flag.load(Ordering::Relaxed) { Err(Interrupted.into()) } else { Ok(()) }
+}

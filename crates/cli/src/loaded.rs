@@ -1,0 +1,103 @@
+//! The MODEL argument: a model directory or the embedded model, opened and loaded step by step, so
+//! that a command pays only for what it needs and faults in arguments show before weights are read.
+
+use std::path::Path;
+
+use anyhow::Result;
+use lopper_model::chat::ChatTemplate;
+use lopper_model::checkpoint::{Checkpoint, EmbeddedFiles};
+use lopper_model::tokenizer::Tokenizer;
+use lopper_model::{Config, Model};
+use lopper_prune::Numbering;
+use lopper_record::Fault;
+
+use crate::env::Env;
+
+/// The argument that means the embedded model.
+pub const POCKET: &str = "pocket";
+
+/// An opened model.
+pub struct Loaded {
+    /// As the user named it.
+    pub name: String,
+    pub checkpoint: Checkpoint,
+}
+
+impl Loaded {
+    /// Opens the model that `argument` names; reads no weights.
+    pub fn open(argument: &str) -> Result<Self> {
+        let checkpoint = if argument == POCKET {
+            let files = pocket_files();
+            if files.is_empty() {
+                return Err(Fault::new("this build holds no pocket model")
+                    .expected("a build made with models/pocket in place")
+                    .hint("give the directory of a model instead")
+                    .into());
+            }
+            Checkpoint::from_bytes(files)?
+        } else {
+            Checkpoint::open(Path::new(argument))?
+        };
+        Ok(Self { name: argument.to_owned(), checkpoint })
+    }
+
+    /// Whether it is the embedded model.
+    pub fn is_pocket(&self) -> bool {
+        self.checkpoint.directory().is_none()
+    }
+
+    pub fn config(&self) -> &Config {
+        self.checkpoint.config()
+    }
+
+    /// How the layers are numbered: as in the original model, where this one has been cut before.
+    pub fn numbering(&self) -> Result<Numbering> {
+        Numbering::of(&self.checkpoint)
+    }
+
+    /// The positions of the layers that are left without those of `--drop`.
+    pub fn kept(&self, drop: Option<&str>) -> Result<Vec<usize>> {
+        let layers = self.config().num_hidden_layers;
+        let Some(spec) = drop else { return Ok((0..layers).collect()) };
+        let dropped = self.numbering()?.positions(&self.layers(spec)?)?;
+        lopper_record::check_dropped(&dropped, layers)?;
+        Ok(lopper_record::kept(layers, &dropped))
+    }
+
+    /// The layers that `spec` lists, in the original numbering.
+    pub fn layers(&self, spec: &str) -> Result<Vec<usize>> {
+        lopper_record::parse_layers(spec, self.numbering()?.original_layers())
+    }
+
+    pub fn tokenizer(&self) -> Result<Tokenizer> {
+        Tokenizer::from_checkpoint(&self.checkpoint)
+    }
+
+    /// The chat template; a fault where there is none.
+    pub fn chat_template(&self) -> Result<ChatTemplate> {
+        ChatTemplate::from_checkpoint(&self.checkpoint)?.ok_or_else(|| {
+            Fault::new("the model has no chat template, so it cannot be asked anything")
+                .file(self.checkpoint.path_of("tokenizer_config.json"))
+                .expected("chat_template.jinja, or `chat_template` in tokenizer_config.json")
+                .hint("base models have none; take the instruction-tuned model")
+                .into()
+        })
+    }
+
+    /// Reads the weights.
+    pub fn model(&self, env: &Env) -> Result<Model> {
+        let tensors = lopper_model::families::expected_tensors(self.config()).len();
+        let progress = env.progress("loading", "tensors", tensors);
+        Model::build(self.config().clone(), &mut |name, _| {
+            env.check_interrupt()?;
+            let values = self.checkpoint.values(name)?;
+            progress.add(1);
+            Ok(values)
+        })
+    }
+}
+
+/// The files of the embedded model; none in a build without it.
+fn pocket_files() -> EmbeddedFiles {
+    &[]
+}

@@ -1,0 +1,55 @@
+//! The command line `lopper`: how many layers can a model lose, which ones, and what is lost?
+//!
+//! Commands parse, libraries work, one printer speaks. Results go to standard output, progress and
+//! messages to standard error. Exit status: 0 done, 2 the user's input is at fault, 130 interrupted,
+//! 1 anything else.
+
+mod args;
+mod commands;
+mod env;
+mod errors;
+mod input;
+mod interrupt;
+mod loaded;
+mod printer;
+mod progress;
+mod prompts;
+mod table;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::Cli;
+use env::Env;
+use printer::Printer;
+
+// Training and decoding allocate many buffers of a few sizes, which this allocator reuses best.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Also how `--help` and `--version` arrive, with exit status 0. A closed pipe is the
+            // only way that printing fails, and then nobody reads.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    let printer = Printer::new(cli.global.quiet, cli.global.verbose);
+    let result = Env::new(&cli.global, printer).and_then(|env| commands::run(&env, &cli.command));
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let code = errors::exit_code(&error);
+            if code == errors::INTERRUPTED {
+                printer.note("interrupted");
+            } else {
+                printer.error(&error);
+            }
+            ExitCode::from(code)
+        }
+    }
+}

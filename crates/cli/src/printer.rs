@@ -1,0 +1,93 @@
+//! The only place that prints. Results go to standard output, everything else to standard error.
+
+use std::io::{IsTerminal, Write};
+
+use anyhow::{Context, Result};
+use serde::Serialize;
+use tracing_subscriber::EnvFilter;
+
+use crate::errors;
+
+/// Says things to the user, as loudly as asked.
+#[derive(Debug, Clone, Copy)]
+pub struct Printer {
+    quiet: bool,
+    verbose: u8,
+}
+
+impl Printer {
+    /// `quiet` leaves out progress, notes and warnings, never errors.
+    pub fn new(quiet: bool, verbose: u8) -> Self {
+        Self { quiet, verbose }
+    }
+
+    /// Sends log messages of `-v` and more to standard error; `LOPPER_LOG` selects otherwise.
+    pub fn start_logging(self) {
+        let level = match (self.quiet, self.verbose) {
+            (true, _) => "error",
+            (_, 0) => "warn",
+            (_, 1) => "info",
+            (_, 2) => "debug",
+            _ => "trace",
+        };
+        let filter = EnvFilter::try_from_env("LOPPER_LOG").unwrap_or_else(|_| EnvFilter::new(level));
+        let _ = tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_writer(std::io::stderr)
+            .with_ansi(colour_on_stderr())
+            .without_time()
+            .try_init();
+    }
+
+    /// Whether progress bars may be drawn.
+    pub fn shows_progress(self) -> bool {
+        !self.quiet && std::io::stderr().is_terminal()
+    }
+
+    /// A result: `text` and a line break, on standard output.
+    pub fn result(self, text: &str) -> Result<()> {
+        let mut out = std::io::stdout().lock();
+        let written = out.write_all(text.as_bytes()).and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush());
+        match written {
+            // Whoever read the output has seen enough (`lopper … | head`).
+            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+            other => other.context("cannot write to standard output"),
+        }
+    }
+
+    /// A result as one JSON document, on standard output.
+    pub fn json(self, value: &impl Serialize) -> Result<()> {
+        self.result(&serde_json::to_string_pretty(value)?)
+    }
+
+    /// Something worth knowing, on standard error.
+    pub fn note(self, text: &str) {
+        if !self.quiet {
+            to_stderr(text);
+        }
+    }
+
+    /// Something to be wary of, on standard error.
+    pub fn warn(self, text: &str) {
+        let label = if colour_on_stderr() { "\x1b[1;33mwarning:\x1b[0m" } else { "warning:" };
+        self.note(&format!("{label} {text}"));
+    }
+
+    /// An error, on standard error.
+    pub fn error(self, error: &anyhow::Error) {
+        to_stderr(&errors::render(error, colour_on_stderr()));
+        if self.verbose > 1 {
+            to_stderr(&format!("{error:?}"));
+        }
+    }
+}
+
+fn to_stderr(text: &str) {
+    // Nowhere is left to complain to.
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
+}
+
+/// Colour only for people, and not for those who said no (<https://no-color.org>).
+fn colour_on_stderr() -> bool {
+    std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}

@@ -1,0 +1,67 @@
+//! Plain tables for standard output: columns aligned, the first to the left, the others to the right.
+
+/// Lays out `rows` under `header`.
+pub fn render<const N: usize>(header: [&str; N], rows: &[[String; N]]) -> String {
+    let mut widths = header.map(|cell| cell.chars().count());
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let line = |cells: [&str; N]| {
+        let mut line = String::new();
+        for (column, (cell, width)) in cells.into_iter().zip(widths).enumerate() {
+            let padding = " ".repeat(width - cell.chars().count());
+            match column {
+                0 => line.extend([cell, &padding]),
+                _ => line.extend(["  ", &padding, cell]),
+            }
+        }
+        line.trim_end().to_owned()
+    };
+    let mut lines = vec![line(header)];
+    lines.extend(rows.iter().map(|row| line(std::array::from_fn(|column| row[column].as_str()))));
+    lines.join("\n")
+}
+
+/// A count with its digits in groups of three: `1 234 567`.
+pub fn count(n: u64) -> String {
+    let digits = n.to_string();
+    let mut grouped = String::with_capacity(digits.len() + digits.len() / 3);
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            grouped.push(' ');
+        }
+        grouped.push(digit);
+    }
+    grouped
+}
+
+/// A number of bytes in the unit that suits it: `3.42 GB` (powers of 1000).
+pub fn bytes(n: u64) -> String {
+    let mut value = n as f64;
+    for unit in ["B", "kB", "MB", "GB"] {
+        if value < 1000.0 {
+            return if unit == "B" { format!("{n} B") } else { format!("{value:.2} {unit}") };
+        }
+        value /= 1000.0;
+    }
+    format!("{value:.2} TB")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_line_up() {
+        let rows = [["a".to_owned(), "1.5".to_owned()], ["long".to_owned(), "10".to_owned()]];
+        assert_eq!(render(["x", "value"], &rows), "x     value\na       1.5\nlong     10");
+    }
+
+    #[test]
+    fn numbers_read_well() {
+        assert_eq!([count(7), count(1000), count(1_234_567)], ["7", "1 000", "1 234 567"]);
+        assert_eq!([bytes(999), bytes(1000), bytes(12_345_678)], ["999 B", "1.00 kB", "12.35 MB"]);
+    }
+}
