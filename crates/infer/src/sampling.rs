@@ -37,7 +37,11 @@ impl Sampling {
     pub fn check(&self) -> Result<()> {
         let Self::Sample { temperature, top_k, top_p } = *self else { return Ok(()) };
         let fault = |what: &str, expected: &str, got: String| {
-            Err(Fault::new(format!("{what} is out of range")).expected(expected).got(got).into())
+            Err(Fault::new(format!("{what} is out of range"))
+                .expected(expected)
+                .got(got)
+                .hint("the usual choice is temperature 0.9 with top_p 0.95")
+                .into())
         };
         if !(temperature.is_finite() && temperature > 0.0) {
             return fault("temperature", "a number above 0 (for arg-max, sample greedily)", temperature.to_string());

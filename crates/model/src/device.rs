@@ -24,7 +24,11 @@ pub fn parse_device(text: &str) -> Result<Device> {
         None => None,
     };
     let Some(index) = index else {
-        return Err(Fault::new("unknown device").expected(EXPECTED).got(format!("`{text}`")).into());
+        return Err(Fault::new("unknown device")
+            .expected(EXPECTED)
+            .got(format!("`{text}`"))
+            .hint("`cpu` is always there")
+            .into());
     };
     open(text, "cuda", candle_core::utils::cuda_is_available(), || Device::new_cuda(index))
 }

@@ -191,14 +191,20 @@ impl Plan {
         let mut bytes = Vec::new();
         std::fs::File::open(path)
             .and_then(|file| file.take(MAX_PLAN_BYTES + 1).read_to_end(&mut bytes))
-            .map_err(|error| Fault::new("the plan cannot be read").file(path).got(error.to_string()))?;
+            .map_err(|error| {
+                Fault::new("the plan cannot be read").file(path).got(error.to_string()).hint("check the path")
+            })?;
         Self::parse(&bytes, path)
     }
 
     /// Reads and checks a plan; `path` names its file in faults.
     pub fn parse(bytes: &[u8], path: &Path) -> Result<Self> {
         let wrong = |got: String| {
-            Fault::new("not a plan").file(path).expected("a cut.json as `lopper prune` writes it").got(got)
+            Fault::new("not a plan")
+                .file(path)
+                .expected("a cut.json as `lopper prune` writes it")
+                .got(got)
+                .hint("to name layers without a plan, use --drop")
         };
         if bytes.len() as u64 > MAX_PLAN_BYTES {
             return Err(wrong(format!("more than {MAX_PLAN_BYTES} bytes")).into());

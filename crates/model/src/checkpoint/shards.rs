@@ -99,6 +99,7 @@ fn no_weights(source: &Source) -> Result<Fault> {
             .got(other.clone())
             .hint(format!("rename a single file to {WEIGHTS}; several need {WEIGHTS_INDEX}")));
     }
+    let fault = fault.hint("download or copy the weights as well");
     Ok(fault.got(match names.len() {
         0 => "an empty directory".to_owned(),
         n => format!("{n} other files"),

@@ -202,6 +202,8 @@ fn not_found(dir: &Path) -> Fault {
                  not load; download it first: hf download {text} --local-dir {name}"
             ))
         }
-        _ => fault.expected(format!("a directory with {CONFIG} and safetensors weights")),
+        _ => fault
+            .expected(format!("a directory with {CONFIG} and safetensors weights"))
+            .hint("check the path; `pocket` is the model that comes with lopper"),
     }
 }
