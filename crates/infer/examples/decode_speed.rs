@@ -6,7 +6,8 @@
 #![allow(clippy::print_stdout)]
 
 use lopper_infer::{Engine, GenerateOptions, LoglikRequest, Request, Sampling, silent};
-use lopper_model::{Config, Model, Rope};
+use lopper_model::kernels::gemm::linear;
+use lopper_model::{Config, Model, Par, Rope};
 use std::time::Instant;
 
 fn main() -> anyhow::Result<()> {
@@ -36,6 +37,7 @@ fn main() -> anyhow::Result<()> {
     };
     let model = Model::random(config, 0.05, 1)?;
     println!("{:.2}M parameters, {requests} requests, {prompt}+{new} tokens", model.parameter_count() as f64 / 1e6);
+    println!("large matrix products, one thread: {:.0} GFLOP/s now", machine());
     let engine = Engine::new(model, threads)?;
     let kept = engine.all_layers();
     let tokens = |seed: usize, n: usize| (0..n).map(|j| ((seed * 7919 + j * 131) % 600) as u32).collect::<Vec<_>>();
@@ -64,4 +66,16 @@ fn main() -> anyhow::Result<()> {
         requests.len() as f64 / start.elapsed().as_secs_f64()
     );
     Ok(())
+}
+
+/// What the machine can do at this moment, to read the other figures against.
+fn machine() -> f64 {
+    let n = 768;
+    let (x, w, mut y) = (vec![0.5f32; n * n], vec![0.25f32; n * n], vec![0f32; n * n]);
+    let start = Instant::now();
+    let repeats = 20;
+    for _ in 0..repeats {
+        linear(Par::Sequential, &x, &w, n, n, &mut y, false, 1.0);
+    }
+    (repeats * 2 * n * n * n) as f64 / start.elapsed().as_secs_f64() / 1e9
 }

@@ -6,12 +6,12 @@
 //! without regard to the number of threads.
 
 use anyhow::{Context, Result};
-use lopper_model::{Model, Par};
+use lopper_model::{Decoder, Model, Par};
 use rayon::prelude::*;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 /// Parameters above which the threads work together on one batch.
 const SMALL_MODEL: usize = 50_000_000;
@@ -48,6 +48,7 @@ pub struct Engine {
     model: Model,
     pool: Arc<ThreadPool>,
     split_batches: bool,
+    decoder: Arc<OnceLock<Decoder>>,
     interrupt: Arc<AtomicBool>,
 }
 
@@ -60,13 +61,13 @@ impl Engine {
             .build()
             .context("cannot start the engine's threads")?;
         let split_batches = model.parameter_count() < SMALL_MODEL;
-        Ok(Self { model, pool: Arc::new(pool), split_batches, interrupt: Arc::default() })
+        Ok(Self { model, pool: Arc::new(pool), split_batches, decoder: Arc::default(), interrupt: Arc::default() })
     }
 
     /// The same threads and interrupt flag for another model.
     pub fn with_model(&self, model: Model) -> Self {
         let split_batches = model.parameter_count() < SMALL_MODEL;
-        Self { model, split_batches, ..self.clone() }
+        Self { model, split_batches, decoder: Arc::default(), ..self.clone() }
     }
 
     /// Calls end with [`Interrupted`] soon after `flag` becomes true.
@@ -93,6 +94,11 @@ impl Engine {
     /// Fails with [`Interrupted`] once the flag is set.
     pub fn check_interrupt(&self) -> Result<()> {
         if self.interrupt.load(Ordering::Relaxed) { Err(Interrupted.into()) } else { Ok(()) }
+    }
+
+    /// The weights packed for decoding, where batches go to one thread each; made at first use.
+    pub(crate) fn decoder(&self) -> Option<&Decoder> {
+        self.split_batches.then(|| self.decoder.get_or_init(|| Decoder::new(&self.model)))
     }
 
     /// How many batches should run side by side when there are `available` of them.
@@ -153,6 +159,6 @@ mod tests {
     fn runs_cover_everything_within_the_budget() {
         assert_eq!(runs([3, 3, 3, 20, 1, 0, 9], 6), [0..2, 2..3, 3..4, 4..6, 6..7]);
         assert!(runs([], 6).is_empty());
-        assert_eq!(runs([0, 0], 0), [0..2]);
+        assert_eq!(runs([0, 0, 1], 0), [0..2, 2..3]);
     }
 }

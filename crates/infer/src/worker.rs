@@ -5,7 +5,7 @@ use crate::engine::{Engine, Progress};
 use crate::generate::{Finish, GenerateOptions, Generation, Request, Unit};
 use crate::sampling::{Sampler, Scratch};
 use anyhow::Result;
-use lopper_model::{Batch, Par, SequenceCache};
+use lopper_model::{Batch, DecodeWorkspace, Par, SequenceCache};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -106,6 +106,8 @@ pub(crate) struct Worker<'a> {
     active: Vec<Active<'a>>,
     finished: Vec<(usize, Generation)>,
     scratch: Scratch,
+    next: Vec<u32>,
+    decode: DecodeWorkspace,
 }
 
 impl<'a> Worker<'a> {
@@ -120,6 +122,8 @@ impl<'a> Worker<'a> {
             active: Vec::with_capacity(capacity),
             finished: Vec::new(),
             scratch: Scratch::default(),
+            next: Vec::new(),
+            decode: DecodeWorkspace::default(),
         }
     }
 
@@ -206,8 +210,11 @@ impl<'a> Worker<'a> {
         let mut caches = vec![SequenceCache::new(kept.len()); units.len()];
         let mut slots: Vec<_> = caches.iter_mut().collect();
         let hidden = model.hidden_states(&batch, kept, self.par, Some(&mut slots), None)?;
-        let normed = model.normed_rows(&hidden, batch.bounds[1..].iter().map(|end| end - 1));
-        let logits = model.logits(&normed, self.par);
+        let last = batch.bounds[1..].iter().map(|end| end - 1);
+        let logits = match engine.decoder() {
+            Some(decoder) => decoder.logits_of(&hidden, last),
+            None => model.logits(&model.normed_rows(&hidden, last), self.par),
+        };
         for ((unit, cache), logits) in units.iter().zip(caches).zip(logits.chunks_exact(model.config.vocab_size)) {
             let (cache, logits) = (Arc::new(cache), Arc::new(logits.to_vec()));
             self.forks.extend(unit.requests.iter().map(|&index| Fork {
@@ -249,18 +256,24 @@ impl<'a> Worker<'a> {
     fn step(&mut self) -> Result<()> {
         let Shared { engine, kept, limit, .. } = *self.shared;
         let model = engine.model();
-        let batch = Batch::continued(self.active.iter().map(|a| (&a.tokens[a.tokens.len() - 1..], a.cache.len())));
+        self.next.clear();
+        self.next.extend(self.active.iter().filter_map(|a| a.tokens.last().copied()));
+        let past: Vec<usize> = self.active.iter().map(|a| a.cache.len()).collect();
         let mut caches: Vec<_> = self.active.iter_mut().map(|a| &mut a.cache).collect();
-        let hidden = model.hidden_states(&batch, kept, self.par, Some(&mut caches), None)?;
-        let normed = model.normed_rows(&hidden, 0..self.active.len());
-        let logits = model.logits(&normed, self.par);
+        if let Some(decoder) = engine.decoder() {
+            decoder.step(&self.next, kept, &mut caches, &mut self.decode)?;
+        } else {
+            let batch = Batch::continued(self.next.chunks(1).zip(past));
+            let hidden = model.hidden_states(&batch, kept, self.par, Some(&mut caches), None)?;
+            self.decode.logits = model.logits(&model.normed_rows(&hidden, 0..self.next.len()), self.par);
+        }
         let vocab = model.config.vocab_size;
         let (mut done, mut tokens) = (0, 0);
         // From the last to the first, so that a finished one can be replaced by the last.
         for at in (0..self.active.len()).rev() {
             let active = &mut self.active[at];
             let before = active.tokens.len();
-            let finish = active.advance(&logits[at * vocab..][..vocab], limit, &mut self.scratch)?;
+            let finish = active.advance(&self.decode.logits[at * vocab..][..vocab], limit, &mut self.scratch)?;
             tokens += active.tokens.len() - before;
             if let Some(finish) = finish {
                 let active = self.active.swap_remove(at);

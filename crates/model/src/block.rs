@@ -80,12 +80,7 @@ pub(crate) struct Pass<'a> {
 
 impl Pass<'_> {
     pub fn heads(&self) -> Heads {
-        Heads {
-            query: self.config.num_attention_heads,
-            key_value: self.config.num_key_value_heads,
-            dim: self.config.head_dim,
-            scale: self.config.attention_scale(),
-        }
+        Heads::of(self.config)
     }
 }
 
@@ -227,10 +222,9 @@ fn attend_cached(pass: &Pass<'_>, heads: Heads, acts: &mut Activations, caches: 
     let (q_row, kv_row) = (heads.query * heads.dim, heads.key_value * heads.dim);
     let bounds = &pass.batch.bounds;
     assert_eq!(caches.len() + 1, bounds.len(), "one cache per sequence");
-    let fresh = caches.iter().all(|c| c.keys.is_empty());
+    let fresh = caches.iter().all(|c| c.values.is_empty());
     for (cache, w) in caches.iter_mut().zip(bounds.windows(2)) {
-        cache.keys.extend_from_slice(&acts.k[w[0] * kv_row..w[1] * kv_row]);
-        cache.values.extend_from_slice(&acts.v[w[0] * kv_row..w[1] * kv_row]);
+        cache.append(&acts.k[w[0] * kv_row..w[1] * kv_row], &acts.v[w[0] * kv_row..w[1] * kv_row], kv_row);
     }
     if fresh {
         attention(pass.par, &acts.q, &acts.k, &acts.v, heads, bounds, &mut acts.attended);
@@ -245,7 +239,7 @@ fn attend_cached(pass: &Pass<'_>, heads: Heads, acts: &mut Activations, caches: 
     }
     let run = |(q, cache, out): (&[f32], &LayerCache, &mut [f32])| {
         if !q.is_empty() {
-            cached_attention(q, &cache.keys, &cache.values, heads, out);
+            cached_attention(q, &cache.keys, &cache.values, heads, out, &mut Vec::new());
         }
     };
     if pass.par.threads() > 1 { jobs.into_par_iter().for_each(run) } else { jobs.into_iter().for_each(run) }

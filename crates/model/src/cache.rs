@@ -1,10 +1,21 @@
 //! Keys and values of a sequence: one slot per kept layer, rows appended token by token.
 
-/// Keys and values of one sequence in one layer, `[tokens, key_value_heads·head_dim]` each.
+use crate::kernels::decode::{append_keys, key_len};
+
+/// Keys and values of one sequence in one layer: values `[tokens, key_value_heads·head_dim]`, keys
+/// the same in transposed blocks of tokens, as [`crate::kernels::decode`] reads them.
 #[derive(Debug, Clone, Default)]
 pub struct LayerCache {
     pub(crate) keys: Vec<f32>,
     pub(crate) values: Vec<f32>,
+}
+
+impl LayerCache {
+    /// Appends rows of keys and values, each `kv_row` wide.
+    pub(crate) fn append(&mut self, keys: &[f32], values: &[f32], kv_row: usize) {
+        append_keys(&mut self.keys, self.values.len() / kv_row, keys, kv_row);
+        self.values.extend_from_slice(values);
+    }
 }
 
 /// Keys and values of one sequence for every kept layer of the candidate that is running.
@@ -29,8 +40,8 @@ impl SequenceCache {
             return;
         }
         for layer in &mut self.layers {
-            let row = layer.keys.len() / self.len;
-            layer.keys.truncate(len * row);
+            let row = layer.values.len() / self.len;
+            layer.keys.truncate(key_len(len, row));
             layer.values.truncate(len * row);
         }
         self.len = len;

@@ -73,7 +73,11 @@ impl Model {
 
     /// Rotary tables that cover all positions of `batch`; grown by doubling as longer texts come.
     pub(crate) fn rope_for(&self, batch: &Batch) -> Arc<RopeTable> {
-        let needed = batch.positions.iter().max().map_or(0, |p| *p as usize + 1);
+        self.rope_covering(batch.positions.iter().max().map_or(0, |p| *p as usize + 1))
+    }
+
+    /// Rotary tables for at least `needed` positions.
+    pub(crate) fn rope_covering(&self, needed: usize) -> Arc<RopeTable> {
         let mut table = self.rope.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         if table.len() < needed {
             let len = needed.next_power_of_two().max(256);

@@ -6,6 +6,7 @@
 
 use super::gemm::{Target, View, product};
 use super::{Par, SharedMut, dot, exp, max, vectorised};
+use crate::config::Config;
 use rayon::prelude::*;
 
 /// Query rows whose scores are held at a time.
@@ -25,6 +26,16 @@ pub struct Heads {
 }
 
 impl Heads {
+    /// The heads of a model.
+    pub fn of(config: &Config) -> Self {
+        Self {
+            query: config.num_attention_heads,
+            key_value: config.num_key_value_heads,
+            dim: config.head_dim,
+            scale: config.attention_scale(),
+        }
+    }
+
     fn group(&self) -> usize {
         self.query / self.key_value
     }
