@@ -1,7 +1,7 @@
 //! The engine: token ids in, token ids and log-probabilities out.
 //!
 //! Every call takes the list of kept layers, so that all pruned candidates run over one set of
-//! weights. The engine knows nothing about tokenisation: stop strings come in through
+//! weights. The engine knows nothing about tokenisation ([`TextModel`] joins it with a tokenizer): stop strings come in through
 //! [`StopCheck`], which the caller builds around a tokenizer.
 //!
 //! - [`Engine::generate`]: continuous batching, greedy or seeded sampling;
@@ -18,6 +18,7 @@ mod hidden;
 mod loglik;
 mod sampling;
 mod stop;
+mod text;
 mod worker;
 
 pub use engine::{Engine, Interrupted, Progress, silent};
@@ -26,3 +27,4 @@ pub use hidden::HiddenStates;
 pub use loglik::{Loglik, LoglikRequest};
 pub use sampling::{Sampler, Sampling};
 pub use stop::{StopCheck, StopStrings};
+pub use text::TextModel;

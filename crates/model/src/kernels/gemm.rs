@@ -73,6 +73,12 @@ pub(crate) unsafe fn product(
     a.check(m, k);
     b.check(k, n);
     assert!(dst.at + (m - 1) * dst.row_stride + n <= dst.total, "matrix result is too short");
+    #[cfg(target_arch = "x86_64")]
+    if par == Par::Mixed && k > 0 && super::bf16::available() {
+        // SAFETY: the instructions exist, the bounds were checked, and overlap is the caller's promise.
+        unsafe { super::bf16::product((m, n, k), dst, accumulate, alpha, a, b) };
+        return;
+    }
     let threads = par.threads();
     let parallelism =
         if threads > 1 && m * n * k >= PARALLEL_FROM { Parallelism::Rayon(threads) } else { Parallelism::None };

@@ -8,6 +8,7 @@
 
 pub mod activation;
 pub mod attention;
+pub mod bf16;
 pub mod decode;
 pub mod gemm;
 pub mod loss;
@@ -22,13 +23,16 @@ pub enum Par {
     Sequential,
     /// All threads of the current rayon pool.
     Pool,
+    /// The calling thread only, and matrix products of linear layers with operands rounded to bf16
+    /// and sums in `f32` where the processor has instructions for it (see [`bf16`]); for training.
+    Mixed,
 }
 
 impl Par {
     /// Threads a kernel should split its work into.
     pub fn threads(self) -> usize {
         match self {
-            Par::Sequential => 1,
+            Par::Sequential | Par::Mixed => 1,
             Par::Pool => rayon::current_num_threads().max(1),
         }
     }

@@ -1,0 +1,181 @@
+//! The data-parallel trainer: each worker thread runs its own share of the batch through
+//! single-threaded kernels, whose buffers stay in its cache; gradients are summed, clipped, and
+//! given to the optimiser.
+//!
+//! Every step is a function of the documents, the seed and the number of workers.
+
+use crate::optimizer::{AdamW, AdamWConfig, clip_norm};
+use anyhow::{Result, anyhow};
+use lopper_model::linear::Dropout;
+use lopper_model::param::Gradients;
+use lopper_model::{Model, Par, TrainBatch, TrainOptions, TrainWorkspace};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+/// One training text: tokens, and for each the weight of predicting it.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Document {
+    /// Token ids.
+    pub tokens: Vec<u32>,
+    /// Loss weight of each token; 0 for what is only read. The first token's is ignored.
+    pub weights: Vec<f32>,
+}
+
+/// How steps are done.
+#[derive(Debug, Clone)]
+pub struct TrainerConfig {
+    /// Worker threads.
+    pub workers: usize,
+    /// Tokens a worker takes through the model at once (at least one document).
+    pub micro_tokens: usize,
+    /// Global gradient-norm limit.
+    pub clip: f64,
+    /// Recompute each layer on the way back instead of keeping its activations.
+    pub checkpointing: bool,
+    /// Probability of skipping the last layer during a micro-batch; falls linearly to zero at the
+    /// first (stochastic depth). 0 for none.
+    pub layer_drop: f64,
+    /// Matrix products with bf16 operands and f32 sums, where the processor has instructions for it.
+    pub mixed: bool,
+    /// Seeds dropout and stochastic depth.
+    pub seed: u64,
+}
+
+impl Default for TrainerConfig {
+    fn default() -> Self {
+        Self { workers: 1, micro_tokens: 2048, clip: 1.0, checkpointing: false, layer_drop: 0.0, mixed: false, seed: 0 }
+    }
+}
+
+/// What one step did.
+#[derive(Debug, Clone, Copy)]
+pub struct StepStats {
+    /// Weighted mean negative log-likelihood per token, in nats.
+    pub loss: f64,
+    /// Gradient norm before clipping.
+    pub grad_norm: f64,
+    /// Input tokens.
+    pub tokens: usize,
+}
+
+/// A model in training.
+pub struct Trainer {
+    /// The model; its trained parameters change with each step.
+    pub model: Model,
+    /// Layers that run.
+    pub kept: Vec<usize>,
+    /// Optimiser and its state.
+    pub optimizer: AdamW,
+    config: TrainerConfig,
+    workers: Vec<Worker>,
+}
+
+struct Worker {
+    workspace: TrainWorkspace,
+    gradients: Gradients,
+}
+
+impl Trainer {
+    /// Prepares `model` (the layers in `kept`) for training the parameters that `trainable` accepts.
+    pub fn new(
+        mut model: Model,
+        kept: Vec<usize>,
+        trainable: impl FnMut(&str) -> bool,
+        optimizer: AdamWConfig,
+        config: TrainerConfig,
+    ) -> Self {
+        let gradients = model.set_trainable(trainable);
+        let optimizer = AdamW::new(optimizer, &gradients);
+        let workers = (0..config.workers.max(1))
+            .map(|_| Worker { workspace: TrainWorkspace::default(), gradients: gradients.clone() })
+            .collect();
+        Self { model, kept, optimizer, config, workers }
+    }
+
+    /// One optimiser step over all `documents` at learning rate `rate`.
+    pub fn step(&mut self, documents: &[Document], rate: f64) -> Result<StepStats> {
+        let tokens = documents.iter().map(|d| d.tokens.len().saturating_sub(1)).sum();
+        let micro = micro_batches(documents, self.config.micro_tokens);
+        let total: f64 = micro.iter().map(TrainBatch::total_weight).sum();
+        let scale = if total > 0.0 { (1.0 / total) as f32 } else { 0.0 };
+        let count = self.workers.len();
+        let (model, kept, config, step) = (&self.model, &self.kept, &self.config, self.optimizer.step);
+        let par = match (config.mixed, count) {
+            (true, _) => Par::Mixed,
+            (false, 1) => Par::Pool,
+            (false, _) => Par::Sequential,
+        };
+        let losses: Vec<Result<f64>> = std::thread::scope(|scope| {
+            let handles: Vec<_> = self
+                .workers
+                .iter_mut()
+                .enumerate()
+                .map(|(w, worker)| {
+                    let mine = micro.iter().enumerate().skip(w).step_by(count);
+                    scope.spawn(move || -> Result<f64> {
+                        worker.gradients.zero();
+                        let mut loss = 0.0;
+                        for (index, batch) in mine {
+                            let seed = config.seed ^ (step << 20) ^ index as u64;
+                            let kept = sample_depth(kept, config.layer_drop, seed);
+                            let options = TrainOptions {
+                                par,
+                                scale,
+                                dropout: Some(Dropout { seed }),
+                                checkpointing: config.checkpointing,
+                            };
+                            let Worker { workspace, gradients } = &mut *worker;
+                            loss += model.loss_and_gradients(batch, &kept, options, workspace, gradients)?;
+                        }
+                        Ok(loss)
+                    })
+                })
+                .collect();
+            handles
+                .into_iter()
+                .map(|h| h.join().unwrap_or_else(|_| Err(anyhow!("a training worker panicked"))))
+                .collect()
+        });
+        let loss = losses.into_iter().sum::<Result<f64>>()?;
+        let (first, rest) = self.workers.split_at_mut(1);
+        for worker in rest {
+            first[0].gradients.add(&worker.gradients);
+        }
+        let gradients = &mut first[0].gradients;
+        let grad_norm = clip_norm(gradients, self.config.clip);
+        anyhow::ensure!(
+            loss.is_finite() && grad_norm.is_finite(),
+            "training diverged at step {step}: loss {loss}, gradient norm {grad_norm}"
+        );
+        self.optimizer.update(&mut self.model, gradients, rate);
+        Ok(StepStats { loss, grad_norm, tokens })
+    }
+}
+
+/// The layers of `kept` that run in one micro-batch: each is skipped with a probability that rises
+/// linearly with depth from zero to `last`.
+fn sample_depth(kept: &[usize], last: f64, seed: u64) -> Vec<usize> {
+    if last <= 0.0 || kept.len() < 2 {
+        return kept.to_vec();
+    }
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let deepest = (kept.len() - 1) as f64;
+    let mut keep = |i: usize| f64::from(rng.next_u32()) / 4_294_967_296.0 >= last * i as f64 / deepest;
+    (0..kept.len()).filter(|i| keep(*i)).map(|i| kept[i]).collect()
+}
+
+/// Groups documents, in order, into batches of about `limit` tokens.
+fn micro_batches(documents: &[Document], limit: usize) -> Vec<TrainBatch> {
+    let mut batches = Vec::new();
+    let mut at = 0;
+    while at < documents.len() {
+        let (mut end, mut tokens) = (at, 0);
+        while end < documents.len() && (end == at || tokens + documents[end].tokens.len() <= limit) {
+            tokens += documents[end].tokens.len();
+            end += 1;
+        }
+        batches.push(TrainBatch::new(documents[at..end].iter().map(|d| (d.tokens.as_slice(), d.weights.as_slice()))));
+        at = end;
+    }
+    batches
+}

@@ -1,0 +1,61 @@
+//! A model that understands text: the engine, which knows token ids only, with the tokenizer,
+//! chat template and special tokens of the same checkpoint.
+
+use crate::engine::Engine;
+use anyhow::Result;
+use lopper_model::chat::{ChatTemplate, Message};
+use lopper_model::generation::SpecialIds;
+use lopper_model::tokenizer::Tokenizer;
+use lopper_model::{Checkpoint, Model};
+use lopper_record::Fault;
+use std::sync::Arc;
+
+/// An engine and what turns text into its tokens and back. Cloning shares everything.
+#[derive(Clone)]
+pub struct TextModel {
+    /// Runs the model.
+    pub engine: Engine,
+    /// Text to tokens and back.
+    pub tokenizer: Arc<Tokenizer>,
+    /// Renders conversations, where the checkpoint has a template.
+    pub chat: Option<Arc<ChatTemplate>>,
+    /// Tokens that begin and end texts.
+    pub special: SpecialIds,
+}
+
+impl TextModel {
+    /// Joins `engine` with the tokenizer, template and special tokens of `checkpoint`.
+    pub fn new(engine: Engine, checkpoint: &Checkpoint) -> Result<Self> {
+        let tokenizer = Arc::new(Tokenizer::from_checkpoint(checkpoint)?);
+        let special = SpecialIds::from_checkpoint(checkpoint, Some(&tokenizer))?;
+        let chat = ChatTemplate::from_checkpoint(checkpoint)?.map(Arc::new);
+        Ok(Self { engine, tokenizer, chat, special })
+    }
+
+    /// The same text side over another model (a healed one, say).
+    pub fn with_model(&self, model: Model) -> Self {
+        Self { engine: self.engine.with_model(model), ..self.clone() }
+    }
+
+    /// Tokens of a conversation as the chat template renders it; with the generation prompt the
+    /// model's answer comes next.
+    pub fn conversation(&self, messages: &[Message], add_generation_prompt: bool) -> Result<Vec<u32>> {
+        let chat = self.chat.as_ref().ok_or_else(|| {
+            Fault::new("the model has no chat template, so it cannot be asked anything")
+                .expected("chat_template.jinja, or `chat_template` in tokenizer_config.json")
+                .hint("base models have none; take the instruction-tuned model")
+        })?;
+        // The template writes its own special tokens; adding them again would double the first.
+        self.tokenizer.encode(&chat.render(messages, add_generation_prompt)?, false)
+    }
+
+    /// Tokens of plain text, with the special tokens the tokenizer puts around it.
+    pub fn plain(&self, text: &str) -> Result<Vec<u32>> {
+        self.tokenizer.encode(text, true)
+    }
+
+    /// Text of generated tokens, without special tokens.
+    pub fn decode(&self, tokens: &[u32]) -> Result<String> {
+        self.tokenizer.decode(tokens, true)
+    }
+}

@@ -1,0 +1,263 @@
+//! Matrix products whose operands are rounded to bf16 and whose sums stay in `f32`, with the
+//! AVX-512 BF16 dot product: about twice the speed of `f32` where the processor has it.
+//!
+//! Operands are packed as usual (Goto & van de Geijn, "Anatomy of high-performance matrix
+//! multiplication", 2008): panels of [`NR`] columns and of [`MR`] rows whose 32-bit lanes hold two
+//! consecutive values along the inner dimension, rounded to nearest even on the way.
+//!
+//! Not covered: NaN payloads (a NaN may become another NaN or an infinity), threads within one
+//! product.
+
+use super::gemm::{Target, View};
+
+/// Rows of the register tile.
+const MR: usize = 12;
+/// Columns of the register tile: two 512-bit vectors.
+const NR: usize = 32;
+/// Inner dimension packed at a time, in pairs.
+const KC: usize = 256;
+/// Rows packed at a time.
+const MC: usize = 12 * MR;
+
+/// Whether this processor has the instructions.
+pub fn available() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    {
+        std::arch::is_x86_feature_detected!("avx512f") && std::arch::is_x86_feature_detected!("avx512bf16")
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        false
+    }
+}
+
+/// Two values, rounded to bf16, in one lane; the first in the low half.
+#[inline(always)]
+fn lane(low: f32, high: f32) -> u32 {
+    let round = |x: f32| {
+        let bits = x.to_bits();
+        bits.wrapping_add(0x7fff + ((bits >> 16) & 1))
+    };
+    (round(high) & 0xffff_0000) | (round(low) >> 16)
+}
+
+/// Packs `count` lines (rows of A or columns of B) from `first` on, pairs `pair0..pair0+pairs` of
+/// the inner dimension `k`, into panels of `WIDTH` lines: `panel[pair][line]`, zero-padded.
+/// `line_stride` and `inner_stride` are those of the source.
+#[inline(always)]
+#[allow(clippy::too_many_arguments)]
+fn pack<const WIDTH: usize>(
+    data: &[f32],
+    line_stride: usize,
+    inner_stride: usize,
+    first: usize,
+    count: usize,
+    pair0: usize,
+    pairs: usize,
+    k: usize,
+    out: &mut Vec<u32>,
+) {
+    let panels = count.div_ceil(WIDTH);
+    out.clear();
+    out.resize(panels * pairs * WIDTH, 0);
+    let whole = (k / 2).min(pair0 + pairs) - pair0;
+    for (panel, out) in out.chunks_exact_mut(pairs * WIDTH).enumerate() {
+        let lines = WIDTH.min(count - panel * WIDTH);
+        let origin = (first + panel * WIDTH) * line_stride + 2 * pair0 * inner_stride;
+        if inner_stride == 1 {
+            for line in 0..lines {
+                let from = &data[origin + line * line_stride..];
+                for (pair, x) in from.as_chunks::<2>().0.iter().take(whole).enumerate() {
+                    out[pair * WIDTH + line] = lane(x[0], x[1]);
+                }
+            }
+        } else {
+            for (pair, out) in out.chunks_exact_mut(WIDTH).take(whole).enumerate() {
+                let at = origin + 2 * pair * inner_stride;
+                if line_stride == 1 {
+                    let (low, high) = (&data[at..at + lines], &data[at + inner_stride..][..lines]);
+                    for ((out, low), high) in out.iter_mut().zip(low).zip(high) {
+                        *out = lane(*low, *high);
+                    }
+                } else {
+                    for (line, out) in out.iter_mut().enumerate().take(lines) {
+                        let at = at + line * line_stride;
+                        *out = lane(data[at], data[at + inner_stride]);
+                    }
+                }
+            }
+        }
+        if whole < pairs {
+            let at = origin + 2 * whole * inner_stride;
+            for line in 0..lines {
+                out[whole * WIDTH + line] = lane(data[at + line * line_stride], 0.0);
+            }
+        }
+    }
+}
+
+/// `dst[m, n] (+)= alpha·a[m, k]·b[k, n]`; the caller has checked all bounds.
+///
+/// # Safety
+/// As `super::gemm::product`, and [`available`] must have returned true.
+#[cfg(target_arch = "x86_64")]
+pub(super) unsafe fn product(
+    (m, n, k): (usize, usize, usize),
+    dst: Target,
+    accumulate: bool,
+    alpha: f32,
+    a: View<'_>,
+    b: View<'_>,
+) {
+    thread_local! {
+        static PACKED: std::cell::RefCell<(Vec<u32>, Vec<u32>)> = const { std::cell::RefCell::new((Vec::new(), Vec::new())) };
+    }
+    PACKED.with_borrow_mut(|(packed_a, packed_b)| {
+        let pairs_all = k.div_ceil(2);
+        let mut pair0 = 0;
+        loop {
+            let pairs = KC.min(pairs_all - pair0);
+            let accumulate = accumulate || pair0 > 0;
+            super::vectorised(
+                #[inline(always)]
+                || pack::<NR>(b.data, b.col_stride, b.row_stride, 0, n, pair0, pairs, k, packed_b),
+            );
+            for row0 in (0..m).step_by(MC) {
+                let rows = MC.min(m - row0);
+                super::vectorised(
+                    #[inline(always)]
+                    || pack::<MR>(a.data, a.row_stride, a.col_stride, row0, rows, pair0, pairs, k, packed_a),
+                );
+                for (col, b_panel) in packed_b.chunks_exact(pairs * NR).enumerate() {
+                    let cols = NR.min(n - col * NR);
+                    for (row, a_panel) in packed_a.chunks_exact(pairs * MR).enumerate() {
+                        let rows = MR.min(rows - row * MR);
+                        let at = dst.at + (row0 + row * MR) * dst.row_stride + col * NR;
+                        // SAFETY: the tile's `rows`×`cols` elements lie inside the checked result.
+                        unsafe {
+                            let c = dst.base.0.add(at);
+                            if rows == MR && cols == NR {
+                                tile(a_panel, b_panel, c, dst.row_stride, accumulate, alpha);
+                            } else {
+                                edge(a_panel, b_panel, c, dst.row_stride, accumulate, alpha, rows, cols);
+                            }
+                        }
+                    }
+                }
+            }
+            pair0 += pairs;
+            if pair0 >= pairs_all {
+                break;
+            }
+        }
+    });
+}
+
+/// A whole register tile: `c[MR, NR] (+)= alpha·a·b`.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bf16")]
+unsafe fn tile(a: &[u32], b: &[u32], c: *mut f32, stride: usize, accumulate: bool, alpha: f32) {
+    use std::arch::x86_64::*;
+    let pairs = b.len() / NR;
+    debug_assert_eq!(a.len(), pairs * MR);
+    let mut sums = [[_mm512_setzero_ps(); 2]; MR];
+    let (mut a, mut b) = (a.as_ptr(), b.as_ptr());
+    for _ in 0..pairs {
+        // SAFETY: both panels hold `pairs` groups of MR and NR lanes; bf16 pairs are plain bits.
+        unsafe {
+            let b0: __m512bh = std::mem::transmute(_mm512_loadu_si512(b.cast()));
+            let b1: __m512bh = std::mem::transmute(_mm512_loadu_si512(b.add(16).cast()));
+            for (i, sum) in sums.iter_mut().enumerate() {
+                let x: __m512bh = std::mem::transmute(_mm512_set1_epi32(*a.add(i) as i32));
+                sum[0] = _mm512_dpbf16_ps(sum[0], x, b0);
+                sum[1] = _mm512_dpbf16_ps(sum[1], x, b1);
+            }
+            a = a.add(MR);
+            b = b.add(NR);
+        }
+    }
+    let alpha = _mm512_set1_ps(alpha);
+    for (i, sum) in sums.iter().enumerate() {
+        for (half, sum) in sum.iter().enumerate() {
+            // SAFETY: the caller's tile has MR rows of NR elements.
+            unsafe {
+                let at = c.add(i * stride + half * 16);
+                let value = if accumulate {
+                    _mm512_fmadd_ps(*sum, alpha, _mm512_loadu_ps(at))
+                } else {
+                    _mm512_mul_ps(*sum, alpha)
+                };
+                _mm512_storeu_ps(at, value);
+            }
+        }
+    }
+}
+
+/// A tile at the border, through a buffer.
+#[cfg(target_arch = "x86_64")]
+#[allow(clippy::too_many_arguments)]
+unsafe fn edge(
+    a: &[u32],
+    b: &[u32],
+    c: *mut f32,
+    stride: usize,
+    accumulate: bool,
+    alpha: f32,
+    rows: usize,
+    cols: usize,
+) {
+    let mut buffer = [0f32; MR * NR];
+    // SAFETY: the buffer is a whole tile; the elements of `c` are those the caller vouches for.
+    unsafe {
+        tile(a, b, buffer.as_mut_ptr(), NR, false, alpha);
+        for row in 0..rows {
+            for col in 0..cols {
+                let at = c.add(row * stride + col);
+                *at = buffer[row * NR + col] + if accumulate { *at } else { 0.0 };
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::kernels::Par;
+    use crate::kernels::gemm::{linear, linear_input_grad, linear_weight_grad};
+
+    fn values(n: usize, salt: usize) -> Vec<f32> {
+        (0..n).map(|i| (((i * 7919 + salt * 104_729) % 1000) as f32 - 499.5) / 500.0).collect()
+    }
+
+    /// Every shape around the tile borders, in the three orders of operands, against f32.
+    #[test]
+    fn agrees_with_f32_within_bf16_rounding() {
+        if !super::available() {
+            println!("skipped: no AVX-512 BF16 on this processor");
+            return;
+        }
+        for (n, inputs, outputs) in [(1, 1, 1), (12, 32, 32), (13, 33, 65), (30, 7, 5), (150, 128, 40), (3, 1030, 2)] {
+            let (x, w, dy) = (values(n * inputs, 1), values(outputs * inputs, 2), values(n * outputs, 3));
+            let close = |name: &str, depth: usize, f: &dyn Fn(Par, &mut [f32]), len: usize| {
+                let (mut exact, mut half) = (values(len, 4), values(len, 4));
+                f(Par::Sequential, &mut exact);
+                f(Par::Mixed, &mut half);
+                // Each product is off by at most 2·2⁻⁹; the worst case would be `depth` of them.
+                let tolerance = 2.0f32.powi(-8) * (depth as f32).sqrt() * 1.5 + 1e-5;
+                for (a, b) in exact.iter().zip(&half) {
+                    assert!((a - b).abs() <= tolerance, "{name} {n} {inputs} {outputs}: {a} {b}");
+                }
+                assert!(len < 40 || exact != half, "{name}: bf16 was not used");
+            };
+            for accumulate in [false, true] {
+                close("y", inputs, &|p, y| linear(p, &x, &w, inputs, outputs, y, accumulate, 0.5), n * outputs);
+                close(
+                    "dx",
+                    outputs,
+                    &|p, dx| linear_input_grad(p, &dy, &w, inputs, outputs, dx, accumulate, 0.5),
+                    n * inputs,
+                );
+            }
+            close("dw", n, &|p, dw| linear_weight_grad(p, &dy, &x, inputs, outputs, dw, 0.5), outputs * inputs);
+        }
+    }
+}
