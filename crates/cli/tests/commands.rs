@@ -213,6 +213,44 @@ fn an_interrupted_generation_continues() {
     assert!(!place.path("y.jsonl.partial").exists());
 }
 
+#[cfg(unix)]
+#[test]
+fn ctrl_c_keeps_what_is_finished() {
+    use std::process::{Command, Stdio};
+    use std::time::{Duration, Instant};
+    let place = Workplace::new(true);
+    let child = Command::new(assert_cmd::cargo::cargo_bin!("lopper"))
+        .current_dir(place.dir.path())
+        .args([
+            "generate",
+            "model",
+            "--prompts",
+            "pocket",
+            "--limit",
+            "20000",
+            "--max-new-tokens",
+            "60",
+            "-o",
+            "x.jsonl",
+        ])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let begun = Instant::now();
+    while !place.path("x.jsonl.partial").exists() && begun.elapsed() < Duration::from_secs(120) {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    let output = child.wait_with_output().unwrap();
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(130), "{message}");
+    assert!(message.contains("finished answers are kept in x.jsonl.partial"), "{message}");
+    assert!(output.stdout.is_empty() && !place.path("x.jsonl").exists());
+    let lines = std::fs::read_to_string(place.path("x.jsonl.partial")).unwrap().lines().count();
+    assert!(lines > 512 && lines < 20_001, "{lines}");
+}
+
 /// The first line of the partial file of a run, caught by making its output impossible to replace.
 fn partial_of(place: &Workplace, base: &[&str]) -> String {
     std::fs::create_dir_all(place.path("z.jsonl/full")).unwrap();

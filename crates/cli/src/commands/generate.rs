@@ -86,8 +86,9 @@ pub fn run(env: &Env, args: &GenerateArgs) -> Result<()> {
     for part in todo.chunks(PART) {
         let before = partial.len();
         let batch: Vec<Request> = part.iter().map(|index| requests[*index].clone()).collect();
-        let answers =
-            engine.generate(&kept, &batch, &GenerateOptions::default(), &|p| progress.set(before + p.done))?;
+        let answers = engine
+            .generate(&kept, &batch, &GenerateOptions::default(), &|p| progress.set(before + p.done))
+            .inspect_err(|_| kept_note(env, before, args))?;
         let mut rows = Vec::with_capacity(part.len());
         for (index, answer) in part.iter().zip(answers) {
             let mut messages = conversations[*index].clone();
@@ -113,6 +114,17 @@ pub fn run(env: &Env, args: &GenerateArgs) -> Result<()> {
     ));
     partial.remove();
     env.printer.result(&args.out.display().to_string())
+}
+
+/// Says where the work of a run that stops early is.
+fn kept_note(env: &Env, finished: usize, args: &GenerateArgs) {
+    if finished > 0 {
+        env.printer.note(&format!(
+            "{} finished answers are kept in {}; the same command continues after them",
+            table::count(finished as u64),
+            partial_path(args).display()
+        ));
+    }
 }
 
 fn sampling(args: &GenerateArgs) -> Result<Sampling> {

@@ -1,6 +1,7 @@
 //! `lopper logprobs`: the log-probability of every token of a text, at any depth.
 
 use anyhow::Result;
+use lopper_record::Fault;
 use serde::Serialize;
 
 use crate::args::LogprobsArgs;
@@ -34,6 +35,14 @@ pub fn run(env: &Env, args: &LogprobsArgs) -> Result<()> {
     let logprobs = engine.token_logprobs(&kept, &sequences, &|p| progress.set(p.tokens))?;
     drop(progress);
 
+    if let Some(index) = logprobs.iter().position(|list| list.iter().flatten().any(|value| !value.is_finite())) {
+        return Err(Fault::new(format!("the log-probabilities of sequence {index} are not finite"))
+            .file(loaded.checkpoint.path_of(""))
+            .expected("finite weights")
+            .got("infinity or not-a-number in a forward pass")
+            .hint("the checkpoint is damaged, or its training diverged")
+            .into());
+    }
     let predicted: Vec<f64> = logprobs.iter().flatten().flatten().map(|value| f64::from(*value)).collect();
     let mean_nll = (!predicted.is_empty()).then(|| -predicted.iter().sum::<f64>() / predicted.len() as f64);
     if args.json {

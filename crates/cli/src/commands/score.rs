@@ -57,8 +57,7 @@ pub fn measure(env: &Env, model: &Model, calibration: &Calibration) -> Result<La
 fn human(scores: &LayerScores, names: &[usize]) -> String {
     let layers = scores.num_layers();
     let rank = |values: &[f64], layer: usize| {
-        let smaller =
-            values.iter().enumerate().filter(|(l, v)| v.total_cmp(&values[layer]).then(layer.cmp(l)).is_lt());
+        let smaller = values.iter().enumerate().filter(|(l, v)| v.total_cmp(&values[layer]).then(layer.cmp(l)).is_lt());
         smaller.count() + 1
     };
     let single = scores.angular.of_size(1).unwrap_or_default();
