@@ -1,0 +1,80 @@
+//! What an evaluation gives back: scores by task, and every item behind them.
+
+use std::collections::BTreeMap;
+
+use lopper_infer::Finish;
+use lopper_pocket::Group;
+use lopper_record::Score;
+use serde::{Deserialize, Serialize};
+
+/// What became of one item.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ItemResult {
+    /// Its place among the task's items, from 0.
+    pub doc_id: usize,
+    /// Identity of its content.
+    pub id: String,
+    /// Value of the task's primary metric: 1 or 0, or the F1 of ROUGE-L.
+    pub score: f64,
+    /// Values of all metrics, the primary one among them.
+    pub metrics: BTreeMap<String, f64>,
+    /// What was asked, before the chat template.
+    pub prompt: String,
+    /// The choices, where there are any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub choices: Option<Vec<String>>,
+    /// The generated text without what ended it; none where nothing is generated.
+    pub response: Option<String>,
+    /// What was read from the response, or the choice of the highest log-likelihood.
+    pub extracted: Option<String>,
+    /// The reference.
+    pub target: String,
+    /// Natural log-likelihood of each choice; in the arithmetic probe, of each of the ten digits
+    /// where the answer's first digit stands.
+    pub logprobs: Option<Vec<f64>>,
+    /// How it went in a word: the class of a program's end (`passed`, `assertion`,
+    /// `bracket_or_literal`, …), or `right`, `wrong`, `no_answer` of a number.
+    pub outcome: Option<String>,
+    /// Why the generation ended.
+    pub finish: Option<Finish>,
+}
+
+/// A model's result on one task.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TaskOutcome {
+    /// The task's name.
+    pub task: String,
+    /// The group it counts towards.
+    pub group: Group,
+    /// Version of its definition.
+    pub version: u32,
+    /// Worked examples put before each item, beyond what the task itself shows.
+    pub shots: usize,
+    /// Number of items.
+    pub n: usize,
+    /// Every metric with its interval.
+    pub metrics: BTreeMap<String, Score>,
+    /// The metric that the task is compared by.
+    pub primary: String,
+    /// Every item, in order.
+    pub items: Vec<ItemResult>,
+}
+
+impl TaskOutcome {
+    /// The items' values of the primary metric, in order: what paired comparisons work on.
+    pub fn scores(&self) -> Vec<f64> {
+        self.items.iter().map(|item| item.score).collect()
+    }
+
+    /// The items' values of one metric, in order; none if an item lacks it.
+    pub fn scores_of(&self, metric: &str) -> Option<Vec<f64>> {
+        self.items.iter().map(|item| item.metrics.get(metric).copied()).collect()
+    }
+
+    /// The score of the primary metric.
+    pub fn primary_score(&self) -> &Score {
+        // Every outcome is made with it; one read from a damaged record shows as undefined.
+        const UNDEFINED: Score = Score::UNDEFINED;
+        self.metrics.get(&self.primary).unwrap_or(&UNDEFINED)
+    }
+}

@@ -1,0 +1,58 @@
+//! Bracket completion: the shown opening and the response together must be balanced.
+
+use anyhow::Result;
+use lopper_infer::TextModel;
+use lopper_pocket::grade::Verdict;
+use lopper_pocket::{Example, TaskInfo};
+
+use super::{Family, Grade, binary, generated};
+use crate::request::{Ask, Reply, generation};
+
+pub(crate) struct Brackets;
+
+impl Family for Brackets {
+    fn metrics(&self) -> &'static [&'static str] {
+        &["balanced"]
+    }
+
+    fn asks(&self, text: &TextModel, item: &Example, info: &TaskInfo) -> Result<Vec<Ask>> {
+        Ok(vec![generation(text, item, info)?])
+    }
+
+    fn grade(&self, item: &Example, replies: &[Reply]) -> Result<Grade> {
+        let (response, finish) = generated(replies)?;
+        Ok(Grade {
+            values: vec![binary(item.judge(response) == Verdict::Right)],
+            response: Some(response.to_owned()),
+            extracted: Some(response.trim().to_owned()),
+            target: item.answer.trim().to_owned(),
+            finish: Some(finish),
+            ..Grade::default()
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lopper_infer::Finish;
+    use lopper_pocket::{Check, Prompt};
+
+    #[test]
+    fn only_what_closes_everything_counts() {
+        let item = Example {
+            task: "t",
+            id: String::new(),
+            prompt: Prompt::Plain("Close the brackets: ( [ Answer:".into()),
+            answer: " ] )".into(),
+            check: Check::Brackets { prefix: "( [".into() },
+        };
+        let value = |text: &str| {
+            Brackets.grade(&item, &[Reply::Generated { text: text.into(), finish: Finish::Stop }]).unwrap().values
+        };
+        assert_eq!(value(" ] )"), [1.0]);
+        for wrong in ["", " ) ]", " ]", " ] ) )", " ] ) ok"] {
+            assert_eq!(value(wrong), [0.0], "{wrong:?}");
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! Families of tasks, one file each: what an item asks of a model, and what the replies are worth.
+
+pub(crate) mod brackets;
+pub(crate) mod choice;
+pub(crate) mod code;
+pub(crate) mod number;
+pub(crate) mod summary;
+
+use anyhow::{Result, bail};
+use lopper_infer::{Finish, TextModel};
+use lopper_pocket::{Example, TaskInfo};
+
+use crate::request::{Ask, Reply};
+
+/// How the tasks of one kind are asked and graded.
+pub(crate) trait Family: Sync {
+    /// The metrics' names, the primary one first.
+    fn metrics(&self) -> &'static [&'static str];
+
+    /// What an item asks of the model.
+    fn asks(&self, text: &TextModel, item: &Example, info: &TaskInfo) -> Result<Vec<Ask>>;
+
+    /// What the replies, in the order of the asks, are worth.
+    fn grade(&self, item: &Example, replies: &[Reply]) -> Result<Grade>;
+}
+
+/// An item's part of an [`crate::ItemResult`].
+#[derive(Debug, Default)]
+pub(crate) struct Grade {
+    /// Values of the metrics, in their order.
+    pub values: Vec<f64>,
+    pub choices: Option<Vec<String>>,
+    pub response: Option<String>,
+    pub extracted: Option<String>,
+    pub target: String,
+    pub logprobs: Option<Vec<f64>>,
+    pub outcome: Option<String>,
+    pub finish: Option<Finish>,
+}
+
+/// 1 for right, 0 for wrong.
+fn binary(right: bool) -> f64 {
+    if right { 1.0 } else { 0.0 }
+}
+
+/// The only text among the replies.
+fn generated(replies: &[Reply]) -> Result<(&str, Finish)> {
+    for reply in replies {
+        if let Reply::Generated { text, finish } = reply {
+            return Ok((text, *finish));
+        }
+    }
+    bail!("no text was generated for the item")
+}
+
+/// The only log-likelihoods among the replies.
+fn log_likelihoods(replies: &[Reply]) -> Result<&[f64]> {
+    for reply in replies {
+        if let Reply::Loglikelihood(sums) = reply {
+            return Ok(sums);
+        }
+    }
+    bail!("no choice was scored for the item")
+}

@@ -1,0 +1,35 @@
+//! Summaries, compared with the reference by ROUGE.
+
+use anyhow::{Result, bail};
+use lopper_infer::TextModel;
+use lopper_pocket::{Check, Example, TaskInfo};
+
+use super::{Family, Grade, generated};
+use crate::metrics::rouge::rouge;
+use crate::request::{Ask, Reply, generation};
+
+pub(crate) struct Summary;
+
+impl Family for Summary {
+    fn metrics(&self) -> &'static [&'static str] {
+        &["rouge_l", "rouge_1", "rouge_2"]
+    }
+
+    fn asks(&self, text: &TextModel, item: &Example, info: &TaskInfo) -> Result<Vec<Ask>> {
+        Ok(vec![generation(text, item, info)?])
+    }
+
+    fn grade(&self, item: &Example, replies: &[Reply]) -> Result<Grade> {
+        let Check::Summary { reference } = &item.check else { bail!("{} has no reference summary", item.task) };
+        let (response, finish) = generated(replies)?;
+        let scores = rouge(reference, response);
+        Ok(Grade {
+            values: vec![scores.rouge_l.f1, scores.rouge_1.f1, scores.rouge_2.f1],
+            response: Some(response.to_owned()),
+            extracted: Some(response.trim().to_owned()),
+            target: reference.clone(),
+            finish: Some(finish),
+            ..Grade::default()
+        })
+    }
+}
