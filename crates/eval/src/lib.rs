@@ -24,5 +24,5 @@ mod tasks;
 
 pub use lopper_pocket::{Group, Split};
 pub use outcome::{ItemResult, TaskOutcome};
-pub use registry::{KnownTask, chance, expand, known_tasks};
+pub use registry::{KnownTask, chance, expand, known_tasks, task_version};
 pub use suite::{EvalOptions, EvalProgress, Suite, evaluate};

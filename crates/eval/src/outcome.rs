@@ -71,6 +71,11 @@ impl TaskOutcome {
         self.items.iter().map(|item| item.metrics.get(metric).copied()).collect()
     }
 
+    /// Whether an item was answered right; none where answers are graded.
+    pub fn correct(&self, item: &ItemResult) -> Option<bool> {
+        (!crate::metrics::is_graded(&self.primary)).then_some(item.score == 1.0)
+    }
+
     /// The score of the primary metric.
     pub fn primary_score(&self) -> &Score {
         // Every outcome is made with it; one read from a damaged record shows as undefined.

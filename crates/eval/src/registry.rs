@@ -1,7 +1,10 @@
 //! The tasks there are, one row each, and the names of their groups.
 
+use std::sync::OnceLock;
+
 use lopper_pocket::{Group, TaskInfo};
 use lopper_record::Fault;
+use lopper_record::study::{CLASSIFICATION, GENERATIVE};
 
 use crate::tasks::{Family, brackets, choice, code, number, summary};
 
@@ -10,12 +13,12 @@ use crate::tasks::{Family, brackets, choice, code, number, summary};
 pub struct KnownTask {
     /// The name, as users write it.
     pub name: &'static str,
-    /// The group it counts towards.
-    pub group: Group,
+    /// The group it counts towards, as records name it.
+    pub group: &'static str,
     /// One line: what is asked.
     pub description: &'static str,
     /// The metric it is compared by.
-    pub primary: &'static str,
+    pub metric: &'static str,
     /// Version of its definition; raised when results stop being comparable.
     pub version: u32,
     /// What guessing scores; none where a guess has no meaningful rate.
@@ -62,9 +65,12 @@ impl Task {
     fn known(&self) -> KnownTask {
         KnownTask {
             name: self.info.name,
-            group: self.info.group,
+            group: match self.info.group {
+                Group::Classification => CLASSIFICATION,
+                Group::Generative => GENERATIVE,
+            },
             description: self.info.description,
-            primary: self.family.metrics()[0],
+            metric: self.family.metrics()[0],
             version: self.version,
             chance: self.chance,
         }
@@ -79,8 +85,14 @@ fn all() -> impl Iterator<Item = Task> {
 }
 
 /// Every task, generative ones first.
-pub fn known_tasks() -> Vec<KnownTask> {
-    all().map(|task| task.known()).collect()
+pub fn known_tasks() -> &'static [KnownTask] {
+    static KNOWN: OnceLock<Vec<KnownTask>> = OnceLock::new();
+    KNOWN.get_or_init(|| all().map(|task| task.known()).collect())
+}
+
+/// The version of a task's definition; 0 for an unknown task.
+pub fn task_version(task: &str) -> u32 {
+    ROWS.iter().find(|row| row.name == task).map_or(0, |row| row.version)
 }
 
 /// What guessing scores on a task's primary metric; none where a guess has no meaningful rate, or
@@ -182,7 +194,9 @@ mod tests {
                 .collect();
             assert!(counts.iter().all(|rate| *rate == chance(name)), "{name}");
         }
-        assert_eq!(chance("arc_easy"), None);
+        assert_eq!((chance("arc_easy"), task_version("arc_easy")), (None, 0));
+        assert!(known_tasks().iter().all(|task| task.version == task_version(task.name) && task.version > 0));
+        assert!(known_tasks().iter().all(|task| (task.group == CLASSIFICATION) == (task.metric == "acc")));
     }
 
     #[test]

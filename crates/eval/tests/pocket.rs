@@ -80,6 +80,7 @@ fn all_tasks_run_and_their_items_add_up_to_their_scores() {
             let digits = outcome.task == "pocket_arith";
             assert_eq!(item.response.is_some() && !digits, item.logprobs.is_none());
             assert_eq!(item.response.is_some(), item.finish.is_some());
+            assert_eq!(outcome.correct(item).is_none(), outcome.task == "pocket_summary");
             assert!(!item.prompt.is_empty() && !item.target.is_empty());
             if let Some(choices) = &item.choices {
                 assert!(choices.contains(&item.target) && choices.contains(item.extracted.as_ref().unwrap()));

@@ -4,3 +4,8 @@ pub mod choice;
 pub mod number;
 pub mod porter;
 pub mod rouge;
+
+/// Whether a metric gives each item a share of right rather than right or wrong.
+pub fn is_graded(metric: &str) -> bool {
+    metric.starts_with("rouge_")
+}
