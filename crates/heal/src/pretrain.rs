@@ -79,7 +79,7 @@ pub fn run(
         trainer.optimizer = trainer.optimizer.clone().with_muon(muon);
     }
     let identity = recipe.identity();
-    let mut position = Position { recipe: identity.clone(), documents: 0, tokens: 0, seconds: 0.0 };
+    let mut position = Position { recipe: identity.clone(), documents: 0, tokens: 0, seconds: 0.0, losses: Vec::new() };
     if state_file.exists() {
         position = state::load(state_file, &mut trainer, &identity)?;
     }

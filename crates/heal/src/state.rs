@@ -23,6 +23,8 @@ pub struct Position {
     pub tokens: u64,
     /// Seconds of training so far.
     pub seconds: f64,
+    /// The loss of each step so far, where it is kept.
+    pub losses: Vec<f64>,
 }
 
 /// Saves parameters, moments and position.
@@ -52,6 +54,7 @@ pub fn save(path: &Path, trainer: &Trainer, position: &Position) -> Result<()> {
         ("tokens".to_owned(), position.tokens.to_string()),
         ("seconds".to_owned(), position.seconds.to_string()),
         ("step".to_owned(), trainer.optimizer.step.to_string()),
+        ("losses".to_owned(), serde_json::to_string(&position.losses)?),
     ]);
     let file = safetensors::serialize(views, Some(metadata))?;
     lopper_record::write_atomic(path, &file)
@@ -99,7 +102,12 @@ pub fn load(path: &Path, trainer: &mut Trainer, recipe: &str) -> Result<Position
         }
     }
     trainer.optimizer.step = number("step")? as u64;
+    let losses = match metadata.get("losses") {
+        Some(losses) => serde_json::from_str(losses).map_err(|_| broken("losses"))?,
+        None => Vec::new(),
+    };
     Ok(Position {
+        losses,
         recipe: recipe.to_owned(),
         documents: number("documents")? as u64,
         tokens: number("tokens")? as u64,

@@ -1,0 +1,148 @@
+//! Low-rank adapters (LoRA, Hu et al., arXiv 2106.09685) on the projections of a model, in PEFT's
+//! layout: `adapter_config.json` and `adapter_model.safetensors`.
+//!
+//! Layers are numbered as in the pruned model that the adapter was trained for, from 0 to the
+//! number of kept layers, because that is the model others load it onto.
+//!
+//! Not covered: adapters on embedding or head, DoRA, trained biases, a rank or alpha that differs
+//! between modules, adapters in pickled files. They are refused.
+
+mod load;
+
+pub use load::load_adapter;
+
+use crate::recipe::LoraConfig;
+use anyhow::{Result, ensure};
+use lopper_model::Model;
+use lopper_model::checkpoint::{Array, Dtype, save_safetensors};
+use lopper_model::linear::Lora;
+use lopper_model::param::Param;
+use lopper_record::write_atomic;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// The adapter's settings.
+pub const ADAPTER_CONFIG: &str = "adapter_config.json";
+/// The adapter's weights.
+pub const ADAPTER_WEIGHTS: &str = "adapter_model.safetensors";
+/// What PEFT puts before the names of the model it wraps.
+const PREFIX: &str = "base_model.model.";
+
+/// Puts a fresh adapter on the layers `kept`; returns the number of weights added.
+///
+/// As in PEFT, A is drawn uniformly from ±1/√inputs (Kaiming's rule with a = √5) and B is zero, so
+/// that the model computes what it did before. The draws depend on the seed and on a layer's place
+/// among the kept ones.
+pub fn attach_lora(model: &mut Model, config: &LoraConfig, seed: u64, kept: &[usize]) -> Result<usize> {
+    config.check()?;
+    model.check(&[], kept)?;
+    ensure!(kept.is_sorted_by(|a, b| a < b), "kept layers must ascend");
+    ensure!(!has_adapter(model), "the model has an adapter already; merge it first");
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let mut added = 0;
+    for layer in kept {
+        for (name, linear) in model.layers[*layer].linears_mut() {
+            if !targets(config, name) {
+                continue;
+            }
+            let (inputs, outputs, rank) = (linear.inputs(), linear.outputs(), config.r);
+            let bound = 1.0 / (inputs as f32).sqrt();
+            let uniform = |rng: &mut ChaCha8Rng| (f64::from(rng.next_u32()) / 2_147_483_648.0 - 1.0) as f32 * bound;
+            let a = (0..rank * inputs).map(|_| uniform(&mut rng)).collect();
+            linear.lora = Some(Lora {
+                a: Param::matrix(a, rank, inputs),
+                b: Param::matrix(vec![0.0; outputs * rank], outputs, rank),
+                scale: config.scale(),
+                dropout: config.dropout as f32,
+            });
+            added += rank * (inputs + outputs);
+        }
+    }
+    Ok(added)
+}
+
+/// Whether any layer has an adapter.
+pub fn has_adapter(model: &Model) -> bool {
+    model.parameters().iter().any(|(name, _)| is_adapter(name))
+}
+
+/// Whether a parameter of this name is an adapter's.
+pub fn is_adapter(name: &str) -> bool {
+    name.ends_with(".lora_A.weight") || name.ends_with(".lora_B.weight")
+}
+
+/// Folds every adapter into the weight under it.
+pub fn merge(model: &mut Model) {
+    for layer in &mut model.layers {
+        for (_, linear) in layer.linears_mut() {
+            linear.merge();
+        }
+    }
+}
+
+/// Writes the adapter on the layers `kept` into the existing directory `directory`. `base` is what
+/// PEFT is to load underneath; `None` where no such model has been written.
+pub fn save_adapter(
+    directory: &Path,
+    model: &Model,
+    kept: &[usize],
+    config: &LoraConfig,
+    base: Option<&str>,
+) -> Result<()> {
+    let parameters = model.keep(kept).parameters();
+    let arrays: Vec<Array<'_>> = parameters
+        .iter()
+        .filter(|(name, _)| is_adapter(name))
+        .map(|(name, param)| Array {
+            name: format!("{PREFIX}{name}"),
+            shape: vec![param.rows, param.cols],
+            values: &param.data,
+        })
+        .collect();
+    ensure!(!arrays.is_empty(), "the model has no adapter to write");
+    let metadata = BTreeMap::from([("format".to_owned(), "pt".to_owned())]);
+    save_safetensors(&directory.join(ADAPTER_WEIGHTS), &arrays, Dtype::F32, &metadata)?;
+    // The keys that PEFT's LoraConfig has no good default for, and those that say what is not done.
+    let settings = json!({
+        "alpha_pattern": {},
+        "base_model_name_or_path": base,
+        "bias": "none",
+        "fan_in_fan_out": false,
+        "inference_mode": true,
+        "init_lora_weights": true,
+        "layers_pattern": null,
+        "layers_to_transform": null,
+        "lora_alpha": number(config.alpha),
+        "lora_dropout": config.dropout,
+        "modules_to_save": null,
+        "peft_type": "LORA",
+        "r": config.r,
+        "rank_pattern": {},
+        "revision": null,
+        "target_modules": config.target_modules,
+        "task_type": "CAUSAL_LM",
+        "use_dora": false,
+        "use_rslora": config.rslora,
+    });
+    let mut bytes = serde_json::to_vec_pretty(&settings)?;
+    bytes.push(b'\n');
+    write_atomic(&directory.join(ADAPTER_CONFIG), &bytes)
+}
+
+/// A whole number without its fraction, as others write alpha.
+fn number(value: f64) -> serde_json::Value {
+    if value.fract() == 0.0 && value.abs() < 1e15 { json!(value as i64) } else { json!(value) }
+}
+
+/// Whether the projection `name` (`self_attn.q_proj`) has an adapter, by PEFT's rule: a target is
+/// the end of a name.
+fn targets(config: &LoraConfig, name: &str) -> bool {
+    config.target_modules.iter().any(|target| ends_in(name, target))
+}
+
+fn ends_in(name: &str, target: &str) -> bool {
+    name.strip_suffix(target).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+}

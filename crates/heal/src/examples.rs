@@ -1,0 +1,283 @@
+//! From texts to what is trained on: tokens, and a loss weight for each.
+//!
+//! Only answers are learned: the weight is 1 on the tokens of assistant turns up to and including
+//! the token that ends the turn, and 0 elsewhere (METHOD section 4). Where answers begin and end
+//! is found by rendering the conversation up to each answer, without it and with it, so it holds
+//! for any chat template: an answer is what the longer rendering has beyond the shorter, which is
+//! also what the model generates. A template whose renderings do not continue each other is
+//! refused.
+//!
+//! Some templates render earlier turns differently once others follow (Qwen3 leaves out the
+//! thinking of all but the last). Such a conversation becomes one example per answer, each in the
+//! form in which the model would have given it.
+//!
+//! Not covered: tool calls, weights per turn, packing of several examples into one.
+
+mod file;
+
+pub use file::read_examples;
+
+use crate::trainer::Document;
+use anyhow::Result;
+use lopper_infer::{Finish, TextModel};
+use lopper_model::chat::{ChatTemplate, Message};
+use lopper_model::tokenizer::Tokenizer;
+use lopper_record::Fault;
+use serde::{Deserialize, Serialize};
+
+/// One text to learn from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum ExampleText {
+    /// A conversation; its assistant turns are learned.
+    Chat {
+        /// The turns, in order.
+        messages: Vec<Message>,
+    },
+    /// A plain text and its continuation, which is learned; for base models.
+    Plain {
+        /// What is given.
+        prompt: String,
+        /// What follows.
+        response: String,
+    },
+}
+
+/// Turns texts into training documents by a model's tokenizer and chat template.
+#[derive(Clone, Copy)]
+pub struct Renderer<'a> {
+    /// Text to tokens.
+    pub tokenizer: &'a Tokenizer,
+    /// Renders conversations.
+    pub chat: Option<&'a ChatTemplate>,
+    /// Tokens that end an answer.
+    pub eos: &'a [u32],
+}
+
+/// Why a text gave no document.
+enum Refusal {
+    /// It is the text's fault; others may do better.
+    Text(String),
+    /// No text can do better.
+    Model(anyhow::Error),
+}
+
+impl From<anyhow::Error> for Refusal {
+    fn from(error: anyhow::Error) -> Self {
+        Refusal::Model(error)
+    }
+}
+
+/// Documents to train on, and what became of the texts they were made from.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Examples {
+    /// What is trained on.
+    pub documents: Vec<Document>,
+    /// What was used and what was left out.
+    pub report: ExampleReport,
+}
+
+/// How many texts were used, and why others were not.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ExampleReport {
+    /// Texts seen.
+    pub rows: usize,
+    /// Texts that gave documents.
+    pub used: usize,
+    /// Left out: longer than the limit.
+    pub too_long: usize,
+    /// Left out: the answer was cut off when it was generated.
+    pub unfinished: usize,
+    /// Left out: not usable; the first ones are described in `complaints`.
+    pub unusable: usize,
+    /// Used, but the template put no end token after an answer, so ending is not learned.
+    pub without_end: usize,
+    /// What was wrong, with the number of the line (or text, from 1), for the first few.
+    pub complaints: Vec<(usize, String)>,
+}
+
+/// Complaints that are kept.
+const COMPLAINTS: usize = 10;
+
+impl Examples {
+    /// Adds one text, which has the number `row` (from 1). `finish` says how its answer ended, if
+    /// that is known: one that was cut off is left out, and one that ended at a stop string is not
+    /// given an end token.
+    ///
+    /// # Errors
+    /// What no other text would mend: no chat template, or one whose renderings do not continue
+    /// each other.
+    pub fn add(
+        &mut self,
+        renderer: &Renderer<'_>,
+        row: usize,
+        text: &ExampleText,
+        finish: Option<Finish>,
+        max_length: usize,
+    ) -> Result<()> {
+        if matches!(finish, Some(Finish::Length | Finish::ContextFull)) {
+            self.report.rows += 1;
+            self.report.unfinished += 1;
+            return Ok(());
+        }
+        match renderer.documents(text, finish) {
+            Ok((documents, _)) if documents.iter().any(|d| d.tokens.len() > max_length) => self.report.too_long += 1,
+            Ok((documents, ended)) => {
+                self.documents.extend(documents);
+                self.report.used += 1;
+                self.report.without_end += usize::from(!ended);
+            }
+            Err(Refusal::Text(what)) => self.complain(row, what),
+            Err(Refusal::Model(error)) => return Err(error),
+        }
+        self.report.rows += 1;
+        Ok(())
+    }
+
+    fn complain(&mut self, row: usize, what: String) {
+        self.report.unusable += 1;
+        if self.report.complaints.len() < COMPLAINTS {
+            self.report.complaints.push((row, what));
+        }
+    }
+
+    /// Tokens of all documents.
+    pub fn tokens(&self) -> usize {
+        self.documents.iter().map(|d| d.tokens.len()).sum()
+    }
+}
+
+impl<'a> Renderer<'a> {
+    /// The text side of `text`.
+    pub fn of(text: &'a TextModel) -> Self {
+        Self { tokenizer: &text.tokenizer, chat: text.chat.as_deref(), eos: &text.special.eos }
+    }
+
+    /// The documents of one text, and whether all its answers end with an end token.
+    fn documents(&self, text: &ExampleText, finish: Option<Finish>) -> Result<(Vec<Document>, bool), Refusal> {
+        match text {
+            ExampleText::Chat { messages } => self.conversation(messages),
+            ExampleText::Plain { prompt, response } => self.continuation(prompt, response, finish),
+        }
+    }
+
+    fn conversation(&self, messages: &[Message]) -> Result<(Vec<Document>, bool), Refusal> {
+        let chat = self.chat.ok_or_else(|| {
+            anyhow::Error::from(
+                Fault::new("the model has no chat template, so conversations cannot be rendered for it")
+                    .expected("chat_template.jinja, or `chat_template` in tokenizer_config.json")
+                    .hint("base models have none; rows with `prompt` and `response` need none"),
+            )
+        })?;
+        let mut answers: Vec<Span> = Vec::new();
+        for (index, message) in messages.iter().enumerate().filter(|(_, m)| m.role == "assistant") {
+            if index == 0 {
+                return Err(Refusal::Text("an answer before any question".to_owned()));
+            }
+            if message.content.trim().is_empty() {
+                return Err(Refusal::Text("an empty answer".to_owned()));
+            }
+            // A template may refuse some conversations, such as one with two questions in a row.
+            let render = |messages: &[Message], prompt| {
+                chat.render(messages, prompt).map_err(|error| Refusal::Text(one_line(&error)))
+            };
+            let (before, after) = (render(&messages[..index], true)?, render(&messages[..=index], false)?);
+            if !after.starts_with(&before) {
+                return Err(Refusal::Model(not_continued(&before, &after).into()));
+            }
+            answers.push(self.span(&before, &after, false)?);
+        }
+        let Some(last) = answers.last() else {
+            return Err(Refusal::Text("no message of the assistant, so nothing to learn".to_owned()));
+        };
+        let mut whole = Document { tokens: last.tokens[..last.end].to_vec(), weights: vec![0.0; last.end] };
+        let (mut documents, mut ended) = (Vec::new(), true);
+        for answer in answers {
+            ended &= answer.ended;
+            if whole.tokens.starts_with(&answer.tokens[..answer.end]) {
+                whole.weights[answer.start..answer.end].fill(1.0);
+            } else {
+                documents.push(answer.document());
+            }
+        }
+        documents.push(whole);
+        Ok((documents, ended))
+    }
+
+    fn continuation(
+        &self,
+        prompt: &str,
+        response: &str,
+        finish: Option<Finish>,
+    ) -> Result<(Vec<Document>, bool), Refusal> {
+        if response.is_empty() {
+            return Err(Refusal::Text("an empty response".to_owned()));
+        }
+        let mut answer = self.span(prompt, &format!("{prompt}{response}"), true)?;
+        // What ended at a stop string was not ended by the model.
+        if !answer.ended && finish != Some(Finish::StopString) {
+            answer.tokens.extend(self.eos.first());
+            answer.end = answer.tokens.len();
+            answer.ended = !self.eos.is_empty();
+        }
+        if answer.start == 0 {
+            return Err(Refusal::Text("an empty prompt, and the tokenizer begins texts with nothing".to_owned()));
+        }
+        let ended = answer.ended || finish == Some(Finish::StopString);
+        Ok((vec![answer.document()], ended))
+    }
+
+    /// Where in the tokens of `after` the part that `before` lacks stands.
+    fn span(&self, before: &str, after: &str, add_special: bool) -> Result<Span, Refusal> {
+        let prompt = self.tokenizer.encode(before, add_special)?;
+        let tokens = self.tokenizer.encode(after, add_special)?;
+        let start = prompt.iter().zip(&tokens).take_while(|(a, b)| a == b).count();
+        // The last token of the prompt may merge with the beginning of the answer; it is then
+        // learned with it. More than that, and these are not the same texts to the model.
+        if start + 1 < prompt.len() {
+            return Err(Refusal::Text("the tokens of the prompt change when the answer follows it".to_owned()));
+        }
+        // Nothing is generated after an end token, be it the line break many templates put there.
+        let end = tokens[start..].iter().position(|token| self.eos.contains(token)).map(|at| start + at + 1);
+        let ended = end.is_some();
+        let end = end.unwrap_or(tokens.len());
+        if start == end {
+            return Err(Refusal::Text("an answer that renders to nothing".to_owned()));
+        }
+        Ok(Span { tokens, start, end, ended })
+    }
+}
+
+/// An answer within the tokens of the text up to its end.
+#[derive(Debug, Clone)]
+struct Span {
+    tokens: Vec<u32>,
+    start: usize,
+    end: usize,
+    ended: bool,
+}
+
+impl Span {
+    fn document(mut self) -> Document {
+        self.tokens.truncate(self.end);
+        let weights = (0..self.end).map(|i| if i < self.start { 0.0 } else { 1.0 }).collect();
+        Document { tokens: self.tokens, weights }
+    }
+}
+
+fn not_continued(before: &str, after: &str) -> Fault {
+    let common: usize = before.chars().zip(after.chars()).take_while(|(a, b)| a == b).map(|(a, _)| a.len_utf8()).sum();
+    let shorten = |text: &str| text[common..].chars().take(40).collect::<String>();
+    Fault::new("the chat template does not continue its own prompts, so answers cannot be told from questions")
+        .expected(format!("after the common beginning, {:?}", shorten(before)))
+        .got(format!("{:?} once the answer follows", shorten(after)))
+        .hint("a template must render a conversation with its answer as the prompt plus the answer")
+}
+
+fn one_line(error: &anyhow::Error) -> String {
+    match error.downcast_ref::<Fault>() {
+        Some(Fault { message, got: Some(got), .. }) => format!("{message}: {got}"),
+        _ => error.to_string().lines().next().unwrap_or_default().to_owned(),
+    }
+}

@@ -1,0 +1,297 @@
+//! What determines the result of healing, apart from the model and the examples.
+
+use crate::optimizer::AdamWConfig;
+use crate::schedule::Schedule;
+use anyhow::Result;
+use lopper_record::Fault;
+use serde::{Deserialize, Serialize};
+
+/// The projections that an adapter may stand on, by PEFT's names.
+pub const PROJECTIONS: [&str; 7] = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"];
+
+/// What is trained.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Method {
+    /// A low-rank adapter on the projections; the weights stay as they are.
+    Lora,
+    /// Every weight.
+    Full,
+}
+
+impl Method {
+    /// Its name in recipes and on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Method::Lora => "lora",
+            Method::Full => "full",
+        }
+    }
+}
+
+/// A low-rank adapter (Hu et al., arXiv 2106.09685), in PEFT's terms.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LoraConfig {
+    /// Rank.
+    pub r: usize,
+    /// The adapter's output is multiplied by alpha / r.
+    pub alpha: f64,
+    /// Probability that an input value is dropped on the way into the adapter while training.
+    pub dropout: f64,
+    /// Projections with an adapter: names among [`PROJECTIONS`].
+    pub target_modules: Vec<String>,
+    /// Multiply by alpha / √r instead (rsLoRA, Kalajdzievski, arXiv 2312.03732).
+    pub rslora: bool,
+}
+
+impl Default for LoraConfig {
+    /// The paper's: r = 64, alpha = 16, dropout 0.05, all seven projections.
+    fn default() -> Self {
+        let target_modules = PROJECTIONS.iter().map(|name| (*name).to_owned()).collect();
+        Self { r: 64, alpha: 16.0, dropout: 0.05, target_modules, rslora: false }
+    }
+}
+
+impl LoraConfig {
+    /// What the adapter's output is multiplied by.
+    pub fn scale(&self) -> f32 {
+        let rank = self.r as f64;
+        (self.alpha / if self.rslora { rank.sqrt() } else { rank }) as f32
+    }
+
+    /// Refuses settings that mean nothing.
+    pub fn check(&self) -> Result<()> {
+        if !(1..=1 << 16).contains(&self.r) {
+            return out_of_range("the adapter's rank", "a whole number from 1 to 65536", self.r);
+        }
+        if !(self.alpha.is_finite() && self.alpha > 0.0) {
+            return out_of_range("the adapter's alpha", "a number above 0", self.alpha);
+        }
+        if !(0.0..1.0).contains(&self.dropout) {
+            return out_of_range("the adapter's dropout", "from 0 up to, not including, 1", self.dropout);
+        }
+        let unknown = self.target_modules.iter().find(|name| !PROJECTIONS.contains(&name.as_str()));
+        if self.target_modules.is_empty() || unknown.is_some() {
+            return out_of_range(
+                "the adapter's target",
+                &format!("one or more of {}", PROJECTIONS.join(", ")),
+                unknown.map_or("none", String::as_str),
+            );
+        }
+        Ok(())
+    }
+}
+
+/// How a pruned model is finetuned on its own answers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct HealRecipe {
+    /// What is trained.
+    pub method: Method,
+    /// The adapter, for [`Method::Lora`].
+    pub lora: LoraConfig,
+    /// Constants of AdamW. Weight decay acts on every trained parameter, as in `torch.optim.AdamW`
+    /// with one group; the Trainer of transformers leaves out norms and biases.
+    pub adamw: AdamWConfig,
+    /// Learning rate after the warm-up.
+    pub learning_rate: f64,
+    /// Steps of linear warm-up.
+    pub warmup: usize,
+    /// Share of the steps, at the end, over which the rate falls to zero; 0 keeps it constant.
+    pub decay: f64,
+    /// Limit of the gradient's norm.
+    pub clip: f64,
+    /// Examples per optimiser step. How many go through the model at once is chosen by length, so
+    /// gradient accumulation is not a setting: the paper's batch of 4 with 2 accumulated is 8 here.
+    pub batch: usize,
+    /// Times that every example is seen.
+    pub epochs: usize,
+    /// Longest example, in tokens.
+    pub max_length: usize,
+    /// Recompute each layer on the way back instead of keeping its activations: less memory, more
+    /// time, the same result.
+    pub checkpointing: bool,
+    /// Matrix products with operands rounded to bf16 and f32 sums, where the processor has
+    /// instructions for it.
+    pub mixed: bool,
+    /// Seeds the adapter's weights, the order of the examples and dropout.
+    pub seed: u64,
+}
+
+impl Default for HealRecipe {
+    /// [`HealRecipe::paper`] with an adapter.
+    fn default() -> Self {
+        Self::paper(Method::Lora)
+    }
+}
+
+impl HealRecipe {
+    /// The recipe of arXiv 2602.01997 (without its 4-bit base), meant for models of billions of
+    /// parameters.
+    pub fn paper(method: Method) -> Self {
+        Self {
+            method,
+            lora: LoraConfig::default(),
+            adamw: AdamWConfig::default(),
+            learning_rate: 2e-4,
+            warmup: 50,
+            decay: 0.0,
+            clip: 1.0,
+            batch: 8,
+            epochs: 1,
+            max_length: 8192,
+            checkpointing: true,
+            mixed: false,
+            seed: 0,
+        }
+    }
+
+    /// The paper's recipe scaled to the pocket model.
+    ///
+    /// A model of a few million parameters bears and needs far larger steps: stable rates fall
+    /// roughly with the width, and it is many times narrower than the paper's. Its examples are
+    /// short, so a step takes more of them to give as steady a gradient, and a quick healing has
+    /// too few steps for fifty of warm-up. Rank and alpha are the paper's alternative (16 and 32),
+    /// because 64 would be a large part of the width.
+    pub fn for_pocket(method: Method) -> Self {
+        Self {
+            lora: LoraConfig { r: 16, alpha: 32.0, ..LoraConfig::default() },
+            learning_rate: match method {
+                Method::Lora => 4e-3,
+                Method::Full => 1e-3,
+            },
+            warmup: 10,
+            batch: 64,
+            checkpointing: false,
+            ..Self::paper(method)
+        }
+    }
+
+    /// The recipe for a model of this many parameters: the pocket model's below fifty million.
+    pub fn for_size(parameters: usize, method: Method) -> Self {
+        if parameters < 50_000_000 { Self::for_pocket(method) } else { Self::paper(method) }
+    }
+
+    /// Optimiser steps for so many examples.
+    pub fn steps(&self, examples: usize) -> usize {
+        examples.div_ceil(self.batch.max(1)) * self.epochs
+    }
+
+    /// The learning rate over `steps` steps.
+    pub fn schedule(&self, steps: usize) -> Schedule {
+        Schedule { peak: self.learning_rate, warmup: self.warmup, steps, decay: self.decay, floor: 0.0 }
+    }
+
+    /// The recipe in one line, for reports.
+    pub fn summary(&self) -> String {
+        let what = match self.method {
+            Method::Full => "all weights".to_owned(),
+            Method::Lora => {
+                format!("LoRA r = {}, alpha = {}, dropout {}", self.lora.r, self.lora.alpha, self.lora.dropout)
+            }
+        };
+        let rate = if self.decay > 0.0 {
+            format!("falling over the last {:.0} %", self.decay * 100.0)
+        } else {
+            "constant".to_owned()
+        };
+        let epochs = if self.epochs == 1 { "1 epoch".to_owned() } else { format!("{} epochs", self.epochs) };
+        format!(
+            "{what}; AdamW betas {}/{}, weight decay {}, learning rate {:e} {rate} after {} warm-up steps, clip {}; \
+             {} examples per step, {epochs}, up to {} tokens, seed {}",
+            self.adamw.beta1,
+            self.adamw.beta2,
+            self.adamw.weight_decay,
+            self.learning_rate,
+            self.warmup,
+            self.clip,
+            self.batch,
+            self.max_length,
+            self.seed
+        )
+    }
+
+    /// Refuses settings that mean nothing.
+    pub fn check(&self) -> Result<()> {
+        let AdamWConfig { beta1, beta2, eps, weight_decay } = self.adamw;
+        if self.method == Method::Lora {
+            self.lora.check()?;
+        }
+        if !(self.learning_rate.is_finite() && self.learning_rate > 0.0) {
+            return out_of_range("the learning rate", "a number above 0, such as 2e-4", self.learning_rate);
+        }
+        if !(self.clip.is_finite() && self.clip > 0.0) {
+            return out_of_range("the gradient-norm limit", "a number above 0", self.clip);
+        }
+        if !(0.0..=1.0).contains(&self.decay) {
+            return out_of_range("the share of steps with a falling rate", "from 0 to 1", self.decay);
+        }
+        for (name, beta) in [("AdamW's first beta", beta1), ("AdamW's second beta", beta2)] {
+            if !(0.0..1.0).contains(&beta) {
+                return out_of_range(name, "from 0 up to, not including, 1", beta);
+            }
+        }
+        if !(eps > 0.0 && weight_decay.is_finite() && weight_decay >= 0.0) {
+            return out_of_range("AdamW's epsilon or weight decay", "numbers above 0, and from 0", weight_decay);
+        }
+        if self.batch == 0 || self.epochs == 0 || self.max_length < 2 {
+            return out_of_range(
+                "the batch, the number of epochs or the length",
+                "at least 1, 1 and 2",
+                format!("{}, {} and {}", self.batch, self.epochs, self.max_length),
+            );
+        }
+        Ok(())
+    }
+}
+
+fn out_of_range(what: &str, expected: &str, got: impl ToString) -> Result<()> {
+    Err(Fault::new(format!("{what} is out of range"))
+        .expected(expected)
+        .got(got.to_string())
+        .hint("leave it out to take the recipe's own")
+        .into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_is_the_papers_recipe() {
+        let recipe = HealRecipe::default();
+        assert_eq!((recipe.lora.r, recipe.lora.alpha, recipe.lora.dropout), (64, 16.0, 0.05));
+        assert_eq!((recipe.adamw.beta1, recipe.adamw.beta2, recipe.adamw.weight_decay), (0.9, 0.99, 1e-4));
+        let schedule = recipe.schedule(recipe.steps(1000));
+        assert_eq!((schedule.steps, schedule.rate(49), schedule.rate(124)), (125, 2e-4, 2e-4));
+        assert_eq!(recipe.lora.scale(), 0.25);
+        assert_eq!(LoraConfig { rslora: true, ..recipe.lora.clone() }.scale(), 2.0);
+        let json = serde_json::to_string(&recipe).unwrap();
+        assert_eq!(serde_json::from_str::<HealRecipe>(&json).unwrap(), recipe);
+        assert!(serde_json::from_str::<HealRecipe>("{\"learning_rat\": 1}").is_err());
+    }
+
+    #[test]
+    fn settings_without_meaning_are_faults() {
+        let bad = |change: fn(&mut HealRecipe)| {
+            let mut recipe = HealRecipe::for_pocket(Method::Lora);
+            recipe.check().unwrap();
+            change(&mut recipe);
+            recipe.check().unwrap_err().downcast::<Fault>().unwrap()
+        };
+        bad(|r| r.learning_rate = f64::NAN);
+        bad(|r| r.lora.r = 0);
+        bad(|r| r.lora.dropout = 1.0);
+        bad(|r| r.lora.target_modules = vec!["lm_head".into()]);
+        bad(|r| r.batch = 0);
+        bad(|r| r.epochs = 0);
+        bad(|r| r.clip = 0.0);
+        bad(|r| r.decay = 1.5);
+        bad(|r| r.adamw.beta2 = 1.0);
+        // What a full finetuning does not use cannot be wrong.
+        let mut full = HealRecipe::paper(Method::Full);
+        full.lora.r = 0;
+        full.check().unwrap();
+    }
+}

@@ -1,0 +1,235 @@
+//! Self-generated responses (METHOD section 4): the uncut model answers prompts, and its pruned
+//! self is finetuned on the answers, so that it learns back what it was and nothing else.
+//!
+//! Each answer depends on the seed and on the prompt's place alone, whatever runs beside it.
+
+use crate::examples::{ExampleText, Examples, Renderer};
+use anyhow::Result;
+use lopper_infer::{Finish, GenerateOptions, Progress, Request, Sampling, StopCheck, StopStrings, TextModel};
+use lopper_model::chat::Message;
+use lopper_record::key_hash;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// What the model is asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SgrPrompt {
+    /// A conversation that ends with a question.
+    Chat(Vec<Message>),
+    /// A text to continue until one of the strings (or an end token) comes.
+    Plain {
+        /// The text.
+        prompt: String,
+        /// Where to stop.
+        stop: Vec<String>,
+    },
+}
+
+/// How prompts are answered.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SgrOptions {
+    /// How tokens are chosen.
+    pub sampling: Sampling,
+    /// Longest answer, in tokens.
+    pub max_new_tokens: usize,
+    /// Seed of all answers.
+    pub seed: u64,
+    /// System prompt of conversations that bring none.
+    pub system: Option<String>,
+    /// Keep answers that did not come to their end among the rows (they are still not trained on).
+    pub keep_unfinished: bool,
+}
+
+impl Default for SgrOptions {
+    /// The paper's: temperature 0.9, top-p 0.95, "You are a helpful assistant."
+    fn default() -> Self {
+        Self {
+            sampling: Sampling::Sample { temperature: 0.9, top_k: None, top_p: Some(0.95) },
+            max_new_tokens: 1024,
+            seed: 0,
+            system: Some("You are a helpful assistant.".to_owned()),
+            keep_unfinished: false,
+        }
+    }
+}
+
+/// A prompt with the model's own answer: one line of `sgr.jsonl`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SgrRow {
+    /// Prompt and answer.
+    #[serde(flatten)]
+    pub text: ExampleText,
+    /// Why the answer ended.
+    pub finish: Finish,
+    /// The seed of this answer's draws.
+    pub seed: u64,
+    /// Tokens of the answer.
+    pub tokens: usize,
+}
+
+/// Answers, and how many were left out.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SelfGenerated {
+    /// The answers, in the prompts' order.
+    pub rows: Vec<SgrRow>,
+    /// Left out: cut off at the longest answer or at the end of the context.
+    pub unfinished: usize,
+    /// Left out: nothing was said.
+    pub empty: usize,
+}
+
+/// Lets `text`, over the layers `kept` (all of them, for healing), answer the prompts.
+pub fn generate_responses(
+    text: &TextModel,
+    kept: &[usize],
+    prompts: &[SgrPrompt],
+    options: &SgrOptions,
+    observer: &(dyn Fn(Progress) + Sync),
+) -> Result<SelfGenerated> {
+    let mut stops = Stops { text, made: HashMap::new() };
+    let mut asked = Vec::with_capacity(prompts.len());
+    let mut requests = Vec::with_capacity(prompts.len());
+    for (index, prompt) in prompts.iter().enumerate() {
+        let prompt = with_system(prompt, options.system.as_deref());
+        let (tokens, stop) = match &prompt {
+            SgrPrompt::Chat(messages) => (text.conversation(messages, true)?, None),
+            SgrPrompt::Plain { prompt, stop } => (text.plain(prompt)?, stops.check(stop)),
+        };
+        requests.push(Request {
+            prompt: tokens,
+            max_new_tokens: options.max_new_tokens,
+            sampling: options.sampling,
+            seed: answer_seed(options.seed, index)?,
+            stop_tokens: text.special.eos.clone(),
+            stop,
+        });
+        asked.push(prompt);
+    }
+    let answers = text.engine.generate(kept, &requests, &GenerateOptions::default(), observer)?;
+    let mut result = SelfGenerated::default();
+    for ((prompt, request), answer) in asked.into_iter().zip(&requests).zip(answers) {
+        let finished = matches!(answer.finish, Finish::Stop | Finish::StopString);
+        let row = match prompt {
+            SgrPrompt::Chat(mut messages) => {
+                messages.push(Message::assistant(text.decode(&answer.tokens)?));
+                ExampleText::Chat { messages }
+            }
+            SgrPrompt::Plain { prompt, stop } => {
+                let mut response = continuation(text, &request.prompt, &answer.tokens)?;
+                if answer.finish == Finish::StopString {
+                    response.truncate(end_of_stop(&response, &stop));
+                }
+                ExampleText::Plain { prompt, response }
+            }
+        };
+        let said = match &row {
+            ExampleText::Chat { messages } => messages.last().map_or("", |m| m.content.as_str()),
+            ExampleText::Plain { response, .. } => response,
+        };
+        if said.trim().is_empty() {
+            result.empty += 1;
+        } else if !finished && !options.keep_unfinished {
+            result.unfinished += 1;
+        } else {
+            let (finish, seed, tokens) = (answer.finish, request.seed, answer.tokens.len());
+            result.rows.push(SgrRow { text: row, finish, seed, tokens });
+        }
+    }
+    Ok(result)
+}
+
+/// Training documents of self-generated responses.
+pub fn examples_of(rows: &[SgrRow], renderer: &Renderer<'_>, max_length: usize) -> Result<Examples> {
+    let mut examples = Examples::default();
+    for (index, row) in rows.iter().enumerate() {
+        examples.add(renderer, index + 1, &row.text, Some(row.finish), max_length)?;
+    }
+    Ok(examples)
+}
+
+/// The seed of one answer: so that it depends neither on the number of prompts nor on where an
+/// interrupted run was continued.
+pub fn answer_seed(seed: u64, index: usize) -> Result<u64> {
+    let hash = key_hash(&json!({"seed": seed, "prompt": index}))?;
+    Ok(u64::from_str_radix(&hash[..16], 16)?)
+}
+
+fn with_system(prompt: &SgrPrompt, system: Option<&str>) -> SgrPrompt {
+    let mut prompt = prompt.clone();
+    if let (SgrPrompt::Chat(messages), Some(system)) = (&mut prompt, system)
+        && messages.first().is_none_or(|first| first.role != "system")
+    {
+        messages.insert(0, Message::system(system));
+    }
+    prompt
+}
+
+/// The text that `tokens` add to the prompt's: some tokenizers drop the first space of a text, so
+/// tokens of a continuation alone would lose it.
+fn continuation(text: &TextModel, prompt: &[u32], tokens: &[u32]) -> Result<String> {
+    let before = text.decode(prompt)?;
+    let whole = text.decode(&[prompt, tokens].concat())?;
+    match whole.strip_prefix(&before) {
+        Some(rest) => Ok(rest.to_owned()),
+        None => text.decode(tokens),
+    }
+}
+
+/// The end of the first stop string in `response`. The string itself is kept: the model has to
+/// learn to write it.
+fn end_of_stop(response: &str, stop: &[String]) -> usize {
+    let found = stop.iter().filter(|s| !s.is_empty()).filter_map(|s| Some((response.find(s.as_str())?, s.len())));
+    found.min().map_or(response.len(), |(at, length)| at + length)
+}
+
+/// Stop checks, one for each list of strings.
+struct Stops<'a> {
+    text: &'a TextModel,
+    made: HashMap<Vec<String>, Arc<dyn StopCheck>>,
+}
+
+impl Stops<'_> {
+    fn check(&mut self, strings: &[String]) -> Option<Arc<dyn StopCheck>> {
+        if strings.is_empty() {
+            return None;
+        }
+        if let Some(check) = self.made.get(strings) {
+            return Some(check.clone());
+        }
+        let tokenizer = self.text.tokenizer.clone();
+        // Tokens that cannot be decoded hold no stop string.
+        let decode = move |tokens: &[u32]| tokenizer.decode(tokens, true).unwrap_or_default();
+        let check: Arc<dyn StopCheck> = Arc::new(StopStrings::new(Arc::new(decode), strings.iter().cloned()));
+        self.made.insert(strings.to_vec(), check.clone());
+        Some(check)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_stop_string_is_kept_and_nothing_after_it() {
+        let stop = |list: &[&str]| list.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>();
+        let end = end_of_stop("def f():\n    return 1\n\nx", &stop(&["\n\n", "zz", ""]));
+        assert_eq!(&"def f():\n    return 1\n\nx"[..end], "def f():\n    return 1\n\n");
+        assert_eq!(end_of_stop("abc", &stop(&["x"])), 3);
+    }
+
+    #[test]
+    fn rows_are_lines_that_can_be_read_back() {
+        let row = |text| SgrRow { text, finish: Finish::Stop, seed: u64::MAX, tokens: 3 };
+        let chat = row(ExampleText::Chat { messages: vec![Message::user("q"), Message::assistant("a")] });
+        let plain = row(ExampleText::Plain { prompt: "p".into(), response: "r".into() });
+        for row in [chat, plain] {
+            let line = serde_json::to_string(&row).unwrap();
+            assert_eq!(serde_json::from_str::<SgrRow>(&line).unwrap(), row, "{line}");
+        }
+        assert_ne!(answer_seed(0, 1).unwrap(), answer_seed(1, 0).unwrap());
+    }
+}

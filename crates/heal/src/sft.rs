@@ -1,0 +1,320 @@
+//! Supervised finetuning of a pruned model (METHOD section 4), with an adapter or of all weights.
+//!
+//! The result is a function of the model, the documents, the recipe and the number of workers. A
+//! run that keeps its state in a file can be stopped at any moment; started again with the same
+//! model, documents and recipe it ends as if it had not been.
+
+use crate::adapter::{attach_lora, is_adapter, merge, save_adapter};
+use crate::recipe::{HealRecipe, Method};
+use crate::state::{self, Position};
+use crate::trainer::{Document, Trainer, TrainerConfig};
+use anyhow::{Context, Result, ensure};
+use lopper_model::Model;
+use lopper_record::{Fault, key_hash};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// Parameters below which each thread takes examples of its own through the model.
+const SMALL_MODEL: usize = 50_000_000;
+/// Fewest and most tokens that go through the model at once, apart from single longer examples.
+const MICRO_TOKENS: (usize, usize) = (256, 2048);
+/// Steps over which the last loss is averaged.
+const LAST_STEPS: usize = 10;
+
+/// How a run uses the machine.
+#[derive(Debug, Clone, Copy)]
+pub struct Run<'a> {
+    /// Threads that take examples through the model side by side; 1 lets all threads of the
+    /// current rayon pool work inside each product instead.
+    pub workers: usize,
+    /// Where an unfinished run is kept, if at all.
+    pub state: Option<StateFile<'a>>,
+}
+
+/// Where an unfinished run is kept.
+#[derive(Debug, Clone, Copy)]
+pub struct StateFile<'a> {
+    /// The file. It stays at the end: the caller removes it once the result is safe.
+    pub path: &'a Path,
+    /// Identifies the model; the run is continued only with the same one.
+    pub model: &'a str,
+    /// How often it is written.
+    pub save_every: Duration,
+}
+
+impl Run<'_> {
+    /// The way that suits `model`, without a state file.
+    pub fn for_model(model: &Model, threads: usize, mixed: bool) -> Self {
+        // Products in bf16 run on the calling thread only.
+        let apart = mixed || model.parameter_count() < SMALL_MODEL;
+        Self { workers: if apart { threads.max(1) } else { 1 }, state: None }
+    }
+}
+
+/// How far a run has come, after each step.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct HealProgress {
+    /// Steps done.
+    pub step: usize,
+    /// Steps of the run.
+    pub steps: usize,
+    /// Tokens trained on so far, prompts included.
+    pub tokens: u64,
+    /// Tokens of the run.
+    pub total_tokens: u64,
+    /// Mean negative log-likelihood of the step's response tokens, in nats.
+    pub loss: f64,
+    /// Gradient norm before clipping.
+    pub grad_norm: f64,
+    /// Learning rate of the step.
+    pub learning_rate: f64,
+    /// Seconds of training so far.
+    pub seconds: f64,
+}
+
+/// What a run did.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct HealStats {
+    /// Documents trained on.
+    pub examples: usize,
+    /// Optimiser steps.
+    pub steps: usize,
+    /// Tokens that went through the model, over all epochs.
+    pub tokens: u64,
+    /// Tokens the loss was taken on, over all epochs.
+    pub response_tokens: u64,
+    /// Numbers that were trained.
+    pub trained_parameters: usize,
+    /// Seconds of training, interruptions not counted.
+    pub seconds: f64,
+    /// Loss of the first step: mean over its response tokens, in nats, before any update.
+    pub loss_first: f64,
+    /// Mean loss of the last ten steps.
+    pub loss_last: f64,
+    /// Loss of every step.
+    pub loss_curve: Vec<f64>,
+}
+
+/// A healed model.
+#[derive(Debug, Clone)]
+pub struct Healed {
+    /// The kept layers, renumbered, with the adapter or the new weights.
+    pub model: Model,
+    /// How it was trained.
+    pub recipe: HealRecipe,
+    /// What training did.
+    pub stats: HealStats,
+}
+
+impl Healed {
+    /// The model with its adapter, if it has one, folded into the weights.
+    pub fn merged(&self) -> Model {
+        let mut model = self.model.clone();
+        merge(&mut model);
+        model
+    }
+
+    /// Writes the adapter in PEFT's layout into the existing directory `directory`; see
+    /// [`save_adapter`].
+    pub fn save_adapter(&self, directory: &Path, base: Option<&str>) -> Result<()> {
+        ensure!(self.recipe.method == Method::Lora, "a full finetuning leaves no adapter");
+        save_adapter(directory, &self.model, &self.model.all_layers(), &self.recipe.lora, base)
+    }
+}
+
+/// Finetunes the layers `kept` of `model` on `documents`. `observer` hears of every step; an error
+/// from it ends the run, after the state has been saved where there is a file for it.
+pub fn heal(
+    model: &Model,
+    kept: &[usize],
+    documents: &[Document],
+    recipe: &HealRecipe,
+    run: &Run<'_>,
+    observer: &mut dyn FnMut(&HealProgress) -> Result<()>,
+) -> Result<Healed> {
+    check(model, kept, documents, recipe)?;
+    let mut model = model.keep(kept);
+    let layers = model.all_layers();
+    if recipe.method == Method::Lora {
+        attach_lora(&mut model, &recipe.lora, recipe.seed, &layers)?;
+    }
+    let epoch_tokens: u64 = documents.iter().map(|d| d.tokens.len() as u64 - 1).sum();
+    let total_tokens = epoch_tokens * recipe.epochs as u64;
+    let config = TrainerConfig {
+        workers: run.workers,
+        micro_tokens: micro_tokens(epoch_tokens as usize, documents.len(), recipe.batch, run.workers),
+        clip: recipe.clip,
+        checkpointing: recipe.checkpointing,
+        layer_drop: 0.0,
+        mixed: recipe.mixed,
+        seed: recipe.seed,
+    };
+    let lora = recipe.method == Method::Lora;
+    let trainable = |name: &str| !lora || is_adapter(name);
+    let mut trainer = Trainer::new(model, layers, trainable, recipe.adamw, config);
+
+    let mut position = Position { recipe: String::new(), documents: 0, tokens: 0, seconds: 0.0, losses: Vec::new() };
+    if let Some(file) = run.state {
+        position.recipe = identity(&file, kept, documents, recipe)?;
+        if file.path.exists() {
+            position = state::load(file.path, &mut trainer, &position.recipe)?;
+        }
+    }
+    let steps = recipe.steps(documents.len());
+    let per_epoch = steps / recipe.epochs;
+    let schedule = recipe.schedule(steps);
+    let mut order = Order { epoch: usize::MAX, indices: Vec::new() };
+    let mut saved = Instant::now();
+    while (trainer.optimizer.step as usize) < steps {
+        let (began, step) = (Instant::now(), trainer.optimizer.step as usize);
+        let indices = order.of(step / per_epoch, documents.len(), recipe.seed);
+        let from = step % per_epoch * recipe.batch;
+        let batch: Vec<Document> =
+            indices[from..].iter().take(recipe.batch).map(|index| documents[*index].clone()).collect();
+        let rate = schedule.rate(step);
+        let stats = trainer.step(&batch, rate).context("a smaller learning rate may help")?;
+        position.documents += batch.len() as u64;
+        position.tokens += stats.tokens as u64;
+        position.seconds += began.elapsed().as_secs_f64();
+        position.losses.push(stats.loss);
+        let heard = observer(&HealProgress {
+            step: step + 1,
+            steps,
+            tokens: position.tokens,
+            total_tokens,
+            loss: stats.loss,
+            grad_norm: stats.grad_norm,
+            learning_rate: rate,
+            seconds: position.seconds,
+        });
+        if let Some(file) = run.state.filter(|file| heard.is_err() || saved.elapsed() >= file.save_every) {
+            state::save(file.path, &trainer, &position)?;
+            saved = Instant::now();
+        }
+        heard?;
+    }
+
+    let mut model = trainer.model;
+    let trained_parameters = model.parameters().iter().filter(|(_, p)| p.slot.is_some()).map(|(_, p)| p.len()).sum();
+    model.set_trainable(|_| false);
+    let losses = position.losses;
+    let last = &losses[losses.len().saturating_sub(LAST_STEPS)..];
+    let weighted = |d: &Document| d.weights[1..].iter().filter(|w| **w != 0.0).count() as u64;
+    let stats = HealStats {
+        examples: documents.len(),
+        steps,
+        tokens: position.tokens,
+        response_tokens: documents.iter().map(weighted).sum::<u64>() * recipe.epochs as u64,
+        trained_parameters,
+        seconds: position.seconds,
+        loss_first: losses.first().copied().unwrap_or(f64::NAN),
+        loss_last: last.iter().sum::<f64>() / last.len() as f64,
+        loss_curve: losses,
+    };
+    Ok(Healed { model, recipe: recipe.clone(), stats })
+}
+
+fn check(model: &Model, kept: &[usize], documents: &[Document], recipe: &HealRecipe) -> Result<()> {
+    recipe.check()?;
+    model.check(&[], kept)?;
+    ensure!(!kept.is_empty() && kept.is_sorted_by(|a, b| a < b), "kept layers must ascend, and be some");
+    if documents.is_empty() {
+        return Err(Fault::new("there are no examples to learn from").expected("at least one").into());
+    }
+    let limit = recipe.max_length.min(model.config.max_position_embeddings);
+    for (index, document) in documents.iter().enumerate() {
+        let Document { tokens, weights } = document;
+        ensure!(tokens.len() == weights.len(), "example {index}: one weight per token");
+        ensure!(weights.iter().skip(1).any(|w| *w != 0.0), "example {index} has nothing to learn");
+        if tokens.len() > limit {
+            return Err(Fault::new(format!("example {index} is too long"))
+                .expected(format!("at most {limit} tokens"))
+                .got(tokens.len().to_string())
+                .hint("leave it out, or allow longer examples")
+                .into());
+        }
+        model.check(tokens, &[])?;
+    }
+    Ok(())
+}
+
+/// Tokens that a worker takes at once: enough for efficient products, and small enough that a
+/// batch gives every worker at least two shares, so that none waits long for another.
+fn micro_tokens(epoch_tokens: usize, documents: usize, batch: usize, workers: usize) -> usize {
+    if workers <= 1 {
+        return MICRO_TOKENS.1;
+    }
+    let per_step = epoch_tokens / documents * batch;
+    (per_step / (2 * workers)).clamp(MICRO_TOKENS.0, MICRO_TOKENS.1)
+}
+
+/// Hash of what determines the result; the number of workers, which changes no more than the order
+/// of sums and the dropout masks, is left out so that a run can move to another machine.
+fn identity(file: &StateFile<'_>, kept: &[usize], documents: &[Document], recipe: &HealRecipe) -> Result<String> {
+    let mut hasher = blake3::Hasher::new();
+    for document in documents {
+        hasher.update(&(document.tokens.len() as u64).to_le_bytes());
+        document.tokens.iter().for_each(|token| {
+            hasher.update(&token.to_le_bytes());
+        });
+        document.weights.iter().for_each(|weight| {
+            hasher.update(&weight.to_le_bytes());
+        });
+    }
+    let documents = hasher.finalize().to_hex().to_string();
+    key_hash(&json!({"model": file.model, "kept": kept, "documents": documents, "recipe": recipe}))
+}
+
+/// The order of the documents in one epoch.
+struct Order {
+    epoch: usize,
+    indices: Vec<usize>,
+}
+
+impl Order {
+    fn of(&mut self, epoch: usize, documents: usize, seed: u64) -> &[usize] {
+        if self.epoch != epoch {
+            let mut rng = ChaCha8Rng::seed_from_u64(seed);
+            rng.set_stream(epoch as u64 + 1);
+            self.indices = (0..documents).collect();
+            // Fisher–Yates; the bias of taking a remainder of 64 bits is far below anything seen.
+            for i in (1..documents).rev() {
+                self.indices.swap(i, (rng.next_u64() % (i as u64 + 1)) as usize);
+            }
+            self.epoch = epoch;
+        }
+        &self.indices
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_epoch_has_each_document_once_in_another_order() {
+        let mut order = Order { epoch: usize::MAX, indices: vec![] };
+        let first = order.of(0, 20, 3).to_vec();
+        let second = order.of(1, 20, 3).to_vec();
+        assert_ne!(first, second);
+        assert_ne!(first, Order { epoch: usize::MAX, indices: vec![] }.of(0, 20, 4));
+        assert_eq!(first, order.of(0, 20, 3));
+        for mut epoch in [first, second] {
+            epoch.sort_unstable();
+            assert_eq!(epoch, (0..20).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn a_batch_is_shared_between_the_workers() {
+        assert_eq!(micro_tokens(64_000, 640, 64, 2), 1600);
+        assert_eq!(micro_tokens(6_400, 640, 8, 2), 256);
+        assert_eq!(micro_tokens(640_000, 64, 64, 2), 2048);
+        assert_eq!(micro_tokens(100, 10, 2, 1), 2048);
+    }
+}

@@ -1,0 +1,186 @@
+//! Adapters against PEFT, and what they promise: an untrained one changes nothing, merged equals
+//! unmerged, written equals read, and what does not fit is refused.
+//!
+//! Expected logits come from `fixtures/peft/make.py`; its versions stand in each `expected.json`.
+//! The other direction, PEFT reading what Lopper wrote, is `fixtures/peft/check.py`.
+
+use lopper_heal::adapter::{ADAPTER_CONFIG, ADAPTER_WEIGHTS, has_adapter};
+use lopper_heal::{LoraConfig, attach_lora, load_adapter, merge, save_adapter};
+use lopper_model::{Batch, Checkpoint, Model, Par};
+use lopper_record::Fault;
+use lopper_testkit::{Tiny, assert_close, max_difference, tiny_model, token_sequences};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Largest difference to PEFT's logits, which the adapters change by more than 10.
+const LOGITS: f32 = 1e-4;
+
+#[derive(Deserialize)]
+struct Expected {
+    dropped: Vec<usize>,
+    sequences: Vec<Vec<u32>>,
+    logits: Vec<Vec<Vec<f32>>>,
+}
+
+fn fixture(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../fixtures").join(name)
+}
+
+fn base() -> Model {
+    Checkpoint::open(&fixture("llama/untied")).unwrap().load_model().unwrap()
+}
+
+fn expected(name: &str) -> Expected {
+    serde_json::from_slice(&fs::read(fixture(name).join("expected.json")).unwrap()).unwrap()
+}
+
+fn logits(model: &Model, kept: &[usize], tokens: &[u32]) -> Vec<f32> {
+    let hidden = model.hidden_states(&Batch::new(&[tokens]), kept, Par::Sequential, None, None).unwrap();
+    model.logits(&model.normed_rows(&hidden, 0..tokens.len()), Par::Sequential)
+}
+
+fn kept(model: &Model, dropped: &[usize]) -> Vec<usize> {
+    model.all_layers().into_iter().filter(|layer| !dropped.contains(layer)).collect()
+}
+
+/// A tiny model with an adapter whose B is not zero.
+fn adapted(config: &LoraConfig, kept: &[usize]) -> Model {
+    let mut model = tiny_model(Tiny { bias: true, ..Tiny::default() }, 3);
+    attach_lora(&mut model, config, 7, kept).unwrap();
+    let mut value = 0.3f32;
+    model.visit_mut(|name, param| {
+        if name.ends_with("lora_B.weight") {
+            Arc::make_mut(&mut param.data).iter_mut().for_each(|x| {
+                value = (value * 3.7 + 0.11) % 1.0;
+                *x = value - 0.5;
+            });
+        }
+    });
+    model
+}
+
+fn small() -> LoraConfig {
+    LoraConfig { r: 3, alpha: 5.0, ..LoraConfig::default() }
+}
+
+#[test]
+fn what_peft_saved_gives_its_logits() {
+    for name in ["peft/all_rslora", "peft/attention"] {
+        let Expected { dropped, sequences, logits: expected } = expected(name);
+        // Over the kept layers of the whole model, and on the model without the others.
+        let mut whole = base();
+        let kept = kept(&whole, &dropped);
+        let mut pruned = whole.keep(&kept);
+        load_adapter(&fixture(name), &mut whole, &kept).unwrap();
+        let layers = pruned.all_layers();
+        load_adapter(&fixture(name), &mut pruned, &layers).unwrap();
+        let mut merged = pruned.clone();
+        merge(&mut merged);
+        assert!(has_adapter(&pruned) && !has_adapter(&merged));
+        for (tokens, expected) in sequences.iter().zip(expected) {
+            let expected = expected.concat();
+            assert_close(&logits(&whole, &kept, tokens), &expected, LOGITS);
+            assert_close(&logits(&pruned, &layers, tokens), &expected, LOGITS);
+            assert_close(&logits(&merged, &layers, tokens), &expected, LOGITS);
+        }
+    }
+}
+
+#[test]
+fn a_fresh_adapter_changes_nothing_and_a_drawn_one_does() {
+    let plain = tiny_model(Tiny { bias: true, ..Tiny::default() }, 3);
+    let tokens = &token_sequences(&[20], 37, 1)[0];
+    let all = plain.all_layers();
+    let mut fresh = plain.clone();
+    let added = attach_lora(&mut fresh, &small(), 7, &all).unwrap();
+    assert_eq!(fresh.parameter_count(), plain.parameter_count() + added);
+    assert_eq!(logits(&fresh, &all, tokens), logits(&plain, &all, tokens));
+    assert!(attach_lora(&mut fresh, &small(), 7, &all).is_err(), "two adapters");
+
+    let changed = adapted(&small(), &all);
+    assert!(max_difference(&logits(&changed, &all, tokens), &logits(&plain, &all, tokens)) > 0.5);
+    // A is drawn from all of ±1/√inputs.
+    for (name, param) in fresh.parameters().iter().filter(|(name, _)| name.ends_with("lora_A.weight")) {
+        let largest = param.data.iter().fold(0f32, |m, v| m.max(v.abs())) * (param.cols as f32).sqrt();
+        assert!((0.9..=1.0).contains(&largest), "{name}: {largest}");
+        let mean = param.data.iter().sum::<f32>() / param.len() as f32 * (param.cols as f32).sqrt();
+        assert!(mean.abs() < 0.3, "{name}: {mean}");
+    }
+}
+
+#[test]
+fn what_is_written_is_read_back_exactly() {
+    let targets = vec!["o_proj".to_owned(), "gate_proj".to_owned()];
+    let layers = [0, 2, 3];
+    for config in [small(), LoraConfig { rslora: true, alpha: 2.5, target_modules: targets, ..small() }] {
+        let model = adapted(&config, &layers);
+        let dir = tempfile::tempdir().unwrap();
+        save_adapter(dir.path(), &model, &layers, &config, Some("the/base")).unwrap();
+        let written: Value = serde_json::from_slice(&fs::read(dir.path().join(ADAPTER_CONFIG)).unwrap()).unwrap();
+        assert_eq!(written["base_model_name_or_path"], "the/base");
+
+        let mut read = tiny_model(Tiny { bias: true, ..Tiny::default() }, 3);
+        assert_eq!(load_adapter(dir.path(), &mut read, &layers).unwrap(), config);
+        let pairs = model.parameters().into_iter().zip(read.parameters());
+        for ((name, a), (other, b)) in pairs {
+            assert_eq!((name, a.data), (other, b.data));
+        }
+        let tokens = &token_sequences(&[20], 37, 1)[0];
+        assert_eq!(logits(&read, &layers, tokens), logits(&model, &layers, tokens));
+    }
+}
+
+#[test]
+fn what_does_not_fit_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let layers = [0, 1, 3];
+    save_adapter(dir.path(), &adapted(&small(), &layers), &layers, &small(), None).unwrap();
+    let load = |dir: &Path, tiny: Tiny, kept: &[usize]| {
+        let mut model = tiny_model(tiny, 3);
+        let fault = load_adapter(dir, &mut model, kept).unwrap_err().downcast::<Fault>().unwrap();
+        assert!(!has_adapter(&model), "a refused adapter leaves no trace");
+        assert!(fault.hint.is_some() || fault.expected.is_some(), "{fault}");
+        fault.to_string()
+    };
+    let tiny = Tiny { bias: true, ..Tiny::default() };
+    // Trained for three layers: neither four nor two will do.
+    assert!(load(dir.path(), tiny, &[0, 1, 2, 3]).contains("layers.3"));
+    assert!(load(dir.path(), tiny, &[0, 1]).contains("layers.2"));
+    assert!(load(&dir.path().join("nowhere"), tiny, &layers).contains("no such adapter"));
+
+    let path = dir.path().join(ADAPTER_CONFIG);
+    let settings: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    for (key, value) in [
+        ("r", json!(4)),
+        ("r", json!(0)),
+        ("r", json!("three")),
+        ("lora_alpha", Value::Null),
+        ("lora_dropout", json!(1.0)),
+        ("peft_type", json!("IA3")),
+        ("bias", json!("all")),
+        ("use_dora", json!(true)),
+        ("rank_pattern", json!({"q_proj": 8})),
+        ("modules_to_save", json!(["lm_head"])),
+        ("target_modules", json!([3])),
+    ] {
+        let mut changed = settings.clone();
+        changed[key] = value.clone();
+        fs::write(&path, changed.to_string()).unwrap();
+        load(dir.path(), tiny, &layers);
+    }
+    fs::write(&path, "{").unwrap();
+    load(dir.path(), tiny, &layers);
+    fs::write(&path, settings.to_string()).unwrap();
+
+    let weights = dir.path().join(ADAPTER_WEIGHTS);
+    let bytes = fs::read(&weights).unwrap();
+    for cut in [0, 7, 100, bytes.len() - 1] {
+        fs::write(&weights, &bytes[..cut]).unwrap();
+        assert!(load(dir.path(), tiny, &layers).contains("cannot be read"));
+    }
+    fs::remove_file(&weights).unwrap();
+    load(dir.path(), tiny, &layers);
+}

@@ -1,0 +1,202 @@
+//! Which tokens are learned, on chat templates of several kinds, and what becomes of bad lines.
+
+use lopper_heal::{Document, ExampleText, Examples, Renderer, read_examples};
+use lopper_infer::Finish;
+use lopper_model::chat::{ChatTemplate, Message};
+use lopper_model::generation::SpecialStrings;
+use lopper_model::tokenizer::Tokenizer;
+use lopper_record::Fault;
+use serde_json::{Map, Value, json};
+use std::io::Write;
+use std::path::Path;
+
+/// Ends the turn, and is followed by a line break that nobody generates.
+const CHATML: &str = "{% for m in messages %}{{ '<|' + m.role + '|>' + m.content + '<|end|>\n' }}{% endfor %}\
+                      {% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}";
+/// No generation prompt; the system prompt goes into the first question; answers are trimmed.
+const BRACKETS: &str = "{{ bos_token }}{% if messages[0].role == 'system' %}{% set s = messages[0].content + '\n' %}\
+                        {% set turns = messages[1:] %}{% else %}{% set s = '' %}{% set turns = messages %}{% endif %}\
+                        {% for m in turns %}{% if m.role == 'user' %}{{ '[' + (s if loop.first else '') + m.content + ']' }}\
+                        {% else %}{{ ' ' + m.content | trim + eos_token }}{% endif %}{% endfor %}";
+/// Earlier answers lose what the last one has, as Qwen3's thinking.
+const THINKING: &str = "{% for m in messages %}{% if m.role == 'assistant' %}{{ '<|assistant|>' }}\
+                        {% if loop.last %}{{ '()' }}{% endif %}{{ m.content + '<|end|>' }}{% else %}{{ '<|user|>' + m.content }}\
+                        {% endif %}{% endfor %}{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}";
+/// The prompt is not what an answer continues.
+const BROKEN: &str = "{% for m in messages %}{{ m.role + ':' + m.content + '<|end|>' }}{% endfor %}\
+                      {% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}";
+
+/// One token per character, and a few special ones.
+fn tokenizer() -> Tokenizer {
+    let special = ["<s>", "<|end|>", "<|user|>", "<|assistant|>", "<|system|>"];
+    let mut vocab = Map::new();
+    for (id, text) in (0..).zip(special.iter().map(|s| (*s).to_owned()).chain((10..127u8).map(|c| (c as char).into())))
+    {
+        vocab.insert(text, json!(id));
+    }
+    let added: Vec<Value> = (0..)
+        .zip(special)
+        .map(|(id, text)| {
+            json!({"id": id, "content": text, "special": true, "normalized": false, "single_word": false,
+                "lstrip": false, "rstrip": false})
+        })
+        .collect();
+    let file = json!({"version": "1.0", "added_tokens": added, "decoder": {"type": "Fuse"},
+        "model": {"type": "BPE", "vocab": vocab, "merges": []}});
+    Tokenizer::from_bytes(file.to_string().as_bytes(), Path::new("tokenizer.json"), 256).unwrap()
+}
+
+fn template(source: &str) -> ChatTemplate {
+    let mut specials = SpecialStrings::default();
+    specials.set("bos_token", "<s>");
+    specials.set("eos_token", "<|end|>");
+    ChatTemplate::new(source, specials, Path::new("chat_template.jinja")).unwrap()
+}
+
+fn conversation() -> Vec<Message> {
+    vec![
+        Message::system("be kind"),
+        Message::user("2+3?"),
+        Message::assistant("5"),
+        Message::user("and 1?"),
+        Message::assistant("6."),
+    ]
+}
+
+fn examples(source: &str, text: &ExampleText, finish: Option<Finish>) -> anyhow::Result<Examples> {
+    let (tokenizer, template) = (tokenizer(), template(source));
+    let renderer = Renderer { tokenizer: &tokenizer, chat: Some(&template), eos: &[1] };
+    let mut examples = Examples::default();
+    examples.add(&renderer, 1, text, finish, 1000)?;
+    Ok(examples)
+}
+
+fn chat(source: &str, messages: Vec<Message>) -> Examples {
+    examples(source, &ExampleText::Chat { messages }, None).unwrap()
+}
+
+/// The whole text, and its learned parts.
+fn shown(document: &Document) -> (String, Vec<String>) {
+    let tokenizer = tokenizer();
+    assert_eq!(document.tokens.len(), document.weights.len());
+    assert!(document.weights.iter().all(|w| *w == 0.0 || *w == 1.0));
+    let mut parts: Vec<Vec<u32>> = Vec::new();
+    for i in 0..document.tokens.len() {
+        if document.weights[i] == 1.0 {
+            if i == 0 || document.weights[i - 1] == 0.0 {
+                parts.push(vec![]);
+            }
+            parts.last_mut().unwrap().push(document.tokens[i]);
+        }
+    }
+    let decode = |tokens: &[u32]| tokenizer.decode(tokens, false).unwrap();
+    (decode(&document.tokens), parts.iter().map(|p| decode(p)).collect())
+}
+
+#[test]
+fn answers_with_their_end_tokens_are_learned_and_nothing_else() {
+    let made = chat(CHATML, conversation());
+    assert_eq!(made.documents.len(), 1);
+    let (text, learned) = shown(&made.documents[0]);
+    assert_eq!(
+        text,
+        "<|system|>be kind<|end|>\n<|user|>2+3?<|end|>\n<|assistant|>5<|end|>\n<|user|>and 1?<|end|>\n\
+         <|assistant|>6.<|end|>"
+    );
+    assert_eq!(learned, ["5<|end|>", "6.<|end|>"]);
+
+    let made = chat(BRACKETS, conversation());
+    assert_eq!(made.documents.len(), 1);
+    let (text, learned) = shown(&made.documents[0]);
+    assert_eq!(text, "<s>[be kind\n2+3?] 5<|end|>[and 1?] 6.<|end|>");
+    assert_eq!(learned, [" 5<|end|>", " 6.<|end|>"]);
+    assert_eq!((made.report.used, made.report.without_end), (1, 0));
+}
+
+#[test]
+fn a_template_that_changes_earlier_turns_gives_one_example_per_answer() {
+    let made = chat(THINKING, conversation()[1..].to_vec());
+    let shown: Vec<_> = made.documents.iter().map(shown).collect();
+    assert_eq!(shown[0], ("<|user|>2+3?<|assistant|>()5<|end|>".to_owned(), vec!["()5<|end|>".to_owned()]));
+    assert_eq!(
+        shown[1],
+        (
+            "<|user|>2+3?<|assistant|>5<|end|><|user|>and 1?<|assistant|>()6.<|end|>".to_owned(),
+            vec!["()6.<|end|>".to_owned()]
+        )
+    );
+    assert_eq!((shown.len(), made.report.used), (2, 1));
+}
+
+#[test]
+fn a_template_that_does_not_continue_its_prompt_is_refused() {
+    let messages = conversation();
+    let fault = examples(BROKEN, &ExampleText::Chat { messages }, None).unwrap_err().downcast::<Fault>().unwrap();
+    assert!(fault.message.contains("does not continue its own prompts"));
+    assert!(fault.expected.unwrap().contains("<|assistant|>"));
+}
+
+#[test]
+fn an_answer_without_an_end_token_is_counted() {
+    let open = "{% for m in messages %}{{ m.content + ' ' }}{% endfor %}";
+    let made = chat(open, vec![Message::user("q"), Message::assistant("a")]);
+    assert_eq!(shown(&made.documents[0]), ("q a ".to_owned(), vec!["a ".to_owned()]));
+    assert_eq!(made.report.without_end, 1);
+}
+
+#[test]
+fn plain_continuations_end_as_they_were_ended() {
+    let text = ExampleText::Plain { prompt: "f(".into(), response: "x)\n\n".into() };
+    for (finish, learned, without_end) in
+        [(None, "x)\n\n<|end|>", 0), (Some(Finish::Stop), "x)\n\n<|end|>", 0), (Some(Finish::StopString), "x)\n\n", 0)]
+    {
+        let made = examples(CHATML, &text, finish).unwrap();
+        assert_eq!(shown(&made.documents[0]), (format!("f({learned}"), vec![learned.to_owned()]));
+        assert_eq!(made.report.without_end, without_end);
+    }
+    let cut_off = examples(CHATML, &text, Some(Finish::Length)).unwrap();
+    assert_eq!((cut_off.documents.len(), cut_off.report.unfinished), (0, 1));
+}
+
+#[test]
+fn bad_lines_are_named_and_the_rest_is_used() {
+    let line = |content: &str| json!({"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": content}]});
+    let mut cut_off = line("half an ans");
+    cut_off["finish"] = json!("length");
+    let mut other = line("whole");
+    other["finish"] = json!({"of": "another program"});
+    let file = write(&[
+        line("fine").to_string(),
+        "{\"messages\": [".to_owned(),
+        String::new(),
+        line(&"long ".repeat(20)).to_string(),
+        line("  ").to_string(),
+        cut_off.to_string(),
+        json!({"question": "x"}).to_string(),
+        json!({"messages": [{"role": "assistant", "content": "a"}]}).to_string(),
+        json!({"messages": [{"role": "user", "content": "a"}]}).to_string(),
+        json!({"prompt": "p", "response": "r"}).to_string(),
+        other.to_string(),
+    ]);
+    let (tokenizer, template) = (tokenizer(), template(CHATML));
+    let renderer = Renderer { tokenizer: &tokenizer, chat: Some(&template), eos: &[1] };
+    let made = read_examples(file.path(), &renderer, 60).unwrap();
+    let report = &made.report;
+    assert_eq!((report.rows, report.used, report.too_long, report.unfinished, report.unusable), (10, 3, 1, 1, 5));
+    assert_eq!(report.complaints.iter().map(|(line, _)| *line).collect::<Vec<_>>(), [2, 5, 7, 8, 9]);
+    assert_eq!(made.documents.len(), 3);
+
+    let without = Renderer { chat: None, ..renderer };
+    let fault = read_examples(file.path(), &without, 60).unwrap_err().downcast::<Fault>().unwrap();
+    assert!(fault.message.contains("no chat template"));
+    let file = write(&["{}".to_owned(), "nonsense".to_owned()]);
+    let fault = read_examples(file.path(), &renderer, 60).unwrap_err().downcast::<Fault>().unwrap();
+    assert!(fault.message.contains("nothing to learn") && fault.got.unwrap().contains("line 1"), "{}", fault.message);
+    assert!(read_examples(Path::new("nowhere.jsonl"), &renderer, 60).unwrap_err().is::<Fault>());
+}
+
+fn write(lines: &[String]) -> tempfile::NamedTempFile {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(lines.join("\n").as_bytes()).unwrap();
+    file
+}

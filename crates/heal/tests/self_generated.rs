@@ -1,0 +1,104 @@
+//! A model's own answers: seeded, whatever runs beside them, and ready to be learned.
+
+use lopper_heal::self_generated::examples_of;
+use lopper_heal::{ExampleText, Renderer, SgrOptions, SgrPrompt, generate_responses};
+use lopper_infer::{Engine, Finish, Sampling, TextModel, silent};
+use lopper_model::chat::{ChatTemplate, Message};
+use lopper_model::generation::{SpecialIds, SpecialStrings};
+use lopper_model::tokenizer::Tokenizer;
+use lopper_testkit::{Tiny, tiny_model};
+use serde_json::{Map, Value, json};
+use std::path::Path;
+use std::sync::Arc;
+
+const TEMPLATE: &str = "{% for m in messages %}{{ m.role[0] + ':' + m.content + '<|end|>' }}{% endfor %}\
+                        {% if add_generation_prompt %}{{ 'a:' }}{% endif %}";
+
+/// One token per character of a small alphabet; token 0 ends a text.
+fn text_model() -> TextModel {
+    let characters = "<|end|>".chars().map(String::from).chain("abcdefghijklmnopqrstuvwxyz:".chars().map(String::from));
+    let mut vocab = Map::from_iter([("<|end|>".to_owned(), json!(0))]);
+    for text in characters {
+        let id = vocab.len();
+        vocab.entry(text).or_insert(json!(id));
+    }
+    let added: Vec<Value> = vec![json!({"id": 0, "content": "<|end|>", "special": true, "normalized": false,
+        "single_word": false, "lstrip": false, "rstrip": false})];
+    let file = json!({"version": "1.0", "added_tokens": added, "decoder": {"type": "Fuse"},
+        "model": {"type": "BPE", "vocab": vocab, "merges": []}});
+    let model = tiny_model(Tiny { vocab: vocab.len(), ..Tiny::default() }, 2);
+    let tokenizer = Tokenizer::from_bytes(file.to_string().as_bytes(), Path::new("t.json"), vocab.len()).unwrap();
+    let template = ChatTemplate::new(TEMPLATE, SpecialStrings::default(), Path::new("t.jinja")).unwrap();
+    TextModel {
+        engine: Engine::new(model, 2).unwrap(),
+        tokenizer: Arc::new(tokenizer),
+        chat: Some(Arc::new(template)),
+        special: SpecialIds { eos: vec![0], bos: None, pad: None },
+    }
+}
+
+fn options() -> SgrOptions {
+    SgrOptions {
+        sampling: Sampling::Sample { temperature: 1.0, top_k: None, top_p: None },
+        max_new_tokens: 30,
+        seed: 3,
+        system: None,
+        keep_unfinished: false,
+    }
+}
+
+fn prompts() -> Vec<SgrPrompt> {
+    let chat = |i: usize| SgrPrompt::Chat(vec![Message::user("abcdefghij"[..1 + i % 9].to_owned())]);
+    let plain =
+        |i: usize| SgrPrompt::Plain { prompt: "xyz"[..1 + i % 3].to_owned(), stop: vec!["e".into(), "qq".into()] };
+    (0..40).map(|i| if i % 2 == 0 { chat(i) } else { plain(i) }).collect()
+}
+
+#[test]
+fn answers_are_seeded_and_only_whole_ones_are_kept() {
+    let text = text_model();
+    let kept = text.engine.all_layers();
+    let answer = |prompts: &[SgrPrompt], options: &SgrOptions| {
+        generate_responses(&text, &kept, prompts, options, &silent).unwrap()
+    };
+    let made = answer(&prompts(), &options());
+    assert_eq!(made, answer(&prompts(), &options()));
+    assert_ne!(made, answer(&prompts(), &SgrOptions { seed: 4, ..options() }));
+    assert_eq!(made.rows.len() + made.unfinished + made.empty, 40);
+    assert!(made.unfinished > 0 && made.rows.len() > 5, "{} rows, {} unfinished", made.rows.len(), made.unfinished);
+    assert!(made.rows.iter().all(|row| matches!(row.finish, Finish::Stop | Finish::StopString)));
+    // A prompt's answer does not depend on those after it.
+    let fewer = answer(&prompts()[..10], &options());
+    assert_eq!(fewer.rows[..], made.rows[..fewer.rows.len()]);
+
+    let all = answer(&prompts(), &SgrOptions { keep_unfinished: true, ..options() });
+    assert_eq!(all.rows.len(), made.rows.len() + made.unfinished);
+    for row in &made.rows {
+        if let (ExampleText::Plain { response, .. }, Finish::StopString) = (&row.text, row.finish) {
+            // Up to and including the first stop string.
+            let first =
+                response.find('e').map(|at| at + 1).into_iter().chain(response.find("qq").map(|at| at + 2)).min();
+            assert_eq!(first, Some(response.len()), "{response}");
+        }
+    }
+    assert!(made.rows.iter().any(|row| row.finish == Finish::StopString));
+}
+
+#[test]
+fn answers_become_examples_that_hold_what_was_generated() {
+    let text = text_model();
+    let options = SgrOptions { system: Some("sys".into()), keep_unfinished: true, ..options() };
+    let made = generate_responses(&text, &text.engine.all_layers(), &prompts(), &options, &silent).unwrap();
+    let examples = examples_of(&made.rows, &Renderer::of(&text), 64).unwrap();
+    let whole: Vec<_> = made.rows.iter().filter(|r| matches!(r.finish, Finish::Stop | Finish::StopString)).collect();
+    assert_eq!((examples.documents.len(), examples.report.unusable), (whole.len(), 0));
+    assert_eq!(examples.report.unfinished, made.rows.len() - whole.len());
+    for (row, document) in whole.iter().zip(&examples.documents) {
+        // Characters are tokens here, so what is learned is what was drawn, with its end.
+        let learned = document.weights.iter().filter(|w| **w > 0.0).count();
+        assert_eq!(learned, row.tokens + usize::from(row.finish == Finish::Stop), "{row:?}");
+        if let ExampleText::Chat { messages } = &row.text {
+            assert_eq!(messages[0], Message::system("sys"));
+        }
+    }
+}

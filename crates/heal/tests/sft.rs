@@ -1,0 +1,206 @@
+//! What healing promises: it learns, it trains what it is to train and nothing else, the same run
+//! gives the same weights, a stopped run ends like one that was not, and cut layers play no part.
+
+use anyhow::bail;
+use lopper_heal::adapter::is_adapter;
+use lopper_heal::{
+    Document, HealProgress, HealRecipe, Healed, LoraConfig, Method, Run, StateFile, Trainer, TrainerConfig,
+    attach_lora, heal,
+};
+use lopper_model::linear::Dropout;
+use lopper_model::{Model, Par, TrainBatch, TrainOptions, TrainWorkspace};
+use lopper_record::Fault;
+use lopper_testkit::{Tiny, assert_close, tiny_model, token_sequences};
+use std::path::Path;
+use std::time::Duration;
+
+const TWO: Run<'static> = Run { workers: 2, state: None };
+
+fn model() -> Model {
+    tiny_model(Tiny { qk_norm: true, ..Tiny::default() }, 5)
+}
+
+/// Twenty texts; the second half of each is the answer.
+fn documents() -> Vec<Document> {
+    let lengths: Vec<usize> = (0..20).map(|i| 8 + i % 5).collect();
+    let half = |tokens: Vec<u32>| {
+        let weights = (0..tokens.len()).map(|i| if i * 2 < tokens.len() { 0.0 } else { 1.0 }).collect();
+        Document { tokens, weights }
+    };
+    token_sequences(&lengths, 37, 9).into_iter().map(half).collect()
+}
+
+fn recipe(method: Method) -> HealRecipe {
+    HealRecipe {
+        lora: LoraConfig { r: 4, alpha: 8.0, ..LoraConfig::default() },
+        learning_rate: 1e-2,
+        warmup: 2,
+        batch: 6,
+        epochs: 6,
+        max_length: 64,
+        seed: 4,
+        ..HealRecipe::for_pocket(method)
+    }
+}
+
+fn run(model: &Model, kept: &[usize], recipe: &HealRecipe, run: &Run<'_>) -> Healed {
+    heal(model, kept, &documents(), recipe, run, &mut |_| Ok(())).unwrap()
+}
+
+fn weights(model: &Model) -> Vec<(String, Vec<f32>)> {
+    model.parameters().into_iter().map(|(name, p)| (name, p.data.to_vec())).collect()
+}
+
+#[test]
+fn the_loss_falls_and_only_what_is_trained_changes() {
+    let model = model();
+    let before = weights(&model);
+    for method in [Method::Lora, Method::Full] {
+        let healed = run(&model, &[0, 1, 3], &recipe(method), &TWO);
+        let stats = &healed.stats;
+        assert!(stats.loss_last < 0.6 * stats.loss_first, "{method:?}: {} to {}", stats.loss_first, stats.loss_last);
+        assert_eq!((stats.steps, stats.loss_curve.len(), stats.examples), (24, 24, 20));
+        assert_eq!(stats.tokens, 6 * documents().iter().map(|d| d.tokens.len() as u64 - 1).sum::<u64>());
+        assert_eq!(weights(&model), before, "the model that was given stays as it is");
+
+        let kept = weights(&model.keep(&[0, 1, 3]));
+        let after = weights(&healed.model);
+        for (name, values) in after.iter().filter(|(name, _)| !is_adapter(name)) {
+            let was = &kept.iter().find(|(other, _)| other == name).unwrap().1;
+            assert_eq!(values == was, method == Method::Lora, "{name}");
+        }
+        let adapters = after.iter().filter(|(name, _)| is_adapter(name)).collect::<Vec<_>>();
+        assert_eq!(adapters.len(), if method == Method::Lora { 3 * 7 * 2 } else { 0 });
+        assert!(adapters.iter().all(|(_, values)| values.iter().all(|v| *v != 0.0)), "every part of B was trained");
+        let trained = if method == Method::Lora { adapters } else { after.iter().collect() };
+        assert_eq!(stats.trained_parameters, trained.iter().map(|(_, v)| v.len()).sum::<usize>());
+    }
+}
+
+#[test]
+fn gradients_reach_adapters_and_nothing_else() {
+    let mut model = model();
+    let kept = [0, 2];
+    attach_lora(&mut model, &LoraConfig { r: 2, dropout: 0.0, ..LoraConfig::default() }, 1, &kept).unwrap();
+    let mut gradients = model.set_trainable(is_adapter);
+    let slots: Vec<(String, usize)> =
+        model.parameters().into_iter().filter_map(|(name, p)| Some((name, p.slot?))).collect();
+    assert_eq!(slots.len(), kept.len() * 7 * 2);
+    assert!(slots.iter().all(|(name, _)| is_adapter(name)));
+    let documents = documents();
+    let batch = TrainBatch::new(documents.iter().map(|d| (d.tokens.as_slice(), d.weights.as_slice())));
+    let options =
+        TrainOptions { par: Par::Sequential, scale: 1.0, dropout: Some(Dropout { seed: 1 }), checkpointing: false };
+    model.loss_and_gradients(&batch, &kept, options, &mut TrainWorkspace::default(), &mut gradients).unwrap();
+    for (name, slot) in slots {
+        let moves = gradients.slots[slot].iter().any(|g| *g != 0.0);
+        // While B is zero nothing reaches A.
+        assert_eq!(moves, name.ends_with("lora_B.weight"), "{name}");
+    }
+}
+
+#[test]
+fn the_same_run_gives_the_same_weights_and_another_seed_does_not() {
+    for method in [Method::Lora, Method::Full] {
+        let run = |seed| weights(&run(&model(), &[0, 1, 3], &HealRecipe { seed, ..recipe(method) }, &TWO).model);
+        let first = run(4);
+        assert_eq!(first, run(4));
+        assert_ne!(first, run(5));
+    }
+}
+
+#[test]
+fn a_cut_model_heals_like_the_model_that_is_left() {
+    let (model, kept) = (model(), [0, 2, 3]);
+    for method in [Method::Lora, Method::Full] {
+        let recipe = recipe(method);
+        let cut = run(&model, &kept, &recipe, &TWO);
+        let left = model.keep(&kept);
+        let left = run(&left, &left.all_layers(), &recipe, &TWO);
+        assert_eq!(weights(&cut.model), weights(&left.model));
+        assert_eq!(cut.stats.loss_curve, left.stats.loss_curve);
+    }
+    // And like training the kept layers in place, within the uncut model.
+    let recipe = HealRecipe { batch: 20, epochs: 5, ..recipe(Method::Lora) };
+    let recipe = HealRecipe { lora: LoraConfig { dropout: 0.0, ..recipe.lora.clone() }, ..recipe };
+    let healed = run(&model, &kept, &recipe, &TWO);
+    let mut whole = model.clone();
+    attach_lora(&mut whole, &recipe.lora, recipe.seed, &kept).unwrap();
+    let mut trainer = Trainer::new(whole, kept.to_vec(), is_adapter, recipe.adamw, TrainerConfig::default());
+    for (step, loss) in healed.stats.loss_curve.iter().enumerate() {
+        let stats = trainer.step(&documents(), recipe.schedule(5).rate(step)).unwrap();
+        assert!((stats.loss - loss).abs() < 1e-4, "step {step}: {} and {loss}", stats.loss);
+    }
+}
+
+fn state(path: &Path) -> Run<'_> {
+    Run { state: Some(StateFile { path, model: "m", save_every: Duration::ZERO }), ..TWO }
+}
+
+#[test]
+fn a_stopped_run_ends_like_one_that_was_not() {
+    for method in [Method::Lora, Method::Full] {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("out.partial");
+        let recipe = recipe(method);
+        let whole = run(&model(), &[0, 1, 3], &recipe, &TWO);
+        // Stopped in the middle of an epoch, twice.
+        for stop in [7, 15] {
+            let mut steps = 0;
+            let mut observer = |progress: &HealProgress| {
+                steps += 1;
+                if progress.step == stop { bail!("stopped") } else { Ok(()) }
+            };
+            let error = heal(&model(), &[0, 1, 3], &documents(), &recipe, &state(&path), &mut observer).unwrap_err();
+            assert_eq!(error.to_string(), "stopped");
+            assert_eq!(steps, if stop == 7 { 7 } else { 8 }, "no step is repeated");
+        }
+        let resumed = run(&model(), &[0, 1, 3], &recipe, &state(&path));
+        assert_eq!(weights(&resumed.model), weights(&whole.model));
+        assert_eq!(resumed.stats.loss_curve, whole.stats.loss_curve);
+        assert_eq!((resumed.stats.tokens, resumed.stats.steps), (whole.stats.tokens, whole.stats.steps));
+
+        // Another run does not continue it.
+        let other = HealRecipe { learning_rate: 2e-2, ..recipe.clone() };
+        for (kept, recipe) in [([0, 1, 3], &other), ([0, 1, 2], &recipe)] {
+            let error = heal(&model(), &kept, &documents(), recipe, &state(&path), &mut |_| Ok(())).unwrap_err();
+            assert!(error.downcast::<Fault>().unwrap().message.contains("another recipe"));
+        }
+    }
+}
+
+#[test]
+fn merged_is_unmerged_and_checkpointing_changes_nothing() {
+    let recipe = recipe(Method::Lora);
+    let healed = run(&model(), &[0, 1, 3], &recipe, &TWO);
+    let merged = healed.merged();
+    let tokens = &documents()[0].tokens;
+    let logprobs = |model: &Model| {
+        let batch = lopper_model::Batch::new(&[tokens]);
+        let hidden = model.hidden_states(&batch, &model.all_layers(), Par::Sequential, None, None).unwrap();
+        model.logits(&model.normed_rows(&hidden, 0..tokens.len()), Par::Sequential)
+    };
+    assert_close(&logprobs(&merged), &logprobs(&healed.model), 1e-4);
+    assert_eq!(merged.parameter_count(), model().keep(&[0, 1, 3]).parameter_count());
+
+    let again = run(&model(), &[0, 1, 3], &HealRecipe { checkpointing: true, ..recipe }, &TWO);
+    for (a, b) in again.stats.loss_curve.iter().zip(&healed.stats.loss_curve) {
+        assert!((a - b).abs() < 1e-4, "{a} and {b}");
+    }
+}
+
+#[test]
+fn what_cannot_be_learned_is_refused() {
+    let recipe = recipe(Method::Lora);
+    let heal = |kept: &[usize], documents: &[Document], recipe: &HealRecipe| {
+        heal(&model(), kept, documents, recipe, &TWO, &mut |_| Ok(())).unwrap_err()
+    };
+    assert!(heal(&[0, 1], &[], &recipe).is::<Fault>());
+    assert!(heal(&[0, 1], &documents(), &HealRecipe { max_length: 9, ..recipe.clone() }).is::<Fault>());
+    assert!(heal(&[0, 1], &documents(), &HealRecipe { epochs: 0, ..recipe.clone() }).is::<Fault>());
+    heal(&[], &documents(), &recipe);
+    heal(&[0, 9], &documents(), &recipe);
+    heal(&[1, 0], &documents(), &recipe);
+    heal(&[0], &[Document { tokens: vec![1, 99], weights: vec![0.0, 1.0] }], &recipe);
+    heal(&[0], &[Document { tokens: vec![1, 2], weights: vec![1.0, 0.0] }], &recipe);
+}
