@@ -83,10 +83,14 @@ impl Suite {
     fn add(&mut self, text: &TextModel, task: Task) -> Result<()> {
         let EvalOptions { split, limit, seed, sampling, sampling_seed } = self.options;
         let stop = stop_strings(text, task.info);
-        let mut items = Vec::new();
-        for item in lopper_pocket::examples(task.info.name, split, seed).take(limit) {
-            let mut slots = Vec::new();
-            for ask in task.family.asks(text, &item, task.info)? {
+        let drawn: Vec<Example> = lopper_pocket::examples(task.info.name, split, seed).take(limit).collect();
+        // Tokenising is most of the work: the arithmetic probe alone takes twelve texts for each item.
+        let asked: Vec<Vec<Ask>> =
+            drawn.par_iter().map(|item| task.family.asks(text, item, task.info)).collect::<Result<_>>()?;
+        let mut items = Vec::with_capacity(drawn.len());
+        for (item, asks) in drawn.into_iter().zip(asked) {
+            let mut slots = Vec::with_capacity(asks.len());
+            for ask in asks {
                 slots.push(match ask {
                     Ask::Loglikelihood(request) => {
                         self.choices.push(request);
