@@ -1,6 +1,7 @@
 //! The arguments, one file per command. They are only read here; commands turn them into settings.
 
 pub mod device;
+mod eval;
 mod generate;
 mod input;
 mod inspect;
@@ -13,6 +14,7 @@ use std::num::NonZeroUsize;
 
 use clap::{Args, Parser, Subcommand};
 
+pub use eval::{EvalArgs, SplitArg};
 pub use generate::GenerateArgs;
 pub use input::InputArgs;
 pub use inspect::InspectArgs;
@@ -66,6 +68,8 @@ pub enum Command {
     Prune(PruneArgs),
     /// Let a model answer prompts; the answers heal its pruned self
     Generate(GenerateArgs),
+    /// Score a model on tasks, with intervals
+    Eval(EvalArgs),
     /// Log-probability of every token of a text
     Logprobs(LogprobsArgs),
     /// Rebuild the report of a study from its records

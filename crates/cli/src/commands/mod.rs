@@ -1,6 +1,7 @@
 //! The commands, one file each. A command resolves its arguments, calls the libraries, and gives
 //! what they return to the printer.
 
+mod eval;
 mod generate;
 mod inspect;
 mod logprobs;
@@ -20,6 +21,7 @@ pub fn run(env: &Env, command: &Command) -> Result<()> {
         Command::Score(args) => score::run(env, args),
         Command::Prune(args) => prune::run(env, args),
         Command::Generate(args) => generate::run(env, args),
+        Command::Eval(args) => eval::run(env, args),
         Command::Logprobs(args) => logprobs::run(env, args),
         Command::Report(args) => report::run(env, args),
     }

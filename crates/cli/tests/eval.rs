@@ -1,0 +1,105 @@
+//! `lopper eval` on a tiny random model that speaks the pocket tokenizer.
+
+mod common;
+
+use common::{Workplace, lopper};
+use serde_json::Value;
+
+const ALL: [&str; 6] = ["eval", "model", "--tasks", "pocket", "--limit", "4"];
+
+fn arguments<'a>(rest: &[&'a str]) -> Vec<&'a str> {
+    [&ALL[..], rest].concat()
+}
+
+#[test]
+fn scores_and_samples_follow_the_contract() {
+    let place = Workplace::new(true);
+    let json = place.json(&arguments(&["--samples-out", "samples.jsonl", "--json"]));
+    let tasks = json["tasks"].as_object().unwrap();
+    assert_eq!(tasks.len(), 9);
+    assert_eq!(json["seeds"]["items"], 0);
+    assert_eq!(json["model"]["layers"], serde_json::json!([0, 1, 2, 3, 4]));
+    assert_eq!(json["model"]["hash"].as_str().unwrap().len(), 64);
+
+    let text = std::fs::read_to_string(place.path("samples.jsonl")).unwrap();
+    let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.len(), 9 * 4);
+    for (name, task) in tasks {
+        assert_eq!((task["n"].as_u64(), task["shots"].as_u64()), (Some(4), Some(0)));
+        let own: Vec<&Value> = lines.iter().filter(|line| line["task"] == name.as_str()).collect();
+        let places: Vec<_> = own.iter().map(|line| line["doc_id"].as_u64().unwrap()).collect();
+        assert_eq!(places, [0, 1, 2, 3]);
+        for (metric, score) in task["metrics"].as_object().unwrap() {
+            let sum: f64 = own.iter().map(|line| line["metrics"][metric].as_f64().unwrap()).sum();
+            assert!((score["value"].as_f64().unwrap() - sum / 4.0).abs() < 1e-12, "{name} {metric}");
+            assert!(score["stderr"].is_number() && score["ci95"].as_array().unwrap().len() == 2);
+        }
+        for line in own {
+            assert!(line["target"].is_string() && line.get("extracted").is_some());
+            assert!(line["response"].is_string() || line["logprobs"].as_array().unwrap().len() >= 2);
+            let right = line["metrics"][task["primary"].as_str().unwrap()].as_f64().unwrap();
+            match line["correct"].as_bool() {
+                Some(correct) => assert_eq!(right, if correct { 1.0 } else { 0.0 }),
+                None => assert_eq!(name, "pocket_summary"),
+            }
+        }
+    }
+    // Again gives the same, threads or not.
+    let again = place.json(&arguments(&["--json", "--threads", "1"]));
+    assert_eq!(again["tasks"], json["tasks"]);
+}
+
+#[test]
+fn dropping_layers_is_evaluating_the_pruned_model() {
+    let place = Workplace::new(true);
+    let dropped = place.json(&arguments(&["--drop", "1,3", "--samples-out", "dropped.jsonl", "--json"]));
+    assert_eq!(dropped["model"]["layers"], serde_json::json!([0, 2, 4]));
+    lopper().current_dir(place.dir.path()).args(["prune", "model", "--drop", "1,3", "-o", "cut"]).assert().success();
+    let mut of_cut = arguments(&["--samples-out", "cut.jsonl", "--json"]);
+    of_cut[1] = "cut";
+    let cut = place.json(&of_cut);
+    assert_eq!(cut["tasks"], dropped["tasks"]);
+    assert_eq!(cut["model"]["layers"], dropped["model"]["layers"]);
+    let read = |name: &str| std::fs::read_to_string(place.path(name)).unwrap();
+    assert_eq!(read("cut.jsonl"), read("dropped.jsonl"));
+}
+
+#[test]
+fn a_person_reads_a_table() {
+    let place = Workplace::new(true);
+    let command =
+        ["eval", "model", "--tasks", "pocket_classification,pocket_arith", "--limit", "3", "--split", "select"];
+    let output = lopper().current_dir(place.dir.path()).args(command).assert().success().get_output().clone();
+    let table = String::from_utf8(output.stdout).unwrap();
+    let first: Vec<&str> = table.lines().map(|line| line.split_whitespace().next().unwrap_or("")).collect();
+    assert_eq!(first[..3], ["task", "pocket_kind", "acc_norm"], "{table}");
+    assert!(first.contains(&"first_digit") && first.contains(&"classification") && !first.contains(&"generative"));
+    assert!(String::from_utf8(output.stderr).unwrap().contains("select split"));
+}
+
+#[test]
+fn what_cannot_be_evaluated_is_refused() {
+    let place = Workplace::new(true);
+    place.write("taken.jsonl", "");
+    insta::assert_snapshot!("unknown_task", place.fault(&["eval", "model", "--tasks", "pocket_wrod"]));
+    insta::assert_snapshot!("a_later_benchmark", place.fault(&["eval", "model", "--tasks", "arc_easy"]));
+    insta::assert_snapshot!("shots_of_a_pocket_task", place.fault(&arguments(&["--shots", "5"])));
+    insta::assert_snapshot!("samples_exist", place.fault(&arguments(&["--samples-out", "taken.jsonl"])));
+    insta::assert_snapshot!("no_adapter", place.fault(&arguments(&["--adapter", "nowhere"])));
+    for wrong in [
+        &["--limit", "0"][..],
+        &["--split", "train"],
+        &["--temperature", "-1"],
+        &["--top-p", "0.5"],
+        &["--temperature", "1", "--top-p", "2"],
+        &["--drop", "9"],
+        &["--drop", "0-4"],
+    ] {
+        place.fault(&arguments(wrong));
+    }
+    // A model without a tokenizer, and one without a chat template.
+    std::fs::remove_file(place.path("model/chat_template.jinja")).unwrap();
+    insta::assert_snapshot!("no_chat_template_to_evaluate", place.fault(&ALL));
+    std::fs::remove_file(place.path("model/tokenizer.json")).unwrap();
+    place.fault(&ALL);
+}
