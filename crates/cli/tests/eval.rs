@@ -2,7 +2,13 @@
 
 mod common;
 
+use std::sync::Arc;
+
 use common::{Workplace, lopper};
+use lopper_heal::{LoraConfig, attach_lora, merge, save_adapter};
+use lopper_model::Checkpoint;
+use lopper_model::checkpoint::{Dtype, save_model};
+use lopper_model::families::config_json;
 use serde_json::Value;
 
 const ALL: [&str; 6] = ["eval", "model", "--tasks", "pocket", "--limit", "4"];
@@ -62,6 +68,32 @@ fn dropping_layers_is_evaluating_the_pruned_model() {
     assert_eq!(cut["model"]["layers"], dropped["model"]["layers"]);
     let read = |name: &str| std::fs::read_to_string(place.path(name)).unwrap();
     assert_eq!(read("cut.jsonl"), read("dropped.jsonl"));
+}
+
+#[test]
+fn an_adapter_is_evaluated_as_the_model_it_is_merged_into() {
+    let place = Workplace::new(true);
+    let kept = [0, 2, 3, 4];
+    let mut model = Checkpoint::open(&place.model()).unwrap().load_model().unwrap();
+    let config = LoraConfig::default();
+    attach_lora(&mut model, &config, 1, &kept).unwrap();
+    model.visit_mut(|name, parameter| {
+        // B begins at zero, where an adapter does nothing.
+        if name.ends_with("lora_B.weight") {
+            Arc::make_mut(&mut parameter.data).iter_mut().zip(0..).for_each(|(b, i)| *b = ((i % 7) as f32 - 3.0) / 8.0);
+        }
+    });
+    std::fs::create_dir(place.path("adapter")).unwrap();
+    save_adapter(&place.path("adapter"), &model, &kept, &config, None).unwrap();
+    let arguments = arguments(&["--drop", "1", "--json"]);
+    let adapted = place.json(&[&arguments[..], &["--adapter", "adapter"]].concat());
+    assert_eq!(adapted["model"]["adapter"], "adapter");
+    assert_ne!(adapted["tasks"], place.json(&arguments)["tasks"]);
+    merge(&mut model);
+    save_model(&place.model(), &model, &config_json(&model.config, Dtype::F32).unwrap(), Dtype::F32).unwrap();
+    assert_eq!(adapted["tasks"], place.json(&arguments)["tasks"]);
+    // It was trained for four layers.
+    place.fault(&[&arguments[..2], &["--tasks", "pocket_kind", "--adapter", "adapter"]].concat());
 }
 
 #[test]
