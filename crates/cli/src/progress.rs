@@ -40,6 +40,11 @@ impl Progress {
         self.bar.set_position(n as u64);
     }
 
+    /// Says something new before the bar.
+    pub fn message(&self, text: &str) {
+        self.bar.set_message(text.to_owned());
+    }
+
     fn show_when_due(&self) {
         if self.begun.elapsed() >= DELAY && self.waiting.swap(false, Ordering::Relaxed) {
             self.bar.set_draw_target(ProgressDrawTarget::stderr());

@@ -11,4 +11,4 @@ pub mod writer;
 pub use calibration::Calibration;
 pub use criteria::{Criterion, LayerScores, Selection};
 pub use plan::{CalibrationId, Choice, ModelId, Numbering, Plan};
-pub use writer::{WriteOptions, WriteReport, write_pruned};
+pub use writer::{WriteOptions, WriteReport, write_pruned, write_trained};

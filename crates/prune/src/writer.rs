@@ -11,6 +11,7 @@
 mod config;
 mod files;
 mod shards;
+mod trained;
 
 #[cfg(test)]
 mod tests;
@@ -26,6 +27,9 @@ use lopper_record::{Fault, ensure_new};
 use crate::plan::{PLAN_FILE, Plan};
 
 use shards::Copy;
+
+pub use files::{put_in_place, temporary_directory};
+pub use trained::write_trained;
 
 /// How to write.
 #[derive(Debug, Clone, Copy)]
@@ -80,7 +84,7 @@ pub fn write_pruned(
     };
     std::fs::create_dir_all(parent).with_context(|| format!("creating {}", parent.display()))?;
     files::check_space(parent, weight_bytes)?;
-    let temporary = files::temporary_directory(parent)?;
+    let temporary = temporary_directory(parent)?;
     let directory = temporary.path();
 
     let done = std::cell::Cell::new(0u64);
@@ -99,7 +103,7 @@ pub fn write_pruned(
         .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
         .collect::<Result<_>>()?;
     names.sort();
-    files::put_in_place(temporary, out, options.force)?;
+    put_in_place(temporary, out, options.force)?;
     Ok(WriteReport {
         directory: out.to_path_buf(),
         files: names,

@@ -3,6 +3,7 @@
 pub mod device;
 mod eval;
 mod generate;
+mod heal;
 mod input;
 mod inspect;
 mod logprobs;
@@ -16,6 +17,7 @@ use clap::{Args, Parser, Subcommand};
 
 pub use eval::{EvalArgs, SplitArg};
 pub use generate::GenerateArgs;
+pub use heal::{HealArgs, MethodArg};
 pub use input::InputArgs;
 pub use inspect::InspectArgs;
 pub use logprobs::LogprobsArgs;
@@ -68,6 +70,8 @@ pub enum Command {
     Prune(PruneArgs),
     /// Let a model answer prompts; the answers heal its pruned self
     Generate(GenerateArgs),
+    /// Finetune a model, cut or whole, on its own answers
+    Heal(HealArgs),
     /// Score a model on tasks, with intervals
     Eval(EvalArgs),
     /// Log-probability of every token of a text

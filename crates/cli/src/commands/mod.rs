@@ -3,6 +3,7 @@
 
 mod eval;
 mod generate;
+mod heal;
 mod inspect;
 mod logprobs;
 mod prune;
@@ -21,6 +22,7 @@ pub fn run(env: &Env, command: &Command) -> Result<()> {
         Command::Score(args) => score::run(env, args),
         Command::Prune(args) => prune::run(env, args),
         Command::Generate(args) => generate::run(env, args),
+        Command::Heal(args) => heal::run(env, args),
         Command::Eval(args) => eval::run(env, args),
         Command::Logprobs(args) => logprobs::run(env, args),
         Command::Report(args) => report::run(env, args),

@@ -52,6 +52,11 @@ pub(super) fn copy_side_files(checkpoint: &Checkpoint, directory: &Path) -> Resu
 
 /// The source's model card with a section on the cut; its front matter stays first and unchanged.
 pub(super) fn write_card(checkpoint: &Checkpoint, plan: &Plan, directory: &Path) -> Result<()> {
+    extend_card(checkpoint, &section(plan), directory)
+}
+
+/// The source's model card with a section added.
+pub(super) fn extend_card(checkpoint: &Checkpoint, section: &str, directory: &Path) -> Result<()> {
     let mut card = checkpoint.file(CARD)?.map(|bytes| bytes.into_owned()).unwrap_or_default();
     if !card.is_empty() {
         if !card.ends_with(b"\n") {
@@ -59,7 +64,7 @@ pub(super) fn write_card(checkpoint: &Checkpoint, plan: &Plan, directory: &Path)
         }
         card.push(b'\n');
     }
-    card.extend_from_slice(section(plan).as_bytes());
+    card.extend_from_slice(section.as_bytes());
     write(&directory.join(CARD), &card)
 }
 
@@ -119,7 +124,7 @@ pub(super) fn check_space(parent: &Path, weight_bytes: u64) -> Result<()> {
 }
 
 /// A directory in `parent` that disappears unless it is put in place.
-pub(super) fn temporary_directory(parent: &Path) -> Result<TempDir> {
+pub fn temporary_directory(parent: &Path) -> Result<TempDir> {
     let mut builder = Builder::new();
     builder.prefix(".").suffix(".partial");
     #[cfg(unix)]
@@ -133,7 +138,7 @@ pub(super) fn temporary_directory(parent: &Path) -> Result<TempDir> {
 
 /// Renames the finished directory to `out`. With `force`, what stands there is moved aside first
 /// and deleted last, so that there is always one whole model.
-pub(super) fn put_in_place(temporary: TempDir, out: &Path, force: bool) -> Result<()> {
+pub fn put_in_place(temporary: TempDir, out: &Path, force: bool) -> Result<()> {
     sync(temporary.path());
     let context = || format!("moving the model to {}", out.display());
     let parent = temporary.path().parent().unwrap_or(Path::new(".")).to_path_buf();

@@ -1,0 +1,289 @@
+//! `lopper heal`: finetunes a model, whole or without some of its layers, on its own answers.
+//!
+//! The unfinished run is kept in `OUT.partial`, so that the same command continues after an
+//! interrupt. The output appears whole or not at all.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use lopper_heal::examples::{ExampleReport, Examples};
+use lopper_heal::{HealRecipe, HealStats, Healed, Method, Renderer, Run, StateFile, heal, read_examples};
+use lopper_model::families::expected_tensors;
+use lopper_model::generation::SpecialIds;
+use lopper_prune::writer::{put_in_place, temporary_directory};
+use lopper_prune::{Choice, ModelId, Plan, write_trained};
+use lopper_record::{Fault, ensure_new, format_layers, write_atomic};
+use serde::Serialize;
+
+use crate::args::{HealArgs, MethodArg};
+use crate::env::Env;
+use crate::loaded::Loaded;
+use crate::table;
+
+/// What was done, beside the result; also what tells that a directory is one.
+const RECORD: &str = "heal.json";
+/// How often an unfinished run is saved.
+const SAVE_EVERY: Duration = Duration::from_secs(60);
+
+/// The contents of [`RECORD`].
+#[derive(Serialize)]
+struct Record<'a> {
+    format: u32,
+    lopper_version: &'static str,
+    /// The model that was given.
+    source: ModelId,
+    /// The layers that were healed, in the original numbering.
+    kept: Vec<usize>,
+    data: &'a Path,
+    examples: &'a ExampleReport,
+    recipe: &'a HealRecipe,
+    workers: usize,
+    stats: &'a HealStats,
+}
+
+pub fn run(env: &Env, args: &HealArgs) -> Result<()> {
+    let loaded = Loaded::open(&args.model)?;
+    check_output(&loaded, args)?;
+    let kept = loaded.kept(args.drop.as_deref())?;
+    let recipe = recipe(&loaded, args)?;
+    let examples = examples(env, &loaded, args, &recipe)?;
+    let steps = recipe.steps(examples.documents.len());
+    if steps <= recipe.warmup {
+        env.printer.warn(&format!(
+            "{steps} steps end within the warm-up of {}; --warmup, --batch or --epochs change that",
+            recipe.warmup
+        ));
+    }
+
+    let state = beside(&args.out, ".partial");
+    if args.force && state.is_file() {
+        std::fs::remove_file(&state).with_context(|| format!("removing {}", state.display()))?;
+    }
+    if state.is_file() {
+        env.printer.note("continuing an unfinished run");
+    }
+    let model = loaded.model(env)?;
+    let run = Run {
+        state: Some(StateFile { path: &state, model: loaded.checkpoint.hash(), save_every: SAVE_EVERY }),
+        ..Run::for_model(&model, env.threads, recipe.mixed)
+    };
+    let progress = env.progress("healing", "tokens", total_tokens(&examples, &recipe));
+    let healed = heal(&model, &kept, &examples.documents, &recipe, &run, &mut |step| {
+        progress.message(&format!("healing, loss {:.3}", step.loss));
+        progress.set(step.tokens as usize);
+        env.check_interrupt()
+    })?;
+    drop(progress);
+
+    let record = Record {
+        format: 1,
+        lopper_version: env!("CARGO_PKG_VERSION"),
+        source: ModelId {
+            id: loaded.name.clone(),
+            hash: loaded.checkpoint.hash().to_owned(),
+            num_hidden_layers: loaded.config().num_hidden_layers,
+        },
+        kept: loaded.numbering()?.originals(&kept)?,
+        data: &args.data,
+        examples: &examples.report,
+        recipe: &recipe,
+        workers: run.workers,
+        stats: &healed.stats,
+    };
+    write(&loaded, args, &healed, &record)?;
+    // If it stays, it is found finished the next time, which costs nothing.
+    let _ = std::fs::remove_file(&state);
+    tell(env, args, &healed, &record)
+}
+
+/// The recipe for the model's size, with what the user chose.
+fn recipe(loaded: &Loaded, args: &HealArgs) -> Result<HealRecipe> {
+    let method = match args.method {
+        MethodArg::Lora => Method::Lora,
+        MethodArg::Full => Method::Full,
+    };
+    let adapter = [("--r", args.r.is_some()), ("--alpha", args.alpha.is_some()), ("--dropout", args.dropout.is_some())];
+    if let Some((option, _)) = adapter.iter().find(|(_, given)| method == Method::Full && *given) {
+        return Err(Fault::new(format!("{option} is a setting of adapters"))
+            .expected("--method lora")
+            .got("--method full")
+            .hint(format!("leave {option} out"))
+            .into());
+    }
+    let shapes = expected_tensors(loaded.config());
+    let parameters = shapes.iter().map(|(_, shape)| shape.iter().product::<usize>()).sum();
+    let mut recipe = HealRecipe::for_size(parameters, method);
+    let lora = &mut recipe.lora;
+    lora.r = args.r.unwrap_or(lora.r);
+    lora.alpha = args.alpha.unwrap_or(lora.alpha);
+    lora.dropout = args.dropout.unwrap_or(lora.dropout);
+    recipe.learning_rate = args.lr.unwrap_or(recipe.learning_rate);
+    recipe.warmup = args.warmup.unwrap_or(recipe.warmup);
+    recipe.batch = args.batch.unwrap_or(recipe.batch);
+    recipe.epochs = args.epochs.unwrap_or(recipe.epochs);
+    let context = loaded.config().max_position_embeddings;
+    recipe.max_length = args.max_length.unwrap_or(recipe.max_length.min(context));
+    recipe.checkpointing = args.checkpointing.unwrap_or(recipe.checkpointing);
+    recipe.mixed = args.bf16;
+    recipe.seed = args.seed;
+    recipe.check()?;
+    if recipe.max_length > context {
+        return Err(Fault::new("--max-length is beyond the model's context")
+            .expected(format!("at most {context} tokens"))
+            .got(recipe.max_length.to_string())
+            .hint("leave it out to use the whole context")
+            .into());
+    }
+    Ok(recipe)
+}
+
+fn examples(env: &Env, loaded: &Loaded, args: &HealArgs, recipe: &HealRecipe) -> Result<Examples> {
+    let tokenizer = loaded.tokenizer()?;
+    let chat = lopper_model::chat::ChatTemplate::from_checkpoint(&loaded.checkpoint)?;
+    let eos = SpecialIds::from_checkpoint(&loaded.checkpoint, Some(&tokenizer))?.eos;
+    let renderer = Renderer { tokenizer: &tokenizer, chat: chat.as_ref(), eos: &eos };
+    let examples = read_examples(&args.data, &renderer, recipe.max_length)?;
+    let report = &examples.report;
+    env.printer.note(&format!(
+        "{} of {} examples, {} tokens{}",
+        table::count(report.used as u64),
+        table::count(report.rows as u64),
+        table::count(examples.tokens() as u64),
+        left_out(report, recipe.max_length)
+    ));
+    for (line, what) in &report.complaints {
+        env.printer.warn(&format!("{}, line {line}: {what}", args.data.display()));
+    }
+    if report.without_end > 0 {
+        env.printer.warn(&format!(
+            "in {} examples the chat template puts no end token after the answer, so ending is not learned",
+            report.without_end
+        ));
+    }
+    Ok(examples)
+}
+
+fn left_out(report: &ExampleReport, max_length: usize) -> String {
+    let reasons = [
+        (report.too_long, format!("longer than {max_length} tokens")),
+        (report.unfinished, "cut off".to_owned()),
+        (report.unusable, "not usable".to_owned()),
+    ];
+    let reasons: Vec<String> =
+        reasons.iter().filter(|(count, _)| *count > 0).map(|(count, why)| format!("{count} {why}")).collect();
+    if reasons.is_empty() { String::new() } else { format!(" (left out: {})", reasons.join(", ")) }
+}
+
+fn total_tokens(examples: &Examples, recipe: &HealRecipe) -> usize {
+    (examples.tokens() - examples.documents.len()) * recipe.epochs
+}
+
+/// Whether the output is a whole model and not an adapter.
+fn writes_model(args: &HealArgs) -> bool {
+    args.merge || args.method == MethodArg::Full
+}
+
+fn write(loaded: &Loaded, args: &HealArgs, healed: &Healed, record: &Record<'_>) -> Result<()> {
+    let parent = match args.out.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    std::fs::create_dir_all(parent).with_context(|| format!("creating {}", parent.display()))?;
+    let temporary = temporary_directory(parent)?;
+    if writes_model(args) {
+        let plan = match &args.drop {
+            Some(spec) => Some(Plan::new(&loaded.checkpoint, &loaded.name, &loaded.layers(spec)?, Choice::given())?),
+            None => None,
+        };
+        let merged = healed.merged();
+        write_trained(&loaded.checkpoint, plan.as_ref(), &merged, &section(record), temporary.path())?;
+    } else {
+        // PEFT would put the adapter on the wrong layers of the uncut model.
+        let base = args.drop.is_none().then_some(loaded.name.as_str());
+        healed.save_adapter(temporary.path(), base)?;
+    }
+    let json = serde_json::to_string_pretty(record)? + "\n";
+    write_atomic(&temporary.path().join(RECORD), json.as_bytes())?;
+    put_in_place(temporary, &args.out, args.force)
+}
+
+/// The end of the model's card.
+fn section(record: &Record<'_>) -> String {
+    let stats = record.stats;
+    format!(
+        "## Healed with Lopper\n\n\
+         Finetuned from `{}` with the layers {} (counted from 0 in the original model); the loss was taken on \
+         the answers only.\n\n\
+         - recipe: {}\n- examples: {}, {} steps, {} tokens\n- loss: {:.4} at the start, {:.4} at the end (nats per \
+         token)\n- source: hash `{}`\n- Lopper {}\n\n\
+         Figures above this section describe the model before. `{RECORD}` holds these for programs.\n",
+        record.source.id,
+        format_layers(&record.kept),
+        record.recipe.summary(),
+        stats.examples,
+        stats.steps,
+        stats.tokens,
+        stats.loss_first,
+        stats.loss_last,
+        record.source.hash,
+        record.lopper_version,
+    )
+}
+
+fn tell(env: &Env, args: &HealArgs, healed: &Healed, record: &Record<'_>) -> Result<()> {
+    let stats = &healed.stats;
+    env.printer.note(&format!(
+        "{} steps, {} tokens in {:.1} s ({:.0} tokens/s); loss {:.4} to {:.4} nats per token",
+        stats.steps,
+        table::count(stats.tokens),
+        stats.seconds,
+        stats.tokens as f64 / stats.seconds.max(1e-9),
+        stats.loss_first,
+        stats.loss_last
+    ));
+    if let Some(drop) = args.drop.as_ref().filter(|_| !writes_model(args)) {
+        env.printer.note(&format!(
+            "the adapter belongs on the model that `lopper prune {} --drop {drop}` writes; here, give --drop {drop} \
+             --adapter together",
+            args.model
+        ));
+    }
+    if args.json {
+        return env.printer.json(record);
+    }
+    env.printer.result(&args.out.display().to_string())
+}
+
+/// Refuses outputs that exist, and with `--force` those that replacing would do harm to.
+fn check_output(loaded: &Loaded, args: &HealArgs) -> Result<()> {
+    ensure_new(&args.out, args.force)?;
+    if args.out.symlink_metadata().is_err() {
+        return Ok(());
+    }
+    if let (Some(source), Ok(out)) = (loaded.checkpoint.directory(), args.out.canonicalize())
+        && source.canonicalize()?.starts_with(&out)
+    {
+        return Err(Fault::new("the output would replace the model that is being healed")
+            .file(&args.out)
+            .expected("another directory")
+            .hint("choose another path")
+            .into());
+    }
+    let empty = || args.out.read_dir().is_ok_and(|mut entries| entries.next().is_none());
+    if args.out.join(RECORD).is_file() || empty() {
+        return Ok(());
+    }
+    Err(Fault::new("the output exists and is not one of `lopper heal`")
+        .file(&args.out)
+        .expected(format!("a directory with {RECORD}, an empty one, or nothing"))
+        .hint("--force replaces only such directories; remove this one by hand if you mean it")
+        .into())
+}
+
+/// `path` with an ending; `out/` is `out`.
+fn beside(path: &Path, ending: &str) -> PathBuf {
+    let mut name = path.components().collect::<PathBuf>().into_os_string();
+    name.push(ending);
+    name.into()
+}

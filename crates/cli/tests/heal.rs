@@ -1,0 +1,144 @@
+//! `lopper heal`: adapters and whole models, and everything that can be wrong with what it is given.
+
+mod common;
+
+use common::{Workplace, lopper};
+use lopper_heal::load_adapter;
+use lopper_model::{Batch, Checkpoint, Model, Par};
+use serde_json::{Value, json};
+
+fn workplace() -> Workplace {
+    let place = Workplace::new(true);
+    let row = |i: usize| {
+        let (question, answer) = (format!("What is {i} + {i}?"), format!("{i} + {i} = {}", 2 * i));
+        json!({"messages": [{"role": "user", "content": question}, {"role": "assistant", "content": answer}],
+            "finish": if i == 3 { "length" } else { "stop" }})
+    };
+    let lines: Vec<String> = (0..30).map(|i| row(i).to_string()).collect();
+    place.write("sgr.jsonl", &(lines.join("\n") + "\nnonsense\n"));
+    place
+}
+
+/// Few and small steps, so that the test is about the command.
+const QUICK: &[&str] = &["--data", "sgr.jsonl", "--batch", "8", "--warmup", "1", "--epochs", "2"];
+
+fn heal(place: &Workplace, arguments: &[&str]) -> String {
+    let mut command = lopper();
+    command.current_dir(place.dir.path()).args(["heal", "model"]).args(QUICK).args(arguments);
+    String::from_utf8(command.assert().success().get_output().stderr.clone()).unwrap()
+}
+
+fn model(place: &Workplace, name: &str) -> Model {
+    Checkpoint::open(&place.path(name)).unwrap().load_model().unwrap()
+}
+
+fn record(place: &Workplace, name: &str) -> Value {
+    serde_json::from_slice(&std::fs::read(place.path(name).join("heal.json")).unwrap()).unwrap()
+}
+
+fn logits(model: &Model) -> Vec<f32> {
+    let tokens = [1u32, 20, 300, 40, 41];
+    let hidden = model.hidden_states(&Batch::new(&[tokens]), &model.all_layers(), Par::Sequential, None, None).unwrap();
+    model.logits(&model.normed_rows(&hidden, 0..tokens.len()), Par::Sequential)
+}
+
+fn largest_difference(a: &[f32], b: &[f32]) -> f32 {
+    assert_eq!(a.len(), b.len());
+    a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+}
+
+#[test]
+fn an_adapter_on_a_cut_model_and_the_same_merged() {
+    let place = workplace();
+    let message = heal(&place, &["--drop", "1,3", "-o", "adapter/", "--r", "4"]);
+    assert!(message.contains("29 of 31 examples") && message.contains("1 cut off, 1 not usable"), "{message}");
+    assert!(message.contains("line 31") && message.contains("--drop 1,3 --adapter"), "{message}");
+    heal(&place, &["--drop", "1,3", "-o", "merged", "--r", "4", "--merge"]);
+    assert_eq!(place.names(), ["adapter", "merged", "model", "sgr.jsonl"], "nothing stays beside the outputs");
+
+    let uncut = model(&place, "model");
+    let mut adapted = uncut.keep(&[0, 2, 4]);
+    let before = logits(&adapted);
+    let layers = adapted.all_layers();
+    let config = load_adapter(&place.path("adapter"), &mut adapted, &layers).unwrap();
+    assert_eq!((config.r, config.alpha), (4, 32.0));
+    let merged = model(&place, "merged");
+    assert!(largest_difference(&logits(&adapted), &before) > 1e-2, "healing changed something");
+    assert!(largest_difference(&logits(&adapted), &logits(&merged)) < 1e-4);
+
+    // The uncut model is not what the adapter goes on, so PEFT is not told to load it.
+    let config: Value =
+        serde_json::from_slice(&std::fs::read(place.path("adapter/adapter_config.json")).unwrap()).unwrap();
+    assert_eq!(config["base_model_name_or_path"], Value::Null);
+    let record = record(&place, "merged");
+    assert_eq!((&record["kept"], &record["stats"]["steps"]), (&json!([0, 2, 4]), &json!(8)));
+    assert_eq!(record["stats"]["loss_curve"].as_array().unwrap().len(), 8);
+
+    // A complete model: it keeps the original numbering, and can be asked and cut again.
+    for file in ["tokenizer.json", "chat_template.jinja", "cut.json", "README.md"] {
+        assert!(place.path("merged").join(file).is_file(), "{file}");
+    }
+    assert_eq!(merged.num_layers(), 3);
+    lopper().current_dir(place.dir.path()).args(["prune", "merged", "--drop", "4", "-o", "again"]).assert().success();
+    assert_eq!(model(&place, "again").num_layers(), 2);
+}
+
+#[test]
+fn all_weights() {
+    let place = workplace();
+    heal(&place, &["--method", "full", "-o", "full", "--lr", "1e-3"]);
+    let (before, after) = (model(&place, "model"), model(&place, "full"));
+    assert_eq!(after.config, before.config);
+    for ((name, a), (_, b)) in before.parameters().into_iter().zip(after.parameters()) {
+        assert_ne!(a.data, b.data, "{name}");
+    }
+    assert!(!place.path("full").join("cut.json").exists());
+    let stats = &record(&place, "full")["stats"];
+    assert!(stats["loss_last"].as_f64().unwrap() < stats["loss_first"].as_f64().unwrap());
+
+    // The same command gives the same weights; --force replaces its output.
+    let first = std::fs::read(place.path("full/model.safetensors")).unwrap();
+    heal(&place, &["--method", "full", "-o", "full", "--lr", "1e-3", "--force"]);
+    assert_eq!(std::fs::read(place.path("full/model.safetensors")).unwrap(), first);
+    heal(&place, &["--method", "full", "-o", "full", "--lr", "1e-3", "--force", "--seed", "1"]);
+    assert_ne!(std::fs::read(place.path("full/model.safetensors")).unwrap(), first);
+}
+
+#[test]
+fn what_is_wrong_is_said_and_nothing_is_written() {
+    let place = workplace();
+    place.write("empty.jsonl", "\n{}\n");
+    place.write("taken", "");
+    std::fs::create_dir(place.path("full_of_things")).unwrap();
+    std::fs::write(place.path("full_of_things/thesis.tex"), "").unwrap();
+    let fault =
+        |arguments: &[&str]| place.fault(&[&["heal", "model", "--data", "sgr.jsonl", "-o", "out"], arguments].concat());
+    for (arguments, said) in [
+        (&["--r", "0"][..], "rank is out of range"),
+        (&["--lr=-1"], "learning rate is out of range"),
+        (&["--lr=nan"], "learning rate is out of range"),
+        (&["--dropout", "1"], "dropout is out of range"),
+        (&["--epochs", "0"], "out of range"),
+        (&["--max-length", "100000"], "beyond the model's context"),
+        (&["--max-length", "3"], "nothing to learn"),
+        (&["--method", "full", "--r", "8"], "setting of adapters"),
+        (&["--method", "qlora"], "invalid value 'qlora'"),
+        (&["--drop", "0-4"], "every layer would be dropped"),
+        (&["--drop", "9"], "layer 9"),
+    ] {
+        let message = fault(arguments);
+        assert!(message.contains(said), "{arguments:?}: {message}");
+    }
+    let heal = |data: &str, out: &str, more: &[&str]| {
+        place.fault(&[&["heal", "model", "--data", data, "-o", out], more].concat())
+    };
+    assert!(heal("nowhere.jsonl", "out", &[]).contains("cannot be read"));
+    assert!(heal("empty.jsonl", "out", &[]).contains("nothing to learn"));
+    assert!(heal("sgr.jsonl", "taken", &[]).contains("already exists"));
+    for taken in ["taken", "full_of_things", "model", "."] {
+        let message = heal("sgr.jsonl", taken, &["--force"]);
+        assert!(message.contains("is not one of") || message.contains("would replace"), "{message}");
+    }
+    place.write("out.partial", "not a state");
+    assert!(heal("sgr.jsonl", "out", &[]).contains("training state is unusable"));
+}

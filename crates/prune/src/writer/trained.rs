@@ -1,0 +1,48 @@
+//! Writes a model whose weights were trained, as a complete directory.
+//!
+//! As for a cut, `config.json` is the source's with what counts or lists layers brought in step,
+//! and tokenizer, chat template and the like are copied. The weights are stored in the source's
+//! dtype, in one file.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use lopper_model::checkpoint::save_model;
+use lopper_model::{Checkpoint, Model};
+
+use crate::plan::{PLAN_FILE, Plan};
+
+use super::{config, files};
+
+/// Fills the empty directory `directory` with `model`, which was trained from `checkpoint` without
+/// the layers that `plan` drops (all of them, where there is no plan). `section` ends its card.
+pub fn write_trained(
+    checkpoint: &Checkpoint,
+    plan: Option<&Plan>,
+    model: &Model,
+    section: &str,
+    directory: &Path,
+) -> Result<()> {
+    let kept = match plan {
+        Some(plan) => plan.kept_positions(checkpoint)?,
+        None => (0..checkpoint.config().num_hidden_layers).collect(),
+    };
+    ensure!(kept.len() == model.num_layers(), "{} layers for a plan that keeps {}", model.num_layers(), kept.len());
+    let width = checkpoint.dtype().bitsize() as u64 / 8;
+    files::check_space(directory, model.parameter_count() as u64 * width)?;
+    let config = serde_json::from_str(&config::pruned(checkpoint, &kept)?)?;
+    save_model(directory, model, &config, checkpoint.dtype())?;
+    let plan = match plan {
+        Some(plan) => Some(plan.to_json()?.into_bytes()),
+        // A model that was cut before keeps the record of it.
+        None => checkpoint.file(PLAN_FILE)?.map(|bytes| bytes.into_owned()),
+    };
+    if let Some(plan) = plan {
+        files::write(&directory.join(PLAN_FILE), &plan)?;
+    }
+    files::copy_side_files(checkpoint, directory)?;
+    files::extend_card(checkpoint, section, directory)?;
+    // Read as a stranger would: headers, shapes and configuration agree.
+    Checkpoint::open(directory).context("reading back what was written")?;
+    Ok(())
+}
