@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::Result;
 use lopper_model::chat::ChatTemplate;
-use lopper_model::checkpoint::{Checkpoint, EmbeddedFiles};
+use lopper_model::checkpoint::Checkpoint;
 use lopper_model::tokenizer::Tokenizer;
 use lopper_model::{Config, Model};
 use lopper_prune::Numbering;
@@ -27,14 +27,7 @@ impl Loaded {
     /// Opens the model that `argument` names; reads no weights.
     pub fn open(argument: &str) -> Result<Self> {
         let checkpoint = if argument == POCKET {
-            let files = pocket_files();
-            if files.is_empty() {
-                return Err(Fault::new("this build holds no pocket model")
-                    .expected("a build made with models/pocket in place")
-                    .hint("give the directory of a model instead")
-                    .into());
-            }
-            Checkpoint::from_bytes(files)?
+            Checkpoint::from_bytes(lopper_pocket::embedded::FILES)?
         } else {
             Checkpoint::open(Path::new(argument))?
         };
@@ -95,9 +88,4 @@ impl Loaded {
             Ok(values)
         })
     }
-}
-
-/// The files of the embedded model; none in a build without it.
-fn pocket_files() -> EmbeddedFiles {
-    &[]
 }

@@ -15,6 +15,7 @@ mod printer;
 mod progress;
 mod prompts;
 mod table;
+mod watch;
 
 use std::process::ExitCode;
 

@@ -164,6 +164,7 @@ impl HealRecipe {
             warmup: 10,
             batch: 64,
             checkpointing: false,
+            mixed: true,
             ..Self::paper(method)
         }
     }

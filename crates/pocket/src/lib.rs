@@ -14,6 +14,7 @@
 //! Not covered: natural text. Nothing said about this model holds for a language model at large.
 
 pub mod draw;
+pub mod embedded;
 pub mod example;
 pub mod export;
 pub mod grade;

@@ -220,7 +220,8 @@ fn remove_partial(directory: &Path) {
     };
     for path in entries.flatten().map(|entry| entry.path()) {
         if path.extension().is_some_and(|extension| extension == "partial") {
-            let _ = fs::remove_file(path);
+            // A model is a directory, everything else a file.
+            let _ = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
         }
     }
 }

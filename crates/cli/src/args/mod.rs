@@ -7,9 +7,11 @@ mod heal;
 mod input;
 mod inspect;
 mod logprobs;
+mod pocket;
 mod prune;
 mod report;
 mod score;
+mod study;
 
 use std::num::NonZeroUsize;
 
@@ -21,9 +23,11 @@ pub use heal::{HealArgs, MethodArg};
 pub use input::InputArgs;
 pub use inspect::InspectArgs;
 pub use logprobs::LogprobsArgs;
+pub use pocket::{DataArgs, PocketArgs, PocketCommand, TrainArgs};
 pub use prune::PruneArgs;
 pub use report::ReportArgs;
 pub use score::ScoreArgs;
+pub use study::StudyArgs;
 
 /// How many layers can a language model lose, which ones, and what is lost?
 #[derive(Debug, Parser)]
@@ -62,6 +66,8 @@ pub struct GlobalArgs {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// The main job: measure, cut, heal, measure again, and decide how many layers may go
+    Study(StudyArgs),
     /// Tell a model's family, layers and sizes, and what cutting layers saves
     Inspect(InspectArgs),
     /// Score every layer by all criteria in one pass over a text
@@ -78,4 +84,6 @@ pub enum Command {
     Logprobs(LogprobsArgs),
     /// Rebuild the report of a study from its records
     Report(ReportArgs),
+    /// The model that comes with lopper: its data and its training
+    Pocket(PocketArgs),
 }

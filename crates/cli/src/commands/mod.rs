@@ -6,9 +6,11 @@ mod generate;
 mod heal;
 mod inspect;
 mod logprobs;
+mod pocket;
 mod prune;
 mod report;
 mod score;
+mod study;
 
 use anyhow::Result;
 
@@ -26,5 +28,7 @@ pub fn run(env: &Env, command: &Command) -> Result<()> {
         Command::Eval(args) => eval::run(env, args),
         Command::Logprobs(args) => logprobs::run(env, args),
         Command::Report(args) => report::run(env, args),
+        Command::Study(args) => study::run(env, args),
+        Command::Pocket(args) => pocket::run(env, args),
     }
 }

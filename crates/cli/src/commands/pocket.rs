@@ -1,0 +1,90 @@
+//! `lopper pocket`: the embedded model's data and training.
+
+use anyhow::Result;
+use lopper_eval::{EvalOptions, evaluate, known_tasks};
+use lopper_infer::{Interrupted, Sampling, TextModel};
+use lopper_model::Checkpoint;
+use lopper_pocket::Split;
+use lopper_record::{Fault, ensure_new, write_atomic};
+use lopper_study::pocket::{self, CardRow};
+
+use crate::args::{DataArgs, PocketArgs, PocketCommand, TrainArgs};
+use crate::env::Env;
+
+pub fn run(env: &Env, args: &PocketArgs) -> Result<()> {
+    match &args.command {
+        PocketCommand::Data(args) => data(env, args),
+        PocketCommand::Train(args) => train(env, args),
+    }
+}
+
+fn data(env: &Env, args: &DataArgs) -> Result<()> {
+    let split = Split::from_name(&args.split).ok_or_else(|| {
+        Fault::new("there is no such split")
+            .expected("`train`, `select` or `report`")
+            .got(args.split.clone())
+            .hint("items that are reported on come from `report`")
+    })?;
+    if let Some(path) = &args.out {
+        ensure_new(path, args.force)?;
+    }
+    let mut lines = Vec::new();
+    let written = lopper_pocket::export_jsonl(&args.task, split, args.seed, args.number, &mut lines)?;
+    if written < args.number {
+        env.printer.warn(&format!("the split holds only {written} different items that this seed reaches"));
+    }
+    match &args.out {
+        Some(path) => write_atomic(path, &lines),
+        None => env.printer.result(String::from_utf8_lossy(&lines).trim_end()),
+    }
+}
+
+fn train(env: &Env, args: &TrainArgs) -> Result<()> {
+    let state = pocket::state_file(&args.out);
+    if state.exists() {
+        env.printer.note(&format!("continuing from {}", state.display()));
+    }
+    let progress = env.progress("training", "steps", args.steps);
+    let mut mean: Option<f64> = None;
+    let trained = pocket::train(&args.out, args.steps, &mut |step, position, stats| {
+        let smoothed = mean.map_or(stats.loss, |m| 0.95 * m + 0.05 * stats.loss);
+        mean = Some(smoothed);
+        let rate = position.tokens as f64 / position.seconds.max(1e-9);
+        progress.set(step + 1);
+        progress.message(&format!("training, loss {smoothed:.4}, {rate:.0} tokens/s"));
+        if (step + 1).is_multiple_of(100) {
+            tracing::info!(step = step + 1, loss = smoothed, tokens = position.tokens, rate, "training");
+        }
+        env.check_interrupt().is_ok()
+    })?;
+    drop(progress);
+    if !trained.complete {
+        env.printer.note(&format!("stopped after {} steps; the same command goes on", trained.steps));
+        return Err(Interrupted.into());
+    }
+    let out = args.out.join("model");
+    pocket::export(&trained, &out, &pocket::card(&trained, &[]))?;
+    // The card's figures are of the model as it is stored, read back.
+    let rows = held_out(env, &Checkpoint::open(&out)?, args.eval_items)?;
+    pocket::export(&trained, &out, &pocket::card(&trained, &rows))?;
+    for (task, metric, value, _, n) in &rows {
+        env.printer.result(&format!("{task:18} {metric:12} {value:.3}  ({n} items)"))?;
+    }
+    env.printer.result(&out.display().to_string())
+}
+
+fn held_out(env: &Env, checkpoint: &Checkpoint, items: usize) -> Result<Vec<CardRow>> {
+    let text = TextModel::new(env.engine(checkpoint.load_model()?)?, checkpoint)?;
+    let tasks: Vec<String> = known_tasks().iter().map(|t| t.name.to_owned()).collect();
+    let options =
+        EvalOptions { split: Split::Report, limit: items, seed: 0, sampling: Sampling::Greedy, sampling_seed: 0 };
+    let progress = env.progress("measuring", "requests", items * tasks.len());
+    let layers = text.engine.all_layers();
+    let outcomes = evaluate(&text, &layers, &tasks, &options, &|p| progress.set(p.done))?;
+    let rows = outcomes.iter().flat_map(|outcome| {
+        outcome.metrics.iter().map(|(metric, score)| {
+            (outcome.task.clone(), metric.clone(), score.value, score.ci95, score.n)
+        })
+    });
+    Ok(rows.collect())
+}

@@ -1,0 +1,87 @@
+//! `lopper study`: the main job. Runs the stages, writes the report, prints the table.
+
+use std::io::IsTerminal;
+use std::path::Path;
+
+use anyhow::Result;
+use lopper_infer::TextModel;
+use lopper_model::checkpoint::torch_name;
+use lopper_record::study::ModelCard;
+use lopper_record::{Fault, write_atomic};
+use lopper_study::{Recipe, Subject};
+
+use crate::args::StudyArgs;
+use crate::env::Env;
+use crate::loaded::Loaded;
+use crate::watch::Watch;
+
+/// Width of the table where the terminal does not tell its own.
+const WIDTH: usize = 100;
+
+pub fn run(env: &Env, args: &StudyArgs) -> Result<()> {
+    let recipe = match &args.study {
+        Some(path) => Recipe::read(path)?,
+        None => Recipe::default(),
+    };
+    if args.print_recipe {
+        return env.printer.result(recipe.to_toml()?.trim_end());
+    }
+    check_directory(&args.out)?;
+    let loaded = Loaded::open(&recipe.model)?;
+    let card = card(&loaded)?;
+    recipe.check_model(card.num_layers)?;
+    let text = TextModel::new(env.engine(loaded.model(env)?)?, &loaded.checkpoint)?;
+    let command = match &args.study {
+        Some(path) => format!("lopper study {} --out {}", path.display(), args.out.display()),
+        None => format!("lopper study --out {}", args.out.display()),
+    };
+    let watch = Watch::new(env.printer);
+    let result = lopper_study::run(&Subject { card, text }, &recipe, &args.out, &command, &watch);
+    drop(watch);
+    if result.as_ref().is_err_and(|e| e.downcast_ref::<lopper_infer::Interrupted>().is_some()) {
+        env.printer.note(&format!("finished cells are kept; `{command}` goes on from there"));
+    }
+    let record = result?;
+    for warning in &record.warnings {
+        env.printer.warn(warning);
+    }
+    let report = args.out.join("report.html");
+    write_atomic(&report, lopper_report::render(&record)?.as_bytes())?;
+    if args.json {
+        return env.printer.json(&record);
+    }
+    let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
+    env.printer.result(lopper_report::terminal_table(&record, WIDTH, colour).trim_end())?;
+    env.printer.note(&format!("\nreport: {}", report.display()));
+    Ok(())
+}
+
+/// Refuses a directory with something else in it: a study would scatter its files there.
+fn check_directory(out: &Path) -> Result<()> {
+    let Ok(mut entries) = std::fs::read_dir(out) else { return Ok(()) };
+    if !out.join("cells").is_dir() && entries.next().is_some() {
+        return Err(Fault::new("the output directory holds something that is not a study")
+            .file(out)
+            .expected("a new or empty directory, or one that `lopper study` wrote")
+            .hint("choose another directory with --out")
+            .into());
+    }
+    Ok(())
+}
+
+fn card(loaded: &Loaded) -> Result<ModelCard> {
+    let config = loaded.config();
+    let per_layer = config.parameters_per_layer() as u64;
+    let layers = config.num_hidden_layers;
+    Ok(ModelCard {
+        name: loaded.name.clone(),
+        hash: loaded.checkpoint.hash().to_owned(),
+        family: config.model_type.clone(),
+        num_layers: layers,
+        parameters: config.parameters_outside_layers() as u64 + per_layer * layers as u64,
+        parameters_per_layer: vec![per_layer; layers],
+        hidden_size: config.hidden_size,
+        vocab_size: config.vocab_size,
+        dtype: torch_name(loaded.checkpoint.dtype())?.to_owned(),
+    })
+}

@@ -1,0 +1,103 @@
+//! Shows how a study gets on: a bar per stage where someone looks, a line per stage where not.
+
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use lopper_study::StudyObserver;
+
+use crate::printer::Printer;
+
+/// Watches a study for the user.
+pub struct Watch {
+    printer: Printer,
+    bars: MultiProgress,
+    state: Mutex<State>,
+}
+
+struct State {
+    stage: Option<(String, ProgressBar, Instant)>,
+    cell: Option<ProgressBar>,
+}
+
+impl Watch {
+    pub fn new(printer: Printer) -> Self {
+        let target =
+            if printer.shows_progress() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+        let bars = MultiProgress::with_draw_target(target);
+        Self { printer, bars, state: Mutex::new(State { stage: None, cell: None }) }
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    fn end_stage(&self, state: &mut State) {
+        if let Some(cell) = state.cell.take() {
+            cell.finish_and_clear();
+        }
+        if let Some((name, bar, began)) = state.stage.take() {
+            bar.finish_and_clear();
+            let seconds = began.elapsed().as_secs_f64();
+            let cells = bar.length().unwrap_or(0);
+            let noun = if cells == 1 { "cell" } else { "cells" };
+            self.say(&format!("{name}: {cells} {noun}, {seconds:.1} s"));
+        }
+    }
+
+    fn say(&self, text: &str) {
+        self.bars.suspend(|| self.printer.note(text));
+    }
+}
+
+impl StudyObserver for Watch {
+    fn stage(&self, name: &str, cells: usize, cached: usize) {
+        let mut state = self.state();
+        self.end_stage(&mut state);
+        if cached > 0 {
+            self.say(&format!("{name}: {cached} of {cells} finished by an earlier run"));
+        }
+        let bar = self.bars.add(ProgressBar::new(cells as u64));
+        bar.set_style(style("{prefix} [{bar:30}] {pos}/{len}  {elapsed} elapsed, {eta} left"));
+        bar.set_prefix(name.to_owned());
+        bar.enable_steady_tick(Duration::from_millis(250));
+        state.stage = Some((name.to_owned(), bar, Instant::now()));
+    }
+
+    fn cell(&self, what: &str) {
+        let mut state = self.state();
+        let bar = self.bars.add(ProgressBar::new(0));
+        bar.set_style(style("  {msg} [{bar:24}] {human_pos}/{human_len} ({per_sec}, {eta} left)"));
+        bar.set_message(what.to_owned());
+        state.cell = Some(bar);
+    }
+
+    fn work(&self, done: usize, total: usize) {
+        if let Some(cell) = &self.state().cell {
+            cell.set_length(total as u64);
+            cell.set_position(done as u64);
+        }
+    }
+
+    fn cell_done(&self) {
+        let mut state = self.state();
+        if let Some(cell) = state.cell.take() {
+            cell.finish_and_clear();
+        }
+        if let Some((_, bar, _)) = &state.stage {
+            bar.inc(1);
+        }
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        let mut state = self.state();
+        self.end_stage(&mut state);
+    }
+}
+
+fn style(template: &str) -> ProgressStyle {
+    let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    style.progress_chars("=> ")
+}

@@ -1,0 +1,19 @@
+//! The study: measure, cut at several depths by several strategies, self-generate, heal, measure
+//! again, decide the depth budget. Every stage is made of cells that are recorded as they finish
+//! and found again by a hash of what changes their result.
+
+pub mod budget;
+mod healing;
+mod identity;
+mod measure;
+mod observer;
+pub mod pocket;
+mod recipe;
+mod record;
+mod runner;
+mod samples;
+pub mod strategy;
+
+pub use observer::{Silent, StudyObserver};
+pub use recipe::{Budget, Cuts, Heal, Items, Recipe, Tasks};
+pub use runner::{Subject, run};

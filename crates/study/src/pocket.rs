@@ -1,0 +1,188 @@
+//! Training the pocket model: the recipe that made `models/pocket`, and writing it as a Hugging Face
+//! directory with its card.
+//!
+//! A small dense model lacks the depth redundancy of large ones, so it is trained with stochastic
+//! depth; the card says so. Muon and bf16 products make the training fit an hour or so on two cores
+//! (what was tried is in `design/pocket-model.md`).
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use lopper_heal::pretrain::{self, Recipe};
+use lopper_heal::state::Position;
+use lopper_heal::{AdamWConfig, Document, Schedule, StepStats};
+use lopper_model::checkpoint::{Dtype, save_model};
+use lopper_model::{Config, Model, Rope, families};
+use lopper_pocket::model_files::{self, CONTEXT_LENGTH};
+use lopper_pocket::{Mixture, Stream, tokenizer};
+use lopper_record::write_atomic;
+
+/// Optimiser steps of the shipped model.
+pub const STEPS: usize = 2400;
+/// The state file inside the training directory.
+const STATE: &str = "train_state.safetensors";
+/// Seed of the document stream.
+const STREAM_SEED: u64 = 1;
+const INIT_SEED: u64 = 1;
+/// The document from which the second mixture is drawn.
+const SECOND_PHASE: u64 = 180_000;
+/// Shares of tokens in the second phase: what the first had not learned by then (following things
+/// from place to place above all) gets more, what it had learned perfectly less.
+const SECOND_MIXTURE: [(&str, f64); 9] = [
+    ("pocket_word", 0.30),
+    ("pocket_arith", 0.22),
+    ("pocket_place", 0.20),
+    ("pocket_code", 0.08),
+    ("pocket_brackets", 0.08),
+    ("pocket_summary", 0.03),
+    ("pocket_kind", 0.03),
+    ("pocket_sentiment", 0.03),
+    ("pocket_topic", 0.03),
+];
+/// Standard deviation of the random weights.
+const INIT_STD: f32 = 0.02;
+
+/// The pocket model's shape: Qwen3's architecture, 12 layers of width 128.
+pub fn config() -> Config {
+    Config {
+        model_type: "qwen3".into(),
+        vocab_size: tokenizer::vocabulary_size(),
+        hidden_size: 128,
+        num_hidden_layers: 12,
+        num_attention_heads: 4,
+        num_key_value_heads: 2,
+        head_dim: 32,
+        intermediate_size: 512,
+        rms_norm_eps: 1e-6,
+        rope: Rope { theta: 10_000.0 },
+        tie_word_embeddings: true,
+        qkv_bias: false,
+        o_bias: false,
+        mlp_bias: false,
+        qk_norm: true,
+        max_position_embeddings: CONTEXT_LENGTH,
+        bos_token_id: Some(tokenizer::BOS),
+        eos_token_ids: vec![tokenizer::END],
+    }
+}
+
+/// The training recipe for a number of steps.
+///
+/// The number of workers is part of it (it decides which layers a micro-batch skips), so it does
+/// not follow the machine.
+pub fn recipe(steps: usize) -> Recipe {
+    Recipe {
+        data: format!("lopper_pocket::Stream, seed {STREAM_SEED}, default mixture, second mixture from document {SECOND_PHASE}"),
+        init_seed: INIT_SEED,
+        seed: 2,
+        batch_tokens: 8192,
+        schedule: Schedule { peak: 3e-3, warmup: 100, steps, decay: 0.4, floor: 0.05 },
+        layer_drop: 0.3,
+        adamw: AdamWConfig { beta1: 0.9, beta2: 0.98, eps: 1e-8, weight_decay: 0.05 },
+        muon: true,
+        workers: 2,
+        micro_tokens: 1024,
+        mixed: true,
+    }
+}
+
+/// A training run that ended: finished, or stopped by the observer.
+pub struct Trained {
+    /// The model as it stands.
+    pub model: Model,
+    /// Where the run stands.
+    pub position: Position,
+    /// Optimiser steps done.
+    pub steps: usize,
+    /// Whether all steps were done.
+    pub complete: bool,
+}
+
+/// Trains from random weights, or continues the run whose state lies in `directory`, until `steps`
+/// are done or `observer` (step, position, statistics) says stop.
+pub fn train(
+    directory: &Path,
+    steps: usize,
+    observer: &mut dyn FnMut(usize, &Position, &StepStats) -> bool,
+) -> Result<Trained> {
+    std::fs::create_dir_all(directory).with_context(|| format!("cannot create {}", directory.display()))?;
+    let recipe = recipe(steps);
+    let model = Model::random(config(), INIT_STD, recipe.init_seed)?;
+    let first = Stream::at(STREAM_SEED, 0, &Mixture::default());
+    let second = Mixture(SECOND_MIXTURE.iter().map(|(name, share)| ((*name).to_owned(), *share)).collect());
+    let second = Stream::at(STREAM_SEED, 0, &second);
+    let documents = |index: u64| {
+        let document = if index < SECOND_PHASE { first.document(index) } else { second.document(index) };
+        Document { tokens: document.tokens, weights: document.weights }
+    };
+    let state = state_file(directory);
+    let every = Duration::from_secs(60);
+    let (trainer, position) =
+        pretrain::run(model, &recipe, &documents, &state, every, &mut |step, position, stats, _| {
+            observer(step, position, stats)
+        })?;
+    let done = trainer.optimizer.step as usize;
+    Ok(Trained { model: trainer.model, position, steps: done, complete: done >= steps })
+}
+
+/// Where a run keeps its state.
+pub fn state_file(directory: &Path) -> PathBuf {
+    directory.join(STATE)
+}
+
+/// One line of the card's table: task, metric, score, 95 % interval, items.
+pub type CardRow = (String, String, f64, [f64; 2], usize);
+
+/// Writes the model, tokenizer, chat template and card into `directory`, the weights as bf16.
+pub fn export(trained: &Trained, directory: &Path, card: &str) -> Result<()> {
+    std::fs::create_dir_all(directory).with_context(|| format!("cannot create {}", directory.display()))?;
+    let config = families::config_json(&trained.model.config, Dtype::BF16)?;
+    save_model(directory, &trained.model, &config, Dtype::BF16)?;
+    model_files::write(directory)?;
+    write_atomic(&directory.join("README.md"), card.as_bytes())
+}
+
+/// The model card.
+pub fn card(trained: &Trained, rows: &[CardRow]) -> String {
+    let recipe = recipe(trained.steps);
+    let mut table = String::from("| task | metric | score | 95 % interval | items |\n|---|---|---|---|---|\n");
+    for (task, metric, value, [low, high], n) in rows {
+        let _ = writeln!(table, "| {task} | {metric} | {value:.3} | {low:.3} – {high:.3} | {n} |");
+    }
+    format!(
+        "---\nlicense: apache-2.0\nlibrary_name: transformers\npipeline_tag: text-generation\ntags: [lopper, synthetic]\n---\n\n\
+# Lopper's pocket model\n\n\
+A decoder of {layers} layers and {params} parameters (Qwen3 architecture, width {width}, weights in bf16) that\n\
+knows nothing but the generated text of `lopper pocket data`: word problems solved in steps, two-operation\n\
+arithmetic, small functions, brackets, one-sentence summaries, and four kinds of classification. It exists so\n\
+that `lopper study` shows the whole method at once, offline. **It is not a language model for any other use.**\n\n\
+## Training\n\n\
+`lopper pocket train`, from random weights (seed {init}): {steps} steps, {tokens:.1}M tokens in {docs} documents of\n\
+the training split (from document {second} on with more stories of things put in places), {minutes:.0} minutes of a shared two-core machine. Muon on the matrices inside the layers and AdamW\n\
+elsewhere, peak learning rate {peak}, falling to {floor:.0} % of it over the last {decay:.0} % of the steps; matrix\n\
+products with bf16 operands and f32 sums where the processor has AVX-512 BF16.\n\n\
+**Stochastic depth:** while training, each layer is skipped at random, with a probability that rises linearly from 0\n\
+at the first layer to {drop} at the last. A small dense model lacks the depth redundancy that large ones have; this\n\
+gives it some. What pruning does to this model therefore illustrates what it does to large ones, and proves nothing\n\
+about them.\n\n\
+## Held-out accuracy\n\n\
+Items whose content hash puts them in the `report` split; they never occur in the training stream (a test checks\n\
+that). Greedy decoding, `lopper eval pocket --tasks pocket`.\n\n{table}\n\
+`pocket_arith`: always guessing a first digit of 1 scores about 0.30.\n",
+        layers = trained.model.num_layers(),
+        params = trained.model.parameter_count(),
+        width = trained.model.config.hidden_size,
+        init = recipe.init_seed,
+        steps = trained.steps,
+        tokens = trained.position.tokens as f64 / 1e6,
+        docs = trained.position.documents,
+        minutes = trained.position.seconds / 60.0,
+        peak = recipe.schedule.peak,
+        floor = recipe.schedule.floor * 100.0,
+        decay = recipe.schedule.decay * 100.0,
+        drop = recipe.layer_drop,
+        second = SECOND_PHASE,
+    )
+}

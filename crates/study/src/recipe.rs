@@ -1,0 +1,251 @@
+//! The study file: what is measured, cut, healed and decided. Every key has a default, which is
+//! the pocket study; a key that is not known is refused.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use lopper_eval::{EvalOptions, known_tasks};
+use lopper_heal::{HealRecipe, Method};
+use lopper_infer::Sampling;
+use lopper_pocket::Split;
+use lopper_record::Fault;
+use lopper_record::study::{CLASSIFICATION, GENERATIVE};
+use serde::{Deserialize, Serialize};
+
+/// A resolved study file.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Recipe {
+    /// MODEL: a directory or `pocket`.
+    pub model: String,
+    /// Seeds items, random cuts, self-generation, healing and intervals.
+    pub seed: u64,
+    /// How many items are measured.
+    pub items: Items,
+    /// Which tasks, by group.
+    pub tasks: Tasks,
+    /// Which cuts.
+    pub cuts: Cuts,
+    /// How cuts are healed.
+    pub heal: Heal,
+    /// How the depth budget is decided.
+    pub budget: Budget,
+}
+
+/// Numbers of items. Selection, healing and reporting draw from splits that cannot overlap.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Items {
+    /// Items per task whose scores are reported.
+    pub report: usize,
+    /// Items per task that the layer map and the choice of the main strategy are measured on.
+    pub select: usize,
+    /// Documents of calibration text for the layer criteria.
+    pub calibration: usize,
+}
+
+/// Tasks of both groups.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Tasks {
+    /// Scored by log-likelihood.
+    pub classification: Vec<String>,
+    /// Scored on generated text.
+    pub generative: Vec<String>,
+}
+
+/// Cuts to measure.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Cuts {
+    /// Ways of choosing layers: any criterion of `lopper prune`, or `ablation` (the layers whose
+    /// single removal costs least on the selection items).
+    pub strategies: Vec<String>,
+    /// Numbers of layers to remove.
+    pub depths: Vec<usize>,
+    /// The strategy that is healed and that the budget is about; `auto` takes the one that keeps
+    /// most on the selection items at the depth in the middle.
+    pub main: String,
+    /// Layers that always stay, in the measured `ablation` strategy (METHOD section 1 keeps layer 0).
+    pub keep: Vec<usize>,
+}
+
+/// Healing.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Heal {
+    /// Depths to heal; empty for none.
+    pub depths: Vec<usize>,
+    /// Prompts the uncut model answers, over all tasks together.
+    pub prompts: usize,
+    /// Sampling temperature of the answers.
+    pub temperature: f64,
+    /// Nucleus of the answers.
+    pub top_p: f64,
+    /// The finetuning recipe.
+    pub recipe: HealRecipe,
+}
+
+/// The depth budget.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Budget {
+    /// Retentions to keep.
+    pub thresholds: Vec<f64>,
+}
+
+impl Default for Recipe {
+    fn default() -> Self {
+        Self {
+            model: "pocket".into(),
+            seed: 0,
+            items: Items::default(),
+            tasks: Tasks::default(),
+            cuts: Cuts::default(),
+            heal: Heal::default(),
+            budget: Budget::default(),
+        }
+    }
+}
+
+impl Default for Items {
+    fn default() -> Self {
+        Self { report: 120, select: 48, calibration: 128 }
+    }
+}
+
+impl Default for Tasks {
+    fn default() -> Self {
+        let of = |group: &str| known_tasks().iter().filter(|t| t.group == group).map(|t| t.name.to_owned()).collect();
+        Self { classification: of(CLASSIFICATION), generative: of(GENERATIVE) }
+    }
+}
+
+impl Default for Cuts {
+    fn default() -> Self {
+        Self {
+            strategies: ["ablation", "bi", "angular", "reverse", "random"].map(String::from).to_vec(),
+            depths: vec![1, 2, 3, 4, 5, 6, 7, 8],
+            main: "auto".into(),
+            keep: vec![0],
+        }
+    }
+}
+
+impl Default for Heal {
+    fn default() -> Self {
+        Self {
+            depths: vec![2, 3, 4, 5, 6, 7, 8],
+            prompts: 1500,
+            temperature: 0.9,
+            top_p: 0.95,
+            recipe: HealRecipe::for_pocket(Method::Lora),
+        }
+    }
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self { thresholds: vec![0.9] }
+    }
+}
+
+impl Recipe {
+    /// Reads a study file.
+    ///
+    /// # Errors
+    /// A [`Fault`] for a file that cannot be read, a key that is not known, or a value that makes
+    /// no sense.
+    pub fn read(path: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            Fault::new("the study file cannot be read").file(path).got(error.to_string()).hint("check the path")
+        })?;
+        let recipe: Self = toml::from_str(&text).map_err(|error| {
+            Fault::new("the study file is not as it should be")
+                .file(path)
+                .got(error.to_string().trim_end().to_owned())
+                .hint("`lopper study --print-recipe` prints every key with its default")
+        })?;
+        recipe.check().map_err(|fault| fault.file(path))?;
+        Ok(recipe)
+    }
+
+    /// The recipe as a study file.
+    pub fn to_toml(&self) -> Result<String> {
+        toml::to_string(self).context("a recipe cannot be written as TOML")
+    }
+
+    /// Refuses values that make no sense whatever the model.
+    pub fn check(&self) -> std::result::Result<(), Fault> {
+        let positive = [("items.report", self.items.report), ("items.select", self.items.select)];
+        for (key, value) in positive.into_iter().chain([("items.calibration", self.items.calibration)]) {
+            if value < 2 {
+                return Err(Fault::new(format!("`{key}` is too small")).expected("at least 2").got(value.to_string()));
+            }
+        }
+        for (key, list) in [("cuts.depths", &self.cuts.depths), ("heal.depths", &self.heal.depths)] {
+            if list.contains(&0) || !list.is_sorted_by(|a, b| a < b) {
+                return Err(Fault::new(format!("`{key}` is not a list of depths"))
+                    .expected("ascending numbers of layers, each at least 1")
+                    .got(format!("{list:?}")));
+            }
+        }
+        if let Some(depth) = self.heal.depths.iter().find(|d| !self.cuts.depths.contains(d)) {
+            return Err(Fault::new("`heal.depths` names a depth that is not cut")
+                .expected(format!("depths from {:?}", self.cuts.depths))
+                .got(depth.to_string()));
+        }
+        for strategy in self.cuts.strategies.iter().filter(|s| *s != crate::strategy::ABLATION) {
+            if let Err(error) = lopper_prune::criteria::criterion(strategy) {
+                return Err(error.downcast::<Fault>().unwrap_or_else(|e| Fault::new(e.to_string())));
+            }
+        }
+        if self.cuts.strategies.is_empty() || self.cuts.depths.is_empty() {
+            return Err(Fault::new("the study cuts nothing").expected("at least one strategy and one depth"));
+        }
+        if self.cuts.main != "auto" && !self.cuts.strategies.contains(&self.cuts.main) {
+            return Err(Fault::new("`cuts.main` is not one of the strategies")
+                .expected(format!("`auto` or one of {:?}", self.cuts.strategies))
+                .got(self.cuts.main.clone()));
+        }
+        if let Some(t) = self.budget.thresholds.iter().find(|t| !(**t > 0.0 && **t <= 1.0)) {
+            return Err(Fault::new("`budget.thresholds` holds no retention").expected("numbers in (0, 1]").got(t.to_string()));
+        }
+        for (group, names) in [(CLASSIFICATION, &self.tasks.classification), (GENERATIVE, &self.tasks.generative)] {
+            for name in names {
+                if !known_tasks().iter().any(|t| t.group == group && t.name == *name) {
+                    let there: Vec<_> = known_tasks().iter().filter(|t| t.group == group).map(|t| t.name).collect();
+                    return Err(Fault::new(format!("no {group} task is called `{name}`"))
+                        .expected(format!("any of {}", there.join(", ")))
+                        .got(name.clone()));
+                }
+            }
+        }
+        if self.task_names().is_empty() {
+            return Err(Fault::new("the study has no task").expected("at least one task in `tasks`"));
+        }
+        Ok(())
+    }
+
+    /// Refuses depths that the model does not have.
+    pub fn check_model(&self, num_layers: usize) -> Result<()> {
+        if let Some(depth) = self.cuts.depths.iter().find(|d| **d >= num_layers) {
+            return Err(Fault::new(format!("{depth} layers cannot be cut"))
+                .expected(format!("at most {} of the model's {num_layers} layers", num_layers.saturating_sub(1)))
+                .hint("change `cuts.depths`")
+                .into());
+        }
+        Ok(())
+    }
+
+    /// All tasks, classification first.
+    pub fn task_names(&self) -> Vec<String> {
+        self.tasks.classification.iter().chain(&self.tasks.generative).cloned().collect()
+    }
+
+    /// How items of `split` are evaluated: greedily, so that a score has no sampling noise.
+    pub fn eval_options(&self, split: Split) -> EvalOptions {
+        let limit = if split == Split::Select { self.items.select } else { self.items.report };
+        EvalOptions { split, limit, seed: self.seed, sampling: Sampling::Greedy, sampling_seed: self.seed }
+    }
+}

@@ -1,0 +1,82 @@
+//! The parts of a study's record that are known from its recipe alone, and the criteria's view of
+//! the layers.
+
+use lopper_eval::{known_tasks, task_version};
+use lopper_pocket::Split;
+use lopper_prune::LayerScores;
+use lopper_record::study::{Criterion, Seed, TaskMeta};
+
+use crate::Recipe;
+
+/// Every seed with its use.
+pub fn seeds(recipe: &Recipe) -> Vec<Seed> {
+    let seed = |name: &str, value: u64| Seed { name: name.to_owned(), value };
+    vec![
+        seed("items, random cuts, self-generation and bootstrap", recipe.seed),
+        seed("finetuning", recipe.heal.recipe.seed),
+    ]
+}
+
+/// How items are split, in sentences.
+pub fn splits(recipe: &Recipe) -> Vec<String> {
+    let name = |split: Split| split.name();
+    vec![
+        "Items are divided by a hash of their content: one item is in one split only, whatever the seed.".into(),
+        format!(
+            "Scores, retentions and the depth budget: {} items per task from the `{}` split.",
+            recipe.items.report,
+            name(Split::Report)
+        ),
+        format!(
+            "Layer map and choice of the main strategy: {} items per task from the `{}` split.",
+            recipe.items.select,
+            name(Split::Select)
+        ),
+        format!(
+            "Calibration text of the criteria ({} documents) and the {} prompts that are answered for healing: the `{}` split.",
+            recipe.items.calibration,
+            recipe.heal.prompts,
+            name(Split::Train)
+        ),
+    ]
+}
+
+/// The tasks in the recipe's order.
+pub fn tasks(recipe: &Recipe) -> Vec<TaskMeta> {
+    let metas = recipe.task_names().into_iter().filter_map(|name| {
+        let known = known_tasks().iter().find(|t| t.name == name)?;
+        Some(TaskMeta {
+            group: known.group.to_owned(),
+            description: known.description.to_owned(),
+            metric: known.metric.to_owned(),
+            version: task_version(&name).to_string(),
+            n_report: recipe.items.report,
+            n_select: recipe.items.select,
+            chance: known.chance,
+            name,
+        })
+    });
+    metas.collect()
+}
+
+/// One value per layer for each criterion that has one.
+pub fn criteria(scores: &LayerScores) -> Vec<Criterion> {
+    let over = format!("over {} tokens of calibration text", scores.tokens);
+    let criterion = |name: &str, title: &str, values: &[f64], note: String| Criterion {
+        name: name.into(),
+        title: title.into(),
+        values: values.to_vec(),
+        note,
+    };
+    let mut criteria = vec![criterion(
+        "bi",
+        "Block influence",
+        &scores.block_influence,
+        format!("1 − mean cosine of the hidden states before and after the layer, {over}; the smallest go first"),
+    )];
+    if let Some(single) = scores.angular.of_size(1) {
+        let note = "angle between the hidden states before and after the layer, at the last token, in half turns; the smallest go first";
+        criteria.push(criterion("angular", "Angular distance", single, note.into()));
+    }
+    criteria
+}

@@ -1,0 +1,73 @@
+//! Which layers a strategy removes at a depth: by a criterion over calibration text, or by what
+//! single removals cost on the selection items.
+
+use anyhow::Result;
+use lopper_prune::LayerScores;
+use lopper_prune::criteria::{self, Request};
+
+/// The strategy that removes the layers whose single removal costs least.
+pub const ABLATION: &str = "ablation";
+
+/// What strategies choose by.
+pub struct Evidence<'a> {
+    /// Layers of the model.
+    pub num_layers: usize,
+    /// Criteria over calibration text.
+    pub scores: &'a LayerScores,
+    /// For each layer, the mean retention over both groups without it, on the selection items.
+    pub ablation: &'a [f64],
+    /// Layers that `ablation` never removes.
+    pub keep: &'a [usize],
+    /// Seed of random choices.
+    pub seed: u64,
+}
+
+/// The layers that `strategy` removes when `remove` are to go, ascending.
+pub fn choose(strategy: &str, remove: usize, evidence: &Evidence<'_>) -> Result<Vec<usize>> {
+    criteria::check_removal(evidence.num_layers, remove)?;
+    if strategy != ABLATION {
+        let request = Request {
+            num_layers: evidence.num_layers,
+            remove,
+            scores: Some(evidence.scores),
+            seed: evidence.seed,
+        };
+        return Ok(criteria::select(criteria::criterion(strategy)?, &request)?.dropped);
+    }
+    let mut order: Vec<usize> = (0..evidence.num_layers).filter(|l| !evidence.keep.contains(l)).collect();
+    // What keeps most goes first; of equal layers the later one.
+    order.sort_by(|&a, &b| evidence.ablation[b].total_cmp(&evidence.ablation[a]).then(b.cmp(&a)));
+    anyhow::ensure!(order.len() >= remove, "{remove} layers are to go but only {} may", order.len());
+    order.truncate(remove);
+    order.sort_unstable();
+    Ok(order)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lopper_prune::criteria::BlockScores;
+
+    #[test]
+    fn ablation_removes_what_costs_least_and_spares_what_is_kept() {
+        let scores = LayerScores {
+            block_influence: vec![0.3, 0.1, 0.2, 0.4],
+            angular: BlockScores::new(vec![vec![0.3, 0.1, 0.2, 0.4]]),
+            angular_mean: BlockScores::new(vec![vec![0.3, 0.1, 0.2, 0.4]]),
+            relative_magnitude: vec![0.0; 4],
+            tokens: 1,
+            sequences: 1,
+            angular_mean_tokens: 1,
+        };
+        let ablation = [1.0, 0.5, 0.9, 0.9];
+        let evidence = Evidence { num_layers: 4, scores: &scores, ablation: &ablation, keep: &[0], seed: 1 };
+        assert_eq!(choose(ABLATION, 1, &evidence).unwrap(), [3]);
+        assert_eq!(choose(ABLATION, 2, &evidence).unwrap(), [2, 3]);
+        assert_eq!(choose(ABLATION, 3, &evidence).unwrap(), [1, 2, 3]);
+        assert_eq!(choose("bi", 2, &evidence).unwrap(), [1, 2]);
+        assert_eq!(choose("reverse", 2, &evidence).unwrap(), [2, 3]);
+        assert!(choose(ABLATION, 4, &evidence).is_err());
+        let all_kept = Evidence { keep: &[0, 1, 2], ..evidence };
+        assert!(choose(ABLATION, 2, &all_kept).is_err());
+    }
+}
