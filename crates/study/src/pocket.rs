@@ -27,7 +27,7 @@ const STATE: &str = "train_state.safetensors";
 const STREAM_SEED: u64 = 1;
 const INIT_SEED: u64 = 1;
 /// The document from which the second mixture is drawn.
-const SECOND_PHASE: u64 = 180_000;
+const SECOND_PHASE: u64 = 185_000;
 /// Shares of tokens in the second phase: what the first had not learned by then (following things
 /// from place to place above all) gets more, what it had learned perfectly less.
 const SECOND_MIXTURE: [(&str, f64); 9] = [
