@@ -189,11 +189,9 @@ impl Plan {
     pub fn read(path: &Path) -> Result<Self> {
         use std::io::Read;
         let mut bytes = Vec::new();
-        std::fs::File::open(path)
-            .and_then(|file| file.take(MAX_PLAN_BYTES + 1).read_to_end(&mut bytes))
-            .map_err(|error| {
-                Fault::new("the plan cannot be read").file(path).got(error.to_string()).hint("check the path")
-            })?;
+        std::fs::File::open(path).and_then(|file| file.take(MAX_PLAN_BYTES + 1).read_to_end(&mut bytes)).map_err(
+            |error| Fault::new("the plan cannot be read").file(path).got(error.to_string()).hint("check the path"),
+        )?;
         Self::parse(&bytes, path)
     }
 

@@ -191,8 +191,12 @@ impl Store {
         std::mem::take(&mut *self.warnings.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn warn(&self, text: String) {
-        self.warnings.lock().unwrap_or_else(PoisonError::into_inner).push(text);
+    /// Keeps a warning until [`Store::take_warnings`]; one that is there already is not repeated.
+    pub fn warn(&self, text: String) {
+        let mut warnings = self.warnings.lock().unwrap_or_else(PoisonError::into_inner);
+        if !warnings.contains(&text) {
+            warnings.push(text);
+        }
     }
 
     fn read(&self, path: &Path) -> Option<Cell> {

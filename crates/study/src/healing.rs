@@ -1,19 +1,19 @@
 //! The healing stage's cells: the uncut model's answers, and each cut finetuned on them.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use lopper_heal::self_generated::examples_of;
 use lopper_heal::{HealRecipe, HealStats, Healed, Method, Renderer, Run, SelfGenerated, SgrOptions, SgrPrompt};
 use lopper_infer::{Sampling, TextModel};
-use lopper_model::checkpoint::{Dtype, save_model};
 use lopper_model::chat::Message;
+use lopper_model::checkpoint::{Dtype, save_model};
 use lopper_model::{Checkpoint, Model, families};
 use lopper_pocket::{Prompt, Split, examples, task};
 use lopper_record::study::HealInfo;
 use lopper_record::{Fault, Store};
 
-use crate::identity::{ResponsesKey, heal_key, responses_key};
+use crate::identity::{HealKey, ResponsesKey, heal_key, responses_key};
 use crate::observer::StudyObserver;
 use crate::{Heal, Recipe, Subject};
 
@@ -33,25 +33,26 @@ impl Responses {
     }
 }
 
-/// The answers, if an earlier run has them.
-pub fn find_responses(store: &Store, model: &str, tasks: &[String], recipe: &Recipe) -> Result<Option<SelfGenerated>> {
-    store.get("responses", &responses_key(model, tasks, &recipe.heal, recipe.seed))
+/// Whether the answers' cell is there.
+pub fn has_responses(store: &Store, model: &str, tasks: &[String], recipe: &Recipe) -> Result<bool> {
+    Ok(store.path("responses", &responses_key(model, tasks, &recipe.heal, recipe.seed), "json")?.exists())
 }
 
 /// Lets the uncut model answer training-split prompts of all tasks, the same number of each.
-/// Returns the seconds it took when it was done.
+/// Returns the seconds it took when it was done, and whether an earlier run did it.
 pub fn responses(
     store: &Store,
     subject: &Subject,
     tasks: &[String],
     recipe: &Recipe,
     observer: &dyn StudyObserver,
-) -> Result<(Responses, f64)> {
+) -> Result<(Responses, f64, bool)> {
     let (model, heal, seed) = (subject.card.hash.clone(), recipe.heal.clone(), recipe.seed);
     let finished = store.run("responses", &responses_key(&model, tasks, &heal, seed), || {
         let options = SgrOptions {
             sampling: Sampling::Sample { temperature: heal.temperature, top_k: None, top_p: Some(heal.top_p) },
-            max_new_tokens: tasks.iter().filter_map(|t| task(t)).map(|t| t.max_new_tokens).max().unwrap_or(64),
+            // A choice has no length of its own; it is a word or two.
+            max_new_tokens: tasks.iter().filter_map(|t| task(t)).map(|t| t.max_new_tokens.max(8)).max().unwrap_or(8),
             seed,
             // The pocket model was taught no system prompt.
             system: None,
@@ -64,15 +65,13 @@ pub fn responses(
         })
     })?;
     let responses = Responses { answers: finished.value, model, tasks: tasks.to_vec(), heal, seed };
-    Ok((responses, finished.wall_s))
+    Ok((responses, finished.wall_s, finished.cached))
 }
 
 /// `count` training-split prompts, the tasks in turn.
 fn prompts(tasks: &[String], count: usize, seed: u64) -> Vec<SgrPrompt> {
-    let mut streams: Vec<_> = tasks
-        .iter()
-        .filter_map(|name| Some((task(name)?, examples(name, Split::Train, seed))))
-        .collect();
+    let mut streams: Vec<_> =
+        tasks.iter().filter_map(|name| Some((task(name)?, examples(name, Split::Train, seed)))).collect();
     let mut prompts = Vec::with_capacity(count);
     while prompts.len() < count && !streams.is_empty() {
         for (info, stream) in &mut streams {
@@ -93,58 +92,91 @@ fn owned(strings: &[&str]) -> Vec<String> {
     strings.iter().map(|s| (*s).to_owned()).collect()
 }
 
-/// What training did to a cut, if an earlier run finished it.
-pub fn find(
-    store: &Store,
-    responses: &Responses,
-    kept: &[usize],
-    recipe: &HealRecipe,
-    workers: usize,
-) -> Result<Option<HealStats>> {
-    let key = heal_key(kept, recipe, responses.key(), workers);
-    let stats = store.get("heal", &key)?;
-    Ok(stats.filter(|_| store.path("heal", &key, "model").is_ok_and(|path| path.is_dir())))
+/// What is healed, and how.
+#[derive(Clone, Copy)]
+pub struct Cut<'a> {
+    pub responses: &'a Responses,
+    /// Original indices of the layers that stay.
+    pub kept: &'a [usize],
+    pub recipe: &'a HealRecipe,
+    pub workers: usize,
 }
 
-/// The cut healed: trained now, or read from an earlier run. The model is merged and holds only
-/// the kept layers.
-pub fn heal(
-    store: &Store,
-    subject: &Subject,
-    responses: &Responses,
-    kept: &[usize],
-    recipe: &HealRecipe,
-    workers: usize,
-    observer: &dyn StudyObserver,
-) -> Result<(Model, HealInfo)> {
-    let key = heal_key(kept, recipe, responses.key(), workers);
-    let directory = store.path("heal", &key, "model")?;
-    let base = subject.text.engine.model();
-    let (model, stats) = match find(store, responses, kept, recipe, workers)? {
-        Some(stats) => (read(&directory, base, kept, recipe.method)?, stats),
-        None => {
-            let documents = documents(&subject.text, &responses.answers, recipe)?;
-            let run = Run { workers, state: None };
-            let healed = lopper_heal::heal(base, kept, &documents, recipe, &run, &mut |p| {
-                observer.work(p.tokens as usize, p.total_tokens as usize);
-                subject.text.engine.check_interrupt()
-            })?;
-            write(&directory, &healed)?;
-            store.put("heal", &key, &healed.stats, healed.stats.seconds)?;
-            (healed.merged(), healed.stats)
+impl Cut<'_> {
+    /// Identifies the healed model.
+    pub fn key(&self) -> HealKey<'_> {
+        heal_key(self.kept, self.recipe, self.responses.key(), self.workers)
+    }
+
+    /// Where what training changed lies.
+    fn directory(&self, store: &Store) -> Result<PathBuf> {
+        store.path("heal", &self.key(), "model")
+    }
+
+    /// Whether an earlier run has finished it; whether it can be read shows when it is asked for.
+    pub fn is_finished(&self, store: &Store) -> Result<bool> {
+        Ok(store.path("heal", &self.key(), "json")?.exists() && self.directory(store)?.is_dir())
+    }
+
+    /// The healed model as an earlier run left it; damage is a warning, and reason to train again.
+    fn find(&self, store: &Store, base: &Model) -> Result<Option<(Model, HealStats)>> {
+        let directory = self.directory(store)?;
+        if !directory.is_dir() {
+            return Ok(None);
         }
-    };
-    let info = HealInfo {
-        method: recipe.method.name().to_owned(),
-        examples: stats.examples,
-        tokens: stats.response_tokens,
-        steps: stats.steps,
-        seconds: stats.seconds,
-        train_loss_first: stats.loss_first,
-        train_loss_last: stats.loss_last,
-        recipe: recipe.summary(),
-    };
-    Ok((model, info))
+        let Some(stats) = store.get("heal", &self.key())? else { return Ok(None) };
+        match read(&directory, base, self.kept, self.recipe.method) {
+            Ok(model) => Ok(Some((model, stats))),
+            Err(error) => {
+                let error = error.to_string();
+                let first = error.lines().next().unwrap_or_default();
+                store.warn(format!("{}: {first}; the cut is healed again", directory.display()));
+                Ok(None)
+            }
+        }
+    }
+
+    /// The cut healed: trained now, or read from an earlier run. The model is merged and holds only
+    /// the kept layers.
+    pub fn heal(&self, store: &Store, subject: &Subject, observer: &dyn StudyObserver) -> Result<HealedCut> {
+        let recipe = self.recipe;
+        let base = subject.text.engine.model();
+        let found = self.find(store, base)?;
+        let cached = found.is_some();
+        let (model, stats) = match found {
+            Some(found) => found,
+            None => {
+                let documents = documents(&subject.text, &self.responses.answers, recipe)?;
+                let run = Run { workers: self.workers, state: None };
+                let healed = lopper_heal::heal(base, self.kept, &documents, recipe, &run, &mut |p| {
+                    observer.work(p.tokens as usize, p.total_tokens as usize);
+                    subject.text.engine.check_interrupt()
+                })?;
+                write(&self.directory(store)?, &healed)?;
+                store.put("heal", &self.key(), &healed.stats, healed.stats.seconds)?;
+                (healed.merged(), healed.stats)
+            }
+        };
+        let info = HealInfo {
+            method: recipe.method.name().to_owned(),
+            examples: stats.examples,
+            tokens: stats.response_tokens,
+            steps: stats.steps,
+            seconds: stats.seconds,
+            train_loss_first: stats.loss_first,
+            train_loss_last: stats.loss_last,
+            recipe: recipe.summary(),
+        };
+        Ok(HealedCut { model, info, cached })
+    }
+}
+
+/// A healed cut.
+pub struct HealedCut {
+    pub model: Model,
+    pub info: HealInfo,
+    /// Whether an earlier run trained it.
+    pub cached: bool,
 }
 
 fn documents(text: &TextModel, answers: &SelfGenerated, recipe: &HealRecipe) -> Result<Vec<lopper_heal::Document>> {
@@ -179,7 +211,9 @@ fn write(directory: &Path, healed: &Healed) -> Result<()> {
 
 fn read(directory: &Path, base: &Model, kept: &[usize], method: Method) -> Result<Model> {
     if method == Method::Full {
-        return Checkpoint::open(directory)?.load_model();
+        let model = Checkpoint::open(directory)?.load_model()?;
+        ensure!(model.num_layers() == kept.len(), "the weights are another cut's");
+        return Ok(model);
     }
     let mut model = base.keep(kept);
     let layers = model.all_layers();

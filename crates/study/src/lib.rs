@@ -3,15 +3,19 @@
 //! and found again by a hash of what changes their result.
 
 pub mod budget;
+mod calibration;
 mod healing;
 mod identity;
 mod measure;
 mod observer;
+mod place;
 pub mod pocket;
 mod recipe;
+mod recipe_check;
 mod record;
 mod runner;
 mod samples;
+mod stage;
 pub mod strategy;
 
 pub use observer::{Silent, StudyObserver};

@@ -47,8 +47,28 @@ impl Suites {
 /// Outcomes of one model by task.
 pub type Outcomes = BTreeMap<String, TaskOutcome>;
 
+/// Outcomes of one model, and what they cost.
+pub struct Measured {
+    pub outcomes: Outcomes,
+    /// Wall time when they were computed.
+    pub seconds: f64,
+    /// Whether all were found finished.
+    pub cached: bool,
+}
+
+/// Whether every task's cell is there; whether it can be read shows when it is asked for.
+pub fn finished(store: &Store, candidate: &Candidate<'_>, tasks: &[String], options: &EvalOptions) -> Result<bool> {
+    for task in tasks {
+        let key = eval_key(candidate.model, candidate.kept, candidate.healed.clone(), task, options);
+        if !store.path("eval", &key, "json")?.exists() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
 /// What is missing of `tasks` is evaluated together, so that the engine's batches are full, and
-/// recorded task by task. Returns the outcomes and whether all were found finished.
+/// recorded task by task.
 pub fn outcomes(
     store: &Store,
     suites: &Suites,
@@ -56,7 +76,7 @@ pub fn outcomes(
     tasks: &[String],
     options: &EvalOptions,
     observer: &dyn StudyObserver,
-) -> Result<(Outcomes, f64, bool)> {
+) -> Result<Measured> {
     let key = |task: &'_ str| -> Result<serde_json::Value> {
         let key = eval_key(candidate.model, candidate.kept, candidate.healed.clone(), task, options);
         Ok(serde_json::to_value(key)?)
@@ -85,7 +105,7 @@ pub fn outcomes(
             found.insert(cell.outcome.task.clone(), cell.outcome);
         }
     }
-    Ok((found, wall, cached))
+    Ok(Measured { outcomes: found, seconds: wall, cached })
 }
 
 /// An outcome with the share of the evaluation's wall time that its task took.

@@ -1,14 +1,11 @@
 //! The study file: what is measured, cut, healed and decided. Every key has a default, which is
 //! the pocket study; a key that is not known is refused.
 
-use std::path::Path;
-
 use anyhow::{Context, Result};
 use lopper_eval::{EvalOptions, known_tasks};
 use lopper_heal::{HealRecipe, Method};
 use lopper_infer::Sampling;
 use lopper_pocket::Split;
-use lopper_record::Fault;
 use lopper_record::study::{CLASSIFICATION, GENERATIVE};
 use serde::{Deserialize, Serialize};
 
@@ -151,91 +148,9 @@ impl Default for Budget {
 }
 
 impl Recipe {
-    /// Reads a study file.
-    ///
-    /// # Errors
-    /// A [`Fault`] for a file that cannot be read, a key that is not known, or a value that makes
-    /// no sense.
-    pub fn read(path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path).map_err(|error| {
-            Fault::new("the study file cannot be read").file(path).got(error.to_string()).hint("check the path")
-        })?;
-        let recipe: Self = toml::from_str(&text).map_err(|error| {
-            Fault::new("the study file is not as it should be")
-                .file(path)
-                .got(error.to_string().trim_end().to_owned())
-                .hint("`lopper study --print-recipe` prints every key with its default")
-        })?;
-        recipe.check().map_err(|fault| fault.file(path))?;
-        Ok(recipe)
-    }
-
     /// The recipe as a study file.
     pub fn to_toml(&self) -> Result<String> {
         toml::to_string(self).context("a recipe cannot be written as TOML")
-    }
-
-    /// Refuses values that make no sense whatever the model.
-    pub fn check(&self) -> std::result::Result<(), Fault> {
-        let positive = [("items.report", self.items.report), ("items.select", self.items.select)];
-        for (key, value) in positive.into_iter().chain([("items.calibration", self.items.calibration)]) {
-            if value < 2 {
-                return Err(Fault::new(format!("`{key}` is too small")).expected("at least 2").got(value.to_string()));
-            }
-        }
-        for (key, list) in [("cuts.depths", &self.cuts.depths), ("heal.depths", &self.heal.depths)] {
-            if list.contains(&0) || !list.is_sorted_by(|a, b| a < b) {
-                return Err(Fault::new(format!("`{key}` is not a list of depths"))
-                    .expected("ascending numbers of layers, each at least 1")
-                    .got(format!("{list:?}")));
-            }
-        }
-        if let Some(depth) = self.heal.depths.iter().find(|d| !self.cuts.depths.contains(d)) {
-            return Err(Fault::new("`heal.depths` names a depth that is not cut")
-                .expected(format!("depths from {:?}", self.cuts.depths))
-                .got(depth.to_string()));
-        }
-        for strategy in self.cuts.strategies.iter().filter(|s| *s != crate::strategy::ABLATION) {
-            if let Err(error) = lopper_prune::criteria::criterion(strategy) {
-                return Err(error.downcast::<Fault>().unwrap_or_else(|e| Fault::new(e.to_string())));
-            }
-        }
-        if self.cuts.strategies.is_empty() || self.cuts.depths.is_empty() {
-            return Err(Fault::new("the study cuts nothing").expected("at least one strategy and one depth"));
-        }
-        if self.cuts.main != "auto" && !self.cuts.strategies.contains(&self.cuts.main) {
-            return Err(Fault::new("`cuts.main` is not one of the strategies")
-                .expected(format!("`auto` or one of {:?}", self.cuts.strategies))
-                .got(self.cuts.main.clone()));
-        }
-        if let Some(t) = self.budget.thresholds.iter().find(|t| !(**t > 0.0 && **t <= 1.0)) {
-            return Err(Fault::new("`budget.thresholds` holds no retention").expected("numbers in (0, 1]").got(t.to_string()));
-        }
-        for (group, names) in [(CLASSIFICATION, &self.tasks.classification), (GENERATIVE, &self.tasks.generative)] {
-            for name in names {
-                if !known_tasks().iter().any(|t| t.group == group && t.name == *name) {
-                    let there: Vec<_> = known_tasks().iter().filter(|t| t.group == group).map(|t| t.name).collect();
-                    return Err(Fault::new(format!("no {group} task is called `{name}`"))
-                        .expected(format!("any of {}", there.join(", ")))
-                        .got(name.clone()));
-                }
-            }
-        }
-        if self.task_names().is_empty() {
-            return Err(Fault::new("the study has no task").expected("at least one task in `tasks`"));
-        }
-        Ok(())
-    }
-
-    /// Refuses depths that the model does not have.
-    pub fn check_model(&self, num_layers: usize) -> Result<()> {
-        if let Some(depth) = self.cuts.depths.iter().find(|d| **d >= num_layers) {
-            return Err(Fault::new(format!("{depth} layers cannot be cut"))
-                .expected(format!("at most {} of the model's {num_layers} layers", num_layers.saturating_sub(1)))
-                .hint("change `cuts.depths`")
-                .into());
-        }
-        Ok(())
     }
 
     /// All tasks, classification first.

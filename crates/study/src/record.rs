@@ -6,7 +6,7 @@ use lopper_pocket::Split;
 use lopper_prune::LayerScores;
 use lopper_record::study::{Criterion, Seed, TaskMeta};
 
-use crate::Recipe;
+use crate::{Recipe, calibration};
 
 /// Every seed with its use.
 pub fn seeds(recipe: &Recipe) -> Vec<Seed> {
@@ -14,6 +14,7 @@ pub fn seeds(recipe: &Recipe) -> Vec<Seed> {
     vec![
         seed("items, random cuts, self-generation and bootstrap", recipe.seed),
         seed("finetuning", recipe.heal.recipe.seed),
+        seed("calibration text", calibration::SEED),
     ]
 }
 

@@ -1,26 +1,25 @@
 //! The stages of a study, in order. After each one `study.json` is written, so that an interrupted
 //! study has a report of what it reached.
 
+use std::collections::HashSet;
 use std::path::Path;
-use std::time::Instant;
 
 use anyhow::Result;
 use lopper_infer::TextModel;
-use lopper_pocket::{Mixture, Split, Stream};
-use lopper_prune::{Calibration, LayerScores, criteria};
+use lopper_pocket::Split;
+use lopper_prune::{LayerScores, criteria};
 use lopper_record::study::{
-    AblatedLayer, CLASSIFICATION, GENERATIVE, ModelCard, Point, SCHEMA, StudyRecord, Timing,
+    AblatedLayer, CLASSIFICATION, GENERATIVE, ModelCard, Point, SCHEMA, StudyRecord, TaskMeta, Timing,
 };
 use lopper_record::{Retention, Store};
 
-use crate::healing::{self, Responses};
-use crate::measure::{Candidate, Outcomes, Suites, compare, mean_retention, outcomes};
+use crate::healing::{self, Cut, Responses};
+use crate::measure::{Candidate, Outcomes, Suites, compare, finished, mean_retention, outcomes};
 use crate::observer::StudyObserver;
+use crate::place::Place;
+use crate::stage::{Asked, Stage};
 use crate::strategy::{self, Evidence};
-use crate::{Recipe, budget, identity, record, samples};
-
-/// Seed of the calibration documents; no other use of the stream has it.
-const CALIBRATION_SEED: u64 = 0x5c0e;
+use crate::{Recipe, budget, calibration, identity, record, samples};
 
 /// The model under study.
 pub struct Subject {
@@ -30,7 +29,8 @@ pub struct Subject {
     pub text: TextModel,
 }
 
-/// Runs a study in `directory`, or continues the one that is there.
+/// Runs a study in `directory`, or continues the one that is there. A study that fails before its
+/// first cell is finished leaves nothing behind.
 pub fn run(
     subject: &Subject,
     recipe: &Recipe,
@@ -40,11 +40,10 @@ pub fn run(
 ) -> Result<StudyRecord> {
     recipe.check()?;
     recipe.check_model(subject.card.num_layers)?;
+    let place = Place::before(directory);
     let store = Store::open(directory)?;
-    let groups = [
-        (CLASSIFICATION, recipe.tasks.classification.as_slice()),
-        (GENERATIVE, recipe.tasks.generative.as_slice()),
-    ];
+    let groups =
+        [(CLASSIFICATION, recipe.tasks.classification.as_slice()), (GENERATIVE, recipe.tasks.generative.as_slice())];
     let groups: Vec<(&str, &[String])> = groups.into_iter().filter(|(_, tasks)| !tasks.is_empty()).collect();
     let record = StudyRecord {
         schema: SCHEMA,
@@ -57,55 +56,36 @@ pub fn run(
         tasks: record::tasks(recipe),
         ..StudyRecord::default()
     };
-    let tasks = recipe.task_names();
-    let mut study = Study { subject, recipe, store, suites: Suites::default(), groups, tasks, observer, record };
-    study.stages()?;
+    let (tasks, seen) = (recipe.task_names(), HashSet::new());
+    let mut study = Study { subject, recipe, store, suites: Suites::default(), groups, tasks, observer, record, seen };
+    if let Err(error) = study.stages() {
+        place.clear_if_unused();
+        return Err(error);
+    }
     Ok(study.record)
 }
 
-struct Study<'a> {
-    subject: &'a Subject,
-    recipe: &'a Recipe,
-    store: Store,
-    suites: Suites,
-    groups: Vec<(&'a str, &'a [String])>,
-    tasks: Vec<String>,
-    observer: &'a dyn StudyObserver,
-    record: StudyRecord,
+/// A study that is running.
+pub struct Study<'a> {
+    pub subject: &'a Subject,
+    pub recipe: &'a Recipe,
+    pub store: Store,
+    pub suites: Suites,
+    pub groups: Vec<(&'a str, &'a [String])>,
+    pub tasks: Vec<String>,
+    pub observer: &'a dyn StudyObserver,
+    pub record: StudyRecord,
+    /// Cuts that a stage has asked for.
+    pub seen: HashSet<Asked>,
 }
 
 impl Study<'_> {
     fn stages(&mut self) -> Result<()> {
         let layers = self.subject.card.num_layers;
-        let all: Vec<usize> = (0..layers).collect();
-
-        // Cells of this stage: both splits.
-        let mut stage = Stage::begin(self, "uncut model", 2, &[&all, &all], &[Split::Report, Split::Select])?;
-        let base = stage.eval(self, &all, Split::Report, "reporting items")?;
-        let base_select = stage.eval(self, &all, Split::Select, "selection items")?;
-        let (tasks, groups) = compare(&base, &base, &self.groups, self.recipe.seed)?;
-        let mut point = Point { strategy: String::new(), tasks, groups, ..Point::default() };
-        point.tasks.iter_mut().for_each(|t| t.retention = None);
-        point.groups.iter_mut().for_each(|g| g.retention = Some(Retention::uncut(g.score.n)));
-        point.parameters = Some(self.subject.card.parameters);
-        self.record.base = Some(point);
-        stage.end(self)?;
-
+        let (base, base_select) = self.uncut()?;
         let scores = self.layer_scores()?;
         self.record.criteria = record::criteria(&scores);
-
-        let kept_without: Vec<Vec<usize>> = (0..layers).map(|l| lopper_record::kept(layers, &[l])).collect();
-        let lists: Vec<&[usize]> = kept_without.iter().map(Vec::as_slice).collect();
-        let mut stage = Stage::begin(self, "layer map", layers, &lists, &vec![Split::Select; layers])?;
-        let mut ablation = Vec::with_capacity(layers);
-        for (layer, kept) in kept_without.iter().enumerate() {
-            let cut = stage.eval(self, kept, Split::Select, &format!("without layer {layer}"))?;
-            ablation.push(mean_retention(&base_select, &cut, &self.groups));
-            let (tasks, _) = compare(&base_select, &cut, &self.groups, self.recipe.seed)?;
-            self.record.ablation.push(AblatedLayer { layer, tasks });
-        }
-        stage.end(self)?;
-
+        let ablation = self.layer_map(&base_select)?;
         let evidence = Evidence {
             num_layers: layers,
             scores: &scores,
@@ -123,13 +103,42 @@ impl Study<'_> {
         self.record.write(self.store.directory())
     }
 
+    /// The uncut model on the reporting and on the selection items.
+    fn uncut(&mut self) -> Result<(Outcomes, Outcomes)> {
+        let all: Vec<usize> = (0..self.subject.card.num_layers).collect();
+        let mut stage =
+            Stage::begin(self, "uncut model", &[(all.clone(), Split::Report), (all.clone(), Split::Select)])?;
+        let base = stage.eval(self, &all, Split::Report, "reporting items")?;
+        let base_select = stage.eval(self, &all, Split::Select, "selection items")?;
+        let (tasks, groups) = compare(&base, &base, &self.groups, self.recipe.seed)?;
+        let mut point = Point { strategy: String::new(), tasks, groups, ..Point::default() };
+        point.tasks.iter_mut().for_each(|t| t.retention = None);
+        // Against itself it keeps all, unless it scores too little for a ratio to mean anything.
+        point.groups.iter_mut().for_each(|g| g.retention = g.retention.map(|_| Retention::uncut(g.score.n)));
+        point.parameters = Some(self.subject.card.parameters);
+        self.record.base = Some(point);
+        for meta in &mut self.record.tasks {
+            let items = |outcomes: &Outcomes| outcomes.get(&meta.name).map_or(0, |outcome| outcome.n);
+            (meta.n_report, meta.n_select) = (items(&base), items(&base_select));
+        }
+        let items = &self.recipe.items;
+        let few = |meta: &&TaskMeta| meta.n_report < items.report || meta.n_select < items.select;
+        for meta in self.record.tasks.iter().filter(few) {
+            self.record.warnings.push(format!(
+                "{} has fewer items than the study asks for: {} to report on, {} to select by",
+                meta.name, meta.n_report, meta.n_select
+            ));
+        }
+        stage.end(self)?;
+        Ok((base, base_select))
+    }
+
     fn layer_scores(&mut self) -> Result<LayerScores> {
-        let documents = Stream::at(CALIBRATION_SEED, 0, &Mixture::default()).take(self.recipe.items.calibration);
-        let calibration = Calibration::new(documents.map(|d| d.tokens).collect())?;
+        let calibration = calibration::documents(&self.subject.text, &self.tasks, self.recipe.items.calibration)?;
         let hash = calibration.hash();
         let key = identity::score_key(&self.subject.card.hash, &hash);
-        let cached = self.store.get::<LayerScores>("scores", &key)?.is_some();
-        self.observer.stage("layer criteria", 1, usize::from(cached));
+        let there = self.store.path("scores", &key, "json")?.exists();
+        self.observer.stage("layer criteria", 1, usize::from(there));
         self.observer.cell("one pass over calibration text");
         let finished = self.store.run("scores", &key, || {
             let done = std::sync::atomic::AtomicUsize::new(0);
@@ -140,9 +149,24 @@ impl Study<'_> {
             })
         })?;
         self.observer.cell_done();
-        let timing = Timing { stage: "layer criteria".into(), seconds: finished.wall_s, cells: 1, cached: usize::from(cached) };
-        self.record.timings.push(timing);
+        self.timing("layer criteria", finished.wall_s, 1, usize::from(finished.cached));
         Ok(finished.value)
+    }
+
+    /// Every layer removed alone; for each the mean retention over both groups.
+    fn layer_map(&mut self, base: &Outcomes) -> Result<Vec<f64>> {
+        let layers = self.subject.card.num_layers;
+        let cuts: Vec<Asked> = (0..layers).map(|l| (lopper_record::kept(layers, &[l]), Split::Select)).collect();
+        let mut stage = Stage::begin(self, "layer map", &cuts)?;
+        let mut ablation = Vec::with_capacity(layers);
+        for (layer, (kept, split)) in cuts.iter().enumerate() {
+            let cut = stage.eval(self, kept, *split, &format!("without layer {layer}"))?;
+            ablation.push(mean_retention(base, &cut, &self.groups));
+            let (tasks, _) = compare(base, &cut, &self.groups, self.recipe.seed)?;
+            self.record.ablation.push(AblatedLayer { layer, tasks });
+        }
+        stage.end(self)?;
+        Ok(ablation)
     }
 
     /// The strategy to heal and to decide by: as the recipe says, or the one that keeps most on the
@@ -154,13 +178,14 @@ impl Study<'_> {
         }
         let depth = cuts.depths[cuts.depths.len() / 2];
         let kept = (cuts.strategies.iter())
-            .map(|s| Ok(lopper_record::kept(evidence.num_layers, &strategy::choose(s, depth, evidence)?)))
-            .collect::<Result<Vec<_>>>()?;
-        let lists: Vec<&[usize]> = kept.iter().map(Vec::as_slice).collect();
-        let mut stage = Stage::begin(self, "choice of strategy", lists.len(), &lists, &vec![Split::Select; lists.len()])?;
+            .map(|s| {
+                Ok((lopper_record::kept(evidence.num_layers, &strategy::choose(s, depth, evidence)?), Split::Select))
+            })
+            .collect::<Result<Vec<Asked>>>()?;
+        let mut stage = Stage::begin(self, "choice of strategy", &kept)?;
         let mut best: Option<(f64, &String)> = None;
-        for (name, kept) in cuts.strategies.iter().zip(&kept) {
-            let cut = stage.eval(self, kept, Split::Select, &format!("{name} at {depth}"))?;
+        for (name, (kept, split)) in cuts.strategies.iter().zip(&kept) {
+            let cut = stage.eval(self, kept, *split, &format!("{name} at {depth}"))?;
             let value = mean_retention(base, &cut, &self.groups);
             if best.is_none_or(|(most, _)| value > most) {
                 best = Some((value, name));
@@ -180,19 +205,22 @@ impl Study<'_> {
         }
         // The main strategy first: an interrupted study then has what matters most.
         plan.sort_by_key(|(name, dropped)| (name != main, dropped.len()));
-        let kept: Vec<Vec<usize>> = plan.iter().map(|(_, d)| lopper_record::kept(evidence.num_layers, d)).collect();
-        let lists: Vec<&[usize]> = kept.iter().map(Vec::as_slice).collect();
-        let mut stage = Stage::begin(self, "cuts", plan.len(), &lists, &vec![Split::Report; plan.len()])?;
+        let kept: Vec<Asked> =
+            plan.iter().map(|(_, d)| (lopper_record::kept(evidence.num_layers, d), Split::Report)).collect();
+        let mut stage = Stage::begin(self, "cuts", &kept)?;
         let mut main_outcomes = Vec::new();
-        for ((name, dropped), kept) in plan.iter().zip(&kept) {
+        for ((name, dropped), (kept, split)) in plan.iter().zip(&kept) {
             let what = format!("{name}: without {}", lopper_record::format_layers(dropped));
-            let cut = stage.eval(self, kept, Split::Report, &what)?;
+            let cut = stage.eval(self, kept, *split, &what)?;
             let point = self.point(name, dropped, kept, base, &cut)?;
             self.record.points.push(point);
+            // An interrupted study has a report of every cut it reached.
+            self.record.write(self.store.directory())?;
             if name == main {
                 main_outcomes.push((dropped.len(), cut));
             }
         }
+        self.show(base, &main_outcomes, None);
         stage.end(self)?;
         Ok(main_outcomes)
     }
@@ -208,78 +236,94 @@ impl Study<'_> {
             dropped: dropped.to_vec(),
             tasks,
             groups,
-            parameters: Some(card.parameters - gone),
+            parameters: Some(card.parameters.saturating_sub(gone)),
             ..Point::default()
         })
     }
 
-    fn heal(
-        &mut self,
-        evidence: &Evidence<'_>,
-        main: &str,
-        base: &Outcomes,
-        cuts: &[(usize, Outcomes)],
-    ) -> Result<()> {
+    /// The depth whose texts are shown: from half the deepest cut on, where both the damage and
+    /// its repair are to be seen, a healed one if there is one.
+    fn shown_depth(&self) -> Option<usize> {
+        let depths = &self.recipe.cuts.depths;
+        let deepest = depths.last()?;
+        let far = |depth: &&usize| **depth * 2 >= *deepest;
+        self.recipe.heal.depths.iter().find(far).or_else(|| depths.iter().find(far)).copied()
+    }
+
+    /// Puts texts of the shown depth into the record.
+    fn show(&mut self, base: &Outcomes, cuts: &[(usize, Outcomes)], healed: Option<(usize, &Outcomes)>) {
+        let Some(depth) = self.shown_depth() else { return };
+        let healed = match healed {
+            Some((d, _)) if d != depth => return,
+            healed => healed.map(|(_, outcomes)| outcomes),
+        };
+        if let Some((_, cut)) = cuts.iter().find(|(d, _)| *d == depth) {
+            self.record.samples = samples::samples(&self.recipe.tasks.generative, base, (depth, cut), healed);
+        }
+    }
+
+    fn heal(&mut self, evidence: &Evidence<'_>, main: &str, base: &Outcomes, cuts: &[(usize, Outcomes)]) -> Result<()> {
         let heal = &self.recipe.heal;
         if heal.depths.is_empty() {
             return Ok(());
         }
         let responses = self.responses()?;
-        let workers = self.subject.text.engine.threads();
-        let mut cached = 0;
+        let text = &self.subject.text;
+        let workers =
+            lopper_heal::Run::for_model(text.engine.model(), text.engine.threads(), heal.recipe.mixed).workers;
+        let options = self.recipe.eval_options(Split::Report);
+        let mut there = 0;
         let mut plan = Vec::new();
         for &depth in &heal.depths {
             let dropped = strategy::choose(main, depth, evidence)?;
             let kept = lopper_record::kept(evidence.num_layers, &dropped);
-            cached += usize::from(healing::find(&self.store, &responses, &kept, &heal.recipe, workers)?.is_some());
+            let cut = Cut { responses: &responses, kept: &kept, recipe: &heal.recipe, workers };
+            there += usize::from(cut.is_finished(&self.store)?);
+            let measured =
+                Candidate { text, model: &self.subject.card.hash, kept: &kept, run: &[], healed: Some(cut.key()) };
+            there += usize::from(finished(&self.store, &measured, &self.tasks, &options)?);
             plan.push((dropped, kept));
         }
-        self.observer.stage("healing", 2 * plan.len(), cached);
-        let (mut seconds, mut shown) = (0.0, None);
+        self.observer.stage("healing", 2 * plan.len(), there);
+        let (mut seconds, mut cached) = (0.0, 0);
         for (dropped, kept) in &plan {
-            let depth = dropped.len();
             self.observer.cell(&format!("finetuning without {}", lopper_record::format_layers(dropped)));
-            let began = Instant::now();
-            let (model, info) = healing::heal(&self.store, self.subject, &responses, kept, &heal.recipe, workers, self.observer)?;
+            let cut = Cut { responses: &responses, kept, recipe: &heal.recipe, workers };
+            let healed = cut.heal(&self.store, self.subject, self.observer)?;
             self.observer.cell_done();
-            self.observer.cell(&format!("measuring {depth} healed"));
-            let text = self.subject.text.with_model(model);
-            let key = identity::heal_key(kept, &heal.recipe, responses.key(), workers);
+            self.observer.cell(&format!("measuring {} healed", dropped.len()));
+            let text = text.with_model(healed.model);
             let run: Vec<usize> = (0..kept.len()).collect();
             let candidate =
-                Candidate { text: &text, model: &self.subject.card.hash, kept, run: &run, healed: Some(key) };
-            let options = self.recipe.eval_options(Split::Report);
-            let (cut, _, _) = outcomes(&self.store, &self.suites, &candidate, &self.tasks, &options, self.observer)?;
+                Candidate { text: &text, model: &self.subject.card.hash, kept, run: &run, healed: Some(cut.key()) };
+            let measured = outcomes(&self.store, &self.suites, &candidate, &self.tasks, &options, self.observer)?;
             self.observer.cell_done();
-            seconds += began.elapsed().as_secs_f64();
-            let mut point = self.point(main, dropped, kept, base, &cut)?;
-            point.healed = Some(info);
+            seconds += healed.info.seconds + measured.seconds;
+            cached += usize::from(healed.cached) + usize::from(measured.cached);
+            let mut point = self.point(main, dropped, kept, base, &measured.outcomes)?;
+            point.healed = Some(healed.info);
             self.record.points.push(point);
-            // The deepest cut that was healed at all shows best what healing can and cannot do.
-            if depth * 2 >= self.recipe.cuts.depths.last().copied().unwrap_or(0) && shown.is_none() {
-                shown = Some((depth, cut));
-            }
+            self.show(base, cuts, Some((dropped.len(), &measured.outcomes)));
+            self.record.write(self.store.directory())?;
         }
-        let timing = Timing { stage: "healing".into(), seconds, cells: 2 * plan.len(), cached };
-        self.record.timings.push(timing);
-        if let Some((depth, healed)) = shown {
-            if let Some((_, cut)) = cuts.iter().find(|(d, _)| *d == depth) {
-                self.record.samples = samples::samples(&self.recipe.tasks.generative, base, (depth, cut), Some(&healed));
-            }
-        }
+        self.timing("healing", seconds, 2 * plan.len(), cached);
         self.record.write(self.store.directory())
     }
 
     fn responses(&mut self) -> Result<Responses> {
         let (recipe, hash) = (self.recipe, &self.subject.card.hash);
-        let cached = healing::find_responses(&self.store, hash, &self.tasks, recipe)?.is_some();
-        self.observer.stage("self-generated responses", 1, usize::from(cached));
+        let there = healing::has_responses(&self.store, hash, &self.tasks, recipe)?;
+        self.observer.stage("self-generated responses", 1, usize::from(there));
         self.observer.cell("the uncut model answers");
-        let (responses, seconds) = healing::responses(&self.store, self.subject, &self.tasks, recipe, self.observer)?;
+        let (responses, seconds, cached) =
+            healing::responses(&self.store, self.subject, &self.tasks, recipe, self.observer)?;
         self.observer.cell_done();
-        let stage = "self-generated responses".to_owned();
-        self.record.timings.push(Timing { stage, seconds, cells: 1, cached: usize::from(cached) });
+        self.timing("self-generated responses", seconds, 1, usize::from(cached));
         Ok(responses)
+    }
+
+    fn timing(&mut self, stage: &str, seconds: f64, cells: usize, cached: usize) {
+        self.record.timings.push(Timing { stage: stage.to_owned(), seconds, cells, cached });
     }
 
     fn decide(&mut self, main: &str) {
@@ -297,49 +341,5 @@ impl Study<'_> {
             }
         }
         self.record.budget = lines;
-    }
-}
-
-/// One stage's bookkeeping.
-struct Stage {
-    name: String,
-    cells: usize,
-    cached: usize,
-    seconds: f64,
-}
-
-impl Stage {
-    /// Counts what is finished already, cell by cell, and announces the stage.
-    fn begin(study: &Study<'_>, name: &str, cells: usize, kept: &[&[usize]], splits: &[Split]) -> Result<Self> {
-        let mut cached = 0;
-        for (kept, split) in kept.iter().zip(splits) {
-            let options = study.recipe.eval_options(*split);
-            let mut whole = true;
-            for task in &study.tasks {
-                let key = identity::eval_key(&study.subject.card.hash, kept, None, task, &options);
-                whole &= study.store.path("eval", &key, "json")?.exists();
-            }
-            cached += usize::from(whole);
-        }
-        study.observer.stage(name, cells, cached);
-        Ok(Self { name: name.to_owned(), cells, cached: 0, seconds: 0.0 })
-    }
-
-    fn eval(&mut self, study: &Study<'_>, kept: &[usize], split: Split, what: &str) -> Result<Outcomes> {
-        study.observer.cell(what);
-        let candidate =
-            Candidate { text: &study.subject.text, model: &study.subject.card.hash, kept, run: kept, healed: None };
-        let options = study.recipe.eval_options(split);
-        let (outcomes, seconds, cached) = outcomes(&study.store, &study.suites, &candidate, &study.tasks, &options, study.observer)?;
-        self.seconds += seconds;
-        self.cached += usize::from(cached);
-        study.observer.cell_done();
-        Ok(outcomes)
-    }
-
-    fn end(self, study: &mut Study<'_>) -> Result<()> {
-        let Self { name, cells, cached, seconds } = self;
-        study.record.timings.push(Timing { stage: name, seconds, cells, cached });
-        study.record.write(study.store.directory())
     }
 }

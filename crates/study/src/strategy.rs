@@ -26,12 +26,8 @@ pub struct Evidence<'a> {
 pub fn choose(strategy: &str, remove: usize, evidence: &Evidence<'_>) -> Result<Vec<usize>> {
     criteria::check_removal(evidence.num_layers, remove)?;
     if strategy != ABLATION {
-        let request = Request {
-            num_layers: evidence.num_layers,
-            remove,
-            scores: Some(evidence.scores),
-            seed: evidence.seed,
-        };
+        let request =
+            Request { num_layers: evidence.num_layers, remove, scores: Some(evidence.scores), seed: evidence.seed };
         return Ok(criteria::select(criteria::criterion(strategy)?, &request)?.dropped);
     }
     let mut order: Vec<usize> = (0..evidence.num_layers).filter(|l| !evidence.keep.contains(l)).collect();

@@ -24,8 +24,13 @@ pub(super) const KEEP_LAST_2: Criterion =
 fn choose(request: &Request<'_>, keep: usize) -> Result<Selection> {
     let Some(first) = request.num_layers.checked_sub(request.remove + keep) else {
         return Err(Fault::new(format!("{} layers cannot be removed before the last {keep}", request.remove))
-            .expected(format!("at most {} of the model's {}", request.num_layers - keep, request.num_layers))
+            .expected(format!(
+                "at most {} of the model's {}",
+                request.num_layers.saturating_sub(keep),
+                request.num_layers
+            ))
             .got(request.remove.to_string())
+            .hint("remove fewer layers, or take `reverse`, which may remove the last ones too")
             .into());
     };
     Ok(Selection { dropped: (first..first + request.remove).collect(), scores: None })

@@ -1,0 +1,193 @@
+//! Reading a study file, and refusing one that makes no sense before anything is computed.
+
+use std::fmt::Debug;
+use std::path::Path;
+
+use anyhow::Result;
+use lopper_eval::known_tasks;
+use lopper_infer::Sampling;
+use lopper_prune::criteria::{self, Request};
+use lopper_record::Fault;
+use lopper_record::study::{CLASSIFICATION, GENERATIVE};
+
+use crate::strategy::ABLATION;
+use crate::{Cuts, Recipe};
+
+/// Largest study file that is read.
+const MAX_BYTES: u64 = 1 << 20;
+/// Most items or prompts of a kind; more would not fit into memory rather than be of use.
+const MOST: usize = 1_000_000;
+const PRINT: &str = "`lopper study --print-recipe` prints every key with its default";
+
+type Checked = std::result::Result<(), Fault>;
+
+impl Recipe {
+    /// Reads a study file.
+    ///
+    /// # Errors
+    /// A [`Fault`] for a file that cannot be read, a key that is not known, or a value that makes
+    /// no sense.
+    pub fn read(path: &Path) -> Result<Self> {
+        let unreadable = |got: String| {
+            let fault = Fault::new("the study file cannot be read").file(path).expected("a TOML file of at most 1 MiB");
+            fault.got(got).hint("check the path")
+        };
+        let size = std::fs::metadata(path).map_err(|error| unreadable(error.to_string()))?.len();
+        if size > MAX_BYTES {
+            return Err(unreadable(format!("{size} bytes")).into());
+        }
+        let text = std::fs::read_to_string(path).map_err(|error| unreadable(error.to_string()))?;
+        let recipe: Self = toml::from_str(&text).map_err(|error| {
+            Fault::new("the study file is not as it should be")
+                .file(path)
+                .got(error.to_string().trim_end().to_owned())
+                .hint(PRINT)
+        })?;
+        recipe.check().map_err(|fault| fault.file(path))?;
+        Ok(recipe)
+    }
+
+    /// Refuses values that make no sense whatever the model.
+    pub fn check(&self) -> Checked {
+        self.check_numbers()?;
+        self.check_cuts()?;
+        self.check_tasks()?;
+        if let Some(t) = self.budget.thresholds.iter().find(|t| !(**t > 0.0 && **t <= 1.0)) {
+            return Err(refuse("`budget.thresholds` holds no retention", "numbers above 0 and at most 1", t)
+                .hint("0.9 keeps 90 % of the uncut model's score"));
+        }
+        if self.heal.depths.is_empty() {
+            return Ok(());
+        }
+        let sampling =
+            Sampling::Sample { temperature: self.heal.temperature, top_k: None, top_p: Some(self.heal.top_p) };
+        sampling.check().and_then(|()| self.heal.recipe.check()).map_err(into_fault)
+    }
+
+    fn check_numbers(&self) -> Checked {
+        let items = &self.items;
+        let numbers = [
+            ("items.report", items.report, 2),
+            ("items.select", items.select, 2),
+            ("items.calibration", items.calibration, 1),
+            ("heal.prompts", self.heal.prompts, 1),
+        ];
+        match numbers.into_iter().find(|(_, value, least)| value < least || *value > MOST) {
+            Some((key, value, least)) => {
+                Err(refuse(&format!("`{key}` is out of range"), &format!("from {least} to {MOST}"), value).hint(PRINT))
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn check_cuts(&self) -> Checked {
+        let Cuts { strategies, depths, main, .. } = &self.cuts;
+        for (key, list) in [("cuts.depths", depths), ("heal.depths", &self.heal.depths)] {
+            if list.contains(&0) || !list.is_sorted_by(|a, b| a < b) {
+                let expected = "ascending numbers of layers, each at least 1";
+                return Err(
+                    refuse(&format!("`{key}` is not a list of depths"), expected, list).hint("such as [1, 2, 4]")
+                );
+            }
+        }
+        if strategies.is_empty() || depths.is_empty() {
+            return Err(Fault::new("the study cuts nothing")
+                .expected("at least one strategy and one depth")
+                .got(format!("`cuts.strategies` {strategies:?} and `cuts.depths` {depths:?}"))
+                .hint("leave a key out to take its default"));
+        }
+        if let Some(depth) = self.heal.depths.iter().find(|d| !depths.contains(d)) {
+            return Err(refuse(
+                "`heal.depths` names a depth that is not cut",
+                &format!("depths from {depths:?}"),
+                depth,
+            )
+            .hint("add it to `cuts.depths`: what healing brings back is told against the cut"));
+        }
+        for (index, strategy) in strategies.iter().enumerate() {
+            if strategy != ABLATION {
+                criteria::criterion(strategy).map_err(into_fault)?;
+            }
+            if strategies[..index].contains(strategy) {
+                return Err(twice("cuts.strategies", strategy));
+            }
+        }
+        if main != "auto" && !strategies.contains(main) {
+            let expected = format!("`auto` or one of {strategies:?}");
+            return Err(refuse("`cuts.main` is not one of the strategies", &expected, main)
+                .hint("`auto` takes the one that keeps most on the selection items"));
+        }
+        Ok(())
+    }
+
+    fn check_tasks(&self) -> Checked {
+        for (group, names) in [(CLASSIFICATION, &self.tasks.classification), (GENERATIVE, &self.tasks.generative)] {
+            let there: Vec<&str> = known_tasks().iter().filter(|t| t.group == group).map(|t| t.name).collect();
+            for (index, name) in names.iter().enumerate() {
+                if !there.contains(&name.as_str()) {
+                    let expected = format!("any of {}", there.join(", "));
+                    return Err(refuse(&format!("no {group} task is called `{name}`"), &expected, name)
+                        .hint("leave the key out to take all of them"));
+                }
+                if names[..index].contains(name) {
+                    return Err(twice(&format!("tasks.{group}"), name));
+                }
+            }
+        }
+        if self.task_names().is_empty() {
+            return Err(Fault::new("the study has no task")
+                .expected("at least one task in `tasks`")
+                .got("none")
+                .hint("leave the keys out to take all of them"));
+        }
+        Ok(())
+    }
+
+    /// Refuses cuts that a model of so many layers does not allow.
+    ///
+    /// # Errors
+    /// A [`Fault`] for a depth that leaves no layer, or that a strategy cannot reach.
+    pub fn check_model(&self, num_layers: usize) -> Result<()> {
+        let Cuts { strategies, depths, keep, .. } = &self.cuts;
+        let deepest = depths.last().copied().unwrap_or(0);
+        let hint = format!("the model has {num_layers} layers: change `cuts.depths`");
+        if deepest >= num_layers {
+            let expected = format!("at most {} of the model's {num_layers} layers", num_layers.saturating_sub(1));
+            return Err(refuse(&format!("{deepest} layers cannot be cut"), &expected, deepest).hint(hint).into());
+        }
+        if let Some(layer) = keep.iter().find(|layer| **layer >= num_layers) {
+            let expected = format!("layers from 0 to {}", num_layers.saturating_sub(1));
+            let fault = refuse("`cuts.keep` names a layer that the model does not have", &expected, layer);
+            return Err(fault.hint("layers are counted from 0").into());
+        }
+        for strategy in strategies {
+            if strategy == ABLATION {
+                let free = (0..num_layers).filter(|layer| !keep.contains(layer)).count();
+                if deepest > free {
+                    let message = format!("`{ABLATION}` cannot cut {deepest} layers and keep {keep:?}");
+                    let expected = format!("at most the {free} layers that `cuts.keep` leaves");
+                    return Err(refuse(&message, &expected, deepest).hint(hint).into());
+                }
+                continue;
+            }
+            // Those that choose without a measurement can be tried; the others reach every depth.
+            let criterion = criteria::criterion(strategy)?;
+            if !criterion.needs_scores {
+                criteria::select(criterion, &Request { num_layers, remove: deepest, scores: None, seed: self.seed })?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn refuse(message: &str, expected: &str, got: impl Debug) -> Fault {
+    Fault::new(message).expected(expected).got(format!("{got:?}"))
+}
+
+fn twice(key: &str, name: &str) -> Fault {
+    refuse(&format!("`{key}` names `{name}` twice"), "each name once", name).hint("leave one out")
+}
+
+fn into_fault(error: anyhow::Error) -> Fault {
+    error.downcast().unwrap_or_else(|error| Fault::new(error.to_string()))
+}
