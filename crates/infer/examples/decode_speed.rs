@@ -3,7 +3,7 @@
 //!
 //! `cargo run --example decode_speed -p lopper-infer -- [requests] [prompt] [new] [batch] [threads]`
 
-#![allow(clippy::print_stdout)]
+#![allow(clippy::print_stdout, reason = "an example speaks to whoever runs it")]
 
 use lopper_infer::{Engine, GenerateOptions, LoglikRequest, Request, Sampling, silent};
 use lopper_model::kernels::gemm::linear;

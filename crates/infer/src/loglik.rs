@@ -78,8 +78,7 @@ impl Engine {
     }
 
     /// Scores the requests of one pass.
-    // `round` numbers the choices of every request, not the rows of `results`.
-    #[allow(clippy::needless_range_loop)]
+    #[allow(clippy::needless_range_loop, reason = "`round` numbers choices of every request, not rows of `results`")]
     fn score_run(&self, kept: &[usize], requests: &[LoglikRequest], par: Par) -> Result<Vec<Vec<Loglik>>> {
         let model = self.model();
         let empty = Loglik { sum: 0.0, tokens: 0, greedy: true };

@@ -127,7 +127,7 @@ impl Layer {
         pass: &Pass<'_>,
         acts: &mut Activations,
         scratch: &mut Scratch,
-        d: &mut Vec<f32>,
+        d: &mut [f32],
         grads: &mut Gradients,
     ) {
         let (par, eps, drop) = (pass.par, pass.config.rms_norm_eps as f32, pass.dropout);

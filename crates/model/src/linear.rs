@@ -69,7 +69,7 @@ impl Linear {
     }
 
     /// Adds the parameters' gradients, and adds the input's to `dx` (`accumulate`) or writes it.
-    #[allow(clippy::too_many_arguments)]
+    #[allow(clippy::too_many_arguments, reason = "operands and shapes are passed one by one")]
     pub fn backward(
         &self,
         par: Par,

@@ -1,5 +1,5 @@
 //! Prints a few items of every task, and what the training stream consists of.
-#![allow(clippy::print_stdout)]
+#![allow(clippy::print_stdout, reason = "an example speaks to whoever runs it")]
 
 use std::collections::BTreeMap;
 

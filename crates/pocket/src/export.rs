@@ -17,7 +17,11 @@ use crate::tasks::{examples, task, tasks};
 pub fn export_jsonl(name: &str, split: Split, seed: u64, n: usize, writer: &mut dyn Write) -> Result<usize> {
     if task(name).is_none() {
         let known: Vec<&str> = tasks().iter().map(|t| t.name).collect();
-        return Err(Fault::new("there is no such generated task").expected(known.join(", ")).got(name).into());
+        return Err(Fault::new("there is no such generated task")
+            .expected(format!("one of {}", known.join(", ")))
+            .got(name)
+            .hint("names are written in full, such as `pocket_word`")
+            .into());
     }
     let mut written = 0;
     for example in examples(name, split, seed).take(n) {

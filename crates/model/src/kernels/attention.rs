@@ -106,7 +106,6 @@ pub fn attention(par: Par, q: &[f32], k: &[f32], v: &[f32], heads: Heads, bounds
     let shared = SharedMut(out.as_mut_ptr());
     let total = out.len();
     for_each(par, jobs(bounds, heads.query), |job| {
-        let shared = shared;
         let mut scores = vec![0f32; BLOCK.min(job.len) * job.len];
         let values =
             View { data: &v[job.start * kv_row + job.head / heads.group() * d..], row_stride: kv_row, col_stride: 1 };
@@ -125,7 +124,7 @@ pub fn attention(par: Par, q: &[f32], k: &[f32], v: &[f32], heads: Heads, bounds
 }
 
 /// Gradients of [`attention`]; `dq`, `dk` and `dv` are overwritten.
-#[allow(clippy::too_many_arguments)]
+#[allow(clippy::too_many_arguments, reason = "operands and shapes are passed one by one")]
 pub fn attention_grad(
     par: Par,
     q: &[f32],

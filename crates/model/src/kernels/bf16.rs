@@ -45,7 +45,7 @@ fn lane(low: f32, high: f32) -> u32 {
 /// the inner dimension `k`, into panels of `WIDTH` lines: `panel[pair][line]`, zero-padded.
 /// `line_stride` and `inner_stride` are those of the source.
 #[inline(always)]
-#[allow(clippy::too_many_arguments)]
+#[allow(clippy::too_many_arguments, reason = "operands and shapes are passed one by one")]
 fn pack<const WIDTH: usize>(
     data: &[f32],
     line_stride: usize,
@@ -195,7 +195,7 @@ unsafe fn tile(a: &[u32], b: &[u32], c: *mut f32, stride: usize, accumulate: boo
 
 /// A tile at the border, through a buffer.
 #[cfg(target_arch = "x86_64")]
-#[allow(clippy::too_many_arguments)]
+#[allow(clippy::too_many_arguments, reason = "operands and shapes are passed one by one")]
 unsafe fn edge(
     a: &[u32],
     b: &[u32],
@@ -232,8 +232,7 @@ mod tests {
     #[test]
     fn agrees_with_f32_within_bf16_rounding() {
         if !super::available() {
-            println!("skipped: no AVX-512 BF16 on this processor");
-            return;
+            return; // This processor has no AVX-512 BF16, so there is nothing to compare.
         }
         for (n, inputs, outputs) in [(1, 1, 1), (12, 32, 32), (13, 33, 65), (30, 7, 5), (150, 128, 40), (3, 1030, 2)] {
             let (x, w, dy) = (values(n * inputs, 1), values(outputs * inputs, 2), values(n * outputs, 3));

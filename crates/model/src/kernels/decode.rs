@@ -7,7 +7,7 @@
 
 // Loops over small constant ranges are written with indices: they must unroll completely so that
 // the sums stay in registers.
-#![allow(clippy::needless_range_loop)]
+#![allow(clippy::needless_range_loop, reason = "one index runs over several arrays")]
 
 use super::attention::Heads;
 use super::{LANES, exp, max, reduce};

@@ -57,7 +57,7 @@ impl Target {
 /// # Safety
 /// `dst.base` points to `dst.total` live elements, no operand overlaps the elements written, and
 /// nobody else reads or writes those during the call.
-#[allow(clippy::too_many_arguments)]
+#[allow(clippy::too_many_arguments, reason = "operands and shapes are passed one by one")]
 pub(crate) unsafe fn product(
     par: Par,
     (m, n, k): (usize, usize, usize),
@@ -110,6 +110,7 @@ pub(crate) unsafe fn product(
 }
 
 /// `y[n, out] (+)= alpha·x[n, in]·W[out, in]ᵀ`.
+#[allow(clippy::too_many_arguments, reason = "operands and shapes are passed one by one")]
 pub fn linear(
     par: Par,
     x: &[f32],
@@ -128,6 +129,7 @@ pub fn linear(
 }
 
 /// `dx[n, in] (+)= alpha·dy[n, out]·W[out, in]`: the gradient of the input.
+#[allow(clippy::too_many_arguments, reason = "operands and shapes are passed one by one")]
 pub fn linear_input_grad(
     par: Par,
     dy: &[f32],

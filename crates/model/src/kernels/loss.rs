@@ -65,7 +65,7 @@ pub fn token_logprobs(par: Par, hidden: &[f32], head: &[f32], width: usize, targ
 
 /// Σ wᵢ·(−log p(targetᵢ)) over the rows, with gradients: `dhidden` is written, `dhead` added to
 /// where one is given. The sum is returned as `f64`; divide weights beforehand to get a mean.
-#[allow(clippy::too_many_arguments)]
+#[allow(clippy::too_many_arguments, reason = "operands and shapes are passed one by one")]
 pub fn cross_entropy(
     par: Par,
     hidden: &[f32],
