@@ -1,11 +1,12 @@
-"""A full training step (forward, backward, clipping, AdamW, f32), Lopper against PyTorch, in one run.
+"""A full training step (forward, backward, clipping, AdamW), Lopper against PyTorch, in one run.
 
     cargo build --release -p lopper-heal --example train_step
     python benches/train_step.py --python PYTHON_WITH_TORCH
 
 The model has the shape of the pocket model (Qwen3-style, 12 layers, width 128, 4 query and 2 key/value heads of 32,
 MLP 512, 640 tokens, tied head), the batch is 64 sequences of 128 tokens. Both sides start from the same weights and
-see the same batch; that they did the same work is checked by their losses. Every measurement is a fresh process;
+see the same batch; that they did the same work is checked by their losses. Both sides run with f32 products and with
+bf16 ones (f32 weights, optimiser and sums; PyTorch through autocast), and each precision has its own ratio. Every measurement is a fresh process;
 the sides take turns for a few rounds, and the figure of a side is its median. Nothing is asserted about time.
 """
 
@@ -22,14 +23,19 @@ HERE = pathlib.Path(__file__).resolve().parent
 # glibc returns large blocks to the system when they are freed and takes page faults when they are needed again;
 # keeping them is often the largest single gain for PyTorch's training on a CPU.
 KEEP = {"MALLOC_MMAP_THRESHOLD_": str(1 << 25), "MALLOC_TRIM_THRESHOLD_": str(1 << 40), "MALLOC_TOP_PAD_": str(1 << 28)}
+# Name: precision, flags, environment.
+LOPPER = {"lopper, f32": ("f32", [], {}), "lopper, bf16": ("bf16", ["--bf16"], {})}
 PEERS = {
-    "torch": ([], {}),
-    "torch, memory kept": ([], KEEP),
-    "torch, oneDNN, memory kept": (["--onednn"], KEEP),
+    "torch": ("f32", [], {}),
+    "torch, memory kept": ("f32", [], KEEP),
+    "torch, oneDNN, memory kept": ("f32", ["--onednn"], KEEP),
+    "torch, bf16": ("bf16", ["--autocast"], {}),
+    "torch, bf16, memory kept": ("bf16", ["--autocast"], KEEP),
 }
 COMPILED = {
-    "torch, compiled": (["--compile"], {}),
-    "torch, compiled, memory kept": (["--compile"], KEEP),
+    "torch, compiled": ("f32", ["--compile"], {}),
+    "torch, compiled, memory kept": ("f32", ["--compile"], KEEP),
+    "torch, bf16, compiled, memory kept": ("bf16", ["--autocast", "--compile"], KEEP),
 }
 
 
@@ -53,43 +59,63 @@ def main():
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--micro-tokens", type=int, help="Lopper's tokens per worker and pass; the default is the trainer's")
     parser.add_argument("--compile", action="store_true", help="torch.compile as well; needs a C++ compiler")
+    parser.add_argument("--precisions", default="f32,bf16", help="of the matrix products: f32, bf16, or both")
     parser.add_argument("--only", help="peers to run, separated by semicolons, to save time")
     args = parser.parse_args()
     peers = dict(PEERS, **(COMPILED if args.compile else {}))
     if args.only:
         chosen = [name.strip() for name in args.only.split(";")]
+        unknown = [name for name in chosen if name not in peers]
+        if unknown:
+            sys.exit(f"--only: no peer is called {unknown[0]!r}; there are: {'; '.join(peers)}")
         peers = {name: peers[name] for name in chosen}
     if not args.binary.exists():
         sys.exit(f"{args.binary} is missing: cargo build --release -p lopper-heal --example train_step")
 
-    results = {"lopper": [], **{name: [] for name in peers}}
+    sides = {name: side for name, side in LOPPER.items() if side[0] in args.precisions.split(",")}
+    sides |= {name: side for name, side in peers.items() if side[0] in args.precisions.split(",")}
+    if not sides:
+        sys.exit("nothing to run: --precisions is f32, bf16 or f32,bf16")
+    results = {name: [] for name in sides}
     with tempfile.TemporaryDirectory() as directory:
         subprocess.run([args.binary, "write", directory], check=True)
         counts = ["--steps", str(args.steps), "--warmup", str(args.warmup)]
         micro = ["--micro-tokens", str(args.micro_tokens)] if args.micro_tokens else []
         for round_ in range(args.rounds):
-            lopper = [args.binary, "run", directory, "--workers", str(args.threads), *counts, *micro]
-            results["lopper"].append(measure(lopper, {}, args.threads))
-            for name, (flags, environment) in peers.items():
-                script = [args.python, HERE / "train_step_torch.py", directory, "--threads", str(args.threads)]
-                results[name].append(measure([*script, *counts, *flags], environment, args.threads))
+            for name, (_, flags, environment) in sides.items():
+                if name in LOPPER:
+                    command = [args.binary, "run", directory, "--workers", str(args.threads), *micro]
+                else:
+                    command = [args.python, HERE / "train_step_torch.py", directory, "--threads", str(args.threads)]
+                results[name].append(measure([*command, *counts, *flags], environment, args.threads))
             rates = ", ".join(f"{name} {runs[-1]['tokens_per_second']:.0f}" for name, runs in results.items())
             print(f"round {round_ + 1}: {rates} tokens/s", file=sys.stderr)
 
     rate = {name: statistics.median(run["tokens_per_second"] for run in runs) for name, runs in results.items()}
     peak = {name: statistics.median(run["peak_mb"] or float("nan") for run in runs) for name, runs in results.items()}
-    reference = results["lopper"][0]["losses"]
-    print(f"\n{'':30}{'tokens/s':>10}{'lowest':>10}{'highest':>10}{'peak MB':>10}{'loss differs by':>18}")
+    reference = results[next(iter(results))][0]["losses"]
+    print(f"\n{'':36}{'tokens/s':>10}{'lowest':>10}{'highest':>10}{'peak MB':>10}{'loss differs by':>18}")
     for name, runs in results.items():
         rates = [run["tokens_per_second"] for run in runs]
         differs = max(abs(a - b) for run in runs for a, b in zip(run["losses"], reference, strict=True))
-        print(f"{name:30}{rate[name]:>10.0f}{min(rates):>10.0f}{max(rates):>10.0f}{peak[name]:>10.0f}{differs:>18.1e}")
-    first = results[next(iter(peers))][0]
-    best = max(peers, key=rate.get)
-    print(f"\n{first['versions']}; of the peak, about {first['libraries_mb']:.0f} MB are Python and its libraries.")
-    print(f"loss: {reference[0]:.4f} to {reference[-1]:.4f} in {len(reference)} steps")
-    print(f"Lopper / best PyTorch ({best}): {rate['lopper'] / rate[best]:.2f} x tokens/s, "
-          f"{peak['lopper'] / peak[best]:.2f} x peak memory")
+        print(f"{name:36}{rate[name]:>10.0f}{min(rates):>10.0f}{max(rates):>10.0f}{peak[name]:>10.0f}{differs:>18.1e}")
+    torch = next((runs[0] for name, runs in results.items() if name not in LOPPER), None)
+    if torch:
+        print(f"\n{torch['versions']}; of its peak, about {torch['libraries_mb']:.0f} MB are Python and its libraries.")
+    print(f"loss of {next(iter(results))}: {reference[0]:.4f} to {reference[-1]:.4f} in {len(reference)} steps")
+    for precision in args.precisions.split(","):
+        compare(rate, peak, {name for name, side in sides.items() if side[0] == precision}, precision)
+    compare(rate, peak, set(sides), "best of either side")
+
+
+def compare(rate, peak, names, label):
+    """One line: the fastest of Lopper's settings against the fastest of PyTorch's."""
+    ours, theirs = names & LOPPER.keys(), names - LOPPER.keys()
+    if not ours or not theirs:
+        return
+    ours, theirs = max(ours, key=rate.get), max(theirs, key=rate.get)
+    print(f"{label}: {ours} / {theirs}: {rate[ours] / rate[theirs]:.2f} x tokens/s, "
+          f"{peak[ours] / peak[theirs]:.2f} x peak memory")
 
 
 if __name__ == "__main__":

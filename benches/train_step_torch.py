@@ -1,6 +1,6 @@
 """PyTorch's side of train_step.py: the same steps on the same weights and batch, one line of JSON.
 
-    python train_step_torch.py DIR --steps 4 --warmup 2 --threads 2 [--onednn] [--compile]
+    python train_step_torch.py DIR --steps 4 --warmup 2 --threads 2 [--onednn] [--autocast] [--compile]
 """
 
 import argparse
@@ -27,6 +27,7 @@ def main():
     parser.add_argument("--warmup", type=int, default=2)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--onednn", action="store_true", help="f32 products through oneDNN instead of MKL")
+    parser.add_argument("--autocast", action="store_true", help="bf16 autocast: f32 weights, bf16 products")
     parser.add_argument("--compile", action="store_true", help="torch.compile; needs a C++ compiler")
     args = parser.parse_args()
 
@@ -46,8 +47,9 @@ def main():
 
     def step():
         optimizer.zero_grad(set_to_none=True)
-        logits = step_model(input_ids=inputs, use_cache=False).logits
-        loss = torch.nn.functional.cross_entropy(logits.reshape(-1, logits.shape[-1]), targets)
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=args.autocast):
+            logits = step_model(input_ids=inputs, use_cache=False).logits
+            loss = torch.nn.functional.cross_entropy(logits.reshape(-1, logits.shape[-1]), targets)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()

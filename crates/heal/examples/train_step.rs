@@ -2,7 +2,8 @@
 //! shape, timed after a warm-up, reported as one line of JSON.
 //!
 //! `train_step write DIR` writes random weights and a fixed batch, which the other side loads too;
-//! `train_step run DIR [--steps N] [--warmup N] [--workers N] [--micro-tokens N]` trains on them.
+//! `train_step run DIR [--steps N] [--warmup N] [--workers N] [--micro-tokens N] [--bf16]` trains on
+//! them; with `--bf16` the operands of matrix products are rounded to bf16 and summed in f32.
 
 use anyhow::{Context, Result, bail};
 use lopper_heal::{AdamWConfig, Document, Trainer, TrainerConfig};
@@ -51,7 +52,7 @@ fn config() -> Config {
 fn main() -> Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let [verb, directory, options @ ..] = args.as_slice() else {
-        bail!("usage: train_step write|run DIR [--steps N] [--warmup N] [--workers N] [--micro-tokens N]");
+        bail!("usage: train_step write|run DIR [--steps N] [--warmup N] [--workers N] [--micro-tokens N] [--bf16]");
     };
     let number = |name: &str, default: usize| -> Result<usize> {
         let Some(at) = options.iter().position(|o| o == name) else { return Ok(default) };
@@ -64,6 +65,7 @@ fn main() -> Result<()> {
             let trainer = TrainerConfig {
                 workers: number("--workers", 2)?,
                 micro_tokens: number("--micro-tokens", TrainerConfig::default().micro_tokens)?,
+                mixed: options.iter().any(|o| o == "--bf16"),
                 ..TrainerConfig::default()
             };
             run(directory, trainer, number("--warmup", 2)?, number("--steps", 4)?)
