@@ -22,8 +22,7 @@ struct State {
 
 impl Watch {
     pub fn new(printer: Printer) -> Self {
-        let target =
-            if printer.shows_progress() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+        let target = if printer.shows_progress() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
         let bars = MultiProgress::with_draw_target(target);
         Self { printer, bars, state: Mutex::new(State { stage: None, cell: None }) }
     }
@@ -39,9 +38,11 @@ impl Watch {
         if let Some((name, bar, began)) = state.stage.take() {
             bar.finish_and_clear();
             let seconds = began.elapsed().as_secs_f64();
-            let cells = bar.length().unwrap_or(0);
+            let (done, cells) = (bar.position(), bar.length().unwrap_or(0));
             let noun = if cells == 1 { "cell" } else { "cells" };
-            self.say(&format!("{name}: {cells} {noun}, {seconds:.1} s"));
+            // Stopped in the middle, by the user or by an error.
+            let share = if done < cells { format!("{done} of {cells}") } else { cells.to_string() };
+            self.say(&format!("{name}: {share} {noun}, {seconds:.1} s"));
         }
     }
 

@@ -40,6 +40,16 @@ fn data(env: &Env, args: &DataArgs) -> Result<()> {
 }
 
 fn train(env: &Env, args: &TrainArgs) -> Result<()> {
+    // Said now and not after an hour of training.
+    for (option, value) in [("--steps", args.steps), ("--eval-items", args.eval_items)] {
+        if value == 0 {
+            return Err(Fault::new(format!("`{option}` is too small"))
+                .expected("at least 1")
+                .got("0")
+                .hint("leave it out to take the default")
+                .into());
+        }
+    }
     let state = pocket::state_file(&args.out);
     if state.exists() {
         env.printer.note(&format!("continuing from {}", state.display()));
@@ -82,9 +92,10 @@ fn held_out(env: &Env, checkpoint: &Checkpoint, items: usize) -> Result<Vec<Card
     let layers = text.engine.all_layers();
     let outcomes = evaluate(&text, &layers, &tasks, &options, &|p| progress.set(p.done))?;
     let rows = outcomes.iter().flat_map(|outcome| {
-        outcome.metrics.iter().map(|(metric, score)| {
-            (outcome.task.clone(), metric.clone(), score.value, score.ci95, score.n)
-        })
+        outcome
+            .metrics
+            .iter()
+            .map(|(metric, score)| (outcome.task.clone(), metric.clone(), score.value, score.ci95, score.n))
     });
     Ok(rows.collect())
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::Result;
 use lopper_infer::TextModel;
 use lopper_model::checkpoint::torch_name;
-use lopper_record::study::ModelCard;
+use lopper_record::study::{ModelCard, STUDY_FILE};
 use lopper_record::{Fault, write_atomic};
 use lopper_study::{Recipe, Subject};
 
@@ -29,7 +29,7 @@ pub fn run(env: &Env, args: &StudyArgs) -> Result<()> {
     check_directory(&args.out)?;
     let loaded = Loaded::open(&recipe.model)?;
     let card = card(&loaded)?;
-    recipe.check_model(card.num_layers)?;
+    recipe.check_model(card.num_layers).map_err(|error| in_file(error, args.study.as_deref()))?;
     let text = TextModel::new(env.engine(loaded.model(env)?)?, &loaded.checkpoint)?;
     let command = match &args.study {
         Some(path) => format!("lopper study {} --out {}", path.display(), args.out.display()),
@@ -40,6 +40,9 @@ pub fn run(env: &Env, args: &StudyArgs) -> Result<()> {
     drop(watch);
     if result.as_ref().is_err_and(|e| e.downcast_ref::<lopper_infer::Interrupted>().is_some()) {
         env.printer.note(&format!("finished cells are kept; `{command}` goes on from there"));
+        if args.out.join(STUDY_FILE).exists() {
+            env.printer.note(&format!("`lopper report {}` shows what is there", args.out.display()));
+        }
     }
     let record = result?;
     for warning in &record.warnings {
@@ -54,6 +57,15 @@ pub fn run(env: &Env, args: &StudyArgs) -> Result<()> {
     env.printer.result(lopper_report::terminal_table(&record, WIDTH, colour).trim_end())?;
     env.printer.note(&format!("\nreport: {}", report.display()));
     Ok(())
+}
+
+/// Names the study file in a fault that shows only once the model is known.
+fn in_file(error: anyhow::Error, file: Option<&Path>) -> anyhow::Error {
+    match (error.downcast::<Fault>(), file) {
+        (Ok(fault), Some(file)) => fault.file(file).into(),
+        (Ok(fault), None) => fault.into(),
+        (Err(error), _) => error,
+    }
 }
 
 /// Refuses a directory with something else in it: a study would scatter its files there.
