@@ -144,7 +144,7 @@ fn logits_whole_and_without_two_layers() {
                 assert!(run.dropped.is_empty());
                 close(&what, ours.last().unwrap().iter().copied(), &expected.whole_row, allowed);
             }
-            let logprobs = model.engine.token_logprobs(&kept, &[case.ids.clone()], &silent).unwrap();
+            let logprobs = model.engine.token_logprobs(&kept, std::slice::from_ref(&case.ids), &silent).unwrap();
             close(&what, logprobs[0].iter().flatten().copied(), &run.logprobs, 2.0 * allowed);
             runs += 1;
         }
