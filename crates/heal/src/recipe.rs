@@ -151,18 +151,19 @@ impl HealRecipe {
     ///
     /// A model of a few million parameters bears and needs far larger steps: stable rates fall
     /// roughly with the width, and it is many times narrower than the paper's. Its examples are
-    /// short, so a step takes more of them to give as steady a gradient, and a quick healing has
-    /// too few steps for fifty of warm-up. Rank and alpha are the paper's alternative (16 and 32),
-    /// because 64 would be a large part of the width.
+    /// short, so a step takes more of them to give as steady a gradient; a quick healing has too few
+    /// steps for fifty of warm-up, and its rate falls over the second half. Rank and alpha are the
+    /// paper's alternative (16 and 32), because 64 would be a large part of the width.
     pub fn for_pocket(method: Method) -> Self {
         Self {
             lora: LoraConfig { r: 16, alpha: 32.0, ..LoraConfig::default() },
             learning_rate: match method {
-                Method::Lora => 4e-3,
-                Method::Full => 1e-3,
+                Method::Lora => 3e-3,
+                Method::Full => 5e-4,
             },
             warmup: 10,
-            batch: 64,
+            decay: 0.5,
+            batch: 16,
             checkpointing: false,
             mixed: true,
             ..Self::paper(method)

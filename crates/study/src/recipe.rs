@@ -111,9 +111,16 @@ impl Default for Items {
     }
 }
 
+/// The task that the pocket model did not learn (its card says so). What a cut keeps of an ability
+/// that is not there says nothing, so the pocket study leaves it out.
+const NOT_LEARNED: &str = "pocket_place";
+
 impl Default for Tasks {
     fn default() -> Self {
-        let of = |group: &str| known_tasks().iter().filter(|t| t.group == group).map(|t| t.name.to_owned()).collect();
+        let of = |group: &str| {
+            let learned = known_tasks().iter().filter(|t| t.group == group && t.name != NOT_LEARNED);
+            learned.map(|t| t.name.to_owned()).collect()
+        };
         Self { classification: of(CLASSIFICATION), generative: of(GENERATIVE) }
     }
 }
@@ -122,7 +129,7 @@ impl Default for Cuts {
     fn default() -> Self {
         Self {
             strategies: ["ablation", "bi", "angular", "reverse", "random"].map(String::from).to_vec(),
-            depths: vec![1, 2, 3, 4, 5, 6, 7, 8],
+            depths: (1..=9).collect(),
             main: "auto".into(),
             keep: vec![0],
         }
@@ -132,8 +139,8 @@ impl Default for Cuts {
 impl Default for Heal {
     fn default() -> Self {
         Self {
-            depths: vec![2, 3, 4, 5, 6, 7, 8],
-            prompts: 1500,
+            depths: vec![5, 6, 7, 8, 9],
+            prompts: 2000,
             temperature: 0.9,
             top_p: 0.95,
             recipe: HealRecipe::for_pocket(Method::Lora),

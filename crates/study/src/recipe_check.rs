@@ -5,6 +5,7 @@ use std::path::Path;
 
 use anyhow::Result;
 use lopper_eval::known_tasks;
+use lopper_heal::{HealRecipe, Method};
 use lopper_infer::Sampling;
 use lopper_prune::criteria::{self, Request};
 use lopper_record::Fault;
@@ -18,6 +19,27 @@ const MAX_BYTES: u64 = 1 << 20;
 /// Most items or prompts of a kind; more would not fit into memory rather than be of use.
 const MOST: usize = 1_000_000;
 const PRINT: &str = "`lopper study --print-recipe` prints every key with its default";
+
+/// The finetuning recipe of a study file that could be read. What it leaves out is the pocket
+/// study's, also where it names some keys: serde's own defaults would then be the paper's.
+fn heal_recipe(text: &str, method: Method) -> Result<HealRecipe> {
+    let mut whole = toml::Table::try_from(HealRecipe::for_pocket(method))?;
+    let file: toml::Table = toml::from_str(text)?;
+    if let Some(given) = file.get("heal").and_then(|heal| heal.get("recipe")).and_then(toml::Value::as_table) {
+        overlay(&mut whole, given);
+    }
+    Ok(whole.try_into()?)
+}
+
+/// Puts the values of `over` in the place of those of `under`, table by table.
+fn overlay(under: &mut toml::Table, over: &toml::Table) {
+    for (key, value) in over {
+        match (under.get_mut(key).and_then(toml::Value::as_table_mut), value.as_table()) {
+            (Some(under), Some(over)) => overlay(under, over),
+            _ => drop(under.insert(key.clone(), value.clone())),
+        }
+    }
+}
 
 type Checked = std::result::Result<(), Fault>;
 
@@ -37,12 +59,13 @@ impl Recipe {
             return Err(unreadable(format!("{size} bytes")).into());
         }
         let text = std::fs::read_to_string(path).map_err(|error| unreadable(error.to_string()))?;
-        let recipe: Self = toml::from_str(&text).map_err(|error| {
+        let mut recipe: Self = toml::from_str(&text).map_err(|error| {
             Fault::new("the study file is not as it should be")
                 .file(path)
                 .got(error.to_string().trim_end().to_owned())
                 .hint(PRINT)
         })?;
+        recipe.heal.recipe = heal_recipe(&text, recipe.heal.recipe.method)?;
         recipe.check().map_err(|fault| fault.file(path))?;
         Ok(recipe)
     }
@@ -190,4 +213,28 @@ fn twice(key: &str, name: &str) -> Fault {
 
 fn into_fault(error: anyhow::Error) -> Fault {
     error.downcast().unwrap_or_else(|error| Fault::new(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Recipe {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        Recipe::read(file.path()).unwrap()
+    }
+
+    #[test]
+    fn what_a_file_leaves_out_is_the_pocket_studys() {
+        assert_eq!(read(""), Recipe::default());
+        assert_eq!(read(&Recipe::default().to_toml().unwrap()), Recipe::default());
+        let mut expected = Recipe::default();
+        expected.heal.recipe.epochs = 3;
+        expected.heal.recipe.lora.r = 8;
+        assert_eq!(read("[heal.recipe]\nepochs = 3\n[heal.recipe.lora]\nr = 8\n"), expected);
+        expected = Recipe::default();
+        expected.heal.recipe = HealRecipe::for_pocket(Method::Full);
+        assert_eq!(read("heal.recipe.method = \"full\""), expected);
+    }
 }
