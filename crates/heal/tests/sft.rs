@@ -121,7 +121,7 @@ fn a_cut_model_heals_like_the_model_that_is_left() {
         assert_eq!(cut.stats.loss_curve, left.stats.loss_curve);
     }
     // And like training the kept layers in place, within the uncut model.
-    let recipe = HealRecipe { batch: 20, epochs: 5, ..recipe(Method::Lora) };
+    let recipe = HealRecipe { batch: 20, epochs: 5, mixed: false, ..recipe(Method::Lora) };
     let recipe = HealRecipe { lora: LoraConfig { dropout: 0.0, ..recipe.lora.clone() }, ..recipe };
     let healed = run(&model, &kept, &recipe, &TWO);
     let mut whole = model.clone();
