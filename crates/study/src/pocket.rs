@@ -74,7 +74,9 @@ pub fn config() -> Config {
 /// not follow the machine.
 pub fn recipe(steps: usize) -> Recipe {
     Recipe {
-        data: format!("lopper_pocket::Stream, seed {STREAM_SEED}, default mixture, second mixture from document {SECOND_PHASE}"),
+        data: format!(
+            "lopper_pocket::Stream, seed {STREAM_SEED}, default mixture, second mixture from document {SECOND_PHASE}"
+        ),
         init_seed: INIT_SEED,
         seed: 2,
         batch_tokens: 8192,
