@@ -39,6 +39,16 @@ impl Loaded {
         self.checkpoint.directory().is_none()
     }
 
+    /// Whether it is the embedded model or one made from it (cut, healed), as its tokenizer tells.
+    pub fn descends_from_pocket(&self) -> Result<bool> {
+        if self.is_pocket() {
+            return Ok(true);
+        }
+        let own = self.checkpoint.file("tokenizer.json")?;
+        let pocket = lopper_pocket::embedded::FILES.iter().find(|(name, _)| *name == "tokenizer.json");
+        Ok(own.is_some_and(|own| pocket.is_some_and(|(_, pocket)| *own == **pocket)))
+    }
+
     pub fn config(&self) -> &Config {
         self.checkpoint.config()
     }

@@ -41,7 +41,7 @@ pub fn run(env: &Env, args: &GenerateArgs) -> Result<()> {
     let kept = loaded.kept(args.drop.as_deref())?;
     let sampling = sampling(args)?;
     let system = match args.system.as_deref() {
-        None if loaded.is_pocket() => None,
+        None if loaded.descends_from_pocket()? => None,
         None => Some(SYSTEM),
         Some("") => None,
         given => given,
