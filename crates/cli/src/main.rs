@@ -25,7 +25,8 @@ use args::Cli;
 use env::Env;
 use printer::Printer;
 
-// Training and decoding allocate many buffers of a few sizes, which this allocator reuses best.
+// Training and decoding allocate many buffers of a few sizes over and over; this allocator keeps
+// freed memory for the next ones instead of returning it to the system.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -2,8 +2,8 @@
 //! directory with its card.
 //!
 //! A small dense model lacks the depth redundancy of large ones, so it is trained with stochastic
-//! depth; the card says so. Muon and bf16 products make the training fit an hour or so on two cores
-//! (what was tried is in `design/pocket-model.md`).
+//! depth; the card says so. The run took 50 minutes on two shared cores; what was tried is in
+//! `design/pocket-model.md`.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};

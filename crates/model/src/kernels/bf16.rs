@@ -1,5 +1,5 @@
 //! Matrix products whose operands are rounded to bf16 and whose sums stay in `f32`, with the
-//! AVX-512 BF16 dot product: about twice the speed of `f32` where the processor has it.
+//! AVX-512 BF16 dot product where the processor has it (`design/engine.md` has what it gains).
 //!
 //! Operands are packed as usual (Goto & van de Geijn, "Anatomy of high-performance matrix
 //! multiplication", 2008): panels of [`NR`] columns and of [`MR`] rows whose 32-bit lanes hold two
