@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use lopper_heal::{AdamWConfig, Document, Trainer, TrainerConfig};
 use lopper_model::checkpoint::{Dtype, save_model};
 use lopper_model::families::config_json;
-use lopper_model::{Checkpoint, Config, Model, Rope};
+use lopper_model::{Checkpoint, Config, Model, QkNorm};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::json;
@@ -31,21 +31,12 @@ fn config() -> Config {
         model_type: "qwen3".into(),
         vocab_size: 640,
         hidden_size: 128,
-        num_hidden_layers: 12,
-        num_attention_heads: 4,
         num_key_value_heads: 2,
-        head_dim: 32,
         intermediate_size: 512,
-        rms_norm_eps: 1e-6,
-        rope: Rope { theta: 10_000.0 },
         tie_word_embeddings: true,
-        qkv_bias: false,
-        o_bias: false,
-        mlp_bias: false,
-        qk_norm: true,
+        qk_norm: QkNorm::Head,
         max_position_embeddings: 512,
-        bos_token_id: None,
-        eos_token_ids: vec![],
+        ..Config::plain(12, 4, 32)
     }
 }
 

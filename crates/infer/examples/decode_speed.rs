@@ -7,7 +7,7 @@
 
 use lopper_infer::{Engine, GenerateOptions, LoglikRequest, Request, Sampling, silent};
 use lopper_model::kernels::gemm::linear;
-use lopper_model::{Config, Model, Par, Rope};
+use lopper_model::{Config, Model, Par};
 use std::time::Instant;
 
 fn main() -> anyhow::Result<()> {
@@ -16,24 +16,14 @@ fn main() -> anyhow::Result<()> {
     let (requests, prompt, new, batch, threads) =
         (number(0, 256), number(1, 60), number(2, 100), number(3, 64), number(4, 2));
     let config = Config {
-        model_type: "llama".into(),
         vocab_size: 600,
         hidden_size: 128,
-        num_hidden_layers: 12,
-        num_attention_heads: 4,
         num_key_value_heads: 2,
-        head_dim: 32,
         intermediate_size: 352,
         rms_norm_eps: 1e-5,
-        rope: Rope { theta: 10_000.0 },
         tie_word_embeddings: true,
-        qkv_bias: false,
-        o_bias: false,
-        mlp_bias: false,
-        qk_norm: false,
         max_position_embeddings: 4096,
-        bos_token_id: None,
-        eos_token_ids: vec![],
+        ..Config::plain(12, 4, 32)
     };
     let model = Model::random(config, 0.05, 1)?;
     println!("{:.2}M parameters, {requests} requests, {prompt}+{new} tokens", model.parameter_count() as f64 / 1e6);

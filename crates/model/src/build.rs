@@ -16,6 +16,7 @@ impl Model {
     /// Builds a model, asking `source` for every tensor by its checkpoint name.
     pub fn build(config: Config, source: &mut Source<'_>) -> Result<Self> {
         let c = &config;
+        let qk_norm = c.qk_norm == crate::config::QkNorm::Head;
         let mut get = |name: &str, shape: &[usize]| -> Result<Param> {
             let data = source(name, shape)?;
             let (rows, cols) = if let [rows, cols] = shape { (*rows, *cols) } else { (1, shape[0]) };
@@ -45,8 +46,8 @@ impl Model {
             layers.push(Layer {
                 input_norm: norm("input_layernorm", h)?,
                 post_norm: norm("post_attention_layernorm", h)?,
-                q_norm: if c.qk_norm { Some(norm("self_attn.q_norm", c.head_dim)?) } else { None },
-                k_norm: if c.qk_norm { Some(norm("self_attn.k_norm", c.head_dim)?) } else { None },
+                q_norm: if qk_norm { Some(norm("self_attn.q_norm", c.head_dim)?) } else { None },
+                k_norm: if qk_norm { Some(norm("self_attn.k_norm", c.head_dim)?) } else { None },
                 q,
                 k,
                 v,

@@ -235,7 +235,7 @@ impl ComposedLayer {
         let q = rotated(heads(self.q.forward(&normed)?, config.num_attention_heads)?, self.q_norm.as_ref())?;
         let k = rotated(heads(self.k.forward(&normed)?, config.num_key_value_heads)?, self.k_norm.as_ref())?;
         let v = layout.pad(&heads(self.v.forward(&normed)?, config.num_key_value_heads)?)?;
-        let attended = ops::attention(&q, &k, &v, &layout.mask, f64::from(config.attention_scale()))?;
+        let attended = ops::attention(&q, &k, &v, &layout.mask, f64::from(config.attention_scale))?;
         let middle = (x + self.o.forward(&layout.pack(&attended)?)?)?;
         let normed = ops::rms_norm(&middle, &self.post_norm, eps)?;
         let wide = ops::swiglu(&self.gate.forward(&normed)?, &self.up.forward(&normed)?)?;

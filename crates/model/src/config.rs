@@ -5,11 +5,130 @@
 
 use serde::{Deserialize, Serialize};
 
+/// How the wavelengths of a rotary embedding are stretched for texts longer than those of the
+/// pretraining. Formulas: `modeling_rope_utils.py` of transformers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "rope_type", rename_all = "snake_case")]
+pub enum RopeScaling {
+    /// As pretrained.
+    Default,
+    /// Every position divided by `factor`.
+    Linear {
+        /// The divisor.
+        factor: f64,
+    },
+    /// A base that grows with the length of the text once it exceeds `max_positions`.
+    Dynamic {
+        /// How fast it grows.
+        factor: f64,
+        /// The length up to which nothing changes.
+        max_positions: usize,
+    },
+    /// Llama 3.1: long wavelengths divided, short ones kept, a ramp between.
+    Llama3 {
+        /// The divisor of long wavelengths.
+        factor: f64,
+        /// Wavelengths above `original_max_positions / low_freq_factor` are long.
+        low_freq_factor: f64,
+        /// Wavelengths below `original_max_positions / high_freq_factor` are short.
+        high_freq_factor: f64,
+        /// Longest text of the pretraining.
+        original_max_positions: usize,
+    },
+    /// YaRN (Peng et al., arXiv 2309.00071).
+    Yarn {
+        /// The divisor of long wavelengths.
+        factor: f64,
+        /// Rotations within the original context above which a dimension is kept.
+        beta_fast: f64,
+        /// Rotations below which it is divided.
+        beta_slow: f64,
+        /// Longest text of the pretraining.
+        original_max_positions: usize,
+        /// Multiplies cosines and sines.
+        attention_factor: f64,
+        /// Whether the ends of the ramp are rounded to whole dimensions.
+        truncate: bool,
+    },
+    /// LongRoPE (Phi-3): each frequency divided by a factor of its own, one list for texts up to
+    /// `original_max_positions` tokens and one for longer ones.
+    #[serde(rename = "longrope")]
+    LongRope {
+        /// Divisors for short texts, one per frequency.
+        short_factor: Vec<f64>,
+        /// Divisors for long texts.
+        long_factor: Vec<f64>,
+        /// The longest short text.
+        original_max_positions: usize,
+        /// Multiplies cosines and sines.
+        attention_factor: f64,
+    },
+}
+
 /// Rotary position embedding.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Rope {
     /// Base of the geometric progression of wavelengths (`rope_theta`).
     pub theta: f64,
+    /// How many values of a head, from its first on, are rotated; even.
+    pub rotary_dim: usize,
+    /// Stretching for long texts.
+    pub scaling: RopeScaling,
+}
+
+impl Rope {
+    /// The embedding as pretrained, over `rotary_dim` values of each head.
+    pub fn plain(theta: f64, rotary_dim: usize) -> Self {
+        Self { theta, rotary_dim, scaling: RopeScaling::Default }
+    }
+}
+
+/// In what one decoder layer may differ from its siblings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LayerKind {
+    /// A token sees itself and the `window - 1` tokens before it; all of them where there is none.
+    pub window: Option<usize>,
+    /// Which of [`Config::ropes`] turns queries and keys; none in layers without position (NoPE).
+    pub rope: Option<usize>,
+}
+
+impl LayerKind {
+    /// Full attention with the first rotary embedding.
+    pub const FULL: Self = Self { window: None, rope: Some(0) };
+}
+
+/// Which norms a layer has, and where.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NormPlacement {
+    /// Before attention and MLP: `x + f(norm(x))`.
+    Before,
+    /// After each, before it is added: `x + norm(f(x))` (OLMo 2 and 3).
+    After,
+    /// Both: `x + norm(f(norm(x)))` (Gemma 2 and 3).
+    Around,
+}
+
+/// RMSNorm of queries and keys before the rotation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum QkNorm {
+    /// There is none.
+    None,
+    /// Over each head (Qwen3, Gemma 3).
+    Head,
+    /// Over all heads together (OLMo 2 and 3).
+    Projection,
+}
+
+/// The function of the gate in the MLP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Activation {
+    /// x·σ(x).
+    Silu,
+    /// GELU by its tanh approximation (`gelu_pytorch_tanh`).
+    GeluTanh,
 }
 
 /// Everything the decoder needs to know about a model.
@@ -23,6 +142,8 @@ pub struct Config {
     pub hidden_size: usize,
     /// Decoder layers in the checkpoint.
     pub num_hidden_layers: usize,
+    /// What is special about each layer: `num_hidden_layers` entries.
+    pub layers: Vec<LayerKind>,
     /// Query heads.
     pub num_attention_heads: usize,
     /// Key and value heads; divides the query heads.
@@ -31,10 +152,18 @@ pub struct Config {
     pub head_dim: usize,
     /// Width of the gated MLP.
     pub intermediate_size: usize,
+    /// The function of the MLP's gate.
+    pub activation: Activation,
     /// Added to the mean square in every RMSNorm.
     pub rms_norm_eps: f64,
-    /// Rotary position embedding.
-    pub rope: Rope,
+    /// Added to the weights of every RMSNorm: 1 in Gemma, whose checkpoints hold the difference.
+    pub norm_offset: f32,
+    /// Where the norms of a layer are.
+    pub norm_placement: NormPlacement,
+    /// Norms of queries and keys.
+    pub qk_norm: QkNorm,
+    /// Rotary position embeddings; layers name theirs.
+    pub ropes: Vec<Rope>,
     /// The head is the embedding, transposed.
     pub tie_word_embeddings: bool,
     /// Biases on the query, key and value projections.
@@ -43,8 +172,20 @@ pub struct Config {
     pub o_bias: bool,
     /// Biases in the MLP.
     pub mlp_bias: bool,
-    /// RMSNorm over each query and key head before the rotation (Qwen3).
-    pub qk_norm: bool,
+    /// Query, key and value are one matrix (`qkv_proj`), gate and up another (`gate_up_proj`): Phi-3.
+    pub fused_projections: bool,
+    /// Multiplies query·key products; usually 1/√head_dim.
+    pub attention_scale: f32,
+    /// Scores s become c·tanh(s/c) before the softmax.
+    pub attention_softcap: Option<f32>,
+    /// Multiplies the embedded tokens; usually 1.
+    pub embedding_scale: f32,
+    /// Multiplies what attention and MLP add to the residual stream; usually 1.
+    pub residual_scale: f32,
+    /// Multiplies the logits; usually 1.
+    pub logit_scale: f32,
+    /// Logits l become c·tanh(l/c).
+    pub logit_softcap: Option<f32>,
     /// Longest sequence the model was made for, in tokens.
     pub max_position_embeddings: usize,
     /// Token that begins a text, where the configuration names one.
@@ -54,9 +195,41 @@ pub struct Config {
 }
 
 impl Config {
-    /// Multiplies query·key products: 1/√head_dim.
-    pub fn attention_scale(&self) -> f32 {
-        1.0 / (self.head_dim as f32).sqrt()
+    /// A Llama-like decoder of `layers` layers and `heads` heads of `head_dim`, everything optional
+    /// left out: what families, tests and trained models begin with. Widths follow from the heads
+    /// and are meant to be changed.
+    pub fn plain(layers: usize, heads: usize, head_dim: usize) -> Self {
+        Self {
+            model_type: "llama".into(),
+            vocab_size: 256,
+            hidden_size: heads * head_dim,
+            num_hidden_layers: layers,
+            layers: vec![LayerKind::FULL; layers],
+            num_attention_heads: heads,
+            num_key_value_heads: heads,
+            head_dim,
+            intermediate_size: 4 * heads * head_dim,
+            activation: Activation::Silu,
+            rms_norm_eps: 1e-6,
+            norm_offset: 0.0,
+            norm_placement: NormPlacement::Before,
+            qk_norm: QkNorm::None,
+            ropes: vec![Rope::plain(10_000.0, head_dim)],
+            tie_word_embeddings: false,
+            qkv_bias: false,
+            o_bias: false,
+            mlp_bias: false,
+            fused_projections: false,
+            attention_scale: 1.0 / (head_dim as f32).sqrt(),
+            attention_softcap: None,
+            embedding_scale: 1.0,
+            residual_scale: 1.0,
+            logit_scale: 1.0,
+            logit_softcap: None,
+            max_position_embeddings: 2048,
+            bos_token_id: None,
+            eos_token_ids: Vec::new(),
+        }
     }
 
     /// Width of all query heads together.
@@ -69,23 +242,15 @@ impl Config {
         self.num_key_value_heads * self.head_dim
     }
 
+    /// The same model with only the layers at the positions `kept`.
+    pub fn keep(&self, kept: &[usize]) -> Self {
+        let layers = kept.iter().map(|layer| self.layers[*layer]).collect();
+        Self { num_hidden_layers: kept.len(), layers, ..self.clone() }
+    }
+
     /// Parameters of one decoder layer.
     pub fn parameters_per_layer(&self) -> usize {
-        let (h, q, kv, m) = (self.hidden_size, self.query_size(), self.key_value_size(), self.intermediate_size);
-        let mut n = h * q + 2 * h * kv + q * h + 3 * h * m + 2 * h;
-        if self.qkv_bias {
-            n += q + 2 * kv;
-        }
-        if self.o_bias {
-            n += h;
-        }
-        if self.mlp_bias {
-            n += 2 * m + h;
-        }
-        if self.qk_norm {
-            n += 2 * self.head_dim;
-        }
-        n
+        crate::families::layer_tensors(self).iter().map(|(_, shape)| shape.iter().product::<usize>()).sum()
     }
 
     /// Parameters outside the layers: embedding, final norm, and the head unless it is tied.

@@ -29,7 +29,7 @@ pub use block::Layer;
 pub use build::{Source, normal};
 pub use cache::SequenceCache;
 pub use checkpoint::Checkpoint;
-pub use config::{Config, Rope};
+pub use config::{Activation, Config, LayerKind, NormPlacement, QkNorm, Rope, RopeScaling};
 pub use decode::{DecodeWorkspace, Decoder};
 pub use kernels::Par;
 pub use kernels::loss::TokenLogprob;

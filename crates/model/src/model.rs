@@ -41,7 +41,7 @@ impl Model {
         norm: Param,
         head: Option<Param>,
     ) -> Self {
-        let rope = RopeTable::new(config.rope.theta, config.head_dim, 0);
+        let rope = RopeTable::new(config.ropes[0].theta, config.head_dim, 0);
         Self { config, embedding, layers, norm, head, rope: Arc::new(Mutex::new(Arc::new(rope))) }
     }
 
@@ -81,7 +81,7 @@ impl Model {
         let mut table = self.rope.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         if table.len() < needed {
             let len = needed.next_power_of_two().max(256);
-            *table = Arc::new(RopeTable::new(self.config.rope.theta, self.config.head_dim, len));
+            *table = Arc::new(RopeTable::new(self.config.ropes[0].theta, self.config.head_dim, len));
         }
         table.clone()
     }
@@ -206,7 +206,7 @@ impl Model {
     pub fn keep(&self, kept: &[usize]) -> Self {
         let mut pruned = self.clone();
         pruned.layers = kept.iter().map(|l| self.layers[*l].clone()).collect();
-        pruned.config.num_hidden_layers = kept.len();
+        pruned.config = self.config.keep(kept);
         pruned
     }
 }

@@ -3,31 +3,25 @@
 
 use lopper_model::linear::{Dropout, Lora};
 use lopper_model::param::{Gradients, Param};
-use lopper_model::{Config, Model, Par, Rope, TrainBatch, TrainOptions, TrainWorkspace, normal};
+use lopper_model::{Config, Model, Par, QkNorm, TrainBatch, TrainOptions, TrainWorkspace, normal};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use std::sync::Arc;
 
 fn config(qk_norm: bool, bias: bool, tied: bool) -> Config {
     Config {
-        model_type: "llama".into(),
         vocab_size: 23,
         hidden_size: 12,
-        num_hidden_layers: 3,
-        num_attention_heads: 4,
         num_key_value_heads: 2,
-        head_dim: 6,
         intermediate_size: 20,
         rms_norm_eps: 1e-5,
-        rope: Rope { theta: 10_000.0 },
         tie_word_embeddings: tied,
         qkv_bias: bias,
         o_bias: bias,
         mlp_bias: bias,
-        qk_norm,
+        qk_norm: if qk_norm { QkNorm::Head } else { QkNorm::None },
         max_position_embeddings: 64,
-        bos_token_id: None,
-        eos_token_ids: vec![],
+        ..Config::plain(3, 4, 6)
     }
 }
 

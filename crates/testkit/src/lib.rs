@@ -1,7 +1,7 @@
 //! What tests of several crates share: tiny random models of every kind of configuration, and
 //! comparisons that say by how much they failed.
 
-use lopper_model::{Config, Model, Rope};
+use lopper_model::{Config, Model, QkNorm};
 
 /// What varies between the tiny configurations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,21 +31,16 @@ pub fn tiny_config(tiny: Tiny) -> Config {
         model_type: if tiny.qk_norm { "qwen3" } else { "llama" }.into(),
         vocab_size: tiny.vocab,
         hidden_size: 24,
-        num_hidden_layers: tiny.layers,
-        num_attention_heads: 4,
         num_key_value_heads: 2,
-        head_dim: 10,
         intermediate_size: 40,
         rms_norm_eps: 1e-5,
-        rope: Rope { theta: 10_000.0 },
         tie_word_embeddings: tiny.tied,
         qkv_bias: tiny.bias,
         o_bias: tiny.bias,
         mlp_bias: tiny.bias,
-        qk_norm: tiny.qk_norm,
+        qk_norm: if tiny.qk_norm { QkNorm::Head } else { QkNorm::None },
         max_position_embeddings: 64,
-        bos_token_id: None,
-        eos_token_ids: vec![],
+        ..Config::plain(tiny.layers, 4, 10)
     }
 }
 

@@ -56,7 +56,7 @@ impl Layout {
         let hidden = (0..longest).flat_map(|row| (0..longest).map(move |column| column > row));
         let mask: Vec<f32> = hidden.map(|hidden| if hidden { f32::NEG_INFINITY } else { 0.0 }).collect();
         let half = config.head_dim / 2;
-        let (cos, sin) = RopeTable::new(config.rope.theta, config.head_dim, longest).rows(&batch.positions);
+        let (cos, sin) = RopeTable::new(config.ropes[0].theta, config.head_dim, longest).rows(&batch.positions);
         Ok(Self {
             rows,
             sequences,

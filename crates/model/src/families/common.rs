@@ -74,27 +74,21 @@ pub(super) fn parse(fields: Fields<'_>, defaults: &Defaults) -> Result<Config> {
         model_type: fields.text("model_type")?.unwrap_or_default().to_owned(),
         vocab_size: fields.required_size("vocab_size", MAX_VOCABULARY)?,
         hidden_size,
-        num_hidden_layers,
-        num_attention_heads,
         num_key_value_heads,
-        head_dim,
         intermediate_size: fields.required_size("intermediate_size", MAX_WIDTH)?,
         rms_norm_eps: fields.positive("rms_norm_eps")?.unwrap_or(defaults.rms_norm_eps),
-        rope: rope(fields)?,
+        ropes: vec![rope(fields, head_dim)?],
         tie_word_embeddings: fields.flag("tie_word_embeddings")?.unwrap_or(false),
-        qkv_bias: false,
-        o_bias: false,
-        mlp_bias: false,
-        qk_norm: false,
         max_position_embeddings: fields
             .size("max_position_embeddings", MAX_POSITIONS)?
             .unwrap_or(defaults.max_position_embeddings),
         bos_token_id,
         eos_token_ids,
+        ..Config::plain(num_hidden_layers, num_attention_heads, head_dim)
     })
 }
 
-fn rope(fields: Fields<'_>) -> Result<Rope> {
+fn rope(fields: Fields<'_>, head_dim: usize) -> Result<Rope> {
     let mut theta = None;
     // The older `rope_scaling` overrides `rope_parameters` in transformers where both are there.
     for key in ["rope_scaling", "rope_parameters"] {
@@ -115,7 +109,7 @@ fn rope(fields: Fields<'_>) -> Result<Rope> {
     }
     refuse_partial_rotation(fields)?;
     let theta = theta.or(fields.positive("rope_theta")?).unwrap_or(DEFAULT_ROPE_THETA);
-    Ok(Rope { theta })
+    Ok(Rope::plain(theta, head_dim))
 }
 
 fn refuse_partial_rotation(fields: Fields<'_>) -> Result<()> {

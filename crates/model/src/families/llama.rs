@@ -8,7 +8,10 @@ use anyhow::Result;
 use crate::config::Config;
 use crate::hf::Fields;
 
+use super::Family;
 use super::common::{self, Defaults};
+
+pub(super) const FAMILY: Family = Family { model_type: "llama", architecture: "LlamaForCausalLM", parse };
 
 const DEFAULTS: Defaults = Defaults {
     head_dim: None,
@@ -18,7 +21,7 @@ const DEFAULTS: Defaults = Defaults {
     eos_token_ids: &[2],
 };
 
-pub(super) fn parse(fields: Fields<'_>) -> Result<Config> {
+fn parse(fields: Fields<'_>) -> Result<Config> {
     let attention_bias = fields.flag("attention_bias")?.unwrap_or(false);
     Ok(Config {
         qkv_bias: attention_bias,

@@ -23,48 +23,28 @@ use serde_json::{Map, Value};
 use crate::config::Config;
 use crate::hf::Fields;
 
-pub use tensors::{EMBEDDING, FINAL_NORM, HEAD, LAYER_PREFIX, expected_tensors, layer_of, layer_tensors, rename_layer};
+pub use tensors::{
+    EMBEDDING, FINAL_NORM, HEAD, LAYER_PREFIX, NormNames, expected_tensors, layer_of, layer_tensors, rename_layer,
+};
 pub use write::config_json;
 
-/// The supported families, one per `model_type`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Family {
-    /// Llama 1 to 3 and everything of the same architecture (`llama`).
-    Llama,
-    /// Qwen3, dense (`qwen3`).
-    Qwen3,
+/// A model family: one `model_type`.
+#[derive(Clone, Copy)]
+pub struct Family {
+    /// The family's `model_type` in `config.json`.
+    pub model_type: &'static str,
+    /// The class that transformers loads, for `architectures` in `config.json`.
+    pub architecture: &'static str,
+    parse: fn(Fields<'_>) -> Result<Config>,
 }
 
+/// Every supported family.
+pub const FAMILIES: [Family; 2] = [llama::FAMILY, qwen3::FAMILY];
+
 impl Family {
-    /// Every supported family.
-    pub const ALL: [Family; 2] = [Family::Llama, Family::Qwen3];
-
-    /// The family's `model_type` in `config.json`.
-    pub fn model_type(self) -> &'static str {
-        match self {
-            Family::Llama => "llama",
-            Family::Qwen3 => "qwen3",
-        }
-    }
-
-    /// The class that transformers loads, for `architectures` in `config.json`.
-    pub fn architecture(self) -> &'static str {
-        match self {
-            Family::Llama => "LlamaForCausalLM",
-            Family::Qwen3 => "Qwen3ForCausalLM",
-        }
-    }
-
     /// The family of this `model_type`, if it is supported.
     pub fn from_model_type(model_type: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|family| family.model_type() == model_type)
-    }
-
-    fn parse(self, fields: Fields<'_>) -> Result<Config> {
-        match self {
-            Family::Llama => llama::parse(fields),
-            Family::Qwen3 => qwen3::parse(fields),
-        }
+        FAMILIES.into_iter().find(|family| family.model_type == model_type)
     }
 }
 
@@ -72,7 +52,7 @@ impl Family {
 pub fn parse_config(json: &Map<String, Value>, path: &Path) -> Result<Config> {
     let fields = Fields::new(json, path);
     let supported = || {
-        let names = Family::ALL.map(|family| format!("`{}`", family.model_type()));
+        let names = FAMILIES.map(|family| format!("`{}`", family.model_type));
         names.join(", ")
     };
     let Some(model_type) = fields.text("model_type")? else {
@@ -91,5 +71,5 @@ pub fn parse_config(json: &Map<String, Value>, path: &Path) -> Result<Config> {
             .hint("only these families can be read in this version")
             .into());
     };
-    family.parse(fields)
+    (family.parse)(fields)
 }

@@ -6,10 +6,13 @@
 
 use anyhow::Result;
 
-use crate::config::Config;
+use crate::config::{Config, QkNorm};
 use crate::hf::Fields;
 
+use super::Family;
 use super::common::{self, Defaults};
+
+pub(super) const FAMILY: Family = Family { model_type: "qwen3", architecture: "Qwen3ForCausalLM", parse };
 
 const DEFAULTS: Defaults = Defaults {
     head_dim: Some(128),
@@ -19,10 +22,15 @@ const DEFAULTS: Defaults = Defaults {
     eos_token_ids: &[],
 };
 
-pub(super) fn parse(fields: Fields<'_>) -> Result<Config> {
+fn parse(fields: Fields<'_>) -> Result<Config> {
     if fields.flag("use_sliding_window")?.unwrap_or(false) {
         return Err(fields.wrong("use_sliding_window", "false: every layer attends to the whole context").into());
     }
     let attention_bias = fields.flag("attention_bias")?.unwrap_or(false);
-    Ok(Config { qkv_bias: attention_bias, o_bias: attention_bias, qk_norm: true, ..common::parse(fields, &DEFAULTS)? })
+    Ok(Config {
+        qkv_bias: attention_bias,
+        o_bias: attention_bias,
+        qk_norm: QkNorm::Head,
+        ..common::parse(fields, &DEFAULTS)?
+    })
 }

@@ -1,7 +1,7 @@
 //! Names and shapes of a checkpoint's tensors, as transformers writes them for every supported
 //! family. Weights of linear maps are `[out, in]`.
 
-use crate::config::Config;
+use crate::config::{Config, NormPlacement, QkNorm};
 
 /// The token embedding, `[vocab_size, hidden_size]`.
 pub const EMBEDDING: &str = "model.embed_tokens.weight";
@@ -27,37 +27,82 @@ pub fn expected_tensors(config: &Config) -> Vec<(String, Vec<usize>)> {
     tensors
 }
 
+/// The names, within a layer, of the norms around attention and MLP; `None` where there is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NormNames {
+    /// Before the attention.
+    pub before_attention: Option<&'static str>,
+    /// After the attention, before its result is added.
+    pub after_attention: Option<&'static str>,
+    /// Before the MLP.
+    pub before_mlp: Option<&'static str>,
+    /// After the MLP, before its result is added.
+    pub after_mlp: Option<&'static str>,
+}
+
+impl NormNames {
+    /// The names that transformers gives the norms of each placement. The same name means another
+    /// norm in another placement.
+    pub fn of(placement: NormPlacement) -> Self {
+        let none = Self { before_attention: None, after_attention: None, before_mlp: None, after_mlp: None };
+        match placement {
+            NormPlacement::Before => {
+                Self { before_attention: Some("input_layernorm"), before_mlp: Some("post_attention_layernorm"), ..none }
+            }
+            NormPlacement::After => Self {
+                after_attention: Some("post_attention_layernorm"),
+                after_mlp: Some("post_feedforward_layernorm"),
+                ..none
+            },
+            NormPlacement::Around => Self {
+                before_attention: Some("input_layernorm"),
+                after_attention: Some("post_attention_layernorm"),
+                before_mlp: Some("pre_feedforward_layernorm"),
+                after_mlp: Some("post_feedforward_layernorm"),
+            },
+        }
+    }
+
+    /// Those that are there.
+    pub fn present(self) -> impl Iterator<Item = &'static str> {
+        [self.before_attention, self.after_attention, self.before_mlp, self.after_mlp].into_iter().flatten()
+    }
+}
+
 /// The tensors of one layer, named within the layer (`self_attn.q_proj.weight`), with shapes.
-pub fn layer_tensors(config: &Config) -> Vec<(&'static str, Vec<usize>)> {
+pub fn layer_tensors(config: &Config) -> Vec<(String, Vec<usize>)> {
     let (hidden, mlp) = (config.hidden_size, config.intermediate_size);
     let (query, key_value) = (config.query_size(), config.key_value_size());
-    let mut tensors = vec![
-        ("input_layernorm.weight", vec![hidden]),
-        ("self_attn.q_proj.weight", vec![query, hidden]),
-        ("self_attn.k_proj.weight", vec![key_value, hidden]),
-        ("self_attn.v_proj.weight", vec![key_value, hidden]),
-        ("self_attn.o_proj.weight", vec![hidden, query]),
-        ("post_attention_layernorm.weight", vec![hidden]),
-        ("mlp.gate_proj.weight", vec![mlp, hidden]),
-        ("mlp.up_proj.weight", vec![mlp, hidden]),
-        ("mlp.down_proj.weight", vec![hidden, mlp]),
-    ];
-    if config.qkv_bias {
-        tensors.push(("self_attn.q_proj.bias", vec![query]));
-        tensors.push(("self_attn.k_proj.bias", vec![key_value]));
-        tensors.push(("self_attn.v_proj.bias", vec![key_value]));
+    let mut tensors = Vec::new();
+    for name in NormNames::of(config.norm_placement).present() {
+        tensors.push((format!("{name}.weight"), vec![hidden]));
     }
-    if config.o_bias {
-        tensors.push(("self_attn.o_proj.bias", vec![hidden]));
+    let mut linear = |name: &str, outputs: usize, inputs: usize, bias: bool| {
+        tensors.push((format!("{name}.weight"), vec![outputs, inputs]));
+        if bias {
+            tensors.push((format!("{name}.bias"), vec![outputs]));
+        }
+    };
+    if config.fused_projections {
+        linear("self_attn.qkv_proj", query + 2 * key_value, hidden, config.qkv_bias);
+        linear("mlp.gate_up_proj", 2 * mlp, hidden, config.mlp_bias);
+    } else {
+        linear("self_attn.q_proj", query, hidden, config.qkv_bias);
+        linear("self_attn.k_proj", key_value, hidden, config.qkv_bias);
+        linear("self_attn.v_proj", key_value, hidden, config.qkv_bias);
+        linear("mlp.gate_proj", mlp, hidden, config.mlp_bias);
+        linear("mlp.up_proj", mlp, hidden, config.mlp_bias);
     }
-    if config.qk_norm {
-        tensors.push(("self_attn.q_norm.weight", vec![config.head_dim]));
-        tensors.push(("self_attn.k_norm.weight", vec![config.head_dim]));
-    }
-    if config.mlp_bias {
-        tensors.push(("mlp.gate_proj.bias", vec![mlp]));
-        tensors.push(("mlp.up_proj.bias", vec![mlp]));
-        tensors.push(("mlp.down_proj.bias", vec![hidden]));
+    linear("self_attn.o_proj", hidden, query, config.o_bias);
+    linear("mlp.down_proj", hidden, mlp, config.mlp_bias);
+    let widths = match config.qk_norm {
+        QkNorm::None => None,
+        QkNorm::Head => Some((config.head_dim, config.head_dim)),
+        QkNorm::Projection => Some((query, key_value)),
+    };
+    if let Some((query, key)) = widths {
+        tensors.push(("self_attn.q_norm.weight".to_owned(), vec![query]));
+        tensors.push(("self_attn.k_norm.weight".to_owned(), vec![key]));
     }
     tensors
 }

@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::*;
 use crate::checkpoint::Dtype;
+use crate::config::{QkNorm, Rope};
 
 fn object(value: Value) -> Map<String, Value> {
     value.as_object().cloned().unwrap()
@@ -49,11 +50,11 @@ fn with(key: &str, value: Value) -> Map<String, Value> {
 fn llama_is_read() {
     let config = parse(&llama()).unwrap();
     assert_eq!(config.head_dim, 8);
-    assert_eq!(config.rope.theta, 50000.0);
+    assert_eq!(config.ropes[0].theta, 50000.0);
     assert_eq!(config.eos_token_ids, [4, 5]);
     assert_eq!(config.bos_token_id, Some(3));
     assert_eq!(config.max_position_embeddings, 2048);
-    assert!(!config.qk_norm && !config.qkv_bias && !config.tie_word_embeddings);
+    assert!(config.qk_norm == QkNorm::None && !config.qkv_bias && !config.tie_word_embeddings);
 }
 
 #[test]
@@ -75,7 +76,7 @@ fn absent_keys_take_the_defaults_of_transformers() {
     }));
     let config = parse(&minimal).unwrap();
     assert_eq!(config.num_key_value_heads, 4);
-    assert_eq!(config.rope.theta, 10_000.0);
+    assert_eq!(config.ropes[0].theta, 10_000.0);
     assert_eq!(config.rms_norm_eps, 1e-6);
     assert_eq!((config.bos_token_id, config.eos_token_ids), (Some(1), vec![2]));
 
@@ -83,7 +84,7 @@ fn absent_keys_take_the_defaults_of_transformers() {
     qwen3.insert("model_type".into(), json!("qwen3"));
     let config = parse(&qwen3).unwrap();
     assert_eq!(config.head_dim, 128);
-    assert!(config.qk_norm);
+    assert_eq!(config.qk_norm, QkNorm::Head);
     assert_eq!((config.bos_token_id, config.eos_token_ids.len()), (None, 0));
 }
 
@@ -142,7 +143,14 @@ fn impossible_sizes_are_refused() {
 #[test]
 fn written_configurations_read_back() {
     let llama = parse(&llama()).unwrap();
-    let qwen3 = Config { model_type: "qwen3".into(), qk_norm: true, head_dim: 16, ..llama.clone() };
+    let qwen3 = Config {
+        model_type: "qwen3".into(),
+        qk_norm: QkNorm::Head,
+        head_dim: 16,
+        attention_scale: 0.25,
+        ropes: vec![Rope::plain(50000.0, 16)],
+        ..llama.clone()
+    };
     let biased = Config { mlp_bias: true, qkv_bias: true, o_bias: true, ..llama.clone() };
     let endless = Config { bos_token_id: None, eos_token_ids: vec![], ..llama.clone() };
     for config in [llama, qwen3, biased, endless] {

@@ -32,7 +32,7 @@ impl Heads {
             query: config.num_attention_heads,
             key_value: config.num_key_value_heads,
             dim: config.head_dim,
-            scale: config.attention_scale(),
+            scale: config.attention_scale,
         }
     }
 

@@ -1,27 +1,18 @@
 use super::*;
 use crate::calibration::Calibration;
-use lopper_model::{Config, Model, Rope};
+use lopper_model::{Config, Model, QkNorm};
 
 fn model(layers: usize) -> Model {
     let config = Config {
         model_type: "qwen3".into(),
         vocab_size: 31,
         hidden_size: 20,
-        num_hidden_layers: layers,
-        num_attention_heads: 2,
         num_key_value_heads: 1,
-        head_dim: 8,
         intermediate_size: 24,
-        rms_norm_eps: 1e-6,
-        rope: Rope { theta: 10_000.0 },
         tie_word_embeddings: true,
-        qkv_bias: false,
-        o_bias: false,
-        mlp_bias: false,
-        qk_norm: true,
+        qk_norm: QkNorm::Head,
         max_position_embeddings: 4096,
-        bos_token_id: None,
-        eos_token_ids: vec![],
+        ..Config::plain(layers, 2, 8)
     };
     Model::random(config, 0.3, 5).unwrap()
 }
