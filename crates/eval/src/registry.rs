@@ -42,7 +42,7 @@ const ROWS: [Row; 9] = [
     Row { name: "pocket_kind", version: 1, chance: Some(0.25), family: &choice::Choice },
     Row { name: "pocket_sentiment", version: 1, chance: Some(0.5), family: &choice::Choice },
     Row { name: "pocket_topic", version: 1, chance: Some(0.25), family: &choice::Choice },
-    Row { name: "pocket_place", version: 1, chance: Some(0.25), family: &choice::Choice },
+    Row { name: "pocket_trend", version: 1, chance: Some(1.0 / 3.0), family: &choice::Choice },
 ];
 
 /// Names that stand for several tasks.

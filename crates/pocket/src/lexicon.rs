@@ -34,16 +34,12 @@ pub const PEOPLE: [Person; 12] = [
     she("Kim"),
 ];
 
-/// Single things that are found, lost and put somewhere.
+/// Single things that are found and lost.
 pub const OBJECTS: [&str; 12] =
     ["key", "cup", "ball", "book", "hat", "lamp", "kite", "clock", "toy", "pen", "coat", "map"];
 
 /// What things can be like.
 pub const ADJECTIVES: [&str; 8] = ["red", "blue", "green", "black", "old", "new", "small", "big"];
-
-/// Where things can be kept.
-pub const PLACES: [&str; 12] =
-    ["box", "bag", "basket", "drawer", "kitchen", "garden", "garage", "hall", "cellar", "attic", "closet", "office"];
 
 /// The noun with its indefinite article, as it begins a sentence (`An owl`) or not (`an owl`).
 pub fn with_article(noun: &str, capital: bool) -> String {

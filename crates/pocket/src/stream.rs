@@ -33,13 +33,13 @@ pub struct Mixture(
 const DEFAULTS: [(&str, f64, f64); 9] = [
     ("pocket_word", 0.30, 76.0),
     ("pocket_arith", 0.25, 105.0),
-    ("pocket_code", 0.12, 70.0),
-    ("pocket_brackets", 0.08, 59.0),
+    ("pocket_code", 0.12, 69.5),
+    ("pocket_brackets", 0.08, 58.5),
     ("pocket_summary", 0.07, 35.5),
     ("pocket_kind", 0.05, 47.0),
     ("pocket_sentiment", 0.04, 51.0),
     ("pocket_topic", 0.04, 52.5),
-    ("pocket_place", 0.05, 82.0),
+    ("pocket_trend", 0.05, 64.0),
 ];
 
 impl Default for Mixture {

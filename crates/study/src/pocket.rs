@@ -14,7 +14,7 @@ use lopper_heal::pretrain::{self, Recipe};
 use lopper_heal::state::Position;
 use lopper_heal::{AdamWConfig, Document, Schedule, StepStats};
 use lopper_model::checkpoint::{Dtype, save_model};
-use lopper_model::{Config, Model, Rope, families};
+use lopper_model::{Config, Model, QkNorm, families};
 use lopper_pocket::model_files::{self, CONTEXT_LENGTH};
 use lopper_pocket::{Mixture, Stream, tokenizer};
 use lopper_record::write_atomic;
@@ -26,21 +26,6 @@ const STATE: &str = "train_state.safetensors";
 /// Seed of the document stream.
 const STREAM_SEED: u64 = 1;
 const INIT_SEED: u64 = 1;
-/// The document from which the second mixture is drawn.
-const SECOND_PHASE: u64 = 185_000;
-/// Shares of tokens in the second phase: what the first had not learned by then (following things
-/// from place to place above all) gets more, what it had learned perfectly less.
-const SECOND_MIXTURE: [(&str, f64); 9] = [
-    ("pocket_word", 0.30),
-    ("pocket_arith", 0.22),
-    ("pocket_place", 0.20),
-    ("pocket_code", 0.08),
-    ("pocket_brackets", 0.08),
-    ("pocket_summary", 0.03),
-    ("pocket_kind", 0.03),
-    ("pocket_sentiment", 0.03),
-    ("pocket_topic", 0.03),
-];
 /// Standard deviation of the random weights.
 const INIT_STD: f32 = 0.02;
 
@@ -50,21 +35,14 @@ pub fn config() -> Config {
         model_type: "qwen3".into(),
         vocab_size: tokenizer::vocabulary_size(),
         hidden_size: 128,
-        num_hidden_layers: 12,
-        num_attention_heads: 4,
         num_key_value_heads: 2,
-        head_dim: 32,
         intermediate_size: 512,
-        rms_norm_eps: 1e-6,
-        rope: Rope { theta: 10_000.0 },
         tie_word_embeddings: true,
-        qkv_bias: false,
-        o_bias: false,
-        mlp_bias: false,
-        qk_norm: true,
+        qk_norm: QkNorm::Head,
         max_position_embeddings: CONTEXT_LENGTH,
         bos_token_id: Some(tokenizer::BOS),
         eos_token_ids: vec![tokenizer::END],
+        ..Config::plain(12, 4, 32)
     }
 }
 
@@ -74,9 +52,7 @@ pub fn config() -> Config {
 /// not follow the machine.
 pub fn recipe(steps: usize) -> Recipe {
     Recipe {
-        data: format!(
-            "lopper_pocket::Stream, seed {STREAM_SEED}, default mixture, second mixture from document {SECOND_PHASE}"
-        ),
+        data: format!("lopper_pocket::Stream, seed {STREAM_SEED}, default mixture"),
         init_seed: INIT_SEED,
         seed: 2,
         batch_tokens: 8192,
@@ -112,11 +88,9 @@ pub fn train(
     std::fs::create_dir_all(directory).with_context(|| format!("cannot create {}", directory.display()))?;
     let recipe = recipe(steps);
     let model = Model::random(config(), INIT_STD, recipe.init_seed)?;
-    let first = Stream::at(STREAM_SEED, 0, &Mixture::default());
-    let second = Mixture(SECOND_MIXTURE.iter().map(|(name, share)| ((*name).to_owned(), *share)).collect());
-    let second = Stream::at(STREAM_SEED, 0, &second);
+    let stream = Stream::at(STREAM_SEED, 0, &Mixture::default());
     let documents = |index: u64| {
-        let document = if index < SECOND_PHASE { first.document(index) } else { second.document(index) };
+        let document = stream.document(index);
         Document { tokens: document.tokens, weights: document.weights }
     };
     let state = state_file(directory);
@@ -162,7 +136,7 @@ arithmetic, small functions, brackets, one-sentence summaries, and four kinds of
 that `lopper study` shows the whole method at once, offline. **It is not a language model for any other use.**\n\n\
 ## Training\n\n\
 `lopper pocket train`, from random weights (seed {init}): {steps} steps, {tokens:.1}M tokens in {docs} documents of\n\
-the training split (from document {second} on with more stories of things put in places), {minutes:.0} minutes of a shared two-core machine. Muon on the matrices inside the layers and AdamW\n\
+the training split, {minutes:.0} minutes of a shared two-core machine. Muon on the matrices inside the layers and AdamW\n\
 elsewhere, peak learning rate {peak}, falling to {floor:.0} % of it over the last {decay:.0} % of the steps; matrix\n\
 products with bf16 operands and f32 sums where the processor has AVX-512 BF16.\n\n\
 **Stochastic depth:** while training, each layer is skipped at random, with a probability that rises linearly from 0\n\
@@ -185,6 +159,5 @@ that). Greedy decoding, `lopper eval pocket --tasks pocket`.\n\n{table}\n\
         floor = recipe.schedule.floor * 100.0,
         decay = recipe.schedule.decay * 100.0,
         drop = recipe.layer_drop,
-        second = SECOND_PHASE,
     )
 }

@@ -111,15 +111,11 @@ impl Default for Items {
     }
 }
 
-/// The task that the pocket model did not learn (its card says so). What a cut keeps of an ability
-/// that is not there says nothing, so the pocket study leaves it out.
-const NOT_LEARNED: &str = "pocket_place";
-
 impl Default for Tasks {
     fn default() -> Self {
         let of = |group: &str| {
-            let learned = known_tasks().iter().filter(|t| t.group == group && t.name != NOT_LEARNED);
-            learned.map(|t| t.name.to_owned()).collect()
+            let tasks = known_tasks().iter().filter(|t| t.group == group);
+            tasks.map(|t| t.name.to_owned()).collect()
         };
         Self { classification: of(CLASSIFICATION), generative: of(GENERATIVE) }
     }

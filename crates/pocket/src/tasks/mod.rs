@@ -9,10 +9,10 @@ mod arith;
 mod brackets;
 mod code;
 mod kind;
-mod place;
 mod sentiment;
 mod summary;
 mod topic;
+mod trend;
 mod word;
 
 pub(crate) use arith::{derivation, fact, line};
@@ -100,9 +100,9 @@ const TASKS: [TaskInfo; 9] = [
         chat: false,
     },
     TaskInfo {
-        name: "pocket_place",
+        name: "pocket_trend",
         group: Group::Classification,
-        description: "where a thing is at the end of a tiny story",
+        description: "which way a series of numbers goes",
         max_new_tokens: 0,
         stop: &[],
         chat: false,
@@ -129,7 +129,7 @@ fn draw_item(task: &str, draw: &mut Draw) -> Item {
         "pocket_kind" => kind::item(draw),
         "pocket_sentiment" => sentiment::item(draw),
         "pocket_topic" => topic::item(draw),
-        "pocket_place" => place::item(draw),
+        "pocket_trend" => trend::item(draw),
         other => unreachable!("no generator for {other}"),
     }
 }

@@ -1,0 +1,37 @@
+//! Which way a series of numbers goes: two to four prices that rise, fall or stay.
+
+use crate::draw::Draw;
+use crate::example::{Check, Item, Prompt};
+
+const GOODS: [&str; 12] =
+    ["tea", "bread", "cake", "soup", "bike", "lamp", "clock", "coat", "hat", "piano", "ticket", "kite"];
+const WAYS: [&str; 3] = [" rose", " fell", " stayed"];
+
+pub(super) fn item(draw: &mut Draw) -> Item {
+    let label = draw.below(WAYS.len());
+    let n = 2 + draw.below(3);
+    let mut prices: Vec<i64> = if label == 2 {
+        vec![draw.int(1, 99); n]
+    } else {
+        // Different numbers in order, so that every step goes the same way.
+        let numbers: Vec<usize> = draw.positions(99, n);
+        numbers.into_iter().map(|number| number as i64 + 1).collect()
+    };
+    prices.sort_unstable();
+    if label == 1 {
+        prices.reverse();
+    }
+    let prices: Vec<String> = prices.iter().map(i64::to_string).collect();
+    let prompt = format!("The price of the {} was {}. It", draw.pick(&GOODS), prices.join(", then "));
+    // Where the right one stands must say nothing.
+    let order = draw.positions(WAYS.len(), WAYS.len());
+    Item {
+        key: prompt.clone(),
+        prompt: Prompt::Plain(prompt),
+        answer: WAYS[label].to_owned(),
+        check: Check::Choice {
+            choices: order.iter().map(|way| WAYS[*way].to_owned()).collect(),
+            label: order.iter().position(|way| *way == label).unwrap_or_default(),
+        },
+    }
+}
