@@ -38,6 +38,7 @@ const PREFIX: &str = "base_model.model.";
 /// among the kept ones.
 pub fn attach_lora(model: &mut Model, config: &LoraConfig, seed: u64, kept: &[usize]) -> Result<usize> {
     config.check()?;
+    let config = &config.for_model(&model.config);
     model.check(&[], kept)?;
     ensure!(kept.is_sorted_by(|a, b| a < b), "kept layers must ascend");
     ensure!(!has_adapter(model), "the model has an adapter already; merge it first");
@@ -92,6 +93,7 @@ pub fn save_adapter(
     config: &LoraConfig,
     base: Option<&str>,
 ) -> Result<()> {
+    let config = &config.for_model(&model.config);
     let parameters = model.keep(kept).parameters();
     let arrays: Vec<Array<'_>> = parameters
         .iter()

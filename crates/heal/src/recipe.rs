@@ -3,11 +3,15 @@
 use crate::optimizer::AdamWConfig;
 use crate::schedule::Schedule;
 use anyhow::Result;
+use lopper_model::Config;
 use lopper_record::Fault;
 use serde::{Deserialize, Serialize};
 
 /// The projections that an adapter may stand on, by PEFT's names.
-pub const PROJECTIONS: [&str; 7] = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"];
+pub const PROJECTIONS: [&str; 9] =
+    ["q_proj", "k_proj", "v_proj", "qkv_proj", "o_proj", "gate_proj", "up_proj", "gate_up_proj", "down_proj"];
+/// Those of most models; Phi-3 has `qkv_proj` and `gate_up_proj` in place of five of them.
+const USUAL: [&str; 7] = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"];
 
 /// What is trained.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,7 +52,7 @@ pub struct LoraConfig {
 impl Default for LoraConfig {
     /// The paper's: r = 64, alpha = 16, dropout 0.05, all seven projections.
     fn default() -> Self {
-        let target_modules = PROJECTIONS.iter().map(|name| (*name).to_owned()).collect();
+        let target_modules = USUAL.iter().map(|name| (*name).to_owned()).collect();
         Self { r: 64, alpha: 16.0, dropout: 0.05, target_modules, rslora: false }
     }
 }
@@ -58,6 +62,27 @@ impl LoraConfig {
     pub fn scale(&self) -> f32 {
         let rank = self.r as f64;
         (self.alpha / if self.rslora { rank.sqrt() } else { rank }) as f32
+    }
+
+    /// The same settings with the targets by the names that this model has: where query, key and
+    /// value are one matrix, naming any of them means that matrix, and so for gate and up.
+    pub fn for_model(&self, config: &Config) -> Self {
+        let mut target_modules: Vec<String> = Vec::new();
+        for name in &self.target_modules {
+            let own: &[&str] = match (name.as_str(), config.fused_projections) {
+                ("q_proj" | "k_proj" | "v_proj", true) => &["qkv_proj"],
+                ("gate_proj" | "up_proj", true) => &["gate_up_proj"],
+                ("qkv_proj", false) => &["q_proj", "k_proj", "v_proj"],
+                ("gate_up_proj", false) => &["gate_proj", "up_proj"],
+                (name, _) => &[name],
+            };
+            for name in own {
+                if !target_modules.iter().any(|other| other == name) {
+                    target_modules.push((*name).to_owned());
+                }
+            }
+        }
+        Self { target_modules, ..self.clone() }
     }
 
     /// Refuses settings that mean nothing.

@@ -60,13 +60,13 @@ impl Engine {
             .thread_name(|i| format!("engine-{i}"))
             .build()
             .context("cannot start the engine's threads")?;
-        let split_batches = model.parameter_count() < SMALL_MODEL;
+        let split_batches = splits(&model);
         Ok(Self { model, pool: Arc::new(pool), split_batches, decoder: Arc::default(), interrupt: Arc::default() })
     }
 
     /// The same threads and interrupt flag for another model.
     pub fn with_model(&self, model: Model) -> Self {
-        let split_batches = model.parameter_count() < SMALL_MODEL;
+        let split_batches = splits(&model);
         Self { model, split_batches, decoder: Arc::default(), ..self.clone() }
     }
 
@@ -130,6 +130,12 @@ impl Engine {
             }
         })
     }
+}
+
+/// Whether batches of this model go to one thread each. Weights that stay in their file are read once
+/// for all threads instead.
+fn splits(model: &Model) -> bool {
+    !model.is_streamed() && model.parameter_count() < SMALL_MODEL
 }
 
 /// Splits `0..lengths.len()` into runs of neighbours of at most `budget` tokens together; an item

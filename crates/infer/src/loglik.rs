@@ -38,6 +38,8 @@ pub struct Loglik {
 }
 
 impl Loglik {
+    const EMPTY: Self = Self { sum: 0.0, tokens: 0, greedy: true };
+
     fn add(&mut self, row: &[f32], token: u32) {
         let value = row[token as usize];
         self.sum += f64::from(value - log_sum_exp(row));
@@ -81,7 +83,14 @@ impl Engine {
     #[allow(clippy::needless_range_loop, reason = "`round` numbers choices of every request, not rows of `results`")]
     fn score_run(&self, kept: &[usize], requests: &[LoglikRequest], par: Par) -> Result<Vec<Vec<Loglik>>> {
         let model = self.model();
-        let empty = Loglik { sum: 0.0, tokens: 0, greedy: true };
+        let shares = |r: &LoglikRequest| {
+            let longest = r.continuations.iter().map(Vec::len).max().unwrap_or(0);
+            !model.depends_on_length(r.context.len(), r.context.len() + longest)
+        };
+        if !requests.iter().all(shares) {
+            return requests.iter().map(|request| self.score_whole(kept, request, par)).collect();
+        }
+        let empty = Loglik::EMPTY;
         let mut results: Vec<Vec<Loglik>> = requests.iter().map(|r| vec![empty; r.continuations.len()]).collect();
 
         let batch = Batch::continued(requests.iter().map(|r| (r.context.as_slice(), 0)));
@@ -120,6 +129,24 @@ impl Engine {
             for (slot, &member) in slots.iter_mut().zip(&members) {
                 slot.truncate(requests[member].context.len());
             }
+        }
+        Ok(results)
+    }
+
+    /// Scores each continuation with its context as one text, for models that read a context
+    /// otherwise when more follows.
+    fn score_whole(&self, kept: &[usize], request: &LoglikRequest, par: Par) -> Result<Vec<Loglik>> {
+        let mut results = Vec::with_capacity(request.continuations.len());
+        for continuation in &request.continuations {
+            self.check_interrupt()?;
+            let text: Vec<u32> = request.context.iter().chain(continuation).copied().collect();
+            let read = text.len() - 1;
+            let hidden = self.model().hidden_states(&Batch::new(&[&text[..read]]), kept, par, None, None)?;
+            let mut result = Loglik::EMPTY;
+            self.for_each_row(&hidden, request.context.len() - 1..read, par, |at, row| {
+                result.add(row, continuation[at]);
+            });
+            results.push(result);
         }
         Ok(results)
     }

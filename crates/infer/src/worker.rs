@@ -252,10 +252,31 @@ impl<'a> Worker<'a> {
         Ok(())
     }
 
+    /// Reads again the sequences that become long with the next token, where a long text is turned
+    /// otherwise than a short one.
+    fn reread(&mut self) -> Result<()> {
+        let Shared { engine, kept, .. } = *self.shared;
+        for active in &mut self.active {
+            let past = active.cache.len();
+            if !engine.model().rereads_between(past, past + 1) {
+                continue;
+            }
+            let text: Vec<u32> = active.request.prompt.iter().chain(&active.tokens).copied().collect();
+            let mut cache = SequenceCache::new(kept.len());
+            let batch = Batch::new(&[&text[..past + 1]]);
+            engine.model().hidden_states(&batch, kept, self.par, Some(&mut [&mut cache]), None)?;
+            // The step itself reads the last token.
+            cache.truncate(past);
+            active.cache = cache;
+        }
+        Ok(())
+    }
+
     /// One token for every active sequence.
     fn step(&mut self) -> Result<()> {
         let Shared { engine, kept, limit, .. } = *self.shared;
         let model = engine.model();
+        self.reread()?;
         self.next.clear();
         self.next.extend(self.active.iter().filter_map(|a| a.tokens.last().copied()));
         let past: Vec<usize> = self.active.iter().map(|a| a.cache.len()).collect();

@@ -1,44 +1,54 @@
-//! One decoder layer: attention and gated MLP, each behind an RMSNorm and added to the residual
-//! stream; forward, and a hand-written backward.
+//! One decoder layer: attention and gated MLP, each with an RMSNorm before it, after it, or both,
+//! and added to the residual stream; forward, and a hand-written backward.
 //!
 //! The forward pass leaves in [`Activations`] what the backward pass needs; norms and the gated
 //! activation are cheap and recomputed. A run that is not training reuses one set for all layers.
 
 use crate::batch::Batch;
 use crate::cache::LayerCache;
-use crate::config::Config;
+use crate::config::{Config, LayerKind};
+use crate::families::NormNames;
 use crate::kernels::attention::{Heads, attention, attention_grad};
 use crate::kernels::decode::cached_attention;
-use crate::kernels::{Par, activation, add_assign, norm, rope::RopeTable};
+use crate::kernels::norm::RmsNorm;
+use crate::kernels::{Par, activation, add_assign, add_scaled, rope::RopeRows};
 use crate::linear::{Dropout, Linear};
 use crate::param::{Gradients, Param};
+use crate::projections::Projections;
 use rayon::prelude::*;
 
 /// Weights of one decoder layer. Cloning shares the values.
 #[derive(Debug, Clone)]
 pub struct Layer {
-    /// Norm before the attention.
-    pub input_norm: Param,
-    /// Query projection.
-    pub q: Linear,
-    /// Key projection.
-    pub k: Linear,
-    /// Value projection.
-    pub v: Linear,
+    /// Its window and its rotary embedding.
+    pub kind: LayerKind,
+    /// Norms before and after attention and MLP, where the family has them.
+    pub norms: LayerNorms,
+    /// Query, key and value projections.
+    pub qkv: Projections<3>,
     /// Output projection of the attention.
     pub o: Linear,
-    /// Norm over each query head.
+    /// Norm of the queries: over each head, or over all of them.
     pub q_norm: Option<Param>,
-    /// Norm over each key head.
+    /// Norm of the keys.
     pub k_norm: Option<Param>,
-    /// Norm before the MLP.
-    pub post_norm: Param,
-    /// Gate projection.
-    pub gate: Linear,
-    /// Up projection.
-    pub up: Linear,
+    /// Gate and up projections.
+    pub gate_up: Projections<2>,
     /// Down projection.
     pub down: Linear,
+}
+
+/// The norms around attention and MLP.
+#[derive(Debug, Clone)]
+pub struct LayerNorms {
+    /// Of the attention's input.
+    pub before_attention: Option<Param>,
+    /// Of the attention's result.
+    pub after_attention: Option<Param>,
+    /// Of the MLP's input.
+    pub before_mlp: Option<Param>,
+    /// Of the MLP's result.
+    pub after_mlp: Option<Param>,
 }
 
 /// What a layer's forward pass leaves for its backward pass.
@@ -52,10 +62,14 @@ pub(crate) struct Activations {
     k: Vec<f32>,
     v: Vec<f32>,
     attended: Vec<f32>,
+    /// The attention's result before its norm, where there is one.
+    attention_out: Vec<f32>,
     /// Residual stream between attention and MLP.
     middle: Vec<f32>,
     gate: Vec<f32>,
     up: Vec<f32>,
+    /// The MLP's result before its norm, where there is one.
+    mlp_out: Vec<f32>,
 }
 
 /// Buffers that every layer overwrites.
@@ -63,25 +77,48 @@ pub(crate) struct Activations {
 pub(crate) struct Scratch {
     normed: Vec<f32>,
     wide: Vec<f32>,
+    fused: Vec<f32>,
     dq: Vec<f32>,
     dk: Vec<f32>,
     dv: Vec<f32>,
     dnormed: Vec<f32>,
+    dbranch: Vec<f32>,
 }
 
 /// What stays the same for all layers of one pass.
 pub(crate) struct Pass<'a> {
     pub config: &'a Config,
-    pub rope: &'a RopeTable,
+    /// One for each of [`Config::ropes`].
+    pub ropes: &'a [RopeRows],
     pub batch: &'a Batch,
     pub par: Par,
     pub dropout: Option<Dropout>,
 }
 
 impl Pass<'_> {
-    pub fn heads(&self) -> Heads {
-        Heads::of(self.config)
+    fn norm<'p>(&self, weight: &'p Param) -> RmsNorm<'p> {
+        norm_of(self.config, weight)
     }
+
+    fn rotate(&self, kind: LayerKind, x: &mut [f32], transpose: bool) {
+        if let Some(rope) = kind.rope {
+            self.ropes[rope].apply(x, self.config.head_dim, transpose);
+        }
+    }
+
+    fn qkv_sizes(&self) -> [usize; 3] {
+        qkv_sizes(self.config)
+    }
+}
+
+/// The norm with this weight as the model's configuration has it.
+pub(crate) fn norm_of<'a>(config: &Config, weight: &'a Param) -> RmsNorm<'a> {
+    RmsNorm { weight: &weight.data, offset: config.norm_offset, eps: config.rms_norm_eps as f32 }
+}
+
+/// Widths of queries, keys and values.
+pub(crate) fn qkv_sizes(config: &Config) -> [usize; 3] {
+    [config.query_size(), config.key_value_size(), config.key_value_size()]
 }
 
 impl Layer {
@@ -95,29 +132,42 @@ impl Layer {
         caches: Option<&mut [&mut LayerCache]>,
         out: &mut Vec<f32>,
     ) {
-        let (par, eps, heads) = (pass.par, pass.config.rms_norm_eps as f32, pass.heads());
-        let normed = &mut scratch.normed;
-        normed.resize(acts.x.len(), 0.0);
-        norm::rms_norm(&acts.x, &self.input_norm.data, eps, normed);
-        project_and_norm(&self.q, self.q_norm.as_ref(), pass, normed, &mut acts.q_raw, &mut acts.q);
-        project_and_norm(&self.k, self.k_norm.as_ref(), pass, normed, &mut acts.k_raw, &mut acts.k);
-        self.v.forward(par, normed, &mut acts.v, pass.dropout);
-        pass.rope.apply(&mut acts.q, &pass.batch.positions, false);
-        pass.rope.apply(&mut acts.k, &pass.batch.positions, false);
+        let (par, heads, scale) = (pass.par, Heads::of(pass.config, self.kind), pass.config.residual_scale);
+        let Scratch { normed, wide, fused, .. } = scratch;
+        maybe_norm(pass, self.norms.before_attention.as_ref(), &acts.x, normed);
+        // Where a norm follows, the projection goes to the buffer that the norm's gradient needs.
+        let q = if self.q_norm.is_some() { &mut acts.q_raw } else { &mut acts.q };
+        let k = if self.k_norm.is_some() { &mut acts.k_raw } else { &mut acts.k };
+        self.qkv.forward(par, normed, pass.qkv_sizes(), [q, k, &mut acts.v], fused, pass.dropout);
+        for (norm, raw, y) in [(&self.q_norm, &acts.q_raw, &mut acts.q), (&self.k_norm, &acts.k_raw, &mut acts.k)] {
+            if let Some(weight) = norm {
+                y.resize(raw.len(), 0.0);
+                pass.norm(weight).forward(raw, y);
+            }
+            pass.rotate(self.kind, y, false);
+        }
         acts.attended.resize(acts.q.len(), 0.0);
         match caches {
             Some(caches) => attend_cached(pass, heads, acts, caches),
             None => attention(par, &acts.q, &acts.k, &acts.v, heads, &pass.batch.bounds, &mut acts.attended),
         }
-        self.o.forward(par, &acts.attended, &mut acts.middle, pass.dropout);
-        add_assign(&mut acts.middle, &acts.x);
-        norm::rms_norm(&acts.middle, &self.post_norm.data, eps, normed);
-        self.gate.forward(par, normed, &mut acts.gate, pass.dropout);
-        self.up.forward(par, normed, &mut acts.up, pass.dropout);
-        scratch.wide.resize(acts.gate.len(), 0.0);
-        activation::swiglu(&acts.gate, &acts.up, &mut scratch.wide);
-        self.down.forward(par, &scratch.wide, out, pass.dropout);
-        add_assign(out, &acts.middle);
+        project(
+            pass,
+            &self.o,
+            self.norms.after_attention.as_ref(),
+            &acts.attended,
+            &mut acts.attention_out,
+            &mut acts.middle,
+        );
+        add_scaled(&mut acts.middle, scale, &acts.x);
+
+        maybe_norm(pass, self.norms.before_mlp.as_ref(), &acts.middle, normed);
+        let width = pass.config.intermediate_size;
+        self.gate_up.forward(par, normed, [width; 2], [&mut acts.gate, &mut acts.up], fused, pass.dropout);
+        wide.resize(acts.gate.len(), 0.0);
+        activation::gated(pass.config.activation, &acts.gate, &acts.up, wide);
+        project(pass, &self.down, self.norms.after_mlp.as_ref(), wide, &mut acts.mlp_out, out);
+        add_scaled(out, scale, &acts.middle);
     }
 
     /// Turns `d`, the gradient of the layer's output, into that of its input, and adds the
@@ -130,80 +180,145 @@ impl Layer {
         d: &mut [f32],
         grads: &mut Gradients,
     ) {
-        let (par, eps, drop) = (pass.par, pass.config.rms_norm_eps as f32, pass.dropout);
-        let Scratch { normed, wide, dq, dk, dv, dnormed } = scratch;
-        for buffer in [&mut *normed, dnormed] {
-            buffer.resize(acts.x.len(), 0.0);
-        }
+        let (par, drop, heads) = (pass.par, pass.dropout, Heads::of(pass.config, self.kind));
+        let Scratch { normed, wide, fused, dq, dk, dv, dnormed, dbranch } = scratch;
+        dnormed.resize(acts.x.len(), 0.0);
 
-        // MLP: out = middle + down(silu(gate)·up)
-        norm::rms_norm(&acts.middle, &self.post_norm.data, eps, normed);
+        // MLP: out = middle + scale·norm(down(act(gate)·up))
+        maybe_norm(pass, self.norms.before_mlp.as_ref(), &acts.middle, normed);
         wide.resize(acts.gate.len(), 0.0);
-        activation::swiglu(&acts.gate, &acts.up, wide);
+        activation::gated(pass.config.activation, &acts.gate, &acts.up, wide);
         dq.resize(wide.len(), 0.0);
-        self.down.backward(par, wide, d, dq, false, grads, drop);
-        activation::swiglu_grad(&mut acts.gate, &mut acts.up, dq);
-        self.gate.backward(par, normed, &acts.gate, dnormed, false, grads, drop);
-        self.up.backward(par, normed, &acts.up, dnormed, true, grads, drop);
-        norm::rms_norm_grad(&acts.middle, &self.post_norm.data, eps, dnormed, d, true, grads.of(&self.post_norm));
+        let dbranch_of = branch_grad(pass, self.norms.after_mlp.as_ref(), &acts.mlp_out, d, dbranch, grads);
+        self.down.backward(par, wide, dbranch_of, dq, false, grads, drop);
+        activation::gated_grad(pass.config.activation, &mut acts.gate, &mut acts.up, dq);
+        let width = pass.config.intermediate_size;
+        self.gate_up.backward(par, normed, [width; 2], [&acts.gate, &acts.up], dnormed, grads, fused, drop);
+        maybe_norm_grad(pass, self.norms.before_mlp.as_ref(), &acts.middle, dnormed, d, grads);
 
-        // Attention: middle = x + o(attention(q, k, v))
+        // Attention: middle = x + scale·norm(o(attention(q, k, v)))
         let dattended = wide;
         dattended.resize(acts.attended.len(), 0.0);
-        self.o.backward(par, &acts.attended, d, dattended, false, grads, drop);
+        let dbranch_of = branch_grad(pass, self.norms.after_attention.as_ref(), &acts.attention_out, d, dbranch, grads);
+        self.o.backward(par, &acts.attended, dbranch_of, dattended, false, grads, drop);
         dq.resize(acts.q.len(), 0.0);
         dk.resize(acts.k.len(), 0.0);
         dv.resize(acts.v.len(), 0.0);
         let Activations { q, k, v, attended, .. } = acts;
-        let bounds = &pass.batch.bounds;
-        attention_grad(par, q, k, v, attended, dattended, pass.heads(), bounds, dq, dk, dv);
-        pass.rope.apply(dq, &pass.batch.positions, true);
-        pass.rope.apply(dk, &pass.batch.positions, true);
-        norm_grad_in_place(self.q_norm.as_ref(), eps, &acts.q_raw, dq, dattended, grads);
-        norm_grad_in_place(self.k_norm.as_ref(), eps, &acts.k_raw, dk, dattended, grads);
-        norm::rms_norm(&acts.x, &self.input_norm.data, eps, normed);
-        self.q.backward(par, normed, dq, dnormed, false, grads, drop);
-        self.k.backward(par, normed, dk, dnormed, true, grads, drop);
-        self.v.backward(par, normed, dv, dnormed, true, grads, drop);
-        norm::rms_norm_grad(&acts.x, &self.input_norm.data, eps, dnormed, d, true, grads.of(&self.input_norm));
+        attention_grad(par, q, k, v, attended, dattended, heads, &pass.batch.bounds, dq, dk, dv);
+        pass.rotate(self.kind, dq, true);
+        pass.rotate(self.kind, dk, true);
+        head_norm_grad(pass, self.q_norm.as_ref(), &acts.q_raw, dq, dattended, grads);
+        head_norm_grad(pass, self.k_norm.as_ref(), &acts.k_raw, dk, dattended, grads);
+        maybe_norm(pass, self.norms.before_attention.as_ref(), &acts.x, normed);
+        self.qkv.backward(par, normed, pass.qkv_sizes(), [dq, dk, dv], dnormed, grads, fused, drop);
+        maybe_norm_grad(pass, self.norms.before_attention.as_ref(), &acts.x, dnormed, d, grads);
     }
 
     /// The projections in a fixed order with the last part of their names.
-    pub fn linears_mut(&mut self) -> [(&'static str, &mut Linear); 7] {
+    pub fn linears_mut(&mut self) -> Vec<(&'static str, &mut Linear)> {
+        let mut list = Vec::with_capacity(7);
+        let names: &[&str] = match self.qkv {
+            Projections::Separate(_) => &["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"],
+            Projections::Fused(_) => &["self_attn.qkv_proj"],
+        };
+        list.extend(names.iter().copied().zip(self.qkv.linears_mut()));
+        list.push(("self_attn.o_proj", &mut self.o));
+        let names: &[&str] = match self.gate_up {
+            Projections::Separate(_) => &["mlp.gate_proj", "mlp.up_proj"],
+            Projections::Fused(_) => &["mlp.gate_up_proj"],
+        };
+        list.extend(names.iter().copied().zip(self.gate_up.linears_mut()));
+        list.push(("mlp.down_proj", &mut self.down));
+        list
+    }
+
+    /// The norms around attention and MLP that are there, each with its name.
+    pub(crate) fn norms_mut(&mut self, config: &Config) -> impl Iterator<Item = (&'static str, &mut Param)> {
+        let names = NormNames::of(config.norm_placement);
+        let LayerNorms { before_attention, after_attention, before_mlp, after_mlp } = &mut self.norms;
         [
-            ("self_attn.q_proj", &mut self.q),
-            ("self_attn.k_proj", &mut self.k),
-            ("self_attn.v_proj", &mut self.v),
-            ("self_attn.o_proj", &mut self.o),
-            ("mlp.gate_proj", &mut self.gate),
-            ("mlp.up_proj", &mut self.up),
-            ("mlp.down_proj", &mut self.down),
+            (names.before_attention, before_attention),
+            (names.after_attention, after_attention),
+            (names.before_mlp, before_mlp),
+            (names.after_mlp, after_mlp),
         ]
+        .into_iter()
+        .filter_map(|(name, norm)| name.zip(norm.as_mut()))
     }
 }
 
-/// A projection and the norm over its heads; `raw` keeps what the norm's gradient needs.
-fn project_and_norm(
-    linear: &Linear,
-    weight: Option<&Param>,
+/// `x` normed, or as it is where there is no norm.
+fn maybe_norm(pass: &Pass<'_>, weight: Option<&Param>, x: &[f32], y: &mut Vec<f32>) {
+    y.resize(x.len(), 0.0);
+    match weight {
+        Some(weight) => pass.norm(weight).forward(x, y),
+        None => y.copy_from_slice(x),
+    }
+}
+
+/// Adds to `d` the gradient `dy` of what [`maybe_norm`] made.
+fn maybe_norm_grad(
     pass: &Pass<'_>,
+    weight: Option<&Param>,
     x: &[f32],
-    raw: &mut Vec<f32>,
-    y: &mut Vec<f32>,
+    dy: &[f32],
+    d: &mut [f32],
+    grads: &mut Gradients,
 ) {
     match weight {
+        Some(weight) => pass.norm(weight).backward(x, dy, d, true, grads.of(weight)),
+        None => add_assign(d, dy),
+    }
+}
+
+/// The last projection of attention or MLP, and the norm of its result, which keeps `raw`.
+fn project(pass: &Pass<'_>, linear: &Linear, norm: Option<&Param>, x: &[f32], raw: &mut Vec<f32>, y: &mut Vec<f32>) {
+    match norm {
         None => linear.forward(pass.par, x, y, pass.dropout),
         Some(weight) => {
             linear.forward(pass.par, x, raw, pass.dropout);
             y.resize(raw.len(), 0.0);
-            norm::rms_norm(raw, &weight.data, pass.config.rms_norm_eps as f32, y);
+            pass.norm(weight).forward(raw, y);
         }
     }
 }
 
-fn norm_grad_in_place(
+/// The gradient of what [`project`] read from its linear map, given that of the residual stream.
+fn branch_grad<'a>(
+    pass: &Pass<'_>,
+    norm: Option<&Param>,
+    raw: &[f32],
+    d: &'a [f32],
+    spare: &'a mut Vec<f32>,
+    grads: &mut Gradients,
+) -> &'a [f32] {
+    let scale = pass.config.residual_scale;
+    if norm.is_none() && scale == 1.0 {
+        return d;
+    }
+    spare.clear();
+    match norm {
+        Some(weight) => {
+            spare.resize(d.len(), 0.0);
+            let scaled: Vec<f32>;
+            let dy = if scale == 1.0 {
+                d
+            } else {
+                scaled = d.iter().map(|d| d * scale).collect();
+                &scaled
+            };
+            pass.norm(weight).backward(raw, dy, spare, false, grads.of(weight));
+        }
+        None => spare.extend(d.iter().map(|d| d * scale)),
+    }
+    spare
+}
+
+/// Turns `d` from the gradient of normed heads into that of the heads.
+fn head_norm_grad(
+    pass: &Pass<'_>,
     weight: Option<&Param>,
-    eps: f32,
     raw: &[f32],
     d: &mut Vec<f32>,
     spare: &mut Vec<f32>,
@@ -211,7 +326,7 @@ fn norm_grad_in_place(
 ) {
     if let Some(weight) = weight {
         spare.resize(d.len(), 0.0);
-        norm::rms_norm_grad(raw, &weight.data, eps, d, spare, false, grads.of(weight));
+        pass.norm(weight).backward(raw, d, spare, false, grads.of(weight));
         std::mem::swap(d, spare);
     }
 }

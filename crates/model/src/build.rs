@@ -1,27 +1,56 @@
 //! Building a [`Model`]: from a checkpoint's tensors, or from random weights.
 
-use crate::block::Layer;
-use crate::config::Config;
+use crate::block::{Layer, LayerNorms};
+use crate::checkpoint::Checkpoint;
+use crate::config::{Config, QkNorm};
+use crate::families::NormNames;
 use crate::linear::Linear;
 use crate::model::Model;
 use crate::param::Param;
+use crate::projections::Projections;
+use crate::stored::Stored;
 use anyhow::{Result, ensure};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use std::sync::Arc;
 
 /// Where parameters come from: given a name and a shape (`[cols]` or `[rows, cols]`), the values.
 pub type Source<'a> = dyn FnMut(&str, &[usize]) -> Result<Vec<f32>> + 'a;
+/// As [`Source`], but giving the parameter itself.
+type ParamSource<'a> = dyn FnMut(&str, usize, usize) -> Result<Param> + 'a;
 
 impl Model {
     /// Builds a model, asking `source` for every tensor by its checkpoint name.
     pub fn build(config: Config, source: &mut Source<'_>) -> Result<Self> {
-        let c = &config;
-        let qk_norm = c.qk_norm == crate::config::QkNorm::Head;
-        let mut get = |name: &str, shape: &[usize]| -> Result<Param> {
-            let data = source(name, shape)?;
-            let (rows, cols) = if let [rows, cols] = shape { (*rows, *cols) } else { (1, shape[0]) };
+        Self::build_from(config, &mut |name, rows, cols| {
+            let shape = if rows == 1 && is_vector(name) { vec![cols] } else { vec![rows, cols] };
+            let data = source(name, &shape)?;
             ensure!(data.len() == rows * cols, "{name}: {} values for shape {shape:?}", data.len());
             Ok(Param::matrix(data, rows, cols))
+        })
+    }
+
+    /// The model of `checkpoint` with its matrices left in their files, to be read as they are
+    /// used; for running forward only.
+    pub fn streamed(checkpoint: &Arc<Checkpoint>) -> Result<Self> {
+        Self::build_from(checkpoint.config().clone(), &mut |name, rows, cols| {
+            if is_vector(name) {
+                return Ok(Param::matrix(checkpoint.values(name)?, rows, cols));
+            }
+            Ok(Param::stored(Stored::new(checkpoint.clone(), name, cols), rows, cols))
+        })
+    }
+
+    fn build_from(config: Config, source: &mut ParamSource<'_>) -> Result<Self> {
+        let c = &config;
+        ensure!(c.layers.len() == c.num_hidden_layers, "one layer kind per layer");
+        ensure!(
+            c.layers.iter().all(|l| l.rope.is_none_or(|r| r < c.ropes.len())),
+            "a layer without its rotary embedding"
+        );
+        let mut get = |name: &str, shape: &[usize]| -> Result<Param> {
+            let (rows, cols) = if let [rows, cols] = shape { (*rows, *cols) } else { (1, shape[0]) };
+            source(name, rows, cols)
         };
         let embedding = get("model.embed_tokens.weight", &[c.vocab_size, c.hidden_size])?;
         let mut layers = Vec::with_capacity(c.num_hidden_layers);
@@ -34,28 +63,46 @@ impl Model {
                 }
                 Ok(linear)
             };
-            let (h, m) = (c.hidden_size, c.intermediate_size);
-            let q = linear("self_attn.q_proj", c.query_size(), h, c.qkv_bias)?;
-            let k = linear("self_attn.k_proj", c.key_value_size(), h, c.qkv_bias)?;
-            let v = linear("self_attn.v_proj", c.key_value_size(), h, c.qkv_bias)?;
-            let o = linear("self_attn.o_proj", h, c.query_size(), c.o_bias)?;
-            let gate = linear("mlp.gate_proj", m, h, c.mlp_bias)?;
-            let up = linear("mlp.up_proj", m, h, c.mlp_bias)?;
+            let (h, m, query, key_value) = (c.hidden_size, c.intermediate_size, c.query_size(), c.key_value_size());
+            let qkv = if c.fused_projections {
+                Projections::Fused(linear("self_attn.qkv_proj", query + 2 * key_value, h, c.qkv_bias)?)
+            } else {
+                Projections::Separate([
+                    linear("self_attn.q_proj", query, h, c.qkv_bias)?,
+                    linear("self_attn.k_proj", key_value, h, c.qkv_bias)?,
+                    linear("self_attn.v_proj", key_value, h, c.qkv_bias)?,
+                ])
+            };
+            let o = linear("self_attn.o_proj", h, query, c.o_bias)?;
+            let gate_up = if c.fused_projections {
+                Projections::Fused(linear("mlp.gate_up_proj", 2 * m, h, c.mlp_bias)?)
+            } else {
+                Projections::Separate([
+                    linear("mlp.gate_proj", m, h, c.mlp_bias)?,
+                    linear("mlp.up_proj", m, h, c.mlp_bias)?,
+                ])
+            };
             let down = linear("mlp.down_proj", h, m, c.mlp_bias)?;
-            let mut norm = |name: &str, width: usize| get(&format!("{prefix}{name}.weight"), &[width]);
-            layers.push(Layer {
-                input_norm: norm("input_layernorm", h)?,
-                post_norm: norm("post_attention_layernorm", h)?,
-                q_norm: if qk_norm { Some(norm("self_attn.q_norm", c.head_dim)?) } else { None },
-                k_norm: if qk_norm { Some(norm("self_attn.k_norm", c.head_dim)?) } else { None },
-                q,
-                k,
-                v,
-                o,
-                gate,
-                up,
-                down,
-            });
+            let mut norm = |name: Option<&str>, width: usize| -> Result<Option<Param>> {
+                name.map(|name| get(&format!("{prefix}{name}.weight"), &[width])).transpose()
+            };
+            let names = NormNames::of(c.norm_placement);
+            let norms = LayerNorms {
+                before_attention: norm(names.before_attention, h)?,
+                after_attention: norm(names.after_attention, h)?,
+                before_mlp: norm(names.before_mlp, h)?,
+                after_mlp: norm(names.after_mlp, h)?,
+            };
+            let (q_norm, k_norm) = match c.qk_norm {
+                QkNorm::None => (None, None),
+                QkNorm::Head => {
+                    (norm(Some("self_attn.q_norm"), c.head_dim)?, norm(Some("self_attn.k_norm"), c.head_dim)?)
+                }
+                QkNorm::Projection => {
+                    (norm(Some("self_attn.q_norm"), query)?, norm(Some("self_attn.k_norm"), key_value)?)
+                }
+            };
+            layers.push(Layer { kind: c.layers[index], norms, qkv, o, q_norm, k_norm, gate_up, down });
         }
         let norm = get("model.norm.weight", &[c.hidden_size])?;
         let head =
@@ -67,11 +114,12 @@ impl Model {
     /// projections that write into the residual stream scaled down by √(2·layers) (GPT-2's rule).
     pub fn random(config: Config, std: f32, seed: u64) -> Result<Self> {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let offset = config.norm_offset;
         let residual = 1.0 / (2.0 * config.num_hidden_layers as f32).sqrt();
         Self::build(config, &mut |name, shape| {
             let len = shape.iter().product();
             if name.ends_with("norm.weight") {
-                return Ok(vec![1.0; len]);
+                return Ok(vec![1.0 - offset; len]);
             }
             if name.ends_with(".bias") {
                 return Ok(vec![0.0; len]);
@@ -84,6 +132,11 @@ impl Model {
             Ok((0..len).map(|_| normal(&mut rng) * scale).collect())
         })
     }
+}
+
+/// Whether the parameter of this name is a vector: a norm's weight or a bias.
+fn is_vector(name: &str) -> bool {
+    name.ends_with("norm.weight") || name.ends_with(".bias")
 }
 
 /// A standard normal draw (Box–Muller).

@@ -149,6 +149,15 @@ impl Checkpoint {
         TensorView { dtype: located.dtype, shape: &located.shape, data }
     }
 
+    /// Tells the system that the bytes `range` of the tensor `name` are not needed for now, so that
+    /// they stop counting as the program's memory. They can be read again.
+    pub(crate) fn release(&self, name: &str, range: Range<usize>) {
+        if let Some(located) = self.tensors.get(name) {
+            let start = located.range.start + range.start;
+            self.weights[located.file].release(start..start + range.len());
+        }
+    }
+
     /// The values of the tensor `name` as f32.
     pub fn values(&self, name: &str) -> Result<Vec<f32>> {
         self.tensor(name)?.to_f32().with_context(|| format!("tensor `{name}`"))

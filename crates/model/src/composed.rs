@@ -13,8 +13,10 @@ mod layout;
 mod ops;
 
 use crate::batch::Batch;
-use crate::block::Layer;
-use crate::config::Config;
+use crate::block::{Layer, qkv_sizes};
+use crate::config::{Config, LayerKind, QkNorm};
+use crate::families::NormNames;
+use crate::kernels::rope::Rotary;
 use crate::linear::Linear;
 use crate::model::Model;
 use crate::param::Param;
@@ -38,21 +40,24 @@ pub struct ComposedModel {
     layers: Vec<ComposedLayer>,
     norm: Tensor,
     head: Option<Tensor>,
+    ropes: Arc<Vec<Rotary>>,
     variables: Vec<(String, Var)>,
 }
 
 #[derive(Debug, Clone)]
 struct ComposedLayer {
-    input_norm: Tensor,
-    q: ComposedLinear,
-    k: ComposedLinear,
-    v: ComposedLinear,
+    kind: LayerKind,
+    before_attention: Option<Tensor>,
+    after_attention: Option<Tensor>,
+    before_mlp: Option<Tensor>,
+    after_mlp: Option<Tensor>,
+    /// Three maps, or one that holds them all.
+    qkv: Vec<ComposedLinear>,
     o: ComposedLinear,
     q_norm: Option<Tensor>,
     k_norm: Option<Tensor>,
-    post_norm: Tensor,
-    gate: ComposedLinear,
-    up: ComposedLinear,
+    /// Two maps, or one that holds both.
+    gate_up: Vec<ComposedLinear>,
     down: ComposedLinear,
 }
 
@@ -73,6 +78,7 @@ impl ComposedModel {
     /// Copies the weights of `model` to `device`; those whose checkpoint names `trainable` accepts
     /// become variables (see [`ComposedModel::variables`]).
     pub fn trainable(model: &Model, device: &Device, mut trainable: impl FnMut(&str) -> bool) -> Result<Self> {
+        ensure!(!model.is_streamed(), "weights that stay in their file cannot be copied to a device");
         let mut tensors = HashMap::new();
         let mut variables = Vec::new();
         for (name, param) in model.parameters() {
@@ -90,7 +96,7 @@ impl ComposedModel {
         let mut take = |name: String| tensors.remove(&name).with_context(|| format!("no parameter `{name}`"));
         let mut layers = Vec::with_capacity(model.layers.len());
         for (index, layer) in model.layers.iter().enumerate() {
-            layers.push(ComposedLayer::new(layer, &format!("model.layers.{index}."), &mut take)?);
+            layers.push(ComposedLayer::new(layer, &model.config, &format!("model.layers.{index}."), &mut take)?);
         }
         Ok(Self {
             config: model.config.clone(),
@@ -99,6 +105,7 @@ impl ComposedModel {
             layers,
             norm: take("model.norm.weight".into())?,
             head: model.head.is_some().then(|| take("lm_head.weight".into())).transpose()?,
+            ropes: model.ropes.clone(),
             variables,
         })
     }
@@ -144,9 +151,9 @@ impl ComposedModel {
         let (vocab, layers) = (self.config.vocab_size, self.layers.len());
         ensure!(batch.tokens.iter().all(|t| (*t as usize) < vocab), "a token id outside the vocabulary of {vocab}");
         ensure!(kept.iter().all(|l| *l < layers), "kept layers {kept:?} of a model that has {layers}");
-        let layout = Layout::new(batch, &self.config, &self.device)?;
+        let layout = Layout::new(batch, &self.config, &self.ropes, &self.device)?;
         let tokens = Tensor::new(batch.tokens.as_slice(), &self.device)?;
-        let mut x = self.embedding.index_select(&tokens, 0)?;
+        let mut x = (self.embedding.index_select(&tokens, 0)? * f64::from(self.config.embedding_scale))?;
         if let Some(tap) = tap.as_mut() {
             tap(0, &x)?;
         }
@@ -166,8 +173,10 @@ impl ComposedModel {
 
     /// Logits `[rows, vocab]` of rows of [`ComposedModel::hidden_states`].
     pub fn logits(&self, hidden: &Tensor) -> Result<Tensor> {
-        let normed = ops::rms_norm(hidden, &self.norm, self.config.rms_norm_eps)?;
-        Ok(normed.matmul(&self.head.as_ref().unwrap_or(&self.embedding).t()?)?)
+        let (c, head) = (&self.config, self.head.as_ref().unwrap_or(&self.embedding));
+        let normed = ops::rms_norm(hidden, &self.norm, f64::from(c.norm_offset), c.rms_norm_eps)?;
+        let logits = (normed.matmul(&head.t()?)? * f64::from(c.logit_scale))?;
+        Ok(ops::soft_cap(logits, c.logit_softcap.map(f64::from))?)
     }
 
     /// Σ scale·weight·(−log p(target)), a scalar, as [`Model::loss_and_gradients`] computes it; its
@@ -191,7 +200,12 @@ impl ComposedModel {
 }
 
 impl ComposedLayer {
-    fn new(layer: &Layer, prefix: &str, take: &mut impl FnMut(String) -> Result<Tensor>) -> Result<Self> {
+    fn new(
+        layer: &Layer,
+        config: &Config,
+        prefix: &str,
+        take: &mut impl FnMut(String) -> Result<Tensor>,
+    ) -> Result<Self> {
         let mut linear = |name: &str, linear: &Linear| -> Result<ComposedLinear> {
             let mut part = |part: &str| take(format!("{prefix}{name}.{part}"));
             let adapter = match &linear.lora {
@@ -201,46 +215,93 @@ impl ComposedLayer {
             let bias = linear.bias.is_some().then(|| part("bias")).transpose()?;
             Ok(ComposedLinear { weight: part("weight")?, bias, adapter })
         };
-        let q = linear("self_attn.q_proj", &layer.q)?;
-        let k = linear("self_attn.k_proj", &layer.k)?;
-        let v = linear("self_attn.v_proj", &layer.v)?;
-        let o = linear("self_attn.o_proj", &layer.o)?;
-        let gate = linear("mlp.gate_proj", &layer.gate)?;
-        let up = linear("mlp.up_proj", &layer.up)?;
-        let down = linear("mlp.down_proj", &layer.down)?;
-        let mut norm = |name: &str| take(format!("{prefix}{name}.weight"));
+        let mut layer = layer.clone();
+        let mut named = Vec::new();
+        for (name, map) in layer.linears_mut() {
+            named.push((name, linear(name, map)?));
+        }
+        let mut take_named = |names: &[&str]| -> Vec<ComposedLinear> {
+            let (taken, left) = named.drain(..).partition(|(name, _)| names.contains(name));
+            named = left;
+            let taken: Vec<(&str, ComposedLinear)> = taken;
+            taken.into_iter().map(|(_, map)| map).collect()
+        };
+        let qkv = take_named(&["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.qkv_proj"]);
+        let gate_up = take_named(&["mlp.gate_proj", "mlp.up_proj", "mlp.gate_up_proj"]);
+        let one = |mut maps: Vec<ComposedLinear>| maps.pop().context("a layer lacks a projection");
+        let (o, down) = (one(take_named(&["self_attn.o_proj"]))?, one(take_named(&["mlp.down_proj"]))?);
+        let mut norm = |name: Option<&str>, there: bool| match name.filter(|_| there) {
+            Some(name) => take(format!("{prefix}{name}.weight")).map(Some),
+            None => Ok(None),
+        };
+        let (names, norms) = (NormNames::of(config.norm_placement), &layer.norms);
         Ok(Self {
-            input_norm: norm("input_layernorm")?,
-            post_norm: norm("post_attention_layernorm")?,
-            q_norm: layer.q_norm.is_some().then(|| norm("self_attn.q_norm")).transpose()?,
-            k_norm: layer.k_norm.is_some().then(|| norm("self_attn.k_norm")).transpose()?,
-            q,
-            k,
-            v,
+            kind: layer.kind,
+            before_attention: norm(names.before_attention, norms.before_attention.is_some())?,
+            after_attention: norm(names.after_attention, norms.after_attention.is_some())?,
+            before_mlp: norm(names.before_mlp, norms.before_mlp.is_some())?,
+            after_mlp: norm(names.after_mlp, norms.after_mlp.is_some())?,
+            q_norm: norm(Some("self_attn.q_norm"), layer.q_norm.is_some())?,
+            k_norm: norm(Some("self_attn.k_norm"), layer.k_norm.is_some())?,
+            qkv,
             o,
-            gate,
-            up,
+            gate_up,
             down,
         })
     }
 
     fn forward(&self, x: &Tensor, layout: &Layout, config: &Config) -> candle_core::Result<Tensor> {
-        let (eps, d) = (config.rms_norm_eps, config.head_dim);
-        let heads = |x: Tensor, count: usize| x.reshape((layout.rows, count, d));
-        let rotated = |x: Tensor, norm: Option<&Tensor>| -> candle_core::Result<Tensor> {
-            let x = norm.map_or_else(|| Ok(x.clone()), |weight| ops::rms_norm(&x, weight, eps))?;
-            layout.pad(&ops::rotate(&x, &layout.cos, &layout.sin)?)
+        let d = config.head_dim;
+        let norm = |x: Tensor, weight: Option<&Tensor>| match weight {
+            Some(weight) => ops::rms_norm(&x, weight, f64::from(config.norm_offset), config.rms_norm_eps),
+            None => Ok(x),
         };
-        let normed = ops::rms_norm(x, &self.input_norm, eps)?;
-        let q = rotated(heads(self.q.forward(&normed)?, config.num_attention_heads)?, self.q_norm.as_ref())?;
-        let k = rotated(heads(self.k.forward(&normed)?, config.num_key_value_heads)?, self.k_norm.as_ref())?;
-        let v = layout.pad(&heads(self.v.forward(&normed)?, config.num_key_value_heads)?)?;
-        let attended = ops::attention(&q, &k, &v, &layout.mask, f64::from(config.attention_scale))?;
-        let middle = (x + self.o.forward(&layout.pack(&attended)?)?)?;
-        let normed = ops::rms_norm(&middle, &self.post_norm, eps)?;
-        let wide = ops::swiglu(&self.gate.forward(&normed)?, &self.up.forward(&normed)?)?;
-        middle + self.down.forward(&wide)?
+        let heads = |x: Tensor, count: usize| x.reshape((layout.rows, count, d));
+        // A weight as wide as a head norms each head, a wider one all of them together.
+        let rotated = |x: Tensor, weight: Option<&Tensor>, count: usize| -> candle_core::Result<Tensor> {
+            let x = match config.qk_norm {
+                QkNorm::Head => norm(heads(x, count)?, weight)?,
+                _ => heads(norm(x, weight)?, count)?,
+            };
+            let x = match self.kind.rope {
+                Some(rope) => ops::rotate(&x, &layout.ropes[rope])?,
+                None => x,
+            };
+            layout.pad(&x)
+        };
+        let normed = norm(x.clone(), self.before_attention.as_ref())?;
+        let [q, k, v] = project(&self.qkv, &normed, qkv_sizes(config))?;
+        let q = rotated(q, self.q_norm.as_ref(), config.num_attention_heads)?;
+        let k = rotated(k, self.k_norm.as_ref(), config.num_key_value_heads)?;
+        let v = layout.pad(&heads(v, config.num_key_value_heads)?)?;
+        let scale = (f64::from(config.attention_scale), config.attention_softcap.map(f64::from));
+        let attended = ops::attention(&q, &k, &v, layout.mask(self.kind)?, scale)?;
+        let added = norm(self.o.forward(&layout.pack(&attended)?)?, self.after_attention.as_ref())?;
+        let residual = f64::from(config.residual_scale);
+        let middle = (x + (added * residual)?)?;
+        let normed = norm(middle.clone(), self.before_mlp.as_ref())?;
+        let [gate, up] = project(&self.gate_up, &normed, [config.intermediate_size; 2])?;
+        let wide = ops::gated(config.activation, &gate, &up)?;
+        let added = norm(self.down.forward(&wide)?, self.after_mlp.as_ref())?;
+        middle + (added * residual)?
     }
+}
+
+/// The outputs of several maps of one input, which may be one matrix.
+fn project<const N: usize>(maps: &[ComposedLinear], x: &Tensor, sizes: [usize; N]) -> candle_core::Result<[Tensor; N]> {
+    let mut outputs = Vec::with_capacity(N);
+    if let [fused] = maps {
+        let (whole, mut from) = (fused.forward(x)?, 0);
+        for size in sizes {
+            outputs.push(whole.narrow(1, from, size)?.contiguous()?);
+            from += size;
+        }
+    } else {
+        for map in maps {
+            outputs.push(map.forward(x)?);
+        }
+    }
+    outputs.try_into().map_err(|_| candle_core::Error::Msg("another number of projections".into()))
 }
 
 impl ComposedLinear {

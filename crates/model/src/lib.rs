@@ -21,11 +21,13 @@ pub mod kernels;
 pub mod linear;
 mod model;
 pub mod param;
+pub mod projections;
+mod stored;
 pub mod tokenizer;
 mod train;
 
 pub use batch::Batch;
-pub use block::Layer;
+pub use block::{Layer, LayerNorms};
 pub use build::{Source, normal};
 pub use cache::SequenceCache;
 pub use checkpoint::Checkpoint;

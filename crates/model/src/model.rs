@@ -4,14 +4,15 @@
 //! Cloning a model shares all its weights.
 
 use crate::batch::Batch;
-use crate::block::{Activations, Layer, Pass, Scratch};
+use crate::block::{Activations, Layer, Pass, Scratch, norm_of};
 use crate::cache::SequenceCache;
-use crate::config::Config;
+use crate::config::{Config, Rope, RopeScaling};
+use crate::kernels::Par;
 use crate::kernels::loss::{self, TokenLogprob};
-use crate::kernels::{Par, gemm, norm, rope::RopeTable};
+use crate::kernels::rope::{RopeRows, Rotary, changes_between};
 use crate::param::Param;
 use anyhow::{Result, ensure};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 /// A decoder with its weights in memory (`f32`, CPU).
 #[derive(Debug, Clone)]
@@ -26,7 +27,7 @@ pub struct Model {
     pub norm: Param,
     /// The head, `[vocab, hidden]`, where it is not tied to the embedding.
     pub head: Option<Param>,
-    pub(crate) rope: Arc<Mutex<Arc<RopeTable>>>,
+    pub(crate) ropes: Arc<Vec<Rotary>>,
 }
 
 /// Called with the number of layers done (0 = the embedding) and the hidden states, `[n, hidden]`
@@ -41,8 +42,8 @@ impl Model {
         norm: Param,
         head: Option<Param>,
     ) -> Self {
-        let rope = RopeTable::new(config.ropes[0].theta, config.head_dim, 0);
-        Self { config, embedding, layers, norm, head, rope: Arc::new(Mutex::new(Arc::new(rope))) }
+        let ropes = Arc::new(config.ropes.iter().cloned().map(Rotary::new).collect());
+        Self { config, embedding, layers, norm, head, ropes }
     }
 
     /// Number of decoder layers.
@@ -60,6 +61,17 @@ impl Model {
         self.head.as_ref().unwrap_or(&self.embedding)
     }
 
+    /// Whether weights stay in their file, so that the model can only be run forward.
+    pub fn is_streamed(&self) -> bool {
+        self.embedding.stored.is_some()
+    }
+
+    /// The head with what the configuration does to its products.
+    pub(crate) fn output_head(&self) -> loss::Head<'_> {
+        let Config { logit_scale: scale, logit_softcap: softcap, .. } = self.config;
+        loss::Head { weight: self.head(), scale, softcap }
+    }
+
     /// Refuses tokens outside the vocabulary and layers that do not exist.
     pub fn check(&self, tokens: &[u32], kept: &[usize]) -> Result<()> {
         let vocab = self.config.vocab_size;
@@ -71,26 +83,34 @@ impl Model {
         Ok(())
     }
 
-    /// Rotary tables that cover all positions of `batch`; grown by doubling as longer texts come.
-    pub(crate) fn rope_for(&self, batch: &Batch) -> Arc<RopeTable> {
-        self.rope_covering(batch.positions.iter().max().map_or(0, |p| *p as usize + 1))
+    /// Cosines and sines of every token of `batch`, for each rotary embedding.
+    pub(crate) fn rope_rows(&self, batch: &Batch) -> Vec<RopeRows> {
+        self.ropes.iter().map(|rope| rope.rows(batch)).collect()
     }
 
-    /// Rotary tables for at least `needed` positions.
-    pub(crate) fn rope_covering(&self, needed: usize) -> Arc<RopeTable> {
-        let mut table = self.rope.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        if table.len() < needed {
-            let len = needed.next_power_of_two().max(256);
-            *table = Arc::new(RopeTable::new(self.config.ropes[0].theta, self.config.head_dim, len));
-        }
-        table.clone()
+    /// Whether keys that were cached for the first `shorter` tokens of a text are of no use once it
+    /// has `longer` tokens, because its rotary embedding depends on its length (LongRoPE).
+    ///
+    /// With dynamic scaling each step turns its own token by the length so far, and earlier keys stay
+    /// as they are, as in transformers; so only whole texts depend on it.
+    pub fn rereads_between(&self, shorter: usize, longer: usize) -> bool {
+        let long = |rope: &&Rope| matches!(rope.scaling, RopeScaling::LongRope { .. });
+        self.config.ropes.iter().filter(long).any(|rope| changes_between(rope, shorter, longer))
+    }
+
+    /// Whether the first `shorter` tokens of a text of `longer` tokens are computed otherwise than
+    /// alone, so that texts which begin alike share nothing.
+    pub fn depends_on_length(&self, shorter: usize, longer: usize) -> bool {
+        self.config.ropes.iter().any(|rope| changes_between(rope, shorter, longer))
     }
 
     pub(crate) fn embed(&self, tokens: &[u32], out: &mut Vec<f32>) {
-        let width = self.config.hidden_size;
         out.clear();
         for &token in tokens {
-            out.extend_from_slice(&self.embedding.data[token as usize * width..][..width]);
+            self.embedding.append_row(token as usize, out);
+        }
+        if self.config.embedding_scale != 1.0 {
+            out.iter_mut().for_each(|v| *v *= self.config.embedding_scale);
         }
     }
 
@@ -111,8 +131,8 @@ impl Model {
             ensure!(caches.len() == batch.sequences(), "one cache per sequence");
             ensure!(caches.iter().all(|c| c.layers.len() == kept.len()), "a cache belongs to one list of kept layers");
         }
-        let rope = self.rope_for(batch);
-        let pass = Pass { config: &self.config, rope: &rope, batch, par, dropout: None };
+        let ropes = self.rope_rows(batch);
+        let pass = Pass { config: &self.config, ropes: &ropes, batch, par, dropout: None };
         let (mut acts, mut scratch, mut out) = (Activations::default(), Scratch::default(), Vec::new());
         self.embed(&batch.tokens, &mut acts.x);
         if let Some(tap) = tap.as_mut() {
@@ -144,7 +164,7 @@ impl Model {
         let width = self.config.hidden_size;
         let gathered: Vec<f32> = rows.into_iter().flat_map(|r| hidden[r * width..][..width].iter().copied()).collect();
         let mut normed = vec![0f32; gathered.len()];
-        norm::rms_norm(&gathered, &self.norm.data, self.config.rms_norm_eps as f32, &mut normed);
+        norm_of(&self.config, &self.norm).forward(&gathered, &mut normed);
         normed
     }
 
@@ -152,13 +172,13 @@ impl Model {
     pub fn logits(&self, normed: &[f32], par: Par) -> Vec<f32> {
         let (width, vocab) = (self.config.hidden_size, self.config.vocab_size);
         let mut logits = vec![0f32; normed.len() / width * vocab];
-        gemm::linear(par, normed, &self.head().data, width, vocab, &mut logits, false, 1.0);
+        self.output_head().logits(par, normed, &mut logits);
         logits
     }
 
     /// Log-probability of each target after its hidden row (normed, as for [`Model::logits`]).
     pub fn token_logprobs(&self, normed: &[f32], targets: &[u32], par: Par) -> Vec<TokenLogprob> {
-        loss::token_logprobs(par, normed, &self.head().data, self.config.hidden_size, targets)
+        loss::token_logprobs(par, normed, self.output_head(), targets)
     }
 
     /// Calls `f` with the name (as in a Hugging Face checkpoint) of every parameter, in a fixed order.
@@ -166,8 +186,9 @@ impl Model {
         f("model.embed_tokens.weight", &mut self.embedding);
         for (index, layer) in self.layers.iter_mut().enumerate() {
             let prefix = format!("model.layers.{index}.");
-            f(&format!("{prefix}input_layernorm.weight"), &mut layer.input_norm);
-            f(&format!("{prefix}post_attention_layernorm.weight"), &mut layer.post_norm);
+            for (name, norm) in layer.norms_mut(&self.config) {
+                f(&format!("{prefix}{name}.weight"), norm);
+            }
             for (name, norm) in [("q_norm", &mut layer.q_norm), ("k_norm", &mut layer.k_norm)] {
                 if let Some(norm) = norm {
                     f(&format!("{prefix}self_attn.{name}.weight"), norm);

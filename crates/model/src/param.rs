@@ -1,12 +1,18 @@
-//! Parameters: named, shared arrays of `f32`, and the gradients of those that are trained.
+//! Parameters: named, shared arrays of `f32`, or matrices that stay in their file, and the gradients
+//! of those that are trained.
 
+use crate::kernels::Par;
+use crate::stored::Stored;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// One weight array. Cloning shares the values.
 #[derive(Debug, Clone)]
 pub struct Param {
-    /// Row-major values.
+    /// Row-major values; empty where the matrix is stored.
     pub data: Arc<Vec<f32>>,
+    /// Where the values are, if they stay in their file.
+    pub stored: Option<Stored>,
     /// Rows; 1 for a vector.
     pub rows: usize,
     /// Columns: the inner dimension.
@@ -19,7 +25,29 @@ impl Param {
     /// A matrix `[rows, cols]`.
     pub fn matrix(data: Vec<f32>, rows: usize, cols: usize) -> Self {
         assert_eq!(data.len(), rows * cols, "parameter: shape and values disagree");
-        Self { data: Arc::new(data), rows, cols, slot: None }
+        Self { data: Arc::new(data), stored: None, rows, cols, slot: None }
+    }
+
+    /// A matrix that stays in its file.
+    pub(crate) fn stored(stored: Stored, rows: usize, cols: usize) -> Self {
+        Self { data: Arc::default(), stored: Some(stored), rows, cols, slot: None }
+    }
+
+    /// Calls `f` with blocks of whole rows that together are the matrix, in order: all rows at once
+    /// where they are in memory.
+    pub(crate) fn row_blocks(&self, par: Par, f: &mut dyn FnMut(Range<usize>, &[f32])) {
+        match &self.stored {
+            None => f(0..self.rows, &self.data),
+            Some(stored) => stored.blocks(par, self.rows, f),
+        }
+    }
+
+    /// Appends one row to `out`.
+    pub(crate) fn append_row(&self, row: usize, out: &mut Vec<f32>) {
+        match &self.stored {
+            None => out.extend_from_slice(&self.data[row * self.cols..][..self.cols]),
+            Some(stored) => stored.rows(Par::Sequential, row..row + 1, out),
+        }
     }
 
     /// A vector.
@@ -30,12 +58,12 @@ impl Param {
 
     /// Number of values.
     pub fn len(&self) -> usize {
-        self.data.len()
+        self.rows * self.cols
     }
 
     /// Whether there are no values.
     pub fn is_empty(&self) -> bool {
-        self.data.is_empty()
+        self.len() == 0
     }
 }
 

@@ -6,8 +6,8 @@
 //! (Huang et al., arXiv 1603.09382) skips layers.
 
 use crate::batch::Batch;
-use crate::block::{Activations, Pass, Scratch};
-use crate::kernels::{Par, add_assign, loss, norm};
+use crate::block::{Activations, Pass, Scratch, norm_of};
+use crate::kernels::{Par, add_assign, loss};
 use crate::linear::Dropout;
 use crate::model::Model;
 use crate::param::{Gradients, Param};
@@ -95,10 +95,11 @@ impl Model {
     ) -> Result<f64> {
         self.check(&data.batch.tokens, kept)?;
         self.check(&data.targets, &[])?;
+        ensure!(!self.is_streamed(), "weights that stay in their file are not trained");
         ensure!(data.targets.len() == data.batch.len() && data.weights.len() == data.batch.len(), "one target per row");
-        let rope = self.rope_for(&data.batch);
+        let ropes = self.rope_rows(&data.batch);
         let TrainOptions { par, dropout, checkpointing, .. } = options;
-        let pass = Pass { config: &self.config, rope: &rope, batch: &data.batch, par, dropout };
+        let pass = Pass { config: &self.config, ropes: &ropes, batch: &data.batch, par, dropout };
         let TrainWorkspace { saved, inputs, scratch } = workspace;
         saved.resize_with(if checkpointing { 1 } else { kept.len().max(1) }, Activations::default);
         inputs.resize_with(if checkpointing { kept.len() } else { 0 }, Vec::new);
@@ -125,7 +126,10 @@ impl Model {
             self.layers[layer].backward(&pass, acts, scratch, &mut d, grads);
         }
         if let Some(dembedding) = grads.of(&self.embedding) {
-            let width = self.config.hidden_size;
+            let (width, scale) = (self.config.hidden_size, self.config.embedding_scale);
+            if scale != 1.0 {
+                d.iter_mut().for_each(|d| *d *= scale);
+            }
             for (&token, d) in data.batch.tokens.iter().zip(d.chunks_exact(width)) {
                 add_assign(&mut dembedding[token as usize * width..][..width], d);
             }
@@ -135,27 +139,26 @@ impl Model {
 
     /// Loss over the rows that carry weight, and the gradient of the last layer's output.
     fn head_loss(&self, x: &[f32], data: &TrainBatch, options: TrainOptions, grads: &mut Gradients) -> (f64, Vec<f32>) {
-        let (width, eps) = (self.config.hidden_size, self.config.rms_norm_eps as f32);
+        let (width, norm) = (self.config.hidden_size, norm_of(&self.config, &self.norm));
         let rows: Vec<usize> = (0..data.targets.len()).filter(|r| data.weights[*r] != 0.0).collect();
         let hidden: Vec<f32> = rows.iter().flat_map(|r| x[r * width..][..width].iter().copied()).collect();
         let targets: Vec<u32> = rows.iter().map(|r| data.targets[*r]).collect();
         let weights: Vec<f32> = rows.iter().map(|r| data.weights[*r] * options.scale).collect();
         let mut normed = vec![0f32; hidden.len()];
-        norm::rms_norm(&hidden, &self.norm.data, eps, &mut normed);
+        norm.forward(&hidden, &mut normed);
         let mut dnormed = vec![0f32; hidden.len()];
         let head: &Param = self.head();
         let loss = loss::cross_entropy(
             options.par,
             &normed,
-            &head.data,
-            width,
+            self.output_head(),
             &targets,
             &weights,
             Some(&mut dnormed),
             grads.of(head),
         );
         let mut dhidden = vec![0f32; hidden.len()];
-        norm::rms_norm_grad(&hidden, &self.norm.data, eps, &dnormed, &mut dhidden, false, grads.of(&self.norm));
+        norm.backward(&hidden, &dnormed, &mut dhidden, false, grads.of(&self.norm));
         let mut d = vec![0f32; x.len()];
         for (row, dhidden) in rows.iter().zip(dhidden.chunks_exact(width)) {
             d[row * width..][..width].copy_from_slice(dhidden);

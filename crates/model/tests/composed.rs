@@ -9,7 +9,7 @@ use lopper_model::composed::ComposedModel;
 use lopper_model::linear::Lora;
 use lopper_model::param::Param;
 use lopper_model::{Batch, Model, Par, TrainBatch, TrainOptions, TrainWorkspace, normal};
-use lopper_testkit::{Tiny, tiny_model, token_sequences};
+use lopper_testkit::{Tiny, tiny_model, token_sequences, zoo};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ const VALUES: f32 = 1e-5;
 const GRADIENTS: f32 = 3e-5;
 
 /// Every combination of head norms, biases and a tied head, away from ones and zeros, with and
-/// without an adapter.
+/// without an adapter; and what the families add to that.
 fn models() -> Vec<(String, Model)> {
     let mut models = Vec::new();
     for bits in 0..8u64 {
@@ -29,13 +29,7 @@ fn models() -> Vec<(String, Model)> {
         let mut model = tiny_model(tiny, bits);
         let mut rng = ChaCha8Rng::seed_from_u64(100 + bits);
         if bits == 5 {
-            for layer in &mut model.layers {
-                for (_, linear) in layer.linears_mut() {
-                    let (inputs, outputs) = (linear.inputs(), linear.outputs());
-                    let zeros = |rows: usize, cols: usize| Param::matrix(vec![0.0; rows * cols], rows, cols);
-                    linear.lora = Some(Lora { a: zeros(3, inputs), b: zeros(outputs, 3), scale: 0.7, dropout: 0.0 });
-                }
-            }
+            adapt(&mut model);
         }
         model.visit_mut(|_, param| {
             for v in Arc::make_mut(&mut param.data) {
@@ -44,7 +38,29 @@ fn models() -> Vec<(String, Model)> {
         });
         models.push((format!("{tiny:?}{}", if bits == 5 { " with adapters" } else { "" }), model));
     }
+    for (seed, (name, config)) in (0..).zip(zoo(3, VOCAB)) {
+        let mut model = Model::random(config, 0.4, seed).unwrap();
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        if name == "phi3" {
+            adapt(&mut model);
+        }
+        model.visit_mut(|_, param| {
+            Arc::make_mut(&mut param.data).iter_mut().for_each(|v| *v += 0.15 * normal(&mut rng));
+        });
+        models.push((name.to_owned(), model));
+    }
     models
+}
+
+/// Puts an adapter of zeros on every projection.
+fn adapt(model: &mut Model) {
+    for layer in &mut model.layers {
+        for (_, linear) in layer.linears_mut() {
+            let (inputs, outputs) = (linear.inputs(), linear.outputs());
+            let zeros = |rows: usize, cols: usize| Param::matrix(vec![0.0; rows * cols], rows, cols);
+            linear.lora = Some(Lora { a: zeros(3, inputs), b: zeros(outputs, 3), scale: 0.7, dropout: 0.0 });
+        }
+    }
 }
 
 fn sequences() -> Vec<Vec<u32>> {

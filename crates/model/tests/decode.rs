@@ -3,7 +3,7 @@
 use lopper_model::linear::Lora;
 use lopper_model::param::Param;
 use lopper_model::{Batch, DecodeWorkspace, Decoder, Model, Par, SequenceCache, normal};
-use lopper_testkit::{Tiny, assert_close, tiny_model, token_sequences};
+use lopper_testkit::{Tiny, assert_close, tiny_model, token_sequences, zoo};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use std::sync::Arc;
@@ -30,7 +30,24 @@ fn models() -> Vec<Model> {
             linear.lora = Some(Lora { a: random(3, inputs), b: random(outputs, 3), scale: 0.2, dropout: 0.5 });
         }
     }
-    vec![plain, biased, adapted]
+    let mut models = vec![plain, biased, adapted];
+    for (seed, (name, config)) in (10..).zip(zoo(4, 37)) {
+        let mut model = Model::random(config, 0.4, seed).unwrap();
+        model.visit_mut(|name, param| {
+            if name.contains("norm") {
+                let noise = random(param.rows, param.cols);
+                Arc::make_mut(&mut param.data).iter_mut().zip(noise.data.iter()).for_each(|(v, n)| *v += n);
+            }
+        });
+        // A text that becomes long while it is decoded is read again, which is not the step's work.
+        if !model.depends_on_length(1, 64) {
+            models.push(model);
+        } else {
+            assert_eq!(name, "phi3");
+        }
+    }
+    assert_eq!(models.len(), 9);
+    models
 }
 
 /// Reads all but the last tokens of each sequence, which gives the caches to decode from.

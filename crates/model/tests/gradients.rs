@@ -136,3 +136,11 @@ fn checkpointing_changes_nothing() {
     assert_eq!(plain, again);
     assert_eq!(a.slots, b.slots);
 }
+
+#[test]
+fn what_the_families_add() {
+    for (seed, (name, config)) in (20..).zip(lopper_testkit::zoo(3, 23)) {
+        println!("{name}");
+        check(Model::random(config, 0.3, seed).unwrap(), |_| true, &[0, 1, 2], OPTIONS, |_| true);
+    }
+}

@@ -1,17 +1,21 @@
 //! The healing stage's cells: the uncut model's answers, and each cut finetuned on them.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use lopper_heal::self_generated::examples_of;
 use lopper_heal::{HealRecipe, HealStats, Healed, Method, Renderer, Run, SelfGenerated, SgrOptions, SgrPrompt};
 use lopper_infer::{Sampling, TextModel};
+use lopper_model::Model;
 use lopper_model::chat::Message;
-use lopper_model::checkpoint::{Dtype, save_model};
-use lopper_model::{Checkpoint, Model, families};
+use lopper_model::checkpoint::{Array, Dtype, TensorView, save_safetensors};
+use lopper_model::hf::WEIGHTS;
+use lopper_model::param::Param;
 use lopper_pocket::{Prompt, Split, examples, task};
 use lopper_record::study::HealInfo;
 use lopper_record::{Fault, Store};
+use safetensors::SafeTensors;
 
 use crate::identity::{HealKey, ResponsesKey, heal_key, responses_key};
 use crate::observer::StudyObserver;
@@ -199,8 +203,14 @@ fn write(directory: &Path, healed: &Healed) -> Result<()> {
     match healed.recipe.method {
         Method::Lora => healed.save_adapter(partial.path(), None)?,
         Method::Full => {
-            let config = families::config_json(&healed.model.config, Dtype::F32)?;
-            save_model(partial.path(), &healed.model, &config, Dtype::F32)?;
+            let parameters = healed.model.parameters();
+            let array = |(name, param): &(String, Param)| Array {
+                name: name.clone(),
+                shape: vec![param.rows, param.cols],
+                values: &param.data,
+            };
+            let arrays: Vec<Array<'_>> = parameters.iter().map(array).collect();
+            save_safetensors(&partial.path().join(WEIGHTS), &arrays, Dtype::F32, &BTreeMap::new())?;
         }
     }
     if directory.exists() {
@@ -211,9 +221,12 @@ fn write(directory: &Path, healed: &Healed) -> Result<()> {
 
 fn read(directory: &Path, base: &Model, kept: &[usize], method: Method) -> Result<Model> {
     if method == Method::Full {
-        let model = Checkpoint::open(directory)?.load_model()?;
-        ensure!(model.num_layers() == kept.len(), "the weights are another cut's");
-        return Ok(model);
+        let bytes = std::fs::read(directory.join(WEIGHTS))?;
+        let tensors = SafeTensors::deserialize(&bytes).context("the healed weights of a cell")?;
+        return Model::build(base.config.keep(kept), &mut |name, _| {
+            let view = tensors.tensor(name).with_context(|| format!("`{name}` of a healed cut"))?;
+            TensorView { dtype: view.dtype(), shape: view.shape(), data: view.data() }.to_f32()
+        });
     }
     let mut model = base.keep(kept);
     let layers = model.all_layers();

@@ -1,6 +1,10 @@
 //! What tests of several crates share: tiny random models of every kind of configuration, and
 //! comparisons that say by how much they failed.
 
+mod zoo;
+
+pub use zoo::zoo;
+
 use lopper_model::{Config, Model, QkNorm};
 
 /// What varies between the tiny configurations.

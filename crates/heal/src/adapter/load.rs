@@ -3,11 +3,11 @@
 use super::{ADAPTER_CONFIG, ADAPTER_WEIGHTS, PREFIX, ends_in, has_adapter};
 use crate::recipe::{LoraConfig, PROJECTIONS};
 use anyhow::{Result, ensure};
-use lopper_model::Model;
 use lopper_model::checkpoint::{TensorView, is_weight_dtype};
 use lopper_model::hf::{Fields, parse_object};
 use lopper_model::linear::Lora;
 use lopper_model::param::Param;
+use lopper_model::{Config, Model};
 use lopper_record::Fault;
 use safetensors::SafeTensors;
 use serde_json::Value;
@@ -42,7 +42,7 @@ pub fn load_adapter(directory: &Path, model: &mut Model, kept: &[usize]) -> Resu
             .hint("`lopper heal --method lora` and PEFT's save_pretrained write one")
             .into());
     }
-    let (config, targets, every_layer) = read_config(&directory.join(ADAPTER_CONFIG))?;
+    let (config, targets, every_layer) = read_config(&directory.join(ADAPTER_CONFIG), &model.config)?;
     let path = directory.join(ADAPTER_WEIGHTS);
     let bytes = read(&path, MAX_WEIGHTS_BYTES)?;
     let tensors = SafeTensors::deserialize(&bytes).map_err(|error| {
@@ -78,7 +78,7 @@ pub fn load_adapter(directory: &Path, model: &mut Model, kept: &[usize]) -> Resu
     if let Some(name) = left.first() {
         return Err(Fault::new("the adapter has weights that find no place in the model")
             .file(&path)
-            .expected(format!("adapters on the seven projections of {} layers", kept.len()))
+            .expected(format!("adapters on the projections of {} layers", kept.len()))
             .got(format!("`{name}`"))
             .hint("an adapter fits only the model it was trained for, with the same layers cut")
             .into());
@@ -111,7 +111,7 @@ fn matrix(tensors: &SafeTensors<'_>, name: &str, shape: [usize; 2], path: &Path,
 }
 
 /// The settings, the targets, and whether every layer has them.
-fn read_config(path: &Path) -> Result<(LoraConfig, Targets, bool)> {
+fn read_config(path: &Path, model: &Config) -> Result<(LoraConfig, Targets, bool)> {
     let object = parse_object(&read(path, MAX_CONFIG_BYTES)?, path)?;
     let fields = Fields::new(&object, path);
     let unsupported = |key: &str, expected: &str| {
@@ -154,10 +154,10 @@ fn read_config(path: &Path) -> Result<(LoraConfig, Targets, bool)> {
         }
         // PEFT's word for every linear layer except the head.
         Some(Value::String(all)) if all == "all-linear" => {
-            let all = LoraConfig::default().target_modules;
+            let all = LoraConfig::default().for_model(model).target_modules;
             (Targets::Named(all.clone()), all)
         }
-        _ => (Targets::Pattern, LoraConfig::default().target_modules),
+        _ => (Targets::Pattern, LoraConfig::default().for_model(model).target_modules),
     };
     let config = LoraConfig {
         r: fields.required_size("r", 1 << 16)?,

@@ -43,6 +43,26 @@ impl Deref for Bytes {
     }
 }
 
+impl Bytes {
+    /// Gives back the memory of mapped pages that lie wholly in `range`.
+    pub fn release(&self, range: Range<usize>) {
+        #[cfg(unix)]
+        if let Bytes::Mapped(map) = self {
+            // The page that a block ends in is often the page that the next one begins in; rounding
+            // down lets that block, or the next pass, give it back.
+            const PAGE: usize = 1 << 12;
+            let (start, end) = (range.start / PAGE * PAGE, range.end / PAGE * PAGE);
+            if end > start {
+                // SAFETY: the map is of a file and never written to, so dropped pages read the same
+                // when they are touched again. Failure means that they stay.
+                let _ = unsafe { map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, start, end - start) };
+            }
+        }
+        #[cfg(not(unix))]
+        let _ = range;
+    }
+}
+
 impl Source {
     /// The directory `dir`, if it is there.
     pub fn directory(dir: &Path) -> Result<Self> {

@@ -5,8 +5,8 @@
 //! row; padding repeats row 0 and its results are never read.
 
 use crate::batch::Batch;
-use crate::config::Config;
-use crate::kernels::rope::RopeTable;
+use crate::config::{Config, LayerKind};
+use crate::kernels::rope::{RopeRows, Rotary};
 use anyhow::{Result, ensure};
 use candle_core::{Device, Tensor};
 
@@ -20,16 +20,15 @@ pub(super) struct Layout {
     /// Packed row of each place of the rectangle, and place of each packed row; none where the
     /// rectangle is full, because then both are the identity.
     indices: Option<(Tensor, Tensor)>,
-    /// `[longest, longest]`: 0 where a row sees a column, −∞ elsewhere.
-    pub mask: Tensor,
-    /// `[rows, 1, head_dim/2]`
-    pub cos: Tensor,
-    /// `[rows, 1, head_dim/2]`
-    pub sin: Tensor,
+    /// For each window that layers have: `[longest, longest]`, 0 where a row sees a column, −∞
+    /// elsewhere.
+    masks: Vec<(Option<usize>, Tensor)>,
+    /// For each rotary embedding, cosines and sines: `[rows, 1, rotary_dim/2]`.
+    pub ropes: Vec<(Tensor, Tensor)>,
 }
 
 impl Layout {
-    pub fn new(batch: &Batch, config: &Config, device: &Device) -> Result<Self> {
+    pub fn new(batch: &Batch, config: &Config, rotaries: &[Rotary], device: &Device) -> Result<Self> {
         let rows = batch.len();
         ensure!(rows > 0, "an empty batch");
         ensure!(batch.positions.len() == rows && batch.bounds.last() == Some(&rows), "a batch that contradicts itself");
@@ -53,19 +52,32 @@ impl Layout {
             }
             Some((Tensor::new(to_padded, device)?, Tensor::new(to_packed, device)?))
         };
-        let hidden = (0..longest).flat_map(|row| (0..longest).map(move |column| column > row));
-        let mask: Vec<f32> = hidden.map(|hidden| if hidden { f32::NEG_INFINITY } else { 0.0 }).collect();
-        let half = config.head_dim / 2;
-        let (cos, sin) = RopeTable::new(config.ropes[0].theta, config.head_dim, longest).rows(&batch.positions);
-        Ok(Self {
-            rows,
-            sequences,
-            longest,
-            indices,
-            mask: Tensor::from_vec(mask, (longest, longest), device)?,
-            cos: Tensor::from_vec(cos, (rows, 1, half), device)?,
-            sin: Tensor::from_vec(sin, (rows, 1, half), device)?,
-        })
+        let mut masks: Vec<(Option<usize>, Tensor)> = Vec::new();
+        for window in config.layers.iter().map(|layer| layer.window) {
+            if masks.iter().any(|(other, _)| *other == window) {
+                continue;
+            }
+            let seen = |row: usize, column: usize| column <= row && window.is_none_or(|window| row - column < window);
+            let values = (0..longest).flat_map(|row| (0..longest).map(move |column| (row, column)));
+            let values: Vec<f32> =
+                values.map(|(row, column)| if seen(row, column) { 0.0 } else { f32::NEG_INFINITY }).collect();
+            masks.push((window, Tensor::from_vec(values, (longest, longest), device)?));
+        }
+        let mut ropes = Vec::with_capacity(rotaries.len());
+        for rotary in rotaries {
+            let RopeRows { cos, sin, .. } = rotary.rows(batch);
+            let shape = (rows, 1, cos.len() / rows);
+            ropes.push((Tensor::from_vec(cos, shape, device)?, Tensor::from_vec(sin, shape, device)?));
+        }
+        Ok(Self { rows, sequences, longest, indices, masks, ropes })
+    }
+
+    /// The mask of a layer of this kind.
+    pub fn mask(&self, kind: LayerKind) -> candle_core::Result<&Tensor> {
+        let found = self.masks.iter().find(|(window, _)| *window == kind.window);
+        found
+            .map(|(_, mask)| mask)
+            .ok_or_else(|| candle_core::Error::Msg("a layer that the configuration lacks".into()))
     }
 
     /// `[rows, heads, d]` to `[sequences, heads, longest, d]`.

@@ -3,12 +3,14 @@
 //! candle's fused `rms_norm`, `softmax_last_dim`, `rope` and the module `RmsNorm` are left out on
 //! purpose: they return no gradient and say nothing about it.
 
+use crate::config::Activation;
 use candle_core::{D, Result, Tensor};
 
-/// `x / √(mean(x²) + eps) · weight` over the last dimension.
-pub(super) fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
+/// `x / √(mean(x²) + eps) · (offset + weight)` over the last dimension.
+pub(super) fn rms_norm(x: &Tensor, weight: &Tensor, offset: f64, eps: f64) -> Result<Tensor> {
     let root = (x.sqr()?.mean_keepdim(D::Minus1)? + eps)?.sqrt()?;
-    x.broadcast_div(&root)?.broadcast_mul(weight)
+    let weight = if offset == 0.0 { weight.clone() } else { (weight + offset)? };
+    x.broadcast_div(&root)?.broadcast_mul(&weight)
 }
 
 /// Softmax over the last dimension. The subtracted maximum is a constant to the gradient, which it
@@ -24,28 +26,53 @@ pub(super) fn log_softmax(x: &Tensor) -> Result<Tensor> {
     shifted.broadcast_sub(&shifted.exp()?.sum_keepdim(D::Minus1)?.log()?)
 }
 
-/// Rotates `x[n, heads, head_dim]`, half-split layout, by `cos`, `sin` of shape
-/// `[n, 1, head_dim/2]`.
-pub(super) fn rotate(x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
-    let half = x.dim(D::Minus1)? / 2;
+/// Rotates the first values of every head of `x[n, heads, head_dim]`, half-split layout, by `cos`,
+/// `sin` of shape `[n, 1, rotary_dim/2]`.
+pub(super) fn rotate(x: &Tensor, (cos, sin): &(Tensor, Tensor)) -> Result<Tensor> {
+    let (width, half) = (x.dim(D::Minus1)?, cos.dim(D::Minus1)?);
     let low = x.narrow(D::Minus1, 0, half)?;
     let high = x.narrow(D::Minus1, half, half)?;
     let turned_low = (low.broadcast_mul(cos)? - high.broadcast_mul(sin)?)?;
     let turned_high = (high.broadcast_mul(cos)? + low.broadcast_mul(sin)?)?;
-    Tensor::cat(&[turned_low, turned_high], D::Minus1)
+    let mut parts = vec![turned_low, turned_high];
+    if width > 2 * half {
+        parts.push(x.narrow(D::Minus1, 2 * half, width - 2 * half)?);
+    }
+    Tensor::cat(&parts, D::Minus1)
 }
 
-/// `silu(gate) · up`.
-pub(super) fn swiglu(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
-    gate.silu()? * up
+/// `act(gate) · up`.
+pub(super) fn gated(activation: Activation, gate: &Tensor, up: &Tensor) -> Result<Tensor> {
+    match activation {
+        Activation::Silu => gate.silu()? * up,
+        Activation::GeluTanh => {
+            let inner = (gate + (gate.powf(3.0)? * 0.044_715)?)?;
+            let tanh = (inner * (2.0 / std::f64::consts::PI).sqrt())?.tanh()?;
+            ((gate * (tanh + 1.0)?)? * 0.5)? * up
+        }
+    }
 }
 
-/// `softmax(scale·q·kᵀ + mask)·v` with `q[b, heads, t, d]`, `k` and `v[b, kv_heads, t, d]`, where
-/// each key head serves heads/kv_heads consecutive query heads, and `mask[t, t]`.
-pub(super) fn attention(q: &Tensor, k: &Tensor, v: &Tensor, mask: &Tensor, scale: f64) -> Result<Tensor> {
+/// `c·tanh(x/c)` where there is a cap.
+pub(super) fn soft_cap(x: Tensor, cap: Option<f64>) -> Result<Tensor> {
+    match cap {
+        Some(cap) => (x / cap)?.tanh()? * cap,
+        None => Ok(x),
+    }
+}
+
+/// `softmax(cap(scale·q·kᵀ) + mask)·v` with `q[b, heads, t, d]`, `k` and `v[b, kv_heads, t, d]`,
+/// where each key head serves heads/kv_heads consecutive query heads, and `mask[t, t]`.
+pub(super) fn attention(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    mask: &Tensor,
+    (scale, cap): (f64, Option<f64>),
+) -> Result<Tensor> {
     let groups = q.dim(1)? / k.dim(1)?;
     let (k, v) = (repeat_heads(k, groups)?, repeat_heads(v, groups)?);
-    let scores = (q.matmul(&k.transpose(2, 3)?)? * scale)?.broadcast_add(mask)?;
+    let scores = soft_cap((q.matmul(&k.transpose(2, 3)?)? * scale)?, cap)?.broadcast_add(mask)?;
     softmax(&scores)?.matmul(&v)
 }
 

@@ -1,12 +1,13 @@
-//! Causal attention with grouped queries over packed sequences, forward and backward.
+//! Causal attention with grouped queries over packed sequences, forward and backward; over all
+//! earlier tokens or a window of them, with scores capped by a tanh where a model does so (Gemma 2).
 //!
 //! Works on blocks of query rows: only `[BLOCK, keys]` scores exist at a time, never a T×T matrix,
 //! and the backward pass recomputes the probabilities from queries and keys instead of keeping
 //! them (Dao et al., arXiv 2205.14135, without the on-line softmax, since a whole row fits).
 
 use super::gemm::{Target, View, product};
-use super::{Par, SharedMut, dot, exp, max, vectorised};
-use crate::config::Config;
+use super::{Par, SharedMut, dot, exp, max, tanh, vectorised};
+use crate::config::{Config, LayerKind};
 use rayon::prelude::*;
 
 /// Query rows whose scores are held at a time.
@@ -23,17 +24,28 @@ pub struct Heads {
     pub dim: usize,
     /// Multiplies the scores.
     pub scale: f32,
+    /// Scores s become c·tanh(s/c).
+    pub softcap: Option<f32>,
+    /// A token sees itself and the `window - 1` tokens before it.
+    pub window: Option<usize>,
 }
 
 impl Heads {
-    /// The heads of a model.
-    pub fn of(config: &Config) -> Self {
+    /// The heads of a layer of this kind.
+    pub fn of(config: &Config, kind: LayerKind) -> Self {
         Self {
             query: config.num_attention_heads,
             key_value: config.num_key_value_heads,
             dim: config.head_dim,
             scale: config.attention_scale,
+            softcap: config.attention_softcap,
+            window: kind.window,
         }
+    }
+
+    /// The first token that the token `at` sees.
+    pub fn first_seen(&self, at: usize) -> usize {
+        self.window.map_or(0, |window| (at + 1).saturating_sub(window))
     }
 
     fn group(&self) -> usize {
@@ -49,23 +61,55 @@ struct Job {
     head: usize,
 }
 
-/// Scores of query rows `first..first+rows` of a job, turned into probabilities:
-/// `[rows, first+rows]`, zero above the diagonal.
-fn probabilities(q: &[f32], k: &[f32], heads: Heads, job: Job, first: usize, rows: usize, scores: &mut [f32]) {
-    let (d, keys) = (heads.dim, first + rows);
+/// A block of query rows of a job and the keys that any of them sees.
+#[derive(Clone, Copy)]
+struct Block {
+    /// First query row, counted from the sequence's beginning.
+    first: usize,
+    rows: usize,
+    /// First key, counted likewise.
+    low: usize,
+    /// Keys: up to the last query row.
+    keys: usize,
+}
+
+fn blocks(heads: Heads, len: usize) -> impl Iterator<Item = Block> {
+    (0..len).step_by(BLOCK).map(move |first| {
+        let (rows, low) = (BLOCK.min(len - first), heads.first_seen(first));
+        Block { first, rows, low, keys: first + rows - low }
+    })
+}
+
+/// Scores of a block of query rows, turned into probabilities: `[rows, keys]`, zero where a key is
+/// not seen. `slopes` is given what capping multiplies each score's gradient by.
+fn probabilities(
+    q: &[f32],
+    k: &[f32],
+    heads: Heads,
+    job: Job,
+    block: Block,
+    scores: &mut [f32],
+    slopes: Option<&mut [f32]>,
+) {
+    let Block { first, rows, low, keys } = block;
+    let d = heads.dim;
     let (q_row, k_row) = (heads.query * d, heads.key_value * d);
     let queries = View { data: &q[(job.start + first) * q_row + job.head * d..], row_stride: q_row, col_stride: 1 };
     let keys_t =
-        View { data: &k[job.start * k_row + job.head / heads.group() * d..], row_stride: 1, col_stride: k_row };
+        View { data: &k[(job.start + low) * k_row + job.head / heads.group() * d..], row_stride: 1, col_stride: k_row };
     let (base, total) = (SharedMut(scores.as_mut_ptr()), scores.len());
     let dst = Target { base, total, at: 0, row_stride: keys };
     // SAFETY: the scores are borrowed mutably.
     unsafe { product(Par::Sequential, (rows, keys, d), dst, false, heads.scale, queries, keys_t) };
+    if let Some(cap) = heads.softcap {
+        soft_cap(&mut scores[..rows * keys], cap, slopes);
+    }
     vectorised(
         #[inline(always)]
         || {
             for (i, row) in scores.chunks_exact_mut(keys).take(rows).enumerate() {
-                let (seen, future) = row.split_at_mut(first + i + 1);
+                let (row, future) = row.split_at_mut(first + i + 1 - low);
+                let (past, seen) = row.split_at_mut(heads.first_seen(first + i) - low);
                 let peak = max(seen);
                 let mut sum = 0f32;
                 for v in seen.iter_mut() {
@@ -83,10 +127,36 @@ fn probabilities(q: &[f32], k: &[f32], heads: Heads, job: Job, first: usize, row
                 for v in seen.iter_mut() {
                     *v *= inverse;
                 }
+                past.fill(0.0);
                 future.fill(0.0);
             }
         },
     );
+}
+
+/// `s = cap·tanh(s/cap)`; `slopes` is given the derivative, 1 − tanh².
+pub(crate) fn soft_cap(scores: &mut [f32], cap: f32, slopes: Option<&mut [f32]>) {
+    let inverse = 1.0 / cap;
+    match slopes {
+        None => vectorised(
+            #[inline(always)]
+            || {
+                for s in scores.iter_mut() {
+                    *s = cap * tanh(*s * inverse);
+                }
+            },
+        ),
+        Some(slopes) => vectorised(
+            #[inline(always)]
+            || {
+                for (s, slope) in scores.iter_mut().zip(slopes.iter_mut()) {
+                    let t = tanh(*s * inverse);
+                    *s = cap * t;
+                    *slope = 1.0 - t * t;
+                }
+            },
+        ),
+    }
 }
 
 fn jobs(bounds: &[usize], heads: usize) -> Vec<Job> {
@@ -106,21 +176,28 @@ pub fn attention(par: Par, q: &[f32], k: &[f32], v: &[f32], heads: Heads, bounds
     let shared = SharedMut(out.as_mut_ptr());
     let total = out.len();
     for_each(par, jobs(bounds, heads.query), |job| {
-        let mut scores = vec![0f32; BLOCK.min(job.len) * job.len];
-        let values =
-            View { data: &v[job.start * kv_row + job.head / heads.group() * d..], row_stride: kv_row, col_stride: 1 };
-        for first in (0..job.len).step_by(BLOCK) {
-            let rows = BLOCK.min(job.len - first);
-            let keys = first + rows;
-            probabilities(q, k, heads, job, first, rows, &mut scores[..rows * keys]);
+        let mut scores = vec![0f32; largest_block(heads, job.len)];
+        for block in blocks(heads, job.len) {
+            let Block { first, rows, low, keys } = block;
+            probabilities(q, k, heads, job, block, &mut scores[..rows * keys], None);
             let at = (job.start + first) * q_row + job.head * d;
             let dst = Target { base: shared, total, at, row_stride: q_row };
             let scores = View::rows(&scores[..rows * keys], keys);
+            let values = View {
+                data: &v[(job.start + low) * kv_row + job.head / heads.group() * d..],
+                row_stride: kv_row,
+                col_stride: 1,
+            };
             // SAFETY: a job writes only columns `head·d..head·d+d` of its own sequence's rows, and
             // no two jobs share both.
             unsafe { product(Par::Sequential, (rows, d, keys), dst, false, 1.0, scores, values) };
         }
     });
+}
+
+/// The scores of the largest block of a sequence.
+fn largest_block(heads: Heads, len: usize) -> usize {
+    blocks(heads, len).map(|block| block.rows * block.keys).max().unwrap_or(0)
 }
 
 /// Gradients of [`attention`]; `dq`, `dk` and `dv` are overwritten.
@@ -156,20 +233,22 @@ pub fn attention_grad(
     for_each(par, jobs(bounds, heads.key_value), |kv_job| {
         let (dq, dk, dv) = (dq, dk, dv);
         let len = kv_job.len;
-        let mut p = vec![0f32; BLOCK.min(len) * len];
-        let mut ds = vec![0f32; BLOCK.min(len) * len];
-        let kv_at = kv_job.start * kv_row + kv_job.head * d;
-        let (keys_view, values_t) = (
-            View { data: &k[kv_at..], row_stride: kv_row, col_stride: 1 },
-            View { data: &v[kv_at..], row_stride: 1, col_stride: kv_row },
-        );
+        let size = largest_block(heads, len);
+        let mut p = vec![0f32; size];
+        let mut ds = vec![0f32; size];
+        let mut slopes = vec![0f32; if heads.softcap.is_some() { size } else { 0 }];
         for head in kv_job.head * heads.group()..(kv_job.head + 1) * heads.group() {
             let job = Job { head, ..kv_job };
-            for first in (0..len).step_by(BLOCK) {
-                let rows = BLOCK.min(len - first);
-                let keys = first + rows;
+            for block in blocks(heads, len) {
+                let Block { first, rows, low, keys } = block;
                 let (p, ds) = (&mut p[..rows * keys], &mut ds[..rows * keys]);
-                probabilities(q, k, heads, job, first, rows, p);
+                let mut slopes = heads.softcap.map(|_| &mut slopes[..rows * keys]);
+                probabilities(q, k, heads, job, block, p, slopes.as_deref_mut());
+                let kv_at = (kv_job.start + low) * kv_row + kv_job.head * d;
+                let (keys_view, values_t) = (
+                    View { data: &k[kv_at..], row_stride: kv_row, col_stride: 1 },
+                    View { data: &v[kv_at..], row_stride: 1, col_stride: kv_row },
+                );
                 let q_at = (job.start + first) * q_row + head * d;
                 let q_span = q_at..q_at + (rows - 1) * q_row + d;
                 let (dout_rows, out_rows) = (&dout[q_span.clone()], &out[q_span.clone()]);
@@ -195,6 +274,11 @@ pub fn attention_grad(
                             let (ds, p) = (&mut ds[i * keys..][..keys], &p[i * keys..][..keys]);
                             for (s, p) in ds.iter_mut().zip(p) {
                                 *s = p * (*s - delta);
+                            }
+                        }
+                        if let Some(slopes) = slopes {
+                            for (s, slope) in ds.iter_mut().zip(slopes.iter()) {
+                                *s *= slope;
                             }
                         }
                     },

@@ -9,7 +9,7 @@
 // the sums stay in registers.
 #![allow(clippy::needless_range_loop, reason = "one index runs over several arrays")]
 
-use super::attention::Heads;
+use super::attention::{Heads, soft_cap};
 use super::{LANES, exp, max, reduce};
 use pulp::{Simd, WithSimd};
 
@@ -67,19 +67,20 @@ impl WithSimd for Attend<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Heads { query, key_value, dim, scale } = self.heads;
+        let Heads { query, key_value, dim, scale, softcap, .. } = self.heads;
         let (q_row, kv_row, group) = (query * dim, key_value * dim, query / key_value);
         let new = self.q.len() / q_row;
         for i in 0..new {
             let seen = self.total - new + i + 1;
+            let low = self.heads.first_seen(seen - 1);
             for head in 0..query {
                 let at = i * q_row + head * dim;
                 let column = head / group * dim;
-                key_products(simd, &self.q[at..at + dim], self.keys, kv_row, column, seen, self.scores);
-                let scores = &mut self.scores[..seen];
-                let inverse = 1.0 / softmax_numerators(scores, scale);
+                key_products(simd, &self.q[at..at + dim], self.keys, kv_row, column, low..seen, self.scores);
+                let scores = &mut self.scores[low..seen];
+                let inverse = 1.0 / softmax_numerators(scores, scale, softcap);
                 let out = &mut self.out[at..at + dim];
-                weighted_values(simd, scores, self.values, kv_row, column, out);
+                weighted_values(simd, scores, &self.values[low * kv_row..], kv_row, column, out);
                 for v in out.iter_mut() {
                     *v *= inverse;
                 }
@@ -88,11 +89,15 @@ impl WithSimd for Attend<'_> {
     }
 }
 
-/// Replaces products by `exp(scale·(product − largest))` and returns their sum.
+/// Replaces products by `exp(score − largest)`, a score being the scaled (and perhaps capped)
+/// product, and returns their sum.
 #[inline(always)]
-fn softmax_numerators(scores: &mut [f32], scale: f32) -> f32 {
+fn softmax_numerators(scores: &mut [f32], scale: f32, softcap: Option<f32>) -> f32 {
     for v in scores.iter_mut() {
         *v *= scale;
+    }
+    if let Some(cap) = softcap {
+        soft_cap(scores, cap, None);
     }
     let peak = max(scores);
     for v in scores.iter_mut() {
@@ -108,7 +113,8 @@ fn softmax_numerators(scores: &mut [f32], scale: f32) -> f32 {
     reduce(lanes) + rest.iter().sum::<f32>()
 }
 
-/// Products of `q` with the keys of the first `seen` tokens (and whatever fills the last block).
+/// Products of `q` with the keys of the tokens `seen` (and of whatever else is in the blocks at
+/// both ends).
 #[inline(always)]
 fn key_products<S: Simd>(
     simd: S,
@@ -116,14 +122,14 @@ fn key_products<S: Simd>(
     keys: &[f32],
     kv_row: usize,
     column: usize,
-    seen: usize,
+    seen: std::ops::Range<usize>,
     scores: &mut [f32],
 ) {
     // A strip is as many tokens of a block as a vector has lanes.
-    let strips = seen.div_ceil(KEY_BLOCK) * KEY_BLOCK / S::F32_LANES;
+    let strips = seen.end.div_ceil(KEY_BLOCK) * KEY_BLOCK / S::F32_LANES;
     assert!(column + q.len() <= kv_row, "head outside the row");
     assert!(strips * S::F32_LANES <= scores.len() && strips * S::F32_LANES * kv_row <= keys.len(), "keys too short");
-    let mut strip = 0;
+    let mut strip = seen.start / S::F32_LANES;
     while strip + 8 <= strips {
         key_strips::<S, 8>(simd, q, keys, kv_row, column, strip, scores);
         strip += 8;
@@ -245,8 +251,14 @@ mod tests {
     /// Rows read one by one, or a few at a time, from the cache equal the whole sequence at once.
     #[test]
     fn cached_rows_equal_the_blockwise_kernel() {
-        for (query, key_value, dim) in [(4, 2, 32), (2, 2, 10), (6, 1, 40), (1, 1, 128), (3, 3, 6)] {
-            let heads = Heads { query, key_value, dim, scale: 0.3 };
+        for (query, key_value, dim, softcap, window) in [
+            (4, 2, 32, None, None),
+            (2, 2, 10, Some(1.5), None),
+            (6, 1, 40, None, Some(21)),
+            (1, 1, 128, Some(4.0), Some(70)),
+            (3, 3, 6, None, Some(1)),
+        ] {
+            let heads = Heads { query, key_value, dim, scale: 0.3, softcap, window };
             let (q_row, kv_row, tokens) = (query * dim, key_value * dim, 150);
             let wave = |len: usize, f: f32| (0..len).map(|i| (i as f32 * f).sin()).collect::<Vec<_>>();
             let (q, k, v) = (wave(tokens * q_row, 0.37), wave(tokens * kv_row, 0.71), wave(tokens * kv_row, 0.13));

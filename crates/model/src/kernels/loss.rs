@@ -1,11 +1,52 @@
 //! The head and the cross-entropy together, in chunks of rows, so that the logits of a large
 //! vocabulary are never held whole; and log-probabilities of given tokens for scoring.
 
-use super::gemm::{linear, linear_input_grad, linear_weight_grad};
+use super::attention::soft_cap;
+use super::gemm::{linear_input_grad, linear_rows, linear_weight_grad};
 use super::{LANES, Par, exp, max, reduce, vectorised};
+use crate::param::Param;
 
 /// Logits held at a time, in values: bounds the scratch to 4 MB.
 const CHUNK_VALUES: usize = 1 << 20;
+
+/// The head: the matrix, and what becomes of its products.
+#[derive(Debug, Clone, Copy)]
+pub struct Head<'a> {
+    /// `[vocab, width]`.
+    pub weight: &'a Param,
+    /// Multiplies the products.
+    pub scale: f32,
+    /// Scaled products l become c·tanh(l/c).
+    pub softcap: Option<f32>,
+}
+
+impl Head<'_> {
+    /// Rows of the matrix.
+    pub fn vocab(&self) -> usize {
+        self.weight.rows
+    }
+
+    /// Inner dimension.
+    pub fn width(&self) -> usize {
+        self.weight.cols
+    }
+
+    /// Logits `[n, vocab]` of hidden rows `[n, width]`.
+    pub fn logits(&self, par: Par, hidden: &[f32], logits: &mut [f32]) {
+        let (width, vocab) = (self.width(), self.vocab());
+        self.weight.row_blocks(par, &mut |rows, weight| {
+            linear_rows(par, hidden, weight, width, rows, vocab, logits, self.scale);
+        });
+        self.cap(logits);
+    }
+
+    /// Caps scaled products.
+    pub fn cap(&self, logits: &mut [f32]) {
+        if let Some(cap) = self.softcap {
+            soft_cap(logits, cap, None);
+        }
+    }
+}
 
 fn chunk_rows(vocab: usize) -> usize {
     (CHUNK_VALUES / vocab).clamp(1, 256)
@@ -45,15 +86,15 @@ pub struct TokenLogprob {
 }
 
 /// Log-probability of `targets[i]` after hidden row `i` (`hidden`: `[n, width]`, after the final
-/// norm; `head`: `[vocab, width]`).
-pub fn token_logprobs(par: Par, hidden: &[f32], head: &[f32], width: usize, targets: &[u32]) -> Vec<TokenLogprob> {
-    let vocab = head.len() / width;
+/// norm).
+pub fn token_logprobs(par: Par, hidden: &[f32], head: Head<'_>, targets: &[u32]) -> Vec<TokenLogprob> {
+    let (vocab, width) = (head.vocab(), head.width());
     let rows = chunk_rows(vocab);
     let mut logits = vec![0f32; rows.min(targets.len()) * vocab];
     let mut result = Vec::with_capacity(targets.len());
     for (hidden, targets) in hidden.chunks(rows * width).zip(targets.chunks(rows)) {
         let logits = &mut logits[..targets.len() * vocab];
-        linear(par, hidden, head, width, vocab, logits, false, 1.0);
+        head.logits(par, hidden, logits);
         for (row, &target) in logits.chunks_exact(vocab).zip(targets) {
             let value = row[target as usize];
             let greedy = row[..target as usize].iter().all(|v| *v < value) && row.iter().all(|v| *v <= value);
@@ -65,18 +106,16 @@ pub fn token_logprobs(par: Par, hidden: &[f32], head: &[f32], width: usize, targ
 
 /// Σ wᵢ·(−log p(targetᵢ)) over the rows, with gradients: `dhidden` is written, `dhead` added to
 /// where one is given. The sum is returned as `f64`; divide weights beforehand to get a mean.
-#[allow(clippy::too_many_arguments, reason = "operands and shapes are passed one by one")]
 pub fn cross_entropy(
     par: Par,
     hidden: &[f32],
-    head: &[f32],
-    width: usize,
+    head: Head<'_>,
     targets: &[u32],
     weights: &[f32],
     dhidden: Option<&mut [f32]>,
     mut dhead: Option<&mut [f32]>,
 ) -> f64 {
-    let vocab = head.len() / width;
+    let (vocab, width) = (head.vocab(), head.width());
     assert!(hidden.len() == targets.len() * width && targets.len() == weights.len(), "cross_entropy: shapes disagree");
     let rows = chunk_rows(vocab);
     let mut logits = vec![0f32; rows.min(targets.len()) * vocab];
@@ -85,7 +124,10 @@ pub fn cross_entropy(
     for ((hidden, targets), weights) in hidden.chunks(rows * width).zip(targets.chunks(rows)).zip(weights.chunks(rows))
     {
         let logits = &mut logits[..targets.len() * vocab];
-        linear(par, hidden, head, width, vocab, logits, false, 1.0);
+        head.logits(par, hidden, logits);
+        // What a logit's gradient is multiplied by on the way to the product it came from.
+        let inverse = head.softcap.map_or(0.0, |cap| 1.0 / cap);
+        let slope = |logit: f32| head.scale * (1.0 - (logit * inverse) * (logit * inverse));
         vectorised(
             #[inline(always)]
             || {
@@ -94,17 +136,17 @@ pub fn cross_entropy(
                     let sum = sum_exp(row, peak);
                     let at = target as usize;
                     total += f64::from(weight) * f64::from(peak + sum.ln() - row[at]);
-                    let scale = weight / sum;
+                    let (scale, right) = (weight / sum, weight * slope(row[at]));
                     for v in row.iter_mut() {
-                        *v = exp(*v - peak) * scale;
+                        *v = exp(*v - peak) * scale * slope(*v);
                     }
-                    row[at] -= weight;
+                    row[at] -= right;
                 }
             },
         );
         if let Some(chunks) = dhidden.as_mut() {
             let dhidden = chunks.next().expect("as many chunks as rows");
-            linear_input_grad(par, logits, head, width, vocab, dhidden, false, 1.0);
+            linear_input_grad(par, logits, &head.weight.data, width, vocab, dhidden, false, 1.0);
         }
         if let Some(dhead) = dhead.as_deref_mut() {
             linear_weight_grad(par, logits, hidden, width, vocab, dhead, 1.0);

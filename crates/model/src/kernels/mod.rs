@@ -93,6 +93,21 @@ pub fn add_assign(y: &mut [f32], x: &[f32]) {
     );
 }
 
+/// `y = scale·y + x`, over whole slices.
+pub fn add_scaled(y: &mut [f32], scale: f32, x: &[f32]) {
+    if scale == 1.0 {
+        return add_assign(y, x);
+    }
+    vectorised(
+        #[inline(always)]
+        || {
+            for (y, x) in y.iter_mut().zip(x) {
+                *y = *y * scale + x;
+            }
+        },
+    );
+}
+
 /// Largest element; negative infinity for an empty slice.
 #[inline(always)]
 pub(crate) fn max(x: &[f32]) -> f32 {
@@ -135,6 +150,16 @@ pub(crate) fn exp(x: f32) -> f32 {
     f32::from_bits(bits)
 }
 
+/// tanh x to a few units in the last place, branch-free.
+#[inline(always)]
+pub(crate) fn tanh(x: f32) -> f32 {
+    // 1 − 2/(e^{2x} + 1) loses what is small to cancellation; there the series takes over.
+    let x2 = x * x;
+    let series = x * (1.0 + x2 * (-1.0 / 3.0 + x2 * (2.0 / 15.0 + x2 * (-17.0 / 315.0 + x2 * (62.0 / 2835.0)))));
+    let large = 1.0 - 2.0 / (exp(2.0 * x) + 1.0);
+    if x2 < 0.0625 { series } else { large }
+}
+
 /// A raw pointer that parallel loops may share; every user writes to rows of its own.
 #[derive(Clone, Copy)]
 pub(crate) struct SharedMut(pub *mut f32);
@@ -158,6 +183,18 @@ mod tests {
         }
         assert!(worst < 3e-7, "relative error {worst}");
         assert!(exp(f32::NEG_INFINITY) < 1e-37);
+    }
+
+    #[test]
+    fn tanh_matches_std() {
+        let mut worst = 0f64;
+        for i in -12_000..12_000 {
+            let x = i as f32 * 1e-3;
+            let relative = (f64::from(tanh(x)) / f64::from(x).tanh() - 1.0).abs();
+            worst = worst.max(if i == 0 { f64::from(tanh(x)).abs() } else { relative });
+        }
+        assert!(worst < 6e-7, "relative error {worst}");
+        assert_eq!((tanh(60.0), tanh(-60.0)), (1.0, -1.0));
     }
 
     #[test]
