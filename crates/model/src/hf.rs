@@ -4,6 +4,7 @@
 //! A key whose value is `null` counts as absent; where transformers makes a difference, [`Fields::has`]
 //! tells.
 
+use std::ops::RangeInclusive;
 use std::path::Path;
 
 use anyhow::Result;
@@ -78,13 +79,26 @@ impl<'a> Fields<'a> {
         Fault::new(format!("`{key}` is not usable")).file(self.path).expected(expected).got(got)
     }
 
-    /// A size: a whole number from 1 to `max`.
-    pub fn size(&self, key: &str, max: usize) -> Result<Option<usize>> {
+    /// The keys that are there with a value other than null, in their order.
+    pub fn entries(&self) -> impl Iterator<Item = (&'a str, &'a Value)> + use<'a> {
+        self.object.iter().filter(|(_, value)| !value.is_null()).map(|(key, value)| (key.as_str(), value))
+    }
+
+    /// A whole number of the range.
+    pub fn whole(&self, key: &str, range: RangeInclusive<usize>) -> Result<Option<usize>> {
         let Some(value) = self.get(key) else { return Ok(None) };
         match value.as_u64().and_then(|n| usize::try_from(n).ok()) {
-            Some(n) if (1..=max).contains(&n) => Ok(Some(n)),
-            _ => Err(self.wrong(key, format!("a whole number from 1 to {max}")).into()),
+            Some(n) if range.contains(&n) => Ok(Some(n)),
+            _ => {
+                let (least, most) = range.into_inner();
+                Err(self.wrong(key, format!("a whole number from {least} to {most}")).into())
+            }
         }
+    }
+
+    /// A size: a whole number from 1 to `max`.
+    pub fn size(&self, key: &str, max: usize) -> Result<Option<usize>> {
+        self.whole(key, 1..=max)
     }
 
     /// A size that has no default.
@@ -130,6 +144,15 @@ impl<'a> Fields<'a> {
         match value.as_str() {
             Some(text) => Ok(Some(text)),
             None => Err(self.wrong(key, "a string").into()),
+        }
+    }
+
+    /// A list.
+    pub fn list(&self, key: &str) -> Result<Option<&'a [Value]>> {
+        let Some(value) = self.get(key) else { return Ok(None) };
+        match value.as_array() {
+            Some(list) => Ok(Some(list)),
+            None => Err(self.wrong(key, "a list, `[…]`").into()),
         }
     }
 

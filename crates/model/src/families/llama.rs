@@ -1,7 +1,8 @@
 //! Llama: `LlamaConfig` of transformers (`models/llama/configuration_llama.py`), which also
-//! describes TinyLlama, SmolLM, DeepSeek-LLM and many others.
+//! describes TinyLlama, SmolLM, DeepSeek-LLM and many others, with every scaling of the rotary
+//! embedding in use.
 //!
-//! Not covered: the scaled rotary embedding of Llama 3.1 and later (`rope_type: llama3`).
+//! `pretraining_tp`, which split products in older versions of transformers, changes no result.
 
 use anyhow::Result;
 
@@ -10,23 +11,22 @@ use crate::hf::Fields;
 
 use super::Family;
 use super::common::{self, Defaults};
+use super::{layers, rope};
 
 pub(super) const FAMILY: Family = Family { model_type: "llama", architecture: "LlamaForCausalLM", parse };
 
-const DEFAULTS: Defaults = Defaults {
-    head_dim: None,
-    rms_norm_eps: 1e-6,
-    max_position_embeddings: 2048,
-    bos_token_id: Some(1),
-    eos_token_ids: &[2],
-};
+const DEFAULTS: Defaults =
+    Defaults { bos_token_id: Some(1), eos_token_ids: &[2], reads: &["attention_bias", "mlp_bias"], ..Defaults::USUAL };
 
 fn parse(fields: Fields<'_>) -> Result<Config> {
+    let config = common::parse(fields, &DEFAULTS)?;
     let attention_bias = fields.flag("attention_bias")?.unwrap_or(false);
     Ok(Config {
+        layers: layers::alike(fields, config.num_hidden_layers, None)?,
+        ropes: rope::shared(fields, &config, rope::USUAL_THETA)?,
         qkv_bias: attention_bias,
         o_bias: attention_bias,
         mlp_bias: fields.flag("mlp_bias")?.unwrap_or(false),
-        ..common::parse(fields, &DEFAULTS)?
+        ..config
     })
 }

@@ -1,13 +1,26 @@
 //! Model families: how each lowers its `config.json` to the one [`Config`] that drives the
 //! decoder.
 //!
-//! A family is one file with a `parse` function, a line in [`Family`], and a fixture. What the
+//! A family is one file with a `parse` function, a line in [`FAMILIES`], and a fixture. What the
 //! decoder cannot compute is refused here by key and value, never ignored: a model that runs
-//! with a key left out is a different model.
+//! with a key left out is a different model. `docs/reference/families.md` says for users what each
+//! family covers.
 
 mod common;
+mod gemma2;
+mod gemma3;
+mod granite;
+mod layers;
 mod llama;
+mod mistral;
+mod olmo2;
+mod olmo3;
+mod phi3;
+mod qwen2;
 mod qwen3;
+mod refuse;
+mod rope;
+mod smollm3;
 mod tensors;
 mod write;
 
@@ -39,7 +52,19 @@ pub struct Family {
 }
 
 /// Every supported family.
-pub const FAMILIES: [Family; 2] = [llama::FAMILY, qwen3::FAMILY];
+pub const FAMILIES: [Family; 11] = [
+    llama::FAMILY,
+    mistral::FAMILY,
+    qwen2::FAMILY,
+    qwen3::FAMILY,
+    gemma2::FAMILY,
+    gemma3::FAMILY,
+    olmo2::FAMILY,
+    olmo3::FAMILY,
+    phi3::FAMILY,
+    smollm3::FAMILY,
+    granite::FAMILY,
+];
 
 impl Family {
     /// The family of this `model_type`, if it is supported.
@@ -51,6 +76,7 @@ impl Family {
 /// Lowers a parsed `config.json` to a [`Config`]; `path` names the file in faults.
 pub fn parse_config(json: &Map<String, Value>, path: &Path) -> Result<Config> {
     let fields = Fields::new(json, path);
+    refuse::multimodal(fields)?;
     let supported = || {
         let names = FAMILIES.map(|family| format!("`{}`", family.model_type));
         names.join(", ")
