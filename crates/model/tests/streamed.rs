@@ -1,0 +1,92 @@
+//! Weights that stay in their file give what resident weights give.
+
+use lopper_model::checkpoint::{Dtype, save_model};
+use lopper_model::families::config_json;
+use lopper_model::{Batch, Checkpoint, Config, Model, Par, SequenceCache, TrainBatch, TrainOptions, TrainWorkspace};
+use lopper_testkit::{assert_close, token_sequences};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+fn logits(model: &Model, sequences: &[Vec<u32>], kept: &[usize], par: Par) -> Vec<f32> {
+    let batch = Batch::new(sequences);
+    let hidden = model.hidden_states(&batch, kept, par, None, None).unwrap();
+    model.logits(&model.normed_rows(&hidden, 0..batch.len()), par)
+}
+
+fn fixtures() -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures");
+    let directories = |path: &Path| {
+        let entries = std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path());
+        entries.filter(|path| path.is_dir()).collect::<Vec<_>>()
+    };
+    let mut found: Vec<PathBuf> = directories(&root).iter().flat_map(|family| directories(family)).collect();
+    found.retain(|path| path.join("expected.json").is_file() && path.join("config.json").is_file());
+    found.sort();
+    found
+}
+
+#[test]
+fn every_fixture_gives_the_same_logits() {
+    let fixtures = fixtures();
+    assert!(fixtures.len() > 20, "only {} fixtures", fixtures.len());
+    for path in fixtures {
+        let checkpoint = Arc::new(Checkpoint::open(&path).unwrap());
+        let (resident, streamed) = (checkpoint.load_model().unwrap(), Model::streamed(&checkpoint).unwrap());
+        assert!(streamed.is_streamed() && !resident.is_streamed());
+        assert_eq!(streamed.parameter_count(), resident.parameter_count(), "{}", path.display());
+        let sequences = token_sequences(&[9, 14], checkpoint.config().vocab_size, 3);
+        for kept in [resident.all_layers(), vec![1]] {
+            let expected = logits(&resident, &sequences, &kept, Par::Sequential);
+            assert_eq!(logits(&streamed, &sequences, &kept, Par::Sequential), expected, "{}", path.display());
+        }
+    }
+}
+
+/// A matrix of more than a million values is read in several blocks.
+#[test]
+fn matrices_of_several_blocks_and_every_dtype() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = Config { vocab_size: 40_000, num_key_value_heads: 2, ..Config::plain(2, 4, 8) };
+    let model = Model::random(config, 0.3, 1).unwrap();
+    for dtype in [Dtype::F32, Dtype::F16, Dtype::BF16] {
+        save_model(directory.path(), &model, &config_json(&model.config, dtype).unwrap(), dtype).unwrap();
+        let checkpoint = Arc::new(Checkpoint::open(directory.path()).unwrap());
+        let (resident, streamed) = (checkpoint.load_model().unwrap(), Model::streamed(&checkpoint).unwrap());
+        let sequences = token_sequences(&[7], 40_000, 2);
+        for par in [Par::Sequential, Par::Pool] {
+            assert_close(&logits(&streamed, &sequences, &[0, 1], par), &logits(&resident, &sequences, &[0, 1], par), 1e-5);
+        }
+        let hidden = resident.hidden_states(&Batch::new(&sequences), &[0, 1], Par::Pool, None, None).unwrap();
+        let normed = resident.normed_rows(&hidden, 0..7);
+        let targets = [39_999, 0, 5, 20_000, 32_768, 32_767, 1];
+        let (ours, theirs) =
+            (streamed.token_logprobs(&normed, &targets, Par::Pool), resident.token_logprobs(&normed, &targets, Par::Pool));
+        for (ours, theirs) in ours.iter().zip(theirs) {
+            assert!((ours.logprob - theirs.logprob).abs() < 1e-5 && ours.greedy == theirs.greedy);
+        }
+    }
+}
+
+#[test]
+fn caches_work_and_training_is_refused() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/llama/untied");
+    let checkpoint = Arc::new(Checkpoint::open(&path).unwrap());
+    let mut streamed = Model::streamed(&checkpoint).unwrap();
+    let (kept, text) = (streamed.all_layers(), token_sequences(&[8], 48, 1).remove(0));
+    let mut cache = SequenceCache::new(kept.len());
+    let mut last = Vec::new();
+    for (past, token) in text.iter().enumerate() {
+        let batch = Batch::continued([(std::slice::from_ref(token), past)]);
+        let hidden = streamed.hidden_states(&batch, &kept, Par::Sequential, Some(&mut [&mut cache]), None).unwrap();
+        last = streamed.logits(&streamed.normed_rows(&hidden, [0]), Par::Sequential);
+    }
+    let whole = logits(&streamed, &[text.clone()], &kept, Par::Sequential);
+    assert_close(&last, &whole[whole.len() - last.len()..], 1e-4);
+
+    let mut gradients = streamed.set_trainable(|name| name.contains("norm"));
+    let weights = vec![1.0; text.len()];
+    let data = TrainBatch::new([(text.as_slice(), weights.as_slice())]);
+    let options = TrainOptions { par: Par::Sequential, scale: 1.0, dropout: None, checkpointing: false };
+    let error = streamed.loss_and_gradients(&data, &kept, options, &mut TrainWorkspace::default(), &mut gradients);
+    assert!(error.unwrap_err().to_string().contains("file"));
+}
