@@ -78,3 +78,56 @@ fn every_family_is_among_the_cases() {
         assert!(of_family.count() >= 2, "{}", family.model_type);
     }
 }
+
+/// Whatever stands under a key, the result is a configuration or a fault that names the file.
+#[test]
+fn hostile_values_are_faults() {
+    let hostile = [
+        json!(null),
+        json!(true),
+        json!(-1),
+        json!(0),
+        json!(1),
+        json!(3),
+        json!(0.1),
+        json!(1e-320),
+        json!(1e308),
+        json!(u64::MAX),
+        json!(i64::MIN),
+        json!(""),
+        json!("full_attention"),
+        json!([]),
+        json!([null, -1, "x", {}]),
+        Value::from(vec![1; 5000]),
+        json!({}),
+        json!({"": []}),
+    ];
+    let check = |config: &Map<String, Value>, context: &str| match parse_config(config, Path::new("config.json")) {
+        Ok(config) => {
+            assert_eq!(config.layers.len(), config.num_hidden_layers, "{context}");
+            let ropes = config.layers.iter().filter_map(|kind| kind.rope);
+            assert!(ropes.max().is_none_or(|rope| rope < config.ropes.len()), "{context}");
+            for rope in &config.ropes {
+                assert!(rope.rotary_dim <= config.head_dim && rope.rotary_dim.is_multiple_of(2), "{context}");
+            }
+        }
+        Err(error) => {
+            let fault = error.downcast::<lopper_record::Fault>().expect(context);
+            assert!(fault.file.is_some() && fault.expected.is_some(), "{context}: {fault}");
+        }
+    };
+    for Case { name, config, .. } in cases() {
+        for (key, value) in &config {
+            for bad in &hostile {
+                let mut changed = config.clone();
+                changed.insert(key.clone(), bad.clone());
+                check(&changed, &format!("{name}: {key} = {bad}"));
+                for inner in value.as_object().into_iter().flat_map(|object| object.keys()) {
+                    let mut changed = config.clone();
+                    changed[key][inner] = bad.clone();
+                    check(&changed, &format!("{name}: {key}.{inner} = {bad}"));
+                }
+            }
+        }
+    }
+}

@@ -64,6 +64,7 @@ fn every_fixture_of_the_script_is_tested() {
 }
 
 #[test]
+#[allow(clippy::print_stdout)] // The numbers are what `--nocapture` is for; see above.
 fn logits_whole_and_cut() {
     for name in VARIANTS {
         let [whole, cut] = Fixture::read(name).check_logits();
