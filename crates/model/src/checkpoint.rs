@@ -165,6 +165,7 @@ impl Checkpoint {
 
     /// Loads every weight, as f32, into a model.
     pub fn load_model(&self) -> Result<Model> {
+        validate::tied_head_is_the_embedding(self)?;
         Model::build(self.config.clone(), &mut |name, _| self.values(name))
     }
 

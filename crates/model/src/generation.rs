@@ -128,7 +128,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let json = json!({
             "model_type": "qwen3", "vocab_size": 16, "hidden_size": 8, "intermediate_size": 12, "head_dim": 4,
-            "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 2, "eos_token_id": 3, "bos_token_id": 1,
+            "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 2, "eos_token_id": 3,
+            "bos_token_id": 1,
         });
         let config = parse_config(json.as_object().unwrap(), dir.path()).unwrap();
         let model = Model::random(config.clone(), 0.1, 0).unwrap();

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::*;
-use crate::families::config_json;
+use crate::families::{HEAD, config_json};
 use crate::hf::WEIGHTS;
 
 fn config() -> Config {
@@ -194,10 +194,18 @@ fn side_files_leave_out_weights_and_configuration() {
 }
 
 #[test]
-fn a_head_beside_a_tied_embedding_is_allowed() {
+fn a_head_beside_a_tied_embedding_is_allowed_if_it_is_the_embedding() {
     let dir = saved(Dtype::F32);
     edit_config(dir.path(), "tie_word_embeddings", json!(true));
-    assert!(Checkpoint::open(dir.path()).unwrap().contains("lm_head.weight"));
+    let load = || Checkpoint::open(dir.path()).unwrap().load_model();
+    let fault = load().unwrap_err().downcast::<Fault>().expect("a fault of the user's");
+    assert!(fault.message.contains(HEAD) && fault.expected.unwrap().contains("tie_word_embeddings"));
+
+    let mut tensors = tensors(dir.path());
+    let embedding = tensors.iter().find(|(name, ..)| name == EMBEDDING).unwrap().2.clone();
+    tensors.iter_mut().find(|(name, ..)| name == HEAD).unwrap().2 = embedding;
+    write(&dir.path().join(WEIGHTS), &tensors);
+    assert!(load().unwrap().head.is_none());
 }
 
 #[test]

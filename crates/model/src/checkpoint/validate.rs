@@ -10,7 +10,7 @@ use lopper_record::Fault;
 use crate::config::Config;
 use crate::families::{EMBEDDING, HEAD, expected_tensors, layer_of};
 
-use super::{Located, is_weight_dtype};
+use super::{Checkpoint, Located, is_weight_dtype};
 
 /// Faults if a tensor that the configuration needs is missing or of another shape, or if there
 /// is a tensor that it leaves no place for.
@@ -45,8 +45,33 @@ pub(super) fn weights_match_config(config: &Config, tensors: &BTreeMap<String, L
     }
 }
 
+/// Faults if there is a head beside an embedding to which the configuration ties it, and it is
+/// another. transformers 4 overwrites such a head with the embedding; transformers 5 keeps it, with
+/// a warning. Reads both.
+pub(super) fn tied_head_is_the_embedding(checkpoint: &Checkpoint) -> Result<()> {
+    if !checkpoint.config().tie_word_embeddings || !checkpoint.contains(HEAD) {
+        return Ok(());
+    }
+    let (head, embedding) = (checkpoint.tensor(HEAD)?, checkpoint.tensor(EMBEDDING)?);
+    let same = head.shape == embedding.shape
+        && if head.dtype == embedding.dtype {
+            head.data == embedding.data
+        } else {
+            is_weight_dtype(head.dtype) && head.to_f32()? == embedding.to_f32()?
+        };
+    if same {
+        return Ok(());
+    }
+    Err(Fault::new(format!("config.json ties the head to the embedding, and `{HEAD}` is another tensor"))
+        .file(checkpoint.path_of(crate::hf::CONFIG))
+        .expected(format!("`{HEAD}` equal to `{EMBEDDING}`, or \"tie_word_embeddings\": false"))
+        .got("a head of its own in the weights")
+        .hint("versions of transformers disagree on which of both to use; say which in config.json")
+        .into())
+}
+
 /// Tensors that transformers also ignores: the table of rotary frequencies that old versions
-/// saved, and a head beside a tied embedding.
+/// saved, and a head beside a tied embedding (but see [`tied_head_is_the_embedding`]).
 fn is_harmless(name: &str) -> bool {
     name.ends_with("rotary_emb.inv_freq") || name == HEAD
 }

@@ -73,6 +73,10 @@ pub(super) fn parse(fields: Fields<'_>, defaults: &Defaults) -> Result<Config> {
             .file(fields.path())
             .expected(format!("a divisor of the {num_attention_heads} query heads"))
             .got(num_key_value_heads.to_string())
+            .hint(match fields.has("num_key_value_heads") {
+                true => "null means as many as query heads",
+                false => "a missing key takes the default of the family in transformers",
+            })
             .into());
     }
     let head_dim = match fields.size("head_dim", MAX_HEAD_DIM)?.or(defaults.head_dim) {

@@ -1,5 +1,8 @@
 //! Reading fixtures that hold what PyTorch made of a checkpoint, and comparing the decoder with them.
 
+#[allow(dead_code)] // Not every test that includes this reads frequencies.
+pub mod frequencies;
+
 use lopper_model::config::{Config, RopeScaling};
 use lopper_model::param::Gradients;
 use lopper_model::{Batch, Checkpoint, Model, Par, SequenceCache, TrainBatch, TrainOptions, TrainWorkspace};
@@ -59,25 +62,27 @@ impl Fixture {
     }
 
     /// The logits of every run, with the layers skipped and in a model that holds only the kept
-    /// ones; `seen` gets the run and the largest difference.
-    pub fn check_logits(&self, mut seen: impl FnMut(&Run, f32)) {
+    /// ones; returns the largest differences, of the whole model and of the cut ones.
+    pub fn check_logits(&self) -> [f32; 2] {
         let Self { name, model, expected, .. } = self;
         assert_eq!(expected.runs[0].kept, model.all_layers(), "{name}: the first run is the whole model");
         let batch = Batch::new(&expected.sequences);
-        for run in &expected.runs {
+        let mut largest = [0f32; 2];
+        for (index, run) in expected.runs.iter().enumerate() {
             let theirs: Vec<f32> = run.logits.iter().flatten().flatten().copied().collect();
-            let mut largest = 0f32;
+            let mut compare = |context: String, ours: &[f32]| {
+                let difference = close(&format!("{name}, {context}"), ours, &theirs, LOGITS);
+                largest[index.min(1)] = largest[index.min(1)].max(difference);
+            };
             for par in [Par::Sequential, Par::Pool] {
-                let ours = logits(model, &batch, &run.kept, par);
-                largest =
-                    largest.max(close(&format!("{name}, layers {:?}, {par:?}", run.kept), &ours, &theirs, LOGITS));
+                compare(format!("layers {:?}, {par:?}", run.kept), &logits(model, &batch, &run.kept, par));
             }
             // A model that holds only the kept layers is the same candidate.
             let pruned = model.keep(&run.kept);
             let ours = logits(&pruned, &batch, &pruned.all_layers(), Par::Sequential);
-            largest = largest.max(close(&format!("{name}, only {:?}", run.kept), &ours, &theirs, LOGITS));
-            seen(run, largest);
+            compare(format!("only {:?}", run.kept), &ours);
         }
+        largest
     }
 
     /// The loss of every run, and the gradient of the whole model's loss for every parameter.
