@@ -135,12 +135,12 @@ fn sizes_that_contradict_each_other() {
     let place = unlisted();
     place.server.trick("/model.safetensors", size("1000"), 9);
     assert!(place.failure("org/name").contains("more than the 1000 bytes"));
-    assert_eq!(blobs(&place).1, false);
+    assert!(!blobs(&place).1);
     let place = unlisted();
     place.server.trick("/model.safetensors", size("2000000"), 9);
     let message = place.failure("org/name");
     assert!(message.contains("of 2000000 bytes") || message.contains("status 416"), "{message}");
-    assert_eq!(blobs(&place).1, false);
+    assert!(!blobs(&place).1);
 }
 
 #[test]
