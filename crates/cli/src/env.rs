@@ -17,6 +17,10 @@ pub struct Env {
     pub printer: Printer,
     /// Threads to compute with.
     pub threads: usize,
+    /// The revision that was asked for, of a model of the hub.
+    pub revision: Option<String>,
+    /// Whether the hub may not be asked.
+    pub offline: bool,
     /// Set by the first Ctrl-C.
     pub interrupted: Arc<AtomicBool>,
 }
@@ -34,7 +38,13 @@ impl Env {
             .num_threads(threads)
             .build_global()
             .context("cannot start the threads to compute with")?;
-        Ok(Self { printer, threads, interrupted: interrupt::install()? })
+        Ok(Self {
+            printer,
+            threads,
+            revision: global.revision.clone(),
+            offline: global.offline,
+            interrupted: interrupt::install()?,
+        })
     }
 
     /// Fails once Ctrl-C was pressed.

@@ -1,9 +1,11 @@
-//! The MODEL argument: a model directory or the embedded model, opened and loaded step by step, so
-//! that a command pays only for what it needs and faults in arguments show before weights are read.
+//! The MODEL argument: a model directory, a model of the hub or the embedded model, opened and loaded
+//! step by step, so that a command pays only for what it needs and faults in arguments show before
+//! weights are read.
 
 use std::path::Path;
 
 use anyhow::Result;
+use lopper_hub::Snapshot;
 use lopper_model::chat::ChatTemplate;
 use lopper_model::checkpoint::Checkpoint;
 use lopper_model::tokenizer::Tokenizer;
@@ -12,26 +14,37 @@ use lopper_prune::Numbering;
 use lopper_record::Fault;
 
 use crate::env::Env;
+use crate::hub;
 
 /// The argument that means the embedded model.
 pub const POCKET: &str = "pocket";
 
 /// An opened model.
 pub struct Loaded {
-    /// As the user named it.
+    /// What it is called in records: as the user named it; a model of the hub with its commit,
+    /// `organisation/name@COMMIT`, which names the same files for ever.
     pub name: String,
     pub checkpoint: Checkpoint,
+    /// Where it came from the hub.
+    pub snapshot: Option<Snapshot>,
 }
 
 impl Loaded {
-    /// Opens the model that `argument` names; reads no weights.
-    pub fn open(argument: &str) -> Result<Self> {
+    /// Opens the model that `argument` names; reads no weights. A model of the hub is fetched first.
+    pub fn open(env: &Env, argument: &str) -> Result<Self> {
+        // What is there on this machine is meant, whatever the hub has under the same name.
+        let local = argument == POCKET || Path::new(argument).symlink_metadata().is_ok();
+        if let Some(model) = hub::named(env, argument, local)? {
+            let snapshot = hub::fetch(env, &model)?;
+            let checkpoint = Checkpoint::open(&snapshot.directory)?;
+            return Ok(Self { name: snapshot.name(), checkpoint, snapshot: Some(snapshot) });
+        }
         let checkpoint = if argument == POCKET {
             Checkpoint::from_bytes(lopper_pocket::embedded::FILES)?
         } else {
             Checkpoint::open(Path::new(argument))?
         };
-        Ok(Self { name: argument.to_owned(), checkpoint })
+        Ok(Self { name: argument.to_owned(), checkpoint, snapshot: None })
     }
 
     /// Whether it is the embedded model.

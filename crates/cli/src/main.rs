@@ -8,6 +8,7 @@ mod args;
 mod commands;
 mod env;
 mod errors;
+mod hub;
 mod input;
 mod interrupt;
 mod loaded;

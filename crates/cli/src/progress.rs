@@ -19,9 +19,20 @@ pub struct Progress {
 
 impl Progress {
     pub fn new(printer: Printer, title: &str, unit: &'static str, total: usize) -> Self {
-        let bar = ProgressBar::with_draw_target(Some(total as u64), ProgressDrawTarget::hidden());
         let template = format!("{{msg}} [{{bar:30}}] {{human_pos}}/{{human_len}} {unit} ({{per_sec}}, {{eta}} left)");
-        if let Ok(style) = ProgressStyle::with_template(&template) {
+        Self::styled(printer, title, &template, total as u64)
+    }
+
+    /// A bar that counts bytes, in the unit that suits them.
+    pub fn of_bytes(printer: Printer, title: &str, total: u64) -> Self {
+        const TEMPLATE: &str =
+            "{msg} [{bar:30}] {decimal_bytes}/{decimal_total_bytes} ({decimal_bytes_per_sec}, {eta} left)";
+        Self::styled(printer, title, TEMPLATE, total)
+    }
+
+    fn styled(printer: Printer, title: &str, template: &str, total: u64) -> Self {
+        let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::hidden());
+        if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style.progress_chars("=> "));
         }
         bar.set_message(title.to_owned());
@@ -38,6 +49,12 @@ impl Progress {
     pub fn set(&self, n: usize) {
         self.show_when_due();
         self.bar.set_position(n as u64);
+    }
+
+    /// Moves the bar to `bytes`.
+    pub fn set_bytes(&self, bytes: u64) {
+        self.show_when_due();
+        self.bar.set_position(bytes);
     }
 
     /// Says something new before the bar.

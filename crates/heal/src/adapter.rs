@@ -84,6 +84,15 @@ pub fn merge(model: &mut Model) {
     }
 }
 
+/// The model that PEFT is to load under an adapter.
+#[derive(Debug, Clone, Copy)]
+pub struct Base<'a> {
+    /// A directory, or an id of the hub.
+    pub name: &'a str,
+    /// The commit, of a model of the hub.
+    pub revision: Option<&'a str>,
+}
+
 /// Writes the adapter on the layers `kept` into the existing directory `directory`. `base` is what
 /// PEFT is to load underneath; `None` where no such model has been written.
 pub fn save_adapter(
@@ -91,7 +100,7 @@ pub fn save_adapter(
     model: &Model,
     kept: &[usize],
     config: &LoraConfig,
-    base: Option<&str>,
+    base: Option<Base<'_>>,
 ) -> Result<()> {
     let config = &config.for_model(&model.config);
     let parameters = model.keep(kept).parameters();
@@ -110,7 +119,7 @@ pub fn save_adapter(
     // The keys that PEFT's LoraConfig has no good default for, and those that say what is not done.
     let settings = json!({
         "alpha_pattern": {},
-        "base_model_name_or_path": base,
+        "base_model_name_or_path": base.map(|base| base.name),
         "bias": "none",
         "fan_in_fan_out": false,
         "inference_mode": true,
@@ -123,7 +132,7 @@ pub fn save_adapter(
         "peft_type": "LORA",
         "r": config.r,
         "rank_pattern": {},
-        "revision": null,
+        "revision": base.and_then(|base| base.revision),
         "target_modules": config.target_modules,
         "task_type": "CAUSAL_LM",
         "use_dora": false,

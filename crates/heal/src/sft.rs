@@ -4,7 +4,7 @@
 //! run that keeps its state in a file can be stopped at any moment; started again with the same
 //! model, documents and recipe it ends as if it had not been.
 
-use crate::adapter::{attach_lora, is_adapter, merge, save_adapter};
+use crate::adapter::{Base, attach_lora, is_adapter, merge, save_adapter};
 use crate::recipe::{HealRecipe, Method};
 use crate::state::{self, Position};
 use crate::trainer::{Document, Trainer, TrainerConfig};
@@ -121,7 +121,7 @@ impl Healed {
 
     /// Writes the adapter in PEFT's layout into the existing directory `directory`; see
     /// [`save_adapter`].
-    pub fn save_adapter(&self, directory: &Path, base: Option<&str>) -> Result<()> {
+    pub fn save_adapter(&self, directory: &Path, base: Option<Base<'_>>) -> Result<()> {
         ensure!(self.recipe.method == Method::Lora, "a full finetuning leaves no adapter");
         save_adapter(directory, &self.model, &self.model.all_layers(), &self.recipe.lora, base)
     }

@@ -6,7 +6,7 @@
 
 use lopper_heal::adapter::{ADAPTER_CONFIG, ADAPTER_WEIGHTS, has_adapter, is_adapter};
 use lopper_heal::{
-    AdamWConfig, Document, LoraConfig, Trainer, TrainerConfig, attach_lora, load_adapter, merge, save_adapter,
+    AdamWConfig, Base, Document, LoraConfig, Trainer, TrainerConfig, attach_lora, load_adapter, merge, save_adapter,
 };
 use lopper_model::{Batch, Checkpoint, Model, Par};
 use lopper_record::Fault;
@@ -171,9 +171,11 @@ fn what_is_written_is_read_back_exactly() {
     for config in [small(), LoraConfig { rslora: true, alpha: 2.5, target_modules: targets, ..small() }] {
         let model = adapted(&config, &layers);
         let dir = tempfile::tempdir().unwrap();
-        save_adapter(dir.path(), &model, &layers, &config, Some("the/base")).unwrap();
+        save_adapter(dir.path(), &model, &layers, &config, Some(Base { name: "the/base", revision: Some("abc") }))
+            .unwrap();
         let written: Value = serde_json::from_slice(&fs::read(dir.path().join(ADAPTER_CONFIG)).unwrap()).unwrap();
         assert_eq!(written["base_model_name_or_path"], "the/base");
+        assert_eq!(written["revision"], "abc");
 
         let mut read = tiny_model(Tiny { bias: true, ..Tiny::default() }, 3);
         assert_eq!(load_adapter(dir.path(), &mut read, &layers).unwrap(), config);

@@ -44,6 +44,11 @@ pub use save::{Array, save_model, save_safetensors};
 pub use source::EmbeddedFiles;
 pub use stream::{SafetensorsWriter, TensorInfo};
 
+/// Faults unless `bytes` are one whole safetensors file; `path` names it.
+pub fn check_safetensors(bytes: &[u8], path: &Path) -> Result<()> {
+    header::read(bytes, path).map(drop)
+}
+
 /// Where a tensor lies: which weights file, which bytes of it.
 struct Located {
     file: usize,

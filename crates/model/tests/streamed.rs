@@ -54,13 +54,19 @@ fn matrices_of_several_blocks_and_every_dtype() {
         let (resident, streamed) = (checkpoint.load_model().unwrap(), Model::streamed(&checkpoint).unwrap());
         let sequences = token_sequences(&[7], 40_000, 2);
         for par in [Par::Sequential, Par::Pool] {
-            assert_close(&logits(&streamed, &sequences, &[0, 1], par), &logits(&resident, &sequences, &[0, 1], par), 1e-5);
+            assert_close(
+                &logits(&streamed, &sequences, &[0, 1], par),
+                &logits(&resident, &sequences, &[0, 1], par),
+                1e-5,
+            );
         }
         let hidden = resident.hidden_states(&Batch::new(&sequences), &[0, 1], Par::Pool, None, None).unwrap();
         let normed = resident.normed_rows(&hidden, 0..7);
         let targets = [39_999, 0, 5, 20_000, 32_768, 32_767, 1];
-        let (ours, theirs) =
-            (streamed.token_logprobs(&normed, &targets, Par::Pool), resident.token_logprobs(&normed, &targets, Par::Pool));
+        let (ours, theirs) = (
+            streamed.token_logprobs(&normed, &targets, Par::Pool),
+            resident.token_logprobs(&normed, &targets, Par::Pool),
+        );
         for (ours, theirs) in ours.iter().zip(theirs) {
             assert!((ours.logprob - theirs.logprob).abs() < 1e-5 && ours.greedy == theirs.greedy);
         }

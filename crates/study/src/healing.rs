@@ -11,7 +11,6 @@ use lopper_model::Model;
 use lopper_model::chat::Message;
 use lopper_model::checkpoint::{Array, Dtype, TensorView, save_safetensors};
 use lopper_model::hf::WEIGHTS;
-use lopper_model::param::Param;
 use lopper_pocket::{Prompt, Split, examples, task};
 use lopper_record::study::HealInfo;
 use lopper_record::{Fault, Store};
@@ -204,12 +203,14 @@ fn write(directory: &Path, healed: &Healed) -> Result<()> {
         Method::Lora => healed.save_adapter(partial.path(), None)?,
         Method::Full => {
             let parameters = healed.model.parameters();
-            let array = |(name, param): &(String, Param)| Array {
-                name: name.clone(),
-                shape: vec![param.rows, param.cols],
-                values: &param.data,
-            };
-            let arrays: Vec<Array<'_>> = parameters.iter().map(array).collect();
+            let arrays: Vec<Array<'_>> = parameters
+                .iter()
+                .map(|(name, param)| Array {
+                    name: name.clone(),
+                    shape: vec![param.rows, param.cols],
+                    values: &param.data,
+                })
+                .collect();
             save_safetensors(&partial.path().join(WEIGHTS), &arrays, Dtype::F32, &BTreeMap::new())?;
         }
     }

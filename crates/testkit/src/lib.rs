@@ -1,5 +1,7 @@
-//! What tests of several crates share: tiny random models of every kind of configuration, and
-//! comparisons that say by how much they failed.
+//! What tests of several crates share: tiny random models of every kind of configuration,
+//! comparisons that say by how much they failed, and a hub on this machine.
+
+pub mod hub;
 
 mod zoo;
 

@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 /// `lopper eval`
 #[derive(Debug, Args)]
 pub struct EvalArgs {
-    /// A model directory, or `pocket`
+    /// A model directory, an id of the hub, or `pocket`
     pub model: String,
 
     /// Tasks to score, such as `pocket_word,pocket_kind`; `pocket`, `pocket_classification` and

@@ -8,7 +8,7 @@ use clap::Args;
 /// `lopper generate`
 #[derive(Debug, Args)]
 pub struct GenerateArgs {
-    /// A model directory, or `pocket`
+    /// A model directory, an id of the hub, or `pocket`
     pub model: String,
 
     /// JSON lines with `prompt`, `messages` or `instruction`; or `pocket` for generated prompts

@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 /// `lopper heal`
 #[derive(Debug, Args)]
 pub struct HealArgs {
-    /// A model directory, or `pocket`
+    /// A model directory, an id of the hub, or `pocket`
     pub model: String,
 
     /// JSON lines with `messages`, as `lopper generate` writes them, or with `prompt` and `response`

@@ -5,7 +5,7 @@ use clap::Args;
 /// `lopper inspect`
 #[derive(Debug, Args)]
 pub struct InspectArgs {
-    /// A model directory, or `pocket`
+    /// A model directory, an id of the hub, or `pocket`
     pub model: String,
 
     /// Also tell the model's hash, which reads all weights

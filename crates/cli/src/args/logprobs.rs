@@ -7,7 +7,7 @@ use super::InputArgs;
 /// `lopper logprobs`
 #[derive(Debug, Args)]
 pub struct LogprobsArgs {
-    /// A model directory, or `pocket`
+    /// A model directory, an id of the hub, or `pocket`
     pub model: String,
 
     #[command(flatten)]

@@ -32,8 +32,8 @@ pub use study::StudyArgs;
 /// How many layers can a language model lose, which ones, and what is lost?
 #[derive(Debug, Parser)]
 #[command(name = "lopper", version, about, max_term_width = 100, arg_required_else_help = true)]
-#[command(after_help = "MODEL is a Hugging Face model directory, or `pocket`, the model that comes with \
-    lopper.\nLAYERS are counted from 0 and keep their original numbers: `21-28` or `3,8,19`.\n\
+#[command(after_help = "MODEL is a Hugging Face model directory, an id of the Hugging Face hub \
+    (`organisation/name`, or `organisation/name@REV`), or `pocket`, the model that comes with lopper.\nLAYERS are counted from 0 and keep their original numbers: `21-28` or `3,8,19`.\n\
     Exit status: 0 done, 2 the input is at fault, 130 interrupted, 1 anything else.")]
 pub struct Cli {
     #[command(flatten)]
@@ -53,6 +53,14 @@ pub struct GlobalArgs {
     /// Where to compute: `cpu`, `cuda`, `cuda:1`, `metal`
     #[arg(long, global = true, value_name = "DEVICE", default_value = "cpu")]
     pub device: String,
+
+    /// Take this branch, tag or commit of a MODEL of the hub [default: main]
+    #[arg(long, global = true, value_name = "REV")]
+    pub revision: Option<String>,
+
+    /// Ask no hub: models come from its cache (also with HF_HUB_OFFLINE=1)
+    #[arg(long, global = true)]
+    pub offline: bool,
 
     /// No progress, notes or warnings; only results and errors
     #[arg(short, long, global = true, conflicts_with = "verbose")]

@@ -10,7 +10,7 @@ use super::InputArgs;
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("what").required(true).args(["drop", "plan", "criterion"]))]
 pub struct PruneArgs {
-    /// A model directory, or `pocket`
+    /// A model directory, an id of the hub, or `pocket`
     pub model: String,
 
     /// Remove these layers, such as `21-28` or `3,8,19`

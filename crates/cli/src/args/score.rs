@@ -7,7 +7,7 @@ use super::InputArgs;
 /// `lopper score`
 #[derive(Debug, Args)]
 pub struct ScoreArgs {
-    /// A model directory, or `pocket` (which brings calibration text of its own)
+    /// A model directory, an id of the hub, or `pocket` (which brings calibration text of its own)
     pub model: String,
 
     #[command(flatten)]

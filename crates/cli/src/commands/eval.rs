@@ -87,7 +87,7 @@ pub fn run(env: &Env, args: &EvalArgs) -> Result<()> {
             .into());
     }
     let options = options(args)?;
-    let loaded = Loaded::open(&args.model)?;
+    let loaded = Loaded::open(env, &args.model)?;
     let kept = loaded.kept(args.drop.as_deref())?;
     let mut model = loaded.model(env)?;
     if let Some(directory) = &args.adapter {

@@ -37,7 +37,7 @@ struct Row {
 
 pub fn run(env: &Env, args: &GenerateArgs) -> Result<()> {
     ensure_new(&args.out, args.force)?;
-    let loaded = Loaded::open(&args.model)?;
+    let loaded = Loaded::open(env, &args.model)?;
     let kept = loaded.kept(args.drop.as_deref())?;
     let sampling = sampling(args)?;
     let system = match args.system.as_deref() {

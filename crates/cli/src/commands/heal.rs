@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use lopper_heal::examples::{ExampleReport, Examples};
-use lopper_heal::{HealRecipe, HealStats, Healed, Method, Renderer, Run, StateFile, heal, read_examples};
+use lopper_heal::{Base, HealRecipe, HealStats, Healed, Method, Renderer, Run, StateFile, heal, read_examples};
 use lopper_model::families::expected_tensors;
 use lopper_model::generation::SpecialIds;
 use lopper_prune::writer::{put_in_place, temporary_directory};
@@ -43,7 +43,7 @@ struct Record<'a> {
 }
 
 pub fn run(env: &Env, args: &HealArgs) -> Result<()> {
-    let loaded = Loaded::open(&args.model)?;
+    let loaded = Loaded::open(env, &args.model)?;
     check_output(&loaded, args)?;
     let kept = loaded.kept(args.drop.as_deref())?;
     let recipe = recipe(&loaded, args)?;
@@ -200,7 +200,10 @@ fn write(loaded: &Loaded, args: &HealArgs, healed: &Healed, record: &Record<'_>)
         write_trained(&loaded.checkpoint, plan.as_ref(), &merged, &section(record), temporary.path())?;
     } else {
         // PEFT would put the adapter on the wrong layers of the uncut model.
-        let base = args.drop.is_none().then_some(loaded.name.as_str());
+        let base = args.drop.is_none().then(|| match &loaded.snapshot {
+            Some(snapshot) => Base { name: &snapshot.id, revision: Some(&snapshot.commit) },
+            None => Base { name: &loaded.name, revision: None },
+        });
         healed.save_adapter(temporary.path(), base)?;
     }
     let json = serde_json::to_string_pretty(record)? + "\n";

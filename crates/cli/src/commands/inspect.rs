@@ -79,7 +79,7 @@ struct Cut {
 }
 
 pub fn run(env: &Env, args: &InspectArgs) -> Result<()> {
-    let loaded = Loaded::open(&args.model)?;
+    let loaded = Loaded::open(env, &args.model)?;
     let hash = args.hash.then(|| loaded.checkpoint.hash().to_owned());
     let inspection = inspect(&loaded.name, &loaded.checkpoint, hash)?;
     if args.json { env.printer.json(&inspection) } else { env.printer.result(&human(&inspection)) }

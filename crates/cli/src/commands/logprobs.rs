@@ -26,7 +26,7 @@ struct Sequence {
 }
 
 pub fn run(env: &Env, args: &LogprobsArgs) -> Result<()> {
-    let loaded = Loaded::open(&args.model)?;
+    let loaded = Loaded::open(env, &args.model)?;
     let kept = loaded.kept(args.drop.as_deref())?;
     let sequences = input::required_sequences(env, &loaded, &args.input)?;
     let engine = env.engine(loaded.model(env)?)?;

@@ -16,9 +16,17 @@ use anyhow::Result;
 
 use crate::args::Command;
 use crate::env::Env;
+use lopper_record::Fault;
 
 /// Runs the command that was asked for.
 pub fn run(env: &Env, command: &Command) -> Result<()> {
+    if env.revision.is_some() && matches!(command, Command::Report(_) | Command::Pocket(_)) {
+        return Err(Fault::new("--revision belongs to a MODEL of the hub")
+            .expected("a command that takes MODEL")
+            .got("one that does not")
+            .hint("leave --revision out")
+            .into());
+    }
     match command {
         Command::Inspect(args) => inspect::run(env, args),
         Command::Score(args) => score::run(env, args),

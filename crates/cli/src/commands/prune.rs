@@ -18,7 +18,7 @@ const MEGABYTE: u64 = 1_000_000;
 pub fn run(env: &Env, args: &PruneArgs) -> Result<()> {
     // Before the work, so that a forgotten --force does not cost it.
     ensure_new(&args.out, args.force)?;
-    let loaded = Loaded::open(&args.model)?;
+    let loaded = Loaded::open(env, &args.model)?;
     let plan = plan(env, &loaded, args)?;
     let progress = env.progress("writing", "MB", (2 * loaded.checkpoint.weight_bytes() / MEGABYTE) as usize);
     let options = WriteOptions { force: args.force, ..WriteOptions::default() };

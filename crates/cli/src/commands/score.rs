@@ -18,7 +18,7 @@ const POCKET_DOCUMENTS: usize = 256;
 const POCKET_SEED: u64 = 0x5c0e;
 
 pub fn run(env: &Env, args: &ScoreArgs) -> Result<()> {
-    let loaded = Loaded::open(&args.model)?;
+    let loaded = Loaded::open(env, &args.model)?;
     let calibration = calibration(env, &loaded, &args.input)?;
     let scores = measure(env, &loaded.model(env)?, &calibration)?;
     if args.json {

@@ -27,7 +27,7 @@ pub fn run(env: &Env, args: &StudyArgs) -> Result<()> {
         return env.printer.result(recipe.to_toml()?.trim_end());
     }
     check_directory(&args.out)?;
-    let loaded = Loaded::open(&recipe.model)?;
+    let loaded = Loaded::open(env, &recipe.model)?;
     let card = card(&loaded)?;
     recipe.check_model(card.num_layers).map_err(|error| in_file(error, args.study.as_deref()))?;
     let text = TextModel::new(env.engine(loaded.model(env)?)?, &loaded.checkpoint)?;

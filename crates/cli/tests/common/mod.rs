@@ -11,10 +11,11 @@ use lopper_model::{Config, Model};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-/// The program, deterministic and without colour.
+/// The program, deterministic, without colour, and without the hub or what is cached of it.
 pub fn lopper() -> Command {
     let mut command = Command::new(assert_cmd::cargo::cargo_bin!("lopper"));
     command.env("NO_COLOR", "1").env_remove("LOPPER_LOG").args(["--threads", "2"]);
+    command.env("HF_HUB_OFFLINE", "1").env("HF_HUB_CACHE", "/nonexistent/hub");
     command
 }
 

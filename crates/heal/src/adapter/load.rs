@@ -3,7 +3,7 @@
 use super::{ADAPTER_CONFIG, ADAPTER_WEIGHTS, PREFIX, ends_in, has_adapter};
 use crate::recipe::{LoraConfig, PROJECTIONS};
 use anyhow::{Result, ensure};
-use lopper_model::checkpoint::{TensorView, is_weight_dtype};
+use lopper_model::checkpoint::{TensorView, check_safetensors, is_weight_dtype};
 use lopper_model::hf::{Fields, parse_object};
 use lopper_model::linear::Lora;
 use lopper_model::param::Param;
@@ -45,6 +45,7 @@ pub fn load_adapter(directory: &Path, model: &mut Model, kept: &[usize]) -> Resu
     let (config, targets, every_layer) = read_config(&directory.join(ADAPTER_CONFIG), &model.config)?;
     let path = directory.join(ADAPTER_WEIGHTS);
     let bytes = read(&path, MAX_WEIGHTS_BYTES)?;
+    check_safetensors(&bytes, &path)?;
     let tensors = SafeTensors::deserialize(&bytes).map_err(|error| {
         Fault::new("the adapter's weights cannot be read")
             .file(&path)

@@ -2,9 +2,13 @@
 //!
 //! The format is eight bytes of header length (little-endian), a JSON header, then the tensors
 //! without gaps (github.com/huggingface/safetensors). The `safetensors` crate does the parsing
-//! and checks that offsets neither overlap nor leave holes and agree with shape and dtype; this
-//! module turns what it finds into faults with the numbers a user needs.
+//! and checks that offsets neither overlap nor leave holes and agree with shape and dtype. This
+//! module checks what it leaves open (0.8 adds offsets near 2^64 without a check, and takes the
+//! last of two tensors of the same name, which the format forbids), and turns what is found into
+//! faults with the numbers a user needs.
 
+use std::collections::HashSet;
+use std::fmt;
 use std::ops::Range;
 use std::path::Path;
 
@@ -12,8 +16,11 @@ use anyhow::Result;
 use lopper_record::Fault;
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, Metadata, SafeTensorError};
+use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
 
 const LENGTH_BYTES: usize = 8;
+/// The format's own limit.
+const MAX_HEADER_BYTES: u64 = 100_000_000;
 
 /// One tensor of a file: what it is, and which bytes of the file it occupies.
 #[derive(Debug, Clone)]
@@ -27,9 +34,28 @@ pub(super) struct Entry {
 /// The tensors of a safetensors file in the order in which they are stored.
 pub(super) fn read(bytes: &[u8], path: &Path) -> Result<Vec<Entry>> {
     let header_length = check_length(bytes, path)?;
-    let (_, metadata) =
-        SafeTensors::read_metadata(bytes).map_err(|error| describe(error, bytes, header_length, path))?;
     let start = LENGTH_BYTES + header_length;
+    let header = &bytes[LENGTH_BYTES..start];
+    let Ok(metadata) = serde_json::from_slice::<Metadata>(header) else {
+        return Err(match SafeTensors::read_metadata(bytes) {
+            Err(error) => describe(error, path),
+            Ok(_) => damaged(path, "an unreadable header"),
+        }
+        .into());
+    };
+    check_names(header, path)?;
+    let expected = start.saturating_add(metadata.data_len());
+    if bytes.len() < expected {
+        return Err(truncated(path, &format!("{expected} bytes"), bytes.len()).into());
+    }
+    if bytes.len() > expected {
+        return Err(Fault::new("the weights file is longer than its header says")
+            .file(path)
+            .expected(format!("{expected} bytes"))
+            .got(format!("{} bytes", bytes.len()))
+            .hint("the file is damaged; fetch or write it again")
+            .into());
+    }
     let mut entries = Vec::new();
     for name in metadata.offset_keys() {
         let Some(info) = metadata.info(&name) else { continue };
@@ -44,12 +70,8 @@ fn check_length(bytes: &[u8], path: &Path) -> Result<usize> {
         return Err(truncated(path, "at least 8 bytes", bytes.len()).into());
     };
     let length = u64::from_le_bytes(*length);
-    let available = (bytes.len() - LENGTH_BYTES) as u64;
-    if length <= available {
-        return Ok(length as usize);
-    }
     // A pickle or a Git LFS pointer renamed to .safetensors reads as an absurd length.
-    if length > 100_000_000 {
+    if length > MAX_HEADER_BYTES {
         let fault = Fault::new("not a safetensors file")
             .file(path)
             .expected("a header length below 100 MB in the first eight bytes")
@@ -59,6 +81,10 @@ fn check_length(bytes: &[u8], path: &Path) -> Result<usize> {
         } else {
             fault.hint("the file is damaged, or of another format").into()
         });
+    }
+    let available = (bytes.len() - LENGTH_BYTES) as u64;
+    if length <= available {
+        return Ok(length as usize);
     }
     let expected = format!("at least {} bytes", length + LENGTH_BYTES as u64);
     Err(truncated(path, &expected, bytes.len()).into())
@@ -72,23 +98,32 @@ fn truncated(path: &Path, expected: &str, got: usize) -> Fault {
         .hint("the download or copy did not finish; fetch the file again")
 }
 
-fn describe(error: SafeTensorError, bytes: &[u8], header_length: usize, path: &Path) -> Fault {
-    match error {
-        SafeTensorError::MetadataIncompleteBuffer => {
-            let start = LENGTH_BYTES + header_length;
-            let header = bytes.get(LENGTH_BYTES..start).unwrap_or_default();
-            let Ok(metadata) = serde_json::from_slice::<Metadata>(header) else {
-                return damaged(path, "an unreadable header");
-            };
-            let expected = start.saturating_add(metadata.data_len());
-            if bytes.len() < expected {
-                return truncated(path, &format!("{expected} bytes"), bytes.len());
-            }
-            Fault::new("the weights file is longer than its header says")
-                .file(path)
-                .expected(format!("{expected} bytes"))
-                .got(format!("{} bytes", bytes.len()))
+/// Faults if two tensors of the header have the same name.
+fn check_names(header: &[u8], path: &Path) -> Result<()> {
+    struct Names;
+    impl<'de> Visitor<'de> for Names {
+        type Value = ();
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object")
         }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+            let mut names = HashSet::new();
+            while let Some((name, _)) = map.next_entry::<String, IgnoredAny>()? {
+                if let Some(twice) = names.replace(name) {
+                    return Err(A::Error::custom(format!("two tensors named `{twice}`")));
+                }
+            }
+            Ok(())
+        }
+    }
+    let checked = serde_json::Deserializer::from_slice(header).deserialize_map(Names);
+    Ok(checked.map_err(|error| damaged(path, &error.to_string()))?)
+}
+
+fn describe(error: SafeTensorError, path: &Path) -> Fault {
+    match error {
         SafeTensorError::InvalidOffset(name) => {
             damaged(path, &format!("overlapping or scattered offsets at tensor `{name}`"))
         }

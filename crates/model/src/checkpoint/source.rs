@@ -209,21 +209,8 @@ pub(super) fn read_range(path: &Path, range: &Range<usize>, take: &mut dyn FnMut
 }
 
 fn not_found(dir: &Path) -> Fault {
-    let fault = Fault::new("there is no such model").file(dir);
-    let text = dir.to_string_lossy();
-    let part = |part: &str| {
-        let plain = |c: char| c.is_ascii_alphanumeric() || ['-', '_', '.'].contains(&c);
-        !part.is_empty() && part != "." && part != ".." && part.chars().all(plain)
-    };
-    match text.split_once('/') {
-        Some((organisation, name)) if part(organisation) && part(name) => {
-            fault.expected("a directory on this machine").hint(format!(
-                "`{text}` looks like a model of the Hugging Face hub, which this version does \
-                 not load; download it first: hf download {text} --local-dir {name}"
-            ))
-        }
-        _ => fault
-            .expected(format!("a directory with {CONFIG} and safetensors weights"))
-            .hint("check the path; `pocket` is the model that comes with lopper"),
-    }
+    Fault::new("there is no such model")
+        .file(dir)
+        .expected(format!("a directory with {CONFIG} and safetensors weights"))
+        .hint("check the path; `organisation/name` is a model of the hub, and `pocket` the one that comes with lopper")
 }

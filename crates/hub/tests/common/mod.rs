@@ -1,0 +1,168 @@
+//! A hub on this machine, a cache of its own, and tiny repositories. The weights are bytes: this
+//! crate does not look into them.
+
+#![allow(dead_code, reason = "each test file uses a part")]
+
+use std::cell::RefCell;
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use lopper_hub::{HubId, Settings, Silent, Snapshot, Watch, fetch};
+use lopper_record::Fault;
+use lopper_testkit::hub::HubServer;
+use tempfile::TempDir;
+
+pub type Files = Vec<(&'static str, Vec<u8>)>;
+
+/// A repository with its weights in one file of a megabyte.
+pub fn files() -> Files {
+    vec![
+        ("README.md", b"# A model".to_vec()),
+        ("config.json", b"{\"model_type\": \"llama\"}".to_vec()),
+        ("tokenizer.json", b"{}".to_vec()),
+        ("model.safetensors", noise(1 << 20, 1)),
+    ]
+}
+
+/// A repository with its weights in two files.
+pub fn sharded() -> Files {
+    let index = r#"{"metadata": {}, "weight_map": {
+        "a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}}"#;
+    let mut files = files();
+    files.pop();
+    files.extend([
+        ("model.safetensors.index.json", index.as_bytes().to_vec()),
+        ("model-00001-of-00002.safetensors", noise(300_000, 2)),
+        ("model-00002-of-00002.safetensors", noise(200_000, 3)),
+    ]);
+    files
+}
+
+pub fn noise(bytes: usize, seed: u64) -> Vec<u8> {
+    lopper_testkit::token_sequences(&[bytes], 256, seed)[0].iter().map(|token| *token as u8).collect()
+}
+
+/// A server and a cache.
+pub struct Place {
+    pub server: HubServer,
+    pub settings: Settings,
+    pub dir: TempDir,
+}
+
+impl Place {
+    pub fn new() -> Self {
+        let (server, dir) = (HubServer::start(), tempfile::tempdir().unwrap());
+        let settings = Settings {
+            endpoint: server.endpoint(),
+            cache: dir.path().join("cache/hub"),
+            token: None,
+            offline: false,
+            certificates: None,
+        };
+        Self { server, settings, dir }
+    }
+
+    pub fn cache(&self) -> PathBuf {
+        self.settings.cache.clone()
+    }
+
+    pub fn load(&self, model: &str) -> Result<Snapshot> {
+        load(&self.settings, model, &Silent)
+    }
+
+    /// The same cache without the server.
+    pub fn offline(&self) -> Offline {
+        Offline(Settings { offline: true, ..self.settings.clone() })
+    }
+
+    /// The fault of loading `model`.
+    pub fn fault(&self, model: &str) -> Fault {
+        fault(self.load(model))
+    }
+
+    /// What loading `model` says when it fails and the user is not to blame.
+    pub fn failure(&self, model: &str) -> String {
+        let error = self.load(model).unwrap_err();
+        assert!(error.downcast_ref::<Fault>().is_none(), "{error:#}");
+        format!("{error:#}")
+    }
+
+    /// What a watcher sees of loading `model`.
+    pub fn watched(&self, model: &str) -> Seen {
+        let watch = Recorder(RefCell::new(Seen { never_back: true, ..Seen::default() }));
+        load(&self.settings, model, &watch).unwrap();
+        watch.0.into_inner()
+    }
+
+    /// Asserts that nothing lies outside the cache.
+    pub fn nothing_outside(&self) {
+        let inside = self.dir.path().read_dir().unwrap().map(|entry| entry.unwrap().file_name());
+        assert!(inside.into_iter().all(|name| name == "cache"));
+    }
+}
+
+pub struct Offline(pub Settings);
+
+impl Offline {
+    pub fn load(&self, model: &str) -> Result<Snapshot> {
+        load(&self.0, model, &Silent)
+    }
+
+    pub fn fault(&self, model: &str) -> Fault {
+        fault(self.load(model))
+    }
+}
+
+fn load(settings: &Settings, model: &str, watch: &dyn Watch) -> Result<Snapshot> {
+    fetch(&HubId::parse(model)?.expect("a hub id"), settings, &|_| Ok(()), watch)
+}
+
+fn fault(result: Result<Snapshot>) -> Fault {
+    let fault: Fault = result.unwrap_err().downcast().unwrap_or_else(|error| panic!("not a fault: {error:#}"));
+    assert!(fault.expected.is_some() && fault.got.is_some() && fault.hint.is_some(), "{fault}");
+    fault
+}
+
+#[derive(Debug, Default)]
+pub struct Seen {
+    pub begun: Vec<(usize, u64)>,
+    pub last_of_all: u64,
+    pub never_back: bool,
+    pub warnings: Vec<String>,
+}
+
+struct Recorder(RefCell<Seen>);
+
+impl Watch for Recorder {
+    fn begin(&self, files: usize, bytes: u64) {
+        let mut seen = self.0.borrow_mut();
+        seen.begun.push((files, bytes));
+        seen.last_of_all = 0;
+    }
+
+    fn at(&self, _: u64, of_all: u64) {
+        let mut seen = self.0.borrow_mut();
+        seen.never_back &= of_all >= seen.last_of_all;
+        seen.last_of_all = of_all;
+    }
+
+    fn warn(&self, text: &str) {
+        self.0.borrow_mut().warnings.push(text.to_owned());
+    }
+}
+
+/// The files below `directory`, with `/` between parts, sorted.
+pub fn file_names(directory: &Path) -> Vec<String> {
+    let mut names = Vec::new();
+    for entry in directory.read_dir().unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        if path.is_dir() {
+            names.extend(file_names(&path).into_iter().map(|inner| format!("{name}/{inner}")));
+        } else {
+            names.push(name);
+        }
+    }
+    names.sort();
+    names
+}
