@@ -3,6 +3,7 @@
 //! weights are read.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::Result;
 use lopper_hub::Snapshot;
@@ -24,7 +25,7 @@ pub struct Loaded {
     /// What it is called in records: as the user named it; a model of the hub with its commit,
     /// `organisation/name@COMMIT`, which names the same files for ever.
     pub name: String,
-    pub checkpoint: Checkpoint,
+    pub checkpoint: Arc<Checkpoint>,
     /// Where it came from the hub.
     pub snapshot: Option<Snapshot>,
 }
@@ -36,7 +37,7 @@ impl Loaded {
         let local = argument == POCKET || Path::new(argument).symlink_metadata().is_ok();
         if let Some(model) = hub::named(env, argument, local)? {
             let snapshot = hub::fetch(env, &model)?;
-            let checkpoint = Checkpoint::open(&snapshot.directory)?;
+            let checkpoint = Arc::new(Checkpoint::open(&snapshot.directory)?);
             return Ok(Self { name: snapshot.name(), checkpoint, snapshot: Some(snapshot) });
         }
         let checkpoint = if argument == POCKET {
@@ -44,7 +45,7 @@ impl Loaded {
         } else {
             Checkpoint::open(Path::new(argument))?
         };
-        Ok(Self { name: argument.to_owned(), checkpoint, snapshot: None })
+        Ok(Self { name: argument.to_owned(), checkpoint: Arc::new(checkpoint), snapshot: None })
     }
 
     /// Whether it is the embedded model.

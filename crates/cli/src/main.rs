@@ -15,6 +15,7 @@ mod loaded;
 mod printer;
 mod progress;
 mod prompts;
+mod quote;
 mod table;
 mod watch;
 

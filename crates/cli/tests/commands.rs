@@ -20,7 +20,11 @@ fn inspect_tells_sizes_and_savings() {
     // Query and output 2·24·32, keys and values 2·24·16, MLP 3·24·40, norms 2·24 + 2·8.
     assert_eq!(json["parameters"]["per_layer"]["total"], 2 * 24 * 32 + 2 * 24 * 16 + 3 * 24 * 40 + 2 * 24 + 2 * 8);
     assert_eq!(json["bytes"]["kv_per_token"], 5 * 2 * 16 * 4);
+    assert_eq!(json["bytes"]["kv_at_context"], 256 * 5 * 2 * 16 * 4);
+    assert_eq!(json["layer_kinds"], serde_json::json!([{"layers": [0, 1, 2, 3, 4], "rope_theta": 10000.0}]));
+    assert_eq!(json["memory"].as_array().unwrap().len(), 6);
     assert_eq!(json["cuts"].as_array().unwrap().len(), 4);
+    assert_eq!(json["cuts"][0]["speed_up_long_text"], 1.25);
     let total = json["parameters"]["total"].as_u64().unwrap();
     assert_eq!(json["bytes"]["checkpoint"].as_u64().unwrap(), 4 * total);
     assert_eq!(json["hash"].as_str().unwrap().len(), 64);

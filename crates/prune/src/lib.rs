@@ -6,9 +6,11 @@
 pub mod calibration;
 pub mod criteria;
 pub mod plan;
+pub mod verify;
 pub mod writer;
 
 pub use calibration::Calibration;
 pub use criteria::{Criterion, LayerScores, Selection};
-pub use plan::{CalibrationId, Choice, ModelId, Numbering, Plan};
-pub use writer::{WriteOptions, WriteReport, write_pruned, write_trained};
+pub use plan::{CalibrationId, Choice, ConfigChange, MergekitCut, ModelId, Numbering, Plan, PlanFormat, Verification};
+pub use verify::compare_logits;
+pub use writer::{WriteOptions, WriteReport, write_pruned, write_pruned_checked, write_trained};

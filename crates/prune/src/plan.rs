@@ -3,6 +3,17 @@
 //! Layers are always counted from 0 in the numbering of the original, uncut model, however often a
 //! model has been cut: a cut of a cut composes. The file travels with the pruned model, so whoever
 //! has it can repeat the cut, and knows what `--drop 21` means for a model that has lost layer 3.
+//!
+//! Keys are only ever added to the format, and optional: older files are read, and older readers
+//! ignore what they do not know. Other tools' lists of layers: [`PlanFormat`], [`MergekitCut`].
+
+mod export;
+mod mergekit;
+mod numbering;
+mod record;
+
+#[cfg(test)]
+mod tests;
 
 use std::path::Path;
 
@@ -10,6 +21,11 @@ use anyhow::Result;
 use lopper_model::Checkpoint;
 use lopper_record::Fault;
 use serde::{Deserialize, Serialize};
+
+pub use export::PlanFormat;
+pub use mergekit::MergekitCut;
+pub use numbering::Numbering;
+pub use record::{ConfigChange, Verification};
 
 /// The plan's name beside a pruned model.
 pub const PLAN_FILE: &str = "cut.json";
@@ -83,78 +99,18 @@ pub struct Plan {
     /// How they were chosen.
     #[serde(flatten)]
     pub choice: Choice,
-}
-
-/// How the layers of a checkpoint are numbered: which layer of the original model each of them is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Numbering {
-    original: Option<ModelId>,
-    present: Vec<usize>,
-    original_layers: usize,
-}
-
-impl Numbering {
-    /// Reads the numbering of `checkpoint` from its `cut.json`; without one, layers are their own
-    /// originals.
-    pub fn of(checkpoint: &Checkpoint) -> Result<Self> {
-        let layers = checkpoint.config().num_hidden_layers;
-        let Some(bytes) = checkpoint.file(PLAN_FILE)? else {
-            return Ok(Self { original: None, present: (0..layers).collect(), original_layers: layers });
-        };
-        let path = checkpoint.path_of(PLAN_FILE);
-        let plan = Plan::parse(&bytes, &path)?;
-        if plan.kept.len() != layers {
-            return Err(Fault::new("cut.json contradicts the model beside it")
-                .file(&path)
-                .expected(format!("{layers} kept layers, by config.json"))
-                .got(plan.kept.len().to_string())
-                .hint("remove cut.json if it belongs to another model")
-                .into());
-        }
-        let original = plan.original.unwrap_or(plan.source);
-        Ok(Self { original_layers: original.num_hidden_layers, original: Some(original), present: plan.kept })
-    }
-
-    /// Layers of the original, uncut model: layer numbers lie below it.
-    pub fn original_layers(&self) -> usize {
-        self.original_layers
-    }
-
-    /// The original number of each layer of the checkpoint, in order.
-    pub fn present(&self) -> &[usize] {
-        &self.present
-    }
-
-    /// Where the layers with these original numbers stand in the checkpoint.
-    pub fn positions(&self, originals: &[usize]) -> Result<Vec<usize>> {
-        let position = |layer: &usize| match self.present.binary_search(layer) {
-            Ok(position) => Ok(position),
-            Err(_) if *layer < self.original_layers => {
-                Err(Fault::new(format!("layer {layer} has been removed from this model already"))
-                    .expected(format!("layers among {}", lopper_record::format_layers(&self.present)))
-                    .got(layer.to_string())
-                    .hint("layers are counted in the original model's numbering; cut.json lists those left")
-                    .into())
-            }
-            Err(_) => Err(Fault::new(format!("there is no layer {layer}"))
-                .expected(format!("layers 0 to {}", self.original_layers - 1))
-                .got(layer.to_string())
-                .into()),
-        };
-        originals.iter().map(position).collect()
-    }
-
-    /// The original numbers of the layers at these positions of the checkpoint.
-    pub fn originals(&self, positions: &[usize]) -> Result<Vec<usize>> {
-        let original = |position: &usize| {
-            self.present.get(*position).copied().ok_or_else(|| {
-                Fault::new(format!("there is no layer at position {position}"))
-                    .expected(format!("positions below {}", self.present.len()))
-                    .into()
-            })
-        };
-        positions.iter().map(original).collect()
-    }
+    /// The command line that made the cut.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub command: Option<String>,
+    /// How the source's weights are stored: `F32`, `F16` or `BF16`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dtype: Option<String>,
+    /// What was changed in `config.json`, once the cut is written.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub config_changes: Vec<ConfigChange>,
+    /// How the written model compared with its source, if they were compared.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verification: Option<Verification>,
 }
 
 impl Plan {
@@ -164,9 +120,9 @@ impl Plan {
         let numbering = Numbering::of(checkpoint)?;
         let mut positions = numbering.positions(drop)?;
         positions.sort_unstable();
-        lopper_record::check_dropped(&positions, numbering.present.len())?;
-        let kept: Vec<usize> = numbering.present.iter().copied().filter(|layer| !drop.contains(layer)).collect();
-        let dropped = (0..numbering.original_layers).filter(|layer| kept.binary_search(layer).is_err()).collect();
+        lopper_record::check_dropped(&positions, numbering.present().len())?;
+        let kept: Vec<usize> = numbering.present().iter().copied().filter(|layer| !drop.contains(layer)).collect();
+        let dropped = (0..numbering.original_layers()).filter(|layer| kept.binary_search(layer).is_err()).collect();
         let plan = Self {
             format: PLAN_FORMAT,
             lopper_version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -176,10 +132,14 @@ impl Plan {
                 hash: checkpoint.hash().to_owned(),
                 num_hidden_layers: checkpoint.config().num_hidden_layers,
             },
-            original: numbering.original,
+            original: numbering.original().cloned(),
             kept,
             dropped,
             choice,
+            command: None,
+            dtype: Some(checkpoint.dtype().to_string()),
+            config_changes: Vec::new(),
+            verification: None,
         };
         plan.validate(Path::new(PLAN_FILE))?;
         Ok(plan)
@@ -187,12 +147,7 @@ impl Plan {
 
     /// Reads and checks a plan file.
     pub fn read(path: &Path) -> Result<Self> {
-        use std::io::Read;
-        let mut bytes = Vec::new();
-        std::fs::File::open(path).and_then(|file| file.take(MAX_PLAN_BYTES + 1).read_to_end(&mut bytes)).map_err(
-            |error| Fault::new("the plan cannot be read").file(path).got(error.to_string()).hint("check the path"),
-        )?;
-        Self::parse(&bytes, path)
+        Self::parse(&read_file(path)?, path)
     }
 
     /// Reads and checks a plan; `path` names its file in faults.
@@ -257,6 +212,10 @@ impl Plan {
         if self.choice.scores.iter().flatten().any(|score| !score.is_finite()) {
             return fault("the plan's scores are not all numbers", "finite scores".into(), "NaN or infinity".into());
         }
+        if self.verification.as_ref().is_some_and(|v| !v.is_finite()) {
+            let got = "NaN or infinity".into();
+            return fault("the plan's verification is not in numbers", "finite differences".into(), got);
+        }
         if self.kept.is_empty() {
             return fault("the plan keeps no layer", "at least one kept layer".into(), "none".into());
         }
@@ -266,4 +225,14 @@ impl Plan {
         }
         Ok(())
     }
+}
+
+/// The bytes of a plan file, at most one more than a plan may have.
+fn read_file(path: &Path) -> Result<Vec<u8>> {
+    use std::io::Read;
+    let mut bytes = Vec::new();
+    std::fs::File::open(path).and_then(|file| file.take(MAX_PLAN_BYTES + 1).read_to_end(&mut bytes)).map_err(
+        |error| Fault::new("the plan cannot be read").file(path).got(error.to_string()).hint("check the path"),
+    )?;
+    Ok(bytes)
 }

@@ -2,12 +2,14 @@
 //!
 //! Weights are copied byte for byte, tensor by tensor in the order of the source, with layers
 //! renumbered; memory stays flat and a model is written at the disk's speed. `config.json` is the
-//! source's, edited as JSON, so that keys Lopper does not know survive; settings that are one per
-//! layer follow the kept layers. Tokenizer, chat template and the like are copied unchanged.
+//! source's, edited as JSON, so that keys Lopper does not know survive; settings that belong to
+//! layers follow the kept layers (`writer/config.rs`). Tokenizer, chat template, licence and the
+//! like are copied unchanged; the model card gains a section on the cut.
 //!
 //! Everything is written into a directory beside the output, read back and compared by hash, and
 //! renamed into place: an interrupted run leaves no half of a model under the output's name.
 
+mod card;
 mod config;
 mod files;
 mod shards;
@@ -17,6 +19,7 @@ mod trained;
 mod tests;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 use lopper_model::Checkpoint;
@@ -24,7 +27,7 @@ use lopper_model::families::{layer_of, rename_layer};
 use lopper_model::hf::CONFIG;
 use lopper_record::{Fault, ensure_new};
 
-use crate::plan::{PLAN_FILE, Plan};
+use crate::plan::{PLAN_FILE, Plan, Verification};
 
 use shards::Copy;
 
@@ -38,17 +41,19 @@ pub struct WriteOptions {
     pub force: bool,
     /// Largest weights file, in bytes of tensors; a larger tensor has a file to itself.
     pub max_shard_bytes: u64,
+    /// Refuse cuts after which a layer stands where the uncut model has one of another kind.
+    pub keep_pattern: bool,
 }
 
 impl Default for WriteOptions {
     fn default() -> Self {
         // 5 GB: transformers' long-standing default.
-        Self { force: false, max_shard_bytes: 5_000_000_000 }
+        Self { force: false, max_shard_bytes: 5_000_000_000, keep_pattern: false }
     }
 }
 
 /// What was written.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct WriteReport {
     /// The output directory.
     pub directory: PathBuf,
@@ -60,7 +65,16 @@ pub struct WriteReport {
     pub tensors: usize,
     /// Bytes of all tensors.
     pub weight_bytes: u64,
+    /// The plan as it was written beside the model: with what was changed in `config.json`, and
+    /// with the comparison if there was one.
+    pub plan: Plan,
+    /// Which other programs would compute another model from what was written.
+    pub warnings: Vec<String>,
 }
+
+/// Compares the written model with its source before it is put in place; an error leaves nothing.
+/// Gets the written model and the positions, in the source, of its layers.
+pub type Check<'a> = dyn Fn(&Arc<Checkpoint>, &[usize]) -> Result<Option<Verification>> + 'a;
 
 /// Writes `checkpoint` without the layers that `plan` drops as the directory `out`.
 ///
@@ -72,10 +86,22 @@ pub fn write_pruned(
     options: &WriteOptions,
     progress: &dyn Fn(u64, u64),
 ) -> Result<WriteReport> {
+    write_pruned_checked(checkpoint, plan, out, options, progress, &|_, _| Ok(None))
+}
+
+/// As [`write_pruned`], with a check of what was written whose result goes into `cut.json`.
+pub fn write_pruned_checked(
+    checkpoint: &Checkpoint,
+    plan: &Plan,
+    out: &Path,
+    options: &WriteOptions,
+    progress: &dyn Fn(u64, u64),
+    check: &Check<'_>,
+) -> Result<WriteReport> {
     check_output(checkpoint, out, options.force)?;
     let kept = plan.kept_positions(checkpoint)?;
     let copies = copies(checkpoint, &kept)?;
-    let config = config::pruned(checkpoint, &kept)?;
+    let config = config::pruned(checkpoint, &kept, options.keep_pattern)?;
     let weight_bytes: u64 = copies.iter().map(|copy| copy.bytes).sum();
 
     let parent = match out.parent() {
@@ -93,12 +119,16 @@ pub fn write_pruned(
         progress(done.get(), 2 * weight_bytes);
     };
     let hashes = shards::write(checkpoint, &copies, directory, options.max_shard_bytes, &advance)?;
-    files::write(&directory.join(CONFIG), config.as_bytes())?;
-    files::write(&directory.join(PLAN_FILE), plan.to_json()?.as_bytes())?;
+    files::write(&directory.join(CONFIG), config.text.as_bytes())?;
     files::copy_side_files(checkpoint, directory)?;
-    files::write_card(checkpoint, plan, directory)?;
 
-    verify(directory, &copies, &hashes, &advance)?;
+    let written = Arc::new(verify(directory, &copies, &hashes, &advance)?);
+    // What an earlier writing of the same plan recorded says nothing of this one.
+    let plan = Plan { config_changes: config.changes, verification: check(&written, &kept)?, ..plan.clone() };
+    drop(written);
+    files::write(&directory.join(PLAN_FILE), plan.to_json()?.as_bytes())?;
+    let uniform = checkpoint.config().layers.windows(2).all(|pair| pair[0] == pair[1]);
+    card::extend(checkpoint, &card::section(&plan, &config.warnings, uniform), directory)?;
     let mut names: Vec<String> = std::fs::read_dir(directory)?
         .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
         .collect::<Result<_>>()?;
@@ -110,6 +140,8 @@ pub fn write_pruned(
         num_hidden_layers: kept.len(),
         tensors: copies.len(),
         weight_bytes,
+        plan,
+        warnings: config.warnings,
     })
 }
 
@@ -156,7 +188,7 @@ fn check_output(checkpoint: &Checkpoint, out: &Path, force: bool) -> Result<()> 
 }
 
 /// Opens what was written as a stranger would, and compares every tensor with its source.
-fn verify(directory: &Path, copies: &[Copy], hashes: &[blake3::Hash], advance: &dyn Fn(usize)) -> Result<()> {
+fn verify(directory: &Path, copies: &[Copy], hashes: &[blake3::Hash], advance: &dyn Fn(usize)) -> Result<Checkpoint> {
     let written = Checkpoint::open(directory).context("reading back what was written")?;
     let names = written.names().count();
     ensure!(names == copies.len(), "{names} tensors were written, not {}", copies.len());
@@ -169,5 +201,5 @@ fn verify(directory: &Path, copies: &[Copy], hashes: &[blake3::Hash], advance: &
         })?;
         ensure!(hasher.finalize() == *hash, "`{}` reads back otherwise than it was written", copy.target);
     }
-    Ok(())
+    Ok(written)
 }

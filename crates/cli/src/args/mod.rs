@@ -7,6 +7,7 @@ mod heal;
 mod input;
 mod inspect;
 mod logprobs;
+mod plan;
 mod pocket;
 mod prune;
 mod report;
@@ -23,6 +24,7 @@ pub use heal::{HealArgs, MethodArg};
 pub use input::InputArgs;
 pub use inspect::InspectArgs;
 pub use logprobs::LogprobsArgs;
+pub use plan::{PlanArgs, PlanCommand, ShowArgs};
 pub use pocket::{DataArgs, PocketArgs, PocketCommand, TrainArgs};
 pub use prune::PruneArgs;
 pub use report::ReportArgs;
@@ -82,6 +84,8 @@ pub enum Command {
     Score(ScoreArgs),
     /// Remove layers and write the smaller model
     Prune(PruneArgs),
+    /// What a cut is, for people and for other tools
+    Plan(PlanArgs),
     /// Let a model answer prompts; the answers heal its pruned self
     Generate(GenerateArgs),
     /// Finetune a model, cut or whole, on its own answers

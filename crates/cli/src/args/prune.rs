@@ -8,7 +8,7 @@ use super::InputArgs;
 
 /// `lopper prune`
 #[derive(Debug, Args)]
-#[command(group = ArgGroup::new("what").required(true).args(["drop", "plan", "criterion"]))]
+#[command(group = ArgGroup::new("what").required(true).args(["drop", "drop_one_based", "plan", "criterion"]))]
 pub struct PruneArgs {
     /// A model directory, an id of the hub, or `pocket`
     pub model: String,
@@ -17,8 +17,13 @@ pub struct PruneArgs {
     #[arg(long, value_name = "LAYERS")]
     pub drop: Option<String>,
 
-    /// Remove the layers that this plan removes
-    #[arg(long, value_name = "cut.json")]
+    /// Remove these layers, counted from 1 as NeMo's `--drop_layers` counts
+    #[arg(long, value_name = "LAYERS")]
+    pub drop_one_based: Option<String>,
+
+    /// Remove the layers that this plan removes: a cut.json, or a mergekit configuration (`passthrough`
+    /// of slices of one model)
+    #[arg(long, value_name = "FILE")]
     pub plan: Option<PathBuf>,
 
     /// Let a criterion choose: bi, angular, angular-mean, relative-magnitude, reverse,
@@ -36,6 +41,16 @@ pub struct PruneArgs {
     /// Seed of `random`
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
+
+    /// Cut only so that each layer stands where the uncut model has one of its kind, which programs
+    /// that know windows or positions by their period need
+    #[arg(long)]
+    pub keep_pattern: bool,
+
+    /// Do not run what was written beside its source to compare their logits (every tensor is
+    /// compared all the same)
+    #[arg(long)]
+    pub no_verify: bool,
 
     /// Directory to write the pruned model to
     #[arg(short, long, value_name = "OUT")]

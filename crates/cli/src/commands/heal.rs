@@ -91,7 +91,7 @@ pub fn run(env: &Env, args: &HealArgs) -> Result<()> {
         workers: run.workers,
         stats: &healed.stats,
     };
-    write(&loaded, args, &healed, &record)?;
+    write(env, &loaded, args, &healed, &record)?;
     // If it stays, it is found finished the next time, which costs nothing.
     let _ = std::fs::remove_file(&state);
     tell(env, args, &healed, &record)
@@ -184,7 +184,7 @@ fn writes_model(args: &HealArgs) -> bool {
     args.merge || args.method == MethodArg::Full
 }
 
-fn write(loaded: &Loaded, args: &HealArgs, healed: &Healed, record: &Record<'_>) -> Result<()> {
+fn write(env: &Env, loaded: &Loaded, args: &HealArgs, healed: &Healed, record: &Record<'_>) -> Result<()> {
     let parent = match args.out.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
@@ -197,7 +197,8 @@ fn write(loaded: &Loaded, args: &HealArgs, healed: &Healed, record: &Record<'_>)
             None => None,
         };
         let merged = healed.merged();
-        write_trained(&loaded.checkpoint, plan.as_ref(), &merged, &section(record), temporary.path())?;
+        let warnings = write_trained(&loaded.checkpoint, plan.as_ref(), &merged, &section(record), temporary.path())?;
+        warnings.iter().for_each(|warning| env.printer.warn(warning));
     } else {
         // PEFT would put the adapter on the wrong layers of the uncut model.
         let base = args.drop.is_none().then(|| match &loaded.snapshot {

@@ -1,5 +1,11 @@
-//! `lopper inspect`: what a model is made of, and what cutting layers saves. Reads no weights,
-//! unless the hash is asked for.
+//! `lopper inspect`: what a model is made of, what each command needs in memory, and what cutting
+//! layers saves. Reads no weights, unless the hash is asked for.
+//!
+//! The formulas behind the estimates are in `docs/reference/inspect.md`.
+
+mod kinds;
+mod memory;
+mod savings;
 
 use anyhow::Result;
 use lopper_model::Config;
@@ -13,6 +19,10 @@ use crate::env::Env;
 use crate::loaded::Loaded;
 use crate::table;
 
+use kinds::LayerGroup;
+use memory::Need;
+use savings::Cut;
+
 /// Everything that is told; also the JSON document.
 #[derive(Serialize)]
 struct Inspection {
@@ -24,6 +34,8 @@ struct Inspection {
     /// The number of each layer in the original model, where this one is a cut of it.
     #[serde(skip_serializing_if = "Option::is_none")]
     original_layers: Option<Vec<usize>>,
+    /// The kinds of layers there are, in the order in which they first occur.
+    layer_kinds: Vec<LayerGroup>,
     hidden_size: usize,
     intermediate_size: usize,
     attention_heads: usize,
@@ -35,6 +47,8 @@ struct Inspection {
     dtype: String,
     parameters: Parameters,
     bytes: Bytes,
+    /// Estimates.
+    memory: Vec<Need>,
     cuts: Vec<Cut>,
 }
 
@@ -64,28 +78,21 @@ struct Bytes {
     per_layer: u64,
     /// The weights in memory: commands compute in f32.
     loaded: u64,
-    /// Keys and values of one token, in f32.
+    /// Keys and values of one token, in f32, while no window is full.
     kv_per_token: u64,
-}
-
-/// What is left, and what is saved, when `removed` layers go.
-#[derive(Serialize)]
-struct Cut {
-    removed: usize,
-    parameters: u64,
-    saved_share: f64,
-    checkpoint_bytes: u64,
-    kv_bytes_per_token: u64,
+    /// Keys and values of a text that fills the context, in f32, where layers with a window keep
+    /// only what it reaches.
+    kv_at_context: u64,
 }
 
 pub fn run(env: &Env, args: &InspectArgs) -> Result<()> {
     let loaded = Loaded::open(env, &args.model)?;
     let hash = args.hash.then(|| loaded.checkpoint.hash().to_owned());
-    let inspection = inspect(&loaded.name, &loaded.checkpoint, hash)?;
+    let inspection = inspect(&loaded.name, &loaded.checkpoint, hash, env.threads)?;
     if args.json { env.printer.json(&inspection) } else { env.printer.result(&human(&inspection)) }
 }
 
-fn inspect(name: &str, checkpoint: &Checkpoint, hash: Option<String>) -> Result<Inspection> {
+fn inspect(name: &str, checkpoint: &Checkpoint, hash: Option<String>, threads: usize) -> Result<Inspection> {
     let (config, numbering) = (checkpoint.config(), Numbering::of(checkpoint)?);
     let parameters = parameters(config);
     let mut per_layer_bytes = 0;
@@ -93,23 +100,13 @@ fn inspect(name: &str, checkpoint: &Checkpoint, hash: Option<String>) -> Result<
         let view = checkpoint.tensor(&format!("{}0.{name}", families::LAYER_PREFIX))?;
         per_layer_bytes += view.data.len() as u64;
     }
-    let kv_per_layer = 2 * 4 * config.key_value_size() as u64;
     let layers = config.num_hidden_layers;
     let bytes = Bytes {
         checkpoint: checkpoint.weight_bytes(),
         per_layer: per_layer_bytes,
         loaded: 4 * parameters.total,
-        kv_per_token: kv_per_layer * layers as u64,
-    };
-    let cut = |removed: usize| {
-        let saved = parameters.per_layer.total * removed as u64;
-        Cut {
-            removed,
-            parameters: parameters.total - saved,
-            saved_share: saved as f64 / parameters.total as f64,
-            checkpoint_bytes: bytes.checkpoint.saturating_sub(bytes.per_layer * removed as u64),
-            kv_bytes_per_token: kv_per_layer * (layers - removed) as u64,
-        }
+        kv_per_token: savings::kv_per_layer(config) * layers as u64,
+        kv_at_context: savings::kv_at_context(config),
     };
     Ok(Inspection {
         model: name.to_owned(),
@@ -117,6 +114,7 @@ fn inspect(name: &str, checkpoint: &Checkpoint, hash: Option<String>) -> Result<
         family: config.model_type.clone(),
         layers,
         original_layers: (numbering.original_layers() > layers).then(|| numbering.present().to_vec()),
+        layer_kinds: kinds::groups(config, numbering.present()),
         hidden_size: config.hidden_size,
         intermediate_size: config.intermediate_size,
         attention_heads: config.num_attention_heads,
@@ -126,7 +124,8 @@ fn inspect(name: &str, checkpoint: &Checkpoint, hash: Option<String>) -> Result<
         context: config.max_position_embeddings,
         tied_head: config.tie_word_embeddings,
         dtype: checkpoint.dtype().to_string(),
-        cuts: (1..layers).map(cut).collect(),
+        memory: memory::needs(config, parameters.total, threads),
+        cuts: savings::cuts(config, &parameters, &bytes),
         parameters,
         bytes,
     })
@@ -165,43 +164,35 @@ fn human(i: &Inspection) -> String {
         None => i.layers.to_string(),
     };
     let head = if i.tied_head { "tied to the embedding".to_owned() } else { table::count(p.head) };
-    let mut lines = vec![
-        ("model", i.model.clone()),
-        ("family", i.family.clone()),
-        ("layers", layers),
+    let mut lines = vec![("model", i.model.clone()), ("family", i.family.clone()), ("layers", layers)];
+    match i.layer_kinds.as_slice() {
+        [kind] => lines.push(("  each with", kind.describe())),
+        several => lines.extend(several.iter().map(|kind| ("  with", kind.describe_with_layers()))),
+    }
+    lines.extend([
         ("width", format!("{} (MLP {})", i.hidden_size, i.intermediate_size)),
         ("heads", format!("{} of {} (keys and values: {})", i.attention_heads, i.head_dim, i.key_value_heads)),
         ("context", format!("{} tokens", table::count(i.context as u64))),
         ("parameters", table::count(p.total)),
         ("  embedding", format!("{} ({} tokens)", table::count(p.embedding), i.vocab_size)),
         ("  head", head),
+        ("  final norm", table::count(p.final_norm)),
         ("  each layer", table::count(p.per_layer.total)),
         ("    attention", table::count(p.per_layer.attention)),
         ("    MLP", table::count(p.per_layer.mlp)),
         ("    norms", table::count(p.per_layer.norms)),
         ("on disk", format!("{} in {}", table::bytes(i.bytes.checkpoint), i.dtype)),
+        ("in memory", format!("{}, in f32", table::bytes(i.bytes.loaded))),
         (
-            "in memory",
-            format!("{}, and {} per token", table::bytes(i.bytes.loaded), table::bytes(i.bytes.kv_per_token)),
+            "KV cache",
+            format!(
+                "{} per token in f32, {} for a full context",
+                table::bytes(i.bytes.kv_per_token),
+                table::bytes(i.bytes.kv_at_context)
+            ),
         ),
-    ];
-    if let Some(hash) = &i.hash {
-        lines.push(("hash", hash.clone()));
-    }
+    ]);
+    lines.extend(i.hash.clone().map(|hash| ("hash", hash)));
     let facts: Vec<String> = lines.into_iter().map(|(label, value)| format!("{label:<14} {value}")).collect();
-    let rows: Vec<[String; 5]> = i
-        .cuts
-        .iter()
-        .map(|cut| {
-            [
-                cut.removed.to_string(),
-                table::count(cut.parameters),
-                format!("{:.1} %", 100.0 * cut.saved_share),
-                table::bytes(cut.checkpoint_bytes),
-                table::bytes(cut.kv_bytes_per_token),
-            ]
-        })
-        .collect();
-    let cuts = table::render(["layers cut", "parameters", "saved", "on disk", "KV cache per token"], &rows);
-    format!("{}\n\n{cuts}", facts.join("\n"))
+    format!("{}\n\n{}\n\n{}", facts.join("\n"), memory::human(&i.memory), savings::human(&i.cuts))
 }

@@ -6,6 +6,7 @@ mod generate;
 mod heal;
 mod inspect;
 mod logprobs;
+mod plan;
 mod pocket;
 mod prune;
 mod report;
@@ -31,6 +32,7 @@ pub fn run(env: &Env, command: &Command) -> Result<()> {
         Command::Inspect(args) => inspect::run(env, args),
         Command::Score(args) => score::run(env, args),
         Command::Prune(args) => prune::run(env, args),
+        Command::Plan(args) => plan::run(env, args),
         Command::Generate(args) => generate::run(env, args),
         Command::Heal(args) => heal::run(env, args),
         Command::Eval(args) => eval::run(env, args),

@@ -1,5 +1,5 @@
-//! The files around the weights: tokenizer and other side files, the model card, and putting the
-//! finished directory in its place.
+//! The files around the weights: tokenizer and other side files, and putting the finished directory
+//! in its place.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -7,12 +7,11 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use lopper_model::Checkpoint;
-use lopper_record::{Fault, format_layers};
+use lopper_record::Fault;
 use tempfile::{Builder, TempDir};
 
-use crate::plan::{PLAN_FILE, Plan};
-
-const CARD: &str = "README.md";
+/// Where transformers keeps the chat templates of a model that has several.
+const MORE_TEMPLATES: &str = "additional_chat_templates";
 /// Room for everything but the weights.
 const SPARE_BYTES: u64 = 64 << 20;
 
@@ -47,54 +46,25 @@ pub(super) fn copy_side_files(checkpoint: &Checkpoint, directory: &Path) -> Resu
             write(&directory.join(&name), &bytes)?;
         }
     }
-    Ok(())
+    copy_templates(checkpoint, directory)
 }
 
-/// The source's model card with a section on the cut; its front matter stays first and unchanged.
-pub(super) fn write_card(checkpoint: &Checkpoint, plan: &Plan, directory: &Path) -> Result<()> {
-    extend_card(checkpoint, &section(plan), directory)
-}
-
-/// The source's model card with a section added.
-pub(super) fn extend_card(checkpoint: &Checkpoint, section: &str, directory: &Path) -> Result<()> {
-    let mut card = checkpoint.file(CARD)?.map(|bytes| bytes.into_owned()).unwrap_or_default();
-    if !card.is_empty() {
-        if !card.ends_with(b"\n") {
-            card.push(b'\n');
+/// The one directory of side files. Others (`original`, `onnx`) hold the uncut weights once more.
+fn copy_templates(checkpoint: &Checkpoint, directory: &Path) -> Result<()> {
+    let Some(source) = checkpoint.directory().map(|source| source.join(MORE_TEMPLATES)) else { return Ok(()) };
+    if !source.is_dir() {
+        return Ok(());
+    }
+    let target = directory.join(MORE_TEMPLATES);
+    fs::create_dir(&target).with_context(|| format!("creating {}", target.display()))?;
+    for entry in fs::read_dir(&source).with_context(|| source.display().to_string())? {
+        let name = entry.with_context(|| source.display().to_string())?.file_name();
+        let Some(name) = name.to_str().filter(|name| name.ends_with(".jinja")) else { continue };
+        if let Some(bytes) = checkpoint.file(&format!("{MORE_TEMPLATES}/{name}"))? {
+            write(&target.join(name), &bytes)?;
         }
-        card.push(b'\n');
     }
-    card.extend_from_slice(section.as_bytes());
-    write(&directory.join(CARD), &card)
-}
-
-fn section(plan: &Plan) -> String {
-    let original = plan.original.as_ref().unwrap_or(&plan.source);
-    let mut lines = vec![
-        "## Layers removed with Lopper".to_owned(),
-        String::new(),
-        format!(
-            "Layers left: {} of the {} of `{}` (counted from 0 there).",
-            plan.kept.len(),
-            original.num_hidden_layers,
-            original.id,
-        ),
-        String::new(),
-        format!("- removed: {}", format_layers(&plan.dropped)),
-        format!("- kept: {}", format_layers(&plan.kept)),
-        format!("- chosen by: {}", plan.choice.criterion),
-    ];
-    if let Some(seed) = plan.choice.seed {
-        lines.push(format!("- seed: {seed}"));
-    }
-    lines.push(format!("- source: `{}`, hash `{}`", plan.source.id, plan.source.hash));
-    lines.push(format!("- Lopper {}", plan.lopper_version));
-    lines.push(String::new());
-    lines.push(format!(
-        "The remaining weights are those of the source, byte for byte. Figures above this section \
-         describe the model before the cut. `{PLAN_FILE}` holds this list for programs."
-    ));
-    lines.join("\n") + "\n"
+    Ok(())
 }
 
 /// Writes a file and hands it to the disk.

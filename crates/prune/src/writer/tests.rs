@@ -16,7 +16,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::plan::Choice;
 
-const OPTIONS: WriteOptions = WriteOptions { force: false, max_shard_bytes: 5_000_000_000 };
+const OPTIONS: WriteOptions = WriteOptions { force: false, max_shard_bytes: 5_000_000_000, keep_pattern: false };
 
 struct Source {
     dir: TempDir,

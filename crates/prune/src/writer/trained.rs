@@ -12,17 +12,18 @@ use lopper_model::{Checkpoint, Model};
 
 use crate::plan::{PLAN_FILE, Plan};
 
-use super::{config, files};
+use super::{card, config, files};
 
 /// Fills the empty directory `directory` with `model`, which was trained from `checkpoint` without
 /// the layers that `plan` drops (all of them, where there is no plan). `section` ends its card.
+/// Returns which other programs would compute another model from it.
 pub fn write_trained(
     checkpoint: &Checkpoint,
     plan: Option<&Plan>,
     model: &Model,
     section: &str,
     directory: &Path,
-) -> Result<()> {
+) -> Result<Vec<String>> {
     let kept = match plan {
         Some(plan) => plan.kept_positions(checkpoint)?,
         None => (0..checkpoint.config().num_hidden_layers).collect(),
@@ -30,10 +31,13 @@ pub fn write_trained(
     ensure!(kept.len() == model.num_layers(), "{} layers for a plan that keeps {}", model.num_layers(), kept.len());
     let width = checkpoint.dtype().bitsize() as u64 / 8;
     files::check_space(directory, model.parameter_count() as u64 * width)?;
-    let config = serde_json::from_str(&config::pruned(checkpoint, &kept)?)?;
-    save_model(directory, model, &config, checkpoint.dtype())?;
+    let edited = config::pruned(checkpoint, &kept, false)?;
+    save_model(directory, model, &serde_json::from_str(&edited.text)?, checkpoint.dtype())?;
     let plan = match plan {
-        Some(plan) => Some(plan.to_json()?.into_bytes()),
+        Some(plan) => {
+            let plan = Plan { config_changes: edited.changes, ..plan.clone() };
+            Some(plan.to_json()?.into_bytes())
+        }
         // A model that was cut before keeps the record of it.
         None => checkpoint.file(PLAN_FILE)?.map(|bytes| bytes.into_owned()),
     };
@@ -41,8 +45,12 @@ pub fn write_trained(
         files::write(&directory.join(PLAN_FILE), &plan)?;
     }
     files::copy_side_files(checkpoint, directory)?;
-    files::extend_card(checkpoint, section, directory)?;
+    let mut section = section.to_owned();
+    for warning in &edited.warnings {
+        section.push_str(&format!("\n{}\n", card::sentence(warning)));
+    }
+    card::extend(checkpoint, &section, directory)?;
     // Read as a stranger would: headers, shapes and configuration agree.
     Checkpoint::open(directory).context("reading back what was written")?;
-    Ok(())
+    Ok(edited.warnings)
 }

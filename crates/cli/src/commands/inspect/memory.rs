@@ -1,0 +1,190 @@
+//! What each command needs in memory: estimates from shapes, with the defaults of the commands.
+//!
+//! Counted are weights, what is computed for the tokens that go through the model together, and what
+//! training keeps for each trained number. Not counted: tokenizer, program, allocator, pages of the
+//! mapped checkpoint that the system keeps while memory is free. `docs/reference/inspect.md` has the
+//! formulas; where they come from is said at each line here.
+
+use lopper_heal::{HealRecipe, Method};
+use lopper_model::Config;
+use serde::Serialize;
+
+use crate::table;
+
+/// Most tokens that a command takes through the model at once, unless one text is longer: the
+/// groups of scoring, the prefill of generation and the micro-batches of training.
+const AT_ONCE: u64 = 2048;
+/// Below it every thread takes tokens of its own through the model, and decoding keeps a second,
+/// packed copy of the weights (`SMALL_MODEL` of the engine and the trainer).
+const SMALL_MODEL: u64 = 50_000_000;
+/// Most bytes of hidden states that scoring keeps to compare layers by.
+const MOST_HIDDEN: u64 = 256 << 20;
+
+/// What a command needs.
+#[derive(Serialize)]
+pub struct Need {
+    /// The command, or several that need the same.
+    command: &'static str,
+    /// Bytes that it needs whatever the text.
+    fixed: u64,
+    /// Bytes for each token that is in the model at once, or, in generation, cached.
+    per_token: u64,
+    /// How many tokens `total` counts.
+    tokens: u64,
+    /// Bytes with so many tokens.
+    total: u64,
+}
+
+/// The needs of all commands for a model with `parameters` numbers, on `threads` threads.
+pub fn needs(config: &Config, parameters: u64, threads: usize) -> Vec<Need> {
+    let weights = 4 * parameters;
+    let small = parameters < SMALL_MODEL;
+    let lanes = if small { threads.max(1) as u64 } else { 1 };
+    let tokens = lanes * AT_ONCE.min(config.max_position_embeddings as u64);
+    let shape = Shape::of(config);
+    let need = |command, fixed: u64, per_token: u64| Need {
+        command,
+        fixed,
+        per_token,
+        tokens,
+        total: fixed.saturating_add(per_token.saturating_mul(tokens)),
+    };
+
+    let forward = shape.activations() + shape.scratch();
+    // Hidden states at every boundary between layers, for the angular distances.
+    let boundaries = 4 * (config.num_hidden_layers as u64 + 1) * shape.hidden;
+    let mut score = need("score", weights, forward);
+    score.total = score.total.saturating_add(MOST_HIDDEN.min(boundaries.saturating_mul(tokens)));
+    // Every matrix once more, repacked for decoding; the head is repacked also where it is tied.
+    let packed = if small { 4 * (shape.layer_matrices * shape.layers + shape.head) } else { 0 };
+    // A token is read once and stays in the cache of every layer.
+    let generate = need("generate, eval", weights + packed, forward + shape.cache);
+    let heal = |method| {
+        let recipe = HealRecipe::for_size(parameters as usize, method);
+        let trained = match method {
+            Method::Full => parameters,
+            // Two factors beside each of the seven matrices of a layer.
+            Method::Lora => shape.adapter_rows * recipe.lora.r as u64 * shape.layers,
+        };
+        // Its value (for `full` a copy beside the loaded weights), two moments, and a gradient in
+        // every worker.
+        let fixed = weights + 4 * trained * (3 + lanes);
+        let kept = match recipe.checkpointing {
+            true => 4 * shape.hidden * shape.layers + shape.activations(),
+            false => shape.activations() * shape.layers,
+        };
+        (fixed, kept + shape.backward())
+    };
+    let ((lora, lora_token), (full, full_token)) = (heal(Method::Lora), heal(Method::Full));
+    vec![
+        // Copied in pieces of 4 MiB: no weight stays.
+        Need { command: "prune", fixed: 2 * (4 << 20), per_token: 0, tokens: 0, total: 2 * (4 << 20) },
+        score,
+        need("logprobs", weights, forward),
+        generate,
+        need("heal --method lora", lora, lora_token),
+        need("heal --method full", full, full_token),
+    ]
+}
+
+/// Numbers per token and per layer that the estimates are made of.
+struct Shape {
+    layers: u64,
+    hidden: u64,
+    query: u64,
+    key_value: u64,
+    mlp: u64,
+    head: u64,
+    /// Weights of a layer's matrices.
+    layer_matrices: u64,
+    /// Rows of both factors of rank 1 beside each matrix of a layer.
+    adapter_rows: u64,
+    /// Bytes of one token's keys and values in all layers.
+    cache: u64,
+}
+
+impl Shape {
+    fn of(config: &Config) -> Self {
+        let [hidden, query, key_value, mlp] =
+            [config.hidden_size, config.query_size(), config.key_value_size(), config.intermediate_size]
+                .map(|n| n as u64);
+        // Inputs and outputs of q, k, v, o, gate, up, down.
+        let matrices = [
+            (hidden, query),
+            (hidden, key_value),
+            (hidden, key_value),
+            (query, hidden),
+            (hidden, mlp),
+            (hidden, mlp),
+            (mlp, hidden),
+        ];
+        let layers = config.num_hidden_layers as u64;
+        Self {
+            layers,
+            hidden,
+            query,
+            key_value,
+            mlp,
+            head: config.vocab_size as u64 * hidden,
+            layer_matrices: matrices.iter().map(|(inputs, outputs)| inputs * outputs).sum(),
+            adapter_rows: matrices.iter().map(|(inputs, outputs)| inputs + outputs).sum(),
+            cache: super::savings::kv_per_layer(config) * layers,
+        }
+    }
+
+    /// Bytes per token of what a layer's forward pass leaves for its backward pass: the stream before
+    /// attention and MLP, queries and keys before and after norm and rotation, values, what was
+    /// attended, gate and up (`Activations` in `crates/model/src/block.rs`).
+    fn activations(&self) -> u64 {
+        4 * (2 * self.hidden + 3 * self.query + 3 * self.key_value + 2 * self.mlp)
+    }
+
+    /// Bytes per token that every layer overwrites: the normed stream, the layer's output, and the
+    /// widest product.
+    fn scratch(&self) -> u64 {
+        4 * (2 * self.hidden + self.mlp.max(self.query))
+    }
+
+    /// Bytes per token of the gradients on their way back through one layer.
+    fn backward(&self) -> u64 {
+        4 * (4 * self.hidden + 2 * self.mlp + self.query + 2 * self.key_value)
+    }
+}
+
+/// The needs as a table.
+pub fn human(needs: &[Need]) -> String {
+    let rows: Vec<[String; 4]> = needs
+        .iter()
+        .map(|need| {
+            let tokens = if need.tokens == 0 { "–".to_owned() } else { table::count(need.tokens) };
+            [need.command.to_owned(), table::bytes(need.total), table::bytes(need.fixed), tokens]
+        })
+        .collect();
+    table::render(["memory, about", "in all", "without tokens", "tokens at once"], &rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn needs_are_ordered_as_the_work_is() {
+        let config = Config { vocab_size: 32_000, max_position_embeddings: 4096, ..Config::plain(12, 12, 64) };
+        let parameters = (config.parameters_outside_layers() + 12 * config.parameters_per_layer()) as u64;
+        let needs = needs(&config, parameters, 2);
+        let total = |command: &str| needs.iter().find(|need| need.command.starts_with(command)).unwrap().total;
+        assert!(total("prune") < total("logprobs") && total("logprobs") < total("score"));
+        assert!(total("logprobs") < total("generate"));
+        assert!(total("heal --method lora") < total("heal --method full"));
+        // Loaded weights, their trained copy, its gradient and two moments: five times.
+        assert!(needs[5].fixed == 5 * 4 * parameters, "{}", needs[5].fixed);
+    }
+
+    #[test]
+    fn an_adapter_has_the_rows_of_its_matrices() {
+        let shape = Shape::of(&Config::plain(1, 2, 8));
+        // q, k, v, o: 16 in, 16 out; gate, up, down: 16 and 64.
+        assert_eq!(shape.adapter_rows, 4 * 32 + 3 * 80);
+        assert_eq!(shape.layer_matrices, 4 * 256 + 3 * 1024);
+    }
+}

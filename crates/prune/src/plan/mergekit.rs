@@ -1,0 +1,132 @@
+//! A cut written as a mergekit configuration: a `passthrough` of slices of one model, in order.
+//!
+//! Only what such a cut needs is read; whatever would make mergekit compute other weights (another
+//! merge method, scaling, several models, a layer taken twice) is refused by name. Follows
+//! `MergeConfiguration` in `mergekit/config.py` of mergekit 0.1.5.
+
+use std::path::Path;
+
+use anyhow::Result;
+use lopper_record::Fault;
+use serde_json::Value;
+
+use super::{MAX_PLAN_BYTES, Numbering, read_file};
+
+/// Keys that change nothing about the weights of a passthrough of one model.
+const HARMLESS: [&str; 6] = ["merge_method", "slices", "dtype", "out_dtype", "tokenizer_source", "base_model"];
+
+/// The layers that a mergekit configuration keeps.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MergekitCut {
+    /// The model, as the file calls it.
+    pub model: String,
+    /// The dtype that mergekit would convert the weights to, if it names one.
+    pub dtype: Option<String>,
+    /// Kept layers by position in that model, ascending.
+    pub kept: Vec<usize>,
+}
+
+impl MergekitCut {
+    /// Reads the file `path` if it is a mergekit configuration; `None` where it looks like
+    /// something else (a `cut.json`), which [`super::Plan::read`] then judges.
+    pub fn read(path: &Path) -> Result<Option<Self>> {
+        Self::parse(&read_file(path)?, path)
+    }
+
+    /// As [`MergekitCut::read`]; `path` names the file in faults.
+    pub fn parse(bytes: &[u8], path: &Path) -> Result<Option<Self>> {
+        if bytes.len() as u64 > MAX_PLAN_BYTES {
+            return Ok(None);
+        }
+        let Ok(text) = std::str::from_utf8(bytes) else { return Ok(None) };
+        // JSON is YAML, so a plan of Lopper's own that is cut short must not be told off for its YAML.
+        let document: Value = match serde_json::from_str(text) {
+            Ok(document) => document,
+            Err(_) if text.trim_start().starts_with(['{', '[']) => return Ok(None),
+            // An empty file, or one line of prose, is no mapping and falls through below.
+            Err(_) => serde_saphyr::from_str(text).map_err(|error| {
+                let first = error.to_string().lines().next().unwrap_or_default().to_owned();
+                fault("neither a plan nor valid YAML", path).got(first)
+            })?,
+        };
+        let Some(object) = document.as_object() else { return Ok(None) };
+        if !object.contains_key("slices") && !object.contains_key("merge_method") {
+            return Ok(None);
+        }
+        let wrong = |message: &str, got: &Value| fault(message, path).got(lopper_model::hf::shorten(got));
+        for (key, value) in object {
+            if !HARMLESS.contains(&key.as_str()) {
+                return Err(wrong(&format!("`{key}` is not part of a plain cut"), value).into());
+            }
+        }
+        match object.get("merge_method").and_then(Value::as_str) {
+            Some("passthrough") => {}
+            _ => {
+                let got = object.get("merge_method").unwrap_or(&Value::Null);
+                return Err(wrong("the merge method is not `passthrough`", got).into());
+            }
+        }
+        let slices = object.get("slices").and_then(Value::as_array);
+        let Some(slices) = slices.filter(|slices| !slices.is_empty()) else {
+            return Err(wrong("there are no slices", object.get("slices").unwrap_or(&Value::Null)).into());
+        };
+        let mut cut = Self { model: String::new(), dtype: None, kept: Vec::new() };
+        for key in ["dtype", "out_dtype"] {
+            if let Some(value) = object.get(key).filter(|value| !value.is_null()) {
+                cut.dtype = Some(value.as_str().ok_or_else(|| wrong("the dtype is not a name", value))?.to_owned());
+            }
+        }
+        for slice in slices {
+            let (model, first, end) = source(slice).ok_or_else(|| wrong("a slice that is not one source", slice))?;
+            if cut.model.is_empty() {
+                model.clone_into(&mut cut.model);
+            } else if model != cut.model {
+                let message = format!("the slices come from `{}` and `{model}`", cut.model);
+                return Err(fault(&message, path).into());
+            }
+            if cut.kept.last().is_some_and(|last| first <= *last) {
+                return Err(wrong("the slices repeat layers, or are out of order", slice).into());
+            }
+            if end as u64 > MAX_LAYERS {
+                return Err(wrong("no model has so many layers", slice).into());
+            }
+            cut.kept.extend(first..end);
+        }
+        Ok(Some(cut))
+    }
+
+    /// The layers that the cut drops from a model with this numbering, by their original numbers.
+    /// mergekit counts the layers that are there.
+    pub fn dropped(&self, numbering: &Numbering, path: &Path) -> Result<Vec<usize>> {
+        let layers = numbering.present().len();
+        if let Some(layer) = self.kept.iter().find(|layer| **layer >= layers) {
+            return Err(fault("the slices go beyond the model's end", path)
+                .expected(format!("layers below {layers}"))
+                .got(layer.to_string())
+                .hint(format!("`layer_range` is half-open: the last layer is [{}, {layers}]", layers - 1))
+                .into());
+        }
+        numbering.originals(&lopper_record::kept(layers, &self.kept))
+    }
+}
+
+/// Bounds what a range is expanded to.
+const MAX_LAYERS: u64 = 1 << 16;
+
+/// Model and half-open range of a slice with exactly one source and nothing else.
+fn source(slice: &Value) -> Option<(&str, usize, usize)> {
+    let slice = slice.as_object().filter(|slice| slice.len() == 1)?;
+    let [source] = slice.get("sources")?.as_array()?.as_slice() else { return None };
+    let source = source.as_object().filter(|source| source.len() == 2)?;
+    let [first, end] = source.get("layer_range")?.as_array()?.as_slice() else { return None };
+    let (first, end) = (usize::try_from(first.as_u64()?).ok()?, usize::try_from(end.as_u64()?).ok()?);
+    let model = source.get("model")?.as_str().filter(|model| !model.is_empty())?;
+    (first < end).then_some((model, first, end))
+}
+
+fn fault(message: &str, path: &Path) -> Fault {
+    Fault::new(message)
+        .file(path)
+        .expected("a cut.json, or mergekit's `passthrough` of slices of one model, in order and without overlap")
+        .hint("to name layers without a plan, use --drop")
+}

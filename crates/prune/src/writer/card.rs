@@ -1,0 +1,101 @@
+//! The model card (`README.md`): the source's, with a section on the cut. Its front matter stays
+//! first and unchanged, so that licence and tags go with the model.
+
+use std::path::Path;
+
+use anyhow::Result;
+use lopper_model::Checkpoint;
+use lopper_record::format_layers;
+
+use crate::plan::{PLAN_FILE, Plan};
+
+use super::files;
+
+const CARD: &str = "README.md";
+
+/// Writes the source's model card with a section added.
+pub(super) fn extend(checkpoint: &Checkpoint, section: &str, directory: &Path) -> Result<()> {
+    let mut card = checkpoint.file(CARD)?.map(|bytes| bytes.into_owned()).unwrap_or_default();
+    if !card.is_empty() {
+        if !card.ends_with(b"\n") {
+            card.push(b'\n');
+        }
+        card.push(b'\n');
+    }
+    card.extend_from_slice(section.as_bytes());
+    files::write(&directory.join(CARD), &card)
+}
+
+/// The section on a cut. `uniform`: all layers of the source are of one kind.
+pub(super) fn section(plan: &Plan, warnings: &[String], uniform: bool) -> String {
+    let original = plan.original.as_ref().unwrap_or(&plan.source);
+    let mut lines = vec![
+        "## Layers removed with Lopper".to_owned(),
+        String::new(),
+        format!(
+            "Layers left: {} of the {} of `{}` (counted from 0 there).",
+            plan.kept.len(),
+            original.num_hidden_layers,
+            original.id,
+        ),
+        String::new(),
+        format!("- removed: {}", format_layers(&plan.dropped)),
+        format!("- kept: {}", format_layers(&plan.kept)),
+        format!("- chosen by: {}", plan.choice.criterion),
+    ];
+    if let Some(seed) = plan.choice.seed {
+        lines.push(format!("- seed: {seed}"));
+    }
+    lines.push(format!("- source: `{}`, hash `{}`", plan.source.id, plan.source.hash));
+    lines.push(format!("- Lopper {}", plan.lopper_version));
+    if let Some(command) = &plan.command {
+        lines.extend([String::new(), "Made by".to_owned(), String::new()]);
+        lines.extend(fenced("sh", command));
+    }
+    lines.extend([String::new(), "It loads like the uncut model:".to_owned(), String::new()]);
+    let load = "from transformers import AutoModelForCausalLM, AutoTokenizer\n\n\
+                model = AutoModelForCausalLM.from_pretrained(\"path/to/this/directory\")\n\
+                tokenizer = AutoTokenizer.from_pretrained(\"path/to/this/directory\")";
+    lines.extend(fenced("python", load));
+    // Where layers are alike, the cut is an ordinary model of the family with fewer of them.
+    if uniform && warnings.is_empty() {
+        lines.extend([
+            String::new(),
+            "A server that runs the uncut model runs this one, which has fewer layers and nothing new: for example \
+             `vllm serve path/to/this/directory`."
+                .to_owned(),
+        ]);
+    }
+    for warning in warnings {
+        lines.extend([String::new(), sentence(warning)]);
+    }
+    lines.push(String::new());
+    lines.push(format!(
+        "The remaining weights are those of the source, byte for byte. Figures above this section \
+         describe the model before the cut. `{PLAN_FILE}` holds this list for programs."
+    ));
+    lines.join("\n") + "\n"
+}
+
+/// A warning as a sentence of its own.
+pub(super) fn sentence(warning: &str) -> String {
+    format!("Note: {warning}.")
+}
+
+/// A block of code that its own text cannot close.
+fn fenced(language: &str, text: &str) -> Vec<String> {
+    let longest = text.split(|c| c != '`').map(str::len).max().unwrap_or(0);
+    let fence = "`".repeat(3.max(longest + 1));
+    vec![format!("{fence}{language}"), text.to_owned(), fence]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_cannot_close_its_block() {
+        assert_eq!(fenced("sh", "lopper prune m").concat(), "```shlopper prune m```");
+        assert_eq!(fenced("sh", "a '```' b")[2], "````");
+    }
+}
