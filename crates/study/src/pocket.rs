@@ -2,7 +2,7 @@
 //! directory with its card.
 //!
 //! A small dense model lacks the depth redundancy of large ones, so it is trained with stochastic
-//! depth; the card says so. The run took 50 minutes on two shared cores; what was tried is in
+//! depth; the card says so. The run took 92 minutes on two shared cores; what was tried is in
 //! `design/pocket-model.md`.
 
 use std::fmt::Write as _;
