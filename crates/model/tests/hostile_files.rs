@@ -5,7 +5,6 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::fs;
-use std::path::Path;
 use std::sync::OnceLock;
 
 use lopper_model::checkpoint::{Array, Checkpoint, Dtype, save_model, save_safetensors};
@@ -151,14 +150,14 @@ fn damaged(whole: &'static [u8]) -> impl Strategy<Value = Vec<u8>> {
     // Half of the damage goes to the front, where headers are.
     let place = prop_oneof![0..whole.len().min(600), 0..whole.len()];
     prop_oneof![
-        vec((place, 0u32..8), 1..6).prop_map(|flips| {
+        vec((place, 0u32..8), 1..6).prop_map(move |flips| {
             let mut bytes = whole.to_vec();
             flips.into_iter().for_each(|(at, bit)| bytes[at] ^= 1 << bit);
             bytes
         }),
         (0..whole.len()).prop_map(|length| whole[..length].to_vec()),
-        vec(any::<u8>(), 1..20).prop_map(|tail| [whole, &tail].concat()),
-        (0..whole.len(), vec(any::<u8>(), 1..40)).prop_map(|(at, patch)| {
+        vec(any::<u8>(), 1..20).prop_map(move |tail| [whole, &tail].concat()),
+        (0..whole.len(), vec(any::<u8>(), 1..40)).prop_map(move |(at, patch)| {
             let mut bytes = whole.to_vec();
             let end = (at + patch.len()).min(bytes.len());
             bytes[at..end].copy_from_slice(&patch[..end - at]);
@@ -419,6 +418,7 @@ fn a_shard_that_is_a_directory() {
 mod links {
     use super::*;
     use std::os::unix::fs::symlink;
+    use std::path::Path;
 
     /// As in the hub's cache: a directory of links to files elsewhere.
     #[test]
