@@ -56,6 +56,8 @@ struct State {
     file: String,
     bytes: u64,
     percent: u64,
+    /// Whether the file has begun and nothing is known of it yet.
+    begins: bool,
 }
 
 impl Watch for Fetching<'_> {
@@ -71,7 +73,7 @@ impl Watch for Fetching<'_> {
     fn file(&self, name: &str, number: usize, bytes: u64) {
         let mut state = self.state.borrow_mut();
         state.file = format!("{name} ({number} of {}", state.files);
-        (state.bytes, state.percent) = (bytes, 0);
+        (state.bytes, state.percent, state.begins) = (bytes, 0, true);
         if let Some(bar) = &state.bar {
             bar.message(&format!("{})", state.file));
         }
@@ -82,11 +84,17 @@ impl Watch for Fetching<'_> {
         let percent = (100.0 * of_file as f64 / state.bytes.max(1) as f64) as u64;
         let changed = percent != state.percent;
         state.percent = percent;
+        let begins = std::mem::take(&mut state.begins);
         if let Some(bar) = &state.bar {
             if changed {
                 bar.message(&format!("{}, {percent} %)", state.file));
             }
-            bar.set_bytes(of_all);
+            // The first place is where an earlier download ended.
+            if begins {
+                bar.begin_at(of_all);
+            } else {
+                bar.set_bytes(of_all);
+            }
         }
     }
 

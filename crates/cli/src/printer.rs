@@ -34,7 +34,8 @@ impl Printer {
         let _ = tracing_subscriber::fmt()
             .with_env_filter(filter)
             .with_writer(std::io::stderr)
-            .with_ansi(colour_on_stderr())
+            // Colours need a feature that is not built in; asking for them on a terminal would panic.
+            .with_ansi(false)
             .without_time()
             .try_init();
     }

@@ -51,6 +51,12 @@ impl Progress {
         self.bar.set_position(n as u64);
     }
 
+    /// Moves the bar to `bytes` that are there already: they say nothing of the rate.
+    pub fn begin_at(&self, bytes: u64) {
+        self.bar.set_position(bytes);
+        self.bar.reset_eta();
+    }
+
     /// Moves the bar to `bytes`.
     pub fn set_bytes(&self, bytes: u64) {
         self.show_when_due();
