@@ -34,7 +34,12 @@ fn main() -> Result<()> {
         let verdict = equivalent(&pair.answer, &pair.reference);
         let ours = verdict.is_equal();
         unparsed += usize::from(matches!(verdict, Verdict::Unparsed { .. }));
-        let row = [1, usize::from(ours == pair.math_verify), usize::from(ours == pair.right), usize::from(pair.math_verify == pair.right)];
+        let row = [
+            1,
+            usize::from(ours == pair.math_verify),
+            usize::from(ours == pair.right),
+            usize::from(pair.math_verify == pair.right),
+        ];
         for counts in [&mut total, kinds.entry(pair.kind.clone()).or_default()] {
             for (count, value) in counts.iter_mut().zip(row) {
                 *count += value;
@@ -48,7 +53,9 @@ fn main() -> Result<()> {
         }
     }
     println!("\nkind\tpairs\tas math-verify\tas made\tmath-verify as made");
-    for (kind, [pairs, agreed, right, theirs]) in kinds.iter().map(|(kind, counts)| (kind.as_str(), counts)).chain([("all", &total)]) {
+    for (kind, [pairs, agreed, right, theirs]) in
+        kinds.iter().map(|(kind, counts)| (kind.as_str(), counts)).chain([("all", &total)])
+    {
         println!("{kind}\t{pairs}\t{agreed}\t{right}\t{theirs}");
     }
     let percent = 100.0 * total[1] as f64 / total[0].max(1) as f64;

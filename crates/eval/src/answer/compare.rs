@@ -117,22 +117,23 @@ impl Comparer {
         Ok(true)
     }
 
-    /// As sets: each of one side occurs on the other.
+    /// As sets: each entry of one side occurs on the other. An entry that certainly occurs nowhere decides,
+    /// whatever could not be compared beside it.
     fn any_order(&mut self, a: &[Form], b: &[Form]) -> Result<bool, String> {
-        let mut seen = vec![false; b.len()];
-        for x in a {
-            let mut found = false;
-            for (y, seen) in b.iter().zip(&mut seen) {
-                if (!found || !*seen) && self.forms(x, y)? {
-                    found = true;
-                    *seen = true;
-                }
-            }
-            if !found {
-                return Ok(false);
-            }
+        let table: Vec<Vec<Result<bool, String>>> =
+            a.iter().map(|x| b.iter().map(|y| self.forms(x, y)).collect()).collect();
+        let rows = table.iter().map(|row| row.iter().collect::<Vec<_>>());
+        let columns = (0..b.len()).map(|j| table.iter().map(|row| &row[j]).collect());
+        let lines: Vec<Vec<&Result<bool, String>>> = rows.chain(columns).collect();
+        let absent = |line: &Vec<&Result<bool, String>>| line.iter().all(|result| **result == Ok(false));
+        if lines.iter().any(absent) {
+            return Ok(false);
         }
-        Ok(seen.into_iter().all(|seen| seen))
+        let open = lines.iter().find(|line| line.iter().all(|result| **result != Ok(true)));
+        match open.and_then(|line| line.iter().find_map(|result| result.as_ref().err())) {
+            Some(reason) => Err(reason.clone()),
+            None => Ok(true),
+        }
     }
 
     fn matrices(&mut self, a: &[Vec<Expr>], b: &[Vec<Expr>]) -> Result<bool, String> {

@@ -203,7 +203,6 @@ impl<'a> Lexer<'a> {
                     self.push(Kind::Command(name));
                 }
             }
-            // `sinx`, `pir`: a name without its backslash that runs into a variable.
             _ if (letters >= 2 && after_value && unit::is_known(&lower))
                 || (letters >= 4 && (self.spaced || self.out.is_empty() || !after_value)) =>
             {
@@ -351,7 +350,10 @@ impl<'a> Lexer<'a> {
             self.symbol('%');
         } else if let Some(known) = token::bare(trimmed) {
             self.push(Kind::Command(known));
-        } else if is_prose(trimmed) || (name.starts_with("text") || name == "mbox") && is_letter(trimmed) {
+        } else if is_prose(trimmed)
+            && !trimmed.starts_with(|c: char| c.is_ascii_digit() || matches!(c, '-' | '$' | '\\'))
+            || (name.starts_with("text") || name == "mbox") && is_letter(trimmed)
+        {
             let words: Vec<&str> = content.split_whitespace().collect();
             self.push(Kind::Text(words.join(" ").replace('$', "").to_lowercase()));
         } else if self.depth < MAX_TEXT_DEPTH {
@@ -369,8 +371,11 @@ impl<'a> Lexer<'a> {
     }
 }
 
-/// Whether two letters stand side by side that belong to no command.
+/// Whether two letters stand side by side that belong to no command, or an abbreviation (`a.m.`).
 fn is_prose(text: &str) -> bool {
+    if text.contains('.') && text.chars().all(|c| c == '.' || c.is_alphabetic()) {
+        return true;
+    }
     let mut run = 0;
     let mut command = false;
     for c in text.chars() {

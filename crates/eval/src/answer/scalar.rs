@@ -18,7 +18,7 @@ use super::token::Rational;
 use super::unit;
 
 /// Work of exact arithmetic in one comparison of answers.
-const WORK: u64 = 400_000;
+const WORK: u64 = 120_000;
 /// Points at which formulas are compared.
 const POINTS: u64 = 16;
 /// Points that must have decided before formulas are called equal.

@@ -38,6 +38,13 @@ const UNITS: &[&[&str]] = &[
     &["unit", "units"],
 ];
 
+/// Words that are a factor, and the power of ten they stand for.
+const FACTORS: [(&str, u32); 6] =
+    [("hundred", 2), ("thousand", 3), ("million", 6), ("billion", 9), ("trillion", 12), ("quadrillion", 15)];
+
+/// Words with which something begins that is no unit, but changes what is said.
+const CONDITIONS: [&str; 12] = ["or", "and", "to", "if", "when", "where", "for", "not", "than", "less", "more", "out"];
+
 /// Letters that may be a unit when a space parts them from the number: `5 m`.
 const LETTERS: [char; 6] = ['m', 'g', 's', 'h', 'L', 'l'];
 
@@ -47,6 +54,17 @@ pub(super) const DEGREE: &str = "degree";
 /// Whether a lower-case word is a known unit.
 pub(super) fn is_known(word: &str) -> bool {
     word != "in" && UNITS.iter().any(|names| names.contains(&word))
+}
+
+/// The power of ten that a unit begins with (`million dollars`).
+pub(super) fn power_of_ten(unit: &str) -> Option<u32> {
+    let first = unit.split_whitespace().next()?;
+    FACTORS.iter().find(|(word, _)| *word == first).map(|(_, power)| *power)
+}
+
+/// Whether a text after a number is a condition rather than a unit.
+pub(super) fn is_condition(unit: &str) -> bool {
+    unit.split_whitespace().next().is_some_and(|first| CONDITIONS.contains(&first))
 }
 
 /// Whether a letter may be one.

@@ -152,6 +152,10 @@ impl Parser<'_> {
         }
         let colons = self.top_level(from, to, |kind| *kind == Kind::Symbol(':'));
         if !colons.is_empty() {
+            if let Some(time) = self.time(from, to) {
+                return Ok(Form::Text(time));
+            }
+            self.without_two_signs(from, to)?;
             let mut parts = Vec::new();
             let mut start = from;
             for end in colons.into_iter().chain([to]) {
@@ -161,6 +165,31 @@ impl Parser<'_> {
             return Ok(Form::Ratio(parts));
         }
         self.scalar(from, to)
+    }
+
+    /// `10:30 \text{ a.m.}`: numbers, colons and prose.
+    fn time(&self, from: usize, to: usize) -> Option<String> {
+        let mut prose = false;
+        let mut time = String::new();
+        for token in &self.tokens[from..to] {
+            match &token.kind {
+                Kind::Number { value, .. } => time.push_str(&value.to_string()),
+                Kind::Text(text) => {
+                    prose = true;
+                    time.push_str(text);
+                }
+                Kind::Symbol(c @ (':' | '.')) => time.push(*c),
+                Kind::Letter(c) => time.extend(c.to_lowercase()),
+                _ => return None,
+            }
+        }
+        prose.then_some(time)
+    }
+
+    /// Refuses `±` where it would stand for two forms at once.
+    fn without_two_signs(&self, from: usize, to: usize) -> Result<(), String> {
+        let signs = self.tokens[from..to].iter().any(|token| matches!(token.kind, Kind::Command("pm" | "mp")));
+        if signs { Err("a sign of two meanings inside a matrix or ratio".to_owned()) } else { Ok(()) }
     }
 
     /// `\mathbb{R}` and its like.
@@ -209,6 +238,7 @@ impl Parser<'_> {
         if self.tokens[start].kind == (Kind::Begin { determinant: true }) {
             return Err("a determinant is not read".to_owned());
         }
+        self.without_two_signs(from, to)?;
         let factor = match start - from {
             0 => None,
             _ => Some(self.formula(from, start)?),

@@ -42,6 +42,10 @@ impl Parser<'_> {
         }
         let degrees = self.tokens[from..to].iter().any(|token| token.kind == Kind::Command("circ"));
         let expr = self.formula(from, to)?;
+        let expr = match unit.as_deref().and_then(unit::power_of_ten) {
+            Some(power) => Expr::Product(vec![expr, Expr::integer(10).to(Expr::integer(power.into()))]),
+            None => expr,
+        };
         let places = match &self.tokens[from..to] {
             [Token { kind: Kind::Number { places, .. }, .. }]
             | [Token { kind: Kind::Symbol('-' | '+'), .. }, Token { kind: Kind::Number { places, .. }, .. }] => *places,
@@ -49,6 +53,13 @@ impl Parser<'_> {
         };
         let mut calls = false;
         expr.walk(&mut |inner| calls |= matches!(inner, Expr::Call(..)));
+        if unit.as_deref().is_some_and(unit::is_condition) {
+            return Err("a condition after a formula".to_owned());
+        }
+        // A word after a number is its unit; after a variable it may be a condition.
+        if unit.as_ref().is_some_and(|unit| !unit::is_known(unit)) && !expr.variables().is_empty() {
+            return Err("prose after a formula".to_owned());
+        }
         let unit = if degrees && !calls { Some(unit::DEGREE.to_owned()) } else { unit };
         Ok(Scalar { expr, places, percent, unit, base: None, without_letter })
     }
@@ -94,7 +105,6 @@ impl Parser<'_> {
                 _ => return Err("prose inside a formula".to_owned()),
             }
         }
-        // `5\text{x}`: one letter in the shape of text is a unit only where a unit may stand.
         Ok(Some((start, unit)))
     }
 
