@@ -96,8 +96,7 @@ fn grouped(text: &str, start: usize, first: usize, commas: bool, whole: &mut Str
     let separators = GROUPS.iter().copied().chain(commas.then_some(","));
     for separator in separators {
         let (mut end, mut groups) = (first, String::new());
-        loop {
-            let Some(rest) = text[end..].strip_prefix(separator) else { break };
+        while let Some(rest) = text[end..].strip_prefix(separator) {
             let from = text.len() - rest.len();
             let to = digits(text.as_bytes(), from);
             if to - from != 3 {

@@ -66,10 +66,11 @@ impl Parser<'_> {
     }
 
     fn product(&mut self) -> Result<Expr, String> {
-        if let Some(mixed) = self.mixed()? {
-            return Ok(mixed);
-        }
-        let mut factors = vec![self.factor()?];
+        let first = match self.mixed()? {
+            Some(mixed) => mixed,
+            None => self.factor()?,
+        };
+        let mut factors = vec![first];
         while self.starts_factor() {
             let number = |kind: Option<&Kind>| matches!(kind, Some(Kind::Number { .. }));
             if number(self.peek()) && number(self.kind(self.at - 1)) {
@@ -107,15 +108,15 @@ impl Parser<'_> {
             }
             _ => return Ok(None),
         };
-        if let Some(Expr::Quotient(a, b)) = &fraction
+        if let Some(fraction) = fraction
+            && let Expr::Quotient(a, b) = &fraction
             && let (Expr::Number(a), Expr::Number(b)) = (&**a, &**b)
             && a.is_integer()
             && b.is_integer()
             && !a.is_negative()
             && a < b
-            && !self.starts_factor()
         {
-            return Ok(Some(Expr::Sum(vec![Expr::Number(integer), fraction.unwrap_or(Expr::integer(0))])));
+            return Ok(Some(Expr::Sum(vec![Expr::Number(integer), fraction])));
         }
         self.at = start;
         Ok(None)

@@ -197,7 +197,7 @@ impl Parser<'_> {
         if self.kind(from) != Some(&Kind::Command("mathbb")) {
             return None;
         }
-        match (&self.tokens[from + 1..to]).iter().map(|token| &token.kind).collect::<Vec<_>>()[..] {
+        match self.tokens[from + 1..to].iter().map(|token| &token.kind).collect::<Vec<_>>()[..] {
             [Kind::Letter(name)] | [Kind::Symbol('{'), Kind::Letter(name), Kind::Symbol('}')] => Some(*name),
             _ => None,
         }
