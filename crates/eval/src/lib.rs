@@ -9,11 +9,13 @@
 //!
 //! - [`evaluate`], [`Suite`]: from task names to [`TaskOutcome`]s;
 //! - [`known_tasks`]: what there is;
+//! - [`answer`]: finding the answer in a response, and whether it equals the reference;
 //! - [`metrics`]: pure functions from texts to scores;
 //! - [`stats`]: intervals, retention, sample sizes.
 //!
 //! Not covered: benchmarks read from files; only the pocket tasks, which are generated, are known.
 
+pub mod answer;
 pub mod metrics;
 mod outcome;
 mod registry;
