@@ -112,15 +112,19 @@ impl Machine {
             protections.iter().filter(|p| p.is_active()).map(|p| format!("{:?}", p.mechanism)).collect();
         let tests = format!("look_around({:?}.split())", active.join(" "));
         let limits = Limits { wall: Duration::from_secs(60), ..self.limits.clone() };
-        let outcome = self.run_with(&Program::new(include_str!("check.py"), tests), &limits, &AtomicBool::new(false))?;
-        if outcome.end == End::Completed {
-            return Ok(());
-        }
-        let said = outcome.stderr.text.trim();
+        let program = Program::new(include_str!("check.py"), tests);
+        let got = match self.run_with(&program, &limits, &AtomicBool::new(false)) {
+            Ok(outcome) if outcome.end == End::Completed => return Ok(()),
+            Ok(outcome) => format!("{} {}", outcome.end.describe(), outcome.stderr.text.trim()),
+            Err(error) => format!("{error:#}"),
+        };
         Err(Fault::new("a first, harmless program did not run in the sandbox as it should")
             .file(&self.interpreter.executable)
-            .got(format!("{}{}{said}", outcome.end.describe(), if said.is_empty() { "" } else { ": " }))
-            .hint("the interpreter may need paths that it cannot see (policy: read_paths), more memory, or may not be readable to the user `nobody`")
+            .got(got.trim())
+            .hint(
+                "the interpreter may need paths that it cannot see (the policy's read_paths) or more memory, or lie \
+                 where only root may read (programs run as the user `nobody`)",
+            )
             .into())
     }
 

@@ -3,8 +3,11 @@
 
 #![allow(dead_code)]
 
+use std::path::PathBuf;
+use std::process::Command;
 use std::time::Duration;
 
+use lopper_record::Fault;
 use lopper_sandbox::{Limits, Outcome, Policy, Program, Sandbox};
 
 /// Limits under which every program of these tests runs.
@@ -21,20 +24,32 @@ pub fn limits() -> Limits {
     }
 }
 
-/// The policy of these tests.
-pub fn policy() -> Policy {
-    Policy { limits: limits(), helper: Some(env!("CARGO_BIN_EXE_lopper-sandbox-child").into()), ..Policy::default() }
+/// The interpreter: `python3` on the search path, or the system's where that one lies in root's own
+/// directory, since without a file tree of its own a program of root's runs as `nobody`.
+fn python() -> Option<PathBuf> {
+    let found = Command::new("python3").args(["-c", "import os, sys; print(os.path.realpath(sys.executable))"]).output();
+    let path = String::from_utf8(found.ok()?.stdout).ok()?;
+    let system = PathBuf::from("/usr/bin/python3");
+    (path.starts_with("/root/") && system.exists()).then_some(system)
 }
 
-/// A sandbox under this policy, or a visible line and nothing where the machine cannot have one.
+/// The policy of these tests.
+pub fn policy() -> Policy {
+    Policy { python: python(), limits: limits(), helper: Some(env!("CARGO_BIN_EXE_lopper-sandbox-child").into()), ..Policy::default() }
+}
+
+/// A sandbox under this policy, or a visible line and nothing where the machine has no Python or
+/// lacks what protects it. Any other failure is a failure of the test.
 pub fn sandbox(policy: Policy) -> Option<Sandbox> {
-    match Sandbox::new(policy) {
-        Ok(sandbox) => Some(sandbox),
-        Err(error) => {
-            eprintln!("skipped: {error:#}");
-            None
-        }
-    }
+    let error = match Sandbox::new(policy) {
+        Ok(sandbox) => return Some(sandbox),
+        Err(error) => error,
+    };
+    let fault = error.downcast_ref::<Fault>().map(|f| f.message.clone()).unwrap_or_default();
+    let lacking = ["cannot be started", "cannot protect itself"].iter().any(|m| fault.contains(m));
+    assert!(lacking, "{error:#}");
+    eprintln!("skipped: {error:#}");
+    None
 }
 
 /// Runs a program; the sandbox itself must not fail.
