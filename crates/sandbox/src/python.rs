@@ -115,6 +115,17 @@ impl Interpreter {
         [&executable, "-s", "-S", "-B", "-X", "utf8", "-c", HARNESS].map(str::to_owned).to_vec()
     }
 
+    /// Where the dynamic loader is to look for the interpreter's own library; empty but for an
+    /// interpreter that runs only because the caller's `LD_LIBRARY_PATH` says so.
+    pub(crate) fn libraries(&self) -> String {
+        if std::env::var_os("LD_LIBRARY_PATH").is_none() {
+            return String::new();
+        }
+        let own = |path: &&PathBuf| path.file_name().is_some_and(|n| n.to_string_lossy().starts_with("libpython"));
+        let directory = self.mapped.iter().find(own).and_then(|path| path.parent());
+        directory.map(|path| path.to_string_lossy().into_owned()).unwrap_or_default()
+    }
+
     /// Directories that are put behind the standard library on `sys.path`.
     pub(crate) fn python_path(&self, policy: &Policy) -> Vec<PathBuf> {
         let packages = if policy.site_packages { self.packages.as_slice() } else { &[] };
@@ -174,7 +185,7 @@ fn is_loader(path: &Path) -> bool {
 }
 
 /// The environment of every program: nothing of the caller's.
-pub(crate) fn environment(directory: &str) -> Vec<(String, String)> {
+pub(crate) fn environment(directory: &str, libraries: &str) -> Vec<(String, String)> {
     let fixed = [
         ("PATH", "/usr/bin:/bin"),
         ("LANG", "C.UTF-8"),
@@ -188,7 +199,8 @@ pub(crate) fn environment(directory: &str) -> Vec<(String, String)> {
         ("HOME", directory),
         ("TMPDIR", directory),
     ];
-    fixed.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec()
+    let found = (!libraries.is_empty()).then_some(("LD_LIBRARY_PATH", libraries));
+    fixed.into_iter().chain(found).map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
 }
 
 /// Paths as the harness takes them: zero bytes between.

@@ -150,7 +150,7 @@ impl Machine {
         let job = Job {
             limits: kernel_limits(limits),
             directory: path.map(Path::to_path_buf),
-            environment: environment(&path.map_or(PRIVATE.into(), |p| p.to_string_lossy())),
+            environment: environment(&path.map_or(PRIVATE.into(), |p| p.to_string_lossy()), &self.interpreter.libraries()),
             ..self.job.clone()
         };
         let started = self.start(&job, limits)?;

@@ -151,16 +151,32 @@ def attack(): pass
 
 #[test]
 fn searching_for_the_key() {
-    let source = search_and("def attack():\n    keys, functions = search()\n    claim(keys)\n    print(len(keys), len(functions))");
+    let source = search_and("def attack():\n    keys, functions = search()\n    claim(keys)\n    print(len(keys), ','.join(f.__name__ for f in functions))");
     everywhere("searching the frames", &Program::new(source, FAILING), |setting, outcome| {
         assertion(setting, outcome);
-        // The search does find the harness's functions, so it was a search; and no key.
+        // The search reaches down to the harness's first function, so it was a search; and no key.
         let (keys, functions) = outcome.stdout.text.trim().split_once(' ').unwrap();
         assert_eq!(keys, "0", "{:?}", setting.kind);
-        assert!(functions.parse::<usize>().unwrap() > 3, "{functions}");
+        assert!(functions.contains("prepare"), "{functions}");
+        for hidden in ["judge", "settle", "describe", "say", "run", "hook"] {
+            assert!(!functions.split(',').any(|f| f == hidden), "{functions}");
+        }
     });
     let source = search_and("keys, functions = search()\nclaim(keys)\ndef attack(): pass");
     everywhere("searching the frames while loading", &Program::new(source, FAILING), assertion);
+}
+
+#[test]
+fn changing_the_harness() {
+    // Every function that can be reached gets other code.
+    let change = "def nothing(*a, **k): return (True, b'0000000000')\ndef change():\n    for function in search()[1]:\n        \
+                  if function.__code__.co_filename == '<string>':\n            function.__code__ = nothing.__code__\n";
+    for (name, rest) in [
+        ("changing the harness's functions while loading", "change()\ndef attack(): pass"),
+        ("changing the harness's functions", "def attack(): change()"),
+    ] {
+        everywhere(name, &Program::new(search_and(&format!("{change}{rest}")), FAILING), assertion);
+    }
 }
 
 #[test]
