@@ -107,6 +107,11 @@ impl Answer {
         line
     }
 
+    /// Whether the program runs no longer, or never did.
+    pub(crate) fn is_last(&self) -> bool {
+        !matches!(self, Answer::Hello)
+    }
+
     /// The answers in complete lines; others are not ours and are skipped.
     pub(crate) fn all(bytes: &[u8]) -> Vec<Answer> {
         bytes.split_inclusive(|b| *b == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect()

@@ -22,6 +22,15 @@
 //! programs run only where the policy allows it; elsewhere not at all. Not covered anywhere: holes
 //! in the kernel, and what [`Sandbox::gaps`] names. No tensor dependency.
 
+// The conversation with the helper has one side only where there is no helper.
+#![cfg_attr(not(target_os = "linux"), allow(dead_code))]
+
+#[cfg(not(unix))]
+#[path = "unsupported.rs"]
+mod backend;
+#[cfg(unix)]
+#[path = "unix.rs"]
+mod backend;
 #[cfg(target_os = "linux")]
 mod cgroup;
 #[cfg(target_os = "linux")]
@@ -40,8 +49,6 @@ mod python;
 #[cfg(unix)]
 mod report;
 mod sandbox;
-#[cfg(unix)]
-mod unix;
 #[cfg(unix)]
 mod watch;
 

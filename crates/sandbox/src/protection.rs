@@ -87,7 +87,9 @@ impl Mechanism {
             Mechanism::NoNewPrivileges => "set-user-id programs give no rights",
             Mechanism::ResourceLimits => "processor time, memory, size of a file, open files, core dumps",
             Mechanism::Landlock => "files once more, independently of the file tree; TCP; signals to others",
-            Mechanism::Seccomp => "system calls: no sockets, processes, mounts, namespaces, tracing, keys, BPF, io_uring",
+            Mechanism::Seccomp => {
+                "system calls: no sockets, processes, mounts, namespaces, tracing, keys, BPF, io_uring"
+            }
             Mechanism::Cgroup => "memory and number of tasks of the whole tree",
         }
     }
@@ -195,7 +197,9 @@ pub(crate) fn gaps(protections: &[Protection], allow_processes: bool) -> Vec<Str
         gaps.push("names, sizes and dates of all files can be asked for, only their contents are out of reach".into());
     }
     if !has(Mechanism::MountNamespace) {
-        gaps.push("the program's own directory lies on the disk; the size of one file is limited, their sum is not".into());
+        gaps.push(
+            "the program's own directory lies on the disk; the size of one file is limited, their sum is not".into(),
+        );
     }
     if !has(Mechanism::PidNamespace) {
         gaps.push("the program can learn which process numbers are in use".into());

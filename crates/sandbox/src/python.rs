@@ -40,16 +40,8 @@ print(json.dumps({
 "#;
 
 /// Where the libraries of a system lie that extension modules may need.
-const SYSTEM: [&str; 8] = [
-    "/usr/lib",
-    "/usr/lib64",
-    "/usr/lib32",
-    "/lib",
-    "/lib64",
-    "/lib32",
-    "/etc/ld.so.cache",
-    "/usr/share/zoneinfo",
-];
+const SYSTEM: [&str; 8] =
+    ["/usr/lib", "/usr/lib64", "/usr/lib32", "/lib", "/lib64", "/lib32", "/etc/ld.so.cache", "/usr/share/zoneinfo"];
 
 /// The oldest version that the harness is written for.
 const OLDEST: (u32, u32) = (3, 8);

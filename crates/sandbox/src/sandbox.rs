@@ -8,11 +8,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use anyhow::Result;
 use lopper_record::Fault;
 
+use crate::backend::Machine;
 use crate::outcome::Outcome;
 use crate::policy::{Policy, Program};
 use crate::protection::{Protection, gaps, uncovered};
-#[cfg(unix)]
-use crate::unix::Machine;
 
 /// The error of a run that was stopped through its flag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,7 +50,9 @@ impl Sandbox {
             let names: Vec<_> = open.iter().map(|need| need.name()).collect();
             let missing: Vec<_> = protections.iter().filter(|p| !p.is_active()).map(Protection::line).collect();
             return Err(Fault::new("this machine cannot protect itself from programs that a model wrote")
-                .expected("files, network, other processes, the kernel and resources each protected in at least one way")
+                .expected(
+                    "files, network, other processes, the kernel and resources each protected in at least one way",
+                )
                 .got(format!("not protected: {}; {}", names.join(", "), missing.join("; ")))
                 .hint(
                     "run on Linux with user namespaces, Landlock and seccomp (docs/reference/sandbox.md), or allow \

@@ -1,6 +1,8 @@
 //! Running a program on a Unix system: with the helper on Linux, bare elsewhere.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
+#[cfg(target_os = "linux")]
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -150,7 +152,10 @@ impl Machine {
         let job = Job {
             limits: kernel_limits(limits),
             directory: path.map(Path::to_path_buf),
-            environment: environment(&path.map_or(PRIVATE.into(), |p| p.to_string_lossy()), &self.interpreter.libraries()),
+            environment: environment(
+                &path.map_or(PRIVATE.into(), |p| p.to_string_lossy()),
+                &self.interpreter.libraries(),
+            ),
             ..self.job.clone()
         };
         let started = self.start(&job, limits)?;

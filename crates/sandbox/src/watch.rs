@@ -5,6 +5,8 @@ use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+use std::process::Child;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -12,6 +14,8 @@ use anyhow::Result;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
 
 use crate::job::Answer;
 use crate::launch::Running;
@@ -65,6 +69,11 @@ impl Source {
         Ok(Self { file: Some(file), kept: Vec::new(), most, bytes: 0 })
     }
 
+    /// One that is closed.
+    fn none() -> Self {
+        Self { file: None, kept: Vec::new(), most: 0, bytes: 0 }
+    }
+
     /// Reads what is there, up to a bound, so that no pipe keeps the others waiting.
     fn read(&mut self, buffer: &mut [u8]) {
         let Some(file) = &mut self.file else { return };
@@ -92,7 +101,7 @@ fn nonblocking(fd: BorrowedFd<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Which descriptor a poll entry is for.
+/// Which descriptor an entry of the poll is for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum What {
     Stdout,
@@ -100,6 +109,25 @@ enum What {
     Report,
     Control,
     Orders,
+}
+
+/// Everything that is known of a program while it runs.
+struct Watch<'a> {
+    child: Child,
+    control: Option<UnixStream>,
+    orders: Option<File>,
+    unsent: &'a [u8],
+    keys: &'a Keys,
+    limits: &'a Limits,
+    stdout: Source,
+    stderr: Source,
+    report: Source,
+    answers: Source,
+    said: Said,
+    deadline: Instant,
+    stopped: Option<Stopped>,
+    /// The program has ended, has said its last word or has been stopped.
+    ending: bool,
 }
 
 /// Watches a program to its end. `cancel` stops it.
@@ -111,116 +139,156 @@ pub(crate) fn watch(
     cancel: &AtomicBool,
 ) -> Result<Seen> {
     let begun = Instant::now();
-    let Running { mut child, control, stdout, stderr, orders: orders_pipe, report } = running;
-    nonblocking(orders_pipe.as_fd())?;
-    let mut orders_pipe = Some(orders_pipe);
-    let mut unsent = orders;
-    let mut stdout = Source::new(stdout, limits.output_kept)?;
-    let mut stderr = Source::new(stderr, limits.output_kept)?;
-    let mut report = Source::new(report, LONGEST)?;
-    let mut control_source = match &control {
+    nonblocking(running.orders.as_fd())?;
+    let answers = match &running.control {
         Some(control) => Source::new(File::from(control.as_fd().try_clone_to_owned()?), LONGEST)?,
-        None => Source { file: None, kept: Vec::new(), most: 0, bytes: 0 },
+        None => Source::none(),
+    };
+    let mut watch = Watch {
+        child: running.child,
+        control: running.control,
+        orders: Some(running.orders),
+        unsent: orders,
+        keys,
+        limits,
+        stdout: Source::new(running.stdout, limits.output_kept)?,
+        stderr: Source::new(running.stderr, limits.output_kept)?,
+        report: Source::new(running.report, LONGEST)?,
+        answers,
+        said: Said::Nothing,
+        deadline: begun + START,
+        stopped: None,
+        ending: false,
     };
     let mut buffer = vec![0; 64 << 10];
-    let mut current = Said::Nothing;
-    let mut answers: Vec<Answer> = Vec::new();
-    let mut stopped = None;
-    let mut deadline = begun + START;
-    // Set once the program has ended, has said its last word or has been stopped.
-    let mut ending = false;
+    while !watch.is_over()? {
+        for what in watch.wait()? {
+            watch.read(what, &mut buffer);
+        }
+        if watch.act(cancel)? {
+            break;
+        }
+    }
+    // The descriptors go first: the helper ends, if it still has not, when it is hung up on.
+    let Watch { mut child, control, orders, stdout, stderr, report, mut answers, stopped, .. } = watch;
+    answers.file = None;
+    drop((control, orders));
+    end(&mut child)?;
+    Ok(Seen {
+        said: said(&report.kept, keys),
+        answers: Answer::all(&answers.kept),
+        stopped,
+        stdout: stdout.output(),
+        stderr: stderr.output(),
+        wall: begun.elapsed(),
+    })
+}
 
-    loop {
-        let mut fds = Vec::with_capacity(5);
-        let mut what = Vec::with_capacity(5);
-        let sources =
-            [(&stdout, What::Stdout), (&stderr, What::Stderr), (&report, What::Report), (&control_source, What::Control)];
-        for (source, name) in sources {
-            if let Some(file) = &source.file {
-                fds.push(PollFd::new(file.as_fd(), PollFlags::POLLIN));
-                what.push(name);
-            }
-        }
-        if let Some(pipe) = &orders_pipe {
-            fds.push(PollFd::new(pipe.as_fd(), PollFlags::POLLOUT));
-            what.push(What::Orders);
-        }
-        let pipes_open = what.iter().any(|w| matches!(w, What::Stdout | What::Stderr | What::Report));
-        let helper_gone = control_source.file.is_none();
-        if !pipes_open && helper_gone {
-            // Without a helper nothing but the process itself says that it has ended.
-            if control.is_some() || child.try_wait()?.is_some() {
-                break;
-            }
-        }
-        let wait = deadline.saturating_duration_since(Instant::now()).min(TICK);
-        let timeout = PollTimeout::try_from(wait + Duration::from_millis(1)).unwrap_or(PollTimeout::ZERO);
-        match poll(&mut fds, timeout) {
+impl Watch<'_> {
+    /// Whether nothing more can come: all pipes are closed, which is so only when every process
+    /// that had them is gone, and so is the helper.
+    fn is_over(&mut self) -> Result<bool> {
+        let closed = [&self.stdout, &self.stderr, &self.report, &self.answers].iter().all(|s| s.file.is_none());
+        // Without a helper nothing but the process itself says that it has ended.
+        Ok(closed && (self.control.is_some() || self.child.try_wait()?.is_some()))
+    }
+
+    /// Waits until something can be read or written, or for a moment.
+    fn wait(&self) -> Result<Vec<What>> {
+        let sources = [
+            (&self.stdout.file, What::Stdout, PollFlags::POLLIN),
+            (&self.stderr.file, What::Stderr, PollFlags::POLLIN),
+            (&self.report.file, What::Report, PollFlags::POLLIN),
+            (&self.answers.file, What::Control, PollFlags::POLLIN),
+            (&self.orders, What::Orders, PollFlags::POLLOUT),
+        ];
+        let open: Vec<_> =
+            sources.iter().filter_map(|(file, what, flags)| Some((file.as_ref()?, *what, *flags))).collect();
+        let mut fds: Vec<_> = open.iter().map(|(file, _, flags)| PollFd::new(file.as_fd(), *flags)).collect();
+        let wait = self.deadline.saturating_duration_since(Instant::now()).min(TICK) + Duration::from_millis(1);
+        match poll(&mut fds, PollTimeout::try_from(wait).unwrap_or(PollTimeout::ZERO)) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(e) => return Err(e.into()),
         }
-        let ready: Vec<What> =
-            fds.iter().zip(&what).filter(|(fd, _)| fd.any() == Some(true)).map(|(_, what)| *what).collect();
-        drop(fds);
+        Ok(open.iter().zip(&fds).filter(|(_, fd)| fd.any() == Some(true)).map(|((_, what, _), _)| *what).collect())
+    }
 
-        for name in ready {
-            match name {
-                What::Stdout => stdout.read(&mut buffer),
-                What::Stderr => stderr.read(&mut buffer),
-                What::Control => {
-                    control_source.read(&mut buffer);
-                    answers = Answer::all(&control_source.kept);
+    /// Reads or writes what there is.
+    fn read(&mut self, what: What, buffer: &mut [u8]) {
+        match what {
+            What::Stdout => self.stdout.read(buffer),
+            What::Stderr => self.stderr.read(buffer),
+            What::Control => self.answers.read(buffer),
+            What::Orders => send(&mut self.orders, &mut self.unsent),
+            What::Report => {
+                self.report.read(buffer);
+                let started = self.said != Said::Nothing;
+                self.said = said(&self.report.kept, self.keys);
+                if !started && self.said != Said::Nothing && !self.ending {
+                    self.deadline = Instant::now() + self.limits.wall;
                 }
-                What::Report => {
-                    report.read(&mut buffer);
-                    let before = current.stage();
-                    current = said(&report.kept, keys);
-                    if before == crate::Stage::Start && current.stage() != before && !ending {
-                        deadline = Instant::now() + limits.wall;
-                    }
-                }
-                What::Orders => send(&mut orders_pipe, &mut unsent),
-            }
-        }
-
-        let mut stop = None;
-        if stdout.bytes + stderr.bytes > limits.output {
-            stop = Some(Stopped::Output);
-        } else if report.bytes > LONGEST as u64 {
-            stop = Some(Stopped::Report);
-        } else if cancel.load(Ordering::Relaxed) {
-            stop = Some(Stopped::Cancelled);
-        } else if Instant::now() >= deadline && !ending {
-            stop = Some(Stopped::WallTime);
-        }
-        let over = answers.iter().any(|a| matches!(a, Answer::Ended { .. } | Answer::Failed(_) | Answer::Probed(_)))
-            || (control.is_some() && control_source.file.is_none())
-            || (control.is_none() && child.try_wait()?.is_some());
-        if !ending && (over || current.is_last() || stop.is_some()) {
-            if !over && !current.is_last() {
-                stopped = stop;
-                hang_up(control.as_ref(), &child);
-            }
-            ending = true;
-            deadline = Instant::now() + GRACE;
-        } else if ending && (stop.is_some() || Instant::now() >= deadline) {
-            // It has had its time to end by itself.
-            if stop == Some(Stopped::Cancelled) {
-                stopped = stop;
-            }
-            hang_up(control.as_ref(), &child);
-            if Instant::now() >= deadline {
-                break;
             }
         }
     }
-    drop(orders_pipe);
-    drop(control);
-    drop(control_source.file.take());
-    end(&mut child)?;
-    let answers = Answer::all(&control_source.kept);
-    let said = said(&report.kept, keys);
-    Ok(Seen { said, answers, stopped, stdout: stdout.output(), stderr: stderr.output(), wall: begun.elapsed() })
+
+    /// Stops the program where it must be. Says whether it has been waited for long enough.
+    fn act(&mut self, cancel: &AtomicBool) -> Result<bool> {
+        let late = Instant::now() >= self.deadline;
+        let stop = if cancel.load(Ordering::Relaxed) {
+            Some(Stopped::Cancelled)
+        } else if self.stdout.bytes + self.stderr.bytes > self.limits.output {
+            Some(Stopped::Output)
+        } else if self.report.bytes > LONGEST as u64 {
+            Some(Stopped::Report)
+        } else if late && !self.ending {
+            Some(Stopped::WallTime)
+        } else {
+            None
+        };
+        if self.ending {
+            if stop == Some(Stopped::Cancelled) {
+                self.stopped = stop;
+            }
+            // It has had its time to end by itself.
+            if stop.is_some() || late {
+                self.hang_up();
+            }
+            return Ok(late);
+        }
+        let ended = match &self.control {
+            Some(_) => self.answers.file.is_none() || Answer::all(&self.answers.kept).iter().any(Answer::is_last),
+            None => self.child.try_wait()?.is_some(),
+        };
+        if !ended && !self.said.is_last() {
+            if stop.is_none() {
+                return Ok(false);
+            }
+            self.stopped = stop;
+            if stop == Some(Stopped::Output) {
+                // Enough has been read. That every process is gone shows in the report's pipe, too.
+                (self.stdout.file, self.stderr.file) = (None, None);
+            }
+            self.hang_up();
+        }
+        self.ending = true;
+        self.deadline = Instant::now() + GRACE;
+        Ok(false)
+    }
+
+    /// Has everything ended: the helper does it, and answers once more with what was used.
+    fn hang_up(&self) {
+        match &self.control {
+            Some(control) => {
+                let _ = control.shutdown(Shutdown::Write);
+            }
+            None => {
+                if let Ok(pid) = i32::try_from(self.child.id()) {
+                    // A process group was made for it.
+                    let _ = killpg(Pid::from_raw(pid), Signal::SIGKILL);
+                }
+            }
+        }
+    }
 }
 
 /// Writes as much of the orders as goes; closes the pipe after the last.
@@ -239,23 +307,8 @@ fn send(pipe: &mut Option<File>, unsent: &mut &[u8]) {
     }
 }
 
-/// Tells the helper to end everything; it answers once more with what was used.
-fn hang_up(control: Option<&std::os::unix::net::UnixStream>, child: &std::process::Child) {
-    match control {
-        Some(control) => {
-            let _ = control.shutdown(Shutdown::Write);
-        }
-        None => {
-            if let Ok(pid) = i32::try_from(child.id()) {
-                // The group was made for it.
-                let _ = nix::sys::signal::killpg(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
-            }
-        }
-    }
-}
-
 /// Waits for the first process, by force in the end. Its own end takes the others with it.
-fn end(child: &mut std::process::Child) -> Result<()> {
+fn end(child: &mut Child) -> Result<()> {
     let until = Instant::now() + GRACE;
     while child.try_wait()?.is_none() {
         if Instant::now() >= until {

@@ -94,7 +94,8 @@ fn enter_new_tree() -> Result<()> {
 fn in_memory(path: impl AsRef<Path>, options: &str) -> Result<()> {
     let path = path.as_ref();
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-    mount(Some("tmpfs"), path, Some("tmpfs"), flags, Some(options)).with_context(|| format!("tmpfs on {}", path.display()))
+    mount(Some("tmpfs"), path, Some("tmpfs"), flags, Some(options))
+        .with_context(|| format!("tmpfs on {}", path.display()))
 }
 
 fn bind_read_only(path: &Path) -> Result<()> {

@@ -8,8 +8,8 @@ use std::path::Path;
 
 use anyhow::{Result, bail};
 use landlock::{
-    ABI, Access, AccessFs, AccessNet, Compatible, CompatLevel, LandlockStatus, Ruleset, RulesetAttr, RulesetCreatedAttr,
-    RulesetStatus, Scope, path_beneath_rules,
+    ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, LandlockStatus, Ruleset, RulesetAttr,
+    RulesetCreatedAttr, RulesetStatus, Scope, path_beneath_rules,
 };
 
 use crate::job::{Job, PRIVATE};

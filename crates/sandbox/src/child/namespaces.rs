@@ -5,7 +5,7 @@ use std::fs;
 
 use anyhow::{Context, Result, bail};
 use nix::sched::{CloneFlags, unshare};
-use nix::unistd::{Gid, Uid, geteuid, getegid};
+use nix::unistd::{Gid, Uid, getegid, geteuid};
 
 use super::{Helper, Stop};
 use crate::protection::Mechanism;

@@ -271,6 +271,8 @@ fn permitted(allow_processes: bool, alone: bool) -> Result<Rules> {
     // Asking whether something is a terminal, and flags of descriptors; no typing into terminals.
     let mut ioctls = Vec::new();
     for request in [libc::TCGETS, libc::TIOCGWINSZ, libc::FIONREAD, libc::FIONBIO, libc::FIOCLEX, libc::FIONCLEX] {
+        // The type of these constants is another one with musl.
+        #[allow(clippy::unnecessary_cast)]
         ioctls.push(when(&[(1, Op::Eq, request as u64)])?);
     }
     rules.insert(libc::SYS_ioctl, ioctls);
@@ -283,7 +285,9 @@ fn permitted(allow_processes: bool, alone: bool) -> Result<Rules> {
 
 /// A rule over 32-bit arguments.
 fn when(conditions: &[(u8, Op, u64)]) -> Result<SeccompRule> {
-    let conditions: Result<Vec<_>, _> =
-        conditions.iter().map(|(index, op, value)| SeccompCondition::new(*index, Len::Dword, op.clone(), *value)).collect();
+    let conditions: Result<Vec<_>, _> = conditions
+        .iter()
+        .map(|(index, op, value)| SeccompCondition::new(*index, Len::Dword, op.clone(), *value))
+        .collect();
     SeccompRule::new(conditions.map_err(|e| anyhow!("{e}"))?).map_err(|e| anyhow!("{e}"))
 }

@@ -27,7 +27,8 @@ pub fn limits() -> Limits {
 /// The interpreter: `python3` on the search path, or the system's where that one lies in root's own
 /// directory, since without a file tree of its own a program of root's runs as `nobody`.
 fn python() -> Option<PathBuf> {
-    let found = Command::new("python3").args(["-c", "import os, sys; print(os.path.realpath(sys.executable))"]).output();
+    let found =
+        Command::new("python3").args(["-c", "import os, sys; print(os.path.realpath(sys.executable))"]).output();
     let path = String::from_utf8(found.ok()?.stdout).ok()?;
     let system = PathBuf::from("/usr/bin/python3");
     (path.starts_with("/root/") && system.exists()).then_some(system)
@@ -35,7 +36,12 @@ fn python() -> Option<PathBuf> {
 
 /// The policy of these tests.
 pub fn policy() -> Policy {
-    Policy { python: python(), limits: limits(), helper: Some(env!("CARGO_BIN_EXE_lopper-sandbox-child").into()), ..Policy::default() }
+    Policy {
+        python: python(),
+        limits: limits(),
+        helper: Some(env!("CARGO_BIN_EXE_lopper-sandbox-child").into()),
+        ..Policy::default()
+    }
 }
 
 /// A sandbox under this policy, or a visible line and nothing where the machine has no Python or

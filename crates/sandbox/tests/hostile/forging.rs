@@ -79,7 +79,8 @@ fn leaving_early() {
 
 #[test]
 fn saying_so() {
-    let source = "import os\ndef attack():\n    print('passed')\n    os.write(4, b'passed  0000000000')\n    os.write(2, b'OK')";
+    let source =
+        "import os\ndef attack():\n    print('passed')\n    os.write(4, b'passed  0000000000')\n    os.write(2, b'OK')";
     everywhere("printing 'passed'", &Program::new(source, FAILING), assertion);
 }
 
@@ -151,7 +152,9 @@ def attack(): pass
 
 #[test]
 fn searching_for_the_key() {
-    let source = search_and("def attack():\n    keys, functions = search()\n    claim(keys)\n    print(len(keys), ','.join(f.__name__ for f in functions))");
+    let source = search_and(
+        "def attack():\n    keys, functions = search()\n    claim(keys)\n    print(len(keys), ','.join(f.__name__ for f in functions))",
+    );
     everywhere("searching the frames", &Program::new(source, FAILING), |setting, outcome| {
         assertion(setting, outcome);
         // The search reaches down to the harness's first function, so it was a search; and no key.
@@ -223,10 +226,7 @@ fn looking_down_from_above() {
             "the exception's text",
             "class Failure(AssertionError):\n    def __str__(self):\n        claim(search(sys._getframe())[0])\n        return 'x'\ndef attack(): raise Failure",
         ),
-        (
-            "an audit hook",
-            "def attack():\n    sys.addaudithook(lambda *a: claim(search(sys._getframe())[0]))",
-        ),
+        ("an audit hook", "def attack():\n    sys.addaudithook(lambda *a: claim(search(sys._getframe())[0]))"),
         (
             "a changed posix.write",
             "import posix\nwrite = posix.write\ndef attack():\n    posix.write = os.write = lambda fd, data: write(fd, data[:32] + b'passed  0000000000')",
@@ -257,7 +257,11 @@ fn an_exception_that_does_harm() {
 #[test]
 fn an_object_that_equals_everything_passes() {
     let source = "class Any:\n    def __eq__(self, other): return True\ndef f(x): return Any()";
-    everywhere("NOT COVERED: an object that equals everything", &Program::new(source, "assert f(1) == 2"), |_, outcome| {
-        assert_eq!(outcome.verdict, Verdict::Passed);
-    });
+    everywhere(
+        "NOT COVERED: an object that equals everything",
+        &Program::new(source, "assert f(1) == 2"),
+        |_, outcome| {
+            assert_eq!(outcome.verdict, Verdict::Passed);
+        },
+    );
 }

@@ -10,6 +10,8 @@
 //! `docs/reference/sandbox.md` is written from it.
 
 #![cfg(target_os = "linux")]
+// What is skipped must be seen.
+#![allow(clippy::print_stderr, clippy::print_stdout)]
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -157,9 +159,10 @@ fn named(mark: &str) -> String {
 fn remains(mark: &str) -> bool {
     let until = Instant::now() + Duration::from_secs(3);
     loop {
-        let there = std::fs::read_dir("/proc").unwrap().flatten().any(|entry| {
-            std::fs::read_to_string(entry.path().join("comm")).is_ok_and(|name| name.trim_end() == mark)
-        });
+        let there = std::fs::read_dir("/proc")
+            .unwrap()
+            .flatten()
+            .any(|entry| std::fs::read_to_string(entry.path().join("comm")).is_ok_and(|name| name.trim_end() == mark));
         if !there || Instant::now() > until {
             return there;
         }

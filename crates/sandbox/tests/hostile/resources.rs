@@ -132,7 +132,8 @@ fn deep_recursion() {
 
 #[test]
 fn recursion_without_a_limit() {
-    let source = "import sys\nsys.setrecursionlimit(10 ** 9)\nclass A:\n    def __repr__(self): return repr(self)\nrepr(A())";
+    let source =
+        "import sys\nsys.setrecursionlimit(10 ** 9)\nclass A:\n    def __repr__(self): return repr(self)\nrepr(A())";
     everywhere("recursion without a limit", &Program::new(source, ""), |setting, outcome| {
         let contained = match &outcome.end {
             End::Killed(signal) => *signal == 11,
