@@ -39,7 +39,7 @@ pub fn policy() -> Policy {
     Policy {
         python: python(),
         limits: limits(),
-        helper: Some(env!("CARGO_BIN_EXE_lopper-sandbox-child").into()),
+        helper: Some(env!("CARGO_BIN_EXE_lopper-sandbox").into()),
         ..Policy::default()
     }
 }

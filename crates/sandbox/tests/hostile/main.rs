@@ -155,17 +155,22 @@ fn named(mark: &str) -> String {
     format!("import ctypes\nctypes.CDLL(None).prctl(15, b\"{mark}\", 0, 0, 0)\n")
 }
 
+/// Whether a process of that name is there.
+fn is_there(mark: &str) -> bool {
+    std::fs::read_dir("/proc")
+        .unwrap()
+        .flatten()
+        .any(|entry| std::fs::read_to_string(entry.path().join("comm")).is_ok_and(|name| name.trim_end() == mark))
+}
+
 /// Whether a process of that name is still there after a while.
 fn remains(mark: &str) -> bool {
     let until = Instant::now() + Duration::from_secs(3);
-    loop {
-        let there = std::fs::read_dir("/proc")
-            .unwrap()
-            .flatten()
-            .any(|entry| std::fs::read_to_string(entry.path().join("comm")).is_ok_and(|name| name.trim_end() == mark));
-        if !there || Instant::now() > until {
-            return there;
+    while is_there(mark) {
+        if Instant::now() > until {
+            return true;
         }
         std::thread::sleep(Duration::from_millis(20));
     }
+    false
 }

@@ -175,3 +175,25 @@ fn executing_python_again() {
         assert_eq!(outcome.end, End::Exited(0), "{:?}: {outcome:?}", setting.kind);
     });
 }
+
+/// Not a program's doing, but the same question: Lopper itself is killed and can clean up nothing.
+#[test]
+fn nothing_outlives_lopper() {
+    if crate::settings().is_empty() {
+        return;
+    }
+    let mark = "sb-orphan";
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("program.py");
+    std::fs::write(&file, format!("{}while True: pass", named(mark))).unwrap();
+    let mut lopper = std::process::Command::new(env!("CARGO_BIN_EXE_lopper-sandbox"));
+    let mut lopper = lopper.arg(&file).stdout(std::process::Stdio::null()).spawn().unwrap();
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    while !crate::is_there(mark) {
+        assert!(std::time::Instant::now() < until && lopper.try_wait().unwrap().is_none(), "it did not start");
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    lopper.kill().unwrap();
+    lopper.wait().unwrap();
+    assert!(!remains(mark));
+}
