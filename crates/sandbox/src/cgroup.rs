@@ -108,3 +108,36 @@ fn own_group() -> Option<PathBuf> {
     })?;
     Some(Path::new(&root).join(own.trim_start_matches('/')))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // A directory stands in for the kernel's: that limits are written where the kernel reads them.
+    #[test]
+    fn a_group_is_made_only_where_limits_are_handed_down() {
+        let dir = tempfile::tempdir().unwrap();
+        let check = || Parent::check(dir.path());
+        assert!(check().unwrap_err().contains("cgroup.subtree_control"));
+        fs::write(dir.path().join("cgroup.subtree_control"), "cpu memory\n").unwrap();
+        assert!(check().unwrap_err().contains("pids"));
+        fs::write(dir.path().join("cgroup.subtree_control"), "cpu memory pids\n").unwrap();
+
+        let parent = Parent(dir.path().to_path_buf());
+        let limits = Limits { memory: 1 << 20, tasks: 5, ..Limits::default() };
+        let group = parent.group(&limits).unwrap();
+        group.add(123).unwrap();
+        let read = |name: &str| fs::read_to_string(group.0.join(name)).unwrap();
+        assert_eq!(
+            (read("memory.max"), read("pids.max"), read("cgroup.procs")),
+            ("1048576".into(), "7".into(), "123".into())
+        );
+        assert!(!group.ran_out_of_memory());
+        fs::write(group.0.join("memory.events"), "low 0\noom 1\noom_kill 0\n").unwrap();
+        assert!(!group.ran_out_of_memory());
+        fs::write(group.0.join("memory.events"), "low 0\noom 1\noom_kill 2\n").unwrap();
+        assert!(group.ran_out_of_memory());
+        // The kernel's directory goes with its files; this one does not.
+        fs::remove_dir_all(&group.0).unwrap();
+    }
+}

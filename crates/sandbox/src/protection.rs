@@ -207,8 +207,8 @@ pub(crate) fn gaps(protections: &[Protection], allow_processes: bool) -> Vec<Str
     if !has(Mechanism::Seccomp) {
         gaps.push("every system call of the kernel can be tried".into());
     }
-    if allow_processes && !has(Mechanism::UserNamespace) && !has(Mechanism::Cgroup) {
-        gaps.push("the number of processes is not limited for each program by itself".into());
+    if !has(Mechanism::UserNamespace) && !has(Mechanism::Cgroup) {
+        gaps.push("the number of tasks is not limited; only memory is".into());
     }
     if allow_processes && !has(Mechanism::Cgroup) {
         gaps.push("memory is limited for each process, not for all processes of a program together".into());

@@ -147,7 +147,8 @@ impl Machine {
         }
         let keys = Keys::new()?;
         let own_tree = self.job.mechanisms.contains(&Mechanism::MountNamespace);
-        let directory = if own_tree { None } else { Some(own_directory()?) };
+        let nobodys = self.job.mechanisms.contains(&Mechanism::Unprivileged);
+        let directory = if own_tree { None } else { Some(own_directory(nobodys)?) };
         let path = directory.as_ref().map(TempDir::path);
         let job = Job {
             limits: kernel_limits(limits),
@@ -207,14 +208,18 @@ fn kernel_limits(limits: &Limits) -> KernelLimits {
     }
 }
 
-/// A directory on the disk for a program that has no file tree of its own.
-fn own_directory() -> Result<TempDir> {
+/// A directory on the disk for a program that has no file tree of its own; `nobodys`: for one that
+/// runs as another user than Lopper does.
+fn own_directory(nobodys: bool) -> Result<TempDir> {
     let directory = tempfile::Builder::new().prefix("lopper-sandbox-").tempdir()?;
     #[cfg(target_os = "linux")]
-    if nix::unistd::geteuid().is_root() {
-        // The program will be `nobody`.
-        std::os::unix::fs::chown(directory.path(), Some(crate::child::NOBODY), Some(crate::child::NOBODY))?;
+    if nobodys && nix::unistd::geteuid().is_root() {
+        let nobody = Some(crate::child::NOBODY);
+        // Where the container knows no such user, the program stays what Lopper is.
+        let _ = std::os::unix::fs::chown(directory.path(), nobody, nobody);
     }
+    #[cfg(not(target_os = "linux"))]
+    let _ = nobodys;
     Ok(directory)
 }
 

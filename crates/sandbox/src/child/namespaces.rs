@@ -3,7 +3,8 @@
 
 use std::fs;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
+use nix::errno::Errno;
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::{Gid, Uid, getegid, geteuid};
 
@@ -49,7 +50,10 @@ fn has_admin() -> bool {
 /// A user namespace in which the caller is `nobody`, with all rights until they are dropped.
 fn own_users() -> Result<String> {
     let (uid, gid) = (geteuid(), getegid());
-    unshare(CloneFlags::CLONE_NEWUSER)?;
+    unshare(CloneFlags::CLONE_NEWUSER).map_err(|e| match e {
+        Errno::ENOSPC => anyhow!("the system's limit on user namespaces is reached, or zero"),
+        e => e.into(),
+    })?;
     map("/proc/self", uid, gid)?;
     // Some systems allow the namespace and take the rights in it away.
     if !has_admin() {

@@ -39,9 +39,11 @@ pub(super) fn drop(helper: &mut Helper, privileged: bool, proc: Option<File>) ->
         })?;
     }
     helper.apply(Mechanism::Unprivileged, |_| {
-        // Root that lacks the rights for namespaces, as in most containers, is still root.
-        if !privileged && nix::unistd::geteuid().is_root() {
-            become_nobody()?;
+        // Root that lacks the rights for namespaces, as in most containers, is still root; and where
+        // the container knows no other user it must stay so, without the rights.
+        let mut note = String::new();
+        if !privileged && nix::unistd::geteuid().is_root() && become_nobody().is_err() {
+            note.push_str("but there is no other user to become than root");
         }
         for set in [CapSet::Ambient, CapSet::Bounding] {
             // An ordinary user may not clear the second, and can get nothing from it: no new
@@ -51,7 +53,7 @@ pub(super) fn drop(helper: &mut Helper, privileged: bool, proc: Option<File>) ->
         for set in [CapSet::Inheritable, CapSet::Effective, CapSet::Permitted] {
             caps::clear(None, set).with_context(|| format!("{set:?}"))?;
         }
-        Ok(String::new())
+        Ok(note)
     })?;
     Ok(())
 }

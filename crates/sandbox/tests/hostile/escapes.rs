@@ -1,6 +1,8 @@
 //! System calls that have no place in a program, made directly.
 
-use crate::{Kind, attempts, everywhere, nothing_done, summary, under};
+use lopper_sandbox::Mechanism;
+
+use crate::{Kind, attempts, everywhere, nothing_done, summary, with};
 
 #[test]
 fn direct_system_calls() {
@@ -101,5 +103,5 @@ for name, number, arguments in [
     seen[name] = attempt(call, number, *arguments)
 "#,
     );
-    under(&[Kind::All, Kind::Processes, Kind::Container], "rarely used system calls", &program, nothing_done);
+    with(Mechanism::Seccomp, "rarely used system calls", &program, nothing_done);
 }

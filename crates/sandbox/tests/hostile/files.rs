@@ -2,9 +2,9 @@
 
 use std::fs;
 
-use lopper_sandbox::End;
+use lopper_sandbox::{End, Mechanism};
 
-use crate::{Kind, attempts, everywhere, nothing_done, summary, under};
+use crate::{attempts, everywhere, nothing_done, summary, with};
 
 #[test]
 fn reading_outside() {
@@ -172,8 +172,7 @@ seen["very many empty files"] = attempt(many)
 "#,
     );
     // Without a file tree of its own the sum is not limited; see `Sandbox::gaps`.
-    let kinds = [Kind::All, Kind::Processes, Kind::Namespaces];
-    under(&kinds, "filling the disk", &program, |setting, outcome| {
+    with(Mechanism::MountNamespace, "filling the disk", &program, |setting, outcome| {
         nothing_done(setting, outcome);
         assert!(summary(outcome).contains("ENOSPC"), "{}", summary(outcome));
     });

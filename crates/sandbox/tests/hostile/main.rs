@@ -94,10 +94,14 @@ fn everywhere(name: &str, program: &Program, check: impl Fn(&Setting, &Outcome))
     }
 }
 
-/// The same under some settings only.
-fn under(kinds: &[Kind], name: &str, program: &Program, check: impl Fn(&Setting, &Outcome)) {
-    for setting in settings().iter().filter(|s| kinds.contains(&s.kind)) {
-        one(name, program, setting, &check);
+/// The same under the settings in which a mechanism is in force.
+fn with(mechanism: Mechanism, name: &str, program: &Program, check: impl Fn(&Setting, &Outcome)) {
+    for setting in settings() {
+        if setting.sandbox.protections().iter().any(|p| p.mechanism == mechanism && p.is_active()) {
+            one(name, program, setting, &check);
+        } else {
+            eprintln!("skipped: {name}, {:?}: no {}", setting.kind, mechanism.name());
+        }
     }
 }
 

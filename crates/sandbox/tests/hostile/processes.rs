@@ -1,8 +1,8 @@
 //! Processes: too many of them, those that stay, and those of others.
 
-use lopper_sandbox::{End, Program, Verdict};
+use lopper_sandbox::{End, Mechanism, Program, Verdict};
 
-use crate::{Kind, attempts, everywhere, named, nothing_done, remains, summary, under};
+use crate::{Kind, attempts, everywhere, named, nothing_done, remains, summary, with};
 
 #[test]
 fn fork_bomb() {
@@ -47,9 +47,8 @@ seen["threads without end"] = attempt(bomb)
 seen["threads"] = started
 "#,
     );
-    // Without a user namespace the number is not limited for the program by itself, its memory is.
-    let kinds = [Kind::All, Kind::Processes, Kind::Namespaces];
-    under(&kinds, "thread bomb", &program, |setting, outcome| {
+    // Without a user namespace only memory limits the number of threads.
+    with(Mechanism::UserNamespace, "thread bomb", &program, |setting, outcome| {
         nothing_done(setting, outcome);
         assert!(summary(outcome).contains("RuntimeError"), "{}", summary(outcome));
         let count: usize = summary(outcome).rsplit(": ").next().unwrap().parse().unwrap();

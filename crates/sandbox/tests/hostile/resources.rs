@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use lopper_sandbox::{End, ExceptionClass, Program, Verdict};
+use lopper_sandbox::{End, ExceptionClass, Mechanism, Program, Verdict};
 
-use crate::{Kind, attempts, everywhere, nothing_done, under};
+use crate::{attempts, everywhere, nothing_done, with};
 
 #[test]
 fn memory_bomb() {
@@ -62,7 +62,7 @@ seen["System V shared memory"] = attempt(shm)
     );
     // Of a memory file the limit on the size of files is in the way where the call is permitted;
     // System V memory is a matter of the filter alone.
-    under(&[Kind::All, Kind::Processes, Kind::Container], "memory that no limit counts", &program, nothing_done);
+    with(Mechanism::Seccomp, "memory that no limit counts", &program, nothing_done);
 }
 
 #[test]
