@@ -40,8 +40,8 @@ impl Parent {
 
     /// Whether limited groups can be made in this one.
     fn check(path: &Path) -> Result<Self, String> {
-        let handed =
-            fs::read_to_string(path.join("cgroup.subtree_control")).map_err(|e| format!("{}: {e}", path.display()))?;
+        let file = path.join("cgroup.subtree_control");
+        let handed = fs::read_to_string(&file).map_err(|e| format!("{}: {e}", file.display()))?;
         for controller in ["memory", "pids"] {
             if !handed.split_whitespace().any(|c| c == controller) {
                 return Err(format!("no {controller} limits are handed down in the control group"));

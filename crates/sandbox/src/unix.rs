@@ -241,14 +241,15 @@ fn outcome(seen: Seen, program: &Program, limits: &Limits, out_of_memory: impl F
     let stage = seen.said.stage();
     let mut value = None;
     let end = match (seen.said, seen.stopped, ended) {
+        // What was said after it had been stopped (that a pipe is broken, say) is no news.
+        (_, Some(Stopped::WallTime), _) => End::WallTime,
+        (_, Some(Stopped::Output), _) => End::OutputLimit,
+        (_, Some(Stopped::Report), _) => End::BrokenReport,
         (Said::Passed(text), ..) => {
             value = program.value.is_some().then_some(text);
             End::Completed
         }
         (Said::Failed(_, exception), ..) => End::Raised(exception),
-        (_, Some(Stopped::WallTime), _) => End::WallTime,
-        (_, Some(Stopped::Output), _) => End::OutputLimit,
-        (_, Some(Stopped::Report), _) => End::BrokenReport,
         (_, _, _) if out_of_memory() => End::OutOfMemory,
         (_, _, Some((_, Some(signal), cpu, _))) if is_cpu_limit(signal, cpu, limits) => End::CpuTime,
         (_, _, Some((_, Some(signal), ..))) => End::Killed(signal),
