@@ -1,0 +1,143 @@
+//! A control group (version 2) for each program: what limits a whole tree of processes, where
+//! `setrlimit` limits each of them by itself.
+//!
+//! Groups can be made only where the system has handed a part of its tree to this user. Lopper
+//! takes the directory that the policy names, or else its own group or the one above, if their
+//! children may have memory and task limits. It does not move itself to make room: a group that has
+//! processes of its own cannot hand controllers to its children, and moving the user's process is
+//! not for a library to do.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::policy::Limits;
+
+/// A group in which groups can be made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Parent(PathBuf);
+
+/// The group of one program; taken away when dropped.
+#[derive(Debug)]
+pub(crate) struct Group(PathBuf);
+
+static NUMBER: AtomicU64 = AtomicU64::new(0);
+
+impl Parent {
+    /// Finds one, or says why there is none.
+    pub(crate) fn find(named: Option<&Path>) -> Result<Self, String> {
+        if let Some(path) = named {
+            return Self::check(path);
+        }
+        let own = own_group().ok_or("no control groups of version 2")?;
+        Self::check(&own).or_else(|why| match own.parent() {
+            Some(above) if above.join("cgroup.controllers").exists() => Self::check(above).map_err(|_| why),
+            _ => Err(why),
+        })
+    }
+
+    /// Whether limited groups can be made in this one.
+    fn check(path: &Path) -> Result<Self, String> {
+        let file = path.join("cgroup.subtree_control");
+        let handed = fs::read_to_string(&file).map_err(|e| format!("{}: {e}", file.display()))?;
+        for controller in ["memory", "pids"] {
+            if !handed.split_whitespace().any(|c| c == controller) {
+                return Err(format!("no {controller} limits are handed down in the control group"));
+            }
+        }
+        let parent = Self(path.to_path_buf());
+        let group = parent.group(&Limits::default()).map_err(|e| format!("no groups can be made: {e}"))?;
+        drop(group);
+        Ok(parent)
+    }
+
+    /// A new group with these limits.
+    pub(crate) fn group(&self, limits: &Limits) -> io::Result<Group> {
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let path = self.0.join(format!("lopper-{}-{number}", std::process::id()));
+        fs::create_dir(&path)?;
+        let group = Group(path);
+        // The helper's two processes, which are in it as well, are small.
+        group.write("memory.max", &limits.memory.to_string())?;
+        group.write("pids.max", &(limits.tasks + 2).to_string())?;
+        // Not every kernel has these.
+        let _ = group.write("memory.swap.max", "0");
+        Ok(group)
+    }
+}
+
+impl Group {
+    fn write(&self, name: &str, text: &str) -> io::Result<()> {
+        fs::write(self.0.join(name), text)
+    }
+
+    /// Moves a process into it.
+    pub(crate) fn add(&self, pid: u32) -> io::Result<()> {
+        self.write("cgroup.procs", &pid.to_string())
+    }
+
+    /// Whether the kernel killed something in it for want of memory.
+    pub(crate) fn ran_out_of_memory(&self) -> bool {
+        let events = fs::read_to_string(self.0.join("memory.events")).unwrap_or_default();
+        events.lines().filter_map(|line| line.strip_prefix("oom_kill ")).any(|count| count.trim() != "0")
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        let _ = self.write("cgroup.kill", "1");
+        // A group can be removed once its last process is gone, which takes a moment.
+        let until = Instant::now() + Duration::from_secs(2);
+        while fs::remove_dir(&self.0).is_err_and(|e| e.kind() != io::ErrorKind::NotFound) && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+}
+
+/// The group that this process is in.
+fn own_group() -> Option<PathBuf> {
+    let memberships = fs::read_to_string("/proc/self/cgroup").ok()?;
+    let own = memberships.lines().find_map(|line| line.strip_prefix("0::"))?;
+    let mounts = fs::read_to_string("/proc/self/mounts").ok()?;
+    let root = mounts.lines().find_map(|line| {
+        let mut fields = line.split(' ');
+        let (_, place, kind) = (fields.next()?, fields.next()?, fields.next()?);
+        (kind == "cgroup2").then(|| place.to_owned())
+    })?;
+    Some(Path::new(&root).join(own.trim_start_matches('/')))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // A directory stands in for the kernel's: that limits are written where the kernel reads them.
+    #[test]
+    fn a_group_is_made_only_where_limits_are_handed_down() {
+        let dir = tempfile::tempdir().unwrap();
+        let check = || Parent::check(dir.path());
+        assert!(check().unwrap_err().contains("cgroup.subtree_control"));
+        fs::write(dir.path().join("cgroup.subtree_control"), "cpu memory\n").unwrap();
+        assert!(check().unwrap_err().contains("pids"));
+        fs::write(dir.path().join("cgroup.subtree_control"), "cpu memory pids\n").unwrap();
+
+        let parent = Parent(dir.path().to_path_buf());
+        let limits = Limits { memory: 1 << 20, tasks: 5, ..Limits::default() };
+        let group = parent.group(&limits).unwrap();
+        group.add(123).unwrap();
+        let read = |name: &str| fs::read_to_string(group.0.join(name)).unwrap();
+        assert_eq!(
+            (read("memory.max"), read("pids.max"), read("cgroup.procs")),
+            ("1048576".into(), "7".into(), "123".into())
+        );
+        assert!(!group.ran_out_of_memory());
+        fs::write(group.0.join("memory.events"), "low 0\noom 1\noom_kill 0\n").unwrap();
+        assert!(!group.ran_out_of_memory());
+        fs::write(group.0.join("memory.events"), "low 0\noom 1\noom_kill 2\n").unwrap();
+        assert!(group.ran_out_of_memory());
+        // The kernel's directory goes with its files; this one does not.
+        fs::remove_dir_all(&group.0).unwrap();
+    }
+}

@@ -1,0 +1,86 @@
+//! Starting one program: its pipes and its first process.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use anyhow::{Context, Result};
+use command_fds::{CommandFdExt, FdMapping};
+
+use crate::job::{Job, MARKER, ORDERS, REPORT};
+
+/// A program that is being started, from Lopper's side. None of these descriptors is inherited by
+/// any other process.
+#[derive(Debug)]
+pub(crate) struct Running {
+    pub child: Child,
+    /// The line to the helper; there is none where the interpreter is started without one.
+    pub control: Option<UnixStream>,
+    pub stdout: File,
+    pub stderr: File,
+    pub orders: File,
+    pub report: File,
+}
+
+/// Starts the helper with a job.
+pub(crate) fn with_helper(helper: &Path, job: &Job, before: impl FnOnce(u32) -> io::Result<()>) -> Result<Running> {
+    let (mut control, theirs) = UnixStream::pair()?;
+    let mut command = Command::new(helper);
+    command.arg(MARKER).stdin(Stdio::from(OwnedFd::from(theirs))).env_clear();
+    // All that a program may need to be loaded; it does not reach the interpreter.
+    for name in ["LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH"] {
+        if let Some(value) = std::env::var_os(name) {
+            command.env(name, value);
+        }
+    }
+    let mut running = start(command)?;
+    let prepared = before(running.child.id()).context("control group").and_then(|()| job.write(&mut control));
+    if let Err(e) = prepared {
+        // Without a job the helper ends by itself.
+        drop(control);
+        let _ = running.child.wait();
+        return Err(e.context("the sandbox's helper cannot be given its job"));
+    }
+    running.control = Some(control);
+    Ok(running)
+}
+
+/// Starts the interpreter itself, where there is nothing to protect with.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn without_helper(job: &Job) -> Result<Running> {
+    use std::os::unix::process::CommandExt;
+
+    let mut command = Command::new(&job.command_line[0]);
+    command.args(&job.command_line[1..]).stdin(Stdio::null()).env_clear().envs(job.environment.iter().cloned());
+    command.process_group(0);
+    if let Some(directory) = &job.directory {
+        command.current_dir(directory);
+    }
+    start(command)
+}
+
+/// Adds the pipes and starts the process.
+fn start(mut command: Command) -> Result<Running> {
+    let (stdout, their_stdout) = io::pipe()?;
+    let (stderr, their_stderr) = io::pipe()?;
+    let (their_orders, orders) = io::pipe()?;
+    let (report, their_report) = io::pipe()?;
+    command.stdout(their_stdout).stderr(their_stderr);
+    command.fd_mappings(vec![
+        FdMapping { parent_fd: their_orders.into(), child_fd: ORDERS },
+        FdMapping { parent_fd: their_report.into(), child_fd: REPORT },
+    ])?;
+    let child = command.spawn().with_context(|| format!("{} cannot be started", command.get_program().display()))?;
+    // `command`, which owns the other ends, goes here: they must be the child's alone.
+    Ok(Running {
+        child,
+        control: None,
+        stdout: File::from(OwnedFd::from(stdout)),
+        stderr: File::from(OwnedFd::from(stderr)),
+        orders: File::from(OwnedFd::from(orders)),
+        report: File::from(OwnedFd::from(report)),
+    })
+}

@@ -1,0 +1,66 @@
+//! Finding out what this machine offers: the helper is run once with the order to try everything
+//! and note what fails.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+
+use anyhow::{Result, anyhow};
+use lopper_record::Fault;
+
+use crate::job::{Answer, Job, Step};
+use crate::launch;
+use crate::policy::Limits;
+use crate::protection::{Mechanism, Protection, State};
+use crate::report::Keys;
+use crate::watch::watch;
+
+/// What became of each mechanism, the control group excepted.
+///
+/// A step that fails may leave the process in a state in which later ones fail for that reason
+/// only, so the machine is asked again without it until nothing more fails.
+pub(crate) fn probe(helper: &Path, job: &Job, off: &BTreeSet<Mechanism>) -> Result<Vec<Protection>> {
+    let mut failed: Vec<Step> = Vec::new();
+    loop {
+        let wanted: Vec<Mechanism> = Mechanism::ALL
+            .into_iter()
+            .filter(|m| *m != Mechanism::Cgroup && !off.contains(m) && failed.iter().all(|s| s.mechanism != *m))
+            .collect();
+        let steps = ask(helper, &Job { probe: true, mechanisms: wanted.clone(), ..job.clone() })?;
+        let before = failed.len();
+        failed.extend(steps.iter().filter(|s| s.result.is_err()).cloned());
+        if failed.len() > before {
+            continue;
+        }
+        let protection = |mechanism: Mechanism| {
+            let found = steps.iter().chain(&failed).find(|s| s.mechanism == mechanism);
+            let state = match found.map(|s| &s.result) {
+                Some(Ok(note)) => State::Active(note.clone()),
+                Some(Err(why)) => State::Unavailable(why.clone()),
+                None if off.contains(&mechanism) => State::SwitchedOff,
+                None => State::Unavailable("not tried".into()),
+            };
+            Protection { mechanism, state }
+        };
+        return Ok(Mechanism::ALL.into_iter().filter(|m| *m != Mechanism::Cgroup).map(protection).collect());
+    }
+}
+
+/// Runs the helper once and returns what it found.
+fn ask(helper: &Path, job: &Job) -> Result<Vec<Step>> {
+    let keys = Keys::new()?;
+    let running = launch::with_helper(helper, job, |_| Ok(()))?;
+    let seen = watch(running, &[], &keys, &Limits::default(), &AtomicBool::new(false))?;
+    for answer in &seen.answers {
+        match answer {
+            Answer::Probed(steps) => return Ok(steps.clone()),
+            Answer::Failed(why) => return Err(anyhow!("the sandbox cannot be set up: {why}")),
+            _ => {}
+        }
+    }
+    if !seen.answers.contains(&Answer::Hello) {
+        let hint = "it must call lopper_sandbox::child_main() first of all in main";
+        return Err(Fault::new("the sandbox's helper does not answer").file(helper).hint(hint).into());
+    }
+    Err(anyhow!("the sandbox's helper ended while it was trying what the machine offers: {}", seen.stderr.text))
+}

@@ -1,0 +1,238 @@
+//! Which interpreter programs run in, and what of the file tree it needs.
+//!
+//! The interpreter is asked itself, once, outside the sandbox: a name on the search path may be a
+//! wrapper (pyenv) or a link into a virtual environment, and only Python knows where its library
+//! lies. That run executes no code of a model.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result};
+use lopper_record::Fault;
+use serde::{Deserialize, Serialize};
+
+use crate::policy::Policy;
+
+/// The harness, as the interpreter gets it.
+pub(crate) const HARNESS: &str = include_str!("harness.py");
+
+/// What the interpreter says of itself.
+const QUESTION: &str = r#"
+import json, os, sys, sysconfig
+paths = sysconfig.get_paths()
+mapped = set()
+try:
+    with open("/proc/self/maps") as maps:
+        for line in maps:
+            fields = line.split(None, 5)
+            if len(fields) == 6 and fields[5].startswith("/"):
+                mapped.add(os.path.realpath(fields[5].rstrip("\n")))
+except OSError:
+    pass
+print(json.dumps({
+    "executable": os.path.realpath(sys.executable),
+    "version": list(sys.version_info[:3]),
+    "library": sorted({paths["stdlib"], paths["platstdlib"]}),
+    "packages": [p for p in sys.path if os.path.basename(p) in ("site-packages", "dist-packages")],
+    "mapped": sorted(mapped),
+}))
+"#;
+
+/// Where the libraries of a system lie that extension modules may need.
+const SYSTEM: [&str; 8] =
+    ["/usr/lib", "/usr/lib64", "/usr/lib32", "/lib", "/lib64", "/lib32", "/etc/ld.so.cache", "/usr/share/zoneinfo"];
+
+/// The oldest version that the harness is written for.
+const OLDEST: (u32, u32) = (3, 8);
+
+/// An interpreter.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Interpreter {
+    /// The program itself, all links resolved.
+    pub executable: PathBuf,
+    /// Major, minor, patch.
+    pub version: (u32, u32, u32),
+    library: Vec<PathBuf>,
+    packages: Vec<PathBuf>,
+    mapped: Vec<PathBuf>,
+}
+
+/// What a program sees of the file tree: the same paths as outside, read-only.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct View {
+    /// Files and directories, links resolved, none beneath another.
+    pub paths: Vec<PathBuf>,
+    /// Links: where they lie and where they lead.
+    pub links: Vec<(PathBuf, PathBuf)>,
+    /// Files that may be executed: the interpreter and the dynamic loader.
+    pub executables: Vec<PathBuf>,
+}
+
+impl Interpreter {
+    /// Asks the policy's interpreter about itself.
+    pub(crate) fn find(policy: &Policy) -> Result<Self> {
+        let name = policy.python.clone().unwrap_or_else(|| PathBuf::from("python3"));
+        let fault = |message: &str| {
+            Fault::new(message).file(&name).hint("name a Python interpreter, version 3.8 or later, that works here")
+        };
+        let output = Command::new(&name)
+            .args(["-I", "-c", QUESTION])
+            .stdin(Stdio::null())
+            .output()
+            .map_err(|e| fault("the Python interpreter cannot be started").got(e.to_string()))?;
+        if !output.status.success() {
+            let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+            return Err(fault("the Python interpreter does not work").got(said).into());
+        }
+        let found: Self = serde_json::from_slice(&output.stdout)
+            .map_err(|e| fault("this is not a Python interpreter, or an old one").got(e.to_string()))?;
+        if (found.version.0, found.version.1) < OLDEST {
+            let (major, minor, patch) = found.version;
+            return Err(fault("the Python interpreter is too old").got(format!("{major}.{minor}.{patch}")).into());
+        }
+        Ok(found)
+    }
+
+    /// Its version, for people.
+    pub(crate) fn version(&self) -> String {
+        format!("Python {}.{}.{}", self.version.0, self.version.1, self.version.2)
+    }
+
+    /// The command line that starts the harness. Python's environment variables are not ignored
+    /// (`-E`): the environment is ours, and it fixes the seed of hashes, so that a program whose
+    /// result depends on the order of a set gets the same verdict every time.
+    pub(crate) fn command_line(&self) -> Vec<String> {
+        let executable = self.executable.to_string_lossy().into_owned();
+        [&executable, "-s", "-S", "-B", "-X", "utf8", "-c", HARNESS].map(str::to_owned).to_vec()
+    }
+
+    /// Where the dynamic loader is to look for the interpreter's own library; empty but for an
+    /// interpreter that runs only because the caller's `LD_LIBRARY_PATH` says so.
+    pub(crate) fn libraries(&self) -> String {
+        if std::env::var_os("LD_LIBRARY_PATH").is_none() {
+            return String::new();
+        }
+        let own = |path: &&PathBuf| path.file_name().is_some_and(|n| n.to_string_lossy().starts_with("libpython"));
+        let directory = self.mapped.iter().find(own).and_then(|path| path.parent());
+        directory.map(|path| path.to_string_lossy().into_owned()).unwrap_or_default()
+    }
+
+    /// Directories that are put behind the standard library on `sys.path`.
+    pub(crate) fn python_path(&self, policy: &Policy) -> Vec<PathBuf> {
+        let packages = if policy.site_packages { self.packages.as_slice() } else { &[] };
+        packages.iter().chain(&policy.python_path).cloned().collect()
+    }
+
+    /// What programs may read.
+    pub(crate) fn view(&self, policy: &Policy) -> Result<View> {
+        let mut wanted: Vec<PathBuf> = SYSTEM.iter().map(PathBuf::from).filter(|p| p.exists()).collect();
+        wanted.push(self.executable.clone());
+        wanted.extend(self.library.iter().chain(&self.mapped).filter(|p| p.exists()).cloned());
+        for path in self.python_path(policy).iter().chain(&policy.read_paths) {
+            if !path.exists() {
+                return Err(Fault::new("a path that programs are to read does not exist").file(path).into());
+            }
+            wanted.push(std::path::absolute(path).with_context(|| path.display().to_string())?);
+        }
+        let mut view = View::of(&wanted)?;
+        view.executables.push(self.executable.clone());
+        view.executables.extend(self.mapped.iter().filter(|path| is_loader(path)).cloned());
+        Ok(view)
+    }
+}
+
+impl View {
+    /// The view of these existing absolute paths.
+    fn of(wanted: &[PathBuf]) -> Result<Self> {
+        let mut paths = Vec::new();
+        let mut links = Vec::new();
+        for path in wanted {
+            let real = path.canonicalize().with_context(|| path.display().to_string())?;
+            if real == Path::new("/") {
+                return Err(Fault::new("programs cannot be given the whole file tree").file(path).into());
+            }
+            if real != *path {
+                links.push((path.clone(), real.clone()));
+            }
+            paths.push(real);
+        }
+        let beneath = |path: &Path, others: &[PathBuf]| others.iter().any(|o| path != o && path.starts_with(o));
+        paths.sort();
+        paths.dedup();
+        let all = paths.clone();
+        paths.retain(|path| !beneath(path, &all));
+        links.sort();
+        links.dedup();
+        // What lies beneath a path that is there anyway, or beneath another link, needs no link.
+        let places: Vec<PathBuf> = links.iter().map(|(place, _)| place.clone()).chain(paths.iter().cloned()).collect();
+        links.retain(|(place, _)| !beneath(place, &places));
+        Ok(Self { paths, links, executables: Vec::new() })
+    }
+}
+
+/// Whether a mapped file is the dynamic loader, which the kernel executes with the interpreter.
+fn is_loader(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("ld-"))
+}
+
+/// The environment of every program: nothing of the caller's.
+pub(crate) fn environment(directory: &str, libraries: &str) -> Vec<(String, String)> {
+    let fixed = [
+        ("PATH", "/usr/bin:/bin"),
+        ("LANG", "C.UTF-8"),
+        ("TZ", "UTC"),
+        ("PYTHONHASHSEED", "0"),
+        // One thread each: several programs run at the same time, and each thread of a numeric
+        // library reserves memory.
+        ("OPENBLAS_NUM_THREADS", "1"),
+        ("OMP_NUM_THREADS", "1"),
+        ("MKL_NUM_THREADS", "1"),
+        ("HOME", directory),
+        ("TMPDIR", directory),
+    ];
+    let found = (!libraries.is_empty()).then_some(("LD_LIBRARY_PATH", libraries));
+    fixed.into_iter().chain(found).map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+}
+
+/// Paths as the harness takes them: zero bytes between.
+pub(crate) fn joined(paths: &[PathBuf]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for path in paths {
+        bytes.extend_from_slice(OsString::from(path).as_encoded_bytes());
+        bytes.push(0);
+    }
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_view_holds_no_path_twice_and_keeps_links() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap();
+        std::fs::create_dir_all(root.join("usr/lib/python")).unwrap();
+        std::os::unix::fs::symlink("usr/lib", root.join("lib")).unwrap();
+        let wanted = [root.join("lib"), root.join("usr/lib"), root.join("usr/lib/python"), root.join("lib/python")];
+        let view = View::of(&wanted).unwrap();
+        assert_eq!(view.paths, [root.join("usr/lib")]);
+        assert_eq!(view.links, [(root.join("lib"), root.join("usr/lib"))]);
+    }
+
+    #[test]
+    fn the_whole_tree_is_refused() {
+        let error = View::of(&[PathBuf::from("/")]).unwrap_err();
+        assert!(error.is::<Fault>(), "{error}");
+    }
+
+    #[test]
+    fn what_is_no_interpreter_is_a_fault() {
+        for name in ["/nonexistent/python3", "true", "false"] {
+            let policy = Policy { python: Some(name.into()), ..Policy::default() };
+            let error = Interpreter::find(&policy).unwrap_err();
+            assert!(error.is::<Fault>(), "{name}: {error}");
+        }
+    }
+}

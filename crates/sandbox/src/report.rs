@@ -1,0 +1,182 @@
+//! The harness's end of the conversation, as the parent sees it: what it is told at the start, and
+//! what it said, found among whatever else the program may have written to the same pipe.
+
+use anyhow::{Context, Result};
+
+use crate::outcome::{Exception, ExceptionClass, Stage};
+use crate::policy::Program;
+
+/// More than the harness ever says; whoever writes more is not the harness.
+pub(crate) const LONGEST: usize = 256 << 10;
+
+/// Digits of a length.
+const DIGITS: usize = 10;
+/// Bytes of the word that says what a message is.
+const WORD: usize = 8;
+
+/// The random words of one run.
+#[derive(Debug, Clone)]
+pub(crate) struct Keys {
+    ready: String,
+    loaded: String,
+    failed: String,
+    passed: String,
+}
+
+impl Keys {
+    /// Four new words of 128 bits.
+    pub(crate) fn new() -> Result<Self> {
+        let word = || -> Result<String> {
+            let mut bytes = [0_u8; 16];
+            getrandom::fill(&mut bytes).context("the system gives no random numbers")?;
+            Ok(bytes.iter().map(|b| format!("{b:02x}")).collect())
+        };
+        Ok(Self { ready: word()?, loaded: word()?, failed: word()?, passed: word()? })
+    }
+}
+
+/// Everything that the harness reads before it runs the program.
+pub(crate) fn orders(keys: &Keys, python_path: &[u8], program: &Program) -> Vec<u8> {
+    let value = program.value.as_deref().unwrap_or("''");
+    let fields: [&[u8]; 8] = [
+        keys.ready.as_bytes(),
+        keys.loaded.as_bytes(),
+        keys.failed.as_bytes(),
+        keys.passed.as_bytes(),
+        python_path,
+        program.source.as_bytes(),
+        program.tests.as_bytes(),
+        value.as_bytes(),
+    ];
+    let mut bytes = Vec::with_capacity(fields.iter().map(|f| f.len() + DIGITS).sum());
+    for field in fields {
+        bytes.extend_from_slice(format!("{:010}", field.len()).as_bytes());
+        bytes.extend_from_slice(field);
+    }
+    bytes
+}
+
+/// What the harness said last.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Said {
+    /// Nothing that counts.
+    Nothing,
+    /// The interpreter has started.
+    Ready,
+    /// The program has run to its end.
+    Loaded,
+    /// All has run to its end; the value.
+    Passed(String),
+    /// Something was raised.
+    Failed(Stage, Exception),
+}
+
+impl Said {
+    /// How far the run has come.
+    pub(crate) fn stage(&self) -> Stage {
+        match self {
+            Said::Nothing => Stage::Start,
+            Said::Ready => Stage::Program,
+            Said::Loaded | Said::Passed(_) => Stage::Tests,
+            Said::Failed(stage, _) => *stage,
+        }
+    }
+
+    /// Whether more can follow.
+    pub(crate) fn is_last(&self) -> bool {
+        matches!(self, Said::Passed(_) | Said::Failed(..))
+    }
+}
+
+/// The furthest message in what came through the pipe. A message counts where its key stands,
+/// whatever the program wrote before or after it.
+pub(crate) fn said(bytes: &[u8], keys: &Keys) -> Said {
+    if let Some((word, body)) = message(bytes, &keys.passed)
+        && word == b"passed  "
+    {
+        return Said::Passed(String::from_utf8_lossy(body).into_owned());
+    }
+    if let Some((word, body)) = message(bytes, &keys.failed) {
+        let stage = if word == b"program " { Stage::Program } else { Stage::Tests };
+        return Said::Failed(stage, exception(body, stage));
+    }
+    if message(bytes, &keys.loaded).is_some() {
+        Said::Loaded
+    } else if message(bytes, &keys.ready).is_some() {
+        Said::Ready
+    } else {
+        Said::Nothing
+    }
+}
+
+/// The word and the body of the message with this key, if it is complete.
+fn message<'a>(bytes: &'a [u8], key: &str) -> Option<(&'a [u8], &'a [u8])> {
+    let at = bytes.windows(key.len()).position(|window| window == key.as_bytes())?;
+    let rest = &bytes[at + key.len()..];
+    let word = rest.get(..WORD)?;
+    let length: usize = std::str::from_utf8(rest.get(WORD..WORD + DIGITS)?).ok()?.parse().ok()?;
+    let body = rest.get(WORD + DIGITS..)?.get(..length)?;
+    Some((word, body))
+}
+
+/// The exception in a message's body.
+fn exception(body: &[u8], stage: Stage) -> Exception {
+    let text = String::from_utf8_lossy(body);
+    let mut fields = text.split('\0');
+    let mut next = || fields.next().unwrap_or_default().to_owned();
+    let class = match next().as_str() {
+        // Tests that do not compile say nothing about the program's brackets.
+        "syntax" if stage == Stage::Program => ExceptionClass::Syntax,
+        "assertion" => ExceptionClass::Assertion,
+        "name" => ExceptionClass::Name,
+        "recursion" => ExceptionClass::Recursion,
+        "memory" => ExceptionClass::Memory,
+        "exit" => ExceptionClass::Exit,
+        _ => ExceptionClass::Other,
+    };
+    Exception { class, kind: next(), message: next(), line: next().parse().ok() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn framed(key: &str, word: &str, body: &str) -> Vec<u8> {
+        format!("{key}{word:8}{:010}{body}", body.len()).into_bytes()
+    }
+
+    #[test]
+    fn a_message_counts_only_under_its_own_key() {
+        let keys = Keys::new().unwrap();
+        assert_eq!(said(b"passed  0000000000", &keys), Said::Nothing);
+        assert_eq!(said(&framed(&keys.failed, "passed", ""), &keys).stage(), Stage::Tests);
+        assert!(!matches!(said(&framed(&keys.failed, "passed", ""), &keys), Said::Passed(_)));
+        assert_eq!(said(&framed(&keys.loaded, "passed", ""), &keys), Said::Loaded);
+        assert_eq!(said(&framed(&keys.passed, "passed", "7"), &keys), Said::Passed("7".into()));
+    }
+
+    #[test]
+    fn garbage_around_a_message_does_not_hide_it() {
+        let keys = Keys::new().unwrap();
+        let mut bytes = b"\xff\x00 nonsense".to_vec();
+        bytes.extend(framed(&keys.ready, "ready", ""));
+        bytes.extend(framed(&keys.failed, "program", "name\0NameError\0name 'x' is not defined\x003"));
+        bytes.extend(b"more");
+        let Said::Failed(Stage::Program, exception) = said(&bytes, &keys) else { panic!("{:?}", said(&bytes, &keys)) };
+        assert_eq!(exception.class, ExceptionClass::Name);
+        assert_eq!(exception.message, "name 'x' is not defined");
+        assert_eq!(exception.line, Some(3));
+    }
+
+    #[test]
+    fn a_message_cut_short_does_not_count() {
+        let keys = Keys::new().unwrap();
+        let whole = framed(&keys.passed, "passed", "value");
+        for length in 0..whole.len() {
+            assert_eq!(said(&whole[..length], &keys), Said::Nothing, "{length}");
+        }
+        let mut lying = keys.passed.clone().into_bytes();
+        lying.extend(b"passed  9999999999x");
+        assert_eq!(said(&lying, &keys), Said::Nothing);
+    }
+}

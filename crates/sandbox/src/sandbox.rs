@@ -1,0 +1,155 @@
+//! The sandbox: made once, which finds out what protects it; then any number of programs, one after
+//! another or several at a time.
+
+use std::fmt;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use anyhow::Result;
+use lopper_record::Fault;
+
+use crate::backend::Machine;
+use crate::outcome::Outcome;
+use crate::policy::{Policy, Program};
+use crate::protection::{Protection, gaps, uncovered};
+
+/// The error of a run that was stopped through its flag.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cancelled;
+
+impl fmt::Display for Cancelled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("running programs was cancelled")
+    }
+}
+
+impl std::error::Error for Cancelled {}
+
+/// Runs programs. Nothing of one program is left for the next: each has its own interpreter.
+#[derive(Debug)]
+pub struct Sandbox {
+    machine: Machine,
+    protections: Vec<Protection>,
+    gaps: Vec<String>,
+}
+
+impl Sandbox {
+    /// Finds the interpreter and what this machine offers, and runs one small program to see that
+    /// all of it works.
+    ///
+    /// # Errors
+    /// A [`Fault`] where the interpreter does not work, where a path of the policy does not exist,
+    /// and where files, network, other processes, the kernel or resources would not be protected,
+    /// unless [`Policy::allow_unprotected`] is set.
+    pub fn new(policy: Policy) -> Result<Self> {
+        let allow_processes = policy.allow_processes;
+        let allow_unprotected = policy.allow_unprotected;
+        let (machine, protections) = Machine::new(policy)?;
+        let open = uncovered(&protections, allow_processes);
+        if !open.is_empty() && !allow_unprotected {
+            let names: Vec<_> = open.iter().map(|need| need.name()).collect();
+            let missing: Vec<_> = protections.iter().filter(|p| !p.is_active()).map(Protection::line).collect();
+            return Err(Fault::new("this machine cannot protect itself from programs that a model wrote")
+                .expected(
+                    "files, network, other processes, the kernel and resources each protected in at least one way",
+                )
+                .got(format!("not protected: {}; {}", names.join(", "), missing.join("; ")))
+                .hint(
+                    "run on Linux with user namespaces, Landlock and seccomp (docs/reference/sandbox.md), or allow \
+                     unprotected runs on a machine that has nothing to lose",
+                )
+                .into());
+        }
+        let gaps = gaps(&protections, allow_processes);
+        let sandbox = Self { machine, protections, gaps };
+        sandbox.machine.check(&sandbox.protections)?;
+        Ok(sandbox)
+    }
+
+    /// What protects the machine, and what would but is missing.
+    pub fn protections(&self) -> &[Protection] {
+        &self.protections
+    }
+
+    /// What is not covered, in words.
+    pub fn gaps(&self) -> &[String] {
+        &self.gaps
+    }
+
+    /// All that a user should read before a model's code is run: the interpreter, the protections,
+    /// the gaps; one line each.
+    pub fn describe(&self) -> Vec<String> {
+        let mut lines = vec![format!("programs run in {}", self.machine.interpreter())];
+        lines.extend(self.protections.iter().map(Protection::line));
+        lines.extend(self.gaps.iter().map(|gap| format!("not covered: {gap}")));
+        lines
+    }
+
+    /// Runs one program.
+    ///
+    /// # Errors
+    /// Only where the sandbox itself fails; whatever the program does is an [`Outcome`].
+    pub fn run(&self, program: &Program) -> Result<Outcome> {
+        self.machine.run(program, &AtomicBool::new(false))
+    }
+
+    /// Runs programs, up to `parallelism` at a time (0: one for each core), and returns their
+    /// outcomes in the order of the programs. `progress` is told of each as it ends, from whichever
+    /// thread ran it, so that it can be recorded at once.
+    ///
+    /// # Errors
+    /// [`Cancelled`] soon after `cancel` becomes true, with every program ended; and the first
+    /// failure of the sandbox itself.
+    pub fn run_all<I>(
+        &self,
+        programs: I,
+        parallelism: usize,
+        cancel: &AtomicBool,
+        progress: impl Fn(usize, &Outcome) + Sync,
+    ) -> Result<Vec<Outcome>>
+    where
+        I: IntoIterator<Item = Program>,
+        I::IntoIter: Send,
+    {
+        let threads = match parallelism {
+            0 => std::thread::available_parallelism().map_or(1, |n| n.get()),
+            n => n,
+        };
+        let queue = Mutex::new(programs.into_iter().enumerate());
+        let done: Mutex<Vec<(usize, Outcome)>> = Mutex::new(Vec::new());
+        let failure: Mutex<Option<anyhow::Error>> = Mutex::new(None);
+        let failed = AtomicUsize::new(0);
+        let worker = || {
+            while failed.load(Ordering::Relaxed) == 0 {
+                let Some((index, program)) = lock(&queue).next() else { return };
+                match self.machine.run(&program, cancel) {
+                    Ok(outcome) => {
+                        progress(index, &outcome);
+                        lock(&done).push((index, outcome));
+                    }
+                    Err(error) => {
+                        failed.fetch_add(1, Ordering::Relaxed);
+                        lock(&failure).get_or_insert(error);
+                    }
+                }
+            }
+        };
+        std::thread::scope(|scope| {
+            for _ in 1..threads {
+                scope.spawn(worker);
+            }
+            worker();
+        });
+        if let Some(error) = lock(&failure).take() {
+            return Err(error);
+        }
+        let mut outcomes = std::mem::take(&mut *lock(&done));
+        outcomes.sort_by_key(|(index, _)| *index);
+        Ok(outcomes.into_iter().map(|(_, outcome)| outcome).collect())
+    }
+}
+
+/// The lock, also after a panic elsewhere: what it guards is whole between any two statements.
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
