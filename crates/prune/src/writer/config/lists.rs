@@ -10,6 +10,9 @@ use serde_json::{Map, Value};
 /// Lists that must have one entry per layer; another length is a broken configuration.
 const PER_LAYER: [&str; 4] = ["layer_types", "mlp_layer_types", "layers_block_type", "no_rope_layers"];
 
+/// Of these, the one that transformers looks up by layer, whatever follows.
+const MAY_BE_LONGER: &str = "no_rope_layers";
+
 /// Lists that may happen to have as many entries as there are layers and mean something else.
 const NOT_PER_LAYER: [&str; 9] = [
     "architectures",
@@ -74,7 +77,7 @@ pub(super) fn follow(json: &mut Map<String, Value>, layers: usize, kept: &[usize
                 .hint("the numbers would be wrong after a cut, and what reads them is not known; remove the key if nothing does")
                 .into());
         }
-        if known && list.len() != layers {
+        if known && list.len() != layers && !(key == MAY_BE_LONGER && list.len() > layers) {
             return Err(Fault::new(format!("`{key}` does not have one entry per layer"))
                 .file(path)
                 .expected(format!("{layers} entries"))

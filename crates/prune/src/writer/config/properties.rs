@@ -64,7 +64,7 @@ fn any_source() -> impl Strategy<Value = (String, usize, Map<String, Value>)> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(512))]
+    #![proptest_config(ProptestConfig::with_cases(4096))]
 
     /// The rules alone, for families that this build may not read: lists have the right length,
     /// counts are right, nothing else moves.
