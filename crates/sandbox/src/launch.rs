@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
@@ -30,6 +31,8 @@ pub(crate) fn with_helper(helper: &Path, job: &Job, before: impl FnOnce(u32) -> 
     let (mut control, theirs) = UnixStream::pair()?;
     let mut command = Command::new(helper);
     command.arg(MARKER).stdin(Stdio::from(OwnedFd::from(theirs))).env_clear();
+    // Ctrl-C is for Lopper, which then ends its programs in its own way.
+    command.process_group(0);
     // All that a program may need to be loaded; it does not reach the interpreter.
     for name in ["LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH"] {
         if let Some(value) = std::env::var_os(name) {
@@ -51,8 +54,6 @@ pub(crate) fn with_helper(helper: &Path, job: &Job, before: impl FnOnce(u32) -> 
 /// Starts the interpreter itself, where there is nothing to protect with.
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn without_helper(job: &Job) -> Result<Running> {
-    use std::os::unix::process::CommandExt;
-
     let mut command = Command::new(&job.command_line[0]);
     command.args(&job.command_line[1..]).stdin(Stdio::null()).env_clear().envs(job.environment.iter().cloned());
     command.process_group(0);

@@ -12,7 +12,9 @@ use crate::protection::Mechanism;
 /// How much one program may use.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
-    /// Wall-clock time, from the moment the interpreter is ready to run the program.
+    /// Wall-clock time, from the moment the interpreter is ready to run the program. Well above the
+    /// processor time, so that a verdict does not depend on what else the machine does: this limit
+    /// is for programs that wait.
     pub wall: Duration,
     /// Processor time of each process, start of the interpreter included; rounded up to seconds.
     pub cpu: Duration,
@@ -34,8 +36,8 @@ impl Default for Limits {
     /// Enough for the tests of HumanEval+ and MBPP+, numpy included.
     fn default() -> Self {
         Self {
-            wall: Duration::from_secs(20),
-            cpu: Duration::from_secs(10),
+            wall: Duration::from_secs(60),
+            cpu: Duration::from_secs(20),
             memory: 1 << 30,
             disk: 32 << 20,
             open_files: 64,
@@ -87,7 +89,8 @@ pub struct Program {
     pub tests: String,
     /// An expression whose `str` is wanted once the tests have passed.
     pub value: Option<String>,
-    /// Instead of the policy's limit on wall-clock time; processor time follows it.
+    /// Processor time for this program, instead of the policy's; three times as much is allowed on
+    /// the clock.
     pub time: Option<Duration>,
 }
 
@@ -103,7 +106,7 @@ impl Program {
         self
     }
 
-    /// Limits this program's time.
+    /// Limits this program's processor time, and the clock to three times as much.
     pub fn time(mut self, time: Duration) -> Self {
         self.time = Some(time);
         self

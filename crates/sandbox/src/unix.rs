@@ -134,7 +134,7 @@ impl Machine {
     pub(crate) fn run(&self, program: &Program, cancel: &AtomicBool) -> Result<Outcome> {
         let mut limits = self.limits.clone();
         if let Some(time) = program.time {
-            limits.wall = time;
+            limits.wall = 3 * time;
             // The start of the interpreter is not in the program's time.
             limits.cpu = time + Duration::from_secs(1);
         }

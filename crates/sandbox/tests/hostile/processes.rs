@@ -22,7 +22,7 @@ fn fork_bomb_that_hides_its_errors() {
         "{}import os\nwhile True:\n    try:\n        os.fork()\n    except OSError:\n        pass\n",
         named(mark)
     );
-    let program = Program::new(source, "").time(std::time::Duration::from_secs(2));
+    let program = Program::new(source, "").time(std::time::Duration::from_millis(1500));
     everywhere("fork bomb that goes on", &program, |setting, outcome| {
         assert_eq!(outcome.verdict, Verdict::TimeoutOrRecursion, "{:?}: {outcome:?}", setting.kind);
         assert!(!remains(mark), "{:?}", setting.kind);
@@ -186,7 +186,10 @@ fn nothing_outlives_lopper() {
     let file = dir.path().join("program.py");
     std::fs::write(&file, format!("{}while True: pass", named(mark))).unwrap();
     let mut lopper = std::process::Command::new(env!("CARGO_BIN_EXE_lopper-sandbox"));
-    let mut lopper = lopper.arg(&file).stdout(std::process::Stdio::null()).spawn().unwrap();
+    // Killed, it leaves the program's directory behind where that lies on the disk: here, then.
+    std::fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let lopper = lopper.arg(&file).env("TMPDIR", dir.path());
+    let mut lopper = lopper.stdout(std::process::Stdio::null()).spawn().unwrap();
     let until = std::time::Instant::now() + std::time::Duration::from_secs(20);
     while !crate::is_there(mark) {
         assert!(std::time::Instant::now() < until && lopper.try_wait().unwrap().is_none(), "it did not start");
