@@ -16,6 +16,7 @@ import os
 import pathlib
 import shutil
 import subprocess
+import sys
 import time
 
 LAYERS, HIDDEN, MLP, HEADS, KEY_VALUE, VOCAB = 32, 4096, 14336, 32, 8, 32768
@@ -108,16 +109,26 @@ def same_tensors(ours, theirs):
     return "the same tensors, bit for bit"
 
 
+def compare(ours, theirs):
+    code = f"import sys; sys.path.insert(0, {str(pathlib.Path(__file__).parent)!r}); import pathlib, prune_7b; " \
+           f"print(prune_7b.same_tensors(pathlib.Path({str(ours)!r}), pathlib.Path({str(theirs)!r})))"
+    return subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.strip()
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("directory", type=pathlib.Path)
     parser.add_argument("--lopper", default="target/release/lopper")
     parser.add_argument("--mergekit", default="mergekit-yaml")
     parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--write", action="store_true", help="only write the checkpoint")
     args = parser.parse_args()
     source, out = args.directory / "model", args.directory / "out"
+    if args.write:
+        return write_model(source)
     if not source.exists():
-        write_model(source)
+        # In a process of its own: the kernel counts a parent's memory as its children's peak.
+        subprocess.run([sys.executable, __file__, args.directory, "--write"], check=True)
     drop = ",".join(map(str, DROPPED))
     kept = [(0, DROPPED[0]), (DROPPED[-1] + 1, LAYERS)]
     recipe = args.directory / "merge.yaml"
@@ -141,7 +152,8 @@ def main():
         shutil.rmtree(copy)
         merged = args.directory / "merged"
         record("mergekit passthrough", timed([args.mergekit, recipe, merged, "--lazy-unpickle", "--no-copy-tokenizer"]))
-        agreed = agreed or same_tensors(out, merged)
+        # In a process of its own, for the same reason.
+        agreed = agreed or compare(out, merged)
         shutil.rmtree(merged)
         shutil.rmtree(out)
     base = min(seconds for seconds, _ in rows["cp"])

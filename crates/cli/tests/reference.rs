@@ -112,7 +112,8 @@ in two of them, whatever the seeds. The sizes are the different items found with
     for task in known_tasks() {
         let info = lopper_pocket::task(task.name).unwrap();
         let form = if info.chat { "conversation" } else { "plain text" };
-        let chance = task.chance.map_or_else(|| "–".to_owned(), |c| format!("{:.3}", c).trim_end_matches('0').to_owned());
+        let chance =
+            task.chance.map_or_else(|| "–".to_owned(), |c| format!("{:.3}", c).trim_end_matches('0').to_owned());
         let (select, report) = (size(task.name, Split::Select), size(task.name, Split::Report));
         writeln!(
             made,

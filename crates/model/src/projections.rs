@@ -8,6 +8,7 @@ use crate::param::{Gradients, Param};
 
 /// `N` linear maps of the same input.
 #[derive(Debug, Clone)]
+#[allow(clippy::large_enum_variant, reason = "`N` is 2 or 3, which the lint does not know")]
 pub enum Projections<const N: usize> {
     /// A matrix each.
     Separate([Linear; N]),

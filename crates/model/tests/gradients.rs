@@ -139,8 +139,7 @@ fn checkpointing_changes_nothing() {
 
 #[test]
 fn what_the_families_add() {
-    for (seed, (name, config)) in (20..).zip(lopper_testkit::zoo(3, 23)) {
-        println!("{name}");
+    for (seed, (_, config)) in (20..).zip(lopper_testkit::zoo(3, 23)) {
         check(Model::random(config, 0.3, seed).unwrap(), |_| true, &[0, 1, 2], OPTIONS, |_| true);
     }
 }

@@ -86,7 +86,7 @@ fn caches_work_and_training_is_refused() {
         let hidden = streamed.hidden_states(&batch, &kept, Par::Sequential, Some(&mut [&mut cache]), None).unwrap();
         last = streamed.logits(&streamed.normed_rows(&hidden, [0]), Par::Sequential);
     }
-    let whole = logits(&streamed, &[text.clone()], &kept, Par::Sequential);
+    let whole = logits(&streamed, std::slice::from_ref(&text), &kept, Par::Sequential);
     assert_close(&last, &whole[whole.len() - last.len()..], 1e-4);
 
     let mut gradients = streamed.set_trainable(|name| name.contains("norm"));

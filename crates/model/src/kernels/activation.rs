@@ -5,7 +5,7 @@ use super::{exp, vectorised};
 use crate::config::Activation;
 
 /// √(2/π)·2: the tanh approximation of GELU is x·σ(2u) with u = √(2/π)·(x + 0.044715·x³).
-const GELU_SLOPE: f32 = 1.595_769_1;
+const GELU_SLOPE: f32 = 1.595_769;
 const GELU_CUBE: f32 = 0.044_715;
 
 #[inline(always)]
