@@ -210,7 +210,7 @@ fn servers_that_fail_are_asked_again_and_not_blamed_on_the_user() {
 fn an_index_that_reaches_outside() {
     let hostile = [
         "../../../../outside.safetensors",
-        "/tmp/outside.safetensors",
+        "/etc/outside.safetensors",
         "a/b.safetensors",
         "..\\\\x.safetensors",
         ".hidden.safetensors",
@@ -237,7 +237,7 @@ fn a_listing_that_reaches_outside() {
     let place = Place::new();
     place.server.publish("org/name", &files());
     for name in
-        ["../../../../README.md", "/tmp/README.md", "additional_chat_templates/../../../x.jinja", "LICENSE/../../x"]
+        ["../../../../README.md", "/etc/README.md", "additional_chat_templates/../../../x.jinja", "LICENSE/../../x"]
     {
         place.server.also_list("org/name", json!({"rfilename": name, "size": 3}));
     }
