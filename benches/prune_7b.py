@@ -6,7 +6,7 @@
 Writes a checkpoint of Mistral-7B's shape (random bf16 weights, 4 shards, 14.5 GB) into DIRECTORY unless it is
 there, then in one run, in turn and `--rounds` times: `cp` of the files that Lopper writes, `lopper prune` without
 and with the comparison of logits, and mergekit's passthrough of the same layers. Every output is removed again;
-DIRECTORY needs 27 GB. Prints seconds, peak resident memory (of the process, as the kernel accounts it) and the
+DIRECTORY needs 37 GB. Prints seconds, peak resident memory (of the process, as the kernel accounts it) and the
 ratio of each to `cp`, and checks that mergekit's tensors are Lopper's.
 """
 
