@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::{Result, ensure};
-use lopper_infer::{GenerateOptions, Progress, Request, Sampling, StopStrings, TextModel};
+use lopper_infer::{GenerateOptions, Generation, Loglik, Progress, Request, Sampling, StopStrings, TextModel};
 use lopper_pocket::{Example, Split};
 use lopper_record::{Fault, Score};
 use rayon::prelude::*;
@@ -153,6 +153,30 @@ impl Suite {
                 observer(EvalProgress { done: before + p.done, total })
             })?,
         };
+        self.grade(text, &choices, &generations)
+    }
+
+    /// The multiple-choice requests of all tasks: what [`lopper_infer::Engine::loglikelihood`] takes.
+    pub fn loglik_requests(&self) -> &[lopper_infer::LoglikRequest] {
+        &self.choices
+    }
+
+    /// The generations of all tasks: what [`lopper_infer::Engine::generate`] takes.
+    pub fn generation_requests(&self) -> &[Request] {
+        &self.generations
+    }
+
+    /// Grades what the engine returned for [`Suite::loglik_requests`] and
+    /// [`Suite::generation_requests`]; an outcome for each task, in order.
+    ///
+    /// # Errors
+    /// A [`Fault`] where the model's output is not finite.
+    pub fn grade(
+        &self,
+        text: &TextModel,
+        choices: &[Vec<Loglik>],
+        generations: &[Generation],
+    ) -> Result<Vec<TaskOutcome>> {
         ensure!(
             choices.len() == self.choices.len() && generations.len() == self.generations.len(),
             "the engine left requests unanswered"
