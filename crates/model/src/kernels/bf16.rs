@@ -33,7 +33,7 @@ pub fn available() -> bool {
 
 /// Two values, rounded to bf16, in one lane; the first in the low half.
 #[inline(always)]
-fn lane(low: f32, high: f32) -> u32 {
+pub(crate) fn lane(low: f32, high: f32) -> u32 {
     let round = |x: f32| {
         let bits = x.to_bits();
         bits.wrapping_add(0x7fff + ((bits >> 16) & 1))

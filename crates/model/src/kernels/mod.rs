@@ -14,6 +14,7 @@ pub mod gemm;
 pub mod loss;
 pub mod norm;
 pub mod packed;
+pub mod rows;
 pub mod rope;
 
 /// How many threads a kernel may use.
