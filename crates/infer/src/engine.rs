@@ -2,19 +2,21 @@
 //!
 //! The products of a small model are too small to be worth splitting, so its batches are shared
 //! out whole: each thread runs one with sequential kernels. A large model, or a single batch, gets
-//! all threads inside each kernel instead. Neither choice changes a result: batches are formed
-//! without regard to the number of threads.
+//! all threads inside each kernel instead. Neither choice changes a result, since no row's result
+//! depends on what goes with it.
 
 use anyhow::{Context, Result};
-use lopper_model::{Decoder, Model, Par};
+use lopper_model::{Forward, Model, Par, Precision};
 use rayon::prelude::*;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
-/// Parameters above which the threads work together on one batch.
+/// Parameters above which the threads work together on one batch, and weights are used as stored.
 const SMALL_MODEL: usize = 50_000_000;
+/// Bytes that hidden states may take unless told otherwise.
+const MEMORY: usize = 1 << 30;
 
 /// How far a call has come; for a progress bar.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -23,7 +25,7 @@ pub struct Progress {
     pub done: usize,
     /// Requests (or sequences) of the call.
     pub total: usize,
-    /// Tokens generated (or read, where nothing is generated) so far.
+    /// Tokens generated so far; where nothing is generated, tokens times layers read.
     pub tokens: usize,
 }
 
@@ -48,7 +50,9 @@ pub struct Engine {
     model: Model,
     pool: Arc<ThreadPool>,
     split_batches: bool,
-    decoder: Arc<OnceLock<Decoder>>,
+    precision: Precision,
+    memory: usize,
+    forward: Arc<OnceLock<Forward>>,
     interrupt: Arc<AtomicBool>,
 }
 
@@ -61,19 +65,43 @@ impl Engine {
             .build()
             .context("cannot start the engine's threads")?;
         let split_batches = splits(&model);
-        Ok(Self { model, pool: Arc::new(pool), split_batches, decoder: Arc::default(), interrupt: Arc::default() })
+        Ok(Self {
+            model,
+            pool: Arc::new(pool),
+            split_batches,
+            precision: Precision::F32,
+            memory: MEMORY,
+            forward: Arc::default(),
+            interrupt: Arc::default(),
+        })
     }
 
     /// The same threads and interrupt flag for another model.
     pub fn with_model(&self, model: Model) -> Self {
         let split_batches = splits(&model);
-        Self { model, split_batches, decoder: Arc::default(), ..self.clone() }
+        Self { model, split_batches, forward: Arc::default(), ..self.clone() }
     }
 
     /// Calls end with [`Interrupted`] soon after `flag` becomes true.
     pub fn with_interrupt(mut self, flag: Arc<AtomicBool>) -> Self {
         self.interrupt = flag;
         self
+    }
+
+    /// Products are computed in `precision` from here on.
+    pub fn with_precision(self, precision: Precision) -> Self {
+        Self { precision, forward: Arc::default(), ..self }
+    }
+
+    /// Hidden states of all candidates and texts that go through a layer together take at most
+    /// `bytes`; one text at a time always runs.
+    pub fn with_memory(self, bytes: usize) -> Self {
+        Self { memory: bytes, ..self }
+    }
+
+    /// Bytes that hidden states may take.
+    pub(crate) fn memory(&self) -> usize {
+        self.memory
     }
 
     /// The model.
@@ -96,9 +124,14 @@ impl Engine {
         if self.interrupt.load(Ordering::Relaxed) { Err(Interrupted.into()) } else { Ok(()) }
     }
 
-    /// The weights packed for decoding, where batches go to one thread each; made at first use.
-    pub(crate) fn decoder(&self) -> Option<&Decoder> {
-        self.split_batches.then(|| self.decoder.get_or_init(|| Decoder::new(&self.model)))
+    /// The model prepared for running forward; made at first use.
+    pub(crate) fn forward(&self) -> &Forward {
+        self.forward.get_or_init(|| Forward::new(&self.model, self.split_batches, self.precision))
+    }
+
+    /// Whether work goes to one thread each rather than to all threads inside each kernel.
+    pub(crate) fn splits(&self) -> bool {
+        self.split_batches
     }
 
     /// How many batches should run side by side when there are `available` of them.

@@ -1,10 +1,20 @@
-//! Generation by continuous batching (Orca, Yu et al., OSDI 2022): all active sequences take each
-//! step together, leave as they finish, and waiting ones enter in their place.
+//! Generation by continuous batching (Orca, Yu et al., OSDI 2022): all active sequences, whichever
+//! prompt and candidate they belong to, take each step together, leave as they finish, and waiting
+//! ones enter in their place.
 //!
-//! Several samples of one prompt (requests whose prompts are identical) share one prefill. What a
-//! request draws depends on its own seed only, whatever runs beside it.
+//! Several samples of one prompt (requests whose prompts are identical) share one prefill, and the
+//! candidates that agree on their first layers share those layers of it. What a request draws
+//! depends on its own seed only, whatever runs beside it.
+//!
+//! **Sibling drafts.** The greedy answers of models that differ by a few layers mostly begin alike.
+//! The tokens of a sibling's answer are checked in one parallel pass, as far as they are what this
+//! candidate would have said itself, and checked again later where the texts meet: speculative
+//! decoding (Leviathan et al., arXiv 2211.17192) without a draft model, lossless because only the
+//! candidate's own choices are kept.
 
+use crate::depths::check_candidates;
 use crate::engine::{Engine, Progress};
+use crate::loops::LoopStop;
 use crate::sampling::Sampling;
 use crate::stop::StopCheck;
 use crate::worker::{Shared, Worker};
@@ -13,7 +23,6 @@ use lopper_model::Par;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// One prompt to continue.
@@ -59,6 +68,8 @@ pub enum Finish {
     Length,
     /// Prompt and generation fill the context.
     ContextFull,
+    /// It went round in a loop ([`LoopStop`]).
+    Loop,
 }
 
 /// What came after one prompt.
@@ -81,8 +92,8 @@ impl Generation {
     }
 }
 
-/// How a call of [`Engine::generate`] uses the machine, and where the context ends.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// How a call of [`Engine::generate`] uses the machine, and where a generation ends.
+#[derive(Debug, Clone, PartialEq)]
 pub struct GenerateOptions {
     /// Sequences that decode together, on each of the threads where those work apart.
     pub batch: usize,
@@ -92,19 +103,36 @@ pub struct GenerateOptions {
     pub cache_bytes: usize,
     /// Most tokens of prompt and generation together; `None`: the model's own limit.
     pub context_limit: Option<usize>,
+    /// When an answer that repeats itself is stopped; `None`: never.
+    pub loops: Option<LoopStop>,
+    /// Whether the first candidate's greedy answers are drafts for the others'.
+    pub sibling_drafts: bool,
 }
 
 impl Default for GenerateOptions {
     fn default() -> Self {
-        Self { batch: 64, prefill_tokens: 2048, cache_bytes: 2 << 30, context_limit: None }
+        Self {
+            batch: 64,
+            prefill_tokens: 2048,
+            cache_bytes: 2 << 30,
+            context_limit: None,
+            loops: None,
+            sibling_drafts: true,
+        }
     }
 }
 
-/// Requests with one prompt that a worker takes together.
-#[derive(Debug)]
-pub(crate) struct Unit {
-    /// Indices of the requests, in order.
-    pub requests: Vec<usize>,
+/// What a call generated, and how.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Generations {
+    /// `candidates[c][r]`: what candidate `c` made of request `r`.
+    pub candidates: Vec<Vec<Generation>>,
+    /// Tokens that were generated.
+    pub tokens: usize,
+    /// Draft tokens that were checked.
+    pub drafted: usize,
+    /// Draft tokens that were what the candidate would have said.
+    pub accepted: usize,
 }
 
 impl Engine {
@@ -118,19 +146,65 @@ impl Engine {
         options: &GenerateOptions,
         observer: &(dyn Fn(Progress) + Sync),
     ) -> Result<Vec<Generation>> {
+        let mut made = self.generate_many(&[kept.to_vec()], requests, options, observer)?;
+        Ok(made.candidates.pop().unwrap_or_default())
+    }
+
+    /// As [`Engine::generate`] for each of `candidates`, lists of kept layers: the same tokens as
+    /// each of them alone.
+    pub fn generate_many(
+        &self,
+        candidates: &[Vec<usize>],
+        requests: &[Request],
+        options: &GenerateOptions,
+        observer: &(dyn Fn(Progress) + Sync),
+    ) -> Result<Generations> {
+        let no_drafts = vec![None; requests.len()];
+        let total = candidates.len() * requests.len();
+        if !options.sibling_drafts || candidates.len() < 2 {
+            return self.generate_drafted(candidates, requests, &no_drafts, options, observer);
+        }
+        let of_all = |done: Progress, before: (usize, usize)| {
+            observer(Progress { done: before.0 + done.done, total, tokens: before.1 + done.tokens });
+        };
+        let mut made =
+            self.generate_drafted(&candidates[..1], requests, &no_drafts, options, &|p| of_all(p, (0, 0)))?;
+        let drafts: Vec<Option<Vec<u32>>> =
+            made.candidates[0].iter().map(|g| (!g.tokens.is_empty()).then(|| g.tokens.clone())).collect();
+        let before = (requests.len(), made.tokens);
+        let rest = self.generate_drafted(&candidates[1..], requests, &drafts, options, &|p| of_all(p, before))?;
+        made.candidates.extend(rest.candidates);
+        made.tokens += rest.tokens;
+        made.drafted += rest.drafted;
+        made.accepted += rest.accepted;
+        Ok(made)
+    }
+
+    /// As [`Engine::generate_many`], with a text for each request that the greedy answers may
+    /// resemble.
+    pub fn generate_drafted(
+        &self,
+        candidates: &[Vec<usize>],
+        requests: &[Request],
+        drafts: &[Option<Vec<u32>>],
+        options: &GenerateOptions,
+        observer: &(dyn Fn(Progress) + Sync),
+    ) -> Result<Generations> {
+        check_candidates(self, candidates)?;
+        ensure!(drafts.len() == requests.len(), "one draft or none for each request");
         for request in requests {
             ensure!(
                 !request.prompt.is_empty(),
                 "an empty prompt cannot be continued; begin with the model's BOS token"
             );
-            self.model().check(&request.prompt, kept)?;
+            self.model().check(&request.prompt, &[])?;
             request.sampling.check()?;
         }
-        let lanes = self.lanes(requests.len());
-        // Not more in one lane than its fair share, so that a short list still uses every thread.
-        let capacity = options.batch.min(requests.len().div_ceil(lanes)).max(1);
+        for draft in drafts.iter().flatten() {
+            self.model().check(draft, &[])?;
+        }
         let limit = options.context_limit.unwrap_or(self.model().config.max_position_embeddings);
-        let mut results: Vec<Option<Generation>> = vec![None; requests.len()];
+        let mut results: Vec<Vec<Option<Generation>>> = vec![vec![None; requests.len()]; candidates.len()];
         let mut waiting = Vec::with_capacity(requests.len());
         for (index, request) in requests.iter().enumerate() {
             // What cannot generate anything is not worth a prefill.
@@ -142,41 +216,52 @@ impl Engine {
                     continue;
                 }
             };
-            results[index] = Some(Generation { tokens: vec![], logprobs: vec![], finish });
+            for results in &mut results {
+                results[index] = Some(Generation { tokens: vec![], logprobs: vec![], finish });
+            }
         }
-        let shared = Shared::new(self, kept, requests, options, limit, observer, units(requests, &waiting, capacity));
-        shared.skip(requests.len() - waiting.len());
+        let jobs = waiting.len() * candidates.len();
+        let lanes = self.lanes(jobs);
+        // Not more in one lane than its fair share, so that a short list still uses every thread.
+        let capacity = options.batch.min(jobs.div_ceil(lanes)).max(1);
+        let prompts = units(requests, &waiting, capacity);
+        let shared = Shared::new(self, candidates, requests, drafts, options, limit, observer, prompts);
+        shared.skip((requests.len() - waiting.len()) * candidates.len());
         let run = |par| Worker::new(&shared, par, capacity, lanes).run();
         let finished: Vec<_> = self.pool_install(|| {
             if lanes > 1 {
                 (0..lanes).into_par_iter().with_max_len(1).map(|_| run(Par::Sequential)).collect::<Result<_>>()
             } else {
-                run(Par::Pool).map(|list| vec![list])
+                run(if self.splits() { Par::Sequential } else { Par::Pool }).map(|list| vec![list])
             }
         })?;
-        for (index, generation) in finished.into_iter().flatten() {
-            results[index] = Some(generation);
+        for ((candidate, index), generation) in finished.into_iter().flatten() {
+            results[candidate][index] = Some(generation);
         }
-        results.into_iter().map(|r| r.ok_or_else(|| anyhow::anyhow!("a request was left unfinished"))).collect()
+        let unfinished = || anyhow::anyhow!("a request was left unfinished");
+        let candidates = results
+            .into_iter()
+            .map(|list| list.into_iter().map(|r| r.ok_or_else(unfinished)).collect::<Result<Vec<_>>>())
+            .collect::<Result<_>>()?;
+        Ok(shared.outcome(candidates))
     }
 }
 
-/// Groups requests with identical prompts, in order of first appearance and in pieces of at most
-/// `capacity` requests.
-fn units(requests: &[Request], waiting: &[usize], capacity: usize) -> VecDeque<Unit> {
+/// The requests of each prompt, in order of first appearance and in pieces of at most `capacity`.
+fn units(requests: &[Request], waiting: &[usize], capacity: usize) -> Vec<Vec<usize>> {
     let mut open: HashMap<&[u32], usize> = HashMap::new();
-    let mut units: Vec<Unit> = Vec::new();
+    let mut units: Vec<Vec<usize>> = Vec::new();
     for &index in waiting {
         let prompt = requests[index].prompt.as_slice();
         match open.get(prompt) {
-            Some(&at) if units[at].requests.len() < capacity => units[at].requests.push(index),
+            Some(&at) if units[at].len() < capacity => units[at].push(index),
             _ => {
                 open.insert(prompt, units.len());
-                units.push(Unit { requests: vec![index] });
+                units.push(vec![index]);
             }
         }
     }
-    units.into()
+    units
 }
 
 #[cfg(test)]
@@ -186,8 +271,7 @@ mod tests {
     #[test]
     fn identical_prompts_form_units_of_bounded_size() {
         let requests: Vec<Request> = [1, 2, 1, 1, 3, 2].iter().map(|t| Request::greedy(vec![*t], 4)).collect();
-        let units = units(&requests, &[0, 1, 2, 3, 4, 5], 2);
-        let lists: Vec<_> = units.into_iter().map(|u| u.requests).collect();
-        assert_eq!(lists, [vec![0, 2], vec![1, 5], vec![3], vec![4]]);
+        assert_eq!(units(&requests, &[0, 1, 2, 3, 4, 5], 2), [vec![0, 2], vec![1, 5], vec![3], vec![4]]);
+        assert_eq!(units(&requests, &[1, 2, 3], 9), [vec![1], vec![2, 3]]);
     }
 }

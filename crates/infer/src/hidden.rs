@@ -43,7 +43,7 @@ impl Engine {
         }
         let width = self.model().config.hidden_size;
         let row_bytes = (kept.len() + 1) * width * size_of::<f32>();
-        let budget = (PASS_BYTES / row_bytes).clamp(64, crate::loglik::PASS_TOKENS);
+        let budget = (PASS_BYTES / row_bytes).clamp(64, crate::depths::CHUNK_TOKENS);
         let jobs = runs(sequences.iter().map(Vec::len), budget);
         // As many batches at a time as there are lanes, so that memory stays bounded.
         for jobs in jobs.chunks(self.lanes(jobs.len())) {
@@ -51,7 +51,7 @@ impl Engine {
                 let batch = Batch::new(&sequences[range.clone()]);
                 let mut boundaries = Vec::with_capacity(kept.len() + 1);
                 let mut tap = |_: usize, hidden: &[f32]| boundaries.push(hidden.to_vec());
-                self.model().hidden_states(&batch, kept, par, None, Some(&mut tap))?;
+                self.forward().hidden_states(&batch, kept, par, None, Some(&mut tap))?;
                 Ok((range.start, batch, boundaries))
             })?;
             for (first_sequence, batch, boundaries) in &states {

@@ -9,22 +9,31 @@
 //! - [`Engine::token_logprobs`]: log-probability of every token of whole sequences;
 //! - [`Engine::visit_hidden`]: the hidden states at every layer boundary.
 //!
-//! Not covered: several depths in one batch, devices other than the CPU, prefixes shared between
-//! prompts that are not identical.
+//! Each has a form that takes many candidates at once (`…_many`): they share every layer of work on
+//! which they agree, and the rest goes through each layer together.
+//!
+//! Not covered: devices other than the CPU, prompts to generate from that begin alike without being
+//! identical (contexts of log-likelihoods share such beginnings).
 
+mod depths;
+mod draft;
 mod engine;
+mod forest;
 mod generate;
 mod hidden;
 mod loglik;
+mod loops;
 mod sampling;
 mod stop;
 mod text;
 mod worker;
 
+pub use depths::Work;
 pub use engine::{Engine, Interrupted, Progress, silent};
-pub use generate::{Finish, GenerateOptions, Generation, Request};
+pub use generate::{Finish, GenerateOptions, Generation, Generations, Request};
 pub use hidden::HiddenStates;
 pub use loglik::{Loglik, LoglikRequest};
+pub use loops::LoopStop;
 pub use sampling::{Sampler, Sampling};
 pub use stop::{StopCheck, StopStrings};
 pub use text::TextModel;

@@ -1,21 +1,19 @@
 //! Log-likelihoods: of continuations after a context that its choices share (multiple choice), and
-//! of every token of whole sequences (perplexity).
+//! of every token of whole sequences (perplexity), for one candidate or many.
 //!
-//! A context is read once; its choices are then read one after another from its cache, which is
-//! cut back in between, while the same choice of all other contexts goes through in the same
-//! batch. The context limit of the model is not enforced, as transformers does not either.
+//! Texts form trees: what the contexts of neighbouring requests begin with (worked examples) is
+//! computed once for all of them, a context once for all its choices, and a candidate's layers once
+//! for all candidates that agree so far ([`crate::depths`]). No result depends on what is shared.
+//! The context limit of the model is not enforced, as transformers does not either.
 
+use crate::depths::{CHUNK_TOKENS, Meter, State, Work, check_candidates, layers_of_work};
 use crate::engine::{Engine, Progress, runs};
+use crate::forest::{Chunk, chunks};
 use anyhow::{Result, ensure};
-use lopper_model::kernels::loss::log_sum_exp;
-use lopper_model::{Batch, Par, SequenceCache};
+use lopper_model::{Batch, Par, Target, TokenLogprob};
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
-use std::sync::atomic::{AtomicUsize, Ordering};
-
-/// Tokens read in one pass; a longer sequence goes alone.
-pub(crate) const PASS_TOKENS: usize = 2048;
-/// Logits held at a time, in values.
-const CHUNK_VALUES: usize = 1 << 20;
+use std::ops::Range;
 
 /// A context and what may come after it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,11 +38,10 @@ pub struct Loglik {
 impl Loglik {
     const EMPTY: Self = Self { sum: 0.0, tokens: 0, greedy: true };
 
-    fn add(&mut self, row: &[f32], token: u32) {
-        let value = row[token as usize];
-        self.sum += f64::from(value - log_sum_exp(row));
+    fn add(&mut self, token: TokenLogprob) {
+        self.sum += f64::from(token.logprob);
         self.tokens += 1;
-        self.greedy &= crate::sampling::argmax(row) == token;
+        self.greedy &= token.greedy;
     }
 }
 
@@ -56,99 +53,33 @@ impl Engine {
         requests: &[LoglikRequest],
         observer: &(dyn Fn(Progress) + Sync),
     ) -> Result<Vec<Vec<Loglik>>> {
+        let (mut results, _) = self.loglikelihood_many(&[kept.to_vec()], requests, observer)?;
+        Ok(results.pop().unwrap_or_default())
+    }
+
+    /// As [`Engine::loglikelihood`] for each of `candidates`, lists of kept layers, in one pass; and
+    /// what it cost. `results[c][r]` are the continuations of request `r` for candidate `c`.
+    pub fn loglikelihood_many(
+        &self,
+        candidates: &[Vec<usize>],
+        requests: &[LoglikRequest],
+        observer: &(dyn Fn(Progress) + Sync),
+    ) -> Result<(Vec<Vec<Vec<Loglik>>>, Work)> {
         for request in requests {
             ensure!(!request.context.is_empty(), "an empty context predicts nothing; begin with the model's BOS token");
             ensure!(request.continuations.iter().all(|c| !c.is_empty()), "a continuation without tokens has no score");
-            self.model().check(&request.context, kept)?;
+            self.model().check(&request.context, &[])?;
             for continuation in &request.continuations {
-                self.model().check(continuation, kept)?;
+                self.model().check(continuation, &[])?;
             }
         }
-        let (done, tokens, total) = (AtomicUsize::new(0), AtomicUsize::new(0), requests.len());
-        let jobs = runs(requests.iter().map(|r| r.context.len()), PASS_TOKENS);
-        let results = self.each(jobs, |range, par| {
-            let requests = &requests[range];
-            let result = self.score_run(kept, requests, par)?;
-            let read: usize =
-                requests.iter().map(|r| r.context.len() + r.continuations.iter().map(Vec::len).sum::<usize>()).sum();
-            let tokens = tokens.fetch_add(read, Ordering::Relaxed) + read;
-            let done = done.fetch_add(requests.len(), Ordering::Relaxed) + requests.len();
-            observer(Progress { done, total, tokens });
-            Ok(result)
+        let blank: Vec<Vec<Loglik>> = requests.iter().map(|r| vec![Loglik::EMPTY; r.continuations.len()]).collect();
+        let mut results = vec![blank; candidates.len()];
+        let chunks = chunks(self.model(), requests);
+        let work = self.score(candidates, &chunks, requests.len(), observer, |candidate, owner, token| {
+            results[candidate][owner.request][owner.choice].add(token);
         })?;
-        Ok(results.into_iter().flatten().collect())
-    }
-
-    /// Scores the requests of one pass.
-    #[allow(clippy::needless_range_loop, reason = "`round` numbers choices of every request, not rows of `results`")]
-    fn score_run(&self, kept: &[usize], requests: &[LoglikRequest], par: Par) -> Result<Vec<Vec<Loglik>>> {
-        let model = self.model();
-        let shares = |r: &LoglikRequest| {
-            let longest = r.continuations.iter().map(Vec::len).max().unwrap_or(0);
-            !model.depends_on_length(r.context.len(), r.context.len() + longest)
-        };
-        if !requests.iter().all(shares) {
-            return requests.iter().map(|request| self.score_whole(kept, request, par)).collect();
-        }
-        let empty = Loglik::EMPTY;
-        let mut results: Vec<Vec<Loglik>> = requests.iter().map(|r| vec![empty; r.continuations.len()]).collect();
-
-        let batch = Batch::continued(requests.iter().map(|r| (r.context.as_slice(), 0)));
-        let mut caches = vec![SequenceCache::new(kept.len()); requests.len()];
-        let mut slots: Vec<_> = caches.iter_mut().collect();
-        let hidden = model.hidden_states(&batch, kept, par, Some(&mut slots), None)?;
-        let last = batch.bounds[1..].iter().map(|end| end - 1);
-        self.for_each_row(&hidden, last, par, |at, row| {
-            for (result, continuation) in results[at].iter_mut().zip(&requests[at].continuations) {
-                result.add(row, continuation[0]);
-            }
-        });
-
-        let rounds = requests.iter().map(|r| r.continuations.len()).max().unwrap_or(0);
-        for round in 0..rounds {
-            let tail = |r: &LoglikRequest| r.continuations.get(round).is_some_and(|c| c.len() > 1);
-            let members: Vec<usize> = (0..requests.len()).filter(|i| tail(&requests[*i])).collect();
-            if members.is_empty() {
-                continue;
-            }
-            self.check_interrupt()?;
-            let continuation = |i: usize| requests[i].continuations[round].as_slice();
-            let batch = Batch::continued(members.iter().map(|&i| {
-                let tokens = continuation(i);
-                (&tokens[..tokens.len() - 1], requests[i].context.len())
-            }));
-            let mut slots: Vec<_> =
-                caches.iter_mut().zip(requests).filter(|(_, r)| tail(r)).map(|(cache, _)| cache).collect();
-            let hidden = model.hidden_states(&batch, kept, par, Some(&mut slots), None)?;
-            let rows: Vec<(usize, u32)> =
-                members.iter().flat_map(|&i| continuation(i)[1..].iter().map(move |t| (i, *t))).collect();
-            self.for_each_row(&hidden, 0..rows.len(), par, |at, row| {
-                let (member, token) = rows[at];
-                results[member][round].add(row, token);
-            });
-            for (slot, &member) in slots.iter_mut().zip(&members) {
-                slot.truncate(requests[member].context.len());
-            }
-        }
-        Ok(results)
-    }
-
-    /// Scores each continuation with its context as one text, for models that read a context
-    /// otherwise when more follows.
-    fn score_whole(&self, kept: &[usize], request: &LoglikRequest, par: Par) -> Result<Vec<Loglik>> {
-        let mut results = Vec::with_capacity(request.continuations.len());
-        for continuation in &request.continuations {
-            self.check_interrupt()?;
-            let text: Vec<u32> = request.context.iter().chain(continuation).copied().collect();
-            let read = text.len() - 1;
-            let hidden = self.model().hidden_states(&Batch::new(&[&text[..read]]), kept, par, None, None)?;
-            let mut result = Loglik::EMPTY;
-            self.for_each_row(&hidden, request.context.len() - 1..read, par, |at, row| {
-                result.add(row, continuation[at]);
-            });
-            results.push(result);
-        }
-        Ok(results)
+        Ok((results, work))
     }
 
     /// Log-probability of every token of every sequence after the tokens before it; `None` for the
@@ -159,54 +90,103 @@ impl Engine {
         sequences: &[Vec<u32>],
         observer: &(dyn Fn(Progress) + Sync),
     ) -> Result<Vec<Vec<Option<f32>>>> {
-        for sequence in sequences {
-            self.model().check(sequence, kept)?;
-        }
-        let (done, tokens) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        let total = sequences.len();
-        let results = self.each(runs(sequences.iter().map(Vec::len), PASS_TOKENS), |range, par| {
-            let sequences = &sequences[range];
-            let model = self.model();
-            let batch = Batch::new(sequences);
-            let hidden = model.hidden_states(&batch, kept, par, None, None)?;
-            let rows = batch.bounds.windows(2).flat_map(|w| w[0]..w[1].saturating_sub(1).max(w[0]));
-            let targets: Vec<u32> = sequences.iter().flat_map(|s| s.iter().skip(1).copied()).collect();
-            let normed = model.normed_rows(&hidden, rows);
-            let mut logprobs = model.token_logprobs(&normed, &targets, par).into_iter().map(|t| Some(t.logprob));
-            let mut result = Vec::with_capacity(sequences.len());
-            for sequence in sequences {
-                let mut list = Vec::with_capacity(sequence.len());
-                if !sequence.is_empty() {
-                    list.push(None);
-                    list.extend(logprobs.by_ref().take(sequence.len() - 1));
-                }
-                result.push(list);
-            }
-            let tokens = tokens.fetch_add(batch.len(), Ordering::Relaxed) + batch.len();
-            let done = done.fetch_add(sequences.len(), Ordering::Relaxed) + sequences.len();
-            observer(Progress { done, total, tokens });
-            Ok(result)
-        })?;
-        Ok(results.into_iter().flatten().collect())
+        let (mut results, _) = self.token_logprobs_many(&[kept.to_vec()], sequences, observer)?;
+        Ok(results.pop().unwrap_or_default())
     }
 
-    /// Calls `f` with the number and the logits of each of the given hidden rows, computing the
-    /// logits in chunks.
-    fn for_each_row(
+    /// As [`Engine::token_logprobs`] for each of `candidates` in one pass, and what it cost.
+    #[allow(clippy::type_complexity, reason = "a list for each candidate, sequence and token")]
+    pub fn token_logprobs_many(
         &self,
-        hidden: &[f32],
-        rows: impl IntoIterator<Item = usize>,
-        par: Par,
-        mut f: impl FnMut(usize, &[f32]),
-    ) {
-        let (model, vocab) = (self.model(), self.model().config.vocab_size);
-        let rows: Vec<usize> = rows.into_iter().collect();
-        let chunk = (CHUNK_VALUES / vocab).clamp(1, 256);
-        for (c, rows) in rows.chunks(chunk).enumerate() {
-            let logits = model.logits(&model.normed_rows(hidden, rows.iter().copied()), par);
-            for (i, row) in logits.chunks_exact(vocab).enumerate() {
-                f(c * chunk + i, row);
+        candidates: &[Vec<usize>],
+        sequences: &[Vec<u32>],
+        observer: &(dyn Fn(Progress) + Sync),
+    ) -> Result<(Vec<Vec<Vec<Option<f32>>>>, Work)> {
+        for sequence in sequences {
+            self.model().check(sequence, &[])?;
+        }
+        let chunks: Vec<Chunk> = runs(sequences.iter().map(Vec::len), CHUNK_TOKENS)
+            .into_iter()
+            .map(|range| Chunk::of_sequences(&sequences[range.clone()], range.start))
+            .collect();
+        let blank: Vec<Vec<Option<f32>>> =
+            sequences.iter().map(|s| s.first().map(|_| None).into_iter().collect()).collect();
+        let mut results = vec![blank; candidates.len()];
+        let work = self.score(candidates, &chunks, sequences.len(), observer, |candidate, owner, token| {
+            results[candidate][owner.request].push(Some(token.logprob));
+        })?;
+        Ok((results, work))
+    }
+
+    /// Scores the targets of all chunks for all candidates; `take` gets every token of a candidate
+    /// in its order.
+    fn score(
+        &self,
+        candidates: &[Vec<usize>],
+        chunks: &[Chunk],
+        requests: usize,
+        observer: &(dyn Fn(Progress) + Sync),
+        mut take: impl FnMut(usize, crate::forest::Owner, TokenLogprob),
+    ) -> Result<Work> {
+        check_candidates(self, candidates)?;
+        let sizes: Vec<usize> = chunks.iter().map(|chunk| chunk.batch.len()).collect();
+        let (groups, waves) = self.waves(candidates, &sizes);
+        let rows: u64 = sizes.iter().map(|rows| *rows as u64).sum();
+        let layers: usize = groups.iter().map(|group| layers_of_work(&candidates[group.clone()])).sum();
+        let meter = Meter::new(rows * layers as u64, requests * candidates.len(), observer);
+        let mut head_rows = 0;
+        for wave in &waves {
+            let batches: Vec<Batch> = chunks[wave.clone()].iter().map(|chunk| chunk.batch.clone()).collect();
+            for group in &groups {
+                let members = &candidates[group.clone()];
+                let scored = self.pool_install(|| {
+                    let readings = self.readings(batches.clone());
+                    let states = self.run_depths(members, &readings, None, &|rows| meter.advance(rows))?;
+                    self.targets(&states, &chunks[wave.clone()])
+                })?;
+                for (state, chunk, tokens) in scored {
+                    let chunk = &chunks[wave.start + chunk];
+                    head_rows += chunk.rows.len() as u64;
+                    for member in &state {
+                        for (owner, token) in chunk.owners.iter().zip(&tokens) {
+                            take(group.start + member, *owner, *token);
+                        }
+                    }
+                }
             }
         }
+        let apart = candidates.iter().map(|kept| kept.len() as u64 * rows).sum();
+        Ok(Work { layer_rows: meter.rows(), head_rows, apart_rows: apart })
+    }
+
+    /// The log-probabilities of each chunk's targets after each state, chunk by chunk within a state.
+    #[allow(clippy::type_complexity, reason = "members, number of the chunk, its targets")]
+    fn targets(&self, states: &[State], chunks: &[Chunk]) -> Result<Vec<(Vec<usize>, usize, Vec<TokenLogprob>)>> {
+        let forward = self.forward();
+        let jobs: Vec<(usize, usize)> =
+            (0..states.len()).flat_map(|state| (0..chunks.len()).map(move |chunk| (state, chunk))).collect();
+        let normed = |(state, chunk): (usize, usize)| {
+            forward.normed_rows(&states[state].hidden[chunk], chunks[chunk].rows.iter().copied())
+        };
+        let result = |(state, chunk): (usize, usize), tokens| (states[state].members.clone(), chunk, tokens);
+        let parallel = self.splits() || jobs.len() >= 2 * self.threads();
+        if parallel && !self.model().is_streamed() {
+            let score = |job: &(usize, usize)| {
+                let tokens = forward.token_logprobs(Par::Sequential, &normed(*job), &chunks[job.1].targets);
+                result(*job, tokens)
+            };
+            return Ok(jobs.par_iter().with_max_len(1).map(score).collect());
+        }
+        // All at once, so that the head is read once.
+        let (mut all, mut targets, mut spans): (Vec<f32>, Vec<Target>, Vec<Range<usize>>) = Default::default();
+        let width = self.model().config.hidden_size;
+        for job in &jobs {
+            let (first, from) = (all.len() / width, targets.len());
+            all.extend(normed(*job));
+            targets.extend(chunks[job.1].targets.iter().map(|t| Target { row: first + t.row, token: t.token }));
+            spans.push(from..targets.len());
+        }
+        let tokens = forward.token_logprobs(Par::Pool, &all, &targets);
+        Ok(jobs.into_iter().zip(spans).map(|(job, span)| result(job, tokens[span].to_vec())).collect())
     }
 }

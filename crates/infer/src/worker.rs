@@ -1,41 +1,79 @@
-//! The decoding loop of one lane: takes waiting prompts, reads them, and steps all its active
-//! sequences together until nothing is left.
+//! The decoding loop of one lane: takes waiting prompts, reads them for all their candidates, and
+//! steps all its active sequences together until nothing is left.
 
+use crate::depths::LayerKeys;
+use crate::draft::Draft;
 use crate::engine::{Engine, Progress};
-use crate::generate::{Finish, GenerateOptions, Generation, Request, Unit};
-use crate::sampling::{Sampler, Scratch};
-use anyhow::Result;
-use lopper_model::{Batch, DecodeWorkspace, Par, SequenceCache};
+use crate::generate::{Finish, GenerateOptions, Generation, Generations, Request};
+use crate::loops::LoopWatch;
+use crate::sampling::{Sampler, Sampling, Scratch};
+use anyhow::{Result, ensure};
+use lopper_model::{Batch, Par, Past, SequenceCache, Workspace};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
+/// A candidate and a request, by their numbers.
+pub(crate) type Job = (usize, usize);
+
+/// One prompt's requests for some candidates, waiting to be read.
+struct Unit {
+    candidates: Vec<usize>,
+    requests: Vec<usize>,
+}
+
 /// What all lanes of one call share.
 pub(crate) struct Shared<'a> {
     engine: &'a Engine,
-    kept: &'a [usize],
+    candidates: &'a [Vec<usize>],
+    /// `slots[c][l]`: the place of layer `l` among those that candidate `c` keeps.
+    slots: Vec<Vec<Option<usize>>>,
     requests: &'a [Request],
+    drafts: &'a [Option<Vec<u32>>],
     options: &'a GenerateOptions,
     limit: usize,
     observer: &'a (dyn Fn(Progress) + Sync),
     queue: Mutex<VecDeque<Unit>>,
     done: AtomicUsize,
     tokens: AtomicUsize,
+    drafted: AtomicUsize,
+    accepted: AtomicUsize,
     failed: AtomicBool,
 }
 
 impl<'a> Shared<'a> {
+    #[allow(clippy::too_many_arguments, reason = "everything a call is made of")]
     pub fn new(
         engine: &'a Engine,
-        kept: &'a [usize],
+        candidates: &'a [Vec<usize>],
         requests: &'a [Request],
+        drafts: &'a [Option<Vec<u32>>],
         options: &'a GenerateOptions,
         limit: usize,
         observer: &'a (dyn Fn(Progress) + Sync),
-        queue: VecDeque<Unit>,
+        prompts: Vec<Vec<usize>>,
     ) -> Self {
-        let (done, tokens, failed) = Default::default();
-        Self { engine, kept, requests, options, limit, observer, queue: Mutex::new(queue), done, tokens, failed }
+        let all: Vec<usize> = (0..candidates.len()).collect();
+        let queue = prompts.into_iter().map(|requests| Unit { candidates: all.clone(), requests }).collect();
+        let layers = engine.model().num_layers();
+        let slots =
+            candidates.iter().map(|kept| (0..layers).map(|layer| kept.binary_search(&layer).ok()).collect()).collect();
+        Self {
+            engine,
+            candidates,
+            slots,
+            requests,
+            drafts,
+            options,
+            limit,
+            observer,
+            queue: Mutex::new(queue),
+            done: AtomicUsize::new(0),
+            tokens: AtomicUsize::new(0),
+            drafted: AtomicUsize::new(0),
+            accepted: AtomicUsize::new(0),
+            failed: AtomicBool::new(false),
+        }
     }
 
     /// Counts requests that need no work as done.
@@ -43,55 +81,110 @@ impl<'a> Shared<'a> {
         self.done.fetch_add(requests, Ordering::Relaxed);
     }
 
+    /// The call's result.
+    pub fn outcome(&self, candidates: Vec<Vec<Generation>>) -> Generations {
+        let count = |counter: &AtomicUsize| counter.load(Ordering::Relaxed);
+        Generations {
+            candidates,
+            tokens: count(&self.tokens),
+            drafted: count(&self.drafted),
+            accepted: count(&self.accepted),
+        }
+    }
+
     fn report(&self, done: usize, tokens: usize) {
         let done = self.done.fetch_add(done, Ordering::Relaxed) + done;
         let tokens = self.tokens.fetch_add(tokens, Ordering::Relaxed) + tokens;
-        (self.observer)(Progress { done, total: self.requests.len(), tokens });
+        (self.observer)(Progress { done, total: self.requests.len() * self.candidates.len(), tokens });
     }
 
-    /// Bytes of keys and values that a request may come to need.
-    fn cache_bytes(&self, request: &Request) -> usize {
+    /// Bytes of keys and values that a job may come to need.
+    fn cache_bytes(&self, (candidate, request): Job) -> usize {
+        let request = &self.requests[request];
         let tokens = request.prompt.len().saturating_add(request.max_new_tokens).min(self.limit);
-        tokens * self.kept.len() * self.engine.model().config.key_value_size() * 2 * size_of::<f32>()
+        tokens * self.candidates[candidate].len() * self.engine.model().config.key_value_size() * 2 * size_of::<f32>()
+    }
+
+    /// The draft of a request, where one may be used.
+    fn draft(&self, request: usize) -> Option<&'a [u32]> {
+        let Request { sampling, prompt, max_new_tokens, .. } = &self.requests[request];
+        let draft = self.drafts[request].as_deref().filter(|_| *sampling == Sampling::Greedy)?;
+        let draft = &draft[..draft.len().min(*max_new_tokens).min(self.limit - prompt.len())];
+        // Where each token is turned by the text's length at its time, only one can be read at a time.
+        let apart = self.engine.model().depends_on_length(prompt.len(), prompt.len() + draft.len() + 1);
+        (!draft.is_empty() && !apart).then_some(draft)
     }
 }
 
-/// A request that has been read and waits for a place: its prompt's cache and the logits after it.
-struct Fork {
-    index: usize,
-    cache: Arc<SequenceCache>,
-    logits: Arc<Vec<f32>>,
+/// A sequence that has been read and waits for a place.
+struct Ready {
+    job: Job,
+    cache: SequenceCache,
+    first: First,
+}
+
+/// What comes after a prompt.
+#[derive(Clone)]
+enum First {
+    /// The most probable token and its log-probability, and those after each draft token.
+    Greedy(Vec<(u32, f32)>),
+    /// The logits.
+    Logits(Arc<Vec<f32>>),
 }
 
 /// A sequence being continued.
 struct Active<'a> {
-    index: usize,
+    job: Job,
     request: &'a Request,
     cache: SequenceCache,
     sampler: Sampler,
     tokens: Vec<u32>,
     logprobs: Vec<f32>,
+    watch: LoopWatch,
+    draft: Option<Draft<'a>>,
     bytes: usize,
 }
 
 impl Active<'_> {
-    /// Takes the next token from `logits`; says why the generation ends, if it does.
-    fn advance(&mut self, logits: &[f32], limit: usize, scratch: &mut Scratch) -> Result<Option<Finish>> {
-        let (token, logprob) = self.sampler.choose_with(logits, scratch)?;
+    /// Takes the next token; says why the generation ends, if it does.
+    fn take(&mut self, (token, logprob): (u32, f32), shared: &Shared<'_>) -> Option<Finish> {
         if self.request.stop_tokens.contains(&token) {
-            return Ok(Some(Finish::Stop));
+            return Some(Finish::Stop);
         }
         self.tokens.push(token);
         self.logprobs.push(logprob);
-        Ok(if self.request.stop.as_ref().is_some_and(|s| s.stopped(&self.tokens)) {
+        if self.request.stop.as_ref().is_some_and(|s| s.stopped(&self.tokens)) {
             Some(Finish::StopString)
         } else if self.tokens.len() >= self.request.max_new_tokens {
             Some(Finish::Length)
-        } else if self.request.prompt.len() + self.tokens.len() >= limit {
+        } else if self.request.prompt.len() + self.tokens.len() >= shared.limit {
             Some(Finish::ContextFull)
+        } else if shared.options.loops.is_some_and(|stop| self.watch.push(&self.tokens, stop)) {
+            Some(Finish::Loop)
         } else {
             None
-        })
+        }
+    }
+
+    /// Takes choices as long as each comes after what was chosen before it: `read` are the draft
+    /// tokens that all choices but the first came after. Gives the number of draft tokens that were
+    /// right, too.
+    fn take_checked(
+        &mut self,
+        choices: &[(u32, f32)],
+        read: &[u32],
+        shared: &Shared<'_>,
+    ) -> Result<(usize, Option<Finish>)> {
+        for (at, choice) in choices.iter().enumerate() {
+            ensure!(choice.1.is_finite(), "the model gave logits that are not finite; are its weights damaged?");
+            if let Some(finish) = self.take(*choice, shared) {
+                return Ok((at, Some(finish)));
+            }
+            if read.get(at) != Some(&choice.0) {
+                return Ok((at, None));
+            }
+        }
+        Ok((choices.len(), None))
     }
 }
 
@@ -102,12 +195,11 @@ pub(crate) struct Worker<'a> {
     capacity: usize,
     cache_bytes: usize,
     reserved: usize,
-    forks: VecDeque<Fork>,
+    ready: VecDeque<Ready>,
     active: Vec<Active<'a>>,
-    finished: Vec<(usize, Generation)>,
+    finished: Vec<(Job, Generation)>,
     scratch: Scratch,
-    next: Vec<u32>,
-    decode: DecodeWorkspace,
+    work: Workspace,
 }
 
 impl<'a> Worker<'a> {
@@ -118,17 +210,16 @@ impl<'a> Worker<'a> {
             capacity,
             cache_bytes: shared.options.cache_bytes / lanes,
             reserved: 0,
-            forks: VecDeque::new(),
+            ready: VecDeque::new(),
             active: Vec::with_capacity(capacity),
             finished: Vec::new(),
             scratch: Scratch::default(),
-            next: Vec::new(),
-            decode: DecodeWorkspace::default(),
+            work: Workspace::default(),
         }
     }
 
     /// Works until the queue is empty and every sequence has ended.
-    pub fn run(mut self) -> Result<Vec<(usize, Generation)>> {
+    pub fn run(mut self) -> Result<Vec<(Job, Generation)>> {
         let result = self.work();
         if result.is_err() {
             self.shared.failed.store(true, Ordering::Relaxed);
@@ -150,28 +241,28 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// Fills free places: first with samples of prompts already read, then with new prompts. Waits
-    /// until a few places are free, because reading prompts one by one is slower.
+    /// Fills free places with prompts. Waits until a few places are free, because reading prompts one
+    /// by one is slower.
     fn admit(&mut self) -> Result<()> {
         if !self.active.is_empty() && self.capacity - self.active.len() < self.capacity.div_ceil(8) {
             return Ok(());
         }
         loop {
             while self.active.len() < self.capacity
-                && let Some(fork) = self.forks.front()
-                && self.fits(self.shared.cache_bytes(&self.shared.requests[fork.index]))
-                && let Some(fork) = self.forks.pop_front()
+                && let Some(ready) = self.ready.front()
+                && self.fits(self.shared.cache_bytes(ready.job))
+                && let Some(ready) = self.ready.pop_front()
             {
-                self.start(fork)?;
+                self.start(ready)?;
             }
-            if !self.forks.is_empty() || self.active.len() >= self.capacity {
+            if !self.ready.is_empty() || self.active.len() >= self.capacity {
                 return Ok(());
             }
             let units = self.take();
             if units.is_empty() {
                 return Ok(());
             }
-            self.read(units)?;
+            self.read(&units)?;
         }
     }
 
@@ -180,71 +271,193 @@ impl<'a> Worker<'a> {
         self.active.is_empty() || self.reserved.saturating_add(bytes) <= self.cache_bytes
     }
 
-    /// Takes prompts for one pass from the queue.
+    /// Takes prompts, or one prompt for some of its candidates, from the queue.
     fn take(&mut self) -> Vec<Unit> {
         let room = self.capacity - self.active.len();
-        let (mut taken, mut samples, mut tokens, mut bytes) = (Vec::new(), 0, 0, 0usize);
+        let (mut taken, mut jobs, mut tokens, mut bytes) = (Vec::<Unit>::new(), 0, 0, self.reserved);
         let mut queue = self.shared.queue.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        while samples < room
-            && let Some(unit) = queue.front()
+        while jobs < room
+            && let Some(unit) = queue.front_mut()
         {
-            let request = &self.shared.requests[unit.requests[0]];
-            bytes = bytes.saturating_add(self.shared.cache_bytes(request));
-            let fits =
-                taken.is_empty() && self.active.is_empty() || self.reserved.saturating_add(bytes) <= self.cache_bytes;
-            tokens += request.prompt.len();
-            if !fits || (!taken.is_empty() && tokens > self.shared.options.prefill_tokens) {
+            let request = unit.requests[0];
+            tokens += self.shared.requests[request].prompt.len() + self.shared.draft(request).map_or(0, <[u32]>::len);
+            if !taken.is_empty() && tokens > self.shared.options.prefill_tokens {
                 break;
             }
-            samples += unit.requests.len();
-            taken.extend(queue.pop_front());
+            // As many candidates as there is room for; the others read the prompt again later. What
+            // has been read may wait for a place.
+            let size = unit.requests.len();
+            let mut count = 0;
+            while count < unit.candidates.len() && (jobs == 0 && count == 0 || jobs + (count + 1) * size <= room) {
+                let more = size * self.shared.cache_bytes((unit.candidates[count], request));
+                if bytes.saturating_add(more) > self.cache_bytes {
+                    break;
+                }
+                bytes += more;
+                count += 1;
+            }
+            if count == unit.candidates.len() {
+                jobs += count * size;
+                taken.extend(queue.pop_front());
+                continue;
+            }
+            // A lane with nothing to do takes one candidate of one request, whatever it needs.
+            if count == 0 && taken.is_empty() && self.active.is_empty() {
+                if size > 1 {
+                    let requests = unit.requests.split_off(size / 2);
+                    let later = Unit { candidates: unit.candidates.clone(), requests };
+                    queue.insert(1, later);
+                    tokens = 0;
+                    continue;
+                }
+                count = 1;
+            }
+            if count > 0 {
+                let candidates = unit.candidates.drain(..count).collect();
+                taken.push(Unit { candidates, requests: unit.requests.clone() });
+                if unit.candidates.is_empty() {
+                    queue.pop_front();
+                }
+            }
+            break;
         }
         taken
     }
 
-    /// Reads the prompts of `units` in one pass and queues their samples.
-    fn read(&mut self, units: Vec<Unit>) -> Result<()> {
-        let Shared { engine, kept, requests, .. } = self.shared;
-        let model = engine.model();
-        let batch = Batch::continued(units.iter().map(|u| (requests[u.requests[0]].prompt.as_slice(), 0)));
-        let mut caches = vec![SequenceCache::new(kept.len()); units.len()];
-        let mut slots: Vec<_> = caches.iter_mut().collect();
-        let hidden = model.hidden_states(&batch, kept, self.par, Some(&mut slots), None)?;
-        let last = batch.bounds[1..].iter().map(|end| end - 1);
-        let logits = match engine.decoder() {
-            Some(decoder) => decoder.logits_of(&hidden, last),
-            None => model.logits(&model.normed_rows(&hidden, last), self.par),
-        };
-        for ((unit, cache), logits) in units.iter().zip(caches).zip(logits.chunks_exact(model.config.vocab_size)) {
-            let (cache, logits) = (Arc::new(cache), Arc::new(logits.to_vec()));
-            self.forks.extend(unit.requests.iter().map(|&index| Fork {
-                index,
-                cache: cache.clone(),
-                logits: logits.clone(),
-            }));
+    /// Reads the prompts of `units` and makes their sequences ready.
+    fn read(&mut self, units: &[Unit]) -> Result<()> {
+        // Neighbours for the same candidates go together.
+        for group in units.chunk_by(|a, b| a.candidates == b.candidates) {
+            self.read_group(group)?;
         }
         Ok(())
     }
 
-    /// Takes a request's first token and makes it active unless that was all.
-    fn start(&mut self, fork: Fork) -> Result<()> {
-        let request = &self.shared.requests[fork.index];
+    fn read_group(&mut self, units: &[Unit]) -> Result<()> {
+        let shared = self.shared;
+        let (engine, forward) = (shared.engine, shared.engine.forward());
+        let members = &units[0].candidates;
+        let candidates: Vec<Vec<usize>> = members.iter().map(|c| shared.candidates[*c].clone()).collect();
+        let text = |unit: &Unit| {
+            let (request, draft) = (unit.requests[0], shared.draft(unit.requests[0]).unwrap_or_default());
+            [shared.requests[request].prompt.as_slice(), draft].concat()
+        };
+        let texts: Vec<Vec<u32>> = units.iter().map(text).collect();
+        let reading = engine.readings(vec![Batch::new(&texts)]);
+        let bounds = reading[0].batch.bounds.clone();
+        let blank = || -> Vec<SequenceCache> { candidates.iter().map(|kept| SequenceCache::new(kept.len())).collect() };
+        // `caches[unit][member]`
+        let caches: Mutex<Vec<Vec<SequenceCache>>> = Mutex::new(units.iter().map(|_| blank()).collect());
+        let row = engine.model().config.key_value_size();
+        let capture = |made: LayerKeys<'_>| {
+            let mut caches = caches.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            for &member in made.members {
+                let Some(slot) = shared.slots[members[member]][made.layer] else { continue };
+                for (caches, w) in caches.iter_mut().zip(bounds.windows(2)) {
+                    let range = w[0] * row..w[1] * row;
+                    caches[member].layers_mut()[slot].append(&made.keys[range.clone()], &made.values[range], row);
+                }
+            }
+        };
+        let states = engine.run_depths(&candidates, &reading, Some(&capture), &|_| {})?;
+        let mut caches = caches.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
+        for (caches, text) in caches.iter_mut().zip(&texts) {
+            caches.iter_mut().for_each(|cache| cache.set_len(text.len()));
+        }
+        for state in &states {
+            for (at, unit) in units.iter().enumerate() {
+                let request = &shared.requests[unit.requests[0]];
+                let last = bounds[at] + request.prompt.len() - 1;
+                let hidden = &state.hidden[0];
+                let greedy = match request.sampling {
+                    Sampling::Greedy => {
+                        First::Greedy(self.check_draft(hidden, last, &texts[at][request.prompt.len()..]))
+                    }
+                    Sampling::Sample { .. } => {
+                        let mut logits = Vec::new();
+                        forward.logits(self.par, &forward.normed_rows(hidden, [last]), &mut logits);
+                        First::Logits(Arc::new(logits))
+                    }
+                };
+                for &member in &state.members {
+                    let mut cache = std::mem::take(&mut caches[at][member]);
+                    // The draft's own keys are of use as far as the draft is right.
+                    if let First::Greedy(choices) = &greedy {
+                        let right =
+                            choices.iter().zip(&texts[at][request.prompt.len()..]).take_while(|(a, b)| a.0 == **b);
+                        cache.truncate(request.prompt.len() + right.count());
+                    }
+                    let (last, others) = unit.requests.split_last().unwrap_or((&0, &[]));
+                    for &request in others {
+                        self.ready.push_back(Ready {
+                            job: (members[member], request),
+                            cache: cache.clone(),
+                            first: greedy.clone(),
+                        });
+                    }
+                    self.ready.push_back(Ready { job: (members[member], *last), cache, first: greedy.clone() });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The choices after the row `last` of `hidden` and after the draft's rows that follow, as far as
+    /// the draft is what is chosen.
+    fn check_draft(&self, hidden: &[f32], last: usize, draft: &[u32]) -> Vec<(u32, f32)> {
+        let forward = self.shared.engine.forward();
+        let (mut choices, mut piece) = (Vec::<(u32, f32)>::new(), 1);
+        while choices.len() <= draft.len() {
+            let from = choices.len();
+            let to = (from + piece).min(draft.len() + 1);
+            choices.extend(forward.greedy(self.par, &forward.normed_rows(hidden, last + from..last + to)));
+            let right = choices[from..].iter().zip(&draft[from..]).take_while(|(a, b)| a.0 == **b).count();
+            if from + right < to {
+                choices.truncate(from + right + 1);
+                break;
+            }
+            // The first difference is likely to come soon, or not for long.
+            piece = (piece * 4).min(64);
+        }
+        choices
+    }
+
+    /// Takes what comes after a prompt and makes the sequence active unless that was all.
+    fn start(&mut self, ready: Ready) -> Result<()> {
+        let Ready { job, cache, first } = ready;
+        let request = &self.shared.requests[job.1];
+        let draft = self.shared.draft(job.1);
         let mut active = Active {
-            index: fork.index,
+            job,
             request,
-            cache: Arc::unwrap_or_clone(fork.cache),
+            cache,
             sampler: Sampler::new(request.sampling, request.seed),
             tokens: Vec::new(),
             logprobs: Vec::new(),
-            bytes: self.shared.cache_bytes(request),
+            watch: LoopWatch::default(),
+            draft: draft.map(Draft::new),
+            bytes: self.shared.cache_bytes(job),
         };
-        match active.advance(&fork.logits, self.shared.limit, &mut self.scratch)? {
+        let finish = match first {
+            First::Greedy(choices) => {
+                let (right, finish) = active.take_checked(&choices, draft.unwrap_or_default(), self.shared)?;
+                self.shared.drafted.fetch_add(draft.map_or(0, <[u32]>::len), Ordering::Relaxed);
+                self.shared.accepted.fetch_add(right, Ordering::Relaxed);
+                finish
+            }
+            First::Logits(logits) => {
+                let choice = active.sampler.choose_with(&logits, &mut self.scratch)?;
+                active.take(choice, self.shared)
+            }
+        };
+        let tokens = active.tokens.len();
+        match finish {
             Some(finish) => {
-                self.shared.report(1, active.tokens.len());
+                self.shared.report(1, tokens);
                 self.finish(active, finish);
             }
             None => {
-                self.shared.report(0, 1);
+                self.shared.report(0, tokens);
                 self.reserved += active.bytes;
                 self.active.push(active);
             }
@@ -255,16 +468,17 @@ impl<'a> Worker<'a> {
     /// Reads again the sequences that become long with the next token, where a long text is turned
     /// otherwise than a short one.
     fn reread(&mut self) -> Result<()> {
-        let Shared { engine, kept, .. } = *self.shared;
+        let Shared { engine, candidates, .. } = *self.shared;
         for active in &mut self.active {
             let past = active.cache.len();
             if !engine.model().rereads_between(past, past + 1) {
                 continue;
             }
+            let kept = &candidates[active.job.0];
             let text: Vec<u32> = active.request.prompt.iter().chain(&active.tokens).copied().collect();
             let mut cache = SequenceCache::new(kept.len());
             let batch = Batch::new(&[&text[..past + 1]]);
-            engine.model().hidden_states(&batch, kept, self.par, Some(&mut [&mut cache]), None)?;
+            engine.forward().hidden_states(&batch, kept, self.par, Some(&mut [&mut cache]), None)?;
             // The step itself reads the last token.
             cache.truncate(past);
             active.cache = cache;
@@ -272,43 +486,112 @@ impl<'a> Worker<'a> {
         Ok(())
     }
 
-    /// One token for every active sequence.
+    /// One token, and what a draft adds to it, for every active sequence.
     fn step(&mut self) -> Result<()> {
-        let Shared { engine, kept, limit, .. } = *self.shared;
-        let model = engine.model();
+        let shared = self.shared;
+        let (engine, forward) = (shared.engine, shared.engine.forward());
         self.reread()?;
-        self.next.clear();
-        self.next.extend(self.active.iter().filter_map(|a| a.tokens.last().copied()));
-        let past: Vec<usize> = self.active.iter().map(|a| a.cache.len()).collect();
-        let mut caches: Vec<_> = self.active.iter_mut().map(|a| &mut a.cache).collect();
-        if let Some(decoder) = engine.decoder() {
-            decoder.step(&self.next, kept, &mut caches, &mut self.decode)?;
-        } else {
-            let batch = Batch::continued(self.next.chunks(1).zip(past));
-            let hidden = model.hidden_states(&batch, kept, self.par, Some(&mut caches), None)?;
-            self.decode.logits = model.logits(&model.normed_rows(&hidden, 0..self.next.len()), self.par);
-        }
-        let vocab = model.config.vocab_size;
-        let (mut done, mut tokens) = (0, 0);
-        // From the last to the first, so that a finished one can be replaced by the last.
-        for at in (0..self.active.len()).rev() {
-            let active = &mut self.active[at];
-            let before = active.tokens.len();
-            let finish = active.advance(&self.decode.logits[at * vocab..][..vocab], limit, &mut self.scratch)?;
-            tokens += active.tokens.len() - before;
-            if let Some(finish) = finish {
-                let active = self.active.swap_remove(at);
-                self.reserved -= active.bytes;
-                self.finish(active, finish);
-                done += 1;
+        let proposals: Vec<Vec<u32>> = self
+            .active
+            .iter_mut()
+            .map(|a| {
+                let room = a.request.max_new_tokens.min(shared.limit - a.request.prompt.len()) - a.tokens.len();
+                let proposed =
+                    a.draft.as_ref().map_or(&[][..], |draft| draft.propose(&a.tokens, room.saturating_sub(1)));
+                [&a.tokens[a.tokens.len() - 1..], proposed].concat()
+            })
+            .collect();
+        let past = self.active.iter().map(|a| a.cache.len());
+        let batch = Batch::continued(proposals.iter().map(Vec::as_slice).zip(past));
+        let reading = engine.readings(vec![batch]).remove(0);
+        let bounds = &reading.batch.bounds;
+        let width = engine.model().config.hidden_size;
+        let (mut x, mut out) = (Vec::new(), Vec::new());
+        forward.embed(&reading.batch.tokens, &mut x);
+        for layer in 0..engine.model().num_layers() {
+            let slot = |a: &Active<'_>| shared.slots[a.job.0][layer];
+            let members: Vec<usize> =
+                self.active.iter().enumerate().filter(|(_, a)| slot(a).is_some()).map(|(i, _)| i).collect();
+            if members.is_empty() {
+                continue;
             }
+            let mut caches: Vec<_> = self
+                .active
+                .iter_mut()
+                .filter_map(|a| slot(a).map(|slot| (slot, a)))
+                .map(|(slot, a)| &mut a.cache.layers_mut()[slot])
+                .collect();
+            let past = Past::Caches(&mut caches);
+            if members.len() == bounds.len() - 1 {
+                forward.layer(layer, &reading, &x, past, self.par, &mut self.work, &mut out);
+                std::mem::swap(&mut x, &mut out);
+            } else {
+                let rows = |i: usize| bounds[i] * width..bounds[i + 1] * width;
+                let gathered: Vec<f32> = members.iter().flat_map(|i| x[rows(*i)].iter().copied()).collect();
+                let part = reading.subset(&members);
+                forward.layer(layer, &part, &gathered, past, self.par, &mut self.work, &mut out);
+                for (&i, w) in members.iter().zip(part.batch.bounds.windows(2)) {
+                    x[rows(i)].copy_from_slice(&out[w[0] * width..w[1] * width]);
+                }
+            }
+            forward.release_layer(layer);
         }
-        self.shared.report(done, tokens);
+        self.choose(&proposals, bounds, &x)
+    }
+
+    /// Takes the next tokens from the hidden states after the step.
+    fn choose(&mut self, proposals: &[Vec<u32>], bounds: &[usize], hidden: &[f32]) -> Result<()> {
+        let shared = self.shared;
+        let forward = shared.engine.forward();
+        let vocab = shared.engine.model().config.vocab_size;
+        let is_greedy = |a: &Active<'_>| a.request.sampling == Sampling::Greedy;
+        let rows = |greedy: bool| {
+            let chosen = self.active.iter().enumerate().filter(move |(_, a)| is_greedy(a) == greedy);
+            forward.normed_rows(hidden, chosen.flat_map(|(i, _)| bounds[i]..bounds[i + 1]))
+        };
+        let choices = forward.greedy(self.par, &rows(true));
+        let (sampled, mut logits) = (rows(false), Vec::new());
+        if !sampled.is_empty() {
+            forward.logits(self.par, &sampled, &mut logits);
+        }
+        let (mut choices, mut logits) = (choices.as_slice(), logits.chunks_exact(vocab));
+        let (mut ended, mut tokens) = (Vec::new(), 0);
+        for (at, active) in self.active.iter_mut().enumerate() {
+            let before = active.tokens.len();
+            let finish = if is_greedy(active) {
+                let (own, rest) = choices.split_at(proposals[at].len());
+                choices = rest;
+                let read = &proposals[at][1..];
+                let (right, finish) = active.take_checked(own, read, shared)?;
+                if let Some(draft) = &mut active.draft {
+                    draft.checked(read.len(), right.min(read.len()));
+                }
+                shared.drafted.fetch_add(read.len(), Ordering::Relaxed);
+                shared.accepted.fetch_add(right.min(read.len()), Ordering::Relaxed);
+                finish
+            } else {
+                let row = logits.next().unwrap_or_default();
+                let choice = active.sampler.choose_with(row, &mut self.scratch)?;
+                active.take(choice, shared)
+            };
+            tokens += active.tokens.len() - before;
+            // The newest token has not been read yet; what was read of a wrong draft is forgotten.
+            active.cache.set_len(active.cache.len() + proposals[at].len());
+            active.cache.truncate(active.request.prompt.len() + active.tokens.len() - 1);
+            ended.extend(finish.map(|finish| (at, finish)));
+        }
+        shared.report(ended.len(), tokens);
+        // From the last to the first, so that a finished one can be replaced by the last.
+        for (at, finish) in ended.into_iter().rev() {
+            let active = self.active.swap_remove(at);
+            self.reserved -= active.bytes;
+            self.finish(active, finish);
+        }
         Ok(())
     }
 
     fn finish(&mut self, active: Active<'_>, finish: Finish) {
-        let Active { index, tokens, logprobs, .. } = active;
-        self.finished.push((index, Generation { tokens, logprobs, finish }));
+        let Active { job, tokens, logprobs, .. } = active;
+        self.finished.push((job, Generation { tokens, logprobs, finish }));
     }
 }

@@ -81,7 +81,7 @@ fn batch_threads_and_neighbours_change_nothing() {
             .flat_map(|r| run(&engine(1), &kept, std::slice::from_ref(r), &Default::default()))
             .collect();
         assert_same(&together, &alone);
-        let tight = GenerateOptions { batch: 3, prefill_tokens: 10, cache_bytes: 20_000, context_limit: None };
+        let tight = GenerateOptions { batch: 3, prefill_tokens: 10, cache_bytes: 20_000, ..GenerateOptions::default() };
         for (threads, options) in [(3, &tight), (1, &tight), (4, &GenerateOptions::default())] {
             assert_same(&together, &run(&engine(threads), &kept, &requests, options));
         }

@@ -22,7 +22,10 @@ fn seconds(mut f: impl FnMut()) -> f64 {
 
 #[allow(clippy::print_stdout, reason = "an example prints")]
 fn main() {
-    println!("{:>6} {:>6} {:>7} | GFLOP/s: gemm f32, rows f32, rows bf16→f32, rows bf16·bf16 | GB/s of bf16", "n", "in", "out");
+    println!(
+        "{:>6} {:>6} {:>7} | GFLOP/s: gemm f32, rows f32, rows bf16→f32, rows bf16·bf16 | GB/s of bf16",
+        "n", "in", "out"
+    );
     for (inputs, outputs) in [(896, 896), (896, 4864), (4864, 896), (4096, 14336), (128, 384)] {
         let w: Vec<f32> = (0..inputs * outputs).map(|i| (i % 1013) as f32 / 1013.0 - 0.5).collect();
         let half: Vec<u8> = w.iter().flat_map(|v| half::bf16::from_f32(*v).to_le_bytes()).collect();
@@ -46,7 +49,12 @@ fn main() {
             );
             println!(
                 "{n:>6} {inputs:>6} {outputs:>7} | {:>7.1} {:>7.1} {:>7.1} {:>7.1} | {:>5.1} {:>5.1}",
-                flop / base, flop / a, flop / b, flop / c, half.len() as f64 / b * 1e-9, half.len() as f64 / c * 1e-9
+                flop / base,
+                flop / a,
+                flop / b,
+                flop / c,
+                half.len() as f64 / b * 1e-9,
+                half.len() as f64 / c * 1e-9
             );
         }
     }

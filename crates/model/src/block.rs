@@ -2,20 +2,18 @@
 //! and added to the residual stream; forward, and a hand-written backward.
 //!
 //! The forward pass leaves in [`Activations`] what the backward pass needs; norms and the gated
-//! activation are cheap and recomputed. A run that is not training reuses one set for all layers.
+//! activation are cheap and recomputed. This is the layer of training; what only runs forward goes
+//! through [`crate::forward`].
 
 use crate::batch::Batch;
-use crate::cache::LayerCache;
 use crate::config::{Config, LayerKind};
 use crate::families::NormNames;
 use crate::kernels::attention::{Heads, attention, attention_grad};
-use crate::kernels::decode::cached_attention;
 use crate::kernels::norm::RmsNorm;
 use crate::kernels::{Par, activation, add_assign, add_scaled, rope::RopeRows};
 use crate::linear::{Dropout, Linear};
 use crate::param::{Gradients, Param};
 use crate::projections::Projections;
-use rayon::prelude::*;
 
 /// Weights of one decoder layer. Cloning shares the values.
 #[derive(Debug, Clone)]
@@ -122,16 +120,8 @@ pub(crate) fn qkv_sizes(config: &Config) -> [usize; 3] {
 }
 
 impl Layer {
-    /// Reads `acts.x` and writes the layer's output into `out`. With caches (one per sequence),
-    /// keys and values are appended and earlier tokens are attended to.
-    pub(crate) fn forward(
-        &self,
-        pass: &Pass<'_>,
-        acts: &mut Activations,
-        scratch: &mut Scratch,
-        caches: Option<&mut [&mut LayerCache]>,
-        out: &mut Vec<f32>,
-    ) {
+    /// Reads `acts.x` and writes the layer's output into `out`.
+    pub(crate) fn forward(&self, pass: &Pass<'_>, acts: &mut Activations, scratch: &mut Scratch, out: &mut Vec<f32>) {
         let (par, heads, scale) = (pass.par, Heads::of(pass.config, self.kind), pass.config.residual_scale);
         let Scratch { normed, wide, fused, .. } = scratch;
         maybe_norm(pass, self.norms.before_attention.as_ref(), &acts.x, normed);
@@ -147,10 +137,7 @@ impl Layer {
             pass.rotate(self.kind, y, false);
         }
         acts.attended.resize(acts.q.len(), 0.0);
-        match caches {
-            Some(caches) => attend_cached(pass, heads, acts, caches),
-            None => attention(par, &acts.q, &acts.k, &acts.v, heads, &pass.batch.bounds, &mut acts.attended),
-        }
+        attention(par, &acts.q, &acts.k, &acts.v, heads, &pass.batch.bounds, &mut acts.attended);
         project(
             pass,
             &self.o,
@@ -329,33 +316,4 @@ fn head_norm_grad(
         pass.norm(weight).backward(raw, d, spare, false, grads.of(weight));
         std::mem::swap(d, spare);
     }
-}
-
-/// Appends keys and values to the caches and attends. Sequences without a past go through the
-/// blockwise kernel together; the others each read their own cache.
-fn attend_cached(pass: &Pass<'_>, heads: Heads, acts: &mut Activations, caches: &mut [&mut LayerCache]) {
-    let (q_row, kv_row) = (heads.query * heads.dim, heads.key_value * heads.dim);
-    let bounds = &pass.batch.bounds;
-    assert_eq!(caches.len() + 1, bounds.len(), "one cache per sequence");
-    let fresh = caches.iter().all(|c| c.values.is_empty());
-    for (cache, w) in caches.iter_mut().zip(bounds.windows(2)) {
-        cache.append(&acts.k[w[0] * kv_row..w[1] * kv_row], &acts.v[w[0] * kv_row..w[1] * kv_row], kv_row);
-    }
-    if fresh {
-        attention(pass.par, &acts.q, &acts.k, &acts.v, heads, bounds, &mut acts.attended);
-        return;
-    }
-    let mut rest = acts.attended.as_mut_slice();
-    let mut jobs = Vec::with_capacity(caches.len());
-    for (cache, w) in caches.iter().zip(bounds.windows(2)) {
-        let (mine, after) = rest.split_at_mut((w[1] - w[0]) * q_row);
-        rest = after;
-        jobs.push((&acts.q[w[0] * q_row..w[1] * q_row], &**cache, mine));
-    }
-    let run = |(q, cache, out): (&[f32], &LayerCache, &mut [f32])| {
-        if !q.is_empty() {
-            cached_attention(q, &cache.keys, &cache.values, heads, out, &mut Vec::new());
-        }
-    };
-    if pass.par.threads() > 1 { jobs.into_par_iter().for_each(run) } else { jobs.into_iter().for_each(run) }
 }

@@ -30,14 +30,24 @@ impl Model {
         })
     }
 
-    /// The model of `checkpoint` with its matrices left in their files, to be read as they are
-    /// used; for running forward only.
+    /// The model of `checkpoint` with its matrices used as they are stored, from the file's memory
+    /// map; for running forward only.
+    pub fn mapped(checkpoint: &Arc<Checkpoint>) -> Result<Self> {
+        Self::from_file(checkpoint, false)
+    }
+
+    /// As [`Model::mapped`], with the pages of each layer given back once it has been used, so that
+    /// the model need not fit into memory.
     pub fn streamed(checkpoint: &Arc<Checkpoint>) -> Result<Self> {
+        Self::from_file(checkpoint, true)
+    }
+
+    fn from_file(checkpoint: &Arc<Checkpoint>, release: bool) -> Result<Self> {
         Self::build_from(checkpoint.config().clone(), &mut |name, rows, cols| {
             if is_vector(name) {
                 return Ok(Param::matrix(checkpoint.values(name)?, rows, cols));
             }
-            Ok(Param::stored(Stored::new(checkpoint.clone(), name, cols), rows, cols))
+            Ok(Param::stored(Stored::new(checkpoint.clone(), name, cols, release), rows, cols))
         })
     }
 

@@ -1,9 +1,9 @@
 //! Keys and values of a sequence: one slot per kept layer, rows appended token by token.
 
-use crate::kernels::decode::{append_keys, key_len};
+use crate::kernels::attend::{append_keys, key_len};
 
 /// Keys and values of one sequence in one layer: values `[tokens, key_value_heads·head_dim]`, keys
-/// the same in transposed blocks of tokens, as [`crate::kernels::decode`] reads them.
+/// the same in transposed blocks of tokens, as [`crate::kernels::attend`] reads them.
 #[derive(Debug, Clone, Default)]
 pub struct LayerCache {
     pub(crate) keys: Vec<f32>,
@@ -12,8 +12,8 @@ pub struct LayerCache {
 
 impl LayerCache {
     /// Appends rows of keys and values, each `kv_row` wide.
-    pub(crate) fn append(&mut self, keys: &[f32], values: &[f32], kv_row: usize) {
-        append_keys(&mut self.keys, self.values.len() / kv_row, keys, kv_row);
+    pub fn append(&mut self, keys: &[f32], values: &[f32], kv_row: usize) {
+        append_keys(&mut self.keys, self.values.len() / kv_row, keys.chunks_exact(kv_row), kv_row);
         self.values.extend_from_slice(values);
     }
 }
@@ -34,13 +34,23 @@ impl SequenceCache {
         Self { layers: vec![LayerCache::default(); layers], len: 0 }
     }
 
+    /// The slots of the kept layers, in order.
+    pub fn layers_mut(&mut self) -> &mut [LayerCache] {
+        &mut self.layers
+    }
+
+    /// Says that `len` tokens have been appended to every slot.
+    pub fn set_len(&mut self, len: usize) {
+        self.len = len;
+    }
+
     /// Forgets all tokens after the first `len`.
     pub fn truncate(&mut self, len: usize) {
         if len >= self.len {
             return;
         }
         for layer in &mut self.layers {
-            let row = layer.values.len() / self.len;
+            let row = layer.values.len().checked_div(self.len).unwrap_or(0);
             layer.keys.truncate(key_len(len, row));
             layer.values.truncate(len * row);
         }

@@ -78,7 +78,7 @@ impl ComposedModel {
     /// Copies the weights of `model` to `device`; those whose checkpoint names `trainable` accepts
     /// become variables (see [`ComposedModel::variables`]).
     pub fn trainable(model: &Model, device: &Device, mut trainable: impl FnMut(&str) -> bool) -> Result<Self> {
-        ensure!(!model.is_streamed(), "weights that stay in their file cannot be copied to a device");
+        ensure!(!model.in_file(), "weights that stay in their file cannot be copied to a device");
         let mut tensors = HashMap::new();
         let mut variables = Vec::new();
         for (name, param) in model.parameters() {

@@ -56,8 +56,7 @@ impl Linear {
     pub fn forward(&self, par: Par, x: &[f32], y: &mut Vec<f32>, dropout: Option<Dropout>) {
         let (inputs, outputs) = (self.inputs(), self.outputs());
         y.resize(x.len() / inputs * outputs, 0.0);
-        self.weight
-            .row_blocks(par, &mut |rows, weight| gemm::linear_rows(par, x, weight, inputs, rows, outputs, y, 1.0));
+        gemm::linear(par, x, &self.weight.data, inputs, outputs, y, false, 1.0);
         if let Some(bias) = &self.bias {
             for row in y.chunks_exact_mut(outputs) {
                 add_assign(row, &bias.data);

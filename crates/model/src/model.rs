@@ -4,13 +4,16 @@
 //! Cloning a model shares all its weights.
 
 use crate::batch::Batch;
-use crate::block::{Activations, Layer, Pass, Scratch, norm_of};
+use crate::block::Layer;
 use crate::cache::SequenceCache;
 use crate::config::{Config, Rope, RopeScaling};
+use crate::forward::Forward;
 use crate::kernels::Par;
-use crate::kernels::loss::{self, TokenLogprob};
+use crate::kernels::loss;
 use crate::kernels::rope::{RopeRows, Rotary, changes_between};
+use crate::kernels::rows::Precision;
 use crate::param::Param;
+use crate::stored::Stored;
 use anyhow::{Result, ensure};
 use std::sync::Arc;
 
@@ -62,8 +65,13 @@ impl Model {
     }
 
     /// Whether weights stay in their file, so that the model can only be run forward.
-    pub fn is_streamed(&self) -> bool {
+    pub fn in_file(&self) -> bool {
         self.embedding.stored.is_some()
+    }
+
+    /// Whether, besides, their pages are given back as soon as they have been used.
+    pub fn is_streamed(&self) -> bool {
+        self.embedding.stored.as_ref().is_some_and(Stored::releases)
     }
 
     /// The head with what the configuration does to its products.
@@ -117,68 +125,29 @@ impl Model {
     /// Hidden states after the last kept layer, before the final norm: `[n, hidden]`, packed.
     ///
     /// `caches` (one per sequence, with as many slots as kept layers) makes the pass continue the
-    /// sequences; `batch.positions` must then begin at each cache's length.
+    /// sequences; `batch.positions` must then begin at each cache's length. For several passes,
+    /// prepare the model once: [`Forward`].
     pub fn hidden_states(
         &self,
         batch: &Batch,
         kept: &[usize],
         par: Par,
-        mut caches: Option<&mut [&mut SequenceCache]>,
-        mut tap: Option<&mut Tap<'_>>,
+        caches: Option<&mut [&mut SequenceCache]>,
+        tap: Option<&mut Tap<'_>>,
     ) -> Result<Vec<f32>> {
-        self.check(&batch.tokens, kept)?;
-        if let Some(caches) = &caches {
-            ensure!(caches.len() == batch.sequences(), "one cache per sequence");
-            ensure!(caches.iter().all(|c| c.layers.len() == kept.len()), "a cache belongs to one list of kept layers");
-        }
-        let ropes = self.rope_rows(batch);
-        let pass = Pass { config: &self.config, ropes: &ropes, batch, par, dropout: None };
-        let (mut acts, mut scratch, mut out) = (Activations::default(), Scratch::default(), Vec::new());
-        self.embed(&batch.tokens, &mut acts.x);
-        if let Some(tap) = tap.as_mut() {
-            tap(0, &acts.x);
-        }
-        for (slot, &layer) in kept.iter().enumerate() {
-            match caches.as_deref_mut() {
-                None => self.layers[layer].forward(&pass, &mut acts, &mut scratch, None, &mut out),
-                Some(caches) => {
-                    let mut slots: Vec<_> = caches.iter_mut().map(|c| &mut c.layers[slot]).collect();
-                    self.layers[layer].forward(&pass, &mut acts, &mut scratch, Some(&mut slots), &mut out);
-                }
-            }
-            std::mem::swap(&mut acts.x, &mut out);
-            if let Some(tap) = tap.as_mut() {
-                tap(slot + 1, &acts.x);
-            }
-        }
-        if let Some(caches) = caches {
-            for (cache, w) in caches.iter_mut().zip(batch.bounds.windows(2)) {
-                cache.len += w[1] - w[0];
-            }
-        }
-        Ok(acts.x)
+        Forward::new(self, false, Precision::F32).hidden_states(batch, kept, par, caches, tap)
     }
 
     /// Applies the final norm to the given rows of packed hidden states.
     pub fn normed_rows(&self, hidden: &[f32], rows: impl IntoIterator<Item = usize>) -> Vec<f32> {
-        let width = self.config.hidden_size;
-        let gathered: Vec<f32> = rows.into_iter().flat_map(|r| hidden[r * width..][..width].iter().copied()).collect();
-        let mut normed = vec![0f32; gathered.len()];
-        norm_of(&self.config, &self.norm).forward(&gathered, &mut normed);
-        normed
+        Forward::new(self, false, Precision::F32).normed_rows(hidden, rows)
     }
 
     /// Logits `[rows, vocab]` of hidden rows that went through [`Model::normed_rows`].
     pub fn logits(&self, normed: &[f32], par: Par) -> Vec<f32> {
-        let (width, vocab) = (self.config.hidden_size, self.config.vocab_size);
-        let mut logits = vec![0f32; normed.len() / width * vocab];
-        self.output_head().logits(par, normed, &mut logits);
+        let mut logits = Vec::new();
+        Forward::new(self, false, Precision::F32).logits(par, normed, &mut logits);
         logits
-    }
-
-    /// Log-probability of each target after its hidden row (normed, as for [`Model::logits`]).
-    pub fn token_logprobs(&self, normed: &[f32], targets: &[u32], par: Par) -> Vec<TokenLogprob> {
-        loss::token_logprobs(par, normed, self.output_head(), targets)
     }
 
     /// Calls `f` with the name (as in a Hugging Face checkpoint) of every parameter, in a fixed order.

@@ -1,9 +1,9 @@
 //! Parameters: named, shared arrays of `f32`, or matrices that stay in their file, and the gradients
 //! of those that are trained.
 
-use crate::kernels::Par;
-use crate::stored::Stored;
-use std::ops::Range;
+use crate::kernels::rows::Weight;
+use crate::stored::{Stored, convert};
+use std::borrow::Cow;
 use std::sync::Arc;
 
 /// One weight array. Cloning shares the values.
@@ -33,12 +33,31 @@ impl Param {
         Self { data: Arc::default(), stored: Some(stored), rows, cols, slot: None }
     }
 
-    /// Calls `f` with blocks of whole rows that together are the matrix, in order: all rows at once
-    /// where they are in memory.
-    pub(crate) fn row_blocks(&self, par: Par, f: &mut dyn FnMut(Range<usize>, &[f32])) {
+    /// The matrix as it is stored.
+    pub(crate) fn weight(&self) -> Weight<'_> {
         match &self.stored {
-            None => f(0..self.rows, &self.data),
-            Some(stored) => stored.blocks(par, self.rows, f),
+            None => Weight::of_f32(&self.data, self.cols),
+            Some(stored) => stored.weight(),
+        }
+    }
+
+    /// All values as `f32`; a copy only where they are stored.
+    pub(crate) fn values(&self) -> Cow<'_, [f32]> {
+        match &self.stored {
+            None => Cow::Borrowed(&self.data),
+            Some(stored) => {
+                let mut values = Vec::with_capacity(self.len());
+                let weight = stored.weight();
+                convert(weight.format, weight.bytes, &mut values);
+                Cow::Owned(values)
+            }
+        }
+    }
+
+    /// Gives the pages of a streamed matrix back.
+    pub(crate) fn release(&self) {
+        if let Some(stored) = &self.stored {
+            stored.release();
         }
     }
 
@@ -46,7 +65,11 @@ impl Param {
     pub(crate) fn append_row(&self, row: usize, out: &mut Vec<f32>) {
         match &self.stored {
             None => out.extend_from_slice(&self.data[row * self.cols..][..self.cols]),
-            Some(stored) => stored.rows(Par::Sequential, row..row + 1, out),
+            Some(stored) => {
+                let weight = stored.weight();
+                let width = self.cols * weight.format.bytes();
+                convert(weight.format, &weight.bytes[row * width..][..width], out);
+            }
         }
     }
 

@@ -4,7 +4,7 @@
 
 use crate::kernels::Par;
 use crate::linear::{Dropout, Linear};
-use crate::param::{Gradients, Param};
+use crate::param::Gradients;
 
 /// `N` linear maps of the same input.
 #[derive(Debug, Clone)]
@@ -96,29 +96,6 @@ impl<const N: usize> Projections<N> {
         match self {
             Self::Separate(linears) => linears,
             Self::Fused(linear) => std::slice::from_mut(linear),
-        }
-    }
-
-    /// Each map on its own with its adapter merged, for inference; shares weights where it can.
-    pub fn separated(&self, sizes: [usize; N]) -> [Linear; N] {
-        match self {
-            Self::Separate(linears) => linears.clone().map(|mut linear| {
-                linear.merge();
-                linear
-            }),
-            Self::Fused(linear) => {
-                let mut whole = linear.clone();
-                whole.merge();
-                let (inputs, mut from) = (whole.inputs(), 0);
-                sizes.map(|size| {
-                    let rows = from..from + size;
-                    from += size;
-                    let weight = whole.weight.data[rows.start * inputs..rows.end * inputs].to_vec();
-                    let mut part = Linear::new(Param::matrix(weight, size, inputs));
-                    part.bias = whole.bias.as_ref().map(|bias| Param::vector(bias.data[rows].to_vec()));
-                    part
-                })
-            }
         }
     }
 }

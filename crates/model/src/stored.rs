@@ -1,22 +1,17 @@
-//! Weights that stay in their file: a matrix whose rows are converted to `f32` block by block as
-//! they are used, so that a model runs in little more memory than its activations.
+//! Weights that stay in their file: matrices used straight from the checkpoint's memory map, in the
+//! dtype in which they are stored.
 //!
-//! Blocks are read through the checkpoint's memory map, and their pages are given back after use, so
-//! that what has been read does not count as the program's memory (the system's file cache keeps
-//! it as long as it likes). Only inference reads stored weights; training, decoding with packed
-//! weights and the composed twin need them resident and say so.
+//! Mapped pages are the system's file cache: they cost no second copy and can be taken back by the
+//! system at any time. A streamed model gives them back itself as soon as a layer has been used, so
+//! that a model larger than memory runs in little more than its activations. Only running forward
+//! reads stored weights; training and the composed twin need them in memory and say so.
 
 use crate::checkpoint::Checkpoint;
-use crate::kernels::Par;
+use crate::kernels::rows::{Format, Weight};
 use half::{bf16, f16};
-use rayon::prelude::*;
 use safetensors::tensor::Dtype;
 use std::fmt;
-use std::ops::Range;
 use std::sync::Arc;
-
-/// Values converted at a time: 4 MB of `f32`.
-const BLOCK_VALUES: usize = 1 << 20;
 
 /// A matrix in a checkpoint's file.
 #[derive(Clone)]
@@ -24,6 +19,8 @@ pub struct Stored {
     checkpoint: Arc<Checkpoint>,
     name: Arc<str>,
     cols: usize,
+    /// Whether pages are given back after use.
+    release: bool,
 }
 
 impl fmt::Debug for Stored {
@@ -35,51 +32,42 @@ impl fmt::Debug for Stored {
 impl Stored {
     /// The matrix `name` of `checkpoint`, of `cols` columns; opening the checkpoint has checked
     /// that it is there and how it is stored.
-    pub(crate) fn new(checkpoint: Arc<Checkpoint>, name: &str, cols: usize) -> Self {
-        Self { checkpoint, name: name.into(), cols }
+    pub(crate) fn new(checkpoint: Arc<Checkpoint>, name: &str, cols: usize, release: bool) -> Self {
+        Self { checkpoint, name: name.into(), cols, release }
     }
 
-    /// The values of the given rows, appended to `out`.
-    pub(crate) fn rows(&self, par: Par, rows: Range<usize>, out: &mut Vec<f32>) {
+    /// Whether pages are given back after use.
+    pub(crate) fn releases(&self) -> bool {
+        self.release
+    }
+
+    /// The whole matrix.
+    pub(crate) fn weight(&self) -> Weight<'_> {
         let Ok(view) = self.checkpoint.tensor(&self.name) else {
             unreachable!("a checkpoint loses no tensor while it is open");
         };
-        let width = view.dtype.bitsize() / 8;
-        let range = rows.start * self.cols * width..rows.end * self.cols * width;
-        let bytes = &view.data[range.clone()];
-        let start = out.len();
-        out.resize(start + rows.len() * self.cols, 0.0);
-        convert(par, view.dtype, bytes, &mut out[start..]);
-        self.checkpoint.release(&self.name, range);
+        let format = match view.dtype {
+            Dtype::F32 => Format::F32,
+            Dtype::F16 => Format::F16,
+            Dtype::BF16 => Format::Bf16,
+            other => unreachable!("opening refuses weights stored as {other}"),
+        };
+        Weight { bytes: view.data, format, inputs: self.cols }
     }
 
-    /// Calls `f` with blocks of rows, from the first to the last of `rows` rows.
-    pub(crate) fn blocks(&self, par: Par, rows: usize, f: &mut dyn FnMut(Range<usize>, &[f32])) {
-        let step = (BLOCK_VALUES / self.cols).max(1);
-        let mut values = Vec::new();
-        for first in (0..rows).step_by(step) {
-            let block = first..(first + step).min(rows);
-            values.clear();
-            self.rows(par, block.clone(), &mut values);
-            f(block, &values);
+    /// Gives the matrix's pages back, where the model is streamed.
+    pub(crate) fn release(&self) {
+        if self.release {
+            self.checkpoint.release(&self.name, 0..self.weight().bytes.len());
         }
     }
 }
 
-fn convert(par: Par, dtype: Dtype, bytes: &[u8], out: &mut [f32]) {
-    let piece = |bytes: &[u8], out: &mut [f32]| match dtype {
-        Dtype::F32 => bytes.as_chunks::<4>().0.iter().zip(out).for_each(|(b, o)| *o = f32::from_le_bytes(*b)),
-        Dtype::F16 => bytes.as_chunks::<2>().0.iter().zip(out).for_each(|(b, o)| *o = f16::from_le_bytes(*b).to_f32()),
-        Dtype::BF16 => {
-            bytes.as_chunks::<2>().0.iter().zip(out).for_each(|(b, o)| *o = bf16::from_le_bytes(*b).to_f32());
-        }
-        other => unreachable!("opening refuses weights stored as {other}"),
-    };
-    const PIECE: usize = 1 << 16;
-    let width = dtype.bitsize() / 8;
-    if par.threads() > 1 && out.len() > PIECE {
-        out.par_chunks_mut(PIECE).zip(bytes.par_chunks(PIECE * width)).for_each(|(out, bytes)| piece(bytes, out));
-    } else {
-        piece(bytes, out);
+/// Appends the elements of `bytes` to `out` as `f32`.
+pub(crate) fn convert(format: Format, bytes: &[u8], out: &mut Vec<f32>) {
+    match format {
+        Format::F32 => out.extend(bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b))),
+        Format::F16 => out.extend(bytes.as_chunks::<2>().0.iter().map(|b| f16::from_le_bytes(*b).to_f32())),
+        Format::Bf16 => out.extend(bytes.as_chunks::<2>().0.iter().map(|b| bf16::from_le_bytes(*b).to_f32())),
     }
 }

@@ -95,7 +95,7 @@ impl Model {
     ) -> Result<f64> {
         self.check(&data.batch.tokens, kept)?;
         self.check(&data.targets, &[])?;
-        ensure!(!self.is_streamed(), "weights that stay in their file are not trained");
+        ensure!(!self.in_file(), "weights that stay in their file are not trained");
         ensure!(data.targets.len() == data.batch.len() && data.weights.len() == data.batch.len(), "one target per row");
         let ropes = self.rope_rows(&data.batch);
         let TrainOptions { par, dropout, checkpointing, .. } = options;
@@ -112,7 +112,7 @@ impl Model {
                 inputs[i].clone_from(&x);
             }
             std::mem::swap(&mut acts.x, &mut x);
-            self.layers[layer].forward(&pass, acts, scratch, None, &mut x);
+            self.layers[layer].forward(&pass, acts, scratch, &mut x);
         }
 
         let (loss, mut d) = self.head_loss(&x, data, options, grads);
@@ -121,7 +121,7 @@ impl Model {
             let acts = &mut saved[if checkpointing { 0 } else { i }];
             if checkpointing {
                 acts.x.clone_from(&inputs[i]);
-                self.layers[layer].forward(&pass, acts, scratch, None, &mut again);
+                self.layers[layer].forward(&pass, acts, scratch, &mut again);
             }
             self.layers[layer].backward(&pass, acts, scratch, &mut d, grads);
         }

@@ -2,7 +2,10 @@
 
 use lopper_model::checkpoint::{Dtype, save_model};
 use lopper_model::families::config_json;
-use lopper_model::{Batch, Checkpoint, Config, Model, Par, SequenceCache, TrainBatch, TrainOptions, TrainWorkspace};
+use lopper_model::{
+    Batch, Checkpoint, Config, Forward, Model, Par, Precision, SequenceCache, Target, TrainBatch, TrainOptions,
+    TrainWorkspace,
+};
 use lopper_testkit::{assert_close, token_sequences};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -32,12 +35,16 @@ fn every_fixture_gives_the_same_logits() {
     for path in fixtures {
         let checkpoint = Arc::new(Checkpoint::open(&path).unwrap());
         let (resident, streamed) = (checkpoint.load_model().unwrap(), Model::streamed(&checkpoint).unwrap());
-        assert!(streamed.is_streamed() && !resident.is_streamed());
+        let mapped = Model::mapped(&checkpoint).unwrap();
+        assert!(streamed.is_streamed() && !mapped.is_streamed() && mapped.in_file() && !resident.in_file());
         assert_eq!(streamed.parameter_count(), resident.parameter_count(), "{}", path.display());
         let sequences = token_sequences(&[9, 14], checkpoint.config().vocab_size, 3);
         for kept in [resident.all_layers(), vec![1]] {
+            // In the same order of sums where the dtype is the same, in another where it is not.
             let expected = logits(&resident, &sequences, &kept, Par::Sequential);
-            assert_eq!(logits(&streamed, &sequences, &kept, Par::Sequential), expected, "{}", path.display());
+            let found = logits(&mapped, &sequences, &kept, Par::Pool);
+            assert_close(&found, &expected, 2e-5);
+            assert_eq!(logits(&streamed, &sequences, &kept, Par::Sequential), found, "{}", path.display());
         }
     }
 }
@@ -62,11 +69,10 @@ fn matrices_of_several_blocks_and_every_dtype() {
         }
         let hidden = resident.hidden_states(&Batch::new(&sequences), &[0, 1], Par::Pool, None, None).unwrap();
         let normed = resident.normed_rows(&hidden, 0..7);
-        let targets = [39_999, 0, 5, 20_000, 32_768, 32_767, 1];
-        let (ours, theirs) = (
-            streamed.token_logprobs(&normed, &targets, Par::Pool),
-            resident.token_logprobs(&normed, &targets, Par::Pool),
-        );
+        let tokens = [39_999, 0, 5, 20_000, 32_768, 32_767, 1];
+        let targets: Vec<Target> = tokens.iter().zip(0..).map(|(&token, row)| Target { row, token }).collect();
+        let [ours, theirs] = [&streamed, &resident]
+            .map(|model| Forward::new(model, false, Precision::F32).token_logprobs(Par::Pool, &normed, &targets));
         for (ours, theirs) in ours.iter().zip(theirs) {
             assert!((ours.logprob - theirs.logprob).abs() < 1e-5 && ours.greedy == theirs.greedy);
         }

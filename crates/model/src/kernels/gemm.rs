@@ -128,27 +128,6 @@ pub fn linear(
     unsafe { product(par, (n, outputs, inputs), Target::rows(y, outputs), accumulate, alpha, a, b) };
 }
 
-/// Columns `rows` of `y[n, out] = alpha·x[n, in]·W[out, in]ᵀ`, given those rows of `W` alone.
-#[allow(clippy::too_many_arguments, reason = "operands and shapes are passed one by one")]
-pub fn linear_rows(
-    par: Par,
-    x: &[f32],
-    w: &[f32],
-    inputs: usize,
-    rows: std::ops::Range<usize>,
-    outputs: usize,
-    y: &mut [f32],
-    alpha: f32,
-) {
-    let n = x.len() / inputs;
-    assert_eq!((n * inputs, n * outputs, rows.len() * inputs), (x.len(), y.len(), w.len()), "linear: shapes disagree");
-    assert!(rows.end <= outputs, "linear: rows outside the matrix");
-    let (a, b) = (View::rows(x, inputs), View::transposed(w, inputs));
-    let dst = Target { at: rows.start, ..Target::rows(y, outputs) };
-    // SAFETY: the result is borrowed mutably, so it overlaps neither operand.
-    unsafe { product(par, (n, rows.len(), inputs), dst, false, alpha, a, b) };
-}
-
 /// `dx[n, in] (+)= alpha·dy[n, out]·W[out, in]`: the gradient of the input.
 #[allow(clippy::too_many_arguments, reason = "operands and shapes are passed one by one")]
 pub fn linear_input_grad(

@@ -2,7 +2,7 @@
 //! vocabulary are never held whole; and log-probabilities of given tokens for scoring.
 
 use super::attention::soft_cap;
-use super::gemm::{linear_input_grad, linear_rows, linear_weight_grad};
+use super::gemm::{linear, linear_input_grad, linear_weight_grad};
 use super::{LANES, Par, exp, max, reduce, vectorised};
 use crate::param::Param;
 
@@ -33,10 +33,7 @@ impl Head<'_> {
 
     /// Logits `[n, vocab]` of hidden rows `[n, width]`.
     pub fn logits(&self, par: Par, hidden: &[f32], logits: &mut [f32]) {
-        let (width, vocab) = (self.width(), self.vocab());
-        self.weight.row_blocks(par, &mut |rows, weight| {
-            linear_rows(par, hidden, weight, width, rows, vocab, logits, self.scale);
-        });
+        linear(par, hidden, &self.weight.data, self.width(), self.vocab(), logits, false, self.scale);
         self.cap(logits);
     }
 
@@ -54,7 +51,7 @@ fn chunk_rows(vocab: usize) -> usize {
 
 /// Σ exp(row − peak) of one row of logits.
 #[inline(always)]
-fn sum_exp(row: &[f32], peak: f32) -> f32 {
+pub(crate) fn sum_exp(row: &[f32], peak: f32) -> f32 {
     let mut lanes = [0f32; LANES];
     let (chunks, rest) = row.as_chunks::<LANES>();
     for chunk in chunks {
@@ -74,34 +71,6 @@ pub fn log_sum_exp(row: &[f32]) -> f32 {
             peak + sum_exp(row, peak).ln()
         },
     )
-}
-
-/// What the model says about one token that was really there.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct TokenLogprob {
-    /// Natural logarithm of the token's probability.
-    pub logprob: f32,
-    /// Whether it was the most probable token (the lowest id wins a tie).
-    pub greedy: bool,
-}
-
-/// Log-probability of `targets[i]` after hidden row `i` (`hidden`: `[n, width]`, after the final
-/// norm).
-pub fn token_logprobs(par: Par, hidden: &[f32], head: Head<'_>, targets: &[u32]) -> Vec<TokenLogprob> {
-    let (vocab, width) = (head.vocab(), head.width());
-    let rows = chunk_rows(vocab);
-    let mut logits = vec![0f32; rows.min(targets.len()) * vocab];
-    let mut result = Vec::with_capacity(targets.len());
-    for (hidden, targets) in hidden.chunks(rows * width).zip(targets.chunks(rows)) {
-        let logits = &mut logits[..targets.len() * vocab];
-        head.logits(par, hidden, logits);
-        for (row, &target) in logits.chunks_exact(vocab).zip(targets) {
-            let value = row[target as usize];
-            let greedy = row[..target as usize].iter().all(|v| *v < value) && row.iter().all(|v| *v <= value);
-            result.push(TokenLogprob { logprob: value - log_sum_exp(row), greedy });
-        }
-    }
-    result
 }
 
 /// Σ wᵢ·(−log p(targetᵢ)) over the rows, with gradients: `dhidden` is written, `dhead` added to

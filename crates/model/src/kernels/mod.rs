@@ -7,15 +7,16 @@
 //! together.
 
 pub mod activation;
+pub mod attend;
 pub mod attention;
 pub mod bf16;
-pub mod decode;
+
 pub mod gemm;
 pub mod loss;
 pub mod norm;
 pub mod packed;
-pub mod rows;
 pub mod rope;
+pub mod rows;
 
 /// How many threads a kernel may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -164,6 +165,13 @@ pub(crate) fn tanh(x: f32) -> f32 {
 /// A raw pointer that parallel loops may share; every user writes to rows of its own.
 #[derive(Clone, Copy)]
 pub(crate) struct SharedMut(pub *mut f32);
+
+impl SharedMut {
+    /// The pointer `offset` elements further on.
+    pub fn at(self, offset: usize) -> Self {
+        Self(self.0.wrapping_add(offset))
+    }
+}
 
 // SAFETY: the pointer is only dereferenced inside kernels that partition the rows behind it.
 unsafe impl Send for SharedMut {}

@@ -10,6 +10,7 @@
 #![allow(clippy::needless_range_loop, reason = "one index runs over several arrays")]
 
 use pulp::{Simd, WithSimd};
+use std::ops::Range;
 
 /// A matrix `[outputs, inputs]` as panels of two vectors' width: `[panel][input][lane]`.
 #[derive(Debug, Clone)]
@@ -60,15 +61,23 @@ impl Packed {
 
     /// `y[n, outputs] = x[n, inputs]·Wᵀ`, on the calling thread.
     pub fn product(&self, x: &[f32], y: &mut Vec<f32>) {
+        y.resize(x.len() / self.inputs * self.outputs, 0.0);
+        self.columns(x, 0..self.outputs, y);
+    }
+
+    /// As [`Packed::product`], outputs `columns` alone: `y[n, columns.len()]`. They begin at a whole
+    /// panel.
+    pub fn columns(&self, x: &[f32], columns: Range<usize>, y: &mut [f32]) {
         let n = x.len() / self.inputs;
-        assert_eq!(n * self.inputs, x.len(), "packed product: shapes disagree");
-        y.resize(n * self.outputs, 0.0);
-        pulp::Arch::new().dispatch(Product { packed: self, x, y });
+        assert!(n * self.inputs == x.len() && n * columns.len() == y.len(), "packed product: shapes disagree");
+        assert!(columns.end <= self.outputs && columns.start.is_multiple_of(panel_width()), "columns of no panel");
+        pulp::Arch::new().dispatch(Product { packed: self, columns, x, y });
     }
 }
 
 struct Product<'a> {
     packed: &'a Packed,
+    columns: Range<usize>,
     x: &'a [f32],
     y: &'a mut [f32],
 }
@@ -79,9 +88,11 @@ impl WithSimd for Product<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let Packed { data, inputs, outputs } = self.packed;
-        let (inputs, outputs, width) = (*inputs, *outputs, 2 * S::F32_LANES);
+        let (inputs, width) = (*inputs, 2 * S::F32_LANES);
         assert_eq!(data.len(), outputs.div_ceil(width) * width * inputs, "packed for another vector width");
-        for (p, panel) in data.chunks_exact(width * inputs).enumerate() {
+        let outputs = self.columns.len();
+        let panels = data.chunks_exact(width * inputs).skip(self.columns.start / width).take(outputs.div_ceil(width));
+        for (p, panel) in panels.enumerate() {
             let (panel, _) = S::as_simd_f32s(panel);
             let columns = p * width..((p + 1) * width).min(outputs);
             let (mut x, mut y) = (self.x, &mut *self.y);
@@ -118,7 +129,7 @@ fn tile<S: Simd, const ROWS: usize>(
     panel: &[S::f32s],
     y: &mut [f32],
     outputs: usize,
-    columns: std::ops::Range<usize>,
+    columns: Range<usize>,
 ) {
     assert!(x.len() == ROWS * inputs && panel.len() == 2 * inputs && y.len() == ROWS * outputs);
     let mut sums = [[simd.splat_f32s(0.0); 2]; ROWS];

@@ -148,15 +148,6 @@ impl Rotary {
         rows
     }
 
-    /// The rows of one token at each of `positions`, each the last of its text.
-    pub fn last_rows(&self, positions: &[u32]) -> RopeRows {
-        let mut rows = RopeRows { half: self.rope.rotary_dim / 2, ..RopeRows::default() };
-        for position in positions {
-            self.append(std::slice::from_ref(position), *position as usize + 1, &mut rows);
-        }
-        rows
-    }
-
     fn append(&self, positions: &[u32], length: usize, rows: &mut RopeRows) {
         let half = rows.half;
         let (table, first) = match Class::of(&self.rope, length) {
@@ -199,6 +190,13 @@ pub struct RopeRows {
 }
 
 impl RopeRows {
+    /// The given ranges of rows, one after another.
+    pub fn gather(&self, ranges: &[std::ops::Range<usize>]) -> Self {
+        let take =
+            |all: &[f32]| ranges.iter().flat_map(|r| all[r.start * self.half..r.end * self.half].to_vec()).collect();
+        Self { half: self.half, cos: take(&self.cos), sin: take(&self.sin) }
+    }
+
     /// Turns every head of every row of `x` (`[n, heads·head_dim]`) in place; `transpose` applies
     /// the transposed matrix, which is the gradient (and, without a factor, turns back).
     pub fn apply(&self, x: &mut [f32], head_dim: usize, transpose: bool) {
@@ -234,13 +232,18 @@ impl RopeRows {
 mod tests {
     use super::*;
 
+    /// One token at each of the positions, each the last of its text.
+    fn last(positions: &[usize]) -> Batch {
+        Batch::continued(positions.iter().map(|past| ([0u32].as_slice(), *past)))
+    }
+
     #[test]
     fn tables_grow_and_single_rows_are_those_of_the_whole_text() {
         let rotary = Rotary::new(Rope::plain(10_000.0, 8));
         let whole = rotary.rows(&Batch::new(&[vec![0u32; 700], vec![0; 3]]));
         assert_eq!(whole.cos.len(), 703 * 4);
         assert_eq!(whole.cos[..12], whole.cos[700 * 4..]);
-        let single = rotary.last_rows(&[699, 2]);
+        let single = rotary.rows(&last(&[699, 2]));
         assert_eq!(single.cos[..4], whole.cos[699 * 4..700 * 4]);
         assert_eq!(single.sin[4..], whole.sin[702 * 4..]);
     }
@@ -266,9 +269,9 @@ mod tests {
         assert!(changes_between(&long, 10, 11) && !changes_between(&long, 11, 500));
         // A row of a text that has become long is turned as a long text's.
         let rotary = Rotary::new(long);
-        let (short, whole) = (rotary.last_rows(&[5]), rotary.rows(&Batch::new(&[vec![0u32; 11]])));
+        let (short, whole) = (rotary.rows(&last(&[5])), rotary.rows(&Batch::new(&[vec![0u32; 11]])));
         assert_ne!(short.cos, whole.cos[5 * 2..6 * 2]);
-        assert_eq!(rotary.last_rows(&[10]).cos, whole.cos[20..]);
+        assert_eq!(rotary.rows(&last(&[10])).cos, whole.cos[20..]);
     }
 
     #[test]

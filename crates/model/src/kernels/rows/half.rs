@@ -59,14 +59,7 @@ pub(super) fn product(x: &Rows, w: Weight<'_>, out: Columns, scale: f32) {
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-fn line<const R: usize>(
-    x: &Rows,
-    w: Weight<'_>,
-    out: Columns,
-    scale: f32,
-    row: usize,
-    span: std::ops::Range<usize>,
-) {
+fn line<const R: usize>(x: &Rows, w: Weight<'_>, out: Columns, scale: f32, row: usize, span: std::ops::Range<usize>) {
     let mut at = span.start;
     while at + 6 <= span.end {
         tile::<R, 6>(x, w, out, scale, row, at);
@@ -88,7 +81,10 @@ fn line<const R: usize>(
 fn tile<const R: usize, const C: usize>(x: &Rows, w: Weight<'_>, out: Columns, scale: f32, row: usize, at: usize) {
     use std::arch::x86_64::*;
     let (row_bytes, whole) = (w.inputs * 2, w.inputs / GROUP);
-    assert!((row + R) * row_bytes <= w.bytes.len() && (at + C) * x.stride <= x.lanes.len(), "tile outside its operands");
+    assert!(
+        (row + R) * row_bytes <= w.bytes.len() && (at + C) * x.stride <= x.lanes.len(),
+        "tile outside its operands"
+    );
     let mut sums = [[_mm512_setzero_ps(); C]; R];
     let w_at: [*const u8; R] = std::array::from_fn(|r| w.bytes[(row + r) * row_bytes..].as_ptr());
     let x_at: [*const f32; C] = std::array::from_fn(|c| x.lanes[(at + c) * x.stride..].as_ptr());
@@ -116,7 +112,8 @@ fn tile<const R: usize, const C: usize>(x: &Rows, w: Weight<'_>, out: Columns, s
                 unsafe { std::mem::transmute(_mm512_maskz_loadu_epi16(mask, w_at[r].add(whole * 64).cast())) };
             for c in 0..C {
                 // SAFETY: rows of `x` are filled up to whole vectors.
-                let value: __m512bh = unsafe { std::mem::transmute(_mm512_loadu_si512(x_at[c].add(whole * 16).cast())) };
+                let value: __m512bh =
+                    unsafe { std::mem::transmute(_mm512_loadu_si512(x_at[c].add(whole * 16).cast())) };
                 sums[r][c] = _mm512_dpbf16_ps(sums[r][c], pair, value);
             }
         }

@@ -75,7 +75,8 @@ impl<'a> Weight<'a> {
         self.inputs * self.format.bytes()
     }
 
-    fn slice(&self, rows: std::ops::Range<usize>) -> Self {
+    /// Some of the rows.
+    pub fn slice(&self, rows: std::ops::Range<usize>) -> Self {
         let width = self.row_bytes();
         Self { bytes: &self.bytes[rows.start * width..rows.end * width], ..*self }
     }
@@ -167,10 +168,9 @@ pub fn product(par: Par, x: &Rows, w: Weight<'_>, first: usize, outputs: usize, 
     let total = y.len();
     let target = SharedMut(y.as_mut_ptr());
     let piece = |rows: std::ops::Range<usize>| {
-        let target = target;
         let at = first + rows.start;
         let w = w.slice(rows);
-        let out = Columns { base: target.0, total, stride: outputs, first: at };
+        let out = Columns { base: target.at(0), total, stride: outputs, first: at };
         match (x.layout, w.format) {
             (Layout::Half, _) => half::product(x, w, out, scale),
             (_, Format::F16) => {
@@ -197,7 +197,7 @@ pub fn product(par: Par, x: &Rows, w: Weight<'_>, first: usize, outputs: usize, 
 /// Columns of the result that one piece of work writes: no two pieces share any.
 #[derive(Clone, Copy)]
 struct Columns {
-    base: *mut f32,
+    base: SharedMut,
     total: usize,
     stride: usize,
     first: usize,
@@ -210,7 +210,7 @@ impl Columns {
         let at = row * self.stride + self.first + column;
         debug_assert!(at < self.total);
         // SAFETY: `product` checked that rows and columns lie in the result, and pieces are disjoint.
-        unsafe { *self.base.add(at) = value };
+        unsafe { *self.base.at(at).0 = value };
     }
 }
 

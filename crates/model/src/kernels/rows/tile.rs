@@ -180,7 +180,10 @@ fn tile<S: Simd, L: Load<S>, const R: usize, const C: usize>(
 ) {
     let group = 2 * S::F32_LANES;
     let (row_bytes, whole) = (w.inputs * L::BYTES, w.inputs / group);
-    assert!((row + R) * row_bytes <= w.bytes.len() && (at + C) * x.stride <= x.lanes.len(), "tile outside its operands");
+    assert!(
+        (row + R) * row_bytes <= w.bytes.len() && (at + C) * x.stride <= x.lanes.len(),
+        "tile outside its operands"
+    );
     let mut sums = [[simd.splat_f32s(0.0); C]; R];
     let w_at: [*const u8; R] = std::array::from_fn(|r| w.bytes[(row + r) * row_bytes..].as_ptr());
     let x_at: [*const f32; C] = std::array::from_fn(|c| x.lanes[(at + c) * x.stride..].as_ptr());

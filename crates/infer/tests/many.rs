@@ -1,0 +1,158 @@
+//! Many candidates at once are each of them alone, to the last bit, and cost what the trie of their
+//! layers says.
+
+use lopper_infer::{Engine, Finish, GenerateOptions, LoglikRequest, LoopStop, Request, Sampling, silent};
+use lopper_model::checkpoint::{Dtype, save_model};
+use lopper_model::families::config_json;
+use lopper_model::{Checkpoint, Model};
+use lopper_testkit::{Tiny, tiny_model, token_sequences, zoo};
+use std::sync::Arc;
+
+const LAYERS: usize = 6;
+const SAMPLE: Sampling = Sampling::Sample { temperature: 0.9, top_k: Some(20), top_p: Some(0.95) };
+
+fn model() -> Model {
+    tiny_model(Tiny { layers: LAYERS, qk_norm: true, ..Tiny::default() }, 5)
+}
+
+/// Small models are repacked; those left in their file are not, in either dtype.
+fn engines(directory: &std::path::Path) -> Vec<Engine> {
+    let model = model();
+    let mut engines = vec![Engine::new(model.clone(), 2).unwrap()];
+    for dtype in [Dtype::F32, Dtype::BF16] {
+        let path = directory.join(format!("{dtype}"));
+        std::fs::create_dir(&path).unwrap();
+        save_model(&path, &model, &config_json(&model.config, dtype).unwrap(), dtype).unwrap();
+        let checkpoint = Arc::new(Checkpoint::open(&path).unwrap());
+        engines.push(Engine::new(Model::streamed(&checkpoint).unwrap(), 2).unwrap());
+    }
+    engines
+}
+
+/// The uncut model, every single removal, some pairs, a block, the same again, and nothing at all.
+fn candidates() -> Vec<Vec<usize>> {
+    let without = |dropped: &[usize]| (0..LAYERS).filter(|l| !dropped.contains(l)).collect::<Vec<_>>();
+    let mut list = vec![without(&[])];
+    list.extend((0..LAYERS).map(|l| without(&[l])));
+    list.extend([without(&[1, 4]), without(&[2, 3, 4]), without(&[1, 4]), vec![]]);
+    list
+}
+
+fn questions() -> Vec<LoglikRequest> {
+    let shared = token_sequences(&[70, 90], 37, 3);
+    let own = token_sequences(&[5, 12, 1, 30, 9, 14, 3], 37, 4);
+    let ends = token_sequences(&[1, 4, 2, 7], 37, 5);
+    let mut list = Vec::new();
+    for (i, own) in own.iter().enumerate() {
+        // Some begin alike, as with worked examples; some do not.
+        let context = if i % 3 == 2 { own.clone() } else { [shared[i / 4].as_slice(), own].concat() };
+        list.push(LoglikRequest { context, continuations: ends[i % 3..].to_vec() });
+    }
+    list.push(LoglikRequest { context: shared[1].clone(), continuations: ends.clone() });
+    list.push(LoglikRequest { context: shared[1].clone(), continuations: ends });
+    list
+}
+
+#[test]
+fn log_likelihoods_of_many_are_those_of_each_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let (candidates, questions) = (candidates(), questions());
+    for engine in engines(directory.path()) {
+        let (together, work) = engine.loglikelihood_many(&candidates, &questions, &silent).unwrap();
+        for (kept, together) in candidates.iter().zip(&together) {
+            let alone: Vec<_> = questions
+                .iter()
+                .flat_map(|q| engine.loglikelihood(kept, std::slice::from_ref(q), &silent).unwrap())
+                .collect();
+            assert_eq!(alone, *together, "{kept:?}");
+        }
+        // Little memory divides candidates and texts into waves, which changes nothing.
+        let (waves, more) =
+            engine.clone().with_memory(40_000).loglikelihood_many(&candidates, &questions, &silent).unwrap();
+        assert_eq!(waves, together);
+        assert!(more.layer_rows > work.layer_rows, "{more:?} {work:?}");
+    }
+}
+
+#[test]
+fn single_removals_cost_half_of_each_alone() {
+    let engine = Engine::new(model(), 2).unwrap();
+    let single: Vec<Vec<usize>> = candidates()[1..=LAYERS].to_vec();
+    let texts = token_sequences(&[20, 33, 47], 37, 6);
+    let (many, work) = engine.token_logprobs_many(&single, &texts, &silent).unwrap();
+    let rows = 100;
+    assert_eq!(work.apart_rows, (rows * LAYERS * (LAYERS - 1)) as u64);
+    // L(L−1)/2 for the layers after each gap, and those before it, which all share.
+    assert_eq!(work.layer_rows, (rows * (LAYERS * (LAYERS - 1) / 2 + LAYERS - 1)) as u64);
+    for (kept, many) in single.iter().zip(&many) {
+        assert_eq!(engine.token_logprobs(kept, &texts, &silent).unwrap(), *many);
+    }
+}
+
+fn prompts(sampling: Sampling) -> Vec<Request> {
+    let mut prompts = token_sequences(&[5, 1, 17, 3, 9, 30], 37, 8);
+    prompts.push(prompts[2].clone());
+    let request =
+        |(i, p): (u64, Vec<u32>)| Request { sampling, seed: 100 + i, stop_tokens: vec![11], ..Request::greedy(p, 40) };
+    (0..).zip(prompts).map(request).collect()
+}
+
+#[test]
+fn generations_of_many_are_those_of_each_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let candidates = candidates();
+    for engine in engines(directory.path()) {
+        for sampling in [Sampling::Greedy, SAMPLE] {
+            let requests = prompts(sampling);
+            for loops in [None, Some(LoopStop { periods: 3, tokens: 9, longest: 6 })] {
+                let plain = GenerateOptions { sibling_drafts: false, loops, ..GenerateOptions::default() };
+                let alone: Vec<Vec<_>> = candidates
+                    .iter()
+                    .map(|kept| {
+                        let one =
+                            |r| engine.generate(kept, std::slice::from_ref(r), &plain, &silent).unwrap().remove(0);
+                        requests.iter().map(one).collect()
+                    })
+                    .collect();
+                let finishes = alone.iter().flatten().map(|g| g.finish);
+                let looped = finishes.filter(|f| *f == Finish::Loop).count();
+                assert!(if loops.is_none() { looped == 0 } else { looped > 0 || sampling == SAMPLE });
+                let drafts = GenerateOptions { sibling_drafts: true, ..plain.clone() };
+                let tight = GenerateOptions { batch: 3, prefill_tokens: 20, cache_bytes: 60_000, ..drafts.clone() };
+                for options in [&plain, &drafts, &tight] {
+                    let many = engine.generate_many(&candidates, &requests, options, &silent).unwrap();
+                    assert_eq!(many.candidates, alone);
+                    assert_eq!(many.tokens, alone.iter().flatten().map(|g| g.tokens.len()).sum::<usize>());
+                    let drafted = options.sibling_drafts && sampling == Sampling::Greedy;
+                    assert_eq!(many.drafted > 0, drafted);
+                    assert!(many.accepted <= many.drafted && (many.accepted > 0) == drafted, "{many:?}");
+                }
+            }
+        }
+    }
+}
+
+/// The same candidate twice: all of the second's answers are in the first's, whatever the model.
+#[test]
+fn a_twin_needs_no_step_of_its_own() {
+    for (name, config) in zoo(4, 37) {
+        let engine = Engine::new(Model::random(config, 0.4, 3).unwrap(), 1).unwrap();
+        let twins = vec![vec![0, 1, 3], vec![0, 1, 3]];
+        let requests: Vec<_> =
+            token_sequences(&[9, 4, 20], 37, 2).into_iter().map(|p| Request::greedy(p, 24)).collect();
+        let many = engine.generate_many(&twins, &requests, &GenerateOptions::default(), &silent).unwrap();
+        assert_eq!(many.candidates[0], many.candidates[1], "{name}");
+        if !engine.model().depends_on_length(4, 60) {
+            assert_eq!((many.drafted, many.accepted), (72, 72 - 3), "{name}: the last token ends it");
+        }
+    }
+}
+
+#[test]
+fn layers_out_of_order_are_refused() {
+    let engine = Engine::new(model(), 1).unwrap();
+    let question = questions().remove(0);
+    for kept in [vec![1, 0], vec![2, 2], vec![LAYERS]] {
+        assert!(engine.loglikelihood_many(&[kept], std::slice::from_ref(&question), &silent).is_err());
+    }
+}

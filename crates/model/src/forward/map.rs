@@ -1,0 +1,171 @@
+//! A linear map prepared for running forward.
+
+use crate::kernels::packed::Packed;
+use crate::kernels::rows::{Format, Precision, Rows, Weight, product};
+use crate::kernels::{Par, add_assign};
+use crate::linear::{Linear, Lora};
+use crate::param::Param;
+use crate::projections::Projections;
+use std::ops::Range;
+
+/// `y = x·Wᵀ + b`.
+#[derive(Debug)]
+pub(super) enum Map {
+    /// Repacked, adapter folded in.
+    Packed { weight: Packed, bias: Option<Vec<f32>> },
+    /// Some rows of a matrix as it is stored.
+    Stored { weight: Box<Param>, rows: Range<usize>, bias: Option<Vec<f32>>, lora: Option<Box<Lora>> },
+}
+
+impl Map {
+    pub fn new(linear: &Linear, pack: bool) -> Self {
+        Self::of_rows(linear, 0..linear.outputs(), pack)
+    }
+
+    /// A matrix without bias.
+    pub fn of_matrix(matrix: &Param, pack: bool) -> Self {
+        Self::new(&Linear::new(matrix.clone()), pack)
+    }
+
+    pub fn of_projections<const N: usize>(all: &Projections<N>, sizes: [usize; N], pack: bool) -> Vec<Self> {
+        match all {
+            Projections::Separate(linears) => linears.iter().map(|linear| Self::new(linear, pack)).collect(),
+            Projections::Fused(linear) => {
+                let mut from = 0;
+                sizes
+                    .iter()
+                    .map(|size| {
+                        from += size;
+                        Self::of_rows(linear, from - size..from, pack)
+                    })
+                    .collect()
+            }
+        }
+    }
+
+    fn of_rows(linear: &Linear, rows: Range<usize>, pack: bool) -> Self {
+        let bias = linear.bias.as_ref().map(|bias| bias.data[rows.clone()].to_vec());
+        if !pack {
+            let (weight, lora) = (Box::new(linear.weight.clone()), linear.lora.clone().map(Box::new));
+            return Self::Stored { weight, rows, bias, lora };
+        }
+        let inputs = linear.inputs();
+        let mut merged = linear.clone();
+        if merged.lora.is_some() {
+            merged.merge();
+        }
+        let values = merged.weight.values();
+        let weight = Packed::new(&values[rows.start * inputs..rows.end * inputs], inputs, rows.len());
+        Self::Packed { weight, bias }
+    }
+
+    pub fn outputs(&self) -> usize {
+        match self {
+            Self::Packed { weight, .. } => weight.outputs(),
+            Self::Stored { rows, .. } => rows.len(),
+        }
+    }
+
+    /// The rows `columns` of the stored matrix.
+    fn stored(weight: &Param, columns: Range<usize>) -> Weight<'_> {
+        weight.weight().slice(columns)
+    }
+
+    /// How rows must be laid out for this map; none if as they are.
+    fn format(&self) -> Option<Format> {
+        match self {
+            Self::Packed { .. } => None,
+            Self::Stored { weight, .. } => Some(weight.weight().format),
+        }
+    }
+
+    pub fn release(&self) {
+        if let Self::Stored { weight, .. } = self {
+            weight.release();
+        }
+    }
+
+    /// Outputs `columns` alone, without bias: `y[n, columns.len()]`.
+    pub fn columns(&self, par: Par, x: &Prepared<'_>, columns: Range<usize>, scale: f32, y: &mut [f32]) {
+        match self {
+            Self::Packed { weight, .. } => {
+                weight.columns(x.values, columns, y);
+                if scale != 1.0 {
+                    y.iter_mut().for_each(|y| *y *= scale);
+                }
+            }
+            Self::Stored { weight, rows, .. } => {
+                let (first, width) = (rows.start, columns.len());
+                let weight = Self::stored(weight, first + columns.start..first + columns.end);
+                product(par, x.rows, weight, 0, width, y, scale);
+            }
+        }
+    }
+
+    /// Lays out `x` for this map alone.
+    pub fn prepare<'a>(&self, x: &'a [f32], inputs: usize, precision: Precision, rows: &'a mut Rows) -> Prepared<'a> {
+        if let Some(format) = self.format() {
+            rows.fill(x, inputs, format, precision);
+        }
+        Prepared { values: x, rows }
+    }
+}
+
+/// Activations as they are, and as a stored weight's format wants them.
+pub(super) struct Prepared<'a> {
+    values: &'a [f32],
+    rows: &'a Rows,
+}
+
+/// Several maps of the same input `x[n, inputs]`.
+pub(super) fn apply(
+    maps: &[Map],
+    x: &[f32],
+    outs: &mut [&mut Vec<f32>],
+    par: Par,
+    precision: Precision,
+    rows: &mut Rows,
+) {
+    let mut laid_out = None;
+    for (map, out) in maps.iter().zip(outs) {
+        let outputs = map.outputs();
+        let (bias, inputs) = match map {
+            Map::Packed { weight, bias } => {
+                weight.product(x, out);
+                (bias, weight.inputs())
+            }
+            Map::Stored { weight, rows: range, bias, lora } => {
+                let weight = Map::stored(weight, range.clone());
+                let inputs = weight.inputs;
+                if laid_out != Some(weight.format) {
+                    rows.fill(x, inputs, weight.format, precision);
+                    laid_out = Some(weight.format);
+                }
+                out.resize(x.len() / inputs * outputs, 0.0);
+                product(par, rows, weight, 0, outputs, out, 1.0);
+                if let Some(lora) = lora {
+                    add_lora(par, lora, x, range.clone(), out);
+                }
+                (bias, inputs)
+            }
+        };
+        debug_assert_eq!(x.len() / inputs * outputs, out.len());
+        if let Some(bias) = bias {
+            out.chunks_exact_mut(outputs).for_each(|row| add_assign(row, bias));
+        }
+    }
+}
+
+/// Adds the adapter's part of the outputs `range`.
+fn add_lora(par: Par, lora: &Lora, x: &[f32], range: Range<usize>, out: &mut [f32]) {
+    let (inputs, rank) = (lora.a.cols, lora.a.rows);
+    let mut rows = Rows::default();
+    rows.fill(x, inputs, Format::F32, Precision::F32);
+    let mut low = vec![0f32; rows.count() * rank];
+    product(par, &rows, lora.a.weight(), 0, rank, &mut low, 1.0);
+    rows.fill(&low, rank, Format::F32, Precision::F32);
+    let mut update = vec![0f32; out.len()];
+    let outputs = range.len();
+    product(par, &rows, lora.b.weight().slice(range), 0, outputs, &mut update, lora.scale);
+    add_assign(out, &update);
+}

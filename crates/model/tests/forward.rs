@@ -1,0 +1,192 @@
+//! Running forward: repacked weights against stored ones, steps against whole texts, texts that share
+//! a beginning against texts apart; and nothing depends on the batch.
+
+use lopper_model::linear::Lora;
+use lopper_model::param::Param;
+use lopper_model::{Batch, Forward, Model, Par, Precision, SequenceCache, Target, normal};
+use lopper_testkit::{Tiny, assert_close, tiny_model, token_sequences, zoo};
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use std::sync::Arc;
+
+const TAIL: usize = 20;
+
+fn models() -> Vec<Model> {
+    let mut rng = ChaCha8Rng::seed_from_u64(3);
+    let mut random = |rows: usize, cols: usize| {
+        Param::matrix((0..rows * cols).map(|_| 0.3 * normal(&mut rng)).collect(), rows, cols)
+    };
+    let plain = tiny_model(Tiny::default(), 1);
+    let mut biased = tiny_model(Tiny { qk_norm: true, bias: true, tied: false, ..Tiny::default() }, 2);
+    biased.visit_mut(|name, param| {
+        if name.ends_with("bias") || name.contains("norm") {
+            let noise = random(param.rows, param.cols);
+            Arc::make_mut(&mut param.data).iter_mut().zip(noise.data.iter()).for_each(|(v, n)| *v += n);
+        }
+    });
+    let mut adapted = tiny_model(Tiny::default(), 4);
+    for layer in &mut adapted.layers {
+        for (_, linear) in layer.linears_mut() {
+            let (inputs, outputs) = (linear.inputs(), linear.outputs());
+            linear.lora = Some(Lora { a: random(3, inputs), b: random(outputs, 3), scale: 0.2, dropout: 0.5 });
+        }
+    }
+    let mut models = vec![plain, biased, adapted];
+    for (seed, (name, config)) in (10..).zip(zoo(4, 37)) {
+        let mut model = Model::random(config, 0.4, seed).unwrap();
+        model.visit_mut(|name, param| {
+            if name.contains("norm") {
+                let noise = random(param.rows, param.cols);
+                Arc::make_mut(&mut param.data).iter_mut().zip(noise.data.iter()).for_each(|(v, n)| *v += n);
+            }
+        });
+        // A text that becomes long while it is decoded is read again, which is not the step's work.
+        if !model.depends_on_length(1, 64) {
+            models.push(model);
+        } else {
+            assert_eq!(name, "phi3");
+        }
+    }
+    assert_eq!(models.len(), 9);
+    models
+}
+
+fn logits(forward: &Forward, hidden: &[f32], rows: std::ops::Range<usize>) -> Vec<f32> {
+    let mut logits = Vec::new();
+    forward.logits(Par::Sequential, &forward.normed_rows(hidden, rows), &mut logits);
+    logits
+}
+
+/// Reads all but the last tokens of each sequence, which gives the caches to decode from.
+fn caches(forward: &Forward, kept: &[usize], sequences: &[Vec<u32>]) -> Vec<SequenceCache> {
+    let read = |sequence: &Vec<u32>| {
+        let mut cache = SequenceCache::new(kept.len());
+        let batch = Batch::new(&[&sequence[..sequence.len() - TAIL]]);
+        forward.hidden_states(&batch, kept, Par::Sequential, Some(&mut [&mut cache]), None).unwrap();
+        cache
+    };
+    sequences.iter().map(read).collect()
+}
+
+/// Logits after each of the last tokens, decoded in batches of the given members, `each` at a time.
+fn decode(forward: &Forward, kept: &[usize], sequences: &[Vec<u32>], members: &[usize], each: usize) -> Vec<Vec<f32>> {
+    let mut all = caches(forward, kept, sequences);
+    let mut result = vec![Vec::new(); members.len()];
+    let mut caches: Vec<_> =
+        all.iter_mut().enumerate().filter(|(i, _)| members.contains(i)).map(|(_, cache)| cache).collect();
+    for step in (0..TAIL).step_by(each) {
+        let from = |i: usize| sequences[i].len() - TAIL + step;
+        let batch = Batch::continued(members.iter().map(|&i| (&sequences[i][from(i)..from(i) + each], from(i))));
+        let hidden = forward.hidden_states(&batch, kept, Par::Sequential, Some(&mut caches), None).unwrap();
+        for (i, list) in result.iter_mut().enumerate() {
+            list.extend(logits(forward, &hidden, i * each..(i + 1) * each));
+        }
+    }
+    result
+}
+
+const ALL: [usize; 8] = [0, 1, 2, 3, 4, 5, 6, 7];
+
+fn prepared(model: &Model) -> [Forward; 2] {
+    [false, true].map(|pack| Forward::new(model, pack, Precision::F32))
+}
+
+#[test]
+fn steps_are_the_whole_sequence_and_ignore_the_batch() {
+    let sequences = token_sequences(&[21, 38, 25, 50, 60, 33, 47, 29], 37, 1);
+    for (m, model) in models().iter().enumerate() {
+        for kept in [vec![0, 1, 2, 3], vec![1, 3]] {
+            let both = prepared(model).map(|forward| {
+                let decoded = decode(&forward, &kept, &sequences, &ALL, 1);
+                for (sequence, decoded) in sequences.iter().zip(&decoded) {
+                    let batch = Batch::new(&[sequence]);
+                    let hidden = forward.hidden_states(&batch, &kept, Par::Pool, None, None).unwrap();
+                    let expected = logits(&forward, &hidden, sequence.len() - TAIL..sequence.len());
+                    let largest = expected.iter().fold(0f32, |a, v| a.max(v.abs()));
+                    assert!(largest > 0.5, "model {m} says nothing");
+                    assert_eq!(*decoded, expected, "model {m}");
+                }
+                assert_eq!(decode(&forward, &kept, &sequences, &ALL, 5), decoded, "model {m}, five tokens at a time");
+                for members in [vec![0], vec![1, 4], vec![2, 3, 5, 6, 7]] {
+                    for (alone, i) in decode(&forward, &kept, &sequences, &members, 2).iter().zip(&members) {
+                        assert_eq!(*alone, decoded[*i], "model {m}");
+                    }
+                }
+                decoded
+            });
+            both[0].iter().zip(&both[1]).for_each(|(stored, packed)| assert_close(stored, packed, 2e-4));
+        }
+    }
+}
+
+/// A beginning that several texts share, and texts that go on from those, are as if read apart.
+#[test]
+fn branches_are_whole_texts() {
+    let parts = token_sequences(&[17, 5, 1, 30, 16, 2], 37, 4);
+    let paths: [&[usize]; 6] = [&[0], &[0, 1], &[0, 1, 2], &[0, 3], &[4], &[0, 1, 5]];
+    for model in models() {
+        for forward in prepared(&model) {
+            let mut batch = Batch::default();
+            for path in paths {
+                let parent = paths.iter().position(|other| *other == &path[..path.len() - 1]);
+                batch.branch(&parts[path[path.len() - 1]], parent);
+            }
+            for kept in [vec![0, 1, 2, 3], vec![0, 3]] {
+                let shared = forward.hidden_states(&batch, &kept, Par::Pool, None, None).unwrap();
+                for (i, path) in paths.iter().enumerate() {
+                    let text: Vec<u32> = path.iter().flat_map(|part| parts[*part].iter().copied()).collect();
+                    let whole = Batch::new(&[&text]);
+                    let alone = forward.hidden_states(&whole, &kept, Par::Sequential, None, None).unwrap();
+                    let width = model.config.hidden_size;
+                    let own = &shared[batch.bounds[i] * width..batch.bounds[i + 1] * width];
+                    assert_eq!(own, &alone[alone.len() - own.len()..]);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn targets_and_greedy_choices_agree_with_the_logits() {
+    for model in models() {
+        for forward in prepared(&model) {
+            let sequences = token_sequences(&[9, 12], 37, 6);
+            let hidden = forward.hidden_states(&Batch::new(&sequences), &[0, 2, 3], Par::Pool, None, None).unwrap();
+            let normed = forward.normed_rows(&hidden, 0..21);
+            let rows = logits(&forward, &hidden, 0..21);
+            let targets: Vec<Target> =
+                (0..60).map(|i| Target { row: i * 7 % 21, token: (i * 11 % 37) as u32 }).collect();
+            let scored = forward.token_logprobs(Par::Pool, &normed, &targets);
+            let choices = forward.greedy(Par::Sequential, &normed);
+            for (target, scored) in targets.iter().zip(scored) {
+                let row = &rows[target.row * 37..][..37];
+                let total: f64 = row.iter().map(|v| f64::from(*v).exp()).sum();
+                let expected = f64::from(row[target.token as usize]) - total.ln();
+                assert!((f64::from(scored.logprob) - expected).abs() < 1e-5);
+                let best = choices[target.row];
+                assert!(row.iter().all(|v| *v <= row[best.0 as usize]));
+                assert_eq!(scored.greedy, best.0 == target.token);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_truncated_cache_continues_as_if_nothing_had_followed() {
+    let model = &models()[1];
+    let (kept, sequence) = ([0, 1, 3], &token_sequences(&[50], 37, 2)[0]);
+    for forward in prepared(model) {
+        for len in [1, 15, 16, 17, 32, 49] {
+            let after = |read: usize| {
+                let mut cache = SequenceCache::new(kept.len());
+                let batch = Batch::new(&[&sequence[..read]]);
+                forward.hidden_states(&batch, &kept, Par::Sequential, Some(&mut [&mut cache]), None).unwrap();
+                cache.truncate(len);
+                assert_eq!(cache.len(), len);
+                let batch = Batch::continued([([7u32, 8].as_slice(), len)]);
+                forward.hidden_states(&batch, &kept, Par::Sequential, Some(&mut [&mut cache]), None).unwrap()
+            };
+            assert_eq!(after(50), after(len));
+        }
+    }
+}
