@@ -24,7 +24,7 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry as MapEntry;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Mutex, MutexGuard, OnceLock};
 
 use anyhow::{Context, Result};
 use lopper_record::Fault;
@@ -43,6 +43,26 @@ pub use safetensors::tensor::Dtype;
 pub use save::{Array, save_model, save_safetensors};
 pub use source::EmbeddedFiles;
 pub use stream::{SafetensorsWriter, TensorInfo};
+
+/// The name and [`TensorView::hash`] of every tensor of the safetensors file `path`, read piece by
+/// piece in the order of the file; `advance` is told the bytes read.
+pub fn tensor_hashes(path: &Path, advance: &dyn Fn(usize)) -> Result<Vec<(String, blake3::Hash)>> {
+    let file = path.file_name().and_then(|name| name.to_str()).context("a weights file has a name")?;
+    let bytes = Source::Directory(path.parent().unwrap_or(Path::new(".")).to_path_buf()).open(file)?;
+    let mut entries = header::read(&bytes, path)?;
+    entries.sort_by_key(|entry| (entry.range.start, entry.range.end));
+    let hash = |entry: header::Entry| {
+        let view = TensorView { dtype: entry.dtype, shape: &entry.shape, data: &[] };
+        let mut hasher = view.hasher();
+        source::read_range(path, &entry.range, &mut |piece| {
+            hasher.update(piece);
+            advance(piece.len());
+            Ok(())
+        })?;
+        Ok((entry.name, hasher.finalize()))
+    };
+    entries.into_iter().map(hash).collect()
+}
 
 /// Faults unless `bytes` are one whole safetensors file; `path` names it.
 pub fn check_safetensors(bytes: &[u8], path: &Path) -> Result<()> {
@@ -78,6 +98,8 @@ pub struct Checkpoint {
     weights: Vec<Bytes>,
     tensors: BTreeMap<String, Located>,
     hash: OnceLock<String>,
+    /// Hashes of tensors that have been read already.
+    hashes: Mutex<BTreeMap<String, blake3::Hash>>,
 }
 
 impl Checkpoint {
@@ -105,8 +127,8 @@ impl Checkpoint {
         let config = families::parse_config(&config_json, &config_path)?;
         let Weights { files, bytes, tensors } = open_weights(&source)?;
         validate::weights_match_config(&config, &tensors, &source.path())?;
-        let hash = OnceLock::new();
-        Ok(Self { source, config, config_bytes, config_json, files, weights: bytes, tensors, hash })
+        let (hash, hashes) = Default::default();
+        Ok(Self { source, config, config_bytes, config_json, files, weights: bytes, tensors, hash, hashes })
     }
 
     /// The configuration, lowered to what the decoder needs.
@@ -258,14 +280,29 @@ impl Checkpoint {
         })
     }
 
-    /// [`TensorView::hash`] of the tensor `name`, read piece by piece.
+    /// [`TensorView::hash`] of the tensor `name`, read piece by piece unless it has been read before.
     pub fn tensor_hash(&self, name: &str) -> Result<blake3::Hash> {
+        if let Some(hash) = self.known_hashes().get(name) {
+            return Ok(*hash);
+        }
+        self.read_hashed(name, &mut |_| Ok(()))
+    }
+
+    /// As [`Checkpoint::read_chunks`], hashing the tensor on the way. Its hash is kept, so that
+    /// [`Checkpoint::hash`] need not read it again.
+    pub fn read_hashed(&self, name: &str, take: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<blake3::Hash> {
         let mut hasher = self.view(self.located(name)?).hasher();
         self.read_chunks(name, &mut |piece| {
             hasher.update(piece);
-            Ok(())
+            take(piece)
         })?;
-        Ok(hasher.finalize())
+        let hash = hasher.finalize();
+        self.known_hashes().insert(name.to_owned(), hash);
+        Ok(hash)
+    }
+
+    fn known_hashes(&self) -> MutexGuard<'_, BTreeMap<String, blake3::Hash>> {
+        self.hashes.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
     fn located(&self, name: &str) -> Result<&Located> {

@@ -41,7 +41,7 @@ const MAX_PLAN_BYTES: u64 = 1 << 24;
 pub struct ModelId {
     /// What the user called it: a directory, a hub id, `pocket`.
     pub id: String,
-    /// [`Checkpoint::hash`].
+    /// [`Checkpoint::hash`]; empty until it is known ([`Plan::unhashed`]).
     pub hash: String,
     /// Its decoder layers.
     pub num_hidden_layers: usize,
@@ -117,6 +117,14 @@ impl Plan {
     /// The plan to remove the layers `drop` (original numbers, in any order) from `checkpoint`,
     /// which the user calls `id`.
     pub fn new(checkpoint: &Checkpoint, id: &str, drop: &[usize], choice: Choice) -> Result<Self> {
+        let mut plan = Self::unhashed(checkpoint, id, drop, choice)?;
+        plan.source.hash = checkpoint.hash().to_owned();
+        Ok(plan)
+    }
+
+    /// As [`Plan::new`] without the source's hash, for which all its weights would be read: the
+    /// writer, which reads them anyway, fills it in.
+    pub fn unhashed(checkpoint: &Checkpoint, id: &str, drop: &[usize], choice: Choice) -> Result<Self> {
         let numbering = Numbering::of(checkpoint)?;
         let mut positions = numbering.positions(drop)?;
         positions.sort_unstable();
@@ -129,7 +137,7 @@ impl Plan {
             layer_numbering: LAYER_NUMBERING.to_owned(),
             source: ModelId {
                 id: id.to_owned(),
-                hash: checkpoint.hash().to_owned(),
+                hash: String::new(),
                 num_hidden_layers: checkpoint.config().num_hidden_layers,
             },
             original: numbering.original().cloned(),
@@ -163,6 +171,9 @@ impl Plan {
             return Err(wrong(format!("more than {MAX_PLAN_BYTES} bytes")).into());
         }
         let plan: Self = serde_json::from_slice(bytes).map_err(|error| wrong(error.to_string()))?;
+        if plan.source.hash.is_empty() {
+            return Err(wrong("no hash of its source".to_owned()).into());
+        }
         plan.validate(path)?;
         Ok(plan)
     }
@@ -175,7 +186,7 @@ impl Plan {
     /// Which layers of `checkpoint`, by position, the plan keeps. Faults if the plan was made for
     /// another model.
     pub fn kept_positions(&self, checkpoint: &Checkpoint) -> Result<Vec<usize>> {
-        if self.source.hash != checkpoint.hash() {
+        if !self.source.hash.is_empty() && self.source.hash != checkpoint.hash() {
             return Err(Fault::new("the plan was made for another model")
                 .file(checkpoint.path_of(""))
                 .expected(format!("`{}`, hash {}", self.source.id, self.source.hash))

@@ -67,7 +67,7 @@ pub fn run(env: &Env, args: &PruneArgs) -> Result<()> {
 }
 
 fn plan(env: &Env, loaded: &Loaded, args: &PruneArgs) -> Result<Plan> {
-    let given = |dropped: &[usize]| Plan::new(&loaded.checkpoint, &loaded.name, dropped, Choice::given());
+    let given = |dropped: &[usize]| Plan::unhashed(&loaded.checkpoint, &loaded.name, dropped, Choice::given());
     if let Some(path) = &args.plan {
         let Some(cut) = MergekitCut::read(path)? else { return Plan::read(path) };
         let stored = loaded.checkpoint.dtype();
@@ -102,7 +102,7 @@ fn plan(env: &Env, loaded: &Loaded, args: &PruneArgs) -> Result<Plan> {
     choice.seed = criterion.needs_seed.then_some(args.seed);
     choice.scores = selection.scores;
     let dropped = loaded.numbering()?.originals(&selection.dropped)?;
-    Plan::new(&loaded.checkpoint, &loaded.name, &dropped, choice)
+    Plan::unhashed(&loaded.checkpoint, &loaded.name, &dropped, choice)
 }
 
 /// The layers that `spec` lists from 1, by their original numbers from 0.

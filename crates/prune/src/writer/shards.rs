@@ -3,10 +3,12 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::sync_channel;
 
-use anyhow::Result;
+use anyhow::{Context, Result, ensure};
 use lopper_model::Checkpoint;
-use lopper_model::checkpoint::{SafetensorsWriter, TensorInfo};
+use lopper_model::checkpoint::{SafetensorsWriter, TensorInfo, tensor_hashes};
 use lopper_model::hf::{WEIGHTS, WEIGHTS_INDEX};
 use serde_json::json;
 
@@ -18,50 +20,116 @@ pub(super) struct Copy {
     pub bytes: u64,
 }
 
-/// Copies the tensors into `directory`; returns the hash of each as it was read.
+/// Copies the tensors into `directory` and compares what the files then hold with what was read.
+///
+/// One thread reads and hashes while another writes; each finished file is flushed to the disk, read
+/// back and compared while the next one is being filled. `advance` is told bytes written and bytes
+/// compared.
 pub(super) fn write(
     checkpoint: &Checkpoint,
     copies: &[Copy],
     directory: &Path,
     max_shard_bytes: u64,
-    advance: &dyn Fn(usize),
-) -> Result<Vec<blake3::Hash>> {
+    advance: &dyn Fn(u64),
+) -> Result<()> {
     let shards = split(copies, max_shard_bytes);
-    let mut hashes = Vec::with_capacity(copies.len());
     let mut weight_map = BTreeMap::new();
-    // transformers asks for this entry.
-    let metadata = BTreeMap::from([("format".to_owned(), "pt".to_owned())]);
-    for (index, shard) in shards.iter().enumerate() {
-        let file = match shards.len() {
-            1 => WEIGHTS.to_owned(),
-            n => format!("model-{:05}-of-{n:05}.safetensors", index + 1),
-        };
-        let mut infos = Vec::with_capacity(shard.len());
-        for copy in *shard {
-            let view = checkpoint.tensor(&copy.source)?;
-            infos.push(TensorInfo { name: copy.target.clone(), dtype: view.dtype, shape: view.shape.to_vec() });
-            weight_map.insert(copy.target.as_str(), file.clone());
+    let compared = AtomicU64::new(0);
+    let report = |written: usize| advance(written as u64 + compared.swap(0, Ordering::Relaxed));
+    std::thread::scope(|scope| -> Result<()> {
+        let mut checks = Vec::with_capacity(shards.len());
+        for (index, shard) in shards.iter().enumerate() {
+            let file = match shards.len() {
+                1 => WEIGHTS.to_owned(),
+                n => format!("model-{:05}-of-{n:05}.safetensors", index + 1),
+            };
+            weight_map.extend(shard.iter().map(|copy| (copy.target.as_str(), file.clone())));
+            let path = directory.join(file);
+            let (writer, hashes) = fill(checkpoint, shard, &path, &report)?;
+            let compared = &compared;
+            checks.push(scope.spawn(move || -> Result<()> {
+                writer.finish()?;
+                compare(&path, shard, &hashes, &|bytes| {
+                    compared.fetch_add(bytes as u64, Ordering::Relaxed);
+                })
+            }));
         }
-        let mut writer = SafetensorsWriter::create(&directory.join(&file), &infos, &metadata)?;
-        for copy in *shard {
-            let mut hasher = checkpoint.tensor(&copy.source)?.hasher();
-            checkpoint.read_chunks(&copy.source, &mut |piece| {
-                writer.write(piece)?;
-                hasher.update(piece);
-                advance(piece.len());
-                Ok(())
-            })?;
-            hashes.push(hasher.finalize());
+        for check in checks {
+            while !check.is_finished() {
+                report(0);
+                std::thread::sleep(std::time::Duration::from_millis(20));
+            }
+            check.join().map_err(|_| anyhow::anyhow!("the comparison of a weights file broke off"))??;
         }
-        writer.finish()?;
-    }
+        report(0);
+        Ok(())
+    })?;
     if shards.len() > 1 {
         let total: u64 = copies.iter().map(|copy| copy.bytes).sum();
         let index = json!({"metadata": {"total_size": total}, "weight_map": weight_map});
         let text = serde_json::to_string_pretty(&index)? + "\n";
         super::files::write(&directory.join(WEIGHTS_INDEX), text.as_bytes())?;
     }
-    Ok(hashes)
+    Ok(())
+}
+
+/// Pieces on their way from the reader to the writer.
+const IN_FLIGHT: usize = 8;
+
+/// Copies one file's tensors; gives the file, not flushed yet, and the hash of each as it was read.
+fn fill(
+    checkpoint: &Checkpoint,
+    shard: &[Copy],
+    path: &Path,
+    report: &dyn Fn(usize),
+) -> Result<(SafetensorsWriter, Vec<blake3::Hash>)> {
+    // transformers asks for this entry.
+    let metadata = BTreeMap::from([("format".to_owned(), "pt".to_owned())]);
+    let mut infos = Vec::with_capacity(shard.len());
+    for copy in shard {
+        let view = checkpoint.tensor(&copy.source)?;
+        infos.push(TensorInfo { name: copy.target.clone(), dtype: view.dtype, shape: view.shape.to_vec() });
+    }
+    let mut writer = SafetensorsWriter::create(path, &infos, &metadata)?;
+    let hashes = std::thread::scope(|scope| -> Result<Vec<blake3::Hash>> {
+        let (full, filled) = sync_channel::<Vec<u8>>(IN_FLIGHT);
+        let (empty, emptied) = sync_channel::<Vec<u8>>(IN_FLIGHT);
+        let reader = scope.spawn(move || -> Result<Vec<blake3::Hash>> {
+            let read = |copy: &Copy| {
+                checkpoint.read_hashed(&copy.source, &mut |piece| {
+                    let mut buffer = emptied.try_recv().unwrap_or_default();
+                    buffer.clear();
+                    buffer.extend_from_slice(piece);
+                    full.send(buffer).context("the copy was given up")
+                })
+            };
+            shard.iter().map(read).collect()
+        });
+        let mut written = Ok(());
+        for piece in filled {
+            written = writer.write(&piece);
+            if written.is_err() {
+                break; // which hangs up on the reader
+            }
+            report(piece.len());
+            let _ = empty.try_send(piece);
+        }
+        let read = reader.join().map_err(|_| anyhow::anyhow!("reading the source broke off"))?;
+        written.and(read)
+    })?;
+    Ok((writer, hashes))
+}
+
+/// Compares every tensor of a finished file with the hash of its source.
+fn compare(path: &Path, shard: &[Copy], hashes: &[blake3::Hash], advance: &dyn Fn(usize)) -> Result<()> {
+    let found = tensor_hashes(path, advance).context("reading back what was written")?;
+    ensure!(found.len() == shard.len(), "{} tensors were written, not {}", found.len(), shard.len());
+    let found: BTreeMap<_, _> = found.into_iter().collect();
+    for (copy, hash) in shard.iter().zip(hashes) {
+        let same = found.get(&copy.target) == Some(hash);
+        ensure!(same, "`{}` reads back otherwise than it was written", copy.target);
+    }
+    Ok(())
 }
 
 /// Consecutive tensors, as many in each shard as fit.
