@@ -8,7 +8,7 @@ use crate::linear::Linear;
 use crate::model::Model;
 use crate::param::Param;
 use crate::projections::Projections;
-use crate::stored::Stored;
+use crate::stored::{Release, Stored};
 use anyhow::{Result, ensure};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -33,16 +33,17 @@ impl Model {
     /// The model of `checkpoint` with its matrices used as they are stored, from the file's memory
     /// map; for running forward only.
     pub fn mapped(checkpoint: &Arc<Checkpoint>) -> Result<Self> {
-        Self::from_file(checkpoint, false)
+        Self::in_place(checkpoint, Release::Never)
     }
 
-    /// As [`Model::mapped`], with the pages of each layer given back once it has been used, so that
-    /// the model need not fit into memory.
+    /// As [`Model::mapped`], with pages given back after use, so that the model need not fit into
+    /// memory.
     pub fn streamed(checkpoint: &Arc<Checkpoint>) -> Result<Self> {
-        Self::from_file(checkpoint, true)
+        Self::in_place(checkpoint, Release::Layer)
     }
 
-    fn from_file(checkpoint: &Arc<Checkpoint>, release: bool) -> Result<Self> {
+    /// As [`Model::mapped`], with pages given back when `release` says.
+    pub fn in_place(checkpoint: &Arc<Checkpoint>, release: Release) -> Result<Self> {
         Self::build_from(checkpoint.config().clone(), &mut |name, rows, cols| {
             if is_vector(name) {
                 return Ok(Param::matrix(checkpoint.values(name)?, rows, cols));

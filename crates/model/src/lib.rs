@@ -36,4 +36,5 @@ pub use forward::{Forward, Past, Reading, Target, TokenLogprob, Workspace};
 pub use kernels::Par;
 pub use kernels::rows::Precision;
 pub use model::{Model, Tap};
+pub use stored::Release;
 pub use train::{TrainBatch, TrainOptions, TrainWorkspace};

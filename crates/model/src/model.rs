@@ -13,7 +13,7 @@ use crate::kernels::loss;
 use crate::kernels::rope::{RopeRows, Rotary, changes_between};
 use crate::kernels::rows::Precision;
 use crate::param::Param;
-use crate::stored::Stored;
+use crate::stored::Release;
 use anyhow::{Result, ensure};
 use std::sync::Arc;
 
@@ -71,7 +71,7 @@ impl Model {
 
     /// Whether, besides, their pages are given back as soon as they have been used.
     pub fn is_streamed(&self) -> bool {
-        self.embedding.stored.as_ref().is_some_and(Stored::releases)
+        self.embedding.stored.as_ref().is_some_and(|stored| stored.when_released() != Release::Never)
     }
 
     /// The head with what the configuration does to its products.

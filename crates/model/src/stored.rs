@@ -11,7 +11,11 @@ use crate::kernels::rows::{Format, Weight};
 use half::{bf16, f16};
 use safetensors::tensor::Dtype;
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
+
+/// Bytes of a matrix that are in memory at a time under [`Release::Block`].
+const BLOCK_BYTES: usize = 16 << 20;
 
 /// A matrix in a checkpoint's file.
 #[derive(Clone)]
@@ -19,8 +23,18 @@ pub struct Stored {
     checkpoint: Arc<Checkpoint>,
     name: Arc<str>,
     cols: usize,
-    /// Whether pages are given back after use.
-    release: bool,
+    release: Release,
+}
+
+/// When the pages of a matrix are given back to the system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Release {
+    /// Never by the model itself: memory that the system can take back holds all of them.
+    Never,
+    /// Once everything that goes through its layer has done so: two layers' worth of memory.
+    Layer,
+    /// A few megabytes at a time, for a single pass: each pass reads them again.
+    Block,
 }
 
 impl fmt::Debug for Stored {
@@ -32,12 +46,12 @@ impl fmt::Debug for Stored {
 impl Stored {
     /// The matrix `name` of `checkpoint`, of `cols` columns; opening the checkpoint has checked
     /// that it is there and how it is stored.
-    pub(crate) fn new(checkpoint: Arc<Checkpoint>, name: &str, cols: usize, release: bool) -> Self {
+    pub(crate) fn new(checkpoint: Arc<Checkpoint>, name: &str, cols: usize, release: Release) -> Self {
         Self { checkpoint, name: name.into(), cols, release }
     }
 
-    /// Whether pages are given back after use.
-    pub(crate) fn releases(&self) -> bool {
+    /// When pages are given back.
+    pub(crate) fn when_released(&self) -> Release {
         self.release
     }
 
@@ -57,9 +71,21 @@ impl Stored {
 
     /// Gives the matrix's pages back, where the model is streamed.
     pub(crate) fn release(&self) {
-        if self.release {
+        if self.release != Release::Never {
             self.checkpoint.release(&self.name, 0..self.weight().bytes.len());
         }
+    }
+
+    /// Rows that are used at a time before their pages are given back; none where they stay.
+    pub(crate) fn block_rows(&self) -> Option<usize> {
+        let row = self.weight().format.bytes() * self.cols;
+        (self.release == Release::Block).then(|| (BLOCK_BYTES / row).next_multiple_of(64))
+    }
+
+    /// Gives the pages of some rows back.
+    pub(crate) fn release_rows(&self, rows: Range<usize>) {
+        let row = self.weight().format.bytes() * self.cols;
+        self.checkpoint.release(&self.name, rows.start * row..rows.end * row);
     }
 }
 

@@ -6,6 +6,7 @@
 pub mod calibration;
 pub mod criteria;
 pub mod plan;
+pub mod search;
 pub mod verify;
 pub mod writer;
 

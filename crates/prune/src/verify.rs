@@ -6,7 +6,7 @@
 //! the few tokens compared (windows, rotary scalings) is proved by `writer::config`.
 
 use anyhow::{Result, bail};
-use lopper_model::{Batch, Checkpoint, Model, Par};
+use lopper_model::{Batch, Checkpoint, Forward, Model, Par, Precision, Release};
 use std::sync::Arc;
 
 use crate::plan::Verification;
@@ -33,16 +33,19 @@ pub fn compare_logits(
     let batch = Batch::new(&[tokens]);
     let total = 2 * kept.len();
     let run = |checkpoint: &Arc<Checkpoint>, layers: &[usize], before: usize| -> Result<Vec<f32>> {
-        let model = Model::streamed(checkpoint)?;
+        let model = Model::in_place(checkpoint, Release::Block)?;
         let mut stopped = Ok(());
         let mut tap = |done: usize, _: &[f32]| {
             if stopped.is_ok() {
                 stopped = progress(before + done, total);
             }
         };
-        let hidden = model.hidden_states(&batch, layers, Par::Pool, None, Some(&mut tap))?;
+        let forward = Forward::new(&model, false, Precision::F32);
+        let hidden = forward.hidden_states(&batch, layers, Par::Pool, None, Some(&mut tap))?;
         stopped?;
-        Ok(model.logits(&model.normed_rows(&hidden, 0..batch.len()), Par::Pool))
+        let mut logits = Vec::new();
+        forward.logits(Par::Pool, &forward.normed_rows(&hidden, 0..batch.len()), &mut logits);
+        Ok(logits)
     };
     let expected = run(source, kept, 0)?;
     let all: Vec<usize> = (0..written.config().num_hidden_layers).collect();

@@ -115,6 +115,9 @@ pub fn write_pruned_checked(
 
     let done = std::cell::Cell::new(0u64);
     let advance = |bytes: u64| {
+        if bytes == 0 {
+            return;
+        }
         done.set(done.get() + bytes);
         progress(done.get(), 2 * weight_bytes);
     };

@@ -1,7 +1,7 @@
 //! A linear map prepared for running forward.
 
 use crate::kernels::packed::Packed;
-use crate::kernels::rows::{Format, Precision, Rows, Weight, product};
+use crate::kernels::rows::{Format, Precision, Rows, product};
 use crate::kernels::{Par, add_assign};
 use crate::linear::{Linear, Lora};
 use crate::param::Param;
@@ -66,11 +66,6 @@ impl Map {
         }
     }
 
-    /// The rows `columns` of the stored matrix.
-    fn stored(weight: &Param, columns: Range<usize>) -> Weight<'_> {
-        weight.weight().slice(columns)
-    }
-
     /// How rows must be laid out for this map; none if as they are.
     fn format(&self) -> Option<Format> {
         match self {
@@ -95,9 +90,7 @@ impl Map {
                 }
             }
             Self::Stored { weight, rows, .. } => {
-                let (first, width) = (rows.start, columns.len());
-                let weight = Self::stored(weight, first + columns.start..first + columns.end);
-                product(par, x.rows, weight, 0, width, y, scale);
+                in_blocks(par, x.rows, weight, rows.start + columns.start..rows.start + columns.end, y, scale);
             }
         }
     }
@@ -135,14 +128,13 @@ pub(super) fn apply(
                 (bias, weight.inputs())
             }
             Map::Stored { weight, rows: range, bias, lora } => {
-                let weight = Map::stored(weight, range.clone());
-                let inputs = weight.inputs;
-                if laid_out != Some(weight.format) {
-                    rows.fill(x, inputs, weight.format, precision);
-                    laid_out = Some(weight.format);
+                let (inputs, format) = (weight.cols, weight.weight().format);
+                if laid_out != Some(format) {
+                    rows.fill(x, inputs, format, precision);
+                    laid_out = Some(format);
                 }
                 out.resize(x.len() / inputs * outputs, 0.0);
-                product(par, rows, weight, 0, outputs, out, 1.0);
+                in_blocks(par, rows, weight, range.clone(), out, 1.0);
                 if let Some(lora) = lora {
                     add_lora(par, lora, x, range.clone(), out);
                 }
@@ -153,6 +145,20 @@ pub(super) fn apply(
         if let Some(bias) = bias {
             out.chunks_exact_mut(outputs).for_each(|row| add_assign(row, bias));
         }
+    }
+}
+
+/// The product with the rows `range` of a matrix, whose pages are given back block by block where the
+/// model says so.
+fn in_blocks(par: Par, x: &Rows, matrix: &Param, range: Range<usize>, y: &mut [f32], scale: f32) {
+    let (weight, outputs) = (matrix.weight(), range.len());
+    let Some((stored, step)) = matrix.stored.as_ref().and_then(|stored| Some((stored, stored.block_rows()?))) else {
+        return product(par, x, weight.slice(range), 0, outputs, y, scale);
+    };
+    for from in range.clone().step_by(step) {
+        let block = from..(from + step).min(range.end);
+        product(par, x, weight.slice(block.clone()), from - range.start, outputs, y, scale);
+        stored.release_rows(block);
     }
 }
 

@@ -1,0 +1,97 @@
+//! Evolution of whole sets: each generation mutates the best sets by exchanging kept and removed
+//! layers, and keeps the best of parents and children.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Result, ensure};
+use lopper_record::Fault;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use super::rounds::{Session, better};
+use super::{Round, Scored, State};
+
+/// Parents of a generation.
+const PARENTS: usize = 4;
+
+impl Session<'_> {
+    /// Generations of sets; every generation is a round whose candidates are all sets known by then.
+    pub fn evolve(
+        &self,
+        state: &mut State,
+        population: usize,
+        generations: usize,
+        seed: u64,
+        record: &mut dyn FnMut(&State) -> Result<()>,
+    ) -> Result<()> {
+        let kept: Vec<usize> = (0..self.problem.layers).collect();
+        let free: Vec<usize> = self.problem.removable(&kept).collect();
+        ensure!(population > 0 && generations > 0, "a population and a generation at least");
+        if free.len() < self.problem.remove {
+            return Err(Fault::new("too many layers are to be removed")
+                .expected(format!("at most {}", free.len()))
+                .got(self.problem.remove.to_string())
+                .into());
+        }
+        while state.rounds.len() < generations {
+            // Each generation draws from a stream of its own, so that a resumed search draws the same.
+            let mut rng = ChaCha8Rng::seed_from_u64(seed);
+            rng.set_stream(state.rounds.len() as u64);
+            let known: Vec<Scored> = state.rounds.last().map(|round| round.candidates.clone()).unwrap_or_default();
+            let mut seen: BTreeSet<Vec<usize>> = known.iter().map(|scored| scored.removes.clone()).collect();
+            let mut children = Vec::new();
+            // There may be fewer sets than asked for.
+            for _ in 0..20 * population {
+                if children.len() == population {
+                    break;
+                }
+                let child = match known.len() {
+                    0 => draw(&free, self.problem.remove, &mut rng),
+                    n => mutated(&known[below(&mut rng, n.min(PARENTS))].removes, &free, &mut rng),
+                };
+                if seen.insert(child.clone()) {
+                    children.push(child);
+                }
+            }
+            let mut candidates = known;
+            if !children.is_empty() {
+                candidates.extend(self.best_of(&kept, children, None, &mut state.evaluations)?.candidates);
+            }
+            candidates.sort_by(better);
+            candidates.truncate(population.max(PARENTS));
+            let best = candidates[0].clone();
+            let equal = candidates[1..].iter().filter(|other| other.score == best.score);
+            let ties = equal.map(|other| other.removes.clone()).collect();
+            state.rounds.push(Round { kept: kept.clone(), removed: best.removes, score: best.score, candidates, ties });
+            record(state)?;
+        }
+        Ok(())
+    }
+}
+
+fn below(rng: &mut ChaCha8Rng, n: usize) -> usize {
+    // The bias of a remainder of 64 bits is far below anything that shows here.
+    (rng.next_u64() % n as u64) as usize
+}
+
+fn draw(free: &[usize], n: usize, rng: &mut ChaCha8Rng) -> Vec<usize> {
+    let mut pool = free.to_vec();
+    let mut set: Vec<usize> = (0..n).map(|_| pool.swap_remove(below(rng, pool.len()))).collect();
+    set.sort_unstable();
+    set
+}
+
+/// One or two of the removed layers come back, and as many others go.
+fn mutated(removes: &[usize], free: &[usize], rng: &mut ChaCha8Rng) -> Vec<usize> {
+    let mut set = removes.to_vec();
+    let mut others: Vec<usize> = free.iter().copied().filter(|layer| !set.contains(layer)).collect();
+    for _ in 0..1 + below(rng, 2) {
+        if others.is_empty() || set.is_empty() {
+            break;
+        }
+        let (out, back) = (below(rng, others.len()), below(rng, set.len()));
+        std::mem::swap(&mut set[back], &mut others[out]);
+    }
+    set.sort_unstable();
+    set
+}

@@ -1,0 +1,137 @@
+use super::*;
+use proptest::{prop_assert_eq, proptest};
+use std::cell::Cell;
+
+/// A model whose layers each cost something to remove, with neighbours costing extra together, and
+/// items of differing difficulty.
+struct Made {
+    cost: Vec<f64>,
+    items: usize,
+    asked: Cell<usize>,
+}
+
+impl Made {
+    fn new(cost: &[f64], items: usize) -> Self {
+        Self { cost: cost.to_vec(), items, asked: Cell::new(0) }
+    }
+
+    fn loss(&self, kept: &[usize]) -> f64 {
+        let gone: Vec<usize> = (0..self.cost.len()).filter(|layer| !kept.contains(layer)).collect();
+        let alone: f64 = gone.iter().map(|layer| self.cost[*layer]).sum();
+        alone + 0.02 * gone.windows(2).filter(|pair| pair[1] == pair[0] + 1).count() as f64
+    }
+}
+
+impl Evaluator for Made {
+    fn items(&self) -> Vec<usize> {
+        vec![self.items, self.items / 2]
+    }
+
+    fn evaluate(&self, candidates: &[Vec<usize>], range: Range<usize>) -> Result<Vec<ItemScores>> {
+        let task = |kept: &[usize], items: usize, salt: usize| -> Vec<f64> {
+            (range.start..range.end.min(items))
+                .map(|item| {
+                    self.asked.set(self.asked.get() + 1);
+                    // Difficulties spread evenly over 0 to 1, in an order of no meaning.
+                    let difficulty = ((item * 7919 + salt * 31) % 997) as f64 / 997.0;
+                    f64::from(u8::from(difficulty > self.loss(kept)))
+                })
+                .collect()
+        };
+        Ok(candidates.iter().map(|kept| vec![task(kept, self.items, 0), task(kept, self.items / 2, 5)]).collect())
+    }
+}
+
+const COSTS: [f64; 8] = [0.01, 0.5, 0.08, 0.2, 0.05, 0.12, 0.3, 0.6];
+
+fn run(made: &Made, remove: usize, strategy: Strategy) -> State {
+    let problem = Problem::new(made.cost.len(), remove).unwrap();
+    search(&problem, strategy, made, State::default(), &mut |_| Ok(())).unwrap()
+}
+
+fn gone(state: &State, layers: usize) -> Vec<usize> {
+    let mut list: Vec<usize> = match state.rounds.as_slice() {
+        [only] => only.removed.clone(),
+        rounds => rounds.iter().flat_map(|round| round.removed.clone()).collect(),
+    };
+    list.sort_unstable();
+    assert!(list.iter().all(|layer| *layer < layers));
+    list
+}
+
+#[test]
+fn every_strategy_finds_the_cheap_layers() {
+    let made = Made::new(&COSTS, 400);
+    // Layer 0 is cheapest and stays; 4 and 2 are next, then 5, which stands beside 4.
+    assert_eq!(gone(&run(&made, 2, Strategy::Greedy), 8), [2, 4]);
+    assert_eq!(gone(&run(&made, 3, Strategy::Greedy), 8), [2, 4, 5]);
+    assert_eq!(gone(&run(&made, 3, Strategy::OneShot), 8), [2, 4, 5]);
+    assert_eq!(gone(&run(&made, 2, Strategy::Block), 8), [4, 5]);
+    let evolved = run(&made, 3, Strategy::Evolution { population: 12, generations: 6, seed: 1 });
+    assert_eq!(evolved.rounds.last().unwrap().removed, [2, 4, 5]);
+    assert!(evolved.rounds.is_sorted_by(|a, b| a.score <= b.score), "the best set never gets lost");
+}
+
+#[test]
+fn racing_finds_what_greedy_finds_for_less() {
+    for salt in 0..5 {
+        let mut costs = COSTS;
+        costs.rotate_left(salt);
+        let (greedy, raced) = (Made::new(&costs, 512), Made::new(&costs, 512));
+        let expected = run(&greedy, 3, Strategy::Greedy);
+        let state = run(&raced, 3, Strategy::Racing(Racing::default()));
+        assert_eq!(gone(&state, 8), gone(&expected, 8));
+        assert_eq!(state.evaluations, raced.asked.get());
+        assert!(3 * raced.asked.get() < 2 * greedy.asked.get(), "{} of {}", raced.asked.get(), greedy.asked.get());
+    }
+}
+
+#[test]
+fn equal_candidates_are_reported_and_the_later_layer_goes() {
+    let made = Made::new(&[0.0, 0.3, 0.1, 0.1, 0.9], 200);
+    let state = run(&made, 1, Strategy::Greedy);
+    assert_eq!(
+        (state.rounds[0].removed.as_slice(), state.rounds[0].ties.as_slice()),
+        ([3].as_slice(), [vec![2]].as_slice())
+    );
+}
+
+#[test]
+fn a_resumed_search_gives_the_same_answer() {
+    let made = Made::new(&COSTS, 128);
+    let problem = Problem::new(8, 3).unwrap();
+    let strategies = [
+        Strategy::Greedy,
+        Strategy::Racing(Racing::default()),
+        Strategy::Evolution { population: 5, generations: 3, seed: 9 },
+    ];
+    for strategy in strategies {
+        let mut states = Vec::new();
+        let whole = search(&problem, strategy, &made, State::default(), &mut |s| {
+            states.push(s.clone());
+            Ok(())
+        });
+        for state in states {
+            assert_eq!(search(&problem, strategy, &made, state, &mut |_| Ok(())).unwrap(), *whole.as_ref().unwrap());
+        }
+    }
+}
+
+#[test]
+fn a_model_that_can_do_nothing_and_impossible_removals_are_faults() {
+    let made = Made::new(&[2.0; 4], 10);
+    let problem = Problem { layers: 4, remove: 1, protected: vec![0] };
+    let nothing = Made { cost: vec![], items: 0, ..made };
+    assert!(search(&problem, Strategy::Greedy, &nothing, State::default(), &mut |_| Ok(())).is_err());
+    assert!(Problem::new(4, 0).is_err() && Problem::new(4, 4).is_err());
+}
+
+proptest! {
+    #[test]
+    fn greedy_never_removes_a_protected_layer_and_ends(costs in proptest::collection::vec(0.0..0.4f64, 3..7)) {
+        let made = Made::new(&costs, 60);
+        let state = run(&made, costs.len() - 1, Strategy::Greedy);
+        prop_assert_eq!(state.rounds.len(), costs.len() - 1);
+        prop_assert_eq!(state.kept(&Problem::new(costs.len(), costs.len() - 1).unwrap()), vec![0]);
+    }
+}
