@@ -7,13 +7,15 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use lopper_hub::Snapshot;
+use lopper_infer::Engine;
 use lopper_model::chat::ChatTemplate;
-use lopper_model::checkpoint::Checkpoint;
+use lopper_model::checkpoint::{Checkpoint, Dtype};
 use lopper_model::tokenizer::Tokenizer;
-use lopper_model::{Config, Model};
+use lopper_model::{Config, Model, Precision, Release};
 use lopper_prune::Numbering;
 use lopper_record::Fault;
 
+use crate::args::{DtypeArg, RunArgs};
 use crate::env::Env;
 use crate::hub;
 
@@ -98,6 +100,29 @@ impl Loaded {
                 .expected("chat_template.jinja, or `chat_template` in tokenizer_config.json")
                 .hint("base models have none; take the instruction-tuned model")
                 .into()
+        })
+    }
+
+    /// The engine over the weights as they are stored, for commands that only run the model forward.
+    pub fn engine(&self, env: &Env, args: &RunArgs) -> Result<Engine> {
+        let stored = self.checkpoint.dtype();
+        let precision = match args.dtype {
+            DtypeArg::Float32 => Precision::F32,
+            DtypeArg::Bfloat16 if stored == Dtype::BF16 => Precision::Bf16,
+            DtypeArg::Bfloat16 => {
+                return Err(Fault::new("the weights are not stored in bfloat16")
+                    .file(self.checkpoint.path_of("config.json"))
+                    .expected("BF16 tensors for --dtype bfloat16")
+                    .got(stored.to_string())
+                    .hint("leave --dtype out")
+                    .into());
+            }
+        };
+        let release = if args.stream { Release::Layer } else { Release::Never };
+        let engine = env.engine(Model::in_place(&self.checkpoint, release)?)?.with_precision(precision);
+        Ok(match args.memory {
+            Some(bytes) => engine.with_memory(bytes),
+            None => engine,
         })
     }
 

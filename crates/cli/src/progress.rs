@@ -51,6 +51,12 @@ impl Progress {
         self.bar.set_position(n as u64);
     }
 
+    /// Moves the bar to `n` of `total`, where the work comes in parts of different lengths.
+    pub fn set_of(&self, n: usize, total: usize) {
+        self.bar.set_length(total as u64);
+        self.set(n);
+    }
+
     /// Moves the bar to `bytes` that are there already: they say nothing of the rate.
     pub fn begin_at(&self, bytes: u64) {
         self.bar.set_position(bytes);

@@ -2,15 +2,20 @@
 
 /// Lays out `rows` under `header`.
 pub fn render<const N: usize>(header: [&str; N], rows: &[[String; N]]) -> String {
-    let mut widths = header.map(|cell| cell.chars().count());
+    render_rows(&header, rows)
+}
+
+/// As [`render`], for a number of columns that is not known beforehand.
+pub fn render_rows(header: &[&str], rows: &[impl AsRef<[String]>]) -> String {
+    let mut widths: Vec<usize> = header.iter().map(|cell| cell.chars().count()).collect();
     for row in rows {
-        for (width, cell) in widths.iter_mut().zip(row) {
+        for (width, cell) in widths.iter_mut().zip(row.as_ref()) {
             *width = (*width).max(cell.chars().count());
         }
     }
-    let line = |cells: [&str; N]| {
+    let line = |cells: &mut dyn Iterator<Item = &str>| {
         let mut line = String::new();
-        for (column, (cell, width)) in cells.into_iter().zip(widths).enumerate() {
+        for (column, (cell, width)) in cells.zip(&widths).enumerate() {
             let padding = " ".repeat(width - cell.chars().count());
             match column {
                 0 => line.extend([cell, &padding]),
@@ -19,8 +24,8 @@ pub fn render<const N: usize>(header: [&str; N], rows: &[[String; N]]) -> String
         }
         line.trim_end().to_owned()
     };
-    let mut lines = vec![line(header)];
-    lines.extend(rows.iter().map(|row| line(std::array::from_fn(|column| row[column].as_str()))));
+    let mut lines = vec![line(&mut header.iter().copied())];
+    lines.extend(rows.iter().map(|row| line(&mut row.as_ref().iter().map(String::as_str))));
     lines.join("\n")
 }
 

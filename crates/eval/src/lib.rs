@@ -16,6 +16,7 @@
 //! Not covered: benchmarks read from files; only the pocket tasks, which are generated, are known.
 
 pub mod answer;
+mod many;
 pub mod metrics;
 mod outcome;
 mod registry;
@@ -25,6 +26,7 @@ mod suite;
 mod tasks;
 
 pub use lopper_pocket::{Group, Split};
+pub use many::{Cost, ManyOptions};
 pub use outcome::{ItemResult, TaskOutcome};
 pub use registry::{KnownTask, chance, expand, known_tasks, task_version};
 pub use suite::{EvalOptions, EvalProgress, Suite, evaluate};

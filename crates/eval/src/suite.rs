@@ -2,6 +2,7 @@
 //! number of candidates.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use anyhow::{Result, ensure};
@@ -47,6 +48,7 @@ enum Slot {
     Generation(usize),
 }
 
+#[derive(Clone)]
 struct Prepared {
     task: Task,
     stop: Option<Arc<StopStrings>>,
@@ -122,6 +124,11 @@ impl Suite {
         self.tasks.iter().map(|prepared| prepared.task.info.name)
     }
 
+    /// Number of items of each task, in order.
+    pub fn items(&self) -> impl Iterator<Item = usize> {
+        self.tasks.iter().map(|prepared| prepared.items.len())
+    }
+
     /// Number of requests that one candidate answers.
     pub fn requests(&self) -> usize {
         self.choices.len() + self.generations.len()
@@ -154,6 +161,28 @@ impl Suite {
             })?,
         };
         self.grade(text, &choices, &generations)
+    }
+
+    /// The suite of some of each task's items: those that `range` gives for their number.
+    pub(crate) fn with_items(&self, range: impl Fn(usize) -> Range<usize>) -> Self {
+        let mut suite = Self { options: self.options, tasks: vec![], choices: vec![], generations: vec![] };
+        for prepared in &self.tasks {
+            let mut items = prepared.items[range(prepared.items.len())].to_vec();
+            for slot in items.iter_mut().flat_map(|(_, slots)| slots) {
+                *slot = match *slot {
+                    Slot::Loglikelihood(at) => {
+                        suite.choices.push(self.choices[at].clone());
+                        Slot::Loglikelihood(suite.choices.len() - 1)
+                    }
+                    Slot::Generation(at) => {
+                        suite.generations.push(self.generations[at].clone());
+                        Slot::Generation(suite.generations.len() - 1)
+                    }
+                };
+            }
+            suite.tasks.push(Prepared { items, ..prepared.clone() });
+        }
+        suite
     }
 
     /// The multiple-choice requests of all tasks: what [`lopper_infer::Engine::loglikelihood`] takes.

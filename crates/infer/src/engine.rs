@@ -126,7 +126,8 @@ impl Engine {
 
     /// The model prepared for running forward; made at first use.
     pub(crate) fn forward(&self) -> &Forward {
-        self.forward.get_or_init(|| Forward::new(&self.model, self.split_batches, self.precision))
+        let pack = self.split_batches && self.precision == Precision::F32;
+        self.forward.get_or_init(|| Forward::new(&self.model, pack, self.precision))
     }
 
     /// Whether work goes to one thread each rather than to all threads inside each kernel.

@@ -15,6 +15,7 @@ mod recipe_check;
 mod record;
 mod runner;
 mod samples;
+pub mod search;
 mod stage;
 pub mod strategy;
 

@@ -1,5 +1,7 @@
 //! The arguments, one file per command. They are only read here; commands turn them into settings.
 
+mod ablate;
+mod ask;
 pub mod device;
 mod eval;
 mod generate;
@@ -11,13 +13,17 @@ mod plan;
 mod pocket;
 mod prune;
 mod report;
+mod run;
 mod score;
+mod search;
 mod study;
 
 use std::num::NonZeroUsize;
 
 use clap::{Args, Parser, Subcommand};
 
+pub use ablate::AblateArgs;
+pub use ask::AskArgs;
 pub use eval::{EvalArgs, SplitArg};
 pub use generate::GenerateArgs;
 pub use heal::{HealArgs, MethodArg};
@@ -28,7 +34,9 @@ pub use plan::{PlanArgs, PlanCommand, ShowArgs};
 pub use pocket::{DataArgs, PocketArgs, PocketCommand, TrainArgs};
 pub use prune::PruneArgs;
 pub use report::ReportArgs;
+pub use run::{DtypeArg, RunArgs};
 pub use score::ScoreArgs;
+pub use search::{SearchArgs, StrategyArg};
 pub use study::StudyArgs;
 
 /// How many layers can a language model lose, which ones, and what is lost?
@@ -82,6 +90,10 @@ pub enum Command {
     Inspect(InspectArgs),
     /// Score every layer by all criteria in one pass over a text
     Score(ScoreArgs),
+    /// Remove every layer, one at a time, and tell what each removal costs
+    Ablate(AblateArgs),
+    /// Search for the layers to remove by evaluating candidates on tasks
+    Search(SearchArgs),
     /// Remove layers and write the smaller model
     Prune(PruneArgs),
     /// What a cut is, for people and for other tools

@@ -1,6 +1,8 @@
 //! The commands, one file each. A command resolves its arguments, calls the libraries, and gives
 //! what they return to the printer.
 
+mod ablate;
+mod ask;
 mod eval;
 mod generate;
 mod heal;
@@ -11,6 +13,7 @@ mod pocket;
 mod prune;
 mod report;
 mod score;
+mod search;
 mod study;
 
 use anyhow::Result;
@@ -31,6 +34,8 @@ pub fn run(env: &Env, command: &Command) -> Result<()> {
     match command {
         Command::Inspect(args) => inspect::run(env, args),
         Command::Score(args) => score::run(env, args),
+        Command::Ablate(args) => ablate::run(env, args),
+        Command::Search(args) => search::run(env, args),
         Command::Prune(args) => prune::run(env, args),
         Command::Plan(args) => plan::run(env, args),
         Command::Generate(args) => generate::run(env, args),

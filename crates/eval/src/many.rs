@@ -1,0 +1,93 @@
+//! Asking many candidates at once: what a suite costs once for a model costs little more for all its
+//! cuts.
+
+use std::ops::Range;
+
+use anyhow::Result;
+use lopper_infer::{GenerateOptions, LoopStop, Progress, TextModel, Work};
+
+use crate::outcome::TaskOutcome;
+use crate::suite::{EvalProgress, Suite};
+
+/// How many candidates are asked.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ManyOptions {
+    /// When an answer that repeats itself is stopped; none: never.
+    pub loops: Option<LoopStop>,
+    /// Whether the first candidate's answers are drafts for the others'.
+    pub drafts: bool,
+    /// Sequences that decode together.
+    pub batch: usize,
+}
+
+impl Default for ManyOptions {
+    fn default() -> Self {
+        Self { loops: Some(LoopStop::default()), drafts: true, batch: 128 }
+    }
+}
+
+/// What it took.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Cost {
+    /// Rows that went through layers and head for multiple choice.
+    pub work: Work,
+    /// Tokens that were generated.
+    pub tokens: usize,
+    /// Draft tokens that were checked.
+    pub drafted: usize,
+    /// Draft tokens that were right.
+    pub accepted: usize,
+}
+
+impl Cost {
+    /// Adds what another call took.
+    pub fn add(&mut self, other: &Self) {
+        self.work.layer_rows += other.work.layer_rows;
+        self.work.head_rows += other.work.head_rows;
+        self.work.apart_rows += other.work.apart_rows;
+        self.tokens += other.tokens;
+        self.drafted += other.drafted;
+        self.accepted += other.accepted;
+    }
+}
+
+impl Suite {
+    /// As [`Suite::run`] for each of `candidates`, lists of kept layers, all at once.
+    pub fn run_many(
+        &self,
+        text: &TextModel,
+        candidates: &[Vec<usize>],
+        options: &ManyOptions,
+        observer: &(dyn Fn(EvalProgress) + Sync),
+    ) -> Result<(Vec<Vec<TaskOutcome>>, Cost)> {
+        let (asked, generated) = (self.loglik_requests(), self.generation_requests());
+        let total = candidates.len() * self.requests();
+        observer(EvalProgress { done: 0, total });
+        let told = |p: Progress| observer(EvalProgress { done: p.done, total });
+        let (choices, work) = match asked.is_empty() {
+            true => (vec![vec![]; candidates.len()], Work::default()),
+            false => text.engine.loglikelihood_many(candidates, asked, &told)?,
+        };
+        let before = candidates.len() * asked.len();
+        let generate = GenerateOptions {
+            batch: options.batch,
+            loops: options.loops,
+            sibling_drafts: options.drafts,
+            ..GenerateOptions::default()
+        };
+        let told = |p: Progress| observer(EvalProgress { done: before + p.done, total });
+        let made = match generated.is_empty() {
+            true => lopper_infer::Generations { candidates: vec![vec![]; candidates.len()], ..Default::default() },
+            false => text.engine.generate_many(candidates, generated, &generate, &told)?,
+        };
+        let graded =
+            choices.iter().zip(&made.candidates).map(|(c, g)| self.grade(text, c, g)).collect::<Result<_>>()?;
+        let cost = Cost { work, tokens: made.tokens, drafted: made.drafted, accepted: made.accepted };
+        Ok((graded, cost))
+    }
+
+    /// The items `range` of every task alone, as far as a task has them.
+    pub fn subset(&self, range: Range<usize>) -> Self {
+        self.with_items(|items| range.start.min(items)..range.end.min(items))
+    }
+}
