@@ -26,7 +26,7 @@ mod suite;
 mod tasks;
 
 pub use lopper_pocket::{Group, Split};
-pub use many::{Cost, ManyOptions};
+pub use many::{Cost, Drafts, ManyOptions};
 pub use outcome::{ItemResult, TaskOutcome};
 pub use registry::{KnownTask, chance, expand, known_tasks, task_version};
 pub use suite::{EvalOptions, EvalProgress, Suite, evaluate};

@@ -1,10 +1,12 @@
 //! Asking many candidates at once: what a suite costs once for a model costs little more for all its
 //! cuts.
 
+use std::collections::HashMap;
 use std::ops::Range;
+use std::sync::{Mutex, MutexGuard};
 
 use anyhow::Result;
-use lopper_infer::{GenerateOptions, LoopStop, Progress, TextModel, Work};
+use lopper_infer::{GenerateOptions, Generation, LoopStop, Progress, Request, Sampling, TextModel, Work};
 
 use crate::outcome::TaskOutcome;
 use crate::suite::{EvalProgress, Suite};
@@ -23,6 +25,30 @@ pub struct ManyOptions {
 impl Default for ManyOptions {
     fn default() -> Self {
         Self { loops: Some(LoopStop::default()), drafts: true, batch: 128 }
+    }
+}
+
+/// Answers that were given before, by prompt: drafts for later candidates.
+#[derive(Debug, Default)]
+pub struct Drafts(Mutex<HashMap<Vec<u32>, Vec<u32>>>);
+
+impl Drafts {
+    fn known(&self) -> MutexGuard<'_, HashMap<Vec<u32>, Vec<u32>>> {
+        self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// A draft or none for each request; nothing where a request has never been answered.
+    fn of(&self, requests: &[Request]) -> Option<Vec<Option<Vec<u32>>>> {
+        let known = self.known();
+        let draft = |request: &Request| known.get(&request.prompt).map(|draft| Some(draft.clone()));
+        requests.iter().map(draft).collect()
+    }
+
+    fn keep(&self, requests: &[Request], answers: &[Generation]) {
+        let mut known = self.known();
+        for (request, answer) in requests.iter().zip(answers).filter(|(r, _)| r.sampling == Sampling::Greedy) {
+            known.entry(request.prompt.clone()).or_insert_with(|| answer.tokens.clone());
+        }
     }
 }
 
@@ -52,12 +78,14 @@ impl Cost {
 }
 
 impl Suite {
-    /// As [`Suite::run`] for each of `candidates`, lists of kept layers, all at once.
+    /// As [`Suite::run`] for each of `candidates`, lists of kept layers, all at once. `drafts` keeps
+    /// the first candidate's answers for later calls.
     pub fn run_many(
         &self,
         text: &TextModel,
         candidates: &[Vec<usize>],
         options: &ManyOptions,
+        drafts: &Drafts,
         observer: &(dyn Fn(EvalProgress) + Sync),
     ) -> Result<(Vec<Vec<TaskOutcome>>, Cost)> {
         let (asked, generated) = (self.loglik_requests(), self.generation_requests());
@@ -76,10 +104,15 @@ impl Suite {
             ..GenerateOptions::default()
         };
         let told = |p: Progress| observer(EvalProgress { done: before + p.done, total });
-        let made = match generated.is_empty() {
-            true => lopper_infer::Generations { candidates: vec![vec![]; candidates.len()], ..Default::default() },
-            false => text.engine.generate_many(candidates, generated, &generate, &told)?,
+        let before = drafts.of(generated).filter(|_| options.drafts);
+        let made = match (generated.is_empty(), before) {
+            (true, _) => lopper_infer::Generations { candidates: vec![vec![]; candidates.len()], ..Default::default() },
+            (_, Some(before)) => text.engine.generate_drafted(candidates, generated, &before, &generate, &told)?,
+            (_, None) => text.engine.generate_many(candidates, generated, &generate, &told)?,
         };
+        if let Some(first) = made.candidates.first() {
+            drafts.keep(generated, first);
+        }
         let graded =
             choices.iter().zip(&made.candidates).map(|(c, g)| self.grade(text, c, g)).collect::<Result<_>>()?;
         let cost = Cost { work, tokens: made.tokens, drafted: made.drafted, accepted: made.accepted };

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Mutex;
 
 use anyhow::Result;
-use lopper_eval::{Cost, EvalProgress, ManyOptions, Suite};
+use lopper_eval::{Cost, Drafts, EvalProgress, ManyOptions, Suite};
 use lopper_infer::TextModel;
 use lopper_prune::search::{Evaluator, ItemScores};
 
@@ -15,6 +15,7 @@ pub struct SuiteEvaluator<'a> {
     options: ManyOptions,
     observer: &'a (dyn Fn(EvalProgress) + Sync),
     cost: Mutex<Cost>,
+    drafts: Drafts,
 }
 
 impl<'a> SuiteEvaluator<'a> {
@@ -25,7 +26,7 @@ impl<'a> SuiteEvaluator<'a> {
         options: ManyOptions,
         observer: &'a (dyn Fn(EvalProgress) + Sync),
     ) -> Self {
-        Self { text, suite, options, observer, cost: Mutex::default() }
+        Self { text, suite, options, observer, cost: Mutex::default(), drafts: Drafts::default() }
     }
 
     /// What all evaluations so far took.
@@ -41,7 +42,7 @@ impl Evaluator for SuiteEvaluator<'_> {
 
     fn evaluate(&self, candidates: &[Vec<usize>], range: Range<usize>) -> Result<Vec<ItemScores>> {
         let suite = self.suite.subset(range);
-        let (outcomes, cost) = suite.run_many(self.text, candidates, &self.options, self.observer)?;
+        let (outcomes, cost) = suite.run_many(self.text, candidates, &self.options, &self.drafts, self.observer)?;
         self.cost.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).add(&cost);
         Ok(outcomes.iter().map(|tasks| tasks.iter().map(lopper_eval::TaskOutcome::scores).collect()).collect())
     }

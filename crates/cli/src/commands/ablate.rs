@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
-use lopper_eval::TaskOutcome;
 use lopper_eval::stats::{self, RESAMPLES};
+use lopper_eval::{Drafts, TaskOutcome};
 use lopper_infer::TextModel;
 use lopper_record::{Fault, Retention, Score, format_layers, kept};
 use serde::Serialize;
@@ -59,7 +59,9 @@ pub fn run(env: &Env, args: &AblateArgs) -> Result<()> {
 
     let begun = std::time::Instant::now();
     let progress = env.progress("ablating", "requests", candidates.len() * suite.requests());
-    let (outcomes, cost) = suite.run_many(&text, &candidates, &ask::many(&args.ask), &|p| progress.set(p.done))?;
+    let drafts = Drafts::default();
+    let watch = |p: lopper_eval::EvalProgress| progress.set(p.done);
+    let (outcomes, cost) = suite.run_many(&text, &candidates, &ask::many(&args.ask), &drafts, &watch)?;
     drop(progress);
     let seconds = begun.elapsed().as_secs_f64();
 

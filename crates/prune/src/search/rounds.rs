@@ -94,8 +94,9 @@ impl Session<'_> {
             }
             done = to;
             if let Some(racing) = racing.filter(|_| done < self.most) {
-                running = racing.survivors(&running, &scores, self.base);
-                if running.len() == 1 {
+                let (left, tied) = racing.survivors(&running, &scores, self.base);
+                running = left;
+                if tied {
                     break;
                 }
             }

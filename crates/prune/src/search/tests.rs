@@ -87,6 +87,15 @@ fn racing_finds_what_greedy_finds_for_less() {
 }
 
 #[test]
+fn a_race_between_equals_ends_early() {
+    let made = Made::new(&[0.9, 0.0, 0.0, 0.0, 0.9, 0.0], 4096);
+    let state = run(&made, 1, Strategy::Racing(Racing::default()));
+    assert_eq!((state.rounds[0].removed.as_slice(), state.rounds[0].ties.len()), ([5].as_slice(), 3));
+    // The uncut model is asked everything, the candidates hardly a tenth of it.
+    assert!(made.asked.get() < 6144 + 5 * 6144 / 10, "{}", made.asked.get());
+}
+
+#[test]
 fn equal_candidates_are_reported_and_the_later_layer_goes() {
     let made = Made::new(&[0.0, 0.3, 0.1, 0.1, 0.9], 200);
     let state = run(&made, 1, Strategy::Greedy);
