@@ -53,6 +53,33 @@ pub(crate) struct LayerKeys<'a> {
 /// Is told of keys and values as they are made.
 pub(crate) type Capture<'a> = dyn Fn(LayerKeys<'_>) + Sync + 'a;
 
+/// What a layer did to a chunk of texts in the first candidate.
+#[derive(Debug, Clone, Copy)]
+pub struct LayerStep<'a> {
+    /// The layer.
+    pub layer: usize,
+    /// Number of the chunk; each goes through the candidate's layers in order.
+    pub chunk: usize,
+    /// The texts.
+    pub batch: &'a Batch,
+    /// Hidden states into the layer, `[batch.len(), hidden]`.
+    pub before: &'a [f32],
+    /// Hidden states out of it.
+    pub after: &'a [f32],
+}
+
+/// Is told what each layer does; chunks may come from several threads at a time.
+pub type Visit<'a> = dyn Fn(LayerStep<'_>) + Sync + 'a;
+
+/// What looks on while layers run.
+#[derive(Default, Clone, Copy)]
+pub(crate) struct Taps<'a> {
+    pub capture: Option<&'a Capture<'a>>,
+    /// Sees the steps of the first candidate, chunks numbered from `first_chunk`.
+    pub visit: Option<&'a Visit<'a>>,
+    pub first_chunk: usize,
+}
+
 /// Refuses lists of layers that are not in the model's order.
 pub(crate) fn check_candidates(engine: &Engine, candidates: &[Vec<usize>]) -> Result<()> {
     let layers = engine.model().num_layers();
@@ -113,7 +140,7 @@ impl Engine {
         &self,
         candidates: &[Vec<usize>],
         chunks: &[Reading],
-        capture: Option<&Capture<'_>>,
+        taps: Taps<'_>,
         advance: &(dyn Fn(u64) + Sync),
     ) -> Result<Vec<State>> {
         let forward = self.forward();
@@ -140,7 +167,11 @@ impl Engine {
                 let reading = &chunks[chunk];
                 let mut out = Vec::new();
                 forward.layer(layer, reading, &states[state].hidden[chunk], Past::Batch, par, work, &mut out);
-                if let Some(capture) = capture {
+                if let Some(visit) = taps.visit.filter(|_| divided[state].0.contains(&0)) {
+                    let (before, after) = (states[state].hidden[chunk].as_slice(), out.as_slice());
+                    visit(LayerStep { layer, chunk: taps.first_chunk + chunk, batch: &reading.batch, before, after });
+                }
+                if let Some(capture) = taps.capture {
                     let (members, keys, values) = (divided[state].0.as_slice(), work.k.as_slice(), work.v.as_slice());
                     capture(LayerKeys { layer, members, keys, values });
                 }

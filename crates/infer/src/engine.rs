@@ -6,8 +6,7 @@
 //! depends on what goes with it.
 
 use anyhow::{Context, Result};
-use lopper_model::{Forward, Model, Par, Precision};
-use rayon::prelude::*;
+use lopper_model::{Forward, Model, Precision};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -144,30 +143,10 @@ impl Engine {
     pub(crate) fn pool_install<R: Send>(&self, f: impl FnOnce() -> R + Send) -> R {
         self.pool.install(f)
     }
-
-    /// Runs `f` over all jobs and returns the results in the jobs' order; stops at the first error
-    /// or interrupt.
-    pub(crate) fn each<T: Send, R: Send>(
-        &self,
-        jobs: Vec<T>,
-        f: impl Fn(T, Par) -> Result<R> + Send + Sync,
-    ) -> Result<Vec<R>> {
-        let run = |job, par| {
-            self.check_interrupt()?;
-            f(job, par)
-        };
-        self.pool_install(|| {
-            if self.lanes(jobs.len()) > 1 {
-                jobs.into_par_iter().with_max_len(1).map(|job| run(job, Par::Sequential)).collect()
-            } else {
-                jobs.into_iter().map(|job| run(job, Par::Pool)).collect()
-            }
-        })
-    }
 }
 
-/// Whether batches of this model go to one thread each. Weights that stay in their file are read once
-/// for all threads instead.
+/// Whether batches of this model go to one thread each. Weights that are given back to their file are
+/// read once for all threads instead.
 fn splits(model: &Model) -> bool {
     !model.is_streamed() && model.parameter_count() < SMALL_MODEL
 }

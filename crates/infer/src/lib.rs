@@ -7,7 +7,7 @@
 //! - [`Engine::generate`]: continuous batching, greedy or seeded sampling;
 //! - [`Engine::loglikelihood`]: choices that share a context, which is computed once;
 //! - [`Engine::token_logprobs`]: log-probability of every token of whole sequences;
-//! - [`Engine::visit_hidden`]: the hidden states at every layer boundary.
+//! - [`Engine::visited_logprobs`]: the same, and what each layer does to the hidden states.
 //!
 //! Each has a form that takes many candidates at once (`…_many`): they share every layer of work on
 //! which they agree, and the rest goes through each layer together.
@@ -20,7 +20,6 @@ mod draft;
 mod engine;
 mod forest;
 mod generate;
-mod hidden;
 mod loglik;
 mod loops;
 mod sampling;
@@ -28,10 +27,9 @@ mod stop;
 mod text;
 mod worker;
 
-pub use depths::Work;
+pub use depths::{LayerStep, Visit, Work};
 pub use engine::{Engine, Interrupted, Progress, silent};
 pub use generate::{Finish, GenerateOptions, Generation, Generations, Request};
-pub use hidden::HiddenStates;
 pub use loglik::{Loglik, LoglikRequest};
 pub use loops::LoopStop;
 pub use sampling::{Sampler, Sampling};

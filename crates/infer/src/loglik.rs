@@ -6,7 +6,7 @@
 //! for all candidates that agree so far ([`crate::depths`]). No result depends on what is shared.
 //! The context limit of the model is not enforced, as transformers does not either.
 
-use crate::depths::{CHUNK_TOKENS, Meter, State, Work, check_candidates, layers_of_work};
+use crate::depths::{CHUNK_TOKENS, Meter, State, Taps, Visit, Work, check_candidates, layers_of_work};
 use crate::engine::{Engine, Progress, runs};
 use crate::forest::{Chunk, chunks};
 use anyhow::{Result, ensure};
@@ -76,7 +76,7 @@ impl Engine {
         let blank: Vec<Vec<Loglik>> = requests.iter().map(|r| vec![Loglik::EMPTY; r.continuations.len()]).collect();
         let mut results = vec![blank; candidates.len()];
         let chunks = chunks(self.model(), requests);
-        let work = self.score(candidates, &chunks, requests.len(), observer, |candidate, owner, token| {
+        let work = self.score(candidates, &chunks, requests.len(), None, observer, |candidate, owner, token| {
             results[candidate][owner.request][owner.choice].add(token);
         })?;
         Ok((results, work))
@@ -102,6 +102,18 @@ impl Engine {
         sequences: &[Vec<u32>],
         observer: &(dyn Fn(Progress) + Sync),
     ) -> Result<(Vec<Vec<Vec<Option<f32>>>>, Work)> {
+        self.visited_logprobs(candidates, sequences, None, observer)
+    }
+
+    /// As [`Engine::token_logprobs_many`]; `visit` sees what each layer does in the first candidate.
+    #[allow(clippy::type_complexity, reason = "a list for each candidate, sequence and token")]
+    pub fn visited_logprobs(
+        &self,
+        candidates: &[Vec<usize>],
+        sequences: &[Vec<u32>],
+        visit: Option<&Visit<'_>>,
+        observer: &(dyn Fn(Progress) + Sync),
+    ) -> Result<(Vec<Vec<Vec<Option<f32>>>>, Work)> {
         for sequence in sequences {
             self.model().check(sequence, &[])?;
         }
@@ -112,7 +124,7 @@ impl Engine {
         let blank: Vec<Vec<Option<f32>>> =
             sequences.iter().map(|s| s.first().map(|_| None).into_iter().collect()).collect();
         let mut results = vec![blank; candidates.len()];
-        let work = self.score(candidates, &chunks, sequences.len(), observer, |candidate, owner, token| {
+        let work = self.score(candidates, &chunks, sequences.len(), visit, observer, |candidate, owner, token| {
             results[candidate][owner.request].push(Some(token.logprob));
         })?;
         Ok((results, work))
@@ -125,6 +137,7 @@ impl Engine {
         candidates: &[Vec<usize>],
         chunks: &[Chunk],
         requests: usize,
+        visit: Option<&Visit<'_>>,
         observer: &(dyn Fn(Progress) + Sync),
         mut take: impl FnMut(usize, crate::forest::Owner, TokenLogprob),
     ) -> Result<Work> {
@@ -141,7 +154,9 @@ impl Engine {
                 let members = &candidates[group.clone()];
                 let scored = self.pool_install(|| {
                     let readings = self.readings(batches.clone());
-                    let states = self.run_depths(members, &readings, None, &|rows| meter.advance(rows))?;
+                    let visit = visit.filter(|_| group.start == 0);
+                    let taps = Taps { visit, first_chunk: wave.start, ..Taps::default() };
+                    let states = self.run_depths(members, &readings, taps, &|rows| meter.advance(rows))?;
                     self.targets(&states, &chunks[wave.clone()])
                 })?;
                 for (state, chunk, tokens) in scored {

@@ -1,7 +1,7 @@
 //! The decoding loop of one lane: takes waiting prompts, reads them for all their candidates, and
 //! steps all its active sequences together until nothing is left.
 
-use crate::depths::LayerKeys;
+use crate::depths::{LayerKeys, Taps};
 use crate::draft::Draft;
 use crate::engine::{Engine, Progress};
 use crate::generate::{Finish, GenerateOptions, Generation, Generations, Request};
@@ -359,7 +359,8 @@ impl<'a> Worker<'a> {
                 }
             }
         };
-        let states = engine.run_depths(&candidates, &reading, Some(&capture), &|_| {})?;
+        let taps = Taps { capture: Some(&capture), ..Taps::default() };
+        let states = engine.run_depths(&candidates, &reading, taps, &|_| {})?;
         let mut caches = caches.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
         for (caches, text) in caches.iter_mut().zip(&texts) {
             caches.iter_mut().for_each(|cache| cache.set_len(text.len()));

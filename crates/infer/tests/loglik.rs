@@ -1,10 +1,11 @@
 //! Scores of continuations, of whole sequences, and the hidden states, against one plain forward
 //! pass for each sequence.
 
-use lopper_infer::{Engine, LoglikRequest, Progress, silent};
+use lopper_infer::{Engine, LayerStep, LoglikRequest, Progress, silent};
 use lopper_model::kernels::loss::log_sum_exp;
 use lopper_model::{Batch, Model, Par};
 use lopper_testkit::{Tiny, assert_close, tiny_model, token_sequences};
+use std::collections::BTreeMap;
 use std::sync::Mutex;
 
 fn model() -> Model {
@@ -138,40 +139,31 @@ fn kept_layers_equal_the_pruned_model_exactly() {
 }
 
 #[test]
-fn hidden_states_come_in_order_and_repeat_exactly() {
+fn layers_show_what_they_do() {
     let model = model();
-    // More tokens than one pass takes.
-    let sequences = token_sequences(&[60; 90], 37, 4);
-    let collect = |threads: usize| {
-        let engine = Engine::new(model.clone(), threads).unwrap();
-        let (mut all, mut batches) = (vec![Vec::new(); 4], 0);
-        let mut next = 0;
-        engine
-            .visit_hidden(&[0, 2, 3], &sequences, |states| {
-                assert_eq!((states.first_sequence, states.boundaries.len(), states.width), (next, 4, 24));
-                next += states.batch.sequences();
-                batches += 1;
-                assert_eq!(states.row(2, 1), &states.boundaries[2][24..48]);
-                for (all, boundary) in all.iter_mut().zip(states.boundaries) {
-                    assert_eq!(boundary.len(), states.batch.len() * 24);
-                    all.extend_from_slice(boundary);
-                }
-                Ok(())
-            })
-            .unwrap();
-        assert_eq!(next, sequences.len());
-        (all, batches)
+    let engine = Engine::new(model.clone(), 3).unwrap();
+    let sequences = token_sequences(&[60; 80], 37, 9);
+    let candidates = [vec![0, 2, 3], vec![0, 3], vec![2]];
+    // The hidden states after each layer, of each chunk.
+    let seen: Mutex<BTreeMap<usize, Vec<Vec<f32>>>> = Mutex::default();
+    let visit = |step: LayerStep<'_>| {
+        let mut seen = seen.lock().unwrap();
+        let states = seen.entry(step.chunk).or_insert_with(|| vec![step.before.to_vec()]);
+        assert_eq!(states.last().unwrap(), step.before);
+        assert_eq!(step.layer, candidates[0][states.len() - 1]);
+        assert_eq!(step.after.len(), step.batch.len() * 24);
+        states.push(step.after.to_vec());
     };
-    let (one, batches) = collect(1);
-    assert!(batches > 1);
-    assert_eq!(one, collect(3).0);
+    let (visited, _) = engine.visited_logprobs(&candidates, &sequences, Some(&visit), &silent).unwrap();
+    assert_eq!(visited, engine.token_logprobs_many(&candidates, &sequences, &silent).unwrap().0);
+    let seen = seen.into_inner().unwrap();
+    assert!(seen.len() > 1 && seen.keys().copied().eq(0..seen.len()));
     let mut expected = vec![];
     let mut tap = |_: usize, hidden: &[f32]| expected.push(hidden.to_vec());
     let batch = Batch::new(&[&sequences[70]]);
-    model.hidden_states(&batch, &[0, 2, 3], Par::Sequential, None, Some(&mut tap)).unwrap();
-    for (all, expected) in one.iter().zip(&expected) {
+    model.hidden_states(&batch, &candidates[0], Par::Sequential, None, Some(&mut tap)).unwrap();
+    for (boundary, expected) in expected.iter().enumerate() {
+        let all: Vec<f32> = seen.values().flat_map(|states| states[boundary].iter().copied()).collect();
         assert_close(&all[70 * 60 * 24..71 * 60 * 24], expected, 1e-4);
     }
-    let engine = Engine::new(model.clone(), 2).unwrap();
-    assert!(engine.visit_hidden(&[0], &sequences, |_| anyhow::bail!("enough")).is_err());
 }

@@ -7,9 +7,10 @@
 
 use std::path::Path;
 
+use lopper_infer::{Engine, silent};
 use lopper_model::checkpoint::Checkpoint;
 use lopper_prune::Calibration;
-use lopper_prune::criteria::{BlockScores, LayerScores, measure};
+use lopper_prune::criteria::{BlockScores, LayerScores, Measures, measure};
 use serde::Deserialize;
 
 const TOLERANCE: f64 = 1e-5;
@@ -52,7 +53,8 @@ fn criteria_equal_those_of_transformers() {
     for case in fixture.cases {
         let model = Checkpoint::open(&fixtures.join(&case.model)).unwrap().load_model().unwrap();
         let calibration = Calibration::new(case.sequences).unwrap();
-        let scores: LayerScores = measure(&model, &calibration, &|_| Ok(())).unwrap();
+        let scores: LayerScores =
+            measure(&Engine::new(model, 2).unwrap(), &calibration, Measures::default(), &silent).unwrap();
         assert_close(&case.model, &scores.block_influence, &case.block_influence);
         assert_close(&case.model, &scores.relative_magnitude, &case.relative_magnitude);
         assert_blocks_close(&case.model, &scores.angular, &case.angular);

@@ -6,7 +6,7 @@ use lopper_infer::Sampling;
 use serde::Serialize;
 
 /// Changes whenever a change of the program changes results that the other fields do not tell.
-const REVISION: u32 = 1;
+const REVISION: u32 = 2;
 
 /// Layer scores over calibration text.
 #[derive(Debug, Clone, Serialize)]
@@ -14,6 +14,7 @@ pub struct ScoreKey<'a> {
     pub revision: u32,
     pub model: &'a str,
     pub calibration: &'a str,
+    gradients: bool,
 }
 
 /// Self-generated responses of the uncut model.
@@ -55,8 +56,8 @@ pub struct EvalKey<'a> {
     pub sampling_seed: u64,
 }
 
-pub fn score_key<'a>(model: &'a str, calibration: &'a str) -> ScoreKey<'a> {
-    ScoreKey { revision: REVISION, model, calibration }
+pub fn score_key<'a>(model: &'a str, calibration: &'a str, gradients: bool) -> ScoreKey<'a> {
+    ScoreKey { revision: REVISION, model, calibration, gradients }
 }
 
 pub fn responses_key<'a>(model: &'a str, tasks: &'a [String], heal: &crate::Heal, seed: u64) -> ResponsesKey<'a> {

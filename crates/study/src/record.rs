@@ -79,5 +79,18 @@ pub fn criteria(scores: &LayerScores) -> Vec<Criterion> {
         let note = "angle between the hidden states before and after the layer, at the last token, in half turns; the smallest go first";
         criteria.push(criterion("angular", "Angular distance", single, note.into()));
     }
+    if let Some(perplexity) = &scores.perplexity {
+        let note = "rise of the mean negative log-likelihood of the calibration text without the layer, in nats for each token; the smallest go first";
+        criteria.push(criterion("perplexity", "Perplexity", &perplexity.rises(), note.into()));
+    }
+    if let Some(fits) = &scores.linear_r2 {
+        let far: Vec<f64> = fits.iter().map(|r2| 1.0 - r2).collect();
+        let note = "what a linear map of the hidden states leaves unexplained, 1 − R², on tokens it was not fitted to; the smallest go first";
+        criteria.push(criterion("linear", "Distance from a linear map", &far, note.into()));
+    }
+    if let Some(sums) = &scores.taylor {
+        let note = "Σ |weight · gradient| over the layer's linear maps; the smallest go first";
+        criteria.push(criterion("taylor", "First-order Taylor", sums, note.into()));
+    }
     criteria
 }

@@ -7,6 +7,7 @@ use std::path::Path;
 use anyhow::Result;
 use lopper_infer::TextModel;
 use lopper_pocket::Split;
+use lopper_prune::criteria::Measures;
 use lopper_prune::{LayerScores, criteria};
 use lopper_record::study::{
     AblatedLayer, CLASSIFICATION, GENERATIVE, ModelCard, Point, SCHEMA, StudyRecord, TaskMeta, Timing,
@@ -136,17 +137,20 @@ impl Study<'_> {
     fn layer_scores(&mut self) -> Result<LayerScores> {
         let calibration = calibration::documents(&self.subject.text, &self.tasks, self.recipe.items.calibration)?;
         let hash = calibration.hash();
-        let key = identity::score_key(&self.subject.card.hash, &hash);
+        let gradients = self.recipe.cuts.strategies.iter().any(|strategy| strategy == "taylor");
+        let key = identity::score_key(&self.subject.card.hash, &hash, gradients);
         let there = self.store.path("scores", &key, "json")?.exists();
         self.observer.stage("layer criteria", 1, usize::from(there));
         self.observer.cell("one pass over calibration text");
         let finished = self.store.run("scores", &key, || {
-            let done = std::sync::atomic::AtomicUsize::new(0);
-            criteria::measure(self.subject.text.engine.model(), &calibration, &|tokens| {
-                let before = done.fetch_add(tokens, std::sync::atomic::Ordering::Relaxed);
-                self.observer.work(before + tokens, calibration.tokens());
-                self.subject.text.engine.check_interrupt()
-            })
+            let engine = &self.subject.text.engine;
+            let what = Measures { perplexity: true, linear: true };
+            let watch = |p: lopper_infer::Progress| self.observer.work(p.done, p.total);
+            let mut scores = criteria::measure(engine, &calibration, what, &watch)?;
+            if gradients {
+                scores.taylor = Some(criteria::taylor(engine.model(), &calibration, &|_| engine.check_interrupt())?);
+            }
+            Ok(scores)
         })?;
         self.observer.cell_done();
         self.timing("layer criteria", finished.wall_s, 1, usize::from(finished.cached));

@@ -54,6 +54,9 @@ mod tests {
             tokens: 1,
             sequences: 1,
             angular_mean_tokens: 1,
+            perplexity: None,
+            linear_r2: None,
+            taylor: None,
         };
         let ablation = [1.0, 0.5, 0.9, 0.9];
         let evidence = Evidence { num_layers: 4, scores: &scores, ablation: &ablation, keep: &[0], seed: 1 };

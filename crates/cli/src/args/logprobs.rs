@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::InputArgs;
+use super::{InputArgs, RunArgs};
 
 /// `lopper logprobs`
 #[derive(Debug, Args)]
@@ -16,6 +16,9 @@ pub struct LogprobsArgs {
     /// Leave these layers out, such as `21-28` or `3,8,19`
     #[arg(long, value_name = "LAYERS")]
     pub drop: Option<String>,
+
+    #[command(flatten)]
+    pub run: RunArgs,
 
     /// One JSON document: `{"sequences":[{"tokens":[…],"logprobs":[null,…]}],"mean_nll":x}`
     #[arg(long)]

@@ -26,8 +26,8 @@ pub struct PruneArgs {
     #[arg(long, value_name = "FILE")]
     pub plan: Option<PathBuf>,
 
-    /// Let a criterion choose: bi, angular, angular-mean, relative-magnitude, reverse,
-    /// reverse-keep-1, reverse-keep-2, random
+    /// Let a criterion choose: bi, angular, angular-mean, relative-magnitude, perplexity, linear,
+    /// taylor, reverse, reverse-keep-1, reverse-keep-2, random
     #[arg(long, value_name = "NAME", requires = "remove")]
     pub criterion: Option<String>,
 

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::InputArgs;
+use super::{InputArgs, RunArgs};
 
 /// `lopper score`
 #[derive(Debug, Args)]
@@ -12,6 +12,18 @@ pub struct ScoreArgs {
 
     #[command(flatten)]
     pub input: InputArgs,
+
+    /// Leave out the change in perplexity, which costs about half as many forward passes as there are
+    /// layers
+    #[arg(long)]
+    pub no_perplexity: bool,
+
+    /// Also measure gradients (first-order Taylor); takes memory for weights and gradients in 32 bits
+    #[arg(long, conflicts_with = "stream")]
+    pub taylor: bool,
+
+    #[command(flatten)]
+    pub run: RunArgs,
 
     /// One JSON document: `{"block_influence":[…],"angular":{"1":[…],"2":[…],…},…}`
     #[arg(long)]

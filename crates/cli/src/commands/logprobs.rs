@@ -29,10 +29,9 @@ pub fn run(env: &Env, args: &LogprobsArgs) -> Result<()> {
     let loaded = Loaded::open(env, &args.model)?;
     let kept = loaded.kept(args.drop.as_deref())?;
     let sequences = input::required_sequences(env, &loaded, &args.input)?;
-    let engine = env.engine(loaded.model(env)?)?;
-    let total = sequences.iter().map(Vec::len).sum();
-    let progress = env.progress("reading", "tokens", total);
-    let logprobs = engine.token_logprobs(&kept, &sequences, &|p| progress.set(p.tokens))?;
+    let engine = loaded.engine(env, &args.run)?;
+    let progress = env.progress("reading", "sequences", sequences.len());
+    let logprobs = engine.token_logprobs(&kept, &sequences, &|p| progress.set(p.done))?;
     drop(progress);
 
     if let Some(index) = logprobs.iter().position(|list| list.iter().flatten().any(|value| !value.is_finite())) {

@@ -4,9 +4,9 @@
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use lopper_model::Checkpoint;
 use lopper_model::checkpoint::torch_name;
-use lopper_prune::criteria::{self, Request};
+use lopper_model::{Checkpoint, Model};
+use lopper_prune::criteria::{self, Measures, Request};
 use lopper_prune::{CalibrationId, Choice, MergekitCut, Plan, WriteOptions, compare_logits, write_pruned_checked};
 use lopper_record::{Fault, ensure_new, format_layers};
 
@@ -90,7 +90,14 @@ fn plan(env: &Env, loaded: &Loaded, args: &PruneArgs) -> Result<Plan> {
     let mut scores = None;
     if criterion.needs_scores {
         let calibration = score::calibration(env, loaded, &args.input)?;
-        scores = Some(score::measure(env, &loaded.model(env)?, &calibration)?);
+        // No more than the criterion reads.
+        let what = Measures { perplexity: criterion.name == "perplexity", linear: criterion.name == "linear" };
+        let engine = env.engine(Model::mapped(&loaded.checkpoint)?)?;
+        let mut measured = score::measure(env, &engine, &calibration, what)?;
+        if criterion.name == "taylor" {
+            measured.taylor = Some(score::gradients(env, loaded, &calibration)?);
+        }
+        scores = Some(measured);
         choice.calibration = Some(CalibrationId {
             hash: calibration.hash(),
             sequences: calibration.sequences().len(),

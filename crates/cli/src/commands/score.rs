@@ -1,10 +1,13 @@
 //! `lopper score`: all layer criteria in one pass over a text.
 
+use std::collections::BTreeMap;
+
 use anyhow::Result;
-use lopper_model::Model;
+use lopper_infer::Engine;
 use lopper_pocket::{Mixture, Stream};
 use lopper_prune::Calibration;
-use lopper_prune::criteria::{self, LayerScores};
+use lopper_prune::criteria::{self, Agreement, LayerScores, Measures, Request};
+use serde::Serialize;
 
 use crate::args::{InputArgs, ScoreArgs};
 use crate::env::Env;
@@ -17,19 +20,44 @@ const POCKET_DOCUMENTS: usize = 256;
 /// Their seed, which is not that of the training run.
 const POCKET_SEED: u64 = 0x5c0e;
 
+/// The JSON document.
+#[derive(Serialize)]
+struct Document {
+    #[serde(flatten)]
+    scores: LayerScores,
+    /// Kendall's τ-b of every two criteria.
+    agreement: Vec<Agreement>,
+    /// By criterion and number of layers, the layers to remove, by their original numbers.
+    plans: BTreeMap<&'static str, BTreeMap<usize, Vec<usize>>>,
+}
+
 pub fn run(env: &Env, args: &ScoreArgs) -> Result<()> {
     let loaded = Loaded::open(env, &args.model)?;
     let calibration = calibration(env, &loaded, &args.input)?;
-    let scores = measure(env, &loaded.model(env)?, &calibration)?;
+    let what = Measures { perplexity: !args.no_perplexity, linear: true };
+    let engine = loaded.engine(env, &args.run)?;
+    let mut scores = measure(env, &engine, &calibration, what)?;
+    if args.taylor {
+        scores.taylor = Some(gradients(env, &loaded, &calibration)?);
+    }
+    let numbering = loaded.numbering()?;
+    let plans = plans(&scores, numbering.present())?;
+    let agreement = criteria::agreement(&scores);
     if args.json {
-        return env.printer.json(&scores);
+        return env.printer.json(&Document { scores, agreement, plans });
     }
     env.printer.note(&format!(
         "{} tokens in {} sequences; the least needed layers score lowest",
         table::count(scores.tokens as u64),
         table::count(scores.sequences as u64)
     ));
-    env.printer.result(&human(&scores, loaded.numbering()?.present()))
+    let text = [
+        human(&scores, numbering.present()),
+        blocks(&scores, numbering.present()),
+        agreements(&agreement),
+        quarter(&plans, scores.num_layers()),
+    ];
+    env.printer.result(&text.join("\n\n"))
 }
 
 /// What the criteria are to be measured on: what the user gave, or the pocket model's own text.
@@ -44,40 +72,63 @@ pub fn calibration(env: &Env, loaded: &Loaded, args: &InputArgs) -> Result<Calib
     }
 }
 
-/// Measures all criteria with a progress bar.
-pub fn measure(env: &Env, model: &Model, calibration: &Calibration) -> Result<LayerScores> {
-    let progress = env.progress("scoring", "tokens", calibration.tokens());
-    criteria::measure(model, calibration, &|tokens| {
+/// Measures criteria with a progress bar.
+pub fn measure(env: &Env, engine: &Engine, calibration: &Calibration, what: Measures) -> Result<LayerScores> {
+    let progress = env.progress("scoring", "sequences", 0);
+    criteria::measure(engine, calibration, what, &|p| progress.set_of(p.done, p.total))
+}
+
+/// Measures gradients with a progress bar, on weights in memory.
+pub fn gradients(env: &Env, loaded: &Loaded, calibration: &Calibration) -> Result<Vec<f64>> {
+    let model = loaded.model(env)?;
+    let progress = env.progress("gradients", "tokens", calibration.tokens());
+    criteria::taylor(&model, calibration, &|tokens| {
         progress.add(tokens);
         env.check_interrupt()
     })
 }
 
-/// `names` are the layers' numbers in the original model.
-fn human(scores: &LayerScores, names: &[usize]) -> String {
+/// What each criterion would remove, for every number of layers that it can.
+fn plans(scores: &LayerScores, names: &[usize]) -> Result<BTreeMap<&'static str, BTreeMap<usize, Vec<usize>>>> {
     let layers = scores.num_layers();
+    let measured: Vec<&str> = scores.by_criterion().iter().map(|(name, _)| *name).chain(["angular-mean"]).collect();
+    let mut plans: BTreeMap<&'static str, BTreeMap<usize, Vec<usize>>> = BTreeMap::new();
+    for criterion in criteria::CRITERIA.iter().filter(|c| measured.contains(&c.name)) {
+        for remove in 1..layers {
+            let request = Request { num_layers: layers, remove, scores: Some(scores), seed: 0 };
+            let dropped = criteria::select(criterion, &request)?.dropped;
+            let dropped = dropped.into_iter().map(|layer| names[layer]).collect();
+            plans.entry(criterion.name).or_default().insert(remove, dropped);
+        }
+    }
+    Ok(plans)
+}
+
+/// The scores of single layers; `names` are the layers' numbers in the original model.
+fn human(scores: &LayerScores, names: &[usize]) -> String {
+    let lists = scores.by_criterion();
     let rank = |values: &[f64], layer: usize| {
         let smaller = values.iter().enumerate().filter(|(l, v)| v.total_cmp(&values[layer]).then(layer.cmp(l)).is_lt());
         smaller.count() + 1
     };
-    let single = scores.angular.of_size(1).unwrap_or_default();
-    let rows: Vec<[String; 5]> = (0..layers)
+    let mut head = vec!["layer", "goes as (bi)"];
+    head.extend(lists.iter().map(|(name, _)| *name));
+    let rows: Vec<Vec<String>> = (0..scores.num_layers())
         .map(|layer| {
-            [
-                names[layer].to_string(),
-                format!("{:.6}", scores.block_influence[layer]),
-                rank(&scores.block_influence, layer).to_string(),
-                format!("{:.6}", single[layer]),
-                format!("{:.6}", scores.relative_magnitude[layer]),
-            ]
+            let mut row = vec![names[layer].to_string(), rank(&scores.block_influence, layer).to_string()];
+            row.extend(lists.iter().map(|(_, values)| format!("{:.6}", values[layer])));
+            row
         })
         .collect();
-    let per_layer =
-        table::render(["layer", "block influence", "goes as", "angular distance", "relative magnitude"], &rows);
-    let blocks: Vec<[String; 3]> = scores
+    table::render_rows(&head, &rows)
+}
+
+/// The nearest block of every size.
+fn blocks(scores: &LayerScores, names: &[usize]) -> String {
+    let rows: Vec<[String; 3]> = scores
         .angular
         .sizes()
-        .filter(|(size, _)| *size < layers)
+        .filter(|(size, _)| *size < scores.num_layers())
         .filter_map(|(size, distances)| {
             let (first, distance) =
                 distances.iter().enumerate().min_by(|(a, x), (b, y)| x.total_cmp(y).then(b.cmp(a)))?;
@@ -85,6 +136,24 @@ fn human(scores: &LayerScores, names: &[usize]) -> String {
             Some([size.to_string(), block, format!("{distance:.6}")])
         })
         .collect();
-    let per_block = table::render(["layers", "nearest block", "angular distance"], &blocks);
-    format!("{per_layer}\n\n{per_block}")
+    table::render(["layers", "nearest block", "angular distance"], &rows)
+}
+
+/// How far criteria agree.
+fn agreements(all: &[Agreement]) -> String {
+    let rows: Vec<[String; 2]> = all
+        .iter()
+        .map(|pair| [pair.criteria.join(", "), pair.tau.map_or_else(|| "-".to_owned(), |tau| format!("{tau:.2}"))])
+        .collect();
+    table::render(["criteria", "agreement (Kendall's tau)"], &rows)
+}
+
+/// What each criterion would remove of a quarter of the layers.
+fn quarter(plans: &BTreeMap<&'static str, BTreeMap<usize, Vec<usize>>>, layers: usize) -> String {
+    let remove = (layers / 4).max(1);
+    let rows: Vec<[String; 2]> = plans
+        .iter()
+        .filter_map(|(name, plans)| Some([(*name).to_owned(), lopper_record::format_layers(plans.get(&remove)?)]))
+        .collect();
+    table::render(["criterion", &format!("of {layers} layers it removes {remove}")], &rows)
 }

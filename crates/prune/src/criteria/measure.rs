@@ -1,70 +1,105 @@
-//! One forward pass over the calibration text, from which every criterion's scores come.
+//! One pass over the calibration text, from which every criterion's scores come.
 //!
 //! At each boundary between layers the hidden states are compared with those of the boundary before
 //! (block influence, relative magnitude) and with those of every earlier one (angular distance of
 //! blocks of every size). Sums are kept in f64: near-identical hidden states are the interesting
-//! case, and 1 − cos of them would be lost in f32.
+//! case, and 1 − cos of them would be lost in f32. The candidates without one layer each, for the
+//! change in perplexity, go through the same pass and share its layers.
 //!
-//! Only one group of sequences is in memory at a time. The per-token angular distance needs the
-//! hidden states of all boundaries at once; where those would fill the memory an even sample of
-//! tokens is taken.
+//! Weights are read once for as many tokens as the engine's memory holds. The per-token angular
+//! distance and the linear fit need the hidden states of all boundaries at once: they are taken over
+//! an even sample of tokens where those of all would fill the memory.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
 
 use anyhow::{Result, ensure};
+use lopper_infer::{Engine, LayerStep, Progress};
 use lopper_model::kernels::vectorised;
-use lopper_model::{Batch, Model, Par};
 use lopper_record::Fault;
-use rayon::prelude::*;
 
-use super::{BlockScores, LayerScores};
+use super::linear::{self, Sample};
+use super::{BlockScores, LayerScores, PerplexityScores};
 use crate::calibration::Calibration;
 
-/// Most tokens in one forward pass, unless a single sequence is longer.
-const GROUP_TOKENS: usize = 2048;
 /// Most values of hidden states kept for the per-token angular distance: 256 MiB of f32.
 const MOST_VALUES: usize = 64 << 20;
-/// Below this many parameters, a thread per group is faster than all threads on each product.
-const SMALL_MODEL: usize = 50_000_000;
 /// Norms below it count as this, as in `torch.nn.functional.cosine_similarity`.
 const TINY: f64 = 1e-8;
 
+/// What is measured beside what every boundary tells.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Measures {
+    /// The change in perplexity without each layer: about half as many forward passes as layers.
+    pub perplexity: bool,
+    /// How far each layer is from a linear map.
+    pub linear: bool,
+}
+
 /// Measures all scores of all layers.
-///
-/// `observe` is called with the number of tokens each time a group is done, from any thread; the
-/// measurement stops with its error if it returns one.
 ///
 /// # Errors
 /// A [`Fault`] for token ids outside the vocabulary, and for weights that give hidden states which
 /// are not finite. Sequences longer than the model's context are read like any other.
 pub fn measure(
-    model: &Model,
+    engine: &Engine,
     calibration: &Calibration,
-    observe: &(dyn Fn(usize) -> Result<()> + Sync),
+    what: Measures,
+    observer: &(dyn Fn(Progress) + Sync),
 ) -> Result<LayerScores> {
+    let model = engine.model();
     check(model, calibration)?;
-    let parameters = model.config.parameters_outside_layers()
-        + model.config.num_hidden_layers.saturating_mul(model.config.parameters_per_layer());
-    let groups = calibration.groups(GROUP_TOKENS);
-    let one = |par: Par| {
-        move |group: &&[Vec<u32>]| -> Result<Sums> {
-            let sums = measure_group(model, group, par)?;
-            observe(sums.tokens)?;
-            Ok(sums)
-        }
-    };
-    // Either way the groups are added up in their order, so threads do not change the result.
-    let measured: Vec<Sums> = if parameters < SMALL_MODEL && groups.len() > 1 {
-        groups.par_iter().map(one(Par::Sequential)).collect::<Result<_>>()?
-    } else {
-        groups.iter().map(one(Par::Pool)).collect::<Result<_>>()?
-    };
-    let mut total = Sums::new(model.num_layers());
-    for sums in &measured {
-        total.add(sums);
+    let (layers, width) = (model.num_layers(), model.config.hidden_size);
+    let all = model.all_layers();
+    let mut candidates = vec![all.clone()];
+    if what.perplexity {
+        candidates.extend(all.iter().map(|dropped| all.iter().copied().filter(|l| l != dropped).collect()));
     }
-    total.into_scores()
+    // Even samples of the tokens, by their numbers in the whole text.
+    let tokens = calibration.tokens();
+    let every = tokens.div_ceil((MOST_VALUES / ((layers + 1) * width)).max(1)).max(1);
+    let chunks: Mutex<BTreeMap<usize, Chunk>> = Mutex::default();
+    let sample = what.linear.then(|| Mutex::new(Sample::new(layers, width, tokens)));
+    let visit = |step: LayerStep<'_>| {
+        // Each chunk's steps come one after another; only the list of chunks is shared.
+        let mut chunk = {
+            let mut chunks = chunks.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            chunks.remove(&step.chunk).unwrap_or_else(|| Chunk::new(&step, layers, width, every))
+        };
+        chunk.take(&step, width);
+        if let Some(sample) = &sample {
+            sample.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take(&step);
+        }
+        if step.layer + 1 == layers {
+            chunk.forget();
+        }
+        chunks.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).insert(step.chunk, chunk);
+    };
+    let (logprobs, _) = engine.visited_logprobs(&candidates, calibration.sequences(), Some(&visit), observer)?;
+    let mut total = Sums::new(layers);
+    for chunk in chunks.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner()).values() {
+        total.add(&chunk.sums);
+    }
+    let mut scores = total.into_scores()?;
+    if what.perplexity {
+        let nll: Vec<f64> = logprobs.iter().map(|sequences| mean_nll(sequences)).collect();
+        scores.perplexity = Some(PerplexityScores { mean_nll: nll[0], without: nll[1..].to_vec() });
+    }
+    if let Some(sample) = sample {
+        let sample = sample.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
+        scores.linear_r2 = Some(linear::fits(&sample));
+    }
+    Ok(scores)
 }
 
-fn check(model: &Model, calibration: &Calibration) -> Result<()> {
+/// Mean negative log-likelihood of all tokens that something predicts, in nats.
+fn mean_nll(sequences: &[Vec<Option<f32>>]) -> f64 {
+    let logprobs = sequences.iter().flatten().flatten();
+    let (sum, n) = logprobs.fold((0.0, 0usize), |(sum, n), logprob| (sum - f64::from(*logprob), n + 1));
+    sum / n as f64
+}
+
+fn check(model: &lopper_model::Model, calibration: &Calibration) -> Result<()> {
     let vocab = model.config.vocab_size;
     for (index, sequence) in calibration.sequences().iter().enumerate() {
         if let Some(token) = sequence.iter().find(|token| **token as usize >= vocab) {
@@ -145,6 +180,9 @@ impl Sums {
             tokens: self.tokens,
             sequences: self.sequences,
             angular_mean_tokens: self.sampled,
+            perplexity: None,
+            linear_r2: None,
+            taylor: None,
         })
     }
 }
@@ -154,37 +192,48 @@ fn pair(from: usize, to: usize) -> usize {
     to * (to - 1) / 2 + from
 }
 
-fn measure_group(model: &Model, sequences: &[Vec<u32>], par: Par) -> Result<Sums> {
-    let batch = Batch::new(sequences);
-    let width = model.config.hidden_size;
-    let mut sums = Sums::new(model.num_layers());
-    sums.tokens = batch.len();
-    sums.sequences = batch.sequences();
+/// One chunk on its way through the layers.
+struct Chunk {
+    sums: Sums,
+    last: Boundaries,
+    sampled: Boundaries,
+}
 
-    let last_rows: Vec<usize> = batch.bounds[1..].iter().map(|end| end - 1).collect();
-    let most = (MOST_VALUES / ((model.num_layers() + 1) * width)).max(1);
-    let sampled_rows: Vec<usize> = (0..batch.len()).step_by(batch.len().div_ceil(most)).collect();
-    sums.sampled = sampled_rows.len();
+impl Chunk {
+    fn new(step: &LayerStep<'_>, layers: usize, width: usize, every: usize) -> Self {
+        let batch = step.batch;
+        let mut sums = Sums::new(layers);
+        sums.tokens = batch.len();
+        sums.sequences = batch.sequences();
+        let last_rows: Vec<usize> = batch.bounds[1..].iter().map(|end| end - 1).collect();
+        let sampled_rows: Vec<usize> = (0..batch.len()).step_by(every).collect();
+        sums.sampled = sampled_rows.len();
+        let mut chunk =
+            Self { sums, last: Boundaries::new(last_rows, width), sampled: Boundaries::new(sampled_rows, width) };
+        chunk.push(step.before);
+        chunk
+    }
 
-    let mut previous = Vec::new();
-    let mut last = Boundaries::new(last_rows, width);
-    let mut sampled = Boundaries::new(sampled_rows, width);
-    let mut tap = |boundary: usize, hidden: &[f32]| {
-        if boundary > 0 {
-            let (influence, magnitude) = vectorised(
-                #[inline(always)]
-                || compare(&previous, hidden, width),
-            );
-            sums.block_influence[boundary - 1] = influence;
-            sums.relative_magnitude[boundary - 1] = magnitude;
-        }
-        last.push(hidden, &mut sums.angular);
-        sampled.push(hidden, &mut sums.angular_mean);
-        previous.clear();
-        previous.extend_from_slice(hidden);
-    };
-    model.hidden_states(&batch, &model.all_layers(), par, None, Some(&mut tap))?;
-    Ok(sums)
+    fn push(&mut self, hidden: &[f32]) {
+        self.last.push(hidden, &mut self.sums.angular);
+        self.sampled.push(hidden, &mut self.sums.angular_mean);
+    }
+
+    fn take(&mut self, step: &LayerStep<'_>, width: usize) {
+        let (influence, magnitude) = vectorised(
+            #[inline(always)]
+            || compare(step.before, step.after, width),
+        );
+        self.sums.block_influence[step.layer] = influence;
+        self.sums.relative_magnitude[step.layer] = magnitude;
+        self.push(step.after);
+    }
+
+    /// Keeps the sums alone.
+    fn forget(&mut self) {
+        self.last.forget();
+        self.sampled.forget();
+    }
 }
 
 /// Sums over all rows of 1 − cos and of ‖out − in‖ / ‖out‖.
@@ -210,6 +259,10 @@ struct Boundaries {
 impl Boundaries {
     fn new(rows: Vec<usize>, width: usize) -> Self {
         Self { rows, width, states: Vec::new(), norms: Vec::new() }
+    }
+
+    fn forget(&mut self) {
+        (self.states, self.norms) = Default::default();
     }
 
     /// Adds a boundary, and its angular distances to all earlier ones, summed over the rows, to

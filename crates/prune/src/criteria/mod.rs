@@ -3,16 +3,20 @@
 //! A criterion is one file with a `CRITERION` constant, one line in [`CRITERIA`] and a test. All of
 //! them read the same [`LayerScores`], so that comparing them costs one pass.
 //!
-//! Not covered: searches that evaluate candidates on tasks (they are not functions of a score), and
-//! criteria that need gradients.
+//! Not covered: searches that evaluate candidates on tasks, which are not functions of a score
+//! ([`crate::search`]).
 
+mod agreement;
 mod angular;
 mod block_influence;
+mod linear;
 mod measure;
+mod perplexity;
 mod random;
 mod relative_magnitude;
 mod reverse;
 mod scores;
+mod taylor;
 
 #[cfg(test)]
 mod tests;
@@ -20,8 +24,10 @@ mod tests;
 use anyhow::{Result, ensure};
 use lopper_record::Fault;
 
-pub use measure::measure;
-pub use scores::{BlockScores, LayerScores};
+pub use agreement::{Agreement, agreement};
+pub use measure::{Measures, measure};
+pub use scores::{BlockScores, LayerScores, PerplexityScores};
+pub use taylor::taylor;
 
 /// A way of choosing layers.
 #[derive(Debug, Clone, Copy)]
@@ -38,11 +44,14 @@ pub struct Criterion {
 }
 
 /// Every criterion.
-pub const CRITERIA: [Criterion; 8] = [
+pub const CRITERIA: [Criterion; 11] = [
     block_influence::CRITERION,
     angular::LAST_TOKEN,
     angular::MEAN_TOKEN,
     relative_magnitude::CRITERION,
+    perplexity::CRITERION,
+    linear::CRITERION,
+    taylor::CRITERION,
     reverse::ALL,
     reverse::KEEP_LAST_1,
     reverse::KEEP_LAST_2,

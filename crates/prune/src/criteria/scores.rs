@@ -22,12 +22,53 @@ pub struct LayerScores {
     /// Tokens that `angular_mean` averages over: all of them, or an even sample where the hidden
     /// states of all would fill the memory.
     pub angular_mean_tokens: usize,
+    /// What the text costs without each layer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub perplexity: Option<PerplexityScores>,
+    /// Per layer: how much of what comes out is a linear map of what goes in, R² on tokens that the
+    /// map was not fitted to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub linear_r2: Option<Vec<f64>>,
+    /// Per layer: Σ |weight · gradient| over its weights (first-order Taylor).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub taylor: Option<Vec<f64>>,
+}
+
+/// Mean negative log-likelihoods of the calibration text, in nats for each token; the perplexity is
+/// their exponential.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PerplexityScores {
+    /// Of the uncut model.
+    pub mean_nll: f64,
+    /// Without each layer.
+    pub without: Vec<f64>,
+}
+
+impl PerplexityScores {
+    /// By how much each layer's removal raises the mean negative log-likelihood.
+    pub fn rises(&self) -> Vec<f64> {
+        self.without.iter().map(|nll| nll - self.mean_nll).collect()
+    }
 }
 
 impl LayerScores {
     /// Layers of the model.
     pub fn num_layers(&self) -> usize {
         self.block_influence.len()
+    }
+
+    /// The criteria that score single layers and were measured: name and scores, of which the
+    /// smallest go first.
+    pub fn by_criterion(&self) -> Vec<(&'static str, Vec<f64>)> {
+        let mut lists = vec![
+            ("bi", self.block_influence.clone()),
+            ("angular", self.angular.of_size(1).unwrap_or_default().to_vec()),
+            ("relative-magnitude", self.relative_magnitude.clone()),
+        ];
+        lists.extend(self.perplexity.as_ref().map(|scores| ("perplexity", scores.rises())));
+        lists.extend(self.linear_r2.as_ref().map(|fits| ("linear", fits.iter().map(|r2| 1.0 - r2).collect())));
+        lists.extend(self.taylor.as_ref().map(|sums| ("taylor", sums.clone())));
+        lists
     }
 }
 

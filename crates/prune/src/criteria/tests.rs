@@ -1,5 +1,6 @@
 use super::*;
 use crate::calibration::Calibration;
+use lopper_infer::{Engine, silent};
 use lopper_model::{Config, Model, QkNorm};
 
 fn model(layers: usize) -> Model {
@@ -22,8 +23,9 @@ fn text(lengths: &[usize]) -> Calibration {
     Calibration::new(lengths.iter().enumerate().map(sequence).collect()).unwrap()
 }
 
-fn quiet(_: usize) -> Result<()> {
-    Ok(())
+fn measured(model: &Model, text: &Calibration) -> Result<LayerScores> {
+    let what = Measures { perplexity: true, linear: true };
+    measure(&Engine::new(model.clone(), 2)?, text, what, &silent)
 }
 
 fn scores(layers: usize) -> LayerScores {
@@ -36,6 +38,9 @@ fn scores(layers: usize) -> LayerScores {
         tokens: 1,
         sequences: 1,
         angular_mean_tokens: 1,
+        perplexity: None,
+        linear_r2: None,
+        taylor: None,
     }
 }
 
@@ -49,11 +54,11 @@ fn grouping_and_threads_do_not_change_the_scores() {
     let model = model(4);
     // 30 sequences of 300 tokens are several groups; each alone is one.
     let many = text(&[300; 30]);
-    let together = measure(&model, &many, &quiet).unwrap();
+    let together = measured(&model, &many).unwrap();
     let alone: Vec<LayerScores> = many
         .sequences()
         .iter()
-        .map(|s| measure(&model, &Calibration::new(vec![s.clone()]).unwrap(), &quiet).unwrap())
+        .map(|s| measured(&model, &Calibration::new(vec![s.clone()]).unwrap()).unwrap())
         .collect();
     for layer in 0..4 {
         let mean: f64 = alone.iter().map(|s| s.block_influence[layer]).sum::<f64>() / 30.0;
@@ -65,8 +70,9 @@ fn grouping_and_threads_do_not_change_the_scores() {
             assert!((distance - mean).abs() < 1e-6, "{size} {first}");
         }
     }
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
-    assert_eq!(pool.install(|| measure(&model, &many, &quiet)).unwrap(), together);
+    let what = Measures { perplexity: true, linear: true };
+    let one = Engine::new(model.clone(), 1).unwrap().with_memory(1 << 20);
+    assert_eq!(measure(&one, &many, what, &silent).unwrap(), together);
 }
 
 #[test]
@@ -77,24 +83,27 @@ fn a_layer_that_does_nothing_scores_zero_everywhere() {
     };
     zero(&mut model.layers[1].o.weight);
     zero(&mut model.layers[1].down.weight);
-    let scores = measure(&model, &text(&[40, 3]), &quiet).unwrap();
+    let scores = measured(&model, &text(&[40, 3])).unwrap();
     assert!(scores.block_influence[1].abs() < 1e-15);
     assert!(scores.relative_magnitude[1] < 1e-7);
     assert!(scores.angular.of_size(1).unwrap()[1] < 1e-7);
     assert!(scores.angular_mean.of_size(1).unwrap()[1] < 1e-7);
     assert!(scores.block_influence[0] > 1e-3 && scores.block_influence[2] > 1e-3);
-    for name in ["bi", "angular", "angular-mean", "relative-magnitude"] {
+    let perplexity = scores.perplexity.as_ref().unwrap();
+    assert!(perplexity.rises()[1].abs() < 1e-12 && perplexity.mean_nll > 0.0);
+    assert!(scores.linear_r2.as_ref().unwrap()[1] > 0.99);
+    for name in ["bi", "angular", "angular-mean", "relative-magnitude", "perplexity", "linear"] {
         assert_eq!(choose(name, Some(&scores), 3, 1, 0), [1], "{name}");
     }
     assert_eq!((scores.tokens, scores.sequences, scores.angular_mean_tokens), (43, 2, 43));
     // Across blocks of one layer, one sequence of one token makes all averages the same.
-    let single = measure(&model, &text(&[1]), &quiet).unwrap();
+    let single = measured(&model, &text(&[1])).unwrap();
     assert_eq!(single.angular, single.angular_mean);
 }
 
 #[test]
 fn blocks_are_written_by_size_and_read_back() {
-    let scores = measure(&model(3), &text(&[9]), &quiet).unwrap();
+    let scores = measured(&model(3), &text(&[9])).unwrap();
     let json = serde_json::to_value(&scores).unwrap();
     assert_eq!(json["angular"]["1"].as_array().unwrap().len(), 3);
     assert_eq!(json["angular"]["3"].as_array().unwrap().len(), 1);
@@ -161,17 +170,47 @@ fn what_cannot_be_measured_is_the_users_fault() {
     let mut data = p.data.to_vec();
     data[3] = f32::NAN;
     *p = lopper_model::param::Param::matrix(data, p.rows, p.cols);
-    let error = measure(&broken, &text(&[5]), &quiet).unwrap_err();
+    let error = measured(&broken, &text(&[5])).unwrap_err();
     assert!(error.downcast_ref::<Fault>().unwrap().message.contains("layer 1"), "{error}");
 
     let unknown = Calibration::new(vec![vec![3, 31]]).unwrap();
-    let error = measure(&model(2), &unknown, &quiet).unwrap_err();
+    let error = measured(&model(2), &unknown).unwrap_err();
     assert!(error.downcast_ref::<Fault>().unwrap().got.as_ref().unwrap().contains("31"));
 }
 
+/// Against the change of the loss itself when a layer's weights shrink a little.
 #[test]
-fn an_observer_can_stop_the_measurement() {
-    let stop = |_: usize| -> Result<()> { anyhow::bail!("stopped") };
-    let error = measure(&model(2), &text(&[2000; 3]), &stop).unwrap_err();
-    assert_eq!(error.to_string(), "stopped");
+fn gradients_tell_what_weights_are_worth() {
+    let model = model(3);
+    let text = text(&[30, 12]);
+    let sums = taylor(&model, &text, &|_| Ok(())).unwrap();
+    assert!(sums.iter().all(|sum| *sum > 0.0));
+    let loss = |model: &Model| {
+        let engine = Engine::new(model.clone(), 1).unwrap();
+        let what = Measures { perplexity: true, linear: false };
+        measure(&engine, &text, what, &silent).unwrap().perplexity.unwrap().mean_nll
+    };
+    // One matrix alone: Σ w·g is the derivative of the loss by a factor on it, and no larger than
+    // Σ |w·g| of its layer.
+    for layer in 0..3 {
+        let scaled = |factor: f32| {
+            let mut model = model.clone();
+            let p = &mut model.layers[layer].down.weight;
+            let data = p.data.iter().map(|w| w * factor).collect();
+            *p = lopper_model::param::Param::matrix(data, p.rows, p.cols);
+            loss(&model)
+        };
+        let slope = (scaled(1.01) - scaled(0.99)) / 0.02;
+        assert!(slope.abs() <= sums[layer] * 1.001, "{slope} {}", sums[layer]);
+    }
+    let mut still = model.clone();
+    let p = &mut still.layers[1].o.weight;
+    *p = lopper_model::param::Param::matrix(vec![0.0; p.len()], p.rows, p.cols);
+    let p = &mut still.layers[1].down.weight;
+    *p = lopper_model::param::Param::matrix(vec![0.0; p.len()], p.rows, p.cols);
+    // A layer that adds nothing is worth nothing to first order.
+    let taylor = Some(taylor(&still, &text, &|_| Ok(())).unwrap());
+    assert_eq!(taylor.as_ref().unwrap()[1], 0.0);
+    let scores = LayerScores { taylor, ..scores(3) };
+    assert_eq!(choose("taylor", Some(&scores), 3, 1, 0), [1]);
 }

@@ -1,0 +1,197 @@
+//! How far a layer is from a linear map: R² of the best linear map from what goes into it to what
+//! comes out, by ridge regression on half of an even sample of tokens and measured on the other half
+//! (compare Razzhigaev et al., arXiv 2405.12250). The most linear layers go.
+//!
+//! The regression is solved in the space of the sampled tokens, so that its cost and memory do not
+//! grow with the square of the model's width.
+
+use anyhow::{Context, Result};
+use lopper_infer::LayerStep;
+use lopper_model::kernels::vectorised;
+use rayon::prelude::*;
+
+use super::{Criterion, Request, Selection, smallest};
+
+pub(super) const CRITERION: Criterion = Criterion {
+    name: "linear",
+    description: "largest R² of a linear map from the hidden state in to the hidden state out",
+    needs_scores: true,
+    needs_seed: false,
+    choose,
+};
+
+fn choose(request: &Request<'_>) -> Result<Selection> {
+    let fits = request.scores.and_then(|scores| scores.linear_r2.as_ref()).context("linear fits were not measured")?;
+    let scores: Vec<f64> = fits.iter().map(|r2| 1.0 - r2).collect();
+    Ok(Selection { dropped: smallest(&scores, request.remove), scores: Some(scores) })
+}
+
+/// Most tokens that maps are fitted to, and as many that they are measured on.
+const TOKENS: usize = 512;
+/// The ridge, as a share of the mean squared length of the inputs.
+const RIDGE: f64 = 1e-4;
+
+/// Hidden states of an even sample of tokens at every boundary.
+pub(super) struct Sample {
+    width: usize,
+    every: usize,
+    /// `boundaries[b]`: by chunk, rows of the tokens taken.
+    boundaries: Vec<Vec<(usize, Vec<f32>)>>,
+}
+
+impl Sample {
+    pub fn new(layers: usize, width: usize, tokens: usize) -> Self {
+        Self { width, every: tokens.div_ceil(2 * TOKENS).max(1), boundaries: vec![vec![]; layers + 1] }
+    }
+
+    pub fn take(&mut self, step: &LayerStep<'_>) {
+        let rows = |hidden: &[f32]| -> Vec<f32> {
+            hidden.chunks_exact(self.width).step_by(self.every).flatten().copied().collect()
+        };
+        if step.layer == 0 {
+            let before = rows(step.before);
+            self.boundaries[0].push((step.chunk, before));
+        }
+        let after = rows(step.after);
+        self.boundaries[step.layer + 1].push((step.chunk, after));
+    }
+
+    /// The rows of a boundary in the order of the text, centred column by column.
+    fn rows(&self, boundary: usize) -> Vec<f64> {
+        let mut chunks: Vec<_> = self.boundaries[boundary].iter().collect();
+        chunks.sort_by_key(|(chunk, _)| *chunk);
+        chunks.into_iter().flat_map(|(_, rows)| rows.iter().map(|v| f64::from(*v))).collect()
+    }
+}
+
+/// R² of every layer.
+pub(super) fn fits(sample: &Sample) -> Vec<f64> {
+    let layers = sample.boundaries.len() - 1;
+    (0..layers)
+        .into_par_iter()
+        .map(|layer| vectorised(|| fit(&sample.rows(layer), &sample.rows(layer + 1), sample.width)))
+        .collect()
+}
+
+/// R² of the map from `x` to `y`, `[tokens, width]`: fitted to even rows, measured on odd ones. Below
+/// two tokens of each there is nothing to measure, and the map explains nothing.
+fn fit(x: &[f64], y: &[f64], width: usize) -> f64 {
+    let half = |all: &[f64], odd: usize| -> Vec<f64> {
+        all.chunks_exact(width).skip(odd).step_by(2).take(TOKENS).flatten().copied().collect()
+    };
+    let (mut x, mut y, mut x_test, mut y_test) = (half(x, 0), half(y, 0), half(x, 1), half(y, 1));
+    let (n, tests) = (x.len() / width, x_test.len() / width);
+    if n < 2 || tests < 2 {
+        return 0.0;
+    }
+    for (train, test) in [(&mut x, &mut x_test), (&mut y, &mut y_test)] {
+        let mut means = vec![0.0; width];
+        train.chunks_exact(width).for_each(|row| add(&mut means, 1.0 / n as f64, row));
+        for row in train.chunks_exact_mut(width).chain(test.chunks_exact_mut(width)) {
+            add(row, -1.0, &means);
+        }
+    }
+    let mut gram: Vec<f64> = (0..n * n).map(|at| dot(row(&x, at / n, width), row(&x, at % n, width))).collect();
+    let mean = (0..n).map(|i| gram[i * n + i]).sum::<f64>() / n as f64;
+    (0..n).for_each(|i| gram[i * n + i] += RIDGE * mean + f64::MIN_POSITIVE);
+    // α = (X·Xᵀ + λ)⁻¹·Y; what a new token gives is x·Xᵀ·α.
+    cholesky(&mut gram, n);
+    solve(&gram, n, &mut y, width);
+    let (mut left, mut all) = (0.0, 0.0);
+    for test in 0..tests {
+        let mut predicted = vec![0.0; width];
+        for i in 0..n {
+            add(&mut predicted, dot(row(&x_test, test, width), row(&x, i, width)), row(&y, i, width));
+        }
+        for (predicted, real) in predicted.iter().zip(row(&y_test, test, width)) {
+            left += (real - predicted).powi(2);
+            all += real.powi(2);
+        }
+    }
+    if all > 0.0 { 1.0 - left / all } else { 1.0 }
+}
+
+fn row(all: &[f64], at: usize, width: usize) -> &[f64] {
+    &all[at * width..(at + 1) * width]
+}
+
+fn dot(a: &[f64], b: &[f64]) -> f64 {
+    let mut lanes = [0f64; 8];
+    let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<8>(), b.as_chunks::<8>());
+    for (a, b) in a.iter().zip(b) {
+        (0..8).for_each(|i| lanes[i] += a[i] * b[i]);
+    }
+    lanes.iter().sum::<f64>() + a_rest.iter().zip(b_rest).map(|(a, b)| a * b).sum::<f64>()
+}
+
+fn add(y: &mut [f64], factor: f64, x: &[f64]) {
+    y.iter_mut().zip(x).for_each(|(y, x)| *y += factor * x);
+}
+
+/// Replaces the lower triangle of a positive definite matrix by its Cholesky factor.
+fn cholesky(a: &mut [f64], n: usize) {
+    for i in 0..n {
+        for j in 0..=i {
+            let sum = a[i * n + j] - dot(&a[i * n..i * n + j], &a[j * n..j * n + j]);
+            a[i * n + j] = if i == j { sum.max(f64::MIN_POSITIVE).sqrt() } else { sum / a[j * n + j] };
+        }
+    }
+}
+
+/// Solves L·Lᵀ·x = b for every column of `b[n, width]`, in place.
+fn solve(l: &[f64], n: usize, b: &mut [f64], width: usize) {
+    for i in 0..n {
+        let (done, rest) = b.split_at_mut(i * width);
+        let row = &mut rest[..width];
+        done.chunks_exact(width).enumerate().for_each(|(j, earlier)| add(row, -l[i * n + j], earlier));
+        row.iter_mut().for_each(|v| *v /= l[i * n + i]);
+    }
+    for i in (0..n).rev() {
+        let (head, done) = b.split_at_mut((i + 1) * width);
+        let row = &mut head[i * width..];
+        done.chunks_exact(width).enumerate().for_each(|(j, later)| add(row, -l[(i + 1 + j) * n + i], later));
+        row.iter_mut().for_each(|v| *v /= l[i * n + i]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wave(n: usize, f: f64) -> Vec<f64> {
+        (0..n).map(|i| (i as f64 * f).sin() + 0.3 * (i as f64 * f * 1.7).cos()).collect()
+    }
+
+    #[test]
+    fn a_linear_map_is_found_and_a_square_is_not() {
+        let (tokens, width) = (400, 6);
+        let x: Vec<f64> = (0..tokens * width).map(|i| ((i * i * 7919 + i * 31) % 1009) as f64 / 504.5 - 1.0).collect();
+        let map = wave(width * width, 0.9);
+        let linear: Vec<f64> = x
+            .chunks_exact(width)
+            .flat_map(|row| (0..width).map(|o| 2.0 + dot(row, &map[o * width..][..width])).collect::<Vec<_>>())
+            .collect();
+        assert!(fit(&x, &linear, width) > 0.9999);
+        let square: Vec<f64> = x.iter().map(|v| v * v).collect();
+        assert!(fit(&x, &square, width) < 0.1, "{}", fit(&x, &square, width));
+        assert_eq!(fit(&x[..width], &square[..width], width), 0.0);
+    }
+
+    #[test]
+    fn the_factor_solves_its_system() {
+        let (n, width) = (7, 3);
+        let x = wave(n * n, 0.37);
+        let mut gram: Vec<f64> = (0..n * n).map(|at| dot(row(&x, at / n, n), row(&x, at % n, n))).collect();
+        (0..n).for_each(|i| gram[i * n + i] += 0.1);
+        let (whole, right) = (gram.clone(), wave(n * width, 1.3));
+        cholesky(&mut gram, n);
+        let mut solved = right.clone();
+        solve(&gram, n, &mut solved, width);
+        for i in 0..n {
+            for c in 0..width {
+                let back: f64 = (0..n).map(|j| whole[i * n + j] * solved[j * width + c]).sum();
+                assert!((back - right[i * width + c]).abs() < 1e-9);
+            }
+        }
+    }
+}

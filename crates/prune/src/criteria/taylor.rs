@@ -1,0 +1,59 @@
+//! First-order Taylor: Σ |weight · ∂loss/∂weight| over the weights of a layer's linear maps, an
+//! estimate of what the loss loses with them (Molchanov et al., arXiv 1906.10771; as "Taylor" in
+//! Shortened LLaMA, arXiv 2402.02834). One backward pass over the text; the layers with the smallest
+//! sum go.
+
+use anyhow::{Context, Result, ensure};
+use lopper_model::{Model, Par, TrainBatch, TrainOptions, TrainWorkspace};
+
+use super::{Criterion, Request, Selection, smallest};
+use crate::calibration::Calibration;
+
+pub(super) const CRITERION: Criterion = Criterion {
+    name: "taylor",
+    description: "smallest sum of |weight · gradient| over the layer's linear maps",
+    needs_scores: true,
+    needs_seed: false,
+    choose,
+};
+
+fn choose(request: &Request<'_>) -> Result<Selection> {
+    let scores = request.scores.and_then(|scores| scores.taylor.as_ref()).context("gradients were not measured")?;
+    Ok(Selection { dropped: smallest(scores, request.remove), scores: Some(scores.clone()) })
+}
+
+/// Tokens whose gradients are computed together.
+const GROUP_TOKENS: usize = 1024;
+
+/// The sum of every layer, by gradients of the mean negative log-likelihood. Takes memory for the
+/// gradients of all layers' weights beside the weights themselves; `advance` is told the tokens done.
+///
+/// # Errors
+/// Where the model's weights are not in memory, and where gradients are not finite.
+pub fn taylor(
+    model: &Model,
+    calibration: &Calibration,
+    advance: &(dyn Fn(usize) -> Result<()> + Sync),
+) -> Result<Vec<f64>> {
+    let mut model = model.clone();
+    let of_layers = |name: &str| name.starts_with("model.layers.") && name.ends_with("_proj.weight");
+    let mut gradients = model.set_trainable(of_layers);
+    let predicted: usize = calibration.sequences().iter().map(|s| s.len().saturating_sub(1)).sum();
+    ensure!(predicted > 0, "a text of single tokens predicts nothing");
+    let options = TrainOptions { par: Par::Pool, scale: 1.0 / predicted as f32, dropout: None, checkpointing: true };
+    let mut workspace = TrainWorkspace::default();
+    for group in calibration.groups(GROUP_TOKENS) {
+        let weights: Vec<Vec<f32>> = group.iter().map(|sequence| vec![1.0; sequence.len()]).collect();
+        let data = TrainBatch::new(group.iter().zip(&weights).map(|(s, w)| (s.as_slice(), w.as_slice())));
+        model.loss_and_gradients(&data, &model.all_layers(), options, &mut workspace, &mut gradients)?;
+        advance(group.iter().map(Vec::len).sum())?;
+    }
+    let mut sums = vec![0f64; model.num_layers()];
+    for (name, param) in model.parameters() {
+        let Some((layer, _)) = lopper_model::families::layer_of(&name).filter(|_| of_layers(&name)) else { continue };
+        let Some(gradient) = gradients.of(&param) else { continue };
+        sums[layer] += param.data.iter().zip(gradient).map(|(w, g)| f64::from((w * *g).abs())).sum::<f64>();
+    }
+    ensure!(sums.iter().all(|sum| sum.is_finite()), "gradients are not finite; are the weights damaged?");
+    Ok(sums)
+}
