@@ -93,7 +93,17 @@ fn score_follows_the_contract() {
     }
     let output = lopper().current_dir(place.dir.path()).args(["score", "model", "--tokens", "ids.json"]).assert();
     let table = String::from_utf8(output.success().get_output().stdout.clone()).unwrap();
-    assert_eq!(table.lines().count(), 1 + 5 + 1 + 1 + 4, "{table}");
+    // Layers, blocks, the agreement of every two of five criteria, and six criteria's plans.
+    assert_eq!(table.lines().count(), (1 + 5) + 1 + (1 + 4) + 1 + (1 + 10) + 1 + (1 + 6), "{table}");
+    assert_eq!(numbers(&json["perplexity"]["without"]).len(), 5);
+    assert_eq!(json["plans"]["perplexity"]["2"].as_array().unwrap().len(), 2);
+    assert_eq!(json["agreement"].as_array().unwrap().len(), 10);
+    let gradients = place.json(&["score", "model", "--tokens", "ids.json", "--taylor", "--no-perplexity", "--json"]);
+    assert!(gradients["perplexity"].is_null() && numbers(&gradients["taylor"]).iter().all(|sum| sum.unwrap() > 0.0));
+    let streamed = place.json(&["score", "model", "--tokens", "ids.json", "--stream", "--memory", "1KB", "--json"]);
+    for (streamed, held) in numbers(&streamed["block_influence"]).iter().zip(numbers(&json["block_influence"])) {
+        assert!((streamed.unwrap() - held.unwrap()).abs() < 1e-5);
+    }
 }
 
 #[test]

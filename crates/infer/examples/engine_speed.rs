@@ -1,0 +1,88 @@
+//! Speed of the engine on one checkpoint, as JSON: what `benches/engine.py` compares with PyTorch.
+//!
+//!     cargo run --release --example engine_speed -- MODEL scoring,decode,candidates [bf16] [stream]
+
+use anyhow::{Context, Result};
+use lopper_infer::{Engine, GenerateOptions, Request, silent};
+use lopper_model::{Checkpoint, Model, Precision};
+use serde_json::{Value, json};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Seconds of the best of a few calls.
+fn best(calls: usize, mut f: impl FnMut() -> Result<()>) -> Result<f64> {
+    let mut best = f64::INFINITY;
+    for _ in 0..calls {
+        let begun = Instant::now();
+        f()?;
+        best = best.min(begun.elapsed().as_secs_f64());
+    }
+    Ok(best)
+}
+
+fn texts(count: usize, length: usize, vocab: usize) -> Vec<Vec<u32>> {
+    (0..count).map(|s| (0..length).map(|t| ((s * 7919 + t * 104_729 + 13) % (vocab - 10)) as u32).collect()).collect()
+}
+
+fn prompts(count: usize, length: usize, new: usize, vocab: usize) -> Vec<Request> {
+    texts(count, length, vocab).into_iter().map(|prompt| Request::greedy(prompt, new)).collect()
+}
+
+#[allow(clippy::print_stdout, reason = "an example prints")]
+fn main() -> Result<()> {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let path = PathBuf::from(args.first().context("MODEL is missing")?);
+    let what: Vec<&str> = args.get(1).map_or("scoring", String::as_str).split(',').collect();
+    let checkpoint = Arc::new(Checkpoint::open(&path)?);
+    let stream = args.iter().any(|arg| arg == "stream");
+    let model = if stream { Model::streamed(&checkpoint)? } else { Model::mapped(&checkpoint)? };
+    let (vocab, layers) = (model.config.vocab_size, model.num_layers());
+    let precision = if args.iter().any(|arg| arg == "bf16") { Precision::Bf16 } else { Precision::F32 };
+    let engine = Engine::new(model, 0)?.with_precision(precision);
+    let all = engine.all_layers();
+    let mut result = serde_json::Map::new();
+    if what.contains(&"scoring") {
+        let texts = texts(8, 256, vocab);
+        let seconds = best(3, || engine.token_logprobs(&all, &texts, &silent).map(drop))?;
+        result.insert("scoring".into(), json!((8 * 256) as f64 / seconds));
+    }
+    for (name, batch, new) in [("decode1", 1, 32), ("decode8", 8, 32), ("decode64", 64, 64)] {
+        if what.contains(&"decode") && (batch < 64 || what.contains(&"small")) {
+            let requests = prompts(batch, 16, new, vocab);
+            let options = GenerateOptions::default();
+            let seconds = best(3, || engine.generate(&all, &requests, &options, &silent).map(drop))?;
+            result.insert(name.into(), json!((batch * new) as f64 / seconds));
+        }
+    }
+    if what.contains(&"candidates") {
+        let candidates: Vec<Vec<usize>> =
+            (0..layers).map(|drop| all.iter().copied().filter(|l| *l != drop).collect()).collect();
+        let requests = prompts(16, 24, 24, vocab);
+        let tokens = (candidates.len() * requests.len() * 24) as f64;
+        let plain = GenerateOptions { sibling_drafts: false, batch: 192, ..GenerateOptions::default() };
+        let drafts = GenerateOptions { sibling_drafts: true, ..plain.clone() };
+        let mut alone = Vec::new();
+        let apart = best(1, || {
+            alone = candidates
+                .iter()
+                .map(|kept| engine.generate(kept, &requests, &plain, &silent))
+                .collect::<Result<Vec<_>>>()?;
+            Ok(())
+        })?;
+        let mut run = |options: &GenerateOptions| -> Result<Value> {
+            let mut share = 0.0;
+            let seconds = best(1, || {
+                let many = engine.generate_many(&candidates, &requests, options, &silent)?;
+                anyhow::ensure!(many.candidates == alone, "other tokens than each candidate alone");
+                share = many.accepted as f64 / many.drafted.max(1) as f64;
+                Ok(())
+            })?;
+            Ok(json!({"tokens_per_second": tokens / seconds, "times_one_after_another": apart / seconds, "drafts_right": share}))
+        };
+        let (many, drafted) = (run(&plain)?, run(&drafts)?);
+        result.insert("candidates".into(), json!({"apart": tokens / apart, "many": many, "with_drafts": drafted}));
+    }
+    println!("{}", Value::Object(result));
+    Ok(())
+}
