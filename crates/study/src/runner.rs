@@ -163,7 +163,7 @@ impl Study<'_> {
             let cut = stage.eval(self, kept, *split, &format!("without layer {layer}"))?;
             ablation.push(mean_retention(base, &cut, &self.groups));
             let (tasks, _) = compare(base, &cut, &self.groups, self.recipe.seed)?;
-            self.record.ablation.push(AblatedLayer { layer, tasks });
+            self.record.ablation.push(AblatedLayer { layer, tasks, diagnosis: None });
         }
         stage.end(self)?;
         Ok(ablation)
