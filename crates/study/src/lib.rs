@@ -4,6 +4,7 @@
 
 pub mod budget;
 mod calibration;
+pub mod diagnose;
 mod healing;
 mod identity;
 mod measure;

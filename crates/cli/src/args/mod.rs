@@ -1,6 +1,7 @@
 //! The arguments, one file per command. They are only read here; commands turn them into settings.
 
 pub mod device;
+mod diagnose;
 mod eval;
 mod generate;
 mod heal;
@@ -18,6 +19,7 @@ use std::num::NonZeroUsize;
 
 use clap::{Args, Parser, Subcommand};
 
+pub use diagnose::DiagnoseArgs;
 pub use eval::{EvalArgs, SplitArg};
 pub use generate::GenerateArgs;
 pub use heal::{HealArgs, MethodArg};
@@ -92,6 +94,8 @@ pub enum Command {
     Heal(HealArgs),
     /// Score a model on tasks, with intervals
     Eval(EvalArgs),
+    /// Say what broke in a model or in a file of responses, not only that something did
+    Diagnose(DiagnoseArgs),
     /// Log-probability of every token of a text
     Logprobs(LogprobsArgs),
     /// Rebuild the report of a study from its records

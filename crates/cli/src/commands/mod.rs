@@ -1,6 +1,7 @@
 //! The commands, one file each. A command resolves its arguments, calls the libraries, and gives
 //! what they return to the printer.
 
+mod diagnose;
 mod eval;
 mod generate;
 mod heal;
@@ -36,6 +37,7 @@ pub fn run(env: &Env, command: &Command) -> Result<()> {
         Command::Generate(args) => generate::run(env, args),
         Command::Heal(args) => heal::run(env, args),
         Command::Eval(args) => eval::run(env, args),
+        Command::Diagnose(args) => diagnose::run(env, args),
         Command::Logprobs(args) => logprobs::run(env, args),
         Command::Report(args) => report::run(env, args),
         Command::Study(args) => study::run(env, args),

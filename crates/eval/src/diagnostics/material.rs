@@ -58,23 +58,24 @@ pub fn prompts(text: &TextModel, split: Split, n: usize, seed: u64) -> Vec<Strin
         .collect()
 }
 
-/// Requests that answer prompts: in conversation where the model has a template, otherwise as plain text to go on
+/// Requests that answer conversations: in conversation where the model has a template, otherwise as plain text to go on
 /// from. An answer depends on the seed and its prompt only.
 pub fn requests(
     text: &TextModel,
-    prompts: &[String],
+    conversations: &[Vec<Message>],
     max_new_tokens: usize,
     sampling: Sampling,
     seed: u64,
 ) -> Result<Vec<Request>> {
-    prompts
+    conversations
         .iter()
-        .map(|prompt| {
+        .map(|conversation| {
+            let asked = conversation.last().map_or("", |message| message.content.as_str());
             let tokens = match &text.chat {
-                Some(_) => text.conversation(&[Message::user(prompt.as_str())], true)?,
-                None => text.plain(&format!("{prompt}\n"))?,
+                Some(_) => text.conversation(conversation, true)?,
+                None => text.plain(&format!("{asked}\n"))?,
             };
-            let hash = key_hash(&json!({"seed": seed, "prompt": prompt}))?;
+            let hash = key_hash(&json!({"seed": seed, "prompt": asked}))?;
             Ok(Request {
                 prompt: tokens,
                 max_new_tokens,

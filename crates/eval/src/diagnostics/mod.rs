@@ -22,6 +22,7 @@ pub mod chain;
 mod degeneration;
 mod digits;
 mod draw;
+mod examine;
 mod grams;
 pub mod ledger;
 mod loops;
@@ -35,6 +36,7 @@ mod share;
 mod tokens;
 
 pub use degeneration::{Circumstances, Tally, TextFigures, finish_name, text_figures};
+pub use examine::{Examination, ExamineOptions, Examined, answer};
 pub use loops::Loop;
 pub use many::{Cut, generate_each, loglikelihood_each};
 pub use outcomes::{Outcomes, of_outcomes};

@@ -41,7 +41,7 @@ pub fn of_outcomes(own: &Outcomes, base: Option<&Outcomes>) -> (Diagnosis, Vec<L
 }
 
 /// Whether a response is text that can degenerate: not the few tokens of a probe.
-fn is_text(outcome: &TaskOutcome) -> bool {
+pub(super) fn is_text(outcome: &TaskOutcome) -> bool {
     !has_digits(outcome) && outcome.primary != "balanced"
 }
 

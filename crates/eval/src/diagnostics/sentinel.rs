@@ -17,6 +17,7 @@
 
 use anyhow::{Result, ensure};
 use lopper_infer::{Request, Sampling, TextModel};
+use lopper_model::chat::Message;
 use lopper_pocket::Split;
 use lopper_record::Retention;
 use lopper_record::study::{GapAlarm, SentinelReading};
@@ -69,6 +70,7 @@ impl Sentinels {
     pub fn prepare(text: &TextModel, options: &SentinelOptions) -> Result<Self> {
         let (split, seed) = (Split::Select, options.seed);
         let prompts = material::prompts(text, split, options.responses, seed);
+        let prompts: Vec<_> = prompts.into_iter().map(|prompt| vec![Message::user(prompt)]).collect();
         Ok(Self {
             arithmetic: material::arithmetic(text, split, options.arithmetic, seed)?,
             brackets: material::brackets(text, split, options.brackets, seed)?,

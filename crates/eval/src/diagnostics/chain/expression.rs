@@ -11,7 +11,7 @@ const MOST_TOKENS: usize = 64;
 /// Brackets within brackets.
 const MOST_NESTING: usize = 16;
 /// Words passed over between a number and the sign that follows it.
-const UNIT_WORDS: usize = 3;
+const UNIT_WORDS: usize = 8;
 /// The same between a sign and the number that follows it.
 const LEADING_WORDS: usize = 2;
 /// Bits of the largest value that is computed with.

@@ -15,6 +15,9 @@ const JOINTS: [&str; 24] = [
     "than", "there", "to", "from", "we", "he", "she", "they", "gives",
 ];
 
+/// Small words that go on with a unit.
+const PHRASE: [&str; 8] = ["of", "per", "in", "a", "an", "the", "for", "that"];
+
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Token {
     pub kind: TokenKind,
@@ -148,6 +151,11 @@ impl<'a> Lexer<'a> {
             '0'..='9' => self.number(),
             '.' if digit_after(1) && !self.after_operand() => self.number(),
             '$' | '€' | '£' | '¥' | '`' | '_' => self.at += c.len_utf8(),
+            // `$20/hour`.
+            '/' if self.after_operand() && rest[1..].starts_with(char::is_alphabetic) => {
+                let length = 1 + rest[1..].find(|c: char| !c.is_alphanumeric()).unwrap_or(rest.len() - 1);
+                self.push(TokenKind::Word, length);
+            }
             '+' | '/' => self.push(TokenKind::Operator(c), 1),
             '-' | '\u{2212}' | '–' => self.push(TokenKind::Operator('-'), c.len_utf8()),
             '*' | '×' | '·' | '∙' | '⋅' => self.push(TokenKind::Operator('*'), c.len_utf8()),
@@ -185,8 +193,10 @@ impl<'a> Lexer<'a> {
         }
         let written: String = self.rest()[..end].chars().filter(char::is_ascii_digit).collect();
         let item = decimals == 0 && self.begins_line() && matches!(bytes.get(end), Some(b'.' | b')'));
-        if item || written.len() > MOST_DIGITS {
-            // The number of a list item, or one too long to compute with.
+        // `0900` is a time of day, not a number.
+        let padded = written.len() > 1 && written.starts_with('0') && bytes.get(1) != Some(&b'.');
+        if item || padded || written.len() > MOST_DIGITS {
+            // The number of a list item, or one that is not computed with.
             let kind = if item { TokenKind::Stop } else { TokenKind::Unknown };
             self.push(kind, end + usize::from(item));
             return;
@@ -204,8 +214,24 @@ impl<'a> Lexer<'a> {
         let inner = |c: char| c.is_alphanumeric() || matches!(c, '\'' | '’' | '_');
         let end = rest.find(|c| !inner(c)).unwrap_or(rest.len());
         let word = &rest[..end];
-        // `5 x 3`, `5x3`: a sign of multiplication between two operands.
-        if self.after_operand() && (word.starts_with('x') || word.starts_with('X')) {
+        let unit_before = self.tokens.last().is_some_and(|token| token.kind == TokenKind::Word);
+        // Signs in words, where an operand follows: "10 plus 9 equals 19".
+        let spoken = match word.to_lowercase().as_str() {
+            "plus" => Some(TokenKind::Operator('+')),
+            "minus" => Some(TokenKind::Operator('-')),
+            "times" => Some(TokenKind::Operator('*')),
+            "equals" => Some(TokenKind::Equals),
+            _ => None,
+        };
+        let operand_follows =
+            rest[end..].trim_start_matches([' ', '$', '.']).starts_with(|c: char| c.is_ascii_digit() || c == '(');
+        if let Some(kind) = spoken.filter(|_| operand_follows && (self.after_operand() || unit_before)) {
+            self.push(kind, end);
+            return;
+        }
+        // `5 x 3`, `5x3`, `5 boxes x 3`: a sign of multiplication between two operands.
+        let times = self.after_operand() || unit_before && !glued && word.len() == 1;
+        if times && (word.starts_with('x') || word.starts_with('X')) {
             let after = rest[1..].trim_start_matches([' ', '$']);
             if after.starts_with(|c: char| c.is_ascii_digit() || c == '(')
                 && (word.len() == 1 || inner_digits(&word[1..]))
@@ -222,9 +248,12 @@ impl<'a> Lexer<'a> {
         let lower = word.to_lowercase();
         let kind = match lower.as_str() {
             "of" if self.after_operand() => TokenKind::Of,
+            // Within a unit: "pieces of straw per cage".
+            word if unit_before && PHRASE.contains(&word) => TokenKind::Word,
             "of" => TokenKind::Stop,
             word if JOINTS.contains(&word) && !(glued && word == "a") => TokenKind::Stop,
-            word if word.chars().count() == 1 => TokenKind::Unknown,
+            // A letter for an unknown, `x2`, words run together with a number.
+            word if word.chars().count() == 1 || word.ends_with(|c: char| c.is_ascii_digit()) => TokenKind::Unknown,
             _ => TokenKind::Word,
         };
         self.push(kind, length);

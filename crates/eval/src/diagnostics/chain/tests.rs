@@ -49,6 +49,11 @@ fn true_equations_as_people_and_models_write_them() {
         "[(1 + 2) * (3 + 4)] = 21",
         "3 hours * 60 miles/hour = 180 miles",
         ".5 * 4 = 2",
+        "$20/hour * 35 hours/week = $700/week",
+        "43 brownies x $3/brownie = $129",
+        "10 plus 9 plus 1 equals 20",
+        "10 cages * 5 pieces of straw per hamster cage = 50 pieces of straw",
+        "There are 3 times as many, 3 * 4 = 12",
     ] {
         holds(text);
     }
