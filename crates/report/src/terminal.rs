@@ -24,6 +24,20 @@ pub fn terminal_table(record: &StudyRecord, width: usize, colour: bool) -> Strin
         }
         out.push_str(&paint("retention: % of the uncut model's score [95 % interval]\n", DIM, colour));
     }
+    for (strategy, point) in alarms(record) {
+        if let Some(gap) = &point.gap {
+            let at =
+                format!("gap alarm, {} at {} removed: {}", strategy_title(strategy), point.removed, gap.sentence());
+            out.push_str(&paint(&plain(&at), ALARM, colour));
+            out.push('\n');
+        }
+    }
+    for branch in &record.stopped {
+        let deeper = format_layers(&branch.skipped);
+        let at = format!("{} ends at {} removed", strategy_title(&branch.strategy), branch.removed);
+        out.push_str(&plain(&format!("{at}, nothing is left: {}; not measured: {deeper}", branch.reason)));
+        out.push('\n');
+    }
     for line in &record.budget {
         if line.strategy == record.main_strategy {
             let sentence =
@@ -44,6 +58,14 @@ pub fn terminal_table(record: &StudyRecord, width: usize, colour: bool) -> Strin
 
 const BOLD: &str = "1";
 const DIM: &str = "2";
+const ALARM: &str = "33";
+
+/// Of each strategy the shallowest cut with a gap alarm, as cut.
+fn alarms(record: &StudyRecord) -> Vec<(&str, &Point)> {
+    let shallowest =
+        |strategy| points(record, strategy).into_iter().find(|point| point.healed.is_none() && point.gap.is_some());
+    record.strategies().into_iter().filter_map(|strategy| Some((strategy, shallowest(strategy)?))).collect()
+}
 
 #[derive(Clone, Copy)]
 struct Detail {

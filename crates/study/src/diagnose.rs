@@ -78,6 +78,7 @@ pub fn diagnose(
     let mut job = Job { subject, options, base: &examined[0], ledger: Vec::new() };
     let mut record = job.record();
     record.base = Some(job.point(&examined[0], None, None)?);
+    record.ablation_base = record.base.as_ref().and_then(|base| base.diagnosis.clone());
     if let (Some(kept), Some(cut)) = (&options.kept, examined.get(1)) {
         record.points.push(job.point(cut, Some(kept), None)?);
         if let (Some(healed), Some((_, how))) = (&healed, &options.healed) {

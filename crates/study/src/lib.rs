@@ -16,9 +16,10 @@ mod recipe_check;
 mod record;
 mod runner;
 mod samples;
+mod sentinels;
 mod stage;
 pub mod strategy;
 
 pub use observer::{Silent, StudyObserver};
-pub use recipe::{Budget, Cuts, Heal, Items, Recipe, Tasks};
+pub use recipe::{Budget, Cuts, Heal, Items, Recipe, Sentinels, Tasks};
 pub use runner::{Subject, run};

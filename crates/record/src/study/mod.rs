@@ -61,6 +61,9 @@ pub struct StudyRecord {
     pub main_strategy: String,
     /// Layer scores of each criterion.
     pub criteria: Vec<Criterion>,
+    /// The uncut model on the items that single-layer removals are measured on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ablation_base: Option<Diagnosis>,
     /// Every single-layer removal, by layer.
     pub ablation: Vec<AblatedLayer>,
     /// Every cut that was measured, before and after healing.

@@ -287,6 +287,7 @@ pub fn study() -> StudyRecord {
                 note: "Angle between a layer’s input and output at the last token, in units of π.".into(),
             },
         ],
+        ablation_base: Some(diagnosis(0.0, false, false)),
         ablation: ablation(),
         ledger: vec![
             ledger_entry(
