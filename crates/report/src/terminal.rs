@@ -24,20 +24,7 @@ pub fn terminal_table(record: &StudyRecord, width: usize, colour: bool) -> Strin
         }
         out.push_str(&paint("retention: % of the uncut model's score [95 % interval]\n", DIM, colour));
     }
-    for (strategy, point) in alarms(record) {
-        if let Some(gap) = &point.gap {
-            let at =
-                format!("gap alarm, {} at {} removed: {}", strategy_title(strategy), point.removed, gap.sentence());
-            out.push_str(&paint(&plain(&at), ALARM, colour));
-            out.push('\n');
-        }
-    }
-    for branch in &record.stopped {
-        let deeper = format_layers(&branch.skipped);
-        let at = format!("{} ends at {} removed", strategy_title(&branch.strategy), branch.removed);
-        out.push_str(&plain(&format!("{at}, nothing is left: {}; not measured: {deeper}", branch.reason)));
-        out.push('\n');
-    }
+    out.push_str(&paint(&warnings(record), ALARM, colour));
     for line in &record.budget {
         if line.strategy == record.main_strategy {
             let sentence =
@@ -60,11 +47,26 @@ const BOLD: &str = "1";
 const DIM: &str = "2";
 const ALARM: &str = "33";
 
-/// Of each strategy the shallowest cut with a gap alarm, as cut.
-fn alarms(record: &StudyRecord) -> Vec<(&str, &Point)> {
-    let shallowest =
-        |strategy| points(record, strategy).into_iter().find(|point| point.healed.is_none() && point.gap.is_some());
-    record.strategies().into_iter().filter_map(|strategy| Some((strategy, shallowest(strategy)?))).collect()
+/// The main strategy's gap alarm at its shallowest cut that has one, and the strategies that ended early.
+fn warnings(record: &StudyRecord) -> String {
+    let mut out = String::new();
+    let main = record.strategies().first().copied().unwrap_or_default().to_owned();
+    let alarmed = points(record, &main).into_iter().find(|point| point.healed.is_none() && point.gap.is_some());
+    if let Some((point, gap)) = alarmed.and_then(|point| Some((point, point.gap.as_ref()?))) {
+        let title = strategy_title(&main);
+        out.push_str(&plain(&format!("gap alarm from {} removed by {title} on: {}", point.removed, gap.sentence())));
+        out.push('\n');
+    }
+    for branch in &record.stopped {
+        let title = strategy_title(&branch.strategy);
+        let (at, deeper) = (branch.removed, format_layers(&branch.skipped));
+        out.push_str(&plain(&format!(
+            "{title} leaves nothing at {at} removed: {}; not measured: {deeper}",
+            branch.reason
+        )));
+        out.push('\n');
+    }
+    if out.is_empty() { out } else { format!("\n{out}") }
 }
 
 #[derive(Clone, Copy)]

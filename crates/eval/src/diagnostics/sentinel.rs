@@ -34,7 +34,7 @@ use super::material;
 /// items cannot tell a gap from chance.
 pub const GAP: f64 = 0.2;
 
-/// How much is asked. The defaults take about as long as scoring two thousand tokens and generating five hundred.
+/// How much is asked. The defaults take about as long as scoring two thousand tokens and generating three hundred.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SentinelOptions {
     /// Items of the arithmetic probe.
@@ -53,7 +53,7 @@ pub struct SentinelOptions {
 
 impl Default for SentinelOptions {
     fn default() -> Self {
-        Self { arithmetic: 32, brackets: 16, responses: 4, response_tokens: 48, text_tokens: 1024, seed: 0 }
+        Self { arithmetic: 24, brackets: 12, responses: 4, response_tokens: 40, text_tokens: 512, seed: 0 }
     }
 }
 

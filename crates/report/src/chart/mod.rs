@@ -28,6 +28,9 @@ pub struct Size {
     pub height: u32,
 }
 
+/// Layers beyond this are not drawn: records are not trusted, and no model has so many.
+const MOST_LAYERS: usize = 10_000;
+
 /// Text size given to plotters, which writes 1 / 1.24 of it.
 const FONT: i32 = 16;
 

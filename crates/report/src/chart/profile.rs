@@ -4,7 +4,7 @@ use anyhow::{Result, anyhow};
 use plotters::prelude::*;
 
 use super::axis::Ticked;
-use super::{BAR, FONT, GRID, INK, MUTED, Size, THRESHOLD, finish, ticks, without_zeros};
+use super::{BAR, FONT, GRID, INK, MOST_LAYERS, MUTED, Size, THRESHOLD, finish, ticks, without_zeros};
 use crate::format::short;
 
 /// One removed layer.
@@ -36,7 +36,8 @@ pub fn profile(
     class: &str,
     label: &str,
 ) -> Result<Option<String>> {
-    let marks: Vec<At> = marks.iter().copied().filter(|mark| mark.value.is_finite()).collect();
+    let drawn = |mark: &At| mark.value.is_finite() && mark.layer <= MOST_LAYERS;
+    let marks: Vec<At> = marks.iter().copied().filter(drawn).collect();
     if marks.is_empty() {
         return Ok(None);
     }

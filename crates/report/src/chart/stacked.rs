@@ -4,7 +4,7 @@ use anyhow::{Result, anyhow};
 use plotters::prelude::*;
 
 use super::axis::Ticked;
-use super::{FONT, GRID, INK, MUTED, SURFACE, Size, finish, part_colour, ticks};
+use super::{FONT, GRID, INK, MOST_LAYERS, MUTED, SURFACE, Size, finish, part_colour, ticks};
 
 /// One model's bar.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,13 +27,15 @@ pub fn stacked(
     class: &str,
     label: &str,
 ) -> Result<Option<String>> {
+    let drawn = |bar: &&Bar| (-1.0..=MOST_LAYERS as f64).contains(&bar.at);
+    let bars: Vec<Bar> = bars.iter().filter(drawn).cloned().collect();
     let highest = bars.iter().map(|bar| bar.shares.iter().sum::<f64>()).filter(|sum| sum.is_finite());
     let highest = highest.fold(0.0, f64::max);
     if highest <= 0.0 {
         return Ok(None);
     }
     let mut svg = String::new();
-    draw(&mut svg, bars, colours, across, highest, size).map_err(|error| anyhow!("cannot draw a chart: {error}"))?;
+    draw(&mut svg, &bars, colours, across, highest, size).map_err(|error| anyhow!("cannot draw a chart: {error}"))?;
     Ok(Some(finish(&svg, size, class, label)))
 }
 

@@ -46,24 +46,20 @@ fn models(record: &StudyRecord) -> Vec<(&Point, &Diagnosis)> {
 fn alarms(record: &StudyRecord) -> String {
     let mut items = Vec::new();
     for strategy in record.strategies() {
-        for point in points(record, strategy) {
+        // Deeper cuts repeat it: the shallowest as cut, and the shallowest healed.
+        let found = points(record, strategy);
+        let first =
+            |healed: bool| found.iter().find(|point| point.gap.is_some() && point.healed.is_some() == healed).copied();
+        for point in [first(false), first(true)].into_iter().flatten() {
             let Some(gap) = &point.gap else { continue };
             let healed = if point.healed.is_some() { ", healed" } else { "" };
-            let who = format!("{}, {} removed{healed}: ", strategy_title(strategy), point.removed);
+            let who = format!("{}, {} removed{healed} and deeper: ", strategy_title(strategy), point.removed);
             items.push(format!("<li>{}{}</li>\n", Text(&who), Text(&gap.sentence())));
         }
     }
     let mut out = String::new();
     if !items.is_empty() {
-        // Deeper cuts of one strategy repeat the first; the list stays short.
-        const SHOWN: usize = 6;
-        let more = items.len().saturating_sub(SHOWN);
-        items.truncate(SHOWN);
-        let more = if more > 0 { format!("<li>and {more} more</li>\n") } else { String::new() };
-        out.push_str(&format!(
-            "<div class=\"note\">\n<h3>Gap alarm</h3>\n<ul>\n{}{more}</ul>\n</div>\n",
-            items.concat()
-        ));
+        out.push_str(&format!("<div class=\"note\">\n<h3>Gap alarm</h3>\n<ul>\n{}</ul>\n</div>\n", items.concat()));
     }
     if !record.stopped.is_empty() {
         out.push_str("<p class=\"small\">Not followed deeper, because nothing was left by the sentinels:</p>\n<ul>\n");
@@ -99,11 +95,11 @@ fn table(models: &[(&Point, &Diagnosis)]) -> String {
         Right("Rep-4, %"),
         Right("Self-BLEU-4"),
         Right("loops"),
-        Right("right first digit, %"),
-        Right("change in its log p"),
-        Right("brackets closed, %"),
-        Right("programs passed, %"),
-        Right("lost items"),
+        Right("first digit, %"),
+        Right("Δ log p"),
+        Right("brackets, %"),
+        Right("programs, %"),
+        Right("lost"),
         Right("gained"),
     ];
     let mut out = String::from("<h3>Uncut, cut and healed</h3>\n");
@@ -140,8 +136,8 @@ fn table(models: &[(&Point, &Diagnosis)]) -> String {
     out.push_str(TABLE_END);
     out.push_str(
         "<p class=\"small\">Rep-4: share of 4-grams that repeat an earlier one. Self-BLEU-4: how like each other the \
-         sentences of a response are. Right first digit: arg-max over the ten digits where the answer’s first one \
-         stands. Lost: right in the uncut model and wrong here; gained: the other way round.</p>\n",
+         sentences of a response are. First digit: how often the right one of the ten is the likeliest where an \
+         arithmetic answer begins; Δ log p: the change of its log-probability. Brackets closed and programs passed. Lost: right in the uncut model and wrong here; gained: the other way round.</p>\n",
     );
     out
 }

@@ -22,7 +22,8 @@ pub fn html(record: &StudyRecord) -> Result<String> {
     let same = |a: &LedgerEntry, b: &LedgerEntry| (&a.dropped, a.healed) == (&b.dropped, b.healed);
     for model in record.ledger.chunk_by(same) {
         let healed = if model[0].healed { ", healed" } else { "" };
-        let title = format!("without {}{healed}: {} items", format_layers(&model[0].dropped), model.len());
+        let noun = if model.len() == 1 { "item" } else { "items" };
+        let title = format!("without {}{healed}: {} {noun}", format_layers(&model[0].dropped), model.len());
         out.push_str(&format!("<details>\n<summary>{}</summary>\n", Text(&title)));
         let mut entries: Vec<&LedgerEntry> = model.iter().collect();
         entries.sort_by_key(|entry| (entry.gained, entry.cause));
