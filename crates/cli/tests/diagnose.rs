@@ -47,6 +47,35 @@ fn responses_of_other_programs() {
 }
 
 #[test]
+fn two_files_of_samples_are_laid_beside_each_other() {
+    let place = Workplace::new(false);
+    for (name, drop) in [("uncut.jsonl", None), ("cut.jsonl", Some("5-11"))] {
+        let mut command = vec!["eval", "pocket", "--tasks", "pocket_word,pocket_code,pocket_kind", "--limit", "8"];
+        command.extend(["--samples-out", name]);
+        command.extend(drop.iter().flat_map(|drop| ["--drop", drop]));
+        lopper().current_dir(place.dir.path()).args(command).assert().success();
+    }
+    let command = ["diagnose", "cut.jsonl", "--base", "uncut.jsonl", "--ledger-out", "ledger.jsonl", "--json"];
+    let found = place.json(&command);
+    // Eight of multiple choice have no text.
+    assert_eq!((&found["degeneration"]["responses"], &found["without_text"]), (&json!(16), &json!(8)));
+    let ledger = &found["diagnosis"]["ledger"];
+    assert_eq!(ledger["compared"], 16);
+    let lost = ledger["lost"].as_u64().unwrap();
+    assert!(lost > 4, "{ledger}");
+    let lines = std::fs::read_to_string(place.path("ledger.jsonl")).unwrap();
+    assert_eq!(lines.lines().count() as u64, lost + ledger["gained"].as_u64().unwrap());
+    assert_eq!(found["diagnosis"]["programs"].as_object().unwrap().len(), 7);
+    // The same as asking the model itself.
+    let command =
+        ["diagnose", "pocket", "--drop", "5-11", "--tasks", "pocket_word,pocket_code", "--limit", "8", "--json"];
+    assert_eq!(place.json(&command)["cut"]["diagnosis"]["ledger"], *ledger);
+    place.fault(&["diagnose", "cut.jsonl", "--ledger-out", "other.jsonl"]);
+    place.write("unjudged.jsonl", "{\"text\":\"x\"}\n");
+    place.fault(&["diagnose", "unjudged.jsonl", "--base", "uncut.jsonl"]);
+}
+
+#[test]
 fn what_cannot_be_diagnosed_is_refused() {
     let place = Workplace::new(true);
     place.write("r.jsonl", LINES);

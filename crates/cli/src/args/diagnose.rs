@@ -68,6 +68,14 @@ pub struct DiagnoseArgs {
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
 
+    /// Compare a file of judged responses with the uncut model's: samples of `lopper eval` or of lm-evaluation-harness
+    #[arg(long, value_name = "UNCUT.jsonl")]
+    pub base: Option<PathBuf>,
+
+    /// Write every item that was lost or gained to F.jsonl
+    #[arg(long, value_name = "F.jsonl")]
+    pub ledger_out: Option<PathBuf>,
+
     /// Write the figures of every response of a file to F.jsonl
     #[arg(long, value_name = "F.jsonl")]
     pub figures_out: Option<PathBuf>,

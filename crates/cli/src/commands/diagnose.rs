@@ -7,7 +7,8 @@ mod table;
 use std::path::Path;
 
 use anyhow::Result;
-use lopper_record::Fault;
+use lopper_record::study::LedgerEntry;
+use lopper_record::{Fault, write_atomic};
 
 use crate::args::DiagnoseArgs;
 use crate::env::Env;
@@ -22,6 +23,16 @@ fn is_responses(subject: &str) -> bool {
     let path = Path::new(subject);
     let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
     subject == "-" || ["jsonl", "ndjson", "json"].contains(&ending) && !path.is_dir() || path.is_file()
+}
+
+/// Writes every entry of the ledger as a line of JSON.
+fn write_ledger(path: &Path, entries: &[LedgerEntry]) -> Result<()> {
+    let mut lines = String::new();
+    for entry in entries {
+        lines.push_str(&serde_json::to_string(entry)?);
+        lines.push('\n');
+    }
+    write_atomic(path, lines.as_bytes())
 }
 
 /// Refuses arguments that belong to the other kind of subject.

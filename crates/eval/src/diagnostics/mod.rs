@@ -2,7 +2,8 @@
 //! arithmetic and bracket matching are gone, and a score alone does not say so.
 //!
 //! - [`text_figures`], [`Tally`]: degeneration of any text: Rep-n, Self-BLEU-4, loops, length, finish reasons;
-//! - [`responses`]: the same from files of other programs, line by line;
+//! - [`responses`]: the same from files of other programs, line by line; [`judged`]: samples that say whether they are
+//!   right, so that two files can be compared;
 //! - [`arithmetic`]: the probe at the answer's first digit;
 //! - [`brackets`]: closing nested brackets;
 //! - [`chain`]: which step of a worked solution is false;
@@ -24,6 +25,7 @@ mod digits;
 mod draw;
 mod examine;
 mod grams;
+pub mod judged;
 pub mod ledger;
 mod loops;
 mod many;

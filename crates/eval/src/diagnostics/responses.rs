@@ -155,7 +155,10 @@ pub fn examine(
                 Some(broken) => format!("line {}: {}", broken.line, broken.why),
                 None => format!("{line} lines without generated text"),
             })
-            .hint("multiple-choice samples have no text to examine")
+            .hint(match first {
+                Some(_) => "one JSON object a line; docs/reference/diagnostics.md lists the forms",
+                None => "multiple-choice samples have no text to examine",
+            })
             .into());
     }
     sum.found.degeneration = sum.tally.finish();

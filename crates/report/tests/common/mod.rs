@@ -67,7 +67,7 @@ fn point(strategy: &str, removed: usize, healed: bool, slope: f64) -> Point {
         perplexity: Some(2.1 + removed as f64 * slope),
         parameters: Some(4_200_000 - 330_000 * removed as u64),
         diagnosis: Some(diagnosis(removed as f64 * slope, healed, removed > 0)),
-        gap: (removed > 3 && !healed).then(|| GapAlarm {
+        gap: (removed > 3 && !healed).then_some(GapAlarm {
             classification: 0.9,
             generative: 0.3,
             threshold: 0.2,

@@ -7,7 +7,7 @@ use lopper_eval::diagnostics::arithmetic::{self, ArithmeticItem};
 use lopper_eval::diagnostics::{ExamineOptions, material};
 use lopper_infer::{Sampling, TextModel};
 use lopper_record::study::{AblatedLayer, Diagnosis, LedgerEntry, Point, StudyRecord};
-use lopper_record::{Fault, format_layers, write_atomic};
+use lopper_record::{Fault, ensure_new, format_layers, write_atomic};
 use lopper_study::Subject;
 use lopper_study::diagnose::{DiagnoseOptions, diagnose};
 use serde::{Deserialize, Serialize};
@@ -49,7 +49,11 @@ struct ModelId<'a> {
 }
 
 pub fn run(env: &Env, args: &DiagnoseArgs) -> Result<()> {
-    super::refuse(&[("--figures-out", args.figures_out.is_some())], &args.subject, "a file of responses")?;
+    let file_only = [("--figures-out", args.figures_out.is_some()), ("--base", args.base.is_some())];
+    super::refuse(&file_only, &args.subject, "a file of responses")?;
+    if let Some(path) = &args.ledger_out {
+        ensure_new(path, args.force)?;
+    }
     let tasks = match args.tasks.is_empty() {
         true => None,
         false => Some(lopper_eval::expand(&args.tasks)?.into_iter().map(str::to_owned).collect()),
@@ -108,6 +112,9 @@ pub fn run(env: &Env, args: &DiagnoseArgs) -> Result<()> {
     if let Some(out) = &args.out {
         write(out, &record, &ledger)?;
         env.printer.note(&format!("report: {}", out.join("report.html").display()));
+    }
+    if let Some(path) = &args.ledger_out {
+        super::write_ledger(path, &ledger)?;
     }
     if args.json {
         return env.printer.json(&document(&record));
@@ -198,12 +205,7 @@ fn write(out: &Path, record: &StudyRecord, ledger: &[LedgerEntry]) -> Result<()>
     std::fs::create_dir_all(out)?;
     record.write(out)?;
     write_atomic(&out.join("report.html"), lopper_report::render(record)?.as_bytes())?;
-    let mut lines = String::new();
-    for entry in ledger {
-        lines.push_str(&serde_json::to_string(entry)?);
-        lines.push('\n');
-    }
-    write_atomic(&out.join("ledger.jsonl"), lines.as_bytes())
+    super::write_ledger(&out.join("ledger.jsonl"), ledger)
 }
 
 fn document(record: &StudyRecord) -> Document<'_> {
@@ -251,7 +253,7 @@ fn human(record: &StudyRecord) -> String {
 /// A row for each removed layer.
 fn sweep(record: &StudyRecord) -> String {
     let base = record.base.as_ref().and_then(|base| base.diagnosis.as_ref());
-    let rows: Vec<[String; 8]> = record
+    let rows: Vec<[String; 9]> = record
         .ablation
         .iter()
         .filter_map(|ablated| {
@@ -271,12 +273,13 @@ fn sweep(record: &StudyRecord) -> String {
                 mean(arithmetic.and_then(|a| a.accuracy.as_ref()), 100.0, 0),
                 arithmetic.and_then(|a| a.logprob_change).map_or("-".into(), |m| format!("{:+.2}", m.value)),
                 mean(own.brackets.as_ref().and_then(|b| b.balanced.as_ref()), 100.0, 0),
+                own.programs.map_or("-".into(), |p| format!("{} of {}", p.passed, p.total())),
                 lost,
             ])
         })
         .collect();
     table::render(
-        ["without", "perplexity", "Rep-4", "Self-BLEU-4", "digit right, %", "log p", "brackets, %", "lost"],
+        ["without", "perplexity", "Rep-4", "Self-BLEU-4", "digit right, %", "log p", "brackets, %", "passed", "lost"],
         &rows,
     )
 }

@@ -5,13 +5,32 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use lopper_eval::diagnostics::responses::{FileFigures, examine};
-use lopper_record::{ensure_new, write_atomic};
+use lopper_eval::diagnostics::{judged, of_outcomes};
+use lopper_record::study::{Diagnosis, LedgerEntry};
+use lopper_record::{Fault, ensure_new, write_atomic};
+use lopper_study::diagnose::excerpt;
+use serde::Serialize;
 
-use super::table::{degeneration_rows, percent_of};
+use super::table::{degeneration_rows, percent_of, side_by_side};
 use crate::args::DiagnoseArgs;
 use crate::env::Env;
 use crate::progress::Progress;
 use crate::table;
+
+/// Ledger entries of each cause that the JSON document has.
+const SHOWN_ENTRIES: usize = 3;
+
+/// The JSON document.
+#[derive(Serialize)]
+struct Document<'a> {
+    #[serde(flatten)]
+    found: &'a FileFigures,
+    /// Against the uncut model's file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    diagnosis: Option<&'a Diagnosis>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    ledger: &'a [LedgerEntry],
+}
 
 pub fn run(env: &Env, args: &DiagnoseArgs) -> Result<()> {
     let model_only = [
@@ -26,8 +45,15 @@ pub fn run(env: &Env, args: &DiagnoseArgs) -> Result<()> {
         ("--out", args.out.is_some()),
     ];
     super::refuse(&model_only, &args.subject, "a MODEL, not a file of responses")?;
-    if let Some(path) = &args.figures_out {
+    for path in args.figures_out.iter().chain(&args.ledger_out) {
         ensure_new(path, args.force)?;
+    }
+    if args.ledger_out.is_some() && args.base.is_none() {
+        return Err(Fault::new("a ledger compares two models")
+            .expected("--base UNCUT.jsonl, the same items answered by the uncut model")
+            .got("--ledger-out alone")
+            .hint("`lopper eval --samples-out` writes such files")
+            .into());
     }
     let path = Path::new(&args.subject);
     let size = std::fs::metadata(path).map_or(0, |file| file.len());
@@ -60,10 +86,25 @@ pub fn run(env: &Env, args: &DiagnoseArgs) -> Result<()> {
         let file = lines.into_inner().map_err(|error| error.into_error()).context("cannot write the figures")?;
         write_atomic(to, &read_back(file)?)?;
     }
-    if args.json {
-        return env.printer.json(&found);
+    let compared = match &args.base {
+        None => None,
+        Some(base) => Some(of_outcomes(&judged::read(path)?.outcomes, Some(&judged::read(base)?.outcomes))),
+    };
+    if let (Some((_, entries)), Some(to)) = (&compared, &args.ledger_out) {
+        super::write_ledger(to, entries)?;
     }
-    env.printer.result(&human(&found))
+    let shown = compared.as_ref().map(|(_, entries)| excerpt(entries, SHOWN_ENTRIES)).unwrap_or_default();
+    let diagnosis = compared.as_ref().map(|(diagnosis, _)| diagnosis);
+    if args.json {
+        return env.printer.json(&Document { found: &found, diagnosis, ledger: &shown });
+    }
+    let mut text = human(&found);
+    if let Some(diagnosis) = diagnosis {
+        // What the file's own lines have told already is not told twice.
+        let diagnosis = Diagnosis { degeneration: None, ..diagnosis.clone() };
+        text += &format!("\n\n{}", side_by_side(&["against the uncut model".to_owned()], &[&diagnosis]));
+    }
+    env.printer.result(&text)
 }
 
 fn read_back(mut file: std::fs::File) -> Result<Vec<u8>> {

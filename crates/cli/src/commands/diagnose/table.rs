@@ -71,7 +71,7 @@ pub fn side_by_side(names: &[String], models: &[&Diagnosis]) -> String {
         figure("cut off at the length limit", |d| {
             text(d).filter(|t| !t.finish.is_empty()).map(|t| t.finish.get("length").copied().unwrap_or(0).to_string())
         }),
-        figure("mean token log-probability", |d| of(text(d)?.mean_logprob.as_ref(), 1.0, 3)),
+        figure("mean token log-probability", |d| of(text(d)?.mean_logprob.as_ref(), 1.0, 4)),
         figure("arithmetic, first digit right, %", |d| of(d.arithmetic.as_ref()?.accuracy.as_ref(), 100.0, 0)),
         figure("log-probability of that digit", |d| of(d.arithmetic.as_ref()?.logprob.as_ref(), 1.0, 2)),
         figure("its change", |d| of(d.arithmetic.as_ref()?.logprob_change.as_ref(), 1.0, 2)),

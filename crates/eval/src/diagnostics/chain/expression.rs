@@ -120,11 +120,11 @@ pub(super) fn parse_prefix(tokens: &[Token]) -> Option<Parsed> {
 }
 
 fn finish(tokens: &[Token], start: usize, end: usize, root: Expr, operators: usize) -> Option<Parsed> {
-    let numbers = tokens[start..end].iter().filter_map(|token| match token.kind {
+    let mut numbers = tokens[start..end].iter().filter_map(|token| match token.kind {
         TokenKind::Number { decimals, .. } => Some(decimals),
         _ => None,
     });
-    let single_decimals = if operators == 0 { numbers.last() } else { None };
+    let single_decimals = if operators == 0 { numbers.next_back() } else { None };
     let first = tokens[start..end].iter().find_map(|token| match &token.kind {
         TokenKind::Number { value, percent: false, .. } => Some((value.clone(), token.end)),
         _ => None,
