@@ -5,6 +5,8 @@ use num_bigint::BigInt;
 
 use super::BigRational;
 
+/// Bytes of the longest annotation.
+const LONGEST_ANNOTATION: usize = 400;
 /// Digits of the longest number that is read.
 const MOST_DIGITS: usize = 24;
 /// LaTeX commands of a kind that are spelt out; each is a pass over the text.
@@ -88,11 +90,12 @@ pub(super) fn without_annotations(text: &str) -> (String, Vec<(usize, &str)>) {
     let mut rest = text;
     while let Some((before, after)) = rest.split_once("<<") {
         visible.push_str(before);
-        // An annotation is within a line.
-        match after.split_once(">>").filter(|(inner, _)| !inner.contains('\n')) {
-            Some((inner, after)) => {
+        // Only so far is its end looked for, so that a text full of beginnings takes no longer.
+        let near = &after[..after.floor_char_boundary(LONGEST_ANNOTATION)];
+        match near.split_once(">>").filter(|(inner, _)| !inner.contains('\n')) {
+            Some((inner, _)) => {
                 annotations.push((visible.len(), inner));
-                rest = after;
+                rest = &after[inner.len() + 2..];
             }
             None => rest = after,
         }
