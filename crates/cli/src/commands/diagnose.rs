@@ -8,7 +8,7 @@ use std::path::Path;
 
 use anyhow::Result;
 use lopper_record::study::LedgerEntry;
-use lopper_record::{Fault, write_atomic};
+use lopper_record::{Fault, write_atomic_with};
 
 use crate::args::DiagnoseArgs;
 use crate::env::Env;
@@ -27,12 +27,9 @@ fn is_responses(subject: &str) -> bool {
 
 /// Writes every entry of the ledger as a line of JSON.
 fn write_ledger(path: &Path, entries: &[LedgerEntry]) -> Result<()> {
-    let mut lines = String::new();
-    for entry in entries {
-        lines.push_str(&serde_json::to_string(entry)?);
-        lines.push('\n');
-    }
-    write_atomic(path, lines.as_bytes())
+    write_atomic_with(path, |out| {
+        entries.iter().try_for_each(|entry| Ok(writeln!(out, "{}", serde_json::to_string(entry)?)?))
+    })
 }
 
 /// Refuses arguments that belong to the other kind of subject.

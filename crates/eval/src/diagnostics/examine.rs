@@ -14,7 +14,7 @@ use rayon::prelude::*;
 use super::arithmetic::{ArithmeticItem, ArithmeticProbe, DigitReading};
 use super::brackets::BracketProbe;
 use super::degeneration::{Circumstances, Tally, text_figures};
-use super::many::{Cut, generate_each, loglikelihood_each};
+use super::many::{Cut, generate_each, loglikelihood_each, token_logprobs_each};
 use super::outcomes::{Outcomes, is_text, of_outcomes};
 use super::{material, sentinel};
 use crate::outcome::TaskOutcome;
@@ -144,9 +144,9 @@ impl Examination {
                 own.degeneration = Some(tally(text, &replies)?);
             }
         }
-        for (at, (own, cut)) in examined.iter_mut().zip(cuts).enumerate() {
-            own.perplexity = sentinel::perplexity(&engine.token_logprobs(cut, &self.held_out, &|_| {})?)?;
-            part(5)(at + 1, 0);
+        let logprobs = token_logprobs_each(engine, cuts, &self.held_out, &part(5))?;
+        for (own, logprobs) in examined.iter_mut().zip(logprobs) {
+            own.perplexity = sentinel::perplexity(&logprobs)?;
         }
         Ok(examined)
     }

@@ -26,6 +26,16 @@ pub fn generate_each(
     each(cuts, observer, |cut| engine.generate(cut, requests, &GenerateOptions::default(), &silent))
 }
 
+/// Log-probability of every token of every sequence under every cut.
+pub fn token_logprobs_each(
+    engine: &Engine,
+    cuts: &[Cut],
+    sequences: &[Vec<u32>],
+    observer: &(dyn Fn(usize, usize) + Sync),
+) -> Result<Vec<Vec<Vec<Option<f32>>>>> {
+    each(cuts, observer, |cut| engine.token_logprobs(cut, sequences, &silent))
+}
+
 fn silent(_: Progress) {}
 
 /// One cut after the other: the one place to change for an engine that takes them together.

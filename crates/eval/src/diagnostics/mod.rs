@@ -40,7 +40,7 @@ mod tokens;
 pub use degeneration::{Circumstances, Tally, TextFigures, finish_name, text_figures};
 pub use examine::{Examination, ExamineOptions, Examined, answer};
 pub use loops::Loop;
-pub use many::{Cut, generate_each, loglikelihood_each};
+pub use many::{Cut, generate_each, loglikelihood_each, token_logprobs_each};
 pub use outcomes::{Outcomes, of_outcomes};
 pub use tokens::lower_words;
 

@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize};
 use super::arithmetic::ArithmeticProbe;
 use super::brackets::BracketProbe;
 use super::degeneration::{Circumstances, Tally, text_figures};
-use super::many::{Cut, generate_each, loglikelihood_each};
+use super::many::{Cut, generate_each, loglikelihood_each, token_logprobs_each};
 use super::material;
 
 /// By how much classification's retention may exceed generation's before the alarm is raised, unless told
@@ -94,8 +94,8 @@ impl Sentinels {
         let closings = generate_each(engine, cuts, self.brackets.requests(), &part(1))?;
         let responses = generate_each(engine, cuts, &self.responses, &part(2))?;
         let mut readings = Vec::with_capacity(cuts.len());
-        for (at, cut) in cuts.iter().enumerate() {
-            let logprobs = engine.token_logprobs(cut, &self.held_out, &|_| {})?;
+        let logprobs = token_logprobs_each(engine, cuts, &self.held_out, &part(3))?;
+        for (at, logprobs) in logprobs.iter().enumerate() {
             let mut tally = Tally::default();
             for generation in &responses[at] {
                 tally.add(&text_figures(&text.decode(&generation.tokens)?), &Circumstances::of(generation));
@@ -105,9 +105,8 @@ impl Sentinels {
                 arithmetic: arithmetic.accuracy.map(|mean| mean.value),
                 brackets: self.brackets.figures(text, &closings[at])?.balanced.map(|mean| mean.value),
                 rep_4: tally.finish().rep_4.map(|mean| mean.value),
-                perplexity: perplexity(&logprobs)?,
+                perplexity: perplexity(logprobs)?,
             });
-            part(3)(at + 1, 0);
         }
         Ok(readings)
     }

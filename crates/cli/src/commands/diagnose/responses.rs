@@ -1,13 +1,12 @@
 //! A file of responses, whoever wrote them.
 
-use std::io::{BufWriter, Write};
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use lopper_eval::diagnostics::responses::{FileFigures, examine};
 use lopper_eval::diagnostics::{judged, of_outcomes};
 use lopper_record::study::{Diagnosis, LedgerEntry};
-use lopper_record::{Fault, ensure_new, write_atomic};
+use lopper_record::{Fault, ensure_new, write_atomic_with};
 use lopper_study::diagnose::excerpt;
 use serde::Serialize;
 
@@ -58,22 +57,17 @@ pub fn run(env: &Env, args: &DiagnoseArgs) -> Result<()> {
     let path = Path::new(&args.subject);
     let size = std::fs::metadata(path).map_or(0, |file| file.len());
     let progress = Progress::of_bytes(env.printer, "reading", size);
-    let mut lines = args.figures_out.as_ref().map(|_| tempfile::tempfile().map(BufWriter::new)).transpose()?;
-    let found = examine(
-        path,
-        args.limit.map(std::num::NonZero::get),
-        &|bytes| {
-            progress.set_bytes(bytes);
-            env.check_interrupt()
-        },
-        &mut |figures| {
-            if let Some(lines) = &mut lines {
-                serde_json::to_writer(&mut *lines, figures)?;
-                lines.write_all(b"\n")?;
-            }
-            Ok(())
-        },
-    )?;
+    let limit = args.limit.map(std::num::NonZero::get);
+    let observer = |bytes| {
+        progress.set_bytes(bytes);
+        env.check_interrupt()
+    };
+    let found = match &args.figures_out {
+        None => examine(path, limit, &observer, &mut |_| Ok(()))?,
+        Some(to) => write_atomic_with(to, |out| {
+            examine(path, limit, &observer, &mut |figures| Ok(writeln!(out, "{}", serde_json::to_string(figures)?)?))
+        })?,
+    };
     drop(progress);
     for broken in &found.broken_lines {
         env.printer.warn(&format!("{}: line {}: {}", path.display(), broken.line, broken.why));
@@ -81,10 +75,6 @@ pub fn run(env: &Env, args: &DiagnoseArgs) -> Result<()> {
     if found.broken > found.broken_lines.len() {
         let more = found.broken - found.broken_lines.len();
         env.printer.warn(&format!("{}: {more} more lines could not be read", path.display()));
-    }
-    if let (Some(lines), Some(to)) = (lines, &args.figures_out) {
-        let file = lines.into_inner().map_err(|error| error.into_error()).context("cannot write the figures")?;
-        write_atomic(to, &read_back(file)?)?;
     }
     let compared = match &args.base {
         None => None,
@@ -105,14 +95,6 @@ pub fn run(env: &Env, args: &DiagnoseArgs) -> Result<()> {
         text += &format!("\n\n{}", side_by_side(&["against the uncut model".to_owned()], &[&diagnosis]));
     }
     env.printer.result(&text)
-}
-
-fn read_back(mut file: std::fs::File) -> Result<Vec<u8>> {
-    use std::io::{Read, Seek};
-    file.rewind()?;
-    let mut bytes = Vec::new();
-    file.read_to_end(&mut bytes)?;
-    Ok(bytes)
 }
 
 fn human(found: &FileFigures) -> String {
