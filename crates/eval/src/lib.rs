@@ -11,11 +11,13 @@
 //! - [`known_tasks`]: what there is;
 //! - [`answer`]: finding the answer in a response, and whether it equals the reference;
 //! - [`metrics`]: pure functions from texts to scores;
+//! - [`diagnostics`]: what broke, not only that something did;
 //! - [`stats`]: intervals, retention, sample sizes.
 //!
 //! Not covered: benchmarks read from files; only the pocket tasks, which are generated, are known.
 
 pub mod answer;
+pub mod diagnostics;
 mod many;
 pub mod metrics;
 mod outcome;

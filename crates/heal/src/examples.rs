@@ -116,7 +116,7 @@ impl Examples {
         finish: Option<Finish>,
         max_length: usize,
     ) -> Result<()> {
-        if matches!(finish, Some(Finish::Length | Finish::ContextFull)) {
+        if matches!(finish, Some(Finish::Length | Finish::ContextFull | Finish::Loop)) {
             self.report.rows += 1;
             self.report.unfinished += 1;
             return Ok(());

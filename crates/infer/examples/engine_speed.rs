@@ -78,7 +78,9 @@ fn main() -> Result<()> {
                 share = many.accepted as f64 / many.drafted.max(1) as f64;
                 Ok(())
             })?;
-            Ok(json!({"tokens_per_second": tokens / seconds, "times_one_after_another": apart / seconds, "drafts_right": share}))
+            Ok(
+                json!({"tokens_per_second": tokens / seconds, "times_one_after_another": apart / seconds, "drafts_right": share}),
+            )
         };
         let (many, drafted) = (run(&plain)?, run(&drafts)?);
         result.insert("candidates".into(), json!({"apart": tokens / apart, "many": many, "with_drafts": drafted}));

@@ -19,4 +19,4 @@ pub use layers::{LayerSet, check_dropped, format_layers, kept, parse_layers};
 pub use lock::StudyLock;
 pub use store::{Cell, Finished, Store};
 pub use study::StudyRecord;
-pub use write::{ensure_new, write_atomic};
+pub use write::{ensure_new, write_atomic, write_atomic_with};

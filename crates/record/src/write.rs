@@ -1,7 +1,7 @@
 //! Outputs appear whole or not at all: written beside their place, synced, then renamed into it.
 
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -20,6 +20,22 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
     file.persist(path).with_context(|| format!("cannot write {}", path.display()))?;
     sync_directory(&directory);
     Ok(())
+}
+
+/// As [`write_atomic`], with what `write` writes bit by bit, and hands back what it returns. When it fails nothing is
+/// left behind.
+pub fn write_atomic_with<T>(path: &Path, write: impl FnOnce(&mut dyn Write) -> Result<T>) -> Result<T> {
+    let directory = parent_of(path);
+    fs::create_dir_all(&directory).with_context(|| format!("cannot create {}", directory.display()))?;
+    let mut file = temporary_in(&directory)?;
+    let mut buffer = BufWriter::new(file.as_file_mut());
+    let value = write(&mut buffer)?;
+    buffer.flush().with_context(|| format!("cannot write {}", path.display()))?;
+    drop(buffer);
+    file.as_file().sync_all().with_context(|| format!("cannot write {}", path.display()))?;
+    file.persist(path).with_context(|| format!("cannot write {}", path.display()))?;
+    sync_directory(&directory);
+    Ok(value)
 }
 
 /// Refuses to write over something that exists, unless `force`.

@@ -31,6 +31,8 @@ pub fn render(record: &StudyRecord) -> Result<String> {
         sections::curves::html(record)?,
         sections::scores::html(record)?,
         sections::layers::html(record)?,
+        sections::diagnosis::html(record)?,
+        sections::ledger::html(record)?,
         sections::samples::html(record)?,
         sections::provenance::html(record)?,
     ] {

@@ -24,6 +24,7 @@ pub fn terminal_table(record: &StudyRecord, width: usize, colour: bool) -> Strin
         }
         out.push_str(&paint("retention: % of the uncut model's score [95 % interval]\n", DIM, colour));
     }
+    out.push_str(&paint(&warnings(record), ALARM, colour));
     for line in &record.budget {
         if line.strategy == record.main_strategy {
             let sentence =
@@ -44,6 +45,29 @@ pub fn terminal_table(record: &StudyRecord, width: usize, colour: bool) -> Strin
 
 const BOLD: &str = "1";
 const DIM: &str = "2";
+const ALARM: &str = "33";
+
+/// The main strategy's gap alarm at its shallowest cut that has one, and the strategies that ended early.
+fn warnings(record: &StudyRecord) -> String {
+    let mut out = String::new();
+    let main = record.strategies().first().copied().unwrap_or_default().to_owned();
+    let alarmed = points(record, &main).into_iter().find(|point| point.healed.is_none() && point.gap.is_some());
+    if let Some((point, gap)) = alarmed.and_then(|point| Some((point, point.gap.as_ref()?))) {
+        let title = strategy_title(&main);
+        out.push_str(&plain(&format!("gap alarm from {} removed by {title} on: {}", point.removed, gap.sentence())));
+        out.push('\n');
+    }
+    for branch in &record.stopped {
+        let title = strategy_title(&branch.strategy);
+        let (at, deeper) = (branch.removed, format_layers(&branch.skipped));
+        out.push_str(&plain(&format!(
+            "{title} leaves nothing at {at} removed: {}; not measured: {deeper}",
+            branch.reason
+        )));
+        out.push('\n');
+    }
+    if out.is_empty() { out } else { format!("\n{out}") }
+}
 
 #[derive(Clone, Copy)]
 struct Detail {

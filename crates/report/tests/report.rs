@@ -60,7 +60,7 @@ fn check_attributes(text: &str) {
 fn a_whole_study_has_every_part() {
     let html = render(&common::study()).unwrap();
     check_well_formed(&html);
-    for part in ["budget", "curves", "scores", "layers", "samples", "provenance"] {
+    for part in ["budget", "curves", "scores", "layers", "diagnosis", "ledger", "samples", "provenance"] {
         assert!(html.contains(&format!("<section id=\"{part}\">")), "{part}");
     }
     assert!(html.contains("Cut at most"));

@@ -1,5 +1,6 @@
 //! Keys of cells: everything that changes a cell's result and nothing that does not.
 
+use lopper_eval::diagnostics::sentinel::SentinelOptions;
 use lopper_eval::{EvalOptions, task_version};
 use lopper_heal::HealRecipe;
 use lopper_infer::Sampling;
@@ -54,6 +55,25 @@ pub struct EvalKey<'a> {
     pub seed: u64,
     pub sampling: Sampling,
     pub sampling_seed: u64,
+}
+
+/// One model's sentinels.
+#[derive(Debug, Clone, Serialize)]
+pub struct SentinelKey<'a> {
+    pub revision: u32,
+    pub model: &'a str,
+    pub kept: &'a [usize],
+    pub healed: Option<HealKey<'a>>,
+    pub options: &'a SentinelOptions,
+}
+
+pub fn sentinel_key<'a>(
+    model: &'a str,
+    kept: &'a [usize],
+    healed: Option<HealKey<'a>>,
+    options: &'a SentinelOptions,
+) -> SentinelKey<'a> {
+    SentinelKey { revision: REVISION, model, kept, healed, options }
 }
 
 pub fn score_key<'a>(model: &'a str, calibration: &'a str, gradients: bool) -> ScoreKey<'a> {

@@ -4,6 +4,7 @@
 
 pub mod budget;
 mod calibration;
+pub mod diagnose;
 mod healing;
 mod identity;
 mod measure;
@@ -16,9 +17,10 @@ mod record;
 mod runner;
 mod samples;
 pub mod search;
+mod sentinels;
 mod stage;
 pub mod strategy;
 
 pub use observer::{Silent, StudyObserver};
-pub use recipe::{Budget, Cuts, Heal, Items, Recipe, Tasks};
+pub use recipe::{Budget, Cuts, Heal, Items, Recipe, Sentinels, Tasks};
 pub use runner::{Subject, run};

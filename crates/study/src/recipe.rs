@@ -2,6 +2,7 @@
 //! the pocket study; a key that is not known is refused.
 
 use anyhow::{Context, Result};
+use lopper_eval::diagnostics::sentinel::GAP;
 use lopper_eval::{EvalOptions, known_tasks};
 use lopper_heal::{HealRecipe, Method};
 use lopper_infer::Sampling;
@@ -25,6 +26,8 @@ pub struct Recipe {
     pub cuts: Cuts,
     /// How cuts are healed.
     pub heal: Heal,
+    /// What warns, and what ends a strategy early.
+    pub sentinels: Sentinels,
     /// How the depth budget is decided.
     pub budget: Budget,
 }
@@ -83,6 +86,16 @@ pub struct Heal {
     pub recipe: HealRecipe,
 }
 
+/// The cheap bundle that is read of every cut before it is measured in full.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Sentinels {
+    /// Whether a strategy that is not the main one ends at the depth where nothing is left.
+    pub stop: bool,
+    /// By how much classification's retention may exceed generation's before the alarm is raised.
+    pub gap: f64,
+}
+
 /// The depth budget.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -100,8 +113,15 @@ impl Default for Recipe {
             tasks: Tasks::default(),
             cuts: Cuts::default(),
             heal: Heal::default(),
+            sentinels: Sentinels::default(),
             budget: Budget::default(),
         }
+    }
+}
+
+impl Default for Sentinels {
+    fn default() -> Self {
+        Self { stop: true, gap: GAP }
     }
 }
 

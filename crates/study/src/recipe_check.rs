@@ -79,6 +79,11 @@ impl Recipe {
             return Err(refuse("`budget.thresholds` holds no retention", "numbers above 0 and at most 1", t)
                 .hint("0.9 keeps 90 % of the uncut model's score"));
         }
+        let gap = self.sentinels.gap;
+        if !(gap > 0.0 && gap <= 1.0) {
+            return Err(refuse("`sentinels.gap` is no share", "above 0 and at most 1", gap)
+                .hint("0.2 warns when classification keeps 20 points more than generation"));
+        }
         if self.heal.depths.is_empty() {
             return Ok(());
         }

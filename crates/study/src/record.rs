@@ -29,7 +29,7 @@ pub fn splits(recipe: &Recipe) -> Vec<String> {
             name(Split::Report)
         ),
         format!(
-            "Layer map and choice of the main strategy: {} items per task from the `{}` split.",
+            "Layer map, choice of the main strategy and sentinels: {} items per task (sentinels fewer) from the `{}` split.",
             recipe.items.select,
             name(Split::Select)
         ),

@@ -5,12 +5,14 @@ use std::collections::HashSet;
 use std::path::Path;
 
 use anyhow::Result;
+use lopper_eval::diagnostics::of_outcomes;
+use lopper_eval::diagnostics::sentinel::Sentinels;
 use lopper_infer::TextModel;
 use lopper_pocket::Split;
 use lopper_prune::criteria::Measures;
 use lopper_prune::{LayerScores, criteria};
 use lopper_record::study::{
-    AblatedLayer, CLASSIFICATION, GENERATIVE, ModelCard, Point, SCHEMA, StudyRecord, TaskMeta, Timing,
+    AblatedLayer, CLASSIFICATION, GENERATIVE, LedgerEntry, ModelCard, Point, SCHEMA, StudyRecord, TaskMeta, Timing,
 };
 use lopper_record::{Retention, Store};
 
@@ -58,7 +60,8 @@ pub fn run(
         ..StudyRecord::default()
     };
     let (tasks, seen) = (recipe.task_names(), HashSet::new());
-    let mut study = Study { subject, recipe, store, suites: Suites::default(), groups, tasks, observer, record, seen };
+    let (suites, sentinels, ledger) = (Suites::default(), None, Vec::new());
+    let mut study = Study { subject, recipe, store, suites, groups, tasks, observer, record, seen, sentinels, ledger };
     if let Err(error) = study.stages() {
         place.clear_if_unused();
         return Err(error);
@@ -78,6 +81,10 @@ pub struct Study<'a> {
     pub record: StudyRecord,
     /// Cuts that a stage has asked for.
     pub seen: HashSet<Asked>,
+    /// Prepared when the first is read.
+    pub sentinels: Option<Sentinels>,
+    /// Every item that a cut lost or gained.
+    pub ledger: Vec<LedgerEntry>,
 }
 
 impl Study<'_> {
@@ -99,6 +106,7 @@ impl Study<'_> {
         let cuts = self.cuts(&evidence, &main, &base)?;
         self.heal(&evidence, &main, &base, &cuts)?;
         self.decide(&main);
+        self.write_ledger()?;
         self.record.warnings.extend(self.store.take_warnings());
         self.record.complete = true;
         self.record.write(self.store.directory())
@@ -117,7 +125,9 @@ impl Study<'_> {
         // Against itself it keeps all, unless it scores too little for a ratio to mean anything.
         point.groups.iter_mut().for_each(|g| g.retention = g.retention.map(|_| Retention::uncut(g.score.n)));
         point.parameters = Some(self.subject.card.parameters);
+        point.diagnosis = Some(of_outcomes(&base, None).0);
         self.record.base = Some(point);
+        self.record.ablation_base = Some(of_outcomes(&base_select, None).0);
         for meta in &mut self.record.tasks {
             let items = |outcomes: &Outcomes| outcomes.get(&meta.name).map_or(0, |outcome| outcome.n);
             (meta.n_report, meta.n_select) = (items(&base), items(&base_select));
@@ -167,7 +177,8 @@ impl Study<'_> {
             let cut = stage.eval(self, kept, *split, &format!("without layer {layer}"))?;
             ablation.push(mean_retention(base, &cut, &self.groups));
             let (tasks, _) = compare(base, &cut, &self.groups, self.recipe.seed)?;
-            self.record.ablation.push(AblatedLayer { layer, tasks });
+            let diagnosis = Some(of_outcomes(&cut, Some(base)).0);
+            self.record.ablation.push(AblatedLayer { layer, tasks, diagnosis });
         }
         stage.end(self)?;
         Ok(ablation)
@@ -209,6 +220,10 @@ impl Study<'_> {
         }
         // The main strategy first: an interrupted study then has what matters most.
         plan.sort_by_key(|(name, dropped)| (name != main, dropped.len()));
+        let readings = self.read_sentinels(&plan)?;
+        if self.recipe.sentinels.stop {
+            self.stop_hopeless(&mut plan, main, &readings);
+        }
         let kept: Vec<Asked> =
             plan.iter().map(|(_, d)| (lopper_record::kept(evidence.num_layers, d), Split::Report)).collect();
         let mut stage = Stage::begin(self, "cuts", &kept)?;
@@ -216,7 +231,8 @@ impl Study<'_> {
         for ((name, dropped), (kept, split)) in plan.iter().zip(&kept) {
             let what = format!("{name}: without {}", lopper_record::format_layers(dropped));
             let cut = stage.eval(self, kept, *split, &what)?;
-            let point = self.point(name, dropped, kept, base, &cut)?;
+            let mut point = self.point(name, dropped, kept, base, &cut)?;
+            self.diagnose(&mut point, base, &cut, readings.get(kept).and_then(|reading| reading.perplexity));
             self.record.points.push(point);
             // An interrupted study has a report of every cut it reached.
             self.record.write(self.store.directory())?;
@@ -301,11 +317,13 @@ impl Study<'_> {
             let candidate =
                 Candidate { text: &text, model: &self.subject.card.hash, kept, run: &run, healed: Some(cut.key()) };
             let measured = outcomes(&self.store, &self.suites, &candidate, &self.tasks, &options, self.observer)?;
+            let reading = self.sentinel(&text, &run, kept, Some(cut.key()))?;
             self.observer.cell_done();
-            seconds += healed.info.seconds + measured.seconds;
+            seconds += healed.info.seconds + measured.seconds + reading.wall_s;
             cached += usize::from(healed.cached) + usize::from(measured.cached);
             let mut point = self.point(main, dropped, kept, base, &measured.outcomes)?;
             point.healed = Some(healed.info);
+            self.diagnose(&mut point, base, &measured.outcomes, reading.value.perplexity);
             self.record.points.push(point);
             self.show(base, cuts, Some((dropped.len(), &measured.outcomes)));
             self.record.write(self.store.directory())?;

@@ -3,6 +3,7 @@
 mod ablate;
 mod ask;
 pub mod device;
+mod diagnose;
 mod eval;
 mod generate;
 mod heal;
@@ -24,6 +25,7 @@ use clap::{Args, Parser, Subcommand};
 
 pub use ablate::AblateArgs;
 pub use ask::AskArgs;
+pub use diagnose::DiagnoseArgs;
 pub use eval::{EvalArgs, SplitArg};
 pub use generate::GenerateArgs;
 pub use heal::{HealArgs, MethodArg};
@@ -104,6 +106,8 @@ pub enum Command {
     Heal(HealArgs),
     /// Score a model on tasks, with intervals
     Eval(EvalArgs),
+    /// Say what broke in a model or in a file of responses, not only that something did
+    Diagnose(DiagnoseArgs),
     /// Log-probability of every token of a text
     Logprobs(LogprobsArgs),
     /// Rebuild the report of a study from its records

@@ -3,6 +3,7 @@
 
 mod ablate;
 mod ask;
+mod diagnose;
 mod eval;
 mod generate;
 mod heal;
@@ -41,6 +42,7 @@ pub fn run(env: &Env, command: &Command) -> Result<()> {
         Command::Generate(args) => generate::run(env, args),
         Command::Heal(args) => heal::run(env, args),
         Command::Eval(args) => eval::run(env, args),
+        Command::Diagnose(args) => diagnose::run(env, args),
         Command::Logprobs(args) => logprobs::run(env, args),
         Command::Report(args) => report::run(env, args),
         Command::Study(args) => study::run(env, args),

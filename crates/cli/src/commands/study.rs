@@ -81,7 +81,8 @@ fn check_directory(out: &Path) -> Result<()> {
     Ok(())
 }
 
-fn card(loaded: &Loaded) -> Result<ModelCard> {
+/// What is known of a model before anything is measured.
+pub fn card(loaded: &Loaded) -> Result<ModelCard> {
     let config = loaded.config();
     let per_layer = config.parameters_per_layer() as u64;
     let layers = config.num_hidden_layers;

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::diagnosis::{Diagnosis, GapAlarm};
 use crate::{Retention, Score, finite};
 
 /// The model without one layer.
@@ -12,6 +13,9 @@ pub struct AblatedLayer {
     pub layer: usize,
     /// Scores by task.
     pub tasks: Vec<TaskResult>,
+    /// What broke.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub diagnosis: Option<Diagnosis>,
 }
 
 /// A model's score on a task.
@@ -58,6 +62,12 @@ pub struct Point {
     pub perplexity: Option<f64>,
     /// Parameters left.
     pub parameters: Option<u64>,
+    /// What broke.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub diagnosis: Option<Diagnosis>,
+    /// Raised where classification hides what generation has lost.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gap: Option<GapAlarm>,
 }
 
 impl Point {

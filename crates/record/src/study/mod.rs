@@ -14,9 +14,14 @@ use serde_json::Value;
 use crate::{Fault, finite, write_atomic};
 
 mod budget;
+mod diagnosis;
 mod measured;
 
 pub use budget::{BudgetDepth, BudgetLine};
+pub use diagnosis::{
+    Arithmetic, Brackets, Cause, Degeneration, Diagnosis, GapAlarm, Ledger, LedgerEntry, Mean, Moments, Programs,
+    SentinelReading, StoppedBranch,
+};
 pub use measured::{AblatedLayer, Answer, GroupResult, HealInfo, Point, Sample, TaskResult};
 
 /// Version of this layout; a change that older readers would misread raises it.
@@ -56,12 +61,21 @@ pub struct StudyRecord {
     pub main_strategy: String,
     /// Layer scores of each criterion.
     pub criteria: Vec<Criterion>,
+    /// The uncut model on the items that single-layer removals are measured on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ablation_base: Option<Diagnosis>,
     /// Every single-layer removal, by layer.
     pub ablation: Vec<AblatedLayer>,
     /// Every cut that was measured, before and after healing.
     pub points: Vec<Point>,
     /// The same prompt answered by the uncut, the cut and the healed model.
     pub samples: Vec<Sample>,
+    /// Items that a cut lost or gained, a few for each cause.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ledger: Vec<LedgerEntry>,
+    /// Strategies that the sentinels ended early.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub stopped: Vec<StoppedBranch>,
     /// The depth budget.
     pub budget: Vec<BudgetLine>,
     /// Where the time went.

@@ -4,7 +4,7 @@ use anyhow::{Result, anyhow};
 use plotters::prelude::*;
 
 use super::axis::Ticked;
-use super::{BAR, FONT, GRID, INK, MUTED, Size, finish, ticks};
+use super::{BAR, FONT, GRID, INK, MUTED, Size, finish, ticks, without_zeros};
 use crate::format::short;
 
 /// Draws one bar per layer; layers without a value stay empty. `None` when there is nothing to draw.
@@ -50,12 +50,4 @@ fn draw(svg: &mut String, values: &[f64], size: Size) -> Result<(), Box<dyn std:
     }))?;
     root.present()?;
     Ok(())
-}
-
-/// A label as short as it can be: `0.2` for `0.200`.
-fn without_zeros(number: &str) -> &str {
-    match number.contains('.') && !number.contains('e') {
-        true => number.trim_end_matches('0').trim_end_matches('.'),
-        false => number,
-    }
 }

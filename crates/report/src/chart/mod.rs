@@ -9,9 +9,13 @@
 mod axis;
 mod bars;
 mod lines;
+mod profile;
+mod stacked;
 
 pub use bars::bars;
 pub use lines::{Mark, Series, lines};
+pub use profile::{At, Unit, profile};
+pub use stacked::{Bar, stacked};
 
 use plotters::style::RGBColor;
 
@@ -23,6 +27,9 @@ pub struct Size {
     /// Height.
     pub height: u32,
 }
+
+/// Layers beyond this are not drawn: records are not trusted, and no model has so many.
+const MOST_LAYERS: usize = 10_000;
 
 /// Text size given to plotters, which writes 1 / 1.24 of it.
 const FONT: i32 = 16;
@@ -38,6 +45,14 @@ const THRESHOLD: RGBColor = RGBColor(1, 2, 6);
 fn group_colour(index: usize, dashed: bool) -> RGBColor {
     RGBColor(1, if dashed { 4 } else { 3 }, (index % GROUP_COLOURS) as u8)
 }
+
+/// The colour of a part of a stacked bar, by its number in the style sheet.
+fn part_colour(index: usize) -> RGBColor {
+    RGBColor(1, 5, (index % PART_COLOURS) as u8)
+}
+
+/// How many part colours the style sheet has.
+pub const PART_COLOURS: usize = 8;
 
 /// How many group colours the style sheet has.
 const GROUP_COLOURS: usize = 4;
@@ -66,6 +81,9 @@ fn finish(svg: &str, size: Size, class: &str, label: &str) -> String {
         out = out.replace(&code(group_colour(index, false)), &variable);
         out = dashed(out, group_colour(index, true), &variable, "6 5");
     }
+    for index in 0..PART_COLOURS {
+        out = out.replace(&code(part_colour(index)), &format!("var(--o{index})"));
+    }
     let Size { width, height } = size;
     let head = format!("<svg width=\"{width}\" height=\"{height}\"");
     let hidden = if label.is_empty() {
@@ -78,6 +96,14 @@ fn finish(svg: &str, size: Size, class: &str, label: &str) -> String {
 
 fn code(RGBColor(r, g, b): RGBColor) -> String {
     format!("#{r:02X}{g:02X}{b:02X}")
+}
+
+/// A label as short as it can be: `0.2` for `0.200`.
+fn without_zeros(number: &str) -> &str {
+    match number.contains('.') && !number.contains('e') {
+        true => number.trim_end_matches('0').trim_end_matches('.'),
+        false => number,
+    }
 }
 
 /// At most `most` of the integers `0..=last`, evenly spaced, as axis labels.

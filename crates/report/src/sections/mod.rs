@@ -2,8 +2,11 @@
 //! study did not get that far.
 
 pub mod curves;
+pub mod diagnosis;
 pub mod headline;
+pub mod layer_charts;
 pub mod layers;
+pub mod ledger;
 pub mod provenance;
 pub mod samples;
 pub mod scores;

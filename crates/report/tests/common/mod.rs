@@ -66,6 +66,85 @@ fn point(strategy: &str, removed: usize, healed: bool, slope: f64) -> Point {
         groups: groups.into(),
         perplexity: Some(2.1 + removed as f64 * slope),
         parameters: Some(4_200_000 - 330_000 * removed as u64),
+        diagnosis: Some(diagnosis(removed as f64 * slope, healed, removed > 0)),
+        gap: (removed > 3 && !healed).then_some(GapAlarm {
+            classification: 0.9,
+            generative: 0.3,
+            threshold: 0.2,
+            certain: removed > 4,
+        }),
+    }
+}
+
+fn mean(value: f64, half: f64) -> Option<Mean> {
+    Some(Mean { value, ci95: Some([value - half, value + half]), n: 100 })
+}
+
+fn diagnosis(hurt: f64, healed: bool, cut: bool) -> Diagnosis {
+    let hurt = if healed { hurt * 0.5 } else { hurt };
+    let lost = (hurt * 9.0) as usize;
+    Diagnosis {
+        degeneration: Some(Degeneration {
+            responses: 300,
+            empty: lost / 8,
+            rep_2: mean(9.0 + hurt, 0.8),
+            rep_3: mean(6.0 + hurt, 0.7),
+            rep_4: mean(4.0 + hurt, 0.6),
+            self_bleu_4: mean(0.2 + 0.02 * hurt, 0.02),
+            words: mean(31.0 + hurt, 1.0),
+            tokens: None,
+            loops: lost / 5,
+            finish: [("stop".to_owned(), 290 - lost), ("length".to_owned(), 10 + lost)].into(),
+            mean_logprob: None,
+            own_perplexity: None,
+        }),
+        arithmetic: Some(Arithmetic {
+            source: "arithmetic".into(),
+            numbers: "one digit a token".into(),
+            accuracy: mean((0.96 - 0.15 * hurt).max(0.1), 0.06),
+            logprob: mean(-0.1 - hurt, 0.2),
+            logprob_change: if cut { mean(-hurt, 0.2) } else { None },
+            constant: 0.2,
+        }),
+        brackets: None,
+        programs: Some(Programs {
+            passed: 80 - lost.min(70),
+            assertion_error: 10 + lost / 3,
+            bracket_syntax: 2 + lost / 3,
+            other_syntax: 3 + lost.div_ceil(3),
+            name_not_defined: 2,
+            timeout_or_recursion: 1,
+            other: 2,
+        }),
+        ledger: cut.then(|| Ledger {
+            compared: 300,
+            lost,
+            gained: 4,
+            causes: [
+                (Cause::ArithmeticSlip, lost / 2),
+                (Cause::BracketOrSyntax, lost / 4),
+                (Cause::Other, lost - lost / 2 - lost / 4),
+            ]
+            .into(),
+        }),
+        perplexity: Some(2.1 + hurt),
+    }
+}
+
+fn ledger_entry(cause: Option<Cause>, detail: &str, base: &str, cut: &str) -> LedgerEntry {
+    LedgerEntry {
+        strategy: "bi".into(),
+        dropped: vec![8, 9, 10],
+        healed: false,
+        task: "word_problems".into(),
+        doc_id: 7,
+        gained: cause.is_none(),
+        cause,
+        detail: detail.into(),
+        prompt: "Ann has 8 pens. Ben has 3 times as many. How many have both?".into(),
+        target: "32".into(),
+        base: base.into(),
+        cut: cut.into(),
     }
 }
 
@@ -89,6 +168,7 @@ fn ablation() -> Vec<AblatedLayer> {
                 }
             })
             .collect(),
+        diagnosis: Some(diagnosis(0.4 + 0.08 * (layer as f64 - 6.0).abs(), false, true)),
     };
     (0..12).map(row).collect()
 }
@@ -207,7 +287,24 @@ pub fn study() -> StudyRecord {
                 note: "Angle between a layer’s input and output at the last token, in units of π.".into(),
             },
         ],
+        ablation_base: Some(diagnosis(0.0, false, false)),
         ablation: ablation(),
+        ledger: vec![
+            ledger_entry(
+                Some(Cause::ArithmeticSlip),
+                "8 * 3 = 21 (is 24)",
+                "8 * 3 = 24. 8 + 24 = 32.\n#### 32",
+                "8 * 3 = 21. 8 + 21 = 29.\n#### 29",
+            ),
+            ledger_entry(None, "", "#### 31", "8 * 3 = 24. 8 + 24 = 32.\n#### 32"),
+        ],
+        stopped: vec![StoppedBranch {
+            strategy: "random".into(),
+            removed: 4,
+            reason: "arithmetic 96 → 4 %, brackets 100 → 0 %, perplexity 2.10 → 55.0".into(),
+            skipped: vec![5],
+            ..StoppedBranch::default()
+        }],
         budget: budget(&points),
         points,
         samples: vec![

@@ -1,0 +1,45 @@
+//! `lopper diagnose`: what broke, in a model or in a file of responses.
+
+mod model;
+mod responses;
+mod table;
+
+use std::path::Path;
+
+use anyhow::Result;
+use lopper_record::study::LedgerEntry;
+use lopper_record::{Fault, write_atomic_with};
+
+use crate::args::DiagnoseArgs;
+use crate::env::Env;
+
+pub fn run(env: &Env, args: &DiagnoseArgs) -> Result<()> {
+    if is_responses(&args.subject) { responses::run(env, args) } else { model::run(env, args) }
+}
+
+/// Whether the argument names a file of responses: by its ending, or because a file of that name is there (a model is
+/// a directory).
+fn is_responses(subject: &str) -> bool {
+    let path = Path::new(subject);
+    let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
+    subject == "-" || ["jsonl", "ndjson", "json"].contains(&ending) && !path.is_dir() || path.is_file()
+}
+
+/// Writes every entry of the ledger as a line of JSON.
+fn write_ledger(path: &Path, entries: &[LedgerEntry]) -> Result<()> {
+    write_atomic_with(path, |out| {
+        entries.iter().try_for_each(|entry| Ok(writeln!(out, "{}", serde_json::to_string(entry)?)?))
+    })
+}
+
+/// Refuses arguments that belong to the other kind of subject.
+fn refuse(given: &[(&str, bool)], subject: &str, expected: &str) -> Result<()> {
+    match given.iter().find(|(_, given)| *given) {
+        None => Ok(()),
+        Some((argument, _)) => Err(Fault::new(format!("{argument} belongs to {expected}"))
+            .expected(expected)
+            .got(subject)
+            .hint(format!("leave {argument} out"))
+            .into()),
+    }
+}

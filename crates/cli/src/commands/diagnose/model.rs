@@ -1,0 +1,285 @@
+//! A model: uncut, cut, healed, and without each layer in turn.
+
+use std::path::Path;
+
+use anyhow::Result;
+use lopper_eval::diagnostics::arithmetic::{self, ArithmeticItem};
+use lopper_eval::diagnostics::{ExamineOptions, material};
+use lopper_infer::{Sampling, TextModel};
+use lopper_record::study::{AblatedLayer, Diagnosis, LedgerEntry, Point, StudyRecord};
+use lopper_record::{Fault, ensure_new, format_layers, write_atomic};
+use lopper_study::Subject;
+use lopper_study::diagnose::{DiagnoseOptions, diagnose};
+use serde::{Deserialize, Serialize};
+
+use super::table::{mean, side_by_side};
+use crate::args::DiagnoseArgs;
+use crate::commands::study;
+use crate::env::Env;
+use crate::input;
+use crate::loaded::Loaded;
+use crate::prompts;
+use crate::table;
+use crate::watch::Watch;
+
+/// Items where no number is given.
+const LIMIT: usize = 100;
+
+/// The JSON document.
+#[derive(Serialize)]
+struct Document<'a> {
+    model: ModelId<'a>,
+    uncut: Option<&'a Point>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cut: Option<&'a Point>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    healed: Option<&'a Point>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    sweep: &'a [AblatedLayer],
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    ledger: &'a [LedgerEntry],
+    seeds: &'a [lopper_record::study::Seed],
+}
+
+#[derive(Serialize)]
+struct ModelId<'a> {
+    name: &'a str,
+    hash: &'a str,
+    num_layers: usize,
+}
+
+pub fn run(env: &Env, args: &DiagnoseArgs) -> Result<()> {
+    let file_only = [("--figures-out", args.figures_out.is_some()), ("--base", args.base.is_some())];
+    super::refuse(&file_only, &args.subject, "a file of responses")?;
+    if let Some(path) = &args.ledger_out {
+        ensure_new(path, args.force)?;
+    }
+    let tasks = match args.tasks.is_empty() {
+        true => None,
+        false => Some(lopper_eval::expand(&args.tasks)?.into_iter().map(str::to_owned).collect()),
+    };
+    let limit = args.limit.map_or(LIMIT, std::num::NonZero::get);
+    let mut examine = ExamineOptions::new(vec![], limit, args.seed);
+    examine.max_new_tokens = args.max_new_tokens.get();
+    if let Some(temperature) = args.temperature.filter(|t| *t != 0.0) {
+        // As the paper samples.
+        examine.eval.sampling = Sampling::Sample { temperature, top_k: Some(50), top_p: None };
+        examine.eval.sampling.check()?;
+    }
+    examine.arithmetic = arithmetic_items(args, limit)?;
+    examine.prompts =
+        args.prompts.as_ref().map(|source| prompts::read(source, Some(limit), args.seed, None)).transpose()?;
+    if let Some(out) = args.out.as_ref().filter(|_| !args.force) {
+        check_directory(out)?;
+    }
+
+    let loaded = Loaded::open(env, &args.subject)?;
+    let kept = args.drop.as_ref().map(|_| loaded.kept(args.drop.as_deref())).transpose()?;
+    let text = TextModel::new(env.engine(loaded.model(env)?)?, &loaded.checkpoint)?;
+    let healed = match (&args.adapter, &kept) {
+        (Some(directory), Some(kept)) => {
+            let mut model = loaded.model(env)?;
+            lopper_heal::load_adapter(directory, &mut model, kept)?;
+            lopper_heal::merge(&mut model);
+            Some((text.with_model(model), format!("adapter {}", directory.display())))
+        }
+        _ => None,
+    };
+    examine.tasks = match tasks {
+        Some(tasks) => tasks,
+        None if material::is_pocket(&text) => names(&["pocket"])?,
+        None => vec![],
+    };
+    let options = DiagnoseOptions {
+        examine,
+        kept,
+        healed,
+        sweep: args.sweep,
+        names: loaded.numbering()?.present().to_vec(),
+        gap: args.gap,
+        command: command(args),
+    };
+    let subject = Subject { card: study::card(&loaded)?, text };
+    let watch = Watch::new(env.printer);
+    let result = diagnose(&subject, &options, &watch);
+    drop(watch);
+    let (record, ledger) = result?;
+    for point in &record.points {
+        if let Some(gap) = &point.gap {
+            env.printer.warn(&format!("gap alarm: {}", gap.sentence()));
+        }
+    }
+    if let Some(out) = &args.out {
+        write(out, &record, &ledger)?;
+        env.printer.note(&format!("report: {}", out.join("report.html").display()));
+    }
+    if let Some(path) = &args.ledger_out {
+        super::write_ledger(path, &ledger)?;
+    }
+    if args.json {
+        return env.printer.json(&document(&record));
+    }
+    env.printer.result(&human(&record))
+}
+
+fn names(names: &[&str]) -> Result<Vec<String>> {
+    Ok(lopper_eval::expand(names)?.into_iter().map(str::to_owned).collect())
+}
+
+#[derive(Deserialize)]
+struct ArithmeticRow {
+    context: String,
+    completion: String,
+}
+
+/// Arithmetic items that were asked for, from a file or generated.
+fn arithmetic_items(args: &DiagnoseArgs, limit: usize) -> Result<Option<(Vec<ArithmeticItem>, String)>> {
+    if let Some(path) = &args.arithmetic {
+        let text = input::read_text(path)?;
+        let mut rows = Vec::new();
+        for (at, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+            let row: ArithmeticRow = serde_json::from_str(line).map_err(|error| {
+                Fault::new(format!("line {} is no arithmetic item", at + 1))
+                    .file(path)
+                    .expected("{\"context\": \"Q: What is 2 plus 3?\\nA:\", \"completion\": \" 5\"}")
+                    .got(error.to_string())
+                    .hint("EleutherAI/arithmetic has rows of this form")
+            })?;
+            rows.push((row.context, row.completion));
+        }
+        let items = arithmetic::from_rows(rows, limit);
+        if items.is_empty() {
+            return Err(Fault::new("the file holds too few arithmetic items")
+                .file(path)
+                .expected("at least four rows, the first three being worked examples")
+                .got(format!("{} lines", text.lines().count()))
+                .hint("a completion is a number")
+                .into());
+        }
+        return Ok(Some((items, path.display().to_string())));
+    }
+    if args.operations.is_none() && args.digits.is_none() {
+        return Ok(None);
+    }
+    let (operations, digits) = (args.operations.unwrap_or(2), args.digits.unwrap_or(1));
+    let source = format!("generated, {operations} operations on {digits}-digit numbers, seed {}", args.seed);
+    Ok(Some((arithmetic::generated(operations, digits, limit, args.seed)?, source)))
+}
+
+fn command(args: &DiagnoseArgs) -> String {
+    let mut command = format!("lopper diagnose {}", args.subject);
+    if let Some(drop) = &args.drop {
+        command += &format!(" --drop {drop}");
+    }
+    if let Some(adapter) = &args.adapter {
+        command += &format!(" --adapter {}", adapter.display());
+    }
+    if args.sweep {
+        command.push_str(" --sweep");
+    }
+    if let Some(limit) = args.limit {
+        command += &format!(" --limit {limit}");
+    }
+    if let Some(out) = &args.out {
+        command += &format!(" --out {}", out.display());
+    }
+    command
+}
+
+fn check_directory(out: &Path) -> Result<()> {
+    let taken = match std::fs::read_dir(out) {
+        Ok(mut entries) => entries.next().is_some(),
+        Err(_) => out.exists(),
+    };
+    if !taken {
+        return Ok(());
+    }
+    Err(Fault::new("the output directory is not empty")
+        .file(out)
+        .expected("a new or empty directory")
+        .hint("choose another with --out, or replace its files with --force")
+        .into())
+}
+
+fn write(out: &Path, record: &StudyRecord, ledger: &[LedgerEntry]) -> Result<()> {
+    std::fs::create_dir_all(out)?;
+    record.write(out)?;
+    write_atomic(&out.join("report.html"), lopper_report::render(record)?.as_bytes())?;
+    super::write_ledger(&out.join("ledger.jsonl"), ledger)
+}
+
+fn document(record: &StudyRecord) -> Document<'_> {
+    let of = |healed: bool| record.points.iter().find(|point| point.healed.is_some() == healed);
+    let card = &record.model;
+    Document {
+        model: ModelId { name: &card.name, hash: &card.hash, num_layers: card.num_layers },
+        uncut: record.base.as_ref(),
+        cut: of(false),
+        healed: of(true),
+        sweep: &record.ablation,
+        ledger: &record.ledger,
+        seeds: &record.seeds,
+    }
+}
+
+fn human(record: &StudyRecord) -> String {
+    let (mut names, mut models): (Vec<String>, Vec<&Diagnosis>) = (vec![], vec![]);
+    for point in record.base.iter().chain(&record.points) {
+        let name = match (&point.healed, point.removed) {
+            (Some(_), _) => "healed".to_owned(),
+            (None, 0) => "uncut".to_owned(),
+            _ => format!("without {}", format_layers(&point.dropped)),
+        };
+        if let Some(diagnosis) = &point.diagnosis {
+            names.push(name);
+            models.push(diagnosis);
+        }
+    }
+    let mut out = side_by_side(&names, &models);
+    if let Some(arithmetic) = models.first().and_then(|model| model.arithmetic.as_ref()) {
+        let share = arithmetic.constant * 100.0;
+        out += &format!("\n\narithmetic: {}; a constant answer is right in {share:.0} %", arithmetic.source);
+        if !arithmetic.numbers.is_empty() {
+            out += &format!("; the tokenizer writes {}", arithmetic.numbers);
+        }
+    }
+    if !record.ablation.is_empty() {
+        out.push_str("\n\n");
+        out.push_str(&sweep(record));
+    }
+    out
+}
+
+/// A row for each removed layer.
+fn sweep(record: &StudyRecord) -> String {
+    let base = record.base.as_ref().and_then(|base| base.diagnosis.as_ref());
+    let rows: Vec<[String; 9]> = record
+        .ablation
+        .iter()
+        .filter_map(|ablated| {
+            let own = ablated.diagnosis.as_ref()?;
+            let change = |read: &dyn Fn(&Diagnosis) -> Option<f64>, decimals: usize| {
+                base.and_then(read).zip(read(own)).map_or("-".into(), |(a, b)| format!("{:+.decimals$}", b - a))
+            };
+            let rep = |d: &Diagnosis| Some(d.degeneration.as_ref()?.rep_4?.value);
+            let bleu = |d: &Diagnosis| Some(d.degeneration.as_ref()?.self_bleu_4?.value);
+            let arithmetic = own.arithmetic.as_ref();
+            let lost = own.ledger.as_ref().map_or("-".into(), |l| format!("{} of {}", l.lost, l.compared));
+            Some([
+                ablated.layer.to_string(),
+                own.perplexity.map_or("-".into(), |p| format!("{p:.2}")),
+                change(&rep, 1),
+                change(&bleu, 3),
+                mean(arithmetic.and_then(|a| a.accuracy.as_ref()), 100.0, 0),
+                arithmetic.and_then(|a| a.logprob_change).map_or("-".into(), |m| format!("{:+.2}", m.value)),
+                mean(own.brackets.as_ref().and_then(|b| b.balanced.as_ref()), 100.0, 0),
+                own.programs.map_or("-".into(), |p| format!("{} of {}", p.passed, p.total())),
+                lost,
+            ])
+        })
+        .collect();
+    table::render(
+        ["without", "perplexity", "Rep-4", "Self-BLEU-4", "digit right, %", "log p", "brackets, %", "passed", "lost"],
+        &rows,
+    )
+}

@@ -1,0 +1,133 @@
+//! A file of responses, whoever wrote them.
+
+use std::path::Path;
+
+use anyhow::Result;
+use lopper_eval::diagnostics::responses::{FileFigures, examine};
+use lopper_eval::diagnostics::{judged, of_outcomes};
+use lopper_record::study::{Diagnosis, LedgerEntry};
+use lopper_record::{Fault, ensure_new, write_atomic_with};
+use lopper_study::diagnose::excerpt;
+use serde::Serialize;
+
+use super::table::{degeneration_rows, percent_of, side_by_side};
+use crate::args::DiagnoseArgs;
+use crate::env::Env;
+use crate::progress::Progress;
+use crate::table;
+
+/// Ledger entries of each cause that the JSON document has.
+const SHOWN_ENTRIES: usize = 3;
+
+/// The JSON document.
+#[derive(Serialize)]
+struct Document<'a> {
+    #[serde(flatten)]
+    found: &'a FileFigures,
+    /// Against the uncut model's file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    diagnosis: Option<&'a Diagnosis>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    ledger: &'a [LedgerEntry],
+}
+
+pub fn run(env: &Env, args: &DiagnoseArgs) -> Result<()> {
+    let model_only = [
+        ("--drop", args.drop.is_some()),
+        ("--sweep", args.sweep),
+        ("--tasks", !args.tasks.is_empty()),
+        ("--prompts", args.prompts.is_some()),
+        ("--arithmetic", args.arithmetic.is_some()),
+        ("--operations", args.operations.is_some()),
+        ("--digits", args.digits.is_some()),
+        ("--temperature", args.temperature.is_some()),
+        ("--out", args.out.is_some()),
+    ];
+    super::refuse(&model_only, &args.subject, "a MODEL, not a file of responses")?;
+    for path in args.figures_out.iter().chain(&args.ledger_out) {
+        ensure_new(path, args.force)?;
+    }
+    if args.ledger_out.is_some() && args.base.is_none() {
+        return Err(Fault::new("a ledger compares two models")
+            .expected("--base UNCUT.jsonl, the same items answered by the uncut model")
+            .got("--ledger-out alone")
+            .hint("`lopper eval --samples-out` writes such files")
+            .into());
+    }
+    let path = Path::new(&args.subject);
+    let size = std::fs::metadata(path).map_or(0, |file| file.len());
+    let progress = Progress::of_bytes(env.printer, "reading", size);
+    let limit = args.limit.map(std::num::NonZero::get);
+    let observer = |bytes| {
+        progress.set_bytes(bytes);
+        env.check_interrupt()
+    };
+    let found = match &args.figures_out {
+        None => examine(path, limit, &observer, &mut |_| Ok(()))?,
+        Some(to) => write_atomic_with(to, |out| {
+            examine(path, limit, &observer, &mut |figures| Ok(writeln!(out, "{}", serde_json::to_string(figures)?)?))
+        })?,
+    };
+    drop(progress);
+    for broken in &found.broken_lines {
+        env.printer.warn(&format!("{}: line {}: {}", path.display(), broken.line, broken.why));
+    }
+    if found.broken > found.broken_lines.len() {
+        let more = found.broken - found.broken_lines.len();
+        env.printer.warn(&format!("{}: {more} more lines could not be read", path.display()));
+    }
+    let compared = match &args.base {
+        None => None,
+        Some(base) => Some(of_outcomes(&judged::read(path)?.outcomes, Some(&judged::read(base)?.outcomes))),
+    };
+    if let (Some((_, entries)), Some(to)) = (&compared, &args.ledger_out) {
+        super::write_ledger(to, entries)?;
+    }
+    let shown = compared.as_ref().map(|(_, entries)| excerpt(entries, SHOWN_ENTRIES)).unwrap_or_default();
+    let diagnosis = compared.as_ref().map(|(diagnosis, _)| diagnosis);
+    if args.json {
+        return env.printer.json(&Document { found: &found, diagnosis, ledger: &shown });
+    }
+    let mut text = human(&found);
+    if let Some(diagnosis) = diagnosis {
+        // What the file's own lines have told already is not told twice.
+        let diagnosis = Diagnosis { degeneration: None, ..diagnosis.clone() };
+        text += &format!("\n\n{}", side_by_side(&["against the uncut model".to_owned()], &[&diagnosis]));
+    }
+    env.printer.result(&text)
+}
+
+fn human(found: &FileFigures) -> String {
+    let steps = &found.steps;
+    let mut rows = degeneration_rows(&found.degeneration);
+    let count = |n: usize| table::count(n as u64);
+    rows.push(["equations checked".into(), count(steps.equations)]);
+    rows.push(["false ones".into(), format!("{} {}", count(steps.wrong), percent_of(steps.wrong, steps.equations))]);
+    let slipped = percent_of(steps.responses_with_a_slip, steps.responses);
+    rows.push([
+        "responses with a false equation".into(),
+        format!("{} of {} {slipped}", count(steps.responses_with_a_slip), count(steps.responses)),
+    ]);
+    if found.without_text > 0 {
+        rows.push(["lines without text of their own".into(), count(found.without_text)]);
+    }
+    if found.broken > 0 {
+        rows.push(["lines that could not be read".into(), count(found.broken)]);
+    }
+    let mut out = table::render(["", ""], &rows).trim_start().to_owned();
+    if !found.loops.is_empty() {
+        out.push_str("\n\nloops (line, times, from word, repeated words)\n");
+        for at in &found.loops {
+            let unit: String = at.looped.unit.chars().take(60).flat_map(char::escape_debug).collect();
+            out += &format!("  {}  {}×  {}  {unit}\n", at.line, at.looped.times, at.looped.begins_at_word + 1);
+        }
+    }
+    if !steps.slips.is_empty() {
+        out.push_str("\nfirst false equations (line)\n");
+        for at in &steps.slips {
+            let equation: String = at.equation.chars().take(80).flat_map(char::escape_debug).collect();
+            out += &format!("  {}  {equation}  (is {})\n", at.line, at.value);
+        }
+    }
+    out.trim_end().to_owned()
+}

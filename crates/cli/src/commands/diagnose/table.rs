@@ -1,0 +1,127 @@
+//! The figures as rows for a person.
+
+use lopper_record::study::{Cause, Degeneration, Diagnosis, Mean, Programs};
+
+use crate::table;
+
+/// A mean with its interval, in the given decimals.
+pub fn mean(value: Option<&Mean>, scale: f64, decimals: usize) -> String {
+    let Some(mean) = value else { return "-".into() };
+    let number = |value: f64| format!("{:.decimals$}", value * scale);
+    match mean.ci95 {
+        Some([low, high]) => format!("{} [{} to {}]", number(mean.value), number(low), number(high)),
+        None => number(mean.value),
+    }
+}
+
+/// `(12.5 %)`; nothing of nothing.
+pub fn percent_of(part: usize, whole: usize) -> String {
+    if whole == 0 { String::new() } else { format!("({:.1} %)", 100.0 * part as f64 / whole as f64) }
+}
+
+/// One model's or file's text.
+pub fn degeneration_rows(figures: &Degeneration) -> Vec<[String; 2]> {
+    let mut rows = vec![
+        ["responses".into(), table::count(figures.responses as u64)],
+        ["empty".into(), table::count(figures.empty as u64)],
+        ["Rep-2, %".into(), mean(figures.rep_2.as_ref(), 1.0, 2)],
+        ["Rep-3, %".into(), mean(figures.rep_3.as_ref(), 1.0, 2)],
+        ["Rep-4, %".into(), mean(figures.rep_4.as_ref(), 1.0, 2)],
+        ["Self-BLEU-4".into(), mean(figures.self_bleu_4.as_ref(), 1.0, 4)],
+        ["words".into(), mean(figures.words.as_ref(), 1.0, 1)],
+    ];
+    if figures.tokens.is_some() {
+        rows.push(["tokens".into(), mean(figures.tokens.as_ref(), 1.0, 1)]);
+    }
+    let loops = percent_of(figures.loops, figures.responses);
+    rows.push(["loops".into(), format!("{} {loops}", table::count(figures.loops as u64))]);
+    for (name, count) in &figures.finish {
+        let name: String = name.chars().take(30).flat_map(char::escape_debug).collect();
+        rows.push([format!("ended by {name}"), table::count(*count as u64)]);
+    }
+    if figures.mean_logprob.is_some() {
+        rows.push(["mean log-probability of a token".into(), mean(figures.mean_logprob.as_ref(), 1.0, 4)]);
+    }
+    if let Some(perplexity) = figures.own_perplexity {
+        rows.push(["perplexity of its own text".into(), format!("{perplexity:.3}")]);
+    }
+    rows
+}
+
+/// The figures of several models side by side, one column each; a row appears where any has a value.
+pub fn side_by_side(names: &[String], models: &[&Diagnosis]) -> String {
+    type Figure = (&'static str, Box<dyn Fn(&Diagnosis) -> Option<String>>);
+    fn text(d: &Diagnosis) -> Option<&Degeneration> {
+        d.degeneration.as_ref()
+    }
+    fn figure(name: &'static str, read: impl Fn(&Diagnosis) -> Option<String> + 'static) -> Figure {
+        (name, Box::new(read))
+    }
+    fn of(value: Option<&Mean>, scale: f64, decimals: usize) -> Option<String> {
+        value.map(|_| mean(value, scale, decimals))
+    }
+    let mut figures: Vec<Figure> = vec![
+        figure("perplexity of held-out text", |d| d.perplexity.map(|p| format!("{p:.3}"))),
+        figure("Rep-2, %", |d| of(text(d)?.rep_2.as_ref(), 1.0, 1)),
+        figure("Rep-3, %", |d| of(text(d)?.rep_3.as_ref(), 1.0, 1)),
+        figure("Rep-4, %", |d| of(text(d)?.rep_4.as_ref(), 1.0, 1)),
+        figure("Self-BLEU-4", |d| of(text(d)?.self_bleu_4.as_ref(), 1.0, 3)),
+        figure("words", |d| of(text(d)?.words.as_ref(), 1.0, 1)),
+        figure("responses that loop", |d| text(d).map(|t| format!("{} of {}", t.loops, t.responses))),
+        figure("cut off at the length limit", |d| {
+            text(d).filter(|t| !t.finish.is_empty()).map(|t| t.finish.get("length").copied().unwrap_or(0).to_string())
+        }),
+        figure("mean token log-probability", |d| of(text(d)?.mean_logprob.as_ref(), 1.0, 4)),
+        figure("arithmetic, first digit right, %", |d| of(d.arithmetic.as_ref()?.accuracy.as_ref(), 100.0, 0)),
+        figure("log-probability of that digit", |d| of(d.arithmetic.as_ref()?.logprob.as_ref(), 1.0, 2)),
+        figure("its change", |d| of(d.arithmetic.as_ref()?.logprob_change.as_ref(), 1.0, 2)),
+        figure("brackets closed, %", |d| of(d.brackets.as_ref()?.balanced.as_ref(), 100.0, 0)),
+    ];
+    for (at, name) in Programs::NAMES.into_iter().enumerate() {
+        figures.push((
+            match at {
+                0 => "programs: passed",
+                1 => "programs: assertion error",
+                2 => "programs: bracket or literal",
+                3 => "programs: other syntax",
+                4 => "programs: name not defined",
+                5 => "programs: timeout or recursion",
+                _ => "programs: other",
+            },
+            Box::new(move |d| d.programs.map(|programs| programs.counts()[at].to_string())),
+        ));
+        debug_assert!(!name.is_empty());
+    }
+    figures.push(figure("lost items", |d| d.ledger.as_ref().map(|l| format!("{} of {}", l.lost, l.compared))));
+    for cause in Cause::ALL {
+        let of = move |d: &Diagnosis| d.ledger.as_ref().map(|ledger| ledger.of(cause).to_string());
+        figures.push((
+            match cause {
+                Cause::BracketOrSyntax => "  bracket or syntax error",
+                Cause::Loop => "  loop",
+                Cause::ArithmeticSlip => "  arithmetic slip",
+                Cause::LengthLimit => "  length limit",
+                Cause::NoAnswer => "  no answer found",
+                Cause::DroppedStep => "  dropped step",
+                Cause::Other => "  other",
+            },
+            Box::new(of),
+        ));
+    }
+    figures.push(figure("gained items", |d| d.ledger.as_ref().map(|l| l.gained.to_string())));
+
+    let header = ["", "", "", ""];
+    let mut rows: Vec<[String; 4]> = vec![std::array::from_fn(|column| match column {
+        0 => String::new(),
+        n => names.get(n - 1).cloned().unwrap_or_default(),
+    })];
+    for (name, read) in &figures {
+        let values: Vec<Option<String>> = models.iter().map(|model| read(model)).collect();
+        if values.iter().all(Option::is_none) {
+            continue;
+        }
+        let cell = |n: usize| values.get(n).map_or_else(String::new, |v| v.clone().unwrap_or_else(|| "-".into()));
+        rows.push([(*name).to_owned(), cell(0), cell(1), cell(2)]);
+    }
+    table::render(header, &rows).trim_start_matches('\n').to_owned()
+}

@@ -1,0 +1,159 @@
+//! `lopper diagnose` on files of responses and on a tiny random model that speaks the pocket tokenizer.
+
+mod common;
+
+use common::{Workplace, lopper};
+use serde_json::{Value, json};
+
+const LINES: &str = concat!(
+    "{\"response\":\"The cat sat. The cat ran. 2 + 2 = 5.\",\"finish\":\"stop\"}\n",
+    "{\"text\":\"one two three four\"}\n",
+    "{\"messages\":[{\"role\":\"user\",\"content\":\"?\"},{\"role\":\"assistant\",\"content\":\"3 * 3 = 9.\"}]}\n",
+    "broken\n",
+    "{\"doc_id\":1,\"resps\":[[\"and on and on and on and on and on and on and on and on and on and on\"]]}\n",
+    "{\"output\":7}\n",
+);
+
+#[test]
+fn responses_of_other_programs() {
+    let place = Workplace::new(false);
+    place.write("r.jsonl", LINES);
+    let command = ["diagnose", "r.jsonl", "--json", "--figures-out", "each.jsonl"];
+    let output = lopper().current_dir(place.dir.path()).args(command).assert().success().get_output().clone();
+    let found: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&found["degeneration"]["responses"], &found["broken"]), (&json!(4), &json!(2)));
+    assert_eq!(found["degeneration"]["loops"], 1);
+    assert_eq!(found["loops"][0]["line"], 5);
+    assert_eq!(found["steps"]["slips"][0]["equation"], "2 + 2 = 5");
+    let lines: Vec<&Value> = found["broken_lines"].as_array().unwrap().iter().map(|broken| &broken["line"]).collect();
+    assert_eq!(lines, [4, 6]);
+    // The broken lines are named on standard error, with the file.
+    let messages = String::from_utf8(output.stderr).unwrap();
+    assert!(messages.contains("r.jsonl: line 4: not JSON") && messages.contains("line 6: `output`"), "{messages}");
+    let each = std::fs::read_to_string(place.path("each.jsonl")).unwrap();
+    let each: Vec<Value> = each.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(each.iter().map(|line| line["line"].as_u64().unwrap()).collect::<Vec<_>>(), [1, 2, 3, 5]);
+    assert_eq!(each[0]["slip"]["value"], "4");
+    place.fault(&command);
+
+    let output =
+        lopper().current_dir(place.dir.path()).args(["diagnose", "r.jsonl", "--limit", "2"]).assert().success();
+    let table = String::from_utf8(output.get_output().stdout.clone()).unwrap();
+    assert!(table.contains("Rep-4, %") && table.contains("2 + 2 = 5  (is 4)"), "{table}");
+    // From standard input.
+    let output = lopper().args(["diagnose", "-", "--json"]).write_stdin(LINES).assert().success();
+    let piped: Value = serde_json::from_slice(&output.get_output().stdout).unwrap();
+    assert_eq!(piped["degeneration"], found["degeneration"]);
+}
+
+#[test]
+fn two_files_of_samples_are_laid_beside_each_other() {
+    let place = Workplace::new(false);
+    for (name, drop) in [("uncut.jsonl", None), ("cut.jsonl", Some("5-11"))] {
+        let mut command = vec!["eval", "pocket", "--tasks", "pocket_word,pocket_code,pocket_kind", "--limit", "8"];
+        command.extend(["--samples-out", name]);
+        command.extend(drop.iter().flat_map(|drop| ["--drop", drop]));
+        lopper().current_dir(place.dir.path()).args(command).assert().success();
+    }
+    let command = ["diagnose", "cut.jsonl", "--base", "uncut.jsonl", "--ledger-out", "ledger.jsonl", "--json"];
+    let found = place.json(&command);
+    // Eight of multiple choice have no text.
+    assert_eq!((&found["degeneration"]["responses"], &found["without_text"]), (&json!(16), &json!(8)));
+    let ledger = &found["diagnosis"]["ledger"];
+    assert_eq!(ledger["compared"], 16);
+    let lost = ledger["lost"].as_u64().unwrap();
+    assert!(lost > 4, "{ledger}");
+    let lines = std::fs::read_to_string(place.path("ledger.jsonl")).unwrap();
+    assert_eq!(lines.lines().count() as u64, lost + ledger["gained"].as_u64().unwrap());
+    assert_eq!(found["diagnosis"]["programs"].as_object().unwrap().len(), 7);
+    // The same as asking the model itself.
+    let command =
+        ["diagnose", "pocket", "--drop", "5-11", "--tasks", "pocket_word,pocket_code", "--limit", "8", "--json"];
+    assert_eq!(place.json(&command)["cut"]["diagnosis"]["ledger"], *ledger);
+    place.fault(&["diagnose", "cut.jsonl", "--ledger-out", "other.jsonl"]);
+    place.write("unjudged.jsonl", "{\"text\":\"x\"}\n");
+    place.fault(&["diagnose", "unjudged.jsonl", "--base", "uncut.jsonl"]);
+}
+
+#[test]
+fn what_cannot_be_diagnosed_is_refused() {
+    let place = Workplace::new(true);
+    place.write("r.jsonl", LINES);
+    place.write("none.jsonl", "{\"question\":\"?\"}\n");
+    place.write("rows.jsonl", "{\"context\":\"2 plus 3?\"}\n");
+    place.write("few.jsonl", "{\"context\":\"2 plus 3?\",\"completion\":\" 5\"}\n");
+    insta::assert_snapshot!("no_response_in_the_file", place.fault(&["diagnose", "none.jsonl"]));
+    insta::assert_snapshot!("no_such_responses", place.fault(&["diagnose", "nowhere.jsonl"]));
+    insta::assert_snapshot!("responses_have_no_layers", place.fault(&["diagnose", "r.jsonl", "--drop", "1"]));
+    insta::assert_snapshot!("not_arithmetic", place.fault(&["diagnose", "model", "--arithmetic", "rows.jsonl"]));
+    insta::assert_snapshot!("few_rows", place.fault(&["diagnose", "model", "--arithmetic", "few.jsonl"]));
+    place.fault(&["diagnose", "model", "--operations", "0"]);
+    place.fault(&["diagnose", "model", "--drop", "9"]);
+    place.fault(&["diagnose", "model", "--adapter", "model"]);
+    place.fault(&["diagnose", "model", "--figures-out", "f.jsonl"]);
+    place.fault(&["diagnose", "model", "--tasks", "pocket_wrod"]);
+    place.fault(&["diagnose", "model", "--out", "model"]);
+    place.fault(&["diagnose", "nowhere"]);
+}
+
+#[test]
+fn a_model_its_cut_and_every_single_removal() {
+    let place = Workplace::new(true);
+    let command = ["diagnose", "model", "--drop", "1,3", "--sweep", "--limit", "3", "--out", "out", "--json"];
+    let found = place.json(&command);
+    assert_eq!(found["model"]["num_layers"], 5);
+    assert_eq!((&found["uncut"]["removed"], &found["cut"]["dropped"]), (&json!(0), &json!([1, 3])));
+    assert!(found.get("healed").is_none());
+    let sweep = found["sweep"].as_array().unwrap();
+    assert_eq!(sweep.iter().map(|row| row["layer"].as_u64().unwrap()).collect::<Vec<_>>(), [0, 1, 2, 3, 4]);
+    for row in sweep.iter().chain([&found["uncut"], &found["cut"]]) {
+        let diagnosis = &row["diagnosis"];
+        assert_eq!(diagnosis["arithmetic"]["accuracy"]["n"], 3, "{diagnosis}");
+        assert_eq!(diagnosis["degeneration"]["responses"], 9, "word problems, programs, summaries");
+        assert!(diagnosis["perplexity"].as_f64().unwrap() > 1.0);
+        let programs = diagnosis["programs"].as_object().unwrap();
+        assert_eq!(programs.values().map(|count| count.as_u64().unwrap()).sum::<u64>(), 3);
+    }
+    let change = &found["cut"]["diagnosis"]["arithmetic"]["logprob_change"]["value"];
+    let logprob = |model: &str| found[model]["diagnosis"]["arithmetic"]["logprob"]["value"].as_f64().unwrap();
+    assert!((change.as_f64().unwrap() - (logprob("cut") - logprob("uncut"))).abs() < 1e-9);
+
+    // Dropping is examining the pruned model, whose layers keep their numbers.
+    lopper().current_dir(place.dir.path()).args(["prune", "model", "--drop", "1,3", "-o", "cut"]).assert().success();
+    let pruned = place.json(&["diagnose", "cut", "--limit", "3", "--json", "--sweep"]);
+    for part in ["degeneration", "brackets", "programs", "perplexity"] {
+        assert_eq!(pruned["uncut"]["diagnosis"][part], found["cut"]["diagnosis"][part], "{part}");
+    }
+    assert_eq!(pruned["sweep"][1]["layer"], 2);
+
+    // The record, the report and the ledger lie in the directory, and the report can be made again.
+    for name in ["study.json", "report.html", "ledger.jsonl"] {
+        assert!(place.path("out").join(name).exists(), "{name}");
+    }
+    let report = std::fs::read_to_string(place.path("out/report.html")).unwrap();
+    assert!(report.contains("<section id=\"diagnosis\">") && report.contains("One layer removed"));
+    lopper().current_dir(place.dir.path()).args(["report", "out"]).assert().success();
+    assert_eq!(std::fs::read_to_string(place.path("out/report.html")).unwrap(), report);
+}
+
+#[test]
+fn probes_of_ones_own() {
+    let place = Workplace::new(true);
+    let rows: String =
+        (1..8).map(|n| format!("{{\"context\":\"Q: {n} plus 1?\\nA:\",\"completion\":\" {}\"}}\n", n + 1)).collect();
+    place.write("rows.jsonl", &rows);
+    place.write("ask.jsonl", "{\"prompt\":\"Tom has 2 apples.\"}\n{\"prompt\":\"Ann has 3 pens.\"}\n");
+    let command = ["diagnose", "model", "--tasks", "pocket_kind", "--max-new-tokens", "5", "--json"];
+    let found = place.json(&[&command[..], &["--arithmetic", "rows.jsonl", "--prompts", "ask.jsonl"]].concat());
+    let diagnosis = &found["uncut"]["diagnosis"];
+    assert_eq!(diagnosis["arithmetic"]["accuracy"]["n"], 4, "three of seven rows are worked examples");
+    assert_eq!(diagnosis["degeneration"]["responses"], 2);
+    let found = place.json(&[&command[..], &["--operations", "3", "--digits", "2", "--limit", "4"]].concat());
+    let source = found["uncut"]["diagnosis"]["arithmetic"]["source"].as_str().unwrap();
+    assert!(source.contains("3 operations on 2-digit numbers"), "{source}");
+    // A person reads a table.
+    let output =
+        lopper().current_dir(place.dir.path()).args(&command[..6]).args(["--limit", "3", "--sweep"]).assert().success();
+    let table = String::from_utf8(output.get_output().stdout.clone()).unwrap();
+    assert!(table.contains("arithmetic, first digit right") && table.contains("without  perplexity"), "{table}");
+}

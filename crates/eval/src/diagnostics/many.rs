@@ -1,0 +1,43 @@
+//! Asking many cuts of one model the same things.
+
+use anyhow::Result;
+use lopper_infer::{Engine, GenerateOptions, Generation, Loglik, LoglikRequest, Progress, Request};
+
+/// The layers that stay, in ascending order.
+pub type Cut = Vec<usize>;
+
+/// Log-likelihoods of every request under every cut; `observer` is told how far it has come.
+pub fn loglikelihood_each(
+    engine: &Engine,
+    cuts: &[Cut],
+    requests: &[LoglikRequest],
+    observer: &(dyn Fn(usize, usize) + Sync),
+) -> Result<Vec<Vec<Vec<Loglik>>>> {
+    Ok(engine.loglikelihood_many(cuts, requests, &told(observer))?.0)
+}
+
+/// Generations for every request under every cut. Nothing is stopped for going round in a loop, which
+/// is one of the things to be seen.
+pub fn generate_each(
+    engine: &Engine,
+    cuts: &[Cut],
+    requests: &[Request],
+    observer: &(dyn Fn(usize, usize) + Sync),
+) -> Result<Vec<Vec<Generation>>> {
+    let options = GenerateOptions { loops: None, ..GenerateOptions::default() };
+    Ok(engine.generate_many(cuts, requests, &options, &told(observer))?.candidates)
+}
+
+/// Log-probability of every token of every sequence under every cut.
+pub fn token_logprobs_each(
+    engine: &Engine,
+    cuts: &[Cut],
+    sequences: &[Vec<u32>],
+    observer: &(dyn Fn(usize, usize) + Sync),
+) -> Result<Vec<Vec<Vec<Option<f32>>>>> {
+    Ok(engine.token_logprobs_many(cuts, sequences, &told(observer))?.0)
+}
+
+fn told(observer: &(dyn Fn(usize, usize) + Sync)) -> impl Fn(Progress) + Sync {
+    move |progress| observer(progress.done, progress.total)
+}

@@ -1,0 +1,109 @@
+//! What the responses of an evaluation tell beyond its scores, without asking the model again.
+
+use std::collections::BTreeMap;
+
+use lopper_record::study::{Diagnosis, Ledger, LedgerEntry, Programs};
+use rayon::prelude::*;
+
+use super::arithmetic::{self, DigitReading};
+use super::brackets;
+use super::degeneration::{Circumstances, Tally, TextFigures, finish_name, text_figures};
+use super::ledger;
+use crate::outcome::{ItemResult, TaskOutcome};
+
+/// A model's outcomes by task.
+pub type Outcomes = BTreeMap<String, TaskOutcome>;
+
+/// Degeneration, programs, the arithmetic probe and the brackets of one model's outcomes, and against the uncut
+/// model's, where given, the ledger with its entries. What the tasks do not touch is absent.
+pub fn of_outcomes(own: &Outcomes, base: Option<&Outcomes>) -> (Diagnosis, Vec<LedgerEntry>) {
+    let mut entries = Vec::new();
+    let ledger = base.map(|base| {
+        let mut sum = Ledger::default();
+        for outcome in own.values() {
+            if let Some(before) = base.get(&outcome.task) {
+                let (counts, found) = ledger::ledger(before, outcome);
+                ledger::add(&mut sum, &counts);
+                entries.extend(found);
+            }
+        }
+        sum
+    });
+    let diagnosis = Diagnosis {
+        degeneration: degeneration(own),
+        arithmetic: digits(own, base),
+        brackets: bracket_items(own),
+        programs: programs(own),
+        ledger: ledger.filter(|ledger| ledger.compared > 0),
+        perplexity: None,
+    };
+    (diagnosis, entries)
+}
+
+/// Whether a response is text that can degenerate: not the few tokens of a probe.
+pub(super) fn is_text(outcome: &TaskOutcome) -> bool {
+    !has_digits(outcome) && outcome.primary != "balanced"
+}
+
+fn has_digits(outcome: &TaskOutcome) -> bool {
+    outcome.items.iter().any(|item| item.metrics.contains_key("first_digit"))
+}
+
+fn degeneration(own: &Outcomes) -> Option<lopper_record::study::Degeneration> {
+    let items: Vec<&ItemResult> = own.values().filter(|o| is_text(o)).flat_map(|o| &o.items).collect();
+    let figures: Vec<(TextFigures, Circumstances)> = items
+        .par_iter()
+        .filter_map(|item| {
+            let finish = item.finish.map(|finish| finish_name(finish).to_owned());
+            let around = Circumstances { finish, ..Circumstances::default() };
+            Some((text_figures(item.response.as_deref()?), around))
+        })
+        .collect();
+    let mut tally = Tally::default();
+    figures.iter().for_each(|(figures, around)| tally.add(figures, around));
+    (!figures.is_empty()).then(|| tally.finish())
+}
+
+/// The digits that an item of the probe was asked for.
+fn reading(item: &ItemResult) -> Option<DigitReading> {
+    let logprobs: [f64; 10] = item.logprobs.as_deref()?.try_into().ok()?;
+    let right = item.target.chars().find_map(|c| c.to_digit(10))? as usize;
+    Some(DigitReading { logprobs, right })
+}
+
+fn digits(own: &Outcomes, base: Option<&Outcomes>) -> Option<lopper_record::study::Arithmetic> {
+    let outcome = own.values().find(|outcome| has_digits(outcome))?;
+    let readings: Vec<DigitReading> = outcome.items.iter().filter_map(reading).collect();
+    let before: Option<Vec<DigitReading>> = base.and_then(|base| {
+        let before = base.get(&outcome.task)?;
+        let same = before.items.len() == outcome.items.len()
+            && before.items.iter().zip(&outcome.items).all(|(a, b)| a.id == b.id);
+        same.then(|| before.items.iter().filter_map(reading).collect())
+    });
+    let mut figures = arithmetic::figures(&readings, before.as_deref());
+    figures.source.clone_from(&outcome.task);
+    (!readings.is_empty()).then_some(figures)
+}
+
+fn bracket_items(own: &Outcomes) -> Option<lopper_record::study::Brackets> {
+    let outcome = own.values().find(|outcome| outcome.primary == "balanced")?;
+    let ends = outcome.items.iter().filter_map(|item| {
+        let depth = item.target.split_whitespace().count();
+        // The item's own verdict is the strict one; the end says how it went wrong.
+        let end = if item.score == 1.0 { "balanced" } else { ledger::bracket_end(item) };
+        item.response.as_ref().map(|_| ((depth, "mixed"), end))
+    });
+    Some(brackets::figures(ends.collect::<Vec<_>>()))
+}
+
+fn programs(own: &Outcomes) -> Option<Programs> {
+    let mut programs = Programs::default();
+    for outcome in own.values() {
+        // A class of a program's end is also a word for other tasks' outcomes ("other").
+        let executed = outcome.primary.starts_with("pass@");
+        for item in outcome.items.iter().filter(|_| executed) {
+            programs.count(item.outcome.as_deref().unwrap_or("other"));
+        }
+    }
+    (programs.total() > 0).then_some(programs)
+}

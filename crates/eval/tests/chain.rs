@@ -1,0 +1,54 @@
+//! The chain checker on 200 worked solutions of GSM8K (Cobbe et al., arXiv 2110.14168), right and with one result
+//! corrupted. The rows are not part of the repository: the test runs where a data root lies beside it and Python with
+//! pyarrow is there to read it, and says so where not.
+
+#[path = "common/corrupt.rs"]
+mod corrupt;
+
+use std::io::Write;
+use std::path::Path;
+use std::process::Command;
+
+#[test]
+fn corrupted_steps_of_gsm8k_are_found_and_right_ones_pass() {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let root = here.join("../shared/data");
+    let skip = |why: &str| {
+        // Past the capture of the test's output, so that a skipped test is seen.
+        let _ = writeln!(std::io::stderr(), "SKIPPED the chain checker on GSM8K: {why}");
+    };
+    if !root.join("openai/gsm8k").is_dir() {
+        return skip("../shared/data/openai/gsm8k is not there");
+    }
+    let rows = tempfile_path();
+    let python = std::env::var("LOPPER_PYTHON").unwrap_or_else(|_| "python3".into());
+    let script = here.join("fixtures/diagnostics/gsm8k_rows.py");
+    let made = Command::new(&python).arg(script).arg(&root).arg(&rows).arg("200").output();
+    if !made.is_ok_and(|output| output.status.success()) {
+        return skip(&format!("`{python}` cannot read Parquet (LOPPER_PYTHON names another)"));
+    }
+    let answers = corrupt::answers(&std::fs::read_to_string(&rows).unwrap()).unwrap();
+    std::fs::remove_file(&rows).unwrap();
+    assert_eq!(answers.len(), 200);
+    // Measured: 1.000 and 0.990 with annotations, 1.000 and 0.974 without (design/diagnostics.md).
+    for (annotated, recall) in [(true, 0.98), (false, 0.96)] {
+        let count = corrupt::measure(&answers, annotated);
+        let _ = writeln!(std::io::stderr(), "annotations {}: {count}", if annotated { "kept" } else { "stripped" });
+        assert!(count.corrupted > 180 && count.precision() > 0.99 && count.recall() > recall, "{:#?}", count.notes);
+    }
+}
+
+fn tempfile_path() -> std::path::PathBuf {
+    std::env::temp_dir().join(format!("lopper-gsm8k-{}.jsonl", std::process::id()))
+}
+
+#[test]
+fn a_corrupted_copy_differs_in_one_result() {
+    let answer = "She sells 3 * 1,000 = $<<3*1000=3000>>3,000.\nThen 2 + 2 = <<2+2=4>>4 more.\n#### 7";
+    let (copy, wrong) = corrupt::corrupted(answer, 0).unwrap();
+    assert_eq!(wrong, "3001");
+    assert!(copy.contains("<<3*1000=3001>>3001.\nThen 2 + 2 = <<2+2=4>>4"), "{copy}");
+    assert_eq!(corrupt::stripped(&copy), "She sells 3 * 1,000 = $3001.\nThen 2 + 2 = 4 more.\n#### 7");
+    let count = corrupt::measure(&[answer.to_owned()], true);
+    assert_eq!((count.right, count.corrupted, count.found, count.false_alarms), (1, 1, 1, 0));
+}

@@ -1,0 +1,213 @@
+//! What breaks: the gap alarm, the figures of the uncut, the cut and the healed models side by side, how programs ended
+//! and why items were lost, and the charts by removed layer.
+
+use anyhow::Result;
+use lopper_record::study::{Cause, Diagnosis, Mean, Point, Programs};
+use lopper_record::{StudyRecord, format_layers};
+
+use crate::chart::{Bar, Size, stacked};
+use crate::format::{NONE, percent, short};
+use crate::html::Column::{Left, Right};
+use crate::html::{TABLE_END, Text, table_start};
+use crate::order::{points, strategy_title};
+use crate::sections::layer_charts;
+
+const SIZE: Size = Size { width: 420, height: 280 };
+/// Colours of the classes of a program's end, in their order.
+pub const PROGRAM_COLOURS: [usize; 7] = [0, 1, 2, 3, 4, 5, 6];
+/// Colours of the causes, in the order in which they are tried. A cause that programs have as well has their colour.
+const CAUSE_COLOURS: [usize; 7] = [2, 3, 1, 4, 5, 7, 6];
+
+/// The section, or nothing before anything was diagnosed.
+pub fn html(record: &StudyRecord) -> Result<String> {
+    let models = models(record);
+    let charts = layer_charts::html(record)?;
+    if models.is_empty() && charts.is_empty() {
+        return Ok(String::new());
+    }
+    let mut out = String::from("<section id=\"diagnosis\">\n<h2>What breaks</h2>\n");
+    out.push_str(&alarms(record));
+    if !models.is_empty() {
+        out.push_str(&table(&models));
+        out.push_str(&stacks(&models)?);
+    }
+    out.push_str(&charts);
+    out.push_str("</section>\n");
+    Ok(out)
+}
+
+/// The uncut model and the cuts of the main strategy, as cut and healed, by depth.
+fn models(record: &StudyRecord) -> Vec<(&Point, &Diagnosis)> {
+    let main = record.strategies().first().copied().unwrap_or_default().to_owned();
+    let found = record.base.iter().chain(points(record, &main));
+    found.filter_map(|point| Some((point, point.diagnosis.as_ref()?))).collect()
+}
+
+fn alarms(record: &StudyRecord) -> String {
+    let mut items = Vec::new();
+    for strategy in record.strategies() {
+        // Deeper cuts repeat it: the shallowest as cut, and the shallowest healed.
+        let found = points(record, strategy);
+        let first =
+            |healed: bool| found.iter().find(|point| point.gap.is_some() && point.healed.is_some() == healed).copied();
+        for point in [first(false), first(true)].into_iter().flatten() {
+            let Some(gap) = &point.gap else { continue };
+            let healed = if point.healed.is_some() { ", healed" } else { "" };
+            let who = format!("{}, {} removed{healed} and deeper: ", strategy_title(strategy), point.removed);
+            items.push(format!("<li>{}{}</li>\n", Text(&who), Text(&gap.sentence())));
+        }
+    }
+    let mut out = String::new();
+    if !items.is_empty() {
+        out.push_str(&format!("<div class=\"note\">\n<h3>Gap alarm</h3>\n<ul>\n{}</ul>\n</div>\n", items.concat()));
+    }
+    if !record.stopped.is_empty() {
+        out.push_str("<p class=\"small\">Not followed deeper, because nothing was left by the sentinels:</p>\n<ul>\n");
+        for branch in &record.stopped {
+            let what = format!(
+                "{} at {} removed ({}); not measured: {}",
+                strategy_title(&branch.strategy),
+                branch.removed,
+                branch.reason,
+                format_layers(&branch.skipped)
+            );
+            out.push_str(&format!("<li>{}</li>\n", Text(&what)));
+        }
+        out.push_str("</ul>\n");
+    }
+    out
+}
+
+fn share(mean: Option<&Mean>) -> String {
+    mean.map_or(NONE.into(), |mean| percent(mean.value, 0))
+}
+
+fn number(mean: Option<&Mean>) -> String {
+    mean.map_or(NONE.into(), |mean| short(mean.value))
+}
+
+/// A table with a row for each model.
+fn table(models: &[(&Point, &Diagnosis)]) -> String {
+    let columns = [
+        Right("removed"),
+        Left("state"),
+        Right("perplexity"),
+        Right("Rep-4, %"),
+        Right("Self-BLEU-4"),
+        Right("loops"),
+        Right("first digit, %"),
+        Right("Δ log p"),
+        Right("brackets, %"),
+        Right("programs, %"),
+        Right("lost"),
+        Right("gained"),
+    ];
+    let mut out = String::from("<h3>Uncut, cut and healed</h3>\n");
+    out.push_str(&table_start(&columns));
+    out.push_str("<tbody>\n");
+    for (point, diagnosis) in models {
+        let state = match (&point.healed, point.removed) {
+            (Some(_), _) => "healed",
+            (None, 0) => "uncut",
+            _ => "cut",
+        };
+        let text = diagnosis.degeneration.as_ref();
+        let arithmetic = diagnosis.arithmetic.as_ref();
+        let change = arithmetic.and_then(|figures| figures.logprob_change);
+        let cells = [
+            diagnosis.perplexity.map_or(NONE.into(), short),
+            number(text.and_then(|text| text.rep_4.as_ref())),
+            number(text.and_then(|text| text.self_bleu_4.as_ref())),
+            text.map_or(NONE.into(), |text| format!("{} of {}", text.loops, text.responses)),
+            share(arithmetic.and_then(|figures| figures.accuracy.as_ref())),
+            change.map_or(NONE.into(), |mean| format!("{:+.2}", mean.value)),
+            share(diagnosis.brackets.as_ref().and_then(|figures| figures.balanced.as_ref())),
+            diagnosis.programs.map_or(NONE.into(), |p| percent(p.passed as f64 / p.total().max(1) as f64, 0)),
+            diagnosis.ledger.as_ref().map_or(NONE.into(), |ledger| format!("{} of {}", ledger.lost, ledger.compared)),
+            diagnosis.ledger.as_ref().map_or(NONE.into(), |ledger| ledger.gained.to_string()),
+        ];
+        let cells: String = cells.iter().map(|cell| format!("<td>{}</td>", Text(cell))).collect();
+        out.push_str(&format!(
+            "<tr><th scope=\"row\">{}</th><td class=\"left\">{state}</td>{cells}</tr>\n",
+            point.removed
+        ));
+    }
+    out.push_str("</tbody>\n");
+    out.push_str(TABLE_END);
+    out.push_str(
+        "<p class=\"small\">Rep-4: share of 4-grams that repeat an earlier one. Self-BLEU-4: how like each other the \
+         sentences of a response are. First digit: how often the right one of the ten is the likeliest where an \
+         arithmetic answer begins; Δ log p: the change of its log-probability. Brackets closed and programs passed. Lost: right in the uncut model and wrong here; gained: the other way round.</p>\n",
+    );
+    out
+}
+
+/// How programs ended and why items were lost, by depth.
+fn stacks(models: &[(&Point, &Diagnosis)]) -> Result<String> {
+    let any_healed = models.iter().any(|(point, _)| point.healed.is_some());
+    let place = |point: &Point| match (any_healed && point.removed > 0, point.healed.is_some()) {
+        (false, _) => (point.removed as f64, 0.36),
+        (true, false) => (point.removed as f64 - 0.2, 0.18),
+        (true, true) => (point.removed as f64 + 0.2, 0.18),
+    };
+    let bars = |read: &dyn Fn(&Diagnosis) -> Option<Vec<f64>>| -> Vec<Bar> {
+        let bar = |(point, diagnosis): &(&Point, &Diagnosis)| {
+            let (at, half) = place(point);
+            Some(Bar { at, half, shares: read(diagnosis)? })
+        };
+        models.iter().filter_map(bar).collect()
+    };
+    let ends = bars(&|diagnosis| {
+        let programs = diagnosis.programs?;
+        let total = programs.total().max(1) as f64;
+        Some(programs.counts().iter().map(|count| *count as f64 / total).collect())
+    });
+    let causes = bars(&|diagnosis| {
+        let ledger = diagnosis.ledger.as_ref()?;
+        let total = ledger.compared.max(1) as f64;
+        Some(Cause::ALL.iter().map(|cause| ledger.of(*cause) as f64 / total).collect())
+    });
+    let words = |read: &dyn Fn(&Diagnosis) -> Option<String>| {
+        let word = |(point, diagnosis): &(&Point, &Diagnosis)| {
+            let healed = if point.healed.is_some() { " healed" } else { "" };
+            Some(format!("{}{healed}: {}", point.removed, read(diagnosis)?))
+        };
+        models.iter().filter_map(word).collect::<Vec<_>>().join(", ")
+    };
+    let mut out = String::new();
+    let programs = words(&|d| d.programs.map(|p| format!("{} of {} passed", p.passed, p.total())));
+    let label = format!("How programs ended, by layers removed. {programs}.");
+    if let Some(chart) = stacked(&ends, &PROGRAM_COLOURS, "layers removed", SIZE, "small", &label)? {
+        let legend = legend(Programs::NAMES.iter().copied().zip(PROGRAM_COLOURS));
+        out.push_str(&format!("<figure>\n<figcaption>how programs ended</figcaption>\n{chart}{legend}</figure>\n"));
+    }
+    let lost = words(&|d| d.ledger.as_ref().map(|l| format!("{} of {} lost", l.lost, l.compared)));
+    let label = format!("Why items were lost, by layers removed. {lost}.");
+    if let Some(chart) = stacked(&causes, &CAUSE_COLOURS, "layers removed", SIZE, "small", &label)? {
+        let legend = legend(Cause::ALL.iter().map(|cause| cause.title()).zip(CAUSE_COLOURS));
+        out.push_str(&format!("<figure>\n<figcaption>why items were lost</figcaption>\n{chart}{legend}</figure>\n"));
+    }
+    if out.is_empty() {
+        return Ok(out);
+    }
+    let sides = if any_healed {
+        "<p class=\"small\">At each depth: as cut on the left, healed on the right.</p>\n"
+    } else {
+        ""
+    };
+    Ok(format!("<div class=\"multiples\">\n{out}</div>\n{sides}"))
+}
+
+/// The parts of a stacked bar with their colours, from below.
+pub fn legend<'a>(parts: impl Iterator<Item = (&'a str, usize)>) -> String {
+    let mut out = String::from("<ul class=\"legend\">\n");
+    for (name, colour) in parts {
+        out.push_str(&format!(
+            "<li><svg class=\"swatch\" viewBox=\"0 0 14 14\" aria-hidden=\"true\"><rect x=\"1\" y=\"1\" width=\"12\" \
+             height=\"12\" fill=\"var(--o{colour})\" /></svg>{}</li>\n",
+            Text(name)
+        ));
+    }
+    out.push_str("</ul>\n");
+    out
+}

@@ -1,0 +1,71 @@
+//! The failure ledger: items that a cut lost, by cause, and items that it gained, with both models' answers.
+
+use anyhow::Result;
+use lopper_record::study::LedgerEntry;
+use lopper_record::{StudyRecord, format_layers};
+
+use crate::html::{Text, clipped};
+
+/// Longest text that is shown in full, in characters.
+const LONGEST: usize = 1500;
+
+/// The ledger, or nothing without an entry.
+pub fn html(record: &StudyRecord) -> Result<String> {
+    if record.ledger.is_empty() {
+        return Ok(String::new());
+    }
+    let mut out = String::from(
+        "<section id=\"ledger\">\n<h2>What was lost, and why</h2>\n<p class=\"small\">A few items of each cause that the \
+         uncut model gets right and the cut one wrong, and some the other way round. The whole ledger is \
+         <code>ledger.jsonl</code> beside this page.</p>\n",
+    );
+    let same = |a: &LedgerEntry, b: &LedgerEntry| (&a.dropped, a.healed) == (&b.dropped, b.healed);
+    for model in record.ledger.chunk_by(same) {
+        let healed = if model[0].healed { ", healed" } else { "" };
+        let noun = if model.len() == 1 { "item" } else { "items" };
+        let title = format!("without {}{healed}: {} {noun}", format_layers(&model[0].dropped), model.len());
+        out.push_str(&format!("<details>\n<summary>{}</summary>\n", Text(&title)));
+        let mut entries: Vec<&LedgerEntry> = model.iter().collect();
+        entries.sort_by_key(|entry| (entry.gained, entry.cause));
+        for entry in entries {
+            out.push_str(&article(entry));
+        }
+        out.push_str("</details>\n");
+    }
+    out.push_str("</section>\n");
+    Ok(out)
+}
+
+fn article(entry: &LedgerEntry) -> String {
+    let cause = match entry.cause {
+        Some(cause) => cause.title(),
+        None if entry.gained => "gained",
+        None => "lost",
+    };
+    let detail = match entry.detail.as_str() {
+        "" => String::new(),
+        detail => format!(": <code>{}</code>", Text(&clipped(detail, LONGEST))),
+    };
+    let mut out = format!(
+        "<article class=\"sample\">\n<h3>{}{detail} <span class=\"ci\">{}</span></h3>\n",
+        Text(cause),
+        Text(&entry.task.replace('_', " "))
+    );
+    out.push_str(&format!("<pre class=\"prompt\">{}</pre>\n", Text(&clipped(&entry.prompt, LONGEST))));
+    let target = clipped(entry.target.trim(), LONGEST);
+    out.push_str(&format!("<p class=\"small\">Right answer: <code>{}</code></p>\n", Text(&target)));
+    out.push_str("<div class=\"answers\">\n");
+    let healed = if entry.healed { "healed" } else { "cut" };
+    out.push_str(&answer("uncut", &entry.base, !entry.gained));
+    out.push_str(&answer(healed, &entry.cut, entry.gained));
+    out.push_str("</div>\n</article>\n");
+    out
+}
+
+fn answer(who: &str, text: &str, right: bool) -> String {
+    let (class, verdict) = if right { ("right", "✓ right") } else { ("wrong", "✗ wrong") };
+    let text = clipped(text, LONGEST);
+    let body = if text.trim().is_empty() { "<em>(nothing)</em>".to_owned() } else { Text(&text).to_string() };
+    let head = format!("<strong>{who}</strong> <span class=\"verdict\">{verdict}</span>");
+    format!("<div class=\"answer {class}\">\n<p class=\"who\">{head}</p>\n<pre>{body}</pre>\n</div>\n")
+}

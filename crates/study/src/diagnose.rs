@@ -1,0 +1,210 @@
+//! `lopper diagnose`: what broke in a model without some layers, without each layer in turn, and after healing.
+//! The result is a study's record without a grid of cuts, so the report shows it as it shows a study.
+
+use anyhow::Result;
+use lopper_eval::diagnostics::sentinel::gap_alarm;
+use lopper_eval::diagnostics::{Examination, ExamineOptions, Examined};
+use lopper_eval::known_tasks;
+use lopper_infer::TextModel;
+use lopper_record::Retention;
+use lopper_record::study::{
+    AblatedLayer, CLASSIFICATION, GENERATIVE, GapAlarm, GroupResult, HealInfo, LedgerEntry, Point, SCHEMA, Seed,
+    StudyRecord, TaskMeta,
+};
+
+use crate::Subject;
+use crate::measure::compare;
+use crate::observer::StudyObserver;
+
+/// The strategy's name of a cut that was given by hand.
+pub const GIVEN: &str = "given";
+/// Ledger entries of each cause, and of gained items, that a record keeps of one model.
+const KEPT_ENTRIES: usize = 3;
+
+/// What to diagnose.
+pub struct DiagnoseOptions {
+    /// What is asked.
+    pub examine: ExamineOptions,
+    /// The layers that stay in the cut, if there is one, by their places in the model.
+    pub kept: Option<Vec<usize>>,
+    /// The healed cut, if there is one, and how it was healed: the same layers of other weights.
+    pub healed: Option<(TextModel, String)>,
+    /// Whether every single layer is removed in turn.
+    pub sweep: bool,
+    /// The original number of each of the model's layers.
+    pub names: Vec<usize>,
+    /// By how much classification may keep more than generation before the alarm is raised.
+    pub gap: f64,
+    /// The command, for the record.
+    pub command: String,
+}
+
+/// Diagnoses a model. The ledger comes whole beside the record, which keeps a few entries of each cause.
+pub fn diagnose(
+    subject: &Subject,
+    options: &DiagnoseOptions,
+    observer: &dyn StudyObserver,
+) -> Result<(StudyRecord, Vec<LedgerEntry>)> {
+    let text = &subject.text;
+    let layers = text.engine.all_layers();
+    let mut cuts = vec![layers.clone()];
+    cuts.extend(options.kept.clone());
+    let before_sweep = cuts.len();
+    if options.sweep {
+        cuts.extend(layers.iter().map(|layer| lopper_record::kept(layers.len(), &[*layer])));
+    }
+    observer.stage("diagnosis", cuts.len() + usize::from(options.healed.is_some()), 0);
+    observer.cell("preparing");
+    let examination = Examination::prepare(text, &options.examine)?;
+    observer.cell_done();
+    observer.cell(match cuts.len() {
+        1 => "the uncut model",
+        2 => "the uncut and the cut model",
+        _ => "every layer removed in turn",
+    });
+    let examined = examination.run(text, &cuts, &|done, total| observer.work(done, total))?;
+    (1..cuts.len()).for_each(|_| observer.cell_done());
+    let healed = match (&options.healed, &options.kept) {
+        (Some((healed, _)), Some(kept)) => {
+            observer.cell("the healed model");
+            let found =
+                examination.run(healed, std::slice::from_ref(kept), &|done, total| observer.work(done, total))?;
+            observer.cell_done();
+            found.into_iter().next()
+        }
+        _ => None,
+    };
+
+    let mut job = Job { subject, options, base: &examined[0], ledger: Vec::new() };
+    let mut record = job.record();
+    record.base = Some(job.point(&examined[0], None, None)?);
+    record.ablation_base = record.base.as_ref().and_then(|base| base.diagnosis.clone());
+    if let (Some(kept), Some(cut)) = (&options.kept, examined.get(1)) {
+        record.points.push(job.point(cut, Some(kept), None)?);
+        if let (Some(healed), Some((_, how))) = (&healed, &options.healed) {
+            record.points.push(job.point(healed, Some(kept), Some(how))?);
+        }
+    }
+    for (place, cut) in examined.iter().skip(before_sweep).enumerate() {
+        let (tasks, _) = job.compared(cut)?;
+        let (diagnosis, mut entries) = cut.diagnosis(Some(job.base));
+        let layer = options.names.get(place).copied().unwrap_or(place);
+        entries.iter_mut().for_each(|entry| entry.dropped = vec![layer]);
+        job.ledger.extend(entries);
+        record.ablation.push(AblatedLayer { layer, tasks, diagnosis: Some(diagnosis) });
+    }
+    record.ablation.sort_by_key(|ablated| ablated.layer);
+    record.ledger = excerpt(&job.ledger, KEPT_ENTRIES);
+    record.complete = true;
+    Ok((record, job.ledger))
+}
+
+struct Job<'a> {
+    subject: &'a Subject,
+    options: &'a DiagnoseOptions,
+    base: &'a Examined,
+    ledger: Vec<LedgerEntry>,
+}
+
+type Compared = (Vec<lopper_record::study::TaskResult>, Vec<GroupResult>);
+
+impl Job<'_> {
+    fn record(&self) -> StudyRecord {
+        let eval = &self.options.examine.eval;
+        let tasks = self.base.outcomes.values().filter_map(|outcome| {
+            let known = known_tasks().iter().find(|known| known.name == outcome.task)?;
+            Some(TaskMeta {
+                name: outcome.task.clone(),
+                group: known.group.to_owned(),
+                description: known.description.to_owned(),
+                metric: known.metric.to_owned(),
+                version: known.version.to_string(),
+                n_report: outcome.n,
+                n_select: 0,
+                chance: known.chance,
+            })
+        });
+        let seed = |name: &str, value| Seed { name: name.to_owned(), value };
+        StudyRecord {
+            schema: SCHEMA,
+            lopper_version: env!("CARGO_PKG_VERSION").into(),
+            command: self.options.command.clone(),
+            model: self.subject.card.clone(),
+            seeds: vec![seed("items and bootstrap", eval.seed), seed("sampling", eval.sampling_seed)],
+            splits: vec![format!("Items of the `{}` split, where a task has splits.", eval.split.name())],
+            tasks: tasks.collect(),
+            main_strategy: GIVEN.into(),
+            ..StudyRecord::default()
+        }
+    }
+
+    fn compared(&self, cut: &Examined) -> Result<Compared> {
+        let group = |name: &'static str| -> (&'static str, Vec<String>) {
+            let of = |task: &&String| known_tasks().iter().any(|known| known.name == **task && known.group == name);
+            (name, self.base.outcomes.keys().filter(of).cloned().collect())
+        };
+        let groups = [group(CLASSIFICATION), group(GENERATIVE)];
+        let groups: Vec<(&str, &[String])> = groups
+            .iter()
+            .filter(|(_, tasks)| !tasks.is_empty())
+            .map(|(name, tasks)| (*name, tasks.as_slice()))
+            .collect();
+        compare(&self.base.outcomes, &cut.outcomes, &groups, self.options.examine.eval.seed)
+    }
+
+    fn point(&mut self, examined: &Examined, kept: Option<&[usize]>, healed: Option<&str>) -> Result<Point> {
+        let (mut tasks, mut groups) = self.compared(examined)?;
+        let (diagnosis, mut entries) = examined.diagnosis(kept.map(|_| self.base));
+        let card = &self.subject.card;
+        let dropped: Vec<usize> = match kept {
+            Some(kept) => {
+                let gone = (0..self.options.names.len()).filter(|place| !kept.contains(place));
+                gone.filter_map(|place| self.options.names.get(place).copied()).collect()
+            }
+            None => {
+                tasks.iter_mut().for_each(|task| task.retention = None);
+                groups.iter_mut().for_each(|group| {
+                    group.retention = group.retention.map(|_| Retention::uncut(group.score.n));
+                });
+                vec![]
+            }
+        };
+        for entry in &mut entries {
+            (entry.strategy, entry.dropped, entry.healed) = (GIVEN.into(), dropped.clone(), healed.is_some());
+        }
+        self.ledger.extend(entries);
+        let per_layer = card.parameters_per_layer.first().copied().unwrap_or(0);
+        Ok(Point {
+            strategy: if kept.is_some() { GIVEN.into() } else { String::new() },
+            removed: dropped.len(),
+            gap: kept.and_then(|_| gap(&groups, self.options.gap)),
+            healed: healed.map(|how| HealInfo { method: how.to_owned(), ..HealInfo::default() }),
+            tasks,
+            groups,
+            perplexity: diagnosis.perplexity,
+            parameters: Some(card.parameters.saturating_sub(per_layer * dropped.len() as u64)),
+            diagnosis: Some(diagnosis),
+            dropped,
+        })
+    }
+}
+
+/// The gap alarm of a model's results by group.
+pub fn gap(groups: &[GroupResult], threshold: f64) -> Option<GapAlarm> {
+    let of = |name: &str| groups.iter().find(|group| group.group == name)?.retention;
+    gap_alarm(&of(CLASSIFICATION)?, &of(GENERATIVE)?, threshold)
+}
+
+/// The first `most` entries of each cause (gained ones count as one) of each model.
+pub fn excerpt(entries: &[LedgerEntry], most: usize) -> Vec<LedgerEntry> {
+    let mut seen = std::collections::HashMap::new();
+    let mut kept = Vec::new();
+    for entry in entries {
+        let count = seen.entry((&entry.strategy, &entry.dropped, entry.healed, entry.cause)).or_insert(0);
+        *count += 1;
+        if *count <= most {
+            kept.push(entry.clone());
+        }
+    }
+    kept
+}
