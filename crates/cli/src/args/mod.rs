@@ -1,5 +1,6 @@
 //! The arguments, one file per command. They are only read here; commands turn them into settings.
 
+mod bench;
 pub mod device;
 mod eval;
 mod generate;
@@ -13,11 +14,13 @@ mod prune;
 mod report;
 mod score;
 mod study;
+mod tasks;
 
 use std::num::NonZeroUsize;
 
 use clap::{Args, Parser, Subcommand};
 
+pub use bench::BenchArgs;
 pub use eval::{EvalArgs, SplitArg};
 pub use generate::GenerateArgs;
 pub use heal::{HealArgs, MethodArg};
@@ -30,6 +33,7 @@ pub use prune::PruneArgs;
 pub use report::ReportArgs;
 pub use score::ScoreArgs;
 pub use study::StudyArgs;
+pub use tasks::{TasksArgs, TasksCommand};
 
 /// How many layers can a language model lose, which ones, and what is lost?
 #[derive(Debug, Parser)]
@@ -92,6 +96,8 @@ pub enum Command {
     Heal(HealArgs),
     /// Score a model on tasks, with intervals
     Eval(EvalArgs),
+    /// List the tasks there are, or print one
+    Tasks(TasksArgs),
     /// Log-probability of every token of a text
     Logprobs(LogprobsArgs),
     /// Rebuild the report of a study from its records

@@ -1,6 +1,7 @@
 //! The commands, one file each. A command resolves its arguments, calls the libraries, and gives
 //! what they return to the printer.
 
+mod bench;
 mod eval;
 mod generate;
 mod heal;
@@ -12,6 +13,7 @@ mod prune;
 mod report;
 mod score;
 mod study;
+mod tasks;
 
 use anyhow::Result;
 
@@ -21,7 +23,7 @@ use lopper_record::Fault;
 
 /// Runs the command that was asked for.
 pub fn run(env: &Env, command: &Command) -> Result<()> {
-    if env.revision.is_some() && matches!(command, Command::Report(_) | Command::Pocket(_)) {
+    if env.revision.is_some() && matches!(command, Command::Report(_) | Command::Pocket(_) | Command::Tasks(_)) {
         return Err(Fault::new("--revision belongs to a MODEL of the hub")
             .expected("a command that takes MODEL")
             .got("one that does not")
@@ -36,6 +38,7 @@ pub fn run(env: &Env, command: &Command) -> Result<()> {
         Command::Generate(args) => generate::run(env, args),
         Command::Heal(args) => heal::run(env, args),
         Command::Eval(args) => eval::run(env, args),
+        Command::Tasks(args) => tasks::run(env, args),
         Command::Logprobs(args) => logprobs::run(env, args),
         Command::Report(args) => report::run(env, args),
         Command::Study(args) => study::run(env, args),
