@@ -15,6 +15,7 @@ use lopper_record::{Fault, Score};
 use serde::{Deserialize, Serialize};
 
 use crate::bench::BenchOptions;
+use crate::bench::spec::Spec;
 use crate::outcome::{ItemResult, TaskOutcome, Timing};
 use crate::registry::{Task, resolve};
 use crate::stats;
@@ -56,7 +57,11 @@ struct Requests {
 struct Replies<'a> {
     choices: &'a [Vec<Loglik>],
     generations: &'a [Generation],
+    given: Option<&'a GivenResponses>,
 }
+
+/// Responses that were generated elsewhere, by task and row.
+pub type GivenResponses = BTreeMap<(String, usize), Vec<String>>;
 
 /// A task with its items in tokens.
 enum Prepared {
@@ -223,15 +228,33 @@ impl Suite {
                 .hint("the checkpoint is damaged, or its training diverged")
                 .into());
         }
-        let replies = Replies { choices, generations };
+        self.outcomes(text, &Replies { choices, generations, given: None }, pace)
+    }
+
+    /// Grades responses that were generated elsewhere instead of the engine's.
+    ///
+    /// # Errors
+    /// A [`Fault`] for a task that is not answered by text, and for an item without a response.
+    pub fn grade_given(&self, text: &TextModel, given: &GivenResponses) -> Result<Vec<TaskOutcome>> {
+        self.outcomes(text, &Replies { choices: &[], generations: &[], given: Some(given) }, Pace::default())
+    }
+
+    fn outcomes(&self, text: &TextModel, replies: &Replies<'_>, pace: Pace) -> Result<Vec<TaskOutcome>> {
         self.tasks
             .iter()
             .map(|task| {
                 let mut outcome = match task {
-                    Prepared::Generated(task) => task.outcome(text, &replies, self.options.seed)?,
-                    Prepared::Rows(task) => task.outcome(text, &replies, self.options.seed)?,
+                    Prepared::Generated(task) if replies.given.is_some() => return Err(not_text(task.name())),
+                    Prepared::Rows(task) if replies.given.is_some() && !task.is_generated() => {
+                        return Err(not_text(task.name()));
+                    }
+                    Prepared::Generated(task) => task.outcome(text, replies, self.options.seed)?,
+                    Prepared::Rows(task) => task.outcome(text, replies, self.options.seed)?,
                 };
-                outcome.timings = task.slots().map(|slots| self.timing(slots, generations, pace)).collect();
+                if replies.given.is_none() {
+                    outcome.timings =
+                        task.slots().map(|slots| self.timing(slots, replies.generations, pace)).collect();
+                }
                 Ok(outcome)
             })
             .collect()
@@ -256,6 +279,14 @@ impl Suite {
         }
         timing
     }
+}
+
+fn not_text(task: &str) -> anyhow::Error {
+    Fault::new(format!("{task} is not answered by text over rows, so given responses say nothing of it"))
+        .expected("tasks over rows whose answers are generated")
+        .got(task)
+        .hint("leave it out of --tasks")
+        .into()
 }
 
 /// A request's place in the engine's call of its kind.
@@ -319,7 +350,23 @@ fn refuse(text: &TextModel, task: &Task, bench: &BenchOptions) -> Result<()> {
                 .hint("base models have none; take the instruction-tuned model, or tasks in plain text")
                 .into())
         }
-        _ => Ok(()),
+        Task::Bench(spec) => match lacking(spec, bench)? {
+            Some(package) => Err(Fault::new(format!("the tests of {} import {package}", spec.name))
+                .expected(format!("a Python that has {package}"))
+                .got("none, or one that programs cannot read")
+                .hint(format!("install {package} for that Python, or name another with --python PATH"))
+                .into()),
+            None => Ok(()),
+        },
+        Task::Pocket(_) => Ok(()),
+    }
+}
+
+/// A package that a task's tests import and that programs lack: every verdict would be wrong.
+fn lacking(spec: &Spec, bench: &BenchOptions) -> Result<Option<String>> {
+    match (&spec.answer, &bench.code) {
+        (Some(answer), Some(runner)) => Ok(runner.lacks(&answer.needs)?.map(str::to_owned)),
+        _ => Ok(None),
     }
 }
 

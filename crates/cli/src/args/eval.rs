@@ -69,6 +69,10 @@ pub struct EvalArgs {
     #[arg(long, value_name = "K", default_value = "1", requires = "temperature")]
     pub responses: NonZeroUsize,
 
+    /// Grade the responses in F.jsonl (`task`, `doc_id`, `response`) instead of the model's own
+    #[arg(long, value_name = "F.jsonl", conflicts_with_all = ["compare", "temperature"])]
+    pub responses_from: Option<PathBuf>,
+
     #[command(flatten)]
     pub bench: BenchArgs,
 

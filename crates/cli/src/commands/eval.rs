@@ -120,7 +120,10 @@ pub fn run(env: &Env, args: &EvalArgs) -> Result<()> {
     }
     let passes = if args.compare { 2 } else { 1 };
     let progress = env.progress("evaluating", "requests", suite.requests() * passes);
-    let outcomes = suite.run(&text, &kept, &|p| progress.set(p.done))?;
+    let outcomes = match &args.responses_from {
+        Some(path) => suite.grade_given(&text, &samples::responses(path)?)?,
+        None => suite.run(&text, &kept, &|p| progress.set(p.done))?,
+    };
     let base = match args.compare {
         true => {
             let text = if args.adapter.is_some() { text.with_model(loaded.model(env)?) } else { text.clone() };

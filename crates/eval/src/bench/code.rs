@@ -27,6 +27,17 @@ impl CodeRunner {
         self.sandbox.describe()
     }
 
+    /// The first of `packages` that programs cannot import.
+    pub(crate) fn lacks<'a>(&self, packages: &'a [String]) -> Result<Option<&'a str>> {
+        for package in packages {
+            let named = package.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '.');
+            if !named || self.sandbox.run(&Program::new(format!("import {package}"), ""))?.verdict != Verdict::Passed {
+                return Ok(Some(package));
+            }
+        }
+        Ok(None)
+    }
+
     /// Runs programs, as many at a time as there are cores.
     pub(crate) fn run(&self, programs: Vec<Program>) -> Result<Vec<Outcome>> {
         self.sandbox.run_all(programs, 0, &self.cancel, |_, _| ())

@@ -195,6 +195,9 @@ pub struct AnswerSpec {
     pub tests: Option<String>,
     /// Of `value`: the expression whose value is the answer.
     pub value: Option<String>,
+    /// Packages of Python that the tests import.
+    #[serde(default)]
+    pub needs: Vec<String>,
 }
 
 /// How a generated answer is judged.

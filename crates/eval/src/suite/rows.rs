@@ -4,12 +4,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use lopper_infer::{Loglik, Sampling, StopStrings, TextModel};
+use lopper_infer::{Finish, Loglik, Sampling, StopStrings, TextModel};
 use lopper_record::Fault;
 use lopper_sandbox::Outcome;
 use rayon::prelude::*;
 
-use super::{EvalOptions, Replies, Requests, Slot, scores};
+use super::{EvalOptions, GivenResponses, Replies, Requests, Slot, scores};
 use crate::bench::ask::{Asked, Asker};
 use crate::bench::code::CodeRunner;
 use crate::bench::grade::{self, Graded, Judge, Response};
@@ -159,8 +159,10 @@ impl RowTask {
 
     fn generated(&self, text: &TextModel, replies: &Replies<'_>) -> Result<Vec<ItemResult>> {
         let judge = Judge::new(&self.spec)?;
-        let responses: Vec<Vec<Response>> =
-            self.items.iter().map(|(_, asked)| self.responses(text, asked, replies)).collect::<Result<_>>()?;
+        let responses: Vec<Vec<Response>> = match replies.given {
+            Some(given) => self.items.iter().map(|(item, _)| self.given(item, given)).collect::<Result<_>>()?,
+            None => self.items.iter().map(|(_, asked)| self.responses(text, asked, replies)).collect::<Result<_>>()?,
+        };
         let ran = self.ran(&judge, &responses)?;
         let mut results = Vec::with_capacity(self.items.len());
         let mut at = 0;
@@ -179,22 +181,47 @@ impl RowTask {
     }
 
     /// What became of each response's program, in the order of items and responses; nothing where answers
-    /// are no programs. Programs that are alike are run once.
+    /// are no programs. Responses to an item that are alike are run once.
     fn ran(&self, judge: &Judge<'_>, responses: &[Vec<Response>]) -> Result<Vec<Outcome>> {
         let Some(runner) = &self.code else { return Ok(vec![]) };
         let (mut programs, mut places) = (Vec::new(), Vec::new());
         for ((item, _), responses) in self.items.iter().zip(responses) {
+            let begin = programs.len();
             for response in responses {
                 let program = judge.program(item, &response.text)?;
-                let place = programs.iter().rposition(|other| *other == program).unwrap_or_else(|| {
+                // Other items have other tests.
+                let same = programs[begin..].iter().position(|other| *other == program).map(|at| begin + at);
+                places.push(same.unwrap_or(programs.len()));
+                if same.is_none() {
                     programs.push(program);
-                    programs.len() - 1
-                });
-                places.push(place);
+                }
             }
         }
         let outcomes = runner.run(programs)?;
         Ok(places.into_iter().map(|place| outcomes[place].clone()).collect())
+    }
+
+    /// An item's responses from elsewhere, cut as the engine's are.
+    fn given(&self, item: &Item, given: &GivenResponses) -> Result<Vec<Response>> {
+        let found = given.get(&(self.spec.name.clone(), item.row)).filter(|responses| !responses.is_empty());
+        let Some(responses) = found else {
+            return Err(Fault::new(format!("there is no response to row {} of {}", item.row, self.spec.name))
+                .expected("a response to every row that is asked")
+                .hint("--limit N asks the first N rows only")
+                .into());
+        };
+        let cut = |response: &String| {
+            let mut text = response.clone();
+            if let Some(end) = self.stop.as_ref().and_then(|stop| stop.find(&text)) {
+                text.truncate(end);
+            }
+            Response { text, finish: Finish::Stop }
+        };
+        Ok(responses.iter().map(cut).collect())
+    }
+
+    pub fn is_generated(&self) -> bool {
+        self.spec.choices.is_none()
     }
 
     fn responses(&self, text: &TextModel, asked: &AskedItem, replies: &Replies<'_>) -> Result<Vec<Response>> {

@@ -6,9 +6,10 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 
 use anyhow::Result;
-use lopper_eval::{ItemResult, SampleResult, Suite, TaskOutcome, Timing};
+use lopper_eval::{GivenResponses, ItemResult, SampleResult, Suite, TaskOutcome, Timing};
 use lopper_infer::Finish;
 use lopper_record::{Fault, write_atomic};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 /// One line.
@@ -70,13 +71,8 @@ fn line<'a>(outcome: &'a TaskOutcome, item: &'a ItemResult, timing: Option<&'a T
     }
 }
 
-/// Refuses a suite that shares items with the samples in `path`. A question has one identity, whichever
-/// task asks it.
-pub fn refuse_shared(path: &Path, suite: &Suite) -> Result<()> {
-    #[derive(Deserialize)]
-    struct Identity {
-        id: String,
-    }
+/// Lines of a file that `--samples-out` wrote, or another program like it.
+fn read<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>> {
     let fault = |got: String| {
         Fault::new("the samples cannot be read")
             .file(path)
@@ -84,17 +80,40 @@ pub fn refuse_shared(path: &Path, suite: &Suite) -> Result<()> {
             .got(got)
             .hint("name the file that `lopper eval --samples-out` wrote")
     };
-    let mut used = HashSet::new();
+    let mut all = Vec::new();
     let file = File::open(path).map_err(|error| fault(error.to_string()))?;
     for (number, line) in BufReader::new(file).lines().enumerate() {
         let line = line.map_err(|error| fault(error.to_string()))?;
-        if line.trim().is_empty() {
-            continue;
+        if !line.trim().is_empty() {
+            all.push(serde_json::from_str(&line).map_err(|error| fault(format!("line {}: {error}", number + 1)))?);
         }
-        let identity: Identity =
-            serde_json::from_str(&line).map_err(|error| fault(format!("line {}: {error}", number + 1)))?;
-        used.insert(identity.id);
     }
+    Ok(all)
+}
+
+/// Responses by task and row; several lines of one row are several responses.
+pub fn responses(path: &Path) -> Result<GivenResponses> {
+    #[derive(Deserialize)]
+    struct Line {
+        task: String,
+        doc_id: usize,
+        response: String,
+    }
+    let mut all = GivenResponses::new();
+    for line in read::<Line>(path)? {
+        all.entry((line.task, line.doc_id)).or_default().push(line.response);
+    }
+    Ok(all)
+}
+
+/// Refuses a suite that shares items with the samples in `path`. A question has one identity, whichever
+/// task asks it.
+pub fn refuse_shared(path: &Path, suite: &Suite) -> Result<()> {
+    #[derive(Deserialize)]
+    struct Line {
+        id: String,
+    }
+    let used: HashSet<String> = read::<Line>(path)?.into_iter().map(|line| line.id).collect();
     let mut shared: Vec<String> = Vec::new();
     for (task, ids) in suite.item_ids() {
         let count = ids.iter().filter(|id| used.contains(**id)).count();
