@@ -31,12 +31,14 @@ pub mod stats;
 mod suite;
 mod tasks;
 
-pub use lopper_pocket::{Group, Split};
 pub use bench::code::CodeRunner;
 pub use bench::items::BadRow;
 pub use bench::{BenchOptions, RowChoice};
+pub use lopper_pocket::{Group, Split};
 pub use outcome::{ItemResult, RowSource, SampleResult, TaskOutcome, Timing};
-pub use registry::{KnownTask, TaskEntry, all_tasks, chance, expand, known_tasks, task_entries, task_file, task_version};
+pub use registry::{
+    KnownTask, TaskEntry, all_tasks, chance, expand, known_tasks, task_entries, task_file, task_version,
+};
 pub use rows::{DATA_ROOT_VARIABLE, DataRoot};
 pub use suite::lm_eval::{LmEval, RunFacts, families};
 pub use suite::{EvalOptions, EvalProgress, GivenResponses, Suite, evaluate};

@@ -120,9 +120,7 @@ impl Suite {
                 Task::Pocket(task) => {
                     Prepared::Generated(GeneratedTask::prepare(text, task, options, &mut suite.requests)?)
                 }
-                Task::Bench(spec) => {
-                    Prepared::Rows(RowTask::prepare(text, spec, options, bench, &mut suite.requests)?)
-                }
+                Task::Bench(spec) => Prepared::Rows(RowTask::prepare(text, spec, options, bench, &mut suite.requests)?),
             };
             suite.tasks.push(prepared);
         }
@@ -252,8 +250,7 @@ impl Suite {
                     Prepared::Rows(task) => task.outcome(text, replies, self.options.seed)?,
                 };
                 if replies.given.is_none() {
-                    outcome.timings =
-                        task.slots().map(|slots| self.timing(slots, replies.generations, pace)).collect();
+                    outcome.timings = task.slots().map(|slots| self.timing(slots, replies.generations, pace)).collect();
                 }
                 Ok(outcome)
             })
@@ -336,6 +333,7 @@ fn refuse(text: &TextModel, task: &Task, bench: &BenchOptions) -> Result<()> {
         Task::Pocket(task) if bench.repeats > 1 => Err(Fault::new("the pocket tasks are answered once")
             .expected("one response to each item")
             .got(format!("{} for {}", bench.repeats, task.info.name))
+            .hint("leave --responses out")
             .into()),
         Task::Bench(spec) if spec.runs_code() && bench.code.is_none() => {
             Err(Fault::new(format!("{} runs programs that the model writes", spec.name))

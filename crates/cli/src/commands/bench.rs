@@ -31,8 +31,7 @@ pub fn options(env: &Env, args: &BenchArgs, rows: RowChoice) -> Result<BenchOpti
 }
 
 fn runner(env: &Env, args: &BenchArgs) -> Result<CodeRunner> {
-    let policy =
-        Policy { python: args.python.clone(), allow_unprotected: args.allow_unprotected, ..Policy::default() };
+    let policy = Policy { python: args.python.clone(), allow_unprotected: args.allow_unprotected, ..Policy::default() };
     let runner = CodeRunner::new(policy, env.interrupted.clone())?;
     for line in runner.describe() {
         env.printer.note(&line);

@@ -10,7 +10,8 @@ use std::time::SystemTime;
 
 use anyhow::Result;
 use lopper_eval::{
-    BadRow, BenchOptions, EvalOptions, Group, RowChoice, RowSource, RunFacts, Split, Suite, TaskOutcome, families, stats,
+    BadRow, BenchOptions, EvalOptions, Group, RowChoice, RowSource, RunFacts, Split, Suite, TaskOutcome, families,
+    stats,
 };
 use lopper_infer::{Sampling, TextModel};
 use lopper_record::{Fault, Score, ensure_new, format_layers};
@@ -204,7 +205,8 @@ fn warn_of_rows(env: &Env, outcomes: &[TaskOutcome]) {
     const SHOWN: usize = 5;
     for outcome in outcomes {
         if let Some(first) = outcome.bad_rows.first() {
-            let mut text = format!("{}: {} rows left out of {}", outcome.task, outcome.bad_rows.len(), first.file.display());
+            let mut text =
+                format!("{}: {} rows left out of {}", outcome.task, outcome.bad_rows.len(), first.file.display());
             for row in outcome.bad_rows.iter().take(SHOWN) {
                 text.push_str(&format!("\n  row {}: {}", row.row, row.reason));
             }
@@ -215,7 +217,8 @@ fn warn_of_rows(env: &Env, outcomes: &[TaskOutcome]) {
         }
         if !outcome.truncated.is_empty() {
             let count = outcome.truncated.len();
-            env.printer.warn(&format!("{}: {count} prompts lost their beginning to fit into the context", outcome.task));
+            env.printer
+                .warn(&format!("{}: {count} prompts lost their beginning to fit into the context", outcome.task));
         }
     }
 }

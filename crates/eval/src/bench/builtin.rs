@@ -45,8 +45,9 @@ pub(crate) fn is_file(name: &str) -> bool {
 /// The tasks of a user's file.
 pub(crate) fn file(path: &str) -> Result<Vec<Arc<Spec>>, Fault> {
     let path = Path::new(path);
-    let source = std::fs::read_to_string(path)
-        .map_err(|error| Fault::new("the task's file cannot be read").file(path).got(error.to_string()))?;
+    let source = std::fs::read_to_string(path).map_err(|error| {
+        Fault::new("the task's file cannot be read").file(path).got(error.to_string()).hint("check the path")
+    })?;
     Ok(Spec::parse(&source, Some(path))?.into_iter().map(Arc::new).collect())
 }
 

@@ -63,7 +63,9 @@ impl<'a> Judge<'a> {
         let readings = answer
             .readings
             .iter()
-            .map(|reading| Ok((reading.metric.clone(), RegexFilter::new(&reading.pattern, reading.group_select, None)?)))
+            .map(|reading| {
+                Ok((reading.metric.clone(), RegexFilter::new(&reading.pattern, reading.group_select, None)?))
+            })
             .collect::<Result<_>>()?;
         let exact = ExactMatch::new(answer.ignore.clone())?;
         Ok(Self { spec, answer, readings, exact, templates: Templates::new() })

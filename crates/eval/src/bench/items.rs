@@ -90,6 +90,7 @@ pub(crate) fn items(spec: &Spec, options: &BenchOptions, split: Split, limit: us
         return Err(Fault::new(format!("{} is asked of a model, not learned from", spec.name))
             .expected("the division `select` or `report`")
             .got("`train`")
+            .hint("worked examples come from the split that the task's file names")
             .into());
     }
     let (name, path) = spec.file(&options.data_root, &spec.rows.splits)?;
@@ -227,6 +228,7 @@ impl Maker<'_> {
                         Fault::new(format!("row {at} cannot be a worked example of {}", self.spec.name))
                             .file(&pool.path)
                             .got(reason)
+                            .hint("take the row out, or ask with --shots 0")
                     })?);
                 }
                 turns.extend(rendered[at].iter().flatten().cloned());

@@ -75,6 +75,9 @@ mod tests {
         assert_eq!(messages(&turns, false), [Message::system("About x.\n\n"), Message::user("Q: a b\n\nQ: c")]);
         assert_eq!(messages(&turns[3..], false), [Message::user("Q: c")]);
         assert!(messages(&turns[..1], false).len() == 1);
-        assert_eq!((joined("a", "b", "\n"), joined("a ", "b", "\n"), joined("", "b", "\n")), ("a\nb".into(), "a b".into(), "b".into()));
+        assert_eq!(
+            (joined("a", "b", "\n"), joined("a ", "b", "\n"), joined("", "b", "\n")),
+            ("a\nb".into(), "a b".into(), "b".into())
+        );
     }
 }

@@ -245,9 +245,9 @@ impl Spec {
                 .got(source.len().to_string())));
         }
         let mut spec: Self = toml::from_str(source).map_err(|error| {
-            at(Fault::new("the task's file cannot be read")
-                .got(error.to_string().trim_end().to_owned())
-                .hint("`lopper tasks show arc_easy` prints one to begin with; docs/reference/task-file.md has every key"))
+            at(Fault::new("the task's file cannot be read").got(error.to_string().trim_end().to_owned()).hint(
+                "`lopper tasks show arc_easy` prints one to begin with; docs/reference/task-file.md has every key",
+            ))
         })?;
         spec.path = path.map(Path::to_path_buf);
         spec.source = source.to_owned();
@@ -300,8 +300,9 @@ impl Spec {
     }
 
     fn check_answer(&self, answer: &AnswerSpec) -> Result<(), Fault> {
-        let fault =
-            |message: &str| Err(Fault::new(format!("task `{}`: {message}", self.name)).hint("docs/reference/task-file.md"));
+        let fault = |message: &str| {
+            Err(Fault::new(format!("task `{}`: {message}", self.name)).hint("docs/reference/task-file.md"))
+        };
         match answer.check {
             Check::Text => {
                 if answer.readings.is_empty() {

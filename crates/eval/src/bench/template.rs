@@ -49,10 +49,13 @@ impl Templates {
         environment.set_fuel(Some(FUEL));
         environment.set_recursion_limit(50);
         environment.set_unknown_method_callback(methods);
-        environment.add_filter("regex_replace", |text: String, pattern: String, with: String| -> Result<String, Error> {
-            let failed = |fault: Fault| Error::new(ErrorKind::InvalidOperation, fault.to_string());
-            Pattern::new(&pattern).map_err(failed)?.replaced(&text, &with).map_err(failed)
-        });
+        environment.add_filter(
+            "regex_replace",
+            |text: String, pattern: String, with: String| -> Result<String, Error> {
+                let failed = |fault: Fault| Error::new(ErrorKind::InvalidOperation, fault.to_string());
+                Pattern::new(&pattern).map_err(failed)?.replaced(&text, &with).map_err(failed)
+            },
+        );
         Self { environment }
     }
 
@@ -130,17 +133,23 @@ mod tests {
         let text = |template: &str| templates.text(template, &row).unwrap();
         assert_eq!(text("{{q.strip()}}\nAnswer:\n"), "Is it?\nAnswer:\n");
         assert_eq!(text("{{ 'eLaN'.capitalize() }} {{n}}"), "Elan 3");
-        assert_eq!(text("{{ body.replace(' [title]', '. ') | regex_replace('\\\\[.*?\\\\]', '') }}"), "Step  one . two");
+        assert_eq!(
+            text("{{ body.replace(' [title]', '. ') | regex_replace('\\\\[.*?\\\\]', '') }}"),
+            "Step  one .  two"
+        );
         assert_eq!(text("{{ 'x #### 7'.split('#### ')[-1] }}"), "7");
         assert_eq!(text("{% if missing is defined %}a{% else %}b{% endif %}"), "b");
         assert_eq!(templates.number("choices.label.index(key)", &row), Ok(1));
         assert_eq!(templates.number("'2' | int - 1", &row), Ok(1));
         assert_eq!(templates.texts("choices.text", &row).unwrap(), ["a", "b"]);
-        assert_eq!(templates.texts("[s[:s.index('_')] ~ 'Z', s[s.index('_') + 1:].strip()]", &row).unwrap(), [
-            "é Z", "x_y"
-        ]);
+        assert_eq!(
+            templates.texts("[s[:s.index('_')] ~ 'Z', s[s.index('_') + 1:].strip()]", &row).unwrap(),
+            ["é Z", "x_y"]
+        );
         assert_eq!(templates.text("{{code}}{{n}}", &row.with(&[("code", "c")])).unwrap(), "c3");
-        for wrong in ["{{nothing}}", "{{ choices.text.index('z') }}", "{% for x in range(9000000) %}.{% endfor %}", "{{"] {
+        for wrong in
+            ["{{nothing}}", "{{ choices.text.index('z') }}", "{% for x in range(9000000) %}.{% endfor %}", "{{"]
+        {
             assert!(templates.text(wrong, &row).is_err(), "{wrong}");
         }
         assert!(templates.texts("q", &row).is_err() && templates.texts("[1]", &row).is_err());

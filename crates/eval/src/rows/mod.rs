@@ -42,7 +42,7 @@ impl Table {
     /// # Errors
     /// A [`Fault`] for a file that cannot be read, is too large, or is not what its ending says.
     pub fn read(path: &Path) -> Result<Self> {
-        let fault = |got: String| Fault::new("the rows cannot be read").file(path).got(got);
+        let fault = |got: String| Fault::new("the rows cannot be read").file(path).got(got).hint("check the path");
         let size = std::fs::metadata(path).map_err(|error| fault(error.to_string()))?.len();
         if size > MOST_BYTES {
             return Err(fault(format!("{size} bytes")).expected(format!("at most {MOST_BYTES} bytes")).into());

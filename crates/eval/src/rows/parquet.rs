@@ -20,7 +20,12 @@ const DEEPEST: usize = 16;
 
 pub(super) fn read(path: &Path) -> Result<Vec<Row>> {
     let fault = |got: String| {
-        Fault::new("the rows cannot be read").file(path).expected("a Parquet file").got(got).into()
+        Fault::new("the rows cannot be read")
+            .file(path)
+            .expected("a Parquet file")
+            .got(got)
+            .hint("download it again, or give the rows as .jsonl")
+            .into()
     };
     // The crate returns errors for damaged files, but its decoders also index and allocate by what
     // the file says; a panic there is the file's fault and not ours.
@@ -87,5 +92,58 @@ fn value(field: Field) -> Value {
         Field::Group(group) => Value::Object(object(group)),
         Field::ListInternal(list) => list.elements().iter().cloned().map(value).collect(),
         other => other.to_string().into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::PathBuf;
+
+    fn fixture(name: &str) -> PathBuf {
+        PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/tasks").join(name)
+    }
+
+    #[test]
+    fn rows_of_every_codec_are_the_same() {
+        let rows = read(&fixture("rows.parquet")).unwrap();
+        assert_eq!(rows, read(&fixture("rows_zstd.parquet")).unwrap());
+        assert_eq!(rows.len(), 8);
+        let row = rows[5].as_ref().unwrap();
+        assert_eq!(row["question"], "Who has 5 stamps?");
+        assert_eq!(row["choices"]["text"][1], "Ben");
+        assert_eq!((row["number"].as_i64(), row["key"].as_str()), (Some(5), Some("B")));
+    }
+
+    #[test]
+    fn damaged_files_are_faults_and_never_a_panic() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("rows.parquet");
+        for name in ["rows.parquet", "rows_zstd.parquet"] {
+            let good = std::fs::read(fixture(name)).unwrap();
+            let whole = read(&fixture(name)).unwrap().len();
+            let mut outcomes = [0, 0];
+            for at in 0..good.len() {
+                let mut bytes = good.clone();
+                bytes[at] ^= 0x55;
+                std::fs::write(&path, &bytes).unwrap();
+                // A changed letter is a changed letter; whatever else is wrong is said.
+                match read(&path) {
+                    Ok(rows) => {
+                        assert!(rows.len() <= whole * 2, "{name}, byte {at}: {} rows", rows.len());
+                        outcomes[0] += 1;
+                    }
+                    Err(error) => {
+                        assert!(error.is::<Fault>(), "{name}, byte {at}: {error:#}");
+                        outcomes[1] += 1;
+                    }
+                }
+            }
+            assert!(outcomes.iter().all(|count| *count > 100), "{outcomes:?}");
+            for length in (0..good.len()).step_by(7) {
+                std::fs::write(&path, &good[..length]).unwrap();
+                assert!(read(&path).unwrap_err().is::<Fault>());
+            }
+        }
     }
 }

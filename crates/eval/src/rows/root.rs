@@ -38,7 +38,8 @@ impl DataRoot {
     /// A [`Fault`] that names what was looked for.
     pub fn find(&self, data_set: &str, config: &str, splits: &[String]) -> Result<(String, PathBuf)> {
         let wanted = || {
-            let names: Vec<String> = splits.iter().map(|split| format!("{data_set}/{config}/{split}.parquet")).collect();
+            let names: Vec<String> =
+                splits.iter().map(|split| format!("{data_set}/{config}/{split}.parquet")).collect();
             format!("{}, or the same as .jsonl or .csv", names.join(" or "))
         };
         let Some(root) = &self.directory else {
@@ -53,6 +54,7 @@ impl DataRoot {
             return Err(Fault::new("a data set, configuration or split has a name that is no name")
                 .expected("names such as `openai/gsm8k`, `main`, `test`")
                 .got(format!("`{data_set}`, `{config}`, `{}`", splits.join("`, `")))
+                .hint("the task's file names them in `[rows]`")
                 .into());
         }
         let directory = root.join(data_set).join(config);

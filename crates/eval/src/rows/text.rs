@@ -15,7 +15,7 @@ const LONGEST_LINE: u64 = 64 << 20;
 
 /// One object on each line; empty lines are no rows.
 pub(super) fn json_lines(path: &Path) -> Result<Vec<Row>> {
-    let fault = |got: String| Fault::new("the rows cannot be read").file(path).got(got);
+    let fault = |got: String| Fault::new("the rows cannot be read").file(path).got(got).hint("is it the right file?");
     let mut file = BufReader::new(File::open(path).map_err(|error| fault(error.to_string()))?);
     let (mut rows, mut budget, mut line) = (Vec::new(), Budget::default(), Vec::new());
     loop {
@@ -41,7 +41,7 @@ pub(super) fn json_lines(path: &Path) -> Result<Vec<Row>> {
 
 /// Rows under a header; every value is text, which a task's columns turn into what they declare.
 pub(super) fn comma_separated(path: &Path) -> Result<Vec<Row>> {
-    let fault = |got: String| Fault::new("the rows cannot be read").file(path).got(got);
+    let fault = |got: String| Fault::new("the rows cannot be read").file(path).got(got).hint("is it the right file?");
     let file = File::open(path).map_err(|error| fault(error.to_string()))?;
     let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(file);
     let header = reader.headers().map_err(|error| fault(error.to_string()))?.clone();

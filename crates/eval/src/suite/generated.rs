@@ -25,12 +25,7 @@ impl GeneratedTask {
         self.task.info.name
     }
 
-    pub fn prepare(
-        text: &TextModel,
-        task: PocketTask,
-        options: &EvalOptions,
-        requests: &mut Requests,
-    ) -> Result<Self> {
+    pub fn prepare(text: &TextModel, task: PocketTask, options: &EvalOptions, requests: &mut Requests) -> Result<Self> {
         let EvalOptions { split, limit, seed, sampling, sampling_seed } = *options;
         let stop = stop_strings(text, task.info.stop);
         let drawn: Vec<Example> = lopper_pocket::examples(task.info.name, split, seed).take(limit).collect();
@@ -47,8 +42,7 @@ impl GeneratedTask {
                         Slot::Loglikelihood(requests.choices.len() - 1)
                     }
                     Ask::Generate { prompt, max_new_tokens } => {
-                        let draw =
-                            Draw { task: item.task, item: &item.id, repeat: 0, sampling, seed: sampling_seed };
+                        let draw = Draw { task: item.task, item: &item.id, repeat: 0, sampling, seed: sampling_seed };
                         let request = engine_request(text, (&prompt, max_new_tokens), draw, stop.as_ref())?;
                         requests.generations.push(request);
                         Slot::Generation(requests.generations.len() - 1)

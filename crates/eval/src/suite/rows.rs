@@ -143,10 +143,15 @@ impl RowTask {
     }
 
     fn choice(&self, item: &Item, asked: &AskedItem, replies: &Replies<'_>) -> ItemResult {
-        let logliks: Vec<Loglik> = asked.slots.iter().flat_map(|slot| match slot {
-            Slot::Loglikelihood(at) => replies.choices[*at].as_slice(),
-            Slot::Generation(_) => &[],
-        }).copied().collect();
+        let logliks: Vec<Loglik> = asked
+            .slots
+            .iter()
+            .flat_map(|slot| match slot {
+                Slot::Loglikelihood(at) => replies.choices[*at].as_slice(),
+                Slot::Generation(_) => &[],
+            })
+            .copied()
+            .collect();
         let graded = grade::choices(&self.spec, item, &logliks);
         let choices = item.choices.iter().map(|choice| choice.trim_start().to_owned()).collect();
         ItemResult {
@@ -269,13 +274,17 @@ fn nothing_to_ask(
 ) -> anyhow::Error {
     let fault = Fault::new(format!("no row of {} can be asked", spec.name)).file(file);
     match bad.first() {
-        Some(first) => fault
-            .expected("at least one good row")
-            .got(format!("{} bad rows; row {}: {}", bad.len(), first.row, first.reason)),
+        Some(first) => fault.expected("at least one good row").got(format!(
+            "{} bad rows; row {}: {}",
+            bad.len(),
+            first.row,
+            first.reason
+        )),
         None if bench.rows == RowChoice::Divided => {
             fault.got(format!("no row in the division `{}`", options.split.name()))
         }
         None => fault.got("no row"),
     }
+    .hint("docs/reference/task-file.md says what a row must hold")
     .into()
 }

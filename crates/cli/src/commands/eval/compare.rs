@@ -1,8 +1,8 @@
 //! `--compare`: the cut model beside the whole one on the same items.
 
 use anyhow::Result;
-use lopper_eval::compare::{self, Comparison};
 use lopper_eval::TaskOutcome;
+use lopper_eval::compare::{self, Comparison};
 use lopper_record::Retention;
 use serde::Serialize;
 
