@@ -160,7 +160,9 @@ fn benchmarks() -> String {
         "\n## Benchmarks\n\n\
 Tasks over rows of data sets. Each is a TOML file (`lopper tasks show NAME` prints it, [task-file.md](task-file.md) explains\n\
 it); a file of your own works wherever a name does, by its path (`--tasks ./own.toml`). Rows lie in a data root as\n\
-`DATA SET/CONFIG/SPLIT.parquet` (or `.jsonl`, `.csv`), named by `--data-root DIR` or `LOPPER_DATA_ROOT`.\n\n\
+`DATA SET/CONFIG/SPLIT.parquet` (or `.jsonl`, `.csv`), named by `--data-root DIR` or `LOPPER_DATA_ROOT`. Pieces of a split as\n\
+repositories of the hub have them are read as one, so `hf download --repo-type dataset openai/gsm8k --local-dir\n\
+DIR/openai/gsm8k` brings rows where they are looked for.\n\n\
 | task | group | rows | what is asked | metric | chance | shots | version |\n|---|---|---|---|---|---|---|---|\n",
     );
     let share = |chance: Option<f64>| chance.map_or_else(|| "–".to_owned(), |chance| chance.to_string());

@@ -15,7 +15,7 @@ use super::spec::{Choose, ColumnType, Spec};
 use super::template::{Fields, Templates};
 use super::{BenchOptions, RowChoice};
 use crate::python_random::PythonRandom;
-use crate::rows::{Row, Table};
+use crate::rows::{Parts, Row, Table};
 
 /// The seed of lm-evaluation-harness's worked examples (`--seed`, fourth value).
 const SHOTS_SEED: u32 = 1234;
@@ -25,9 +25,9 @@ const SELECT_ONE_IN: u64 = 4;
 /// A row that is not asked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BadRow {
-    /// Its number in the file, from 0.
+    /// Its number in the split, from 0; a split in several files is counted through.
     pub row: usize,
-    /// The file.
+    /// The file that it is in.
     pub file: PathBuf,
     /// What is wrong with it.
     pub reason: String,
@@ -78,8 +78,8 @@ pub(crate) struct Item {
 pub(crate) struct Items {
     pub items: Vec<Item>,
     pub bad: Vec<BadRow>,
-    /// The file that rows come from, and the split that it is.
-    pub file: PathBuf,
+    /// The files that rows come from, and the split that they are.
+    pub files: Parts,
     pub split: String,
     pub shots: usize,
 }
@@ -93,8 +93,8 @@ pub(crate) fn items(spec: &Spec, options: &BenchOptions, split: Split, limit: us
             .hint("worked examples come from the split that the task's file names")
             .into());
     }
-    let (name, path) = spec.file(&options.data_root, &spec.rows.splits)?;
-    let mut table = Table::read(&path)?;
+    let (name, files) = spec.files(&options.data_root, &spec.rows.splits)?;
+    let mut table = Table::read(&files)?;
     let maker = Maker { spec, templates: Templates::new(), conversation: options.chat || spec.prompt.conversation };
     for row in &mut table.rows {
         maker.conform(row);
@@ -115,7 +115,7 @@ pub(crate) fn items(spec: &Spec, options: &BenchOptions, split: Split, limit: us
         .map(|&at| {
             let turns = drawn.get(at).cloned().unwrap_or_default();
             let made = table.rows[at].clone().and_then(|row| maker.item(at, row, turns, system));
-            made.map_err(|reason| BadRow { row: at, file: path.clone(), reason })
+            made.map_err(|reason| BadRow { row: at, file: table.file(at).to_path_buf(), reason })
         })
         .collect();
     let (mut items, mut bad) = (Vec::new(), Vec::new());
@@ -125,7 +125,7 @@ pub(crate) fn items(spec: &Spec, options: &BenchOptions, split: Split, limit: us
             Err(row) => bad.push(row),
         }
     }
-    Ok(Items { items, bad, file: path, split: name, shots })
+    Ok(Items { items, bad, files: table.parts, split: name, shots })
 }
 
 /// The division of a question: the same wherever it is asked.
@@ -184,14 +184,14 @@ impl Maker<'_> {
         let pool = if spec.splits.is_empty() {
             table.clone()
         } else {
-            let (_, path) = self.spec.file(&options.data_root, &spec.splits)?;
-            let mut pool = Table::read(&path)?;
+            let (_, files) = self.spec.files(&options.data_root, &spec.splits)?;
+            let mut pool = Table::read(&files)?;
             pool.rows.iter_mut().for_each(|row| self.conform(row));
             pool
         };
         let few = || -> anyhow::Error {
             Fault::new(format!("there are too few rows for {shots} worked examples of {}", self.spec.name))
-                .file(&pool.path)
+                .file(pool.file(0))
                 .got(format!("{} rows", pool.rows.len()))
                 .hint("lower --shots")
                 .into()
@@ -226,7 +226,7 @@ impl Maker<'_> {
                     let example = pool.rows[at].clone().and_then(|row| self.example(&row));
                     rendered[at] = Some(example.map_err(|reason| {
                         Fault::new(format!("row {at} cannot be a worked example of {}", self.spec.name))
-                            .file(&pool.path)
+                            .file(pool.file(at))
                             .got(reason)
                             .hint("take the row out, or ask with --shots 0")
                     })?);

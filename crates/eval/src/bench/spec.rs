@@ -367,12 +367,12 @@ impl Spec {
         }
     }
 
-    /// The file of the first of `splits` that is there, and the split's name.
-    pub fn file(&self, root: &crate::rows::DataRoot, splits: &[String]) -> anyhow::Result<(String, PathBuf)> {
+    /// The files of the first of `splits` that is there, and the split's name.
+    pub fn files(&self, root: &crate::rows::DataRoot, splits: &[String]) -> anyhow::Result<(String, Vec<PathBuf>)> {
         for split in splits {
             if let Some(file) = self.rows.files.get(split) {
                 let directory = self.path.as_deref().and_then(Path::parent).unwrap_or(Path::new(""));
-                return Ok((split.clone(), directory.join(file)));
+                return Ok((split.clone(), vec![directory.join(file)]));
             }
         }
         root.find(&self.rows.data_set, &self.rows.config, splits)

@@ -1,7 +1,7 @@
 //! Rows of data sets: where they lie, and reading them.
 //!
-//! A data root holds one file for each split, `DATA SET/CONFIG/SPLIT.parquet` (or `.jsonl`, `.csv`), which
-//! is how data sets of the hub are laid out. Files are untrusted: a row that cannot be read is a
+//! A data root holds one file for each split, `DATA SET/CONFIG/SPLIT.parquet` (or `.jsonl`, `.csv`), or the
+//! pieces `SPLIT-00000-of-00002.parquet` that repositories of the hub have. Files are untrusted: a row that cannot be read is a
 //! [`Row`] that says why, a file that cannot is a [`Fault`](lopper_record::Fault); sizes are bounded.
 
 mod parquet;
@@ -24,11 +24,10 @@ const MOST_ROWS: usize = 4_000_000;
 /// Most bytes of a file, and of all text in it once decompressed.
 const MOST_BYTES: u64 = 2 << 30;
 
-/// All rows of one file.
+/// All rows of one split.
 #[derive(Debug, Clone)]
 pub struct Table {
-    /// The file.
-    pub path: PathBuf,
+    pub parts: Parts,
     /// Its rows, in order.
     pub rows: Vec<Row>,
 }
@@ -36,12 +35,46 @@ pub struct Table {
 /// Endings of files that can be read, in the order in which they are looked for.
 pub const ENDINGS: [&str; 3] = ["parquet", "jsonl", "csv"];
 
+/// The files of a split, each with the number of its first row.
+#[derive(Debug, Clone, Default)]
+pub struct Parts(Vec<(usize, PathBuf)>);
+
+impl Parts {
+    /// The file that a row is in.
+    pub fn file(&self, row: usize) -> &Path {
+        let part = self.0.iter().rev().find(|(first, _)| *first <= row);
+        part.map_or(Path::new(""), |(_, path)| path)
+    }
+}
+
 impl Table {
-    /// Reads a file of rows; its ending says of which kind it is.
+    /// Reads the files of a split, one after the other; a file's ending says of which kind it is.
     ///
     /// # Errors
     /// A [`Fault`] for a file that cannot be read, is too large, or is not what its ending says.
-    pub fn read(path: &Path) -> Result<Self> {
+    pub fn read(files: &[PathBuf]) -> Result<Self> {
+        let mut table = Self { parts: Parts::default(), rows: vec![] };
+        for path in files {
+            table.parts.0.push((table.rows.len(), path.clone()));
+            table.rows.extend(Self::rows_of(path)?);
+            if table.rows.len() > MOST_ROWS {
+                return Err(Fault::new("the rows are too many")
+                    .file(path)
+                    .expected(format!("at most {MOST_ROWS}"))
+                    .got(table.rows.len().to_string())
+                    .hint("give a smaller file")
+                    .into());
+            }
+        }
+        Ok(table)
+    }
+
+    /// The file that a row is in.
+    pub fn file(&self, row: usize) -> &Path {
+        self.parts.file(row)
+    }
+
+    fn rows_of(path: &Path) -> Result<Vec<Row>> {
         let fault = |got: String| Fault::new("the rows cannot be read").file(path).got(got).hint("check the path");
         let size = std::fs::metadata(path).map_err(|error| fault(error.to_string()))?.len();
         if size > MOST_BYTES {
@@ -57,7 +90,7 @@ impl Table {
                     .into());
             }
         };
-        Ok(Self { path: path.to_path_buf(), rows })
+        Ok(rows)
     }
 }
 

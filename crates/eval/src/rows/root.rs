@@ -32,11 +32,12 @@ impl DataRoot {
         self.directory.as_deref()
     }
 
-    /// The file of the first of `splits` that is there, and the split's name.
+    /// The files of the first of `splits` that is there, and the split's name. A repository of the hub
+    /// keeps its only configuration in `data`, or beside its card.
     ///
     /// # Errors
     /// A [`Fault`] that names what was looked for.
-    pub fn find(&self, data_set: &str, config: &str, splits: &[String]) -> Result<(String, PathBuf)> {
+    pub fn find(&self, data_set: &str, config: &str, splits: &[String]) -> Result<(String, Vec<PathBuf>)> {
         let wanted = || {
             let names: Vec<String> =
                 splits.iter().map(|split| format!("{data_set}/{config}/{split}.parquet")).collect();
@@ -57,12 +58,16 @@ impl DataRoot {
                 .hint("the task's file names them in `[rows]`")
                 .into());
         }
-        let directory = root.join(data_set).join(config);
+        let set = root.join(data_set);
+        let mut directories = vec![set.join(config)];
+        if config == "default" {
+            directories.extend([set.join("data"), set]);
+        }
         for split in splits {
-            for ending in ENDINGS {
-                let path = directory.join(format!("{split}.{ending}"));
-                if path.is_file() {
-                    return Ok((split.clone(), path));
+            for directory in &directories {
+                let files = files_of(directory, split);
+                if !files.is_empty() {
+                    return Ok((split.clone(), files));
                 }
             }
         }
@@ -70,9 +75,43 @@ impl DataRoot {
             .file(root)
             .expected(wanted())
             .got(if root.is_dir() { "no such file" } else { "no such directory" })
-            .hint("download the data set's Parquet files from the hub into this layout")
+            .hint(format!(
+                "`hf download --repo-type dataset {data_set} --local-dir {}` brings them",
+                root.join(data_set).display()
+            ))
             .into())
     }
+}
+
+/// The file of a split in a directory, or the pieces of it, in order.
+fn files_of(directory: &Path, split: &str) -> Vec<PathBuf> {
+    if let Some(path) =
+        ENDINGS.iter().map(|ending| directory.join(format!("{split}.{ending}"))).find(|path| path.is_file())
+    {
+        return vec![path];
+    }
+    // SPLIT-00000-of-00002.parquet
+    let piece = |name: &str| -> Option<(usize, usize)> {
+        let numbers = name.strip_prefix(split)?.strip_prefix('-')?.strip_suffix(".parquet")?;
+        // Some have a hash behind the numbers.
+        let mut parts = numbers.splitn(2, "-of-");
+        let number = parts.next()?.parse().ok()?;
+        let count = parts.next()?.split('-').next()?.parse().ok()?;
+        Some((number, count))
+    };
+    let mut pieces: Vec<(usize, usize, PathBuf)> = std::fs::read_dir(directory)
+        .map(|entries| {
+            let named =
+                entries.flatten().filter_map(|entry| Some((entry.file_name().into_string().ok()?, entry.path())));
+            named.filter_map(|(name, path)| piece(&name).map(|(number, count)| (number, count, path))).collect()
+        })
+        .unwrap_or_default();
+    pieces.sort();
+    let count = pieces.first().map_or(0, |(_, count, _)| *count);
+    // A split with a piece missing is not that split.
+    let whole =
+        pieces.len() == count && pieces.iter().enumerate().all(|(at, (number, of, _))| at == *number && *of == count);
+    if whole { pieces.into_iter().map(|(_, _, path)| path).collect() } else { vec![] }
 }
 
 #[cfg(test)]
@@ -87,9 +126,18 @@ mod tests {
         std::fs::write(directory.join("validation.csv"), "x\n1\n").unwrap();
         let root = DataRoot::new(place.path());
         let splits = ["test".to_owned(), "validation".to_owned()];
-        let (split, path) = root.find("a/b", "main", &splits).unwrap();
-        assert_eq!((split.as_str(), path), ("validation", directory.join("validation.csv")));
-        let fault = |result: Result<(String, PathBuf)>| result.unwrap_err().downcast::<Fault>().unwrap();
+        let (split, files) = root.find("a/b", "main", &splits).unwrap();
+        assert_eq!((split.as_str(), files), ("validation", vec![directory.join("validation.csv")]));
+        // Pieces, of which none may be missing.
+        let data = place.path().join("a/b/data");
+        std::fs::create_dir_all(&data).unwrap();
+        std::fs::write(data.join("test-00001-of-00002.parquet"), "").unwrap();
+        assert!(root.find("a/b", "default", &splits[..1]).is_err());
+        std::fs::write(data.join("test-00000-of-00002-0123abcd.parquet"), "").unwrap();
+        let (_, files) = root.find("a/b", "default", &splits).unwrap();
+        assert_eq!(files[1], data.join("test-00001-of-00002.parquet"));
+        assert_eq!(files.len(), 2);
+        let fault = |result: Result<(String, Vec<PathBuf>)>| result.unwrap_err().downcast::<Fault>().unwrap();
         assert!(fault(root.find("a/b", "other", &splits)).expected.unwrap().contains("a/b/other/test.parquet"));
         for (set, config) in [("../a", "main"), ("a/b", ".."), ("/etc", "main"), ("a\\b", "x")] {
             assert!(fault(root.find(set, config, &splits)).message.contains("no name"), "{set}");

@@ -68,7 +68,7 @@ impl RowTask {
             let asked = match asked {
                 Ok(asked) => asked,
                 Err(reason) => {
-                    bad.push(BadRow { row: item.row, file: made.file.clone(), reason });
+                    bad.push(BadRow { row: item.row, file: made.files.file(item.row).to_path_buf(), reason });
                     continue;
                 }
             };
@@ -96,13 +96,13 @@ impl RowTask {
         }
         bad.sort_by_key(|row| row.row);
         if kept.is_empty() {
-            return Err(nothing_to_ask(&spec, &made.file, &bad, options, bench));
+            return Err(nothing_to_ask(&spec, made.files.file(0), &bad, options, bench));
         }
         Ok(Self {
             stop,
             items: kept,
             shots: made.shots,
-            file: made.file,
+            file: made.files.file(0).to_path_buf(),
             split: made.split,
             bad,
             truncated,
