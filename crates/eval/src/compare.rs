@@ -81,7 +81,7 @@ pub fn compare(base: &TaskOutcome, cut: &TaskOutcome, seed: u64) -> Result<Compa
     let n = of_base.len();
     let seen = (worse + better) as f64 / n.max(1) as f64;
     // With fewer differing items than the difference itself, the difference could not exist.
-    let discordant = seen.max(DIFFERENCE).min(1.0);
+    let discordant = seen.clamp(DIFFERENCE, 1.0);
     let needed = stats::items_needed_paired(discordant, DIFFERENCE).unwrap_or(usize::MAX);
     Ok(Comparison {
         task: base.task.clone(),
