@@ -33,6 +33,8 @@ use printer::Printer;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    // First of all: a process that was started to run a model's program does that and nothing else.
+    lopper_sandbox::child_main();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {

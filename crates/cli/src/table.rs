@@ -29,6 +29,21 @@ pub fn render_rows(header: &[&str], rows: &[impl AsRef<[String]>]) -> String {
     lines.join("\n")
 }
 
+/// Lays out words rather than figures: every column to the left.
+pub fn words<const N: usize>(header: [&str; N], rows: &[[String; N]]) -> String {
+    let width = |column: usize| {
+        let cells = rows.iter().map(|row| row[column].as_str()).chain([header[column]]);
+        cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
+    };
+    let widths: [usize; N] = std::array::from_fn(width);
+    let line = |cells: [&str; N]| {
+        let padded = cells.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
+        padded.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+    };
+    let rows = rows.iter().map(|row| line(std::array::from_fn(|column| row[column].as_str())));
+    std::iter::once(line(header)).chain(rows).collect::<Vec<_>>().join("\n")
+}
+
 /// A count with its digits in groups of three: `1 234 567`.
 pub fn count(n: u64) -> String {
     let digits = n.to_string();

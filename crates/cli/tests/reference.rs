@@ -15,8 +15,9 @@ use std::fmt::Write;
 use std::path::PathBuf;
 
 use common::lopper;
-use lopper_eval::known_tasks;
+use lopper_eval::{Group, all_tasks, known_tasks};
 use lopper_pocket::{Prompt, Split, examples};
+use serde_json::Value;
 
 const BLESS: &str = "LOPPER_BLESS";
 
@@ -97,8 +98,13 @@ fn the_tasks() {
     // Enough to tell small divisions exactly; larger ones are given as "more than".
     const COUNTED: usize = 5000;
     let mut made = String::from(
-        "# Tasks\n\nMade from the tasks' registry by a test (`crates/cli/tests/reference.rs`); not edited by hand.\n\n\
-Every task is generated: `lopper pocket data TASK` writes its items. An item belongs to one of three splits by the hash\n\
+        "# Tasks\n\nMade from the tasks' registry by a test (`crates/cli/tests/reference.rs`); not edited by hand.\n",
+    );
+    made.push_str(&benchmarks());
+    made.push_str(&agreement());
+    made.push_str(
+        "\n## Generated tasks\n\n\
+The pocket model's tasks are generated: `lopper pocket data TASK` writes their items. An item belongs to one of three splits by the hash\n\
 of its content: `train` (17 parts of 20) is learned from, `select` (1) chooses layers, `report` (2) is scored. So no item is\n\
 in two of them, whatever the seeds. The sizes are the different items found with seed 0. `pocket`,\n\
 `pocket_classification` and `pocket_generative` stand for all tasks and for those of one group.\n\n\
@@ -126,7 +132,7 @@ in two of them, whatever the seeds. The sizes are the different items found with
         "\nChance is what guessing scores; `–` where a guess has no meaningful rate. A conversation is one user message in\n\
 the model's chat template, without a system prompt; plain text stands after the tokenizer's special tokens. Choices are scored by the\n\
 sum of their tokens' log-probabilities; other answers are generated, up to the end token, one of the stop strings or the\n\
-most tokens shown below.\n\n## One item of each\n",
+most tokens shown below.\n\n## One item of each generated task\n",
     );
     for task in known_tasks() {
         let info = lopper_pocket::task(task.name).unwrap();
@@ -146,6 +152,158 @@ most tokens shown below.\n\n## One item of each\n",
         .unwrap();
     }
     settle("tasks.md", &made);
+}
+
+/// The tasks over rows of data sets.
+fn benchmarks() -> String {
+    let mut made = String::from(
+        "\n## Benchmarks\n\n\
+Tasks over rows of data sets. Each is a TOML file (`lopper tasks show NAME` prints it, [task-file.md](task-file.md) explains\n\
+it); a file of your own works wherever a name does, by its path (`--tasks ./own.toml`). Rows lie in a data root as\n\
+`DATA SET/CONFIG/SPLIT.parquet` (or `.jsonl`, `.csv`), named by `--data-root DIR` or `LOPPER_DATA_ROOT`. Pieces of a split as\n\
+repositories of the hub have them are read as one, so `hf download --repo-type dataset openai/gsm8k --local-dir\n\
+DIR/openai/gsm8k` brings rows where they are looked for.\n\n\
+| task | group | rows | what is asked | metric | chance | shots | version |\n|---|---|---|---|---|---|---|---|\n",
+    );
+    let share = |chance: Option<f64>| chance.map_or_else(|| "–".to_owned(), |chance| chance.to_string());
+    let mut subjects = 0;
+    for task in all_tasks() {
+        let Some(rows) = &task.rows else { continue };
+        let subject = task.tags.iter().any(|tag| tag == "mmlu");
+        subjects += usize::from(subject);
+        if subject && subjects > 1 {
+            continue;
+        }
+        let (name, rows) =
+            if subject { ("mmlu_SUBJECT".to_owned(), "cais/mmlu/SUBJECT") } else { (task.name.clone(), rows.as_str()) };
+        let group = if task.group == Group::Classification { "classification" } else { "generative" };
+        let code = if task.runs_code { "; runs code" } else { "" };
+        writeln!(
+            made,
+            "| `{name}` | {group} | {rows} | {}{code} | `{}` | {} | {} | {} |",
+            task.description,
+            task.metric,
+            share(task.chance),
+            task.shots,
+            task.version
+        )
+        .unwrap();
+    }
+    assert_eq!(subjects, 57);
+    made.push_str(
+        "\nNames that stand for several: `mmlu` (57 subjects, scored together, every item weighing the same), `mmlu_stem`,\n\
+`mmlu_humanities`, `mmlu_social_sciences`, `mmlu_other`, `ai2_arc`, `paper_classification` and `paper_generative` (the tasks of\n\
+arXiv 2602.01997).\n\n\
+- **Worked examples** (`--shots K`) are those that lm-evaluation-harness 0.4.13 draws at its default seed, in its order.\n\
+- **Conversation** (`--apply-chat-template`): examples are turns of their own, or one message with\n  `--examples-in-one-message`; tasks with `conversation` in their file are always asked so.\n\
+- **Too long**: worked examples lose their beginning, as in the harness, and the rows are named. A question that does not fit even\n  without them is a bad row; with `--truncate-questions` it loses its beginning, too.\n\
+- **Bad rows** (a missing column, a wrong type, a label out of range, an empty target, a line that is no JSON) are named with file and\n  row and left out; the others are asked. `skipped` in the JSON document counts them.\n\
+- **Divisions**: of a benchmark's rows one in four is for choosing layers (`--split select`), the others are for reporting\n  (`--split report`), by the hash of the question; so a question is in the same one whichever task asks it. `lopper eval`\n  takes all rows unless told otherwise. `--disjoint-from F.jsonl` refuses items that F holds.\n\
+- **Several responses** (`--responses K` with a temperature) give pass@k by the unbiased estimator of arXiv 2107.03374. The\n  sampling of arXiv 2602.01997 is `--temperature 0.9 --top-k 50`.\n\
+- **Programs** run only after `--allow-code-execution`; [sandbox.md](sandbox.md) says what protects the machine.\n\
+- **Responses from elsewhere** are graded with `--responses-from F.jsonl`.\n",
+    );
+    made
+}
+
+/// Figures of Lopper and of the reference implementations, from what the scripts in `fixtures/tasks` wrote.
+fn agreement() -> String {
+    let read = |name: &str| -> Vec<Value> {
+        let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/tasks").join(name);
+        serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+    };
+    let mut made = String::from(
+        "\n## Beside the reference implementations\n\n\
+`fixtures/tasks/check.py` asks lm-evaluation-harness 0.4.13 (its own task files, transformers 5.24 in f32) and Lopper the same\n\
+rows of the same models: tiny ones with random weights, so the scores themselves mean nothing. First figure: Lopper; second: the harness.\n\
+All prompts, worked examples among them, are the same to the letter.\n\n\
+| task | model | shots | items | acc | acc_norm | largest difference of a log-likelihood |\n|---|---|---|---|---|---|---|\n",
+    );
+    // (task, model, shots) → items, sums of both figures by metric, largest difference.
+    type Row = (u64, BTreeMap<String, [f64; 2]>, f64);
+    let mut rows: BTreeMap<(String, String, u64), Row> = BTreeMap::new();
+    let mut generated = Vec::new();
+    for entry in read("agreement.json") {
+        let task = entry["task"].as_str().unwrap();
+        assert_eq!(entry["n"], entry["same_prompts"], "{task}");
+        if entry["same_responses"].is_u64() {
+            generated.push(entry);
+            continue;
+        }
+        let name = if task.starts_with("mmlu_") { "mmlu" } else { task };
+        let key = (name.to_owned(), entry["family"].as_str().unwrap().to_owned(), entry["shots"].as_u64().unwrap());
+        let row = rows.entry(key).or_default();
+        let n = entry["n"].as_u64().unwrap();
+        row.0 += n;
+        row.2 = row.2.max(entry["largest_difference"].as_f64().unwrap());
+        for (metric, both) in entry["figures"].as_object().unwrap() {
+            let sums = row.1.entry(metric.clone()).or_default();
+            for (sum, value) in sums.iter_mut().zip(both.as_array().unwrap()) {
+                *sum += value.as_f64().unwrap() * n as f64;
+            }
+        }
+    }
+    for ((task, family, shots), (n, sums, worst)) in &rows {
+        let figures = |metric: &str| match sums.get(metric) {
+            Some([ours, theirs]) => {
+                assert!((ours - theirs).abs() < 1e-6, "{task} {family} {shots}");
+                format!("{:.4}, {:.4}", ours / *n as f64, theirs / *n as f64)
+            }
+            None => "–".to_owned(),
+        };
+        assert!(*worst < 1e-3, "{task} {family} {shots}: {worst}");
+        writeln!(
+            made,
+            "| `{task}` | {family} | {shots} | {n} | {} | {} | {worst:.0e} |",
+            figures("acc"),
+            figures("acc_norm")
+        )
+        .unwrap();
+    }
+    for entry in generated {
+        let both = |metric: &str| {
+            let both = &entry["figures"][metric];
+            format!("{}, {}", both[0], both[1])
+        };
+        writeln!(
+            made,
+            "\n`{}` ({}, {} shots, {} items): {} responses are the same; strict {}; flexible {}.",
+            entry["task"].as_str().unwrap(),
+            entry["family"].as_str().unwrap(),
+            entry["shots"],
+            entry["n"],
+            entry["same_responses"],
+            both("exact_match"),
+            both("flexible_match")
+        )
+        .unwrap();
+    }
+    made.push_str(
+        "\nHow generated answers are judged, `fixtures/tasks/check_answers.py`: responses made from the references (right, wrong, in\n\
+another form, broken) are graded by Lopper (`--responses-from`) and by the harness's own filters and `exact_match`\n\
+(`gsm8k`), math-verify 0.9.0 (`gsm8k_chat`, `math_500`), rouge-score 0.1.2 (`xsum`), and a bare Python that runs program and tests (the\n\
+others).\n\n| task | items | metric | Lopper | reference | items judged otherwise |\n|---|---|---|---|---|---|\n",
+    );
+    for entry in read("answers.json") {
+        for (metric, both) in entry["figures"].as_object().unwrap() {
+            let figure = |at: usize| both[at].as_f64().unwrap();
+            writeln!(
+                made,
+                "| `{}` | {} | `{metric}` | {:.4} | {:.4} | {} |",
+                entry["task"].as_str().unwrap(),
+                entry["n"],
+                figure(0),
+                figure(1),
+                entry["different"]
+            )
+            .unwrap();
+        }
+    }
+    made.push_str(
+        "\nNot compared, because their rows were not at hand: `humaneval` and `mbpp_plus`, which differ from `humaneval_plus` and\n\
+`mbpp` in their rows and tests only.\n",
+    );
+    made
 }
 
 /// Every key of the study file and its default, as TOML spells them.

@@ -14,21 +14,35 @@
 //! - [`diagnostics`]: what broke, not only that something did;
 //! - [`stats`]: intervals, retention, sample sizes.
 //!
-//! Not covered: benchmarks read from files; only the pocket tasks, which are generated, are known.
+//! Items are generated (the pocket model's tasks) or rows of data sets ([`BenchOptions`]; a task over
+//! rows is a TOML file, one that comes with Lopper or a user's).
+//!
+//! Not covered: perplexity of whole documents as a task, tasks with several right answers.
 
 pub mod answer;
+mod bench;
+pub mod compare;
 pub mod diagnostics;
 mod many;
 pub mod metrics;
 mod outcome;
+mod python_random;
 mod registry;
 mod request;
+mod rows;
 pub mod stats;
 mod suite;
 mod tasks;
 
+pub use bench::code::CodeRunner;
+pub use bench::items::BadRow;
+pub use bench::{BenchOptions, RowChoice};
 pub use lopper_pocket::{Group, Split};
 pub use many::{Cost, Drafts, ManyOptions};
-pub use outcome::{ItemResult, TaskOutcome};
-pub use registry::{KnownTask, chance, expand, known_tasks, task_version};
-pub use suite::{EvalOptions, EvalProgress, Suite, evaluate};
+pub use outcome::{ItemResult, RowSource, SampleResult, TaskOutcome, Timing};
+pub use registry::{
+    KnownTask, TaskEntry, all_tasks, chance, expand, known_tasks, task_entries, task_file, task_version,
+};
+pub use rows::{DATA_ROOT_VARIABLE, DataRoot};
+pub use suite::lm_eval::{LmEval, RunFacts, families};
+pub use suite::{EvalOptions, EvalProgress, GivenResponses, Suite, evaluate};

@@ -7,6 +7,8 @@ use lopper_pocket::Group;
 use lopper_record::Score;
 use serde::{Deserialize, Serialize};
 
+use crate::bench::items::BadRow;
+
 /// What became of one item.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ItemResult {
@@ -37,6 +39,40 @@ pub struct ItemResult {
     pub outcome: Option<String>,
     /// Why the generation ended.
     pub finish: Option<Finish>,
+    /// Whether each choice's tokens were the most probable ones; of tasks over rows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub greedy: Option<Vec<bool>>,
+    /// Every response, where several were drawn; the fields above are those of the first, `score` and
+    /// `metrics` count all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub samples: Vec<SampleResult>,
+}
+
+/// One of several responses to an item.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SampleResult {
+    /// Value of the task's primary metric.
+    pub score: f64,
+    /// The generated text.
+    pub response: String,
+    /// What was read from it.
+    pub extracted: Option<String>,
+    /// How it went in a word.
+    pub outcome: Option<String>,
+    /// Why the generation ended.
+    pub finish: Finish,
+}
+
+/// What an item took.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Timing {
+    /// Tokens read: context and choices, or the prompt.
+    pub read_tokens: usize,
+    /// Tokens generated.
+    pub new_tokens: usize,
+    /// Its share of the time of the engine's call: items go through in batches, so time is divided by
+    /// tokens. Zero where the call was not [`crate::Suite::run`].
+    pub seconds: f64,
 }
 
 /// A model's result on one task.
@@ -58,6 +94,33 @@ pub struct TaskOutcome {
     pub primary: String,
     /// Every item, in order.
     pub items: Vec<ItemResult>,
+    /// What guessing scores; none where a guess has no meaningful rate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chance: Option<f64>,
+    /// Names that it is scored under together with others (`mmlu`, `mmlu_stem`).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub families: Vec<String>,
+    /// Where its rows came from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<RowSource>,
+    /// Rows that could not be asked.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub bad_rows: Vec<BadRow>,
+    /// Rows whose prompt lost its beginning, by number.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub truncated: Vec<usize>,
+    /// What each item took, in their order. Not recorded: it is never the same twice.
+    #[serde(skip)]
+    pub timings: Vec<Timing>,
+}
+
+/// The file of a task's rows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RowSource {
+    /// The file.
+    pub file: std::path::PathBuf,
+    /// The split that it is.
+    pub split: String,
 }
 
 impl TaskOutcome {
@@ -73,7 +136,8 @@ impl TaskOutcome {
 
     /// Whether an item was answered right; none where answers are graded.
     pub fn correct(&self, item: &ItemResult) -> Option<bool> {
-        (!crate::metrics::is_graded(&self.primary)).then_some(item.score == 1.0)
+        let graded = crate::metrics::is_graded(&self.primary) || !item.samples.is_empty();
+        (!graded).then_some(item.score == 1.0)
     }
 
     /// The score of the primary metric.

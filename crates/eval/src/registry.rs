@@ -1,11 +1,15 @@
-//! The tasks there are, one row each, and the names of their groups.
+//! The tasks there are: the pocket model's, one row each, those over rows of data sets, which are files,
+//! and the names that stand for several.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use lopper_pocket::{Group, TaskInfo};
 use lopper_record::Fault;
 use lopper_record::study::{CLASSIFICATION, GENERATIVE};
+use serde::Serialize;
 
+use crate::bench::builtin::{builtin, file, is_file};
+use crate::bench::spec::Spec;
 use crate::tasks::{Family, brackets, choice, code, number, summary};
 
 /// A task as far as a listing tells it.
@@ -52,16 +56,106 @@ const GROUPS: [(&str, Option<Group>); 3] = [
     ("pocket_generative", Some(Group::Generative)),
 ];
 
-/// A task, resolved.
+/// A task as a listing of all tells it: also those over rows of data sets.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct TaskEntry {
+    /// The name, as users write it.
+    pub name: String,
+    /// The group it counts towards.
+    pub group: Group,
+    /// One line: what is asked.
+    pub description: String,
+    /// The metric it is compared by.
+    pub metric: String,
+    /// Version of its definition.
+    pub version: u32,
+    /// What guessing scores; none where a guess has no meaningful rate.
+    pub chance: Option<f64>,
+    /// Worked examples, unless told otherwise.
+    pub shots: usize,
+    /// `organisation/name/configuration` of its rows; none where they are generated.
+    pub rows: Option<String>,
+    /// Other names that stand for it and others.
+    pub tags: Vec<String>,
+    /// Whether programs that the model wrote are run.
+    pub runs_code: bool,
+}
+
+/// A task of the pocket model, resolved.
 #[derive(Clone, Copy)]
-pub(crate) struct Task {
+pub(crate) struct PocketTask {
     pub info: &'static TaskInfo,
     pub version: u32,
     pub chance: Option<f64>,
     pub family: &'static dyn Family,
 }
 
+/// A task, resolved.
+#[derive(Clone)]
+pub(crate) enum Task {
+    /// Its items are generated.
+    Pocket(PocketTask),
+    /// Its items are rows.
+    Bench(Arc<Spec>),
+}
+
 impl Task {
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Pocket(task) => task.info.name,
+            Self::Bench(spec) => &spec.name,
+        }
+    }
+
+    fn chance(&self) -> Option<f64> {
+        match self {
+            Self::Pocket(task) => task.chance,
+            Self::Bench(spec) => spec.chance,
+        }
+    }
+
+    fn version(&self) -> u32 {
+        match self {
+            Self::Pocket(task) => task.version,
+            Self::Bench(spec) => spec.version,
+        }
+    }
+
+    fn entry(&self) -> TaskEntry {
+        match self {
+            Self::Pocket(task) => TaskEntry {
+                name: task.info.name.to_owned(),
+                group: task.info.group,
+                description: task.info.description.to_owned(),
+                metric: task.family.metrics()[0].to_owned(),
+                version: task.version,
+                chance: task.chance,
+                shots: 0,
+                rows: None,
+                tags: GROUPS
+                    .iter()
+                    .filter(|(_, group)| group.is_none_or(|group| group == task.info.group))
+                    .map(|(name, _)| (*name).to_owned())
+                    .collect(),
+                runs_code: false,
+            },
+            Self::Bench(spec) => TaskEntry {
+                name: spec.name.clone(),
+                group: spec.group,
+                description: spec.description.clone(),
+                metric: spec.metrics().swap_remove(0),
+                version: spec.version,
+                chance: spec.chance,
+                shots: spec.shots.number,
+                rows: Some(format!("{}/{}", spec.rows.data_set, spec.rows.config)),
+                tags: spec.tags.clone(),
+                runs_code: spec.runs_code(),
+            },
+        }
+    }
+}
+
+impl PocketTask {
     fn known(&self) -> KnownTask {
         KnownTask {
             name: self.info.name,
@@ -77,54 +171,103 @@ impl Task {
     }
 }
 
-fn all() -> impl Iterator<Item = Task> {
+fn pocket() -> impl Iterator<Item = PocketTask> {
     ROWS.iter().filter_map(|row| {
         let info = lopper_pocket::task(row.name)?;
-        Some(Task { info, version: row.version, chance: row.chance, family: row.family })
+        Some(PocketTask { info, version: row.version, chance: row.chance, family: row.family })
     })
 }
 
-/// Every task, generative ones first.
+/// The tasks whose items are generated, generative ones first: those of the pocket model.
 pub fn known_tasks() -> &'static [KnownTask] {
     static KNOWN: OnceLock<Vec<KnownTask>> = OnceLock::new();
-    KNOWN.get_or_init(|| all().map(|task| task.known()).collect())
+    KNOWN.get_or_init(|| pocket().map(|task| task.known()).collect())
+}
+
+/// Every task that comes with Lopper.
+pub fn all_tasks() -> Vec<TaskEntry> {
+    let bench = builtin().iter().cloned().map(Task::Bench);
+    pocket().map(Task::Pocket).chain(bench).map(|task| task.entry()).collect()
+}
+
+/// The file of a task over rows, as it was written; none for a generated one.
+///
+/// # Errors
+/// A [`Fault`] for an unknown name.
+pub fn task_file(name: &str) -> Result<Option<String>, Fault> {
+    Ok(resolve(&[name])?.into_iter().find_map(|(_, task)| match task {
+        Task::Bench(spec) => Some(spec.source.clone()),
+        Task::Pocket(_) => None,
+    }))
+}
+
+/// What a listing says of the tasks that `name` stands for.
+///
+/// # Errors
+/// A [`Fault`] for an unknown name.
+pub fn task_entries(name: &str) -> Result<Vec<TaskEntry>, Fault> {
+    Ok(resolve(&[name])?.iter().map(|(_, task)| task.entry()).collect())
+}
+
+fn one(name: &str) -> Option<Task> {
+    match resolve(&[name]) {
+        Ok(mut tasks) if tasks.len() == 1 => tasks.pop().map(|(_, task)| task),
+        _ => None,
+    }
 }
 
 /// The version of a task's definition; 0 for an unknown task.
 pub fn task_version(task: &str) -> u32 {
-    ROWS.iter().find(|row| row.name == task).map_or(0, |row| row.version)
+    one(task).map_or(0, |task| task.version())
 }
 
 /// What guessing scores on a task's primary metric; none where a guess has no meaningful rate, or
 /// the task is unknown.
 pub fn chance(task: &str) -> Option<f64> {
-    all().find(|known| known.info.name == task)?.chance
+    one(task)?.chance()
 }
 
-/// The names of the tasks that `names` stand for: groups are spelt out, and each comes once, where
-/// it is first named.
+/// The names of the tasks that `names` stand for: groups are spelt out, a file stays its path, and each
+/// comes once, where it is first named.
 ///
 /// # Errors
-/// A [`Fault`] for an unknown name, or for no name at all.
-pub fn expand(names: &[impl AsRef<str>]) -> Result<Vec<&'static str>, Fault> {
-    Ok(resolve(names)?.iter().map(|task| task.info.name).collect())
+/// A [`Fault`] for an unknown name, for a file that is no task's, or for no name at all.
+pub fn expand(names: &[impl AsRef<str>]) -> Result<Vec<String>, Fault> {
+    let mut references: Vec<String> = resolve(names)?.into_iter().map(|(reference, _)| reference).collect();
+    references.dedup();
+    Ok(references)
 }
 
-pub(crate) fn resolve(names: &[impl AsRef<str>]) -> Result<Vec<Task>, Fault> {
-    let mut found: Vec<Task> = Vec::new();
+/// The tasks that `names` stand for, each with what it can be found by again: its name, or its file's path.
+pub(crate) fn resolve(names: &[impl AsRef<str>]) -> Result<Vec<(String, Task)>, Fault> {
+    let mut found: Vec<(String, Task)> = Vec::new();
     for name in names {
         let name = name.as_ref().trim();
-        let group = GROUPS.iter().find(|(group, _)| *group == name);
-        let members: Vec<Task> = match group {
-            Some((_, wanted)) => all().filter(|task| wanted.is_none_or(|group| group == task.info.group)).collect(),
-            None => all().filter(|task| task.info.name == name).collect(),
-        };
+        let mut members: Vec<(String, Task)> = Vec::new();
+        if is_file(name) {
+            members.extend(file(name)?.into_iter().map(|spec| (name.to_owned(), Task::Bench(spec))));
+        } else {
+            let group = GROUPS.iter().find(|(group, _)| *group == name);
+            let of_pocket = pocket().filter(|task| match group {
+                Some((_, wanted)) => wanted.is_none_or(|group| group == task.info.group),
+                None => task.info.name == name,
+            });
+            members.extend(of_pocket.map(|task| (task.info.name.to_owned(), Task::Pocket(task))));
+            let of_rows = builtin().iter().filter(|spec| spec.name == name || spec.tags.iter().any(|tag| tag == name));
+            members.extend(of_rows.map(|spec| (spec.name.clone(), Task::Bench(spec.clone()))));
+        }
         if members.is_empty() {
             return Err(unknown(name));
         }
-        for task in members {
-            if !found.iter().any(|other| other.info.name == task.info.name) {
-                found.push(task);
+        for (reference, task) in members {
+            match found.iter().find(|(_, other)| other.name() == task.name()) {
+                None => found.push((reference, task)),
+                Some((other, _)) if *other == reference => {}
+                Some((other, _)) => {
+                    return Err(Fault::new(format!("two tasks are called `{}`", task.name()))
+                        .got(format!("`{other}` and `{reference}`"))
+                        .hint("give your own another `name`"));
+                }
             }
         }
     }
@@ -135,13 +278,22 @@ pub(crate) fn resolve(names: &[impl AsRef<str>]) -> Result<Vec<Task>, Fault> {
 }
 
 fn names() -> impl Iterator<Item = &'static str> {
-    ROWS.iter().map(|row| row.name).chain(GROUPS.iter().map(|(name, _)| *name))
+    let of_rows = builtin().iter().flat_map(|spec| std::iter::once(&spec.name).chain(&spec.tags));
+    ROWS.iter().map(|row| row.name).chain(GROUPS.iter().map(|(name, _)| *name)).chain(of_rows.map(String::as_str))
 }
 
+/// Names to choose from. The subjects of MMLU would drown the others.
 fn listing() -> String {
-    let tasks: Vec<_> = ROWS.iter().map(|row| row.name).collect();
-    let groups: Vec<_> = GROUPS.iter().map(|(name, _)| *name).collect();
-    format!("tasks among {}; or the groups {}", tasks.join(", "), groups.join(", "))
+    let generated = ROWS.iter().map(|row| row.name);
+    let of_rows = builtin().iter().filter(|spec| spec.member.is_none()).map(|spec| spec.name.as_str());
+    let tasks: Vec<_> = generated.chain(of_rows).collect();
+    let mut groups: Vec<_> = GROUPS.iter().map(|(name, _)| *name).collect();
+    for tag in builtin().iter().flat_map(|spec| &spec.tags) {
+        if !groups.contains(&tag.as_str()) {
+            groups.push(tag);
+        }
+    }
+    format!("tasks among {}; the groups {}; or the path of a task's file", tasks.join(", "), groups.join(", "))
 }
 
 fn unknown(name: &str) -> Fault {
@@ -152,7 +304,7 @@ fn unknown(name: &str) -> Fault {
         Some((distance, known)) if distance * 3 <= known.len().max(name.len()) => {
             fault.hint(format!("did you mean `{known}`?"))
         }
-        _ => fault.hint("this version knows the pocket tasks only; `pocket` stands for all of them"),
+        _ => fault.hint("`lopper tasks` lists them; a task of your own is named by its file's path, as `./own.toml`"),
     }
 }
 
@@ -194,7 +346,8 @@ mod tests {
                 .collect();
             assert!(counts.iter().all(|rate| *rate == chance(name)), "{name}");
         }
-        assert_eq!((chance("arc_easy"), task_version("arc_easy")), (None, 0));
+        assert_eq!((chance("arc_easy"), task_version("arc_easy")), (Some(0.25), 1));
+        assert_eq!((chance("nothing"), task_version("nothing")), (None, 0));
         assert!(known_tasks().iter().all(|task| task.version == task_version(task.name) && task.version > 0));
         assert!(known_tasks().iter().all(|task| (task.group == CLASSIFICATION) == (task.metric == "acc")));
     }
@@ -208,6 +361,8 @@ mod tests {
         assert!(generative.iter().all(|name| !classification.contains(name)));
         assert_eq!(expand(&["pocket_kind", " pocket_code", "pocket_kind"]).unwrap(), ["pocket_kind", "pocket_code"]);
         assert_eq!(expand(&["pocket_topic", "pocket_classification"]).unwrap()[0], "pocket_topic");
+        assert_eq!(expand(&["mmlu", "mmlu_stem", "mmlu_anatomy"]).unwrap().len(), 57);
+        assert_eq!(expand(&["ai2_arc"]).unwrap(), ["arc_easy", "arc_challenge"]);
     }
 
     #[test]
@@ -215,8 +370,8 @@ mod tests {
         let fault = expand(&["pocket_words"]).unwrap_err();
         assert!(fault.hint.unwrap().contains("`pocket_word`"));
         assert!(fault.expected.unwrap().contains("pocket_brackets"));
-        let far = expand(&["arc_easy"]).unwrap_err();
-        assert!(far.got.unwrap().contains("arc_easy") && !far.hint.unwrap().contains("did you mean"));
+        let far = expand(&["imagenet-1k"]).unwrap_err();
+        assert!(far.got.unwrap().contains("imagenet") && !far.hint.unwrap().contains("did you mean"));
         assert!(expand(&[] as &[&str]).is_err() && expand(&[""]).is_err());
         assert_eq!(edit_distance("kitten", "sitting"), 3);
         assert_eq!(edit_distance("", "abc"), 3);

@@ -43,20 +43,40 @@ pub(crate) enum Reply {
 pub(crate) fn continuations(text: &TextModel, context: &str, choices: &[String]) -> Result<LoglikRequest> {
     let kept = context.trim_end();
     let gap = &context[kept.len()..];
-    let mut tokens = text.plain(kept)?;
-    if tokens.is_empty() {
-        // An empty context is the beginning of a text.
-        tokens.extend(text.special.bos.or_else(|| text.special.eos.first().copied()));
+    let mut tokens = encode(text, kept)?;
+    // An empty context is the beginning of a text, and what follows has no special tokens of its own.
+    let at = if kept.is_empty() { 0 } else { tokens.len() };
+    if kept.is_empty() {
+        tokens = first_token(text).into_iter().collect();
     }
     let mut continuations = Vec::with_capacity(choices.len());
     for choice in choices {
-        let whole = text.plain(&format!("{kept}{gap}{choice}"))?;
-        match whole.get(tokens.len()..) {
+        let whole = format!("{kept}{gap}{choice}");
+        let whole = if kept.is_empty() { text.tokenizer.encode(&whole, false)? } else { encode(text, &whole)? };
+        match whole.get(at..) {
             Some(rest) if !rest.is_empty() => continuations.push(rest.to_vec()),
             _ => bail!("the tokenizer makes no token of {choice:?} after its context"),
         }
     }
     Ok(LoglikRequest { context: tokens, continuations })
+}
+
+/// The token that begins texts, or else the one that ends them.
+fn first_token(text: &TextModel) -> Option<u32> {
+    text.special.bos.or_else(|| text.special.eos.first().copied())
+}
+
+/// Tokens of a text with the tokenizer's special tokens, unless it already begins with the first of
+/// them, as what a chat template gives often does.
+pub(crate) fn encode(text: &TextModel, plain: &str) -> Result<Vec<u32>> {
+    let begins = match first_token(text) {
+        Some(token) => {
+            let first = text.tokenizer.decode(&[token], false)?;
+            !first.is_empty() && plain.starts_with(&first)
+        }
+        None => false,
+    };
+    text.tokenizer.encode(plain, !begins)
 }
 
 /// Moves the tokens that all continuations begin with into the context, so that what is left differs
@@ -86,31 +106,44 @@ pub(crate) fn generation(text: &TextModel, item: &Example, info: &TaskInfo) -> R
 }
 
 /// The stop strings of a task, if it has any.
-pub(crate) fn stop_strings(text: &TextModel, info: &TaskInfo) -> Option<Arc<StopStrings>> {
-    if info.stop.is_empty() {
+pub(crate) fn stop_strings(text: &TextModel, stops: &[impl AsRef<str>]) -> Option<Arc<StopStrings>> {
+    if stops.is_empty() {
         return None;
     }
     let tokenizer = text.tokenizer.clone();
     // Ids come from the model, whose vocabulary the tokenizer may not fill; such a token is no text.
     let decode = move |tokens: &[u32]| tokenizer.decode(tokens, true).unwrap_or_default();
-    Some(Arc::new(StopStrings::new(Arc::new(decode), info.stop.iter().map(|s| (*s).to_owned()))))
+    Some(Arc::new(StopStrings::new(Arc::new(decode), stops.iter().map(|stop| stop.as_ref().to_owned()))))
+}
+
+/// Whose response a generation is; its draws depend on nothing else.
+#[derive(Clone, Copy)]
+pub(crate) struct Draw<'a> {
+    pub task: &'a str,
+    pub item: &'a str,
+    /// The number of the response, where an item gets several.
+    pub repeat: usize,
+    pub sampling: Sampling,
+    pub seed: u64,
 }
 
 /// The engine's request for a generation. Its seed depends on the item, not on what runs beside it.
 pub(crate) fn engine_request(
     text: &TextModel,
     ask: (&[u32], usize),
-    item: &Example,
+    draw: Draw<'_>,
     stop: Option<&Arc<StopStrings>>,
-    sampling: Sampling,
-    sampling_seed: u64,
 ) -> Result<Request> {
-    let hash = key_hash(&json!({"seed": sampling_seed, "task": item.task, "item": item.id}))?;
+    let mut key = json!({"seed": draw.seed, "task": draw.task, "item": draw.item});
+    if draw.repeat > 0 {
+        key["repeat"] = draw.repeat.into();
+    }
+    let hash = key_hash(&key)?;
     let seed = hash.get(..16).and_then(|head| u64::from_str_radix(head, 16).ok()).context("a hash is hexadecimal")?;
     Ok(Request {
         prompt: ask.0.to_vec(),
         max_new_tokens: ask.1,
-        sampling,
+        sampling: draw.sampling,
         seed,
         stop_tokens: text.special.eos.clone(),
         stop: stop.map(|stop| stop.clone() as _),

@@ -1,21 +1,27 @@
-//! From task names to outcomes: items are drawn and turned into tokens once, then asked of any
-//! number of candidates.
+//! From task names to outcomes: items are drawn, or read, and turned into tokens once, then asked of
+//! any number of candidates.
+
+mod generated;
+pub mod lm_eval;
+mod rows;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::sync::Arc;
+use std::time::Instant;
 
 use anyhow::{Result, ensure};
-use lopper_infer::{GenerateOptions, Generation, Loglik, Progress, Request, Sampling, StopStrings, TextModel};
-use lopper_pocket::{Example, Split};
+use lopper_infer::{GenerateOptions, Generation, Loglik, LoglikRequest, Progress, Request, Sampling, TextModel};
+use lopper_pocket::Split;
 use lopper_record::{Fault, Score};
-use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::outcome::{ItemResult, TaskOutcome};
+use crate::bench::BenchOptions;
+use crate::bench::spec::Spec;
+use crate::outcome::{ItemResult, TaskOutcome, Timing};
 use crate::registry::{Task, resolve};
-use crate::request::{Ask, Reply, engine_request, stop_strings};
 use crate::stats;
+use generated::GeneratedTask;
+use rows::RowTask;
 
 /// Which items are asked, and how answers are drawn.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -41,18 +47,27 @@ pub struct EvalProgress {
     pub total: usize,
 }
 
-/// A request's place in the engine's call of its kind.
-#[derive(Clone, Copy)]
-enum Slot {
-    Loglikelihood(usize),
-    Generation(usize),
+/// The requests of all tasks, as they are collected.
+#[derive(Default)]
+struct Requests {
+    choices: Vec<LoglikRequest>,
+    generations: Vec<Request>,
 }
 
-#[derive(Clone)]
-struct Prepared {
-    task: Task,
-    stop: Option<Arc<StopStrings>>,
-    items: Vec<(Example, Vec<Slot>)>,
+/// What the engine gave back for [`Requests`].
+struct Replies<'a> {
+    choices: &'a [Vec<Loglik>],
+    generations: &'a [Generation],
+    given: Option<&'a GivenResponses>,
+}
+
+/// Responses that were generated elsewhere, by task and row.
+pub type GivenResponses = BTreeMap<(String, usize), Vec<String>>;
+
+/// A task with its items in tokens.
+enum Prepared {
+    Generated(GeneratedTask),
+    Rows(RowTask),
 }
 
 /// The items of several tasks and their requests in one model's tokens.
@@ -62,76 +77,112 @@ struct Prepared {
 pub struct Suite {
     options: EvalOptions,
     tasks: Vec<Prepared>,
-    choices: Vec<lopper_infer::LoglikRequest>,
-    generations: Vec<Request>,
+    requests: Requests,
+}
+
+/// What a call of the engine took: seconds for each token of it.
+#[derive(Clone, Copy, Default)]
+struct Pace {
+    choices: f64,
+    generations: f64,
 }
 
 impl Suite {
-    /// Draws the items of `tasks` (names of tasks or groups) and turns them into tokens.
+    /// Draws the items of `tasks` (names of tasks or groups, or paths of tasks' files) and turns them
+    /// into tokens. Rows come from the data root that the environment names.
     ///
     /// # Errors
     /// A [`Fault`] for an unknown task, for a split without items, and for tasks that are asked in
     /// conversation where the model has no chat template.
     pub fn prepare(text: &TextModel, tasks: &[impl AsRef<str>], options: &EvalOptions) -> Result<Self> {
+        Self::prepare_with(text, tasks, options, &BenchOptions::default())
+    }
+
+    /// As [`Suite::prepare`], with what tasks over rows may be told besides.
+    ///
+    /// # Errors
+    /// Also for rows that are not there, and for tasks that run what the model wrote where that has not
+    /// been allowed.
+    pub fn prepare_with(
+        text: &TextModel,
+        tasks: &[impl AsRef<str>],
+        options: &EvalOptions,
+        bench: &BenchOptions,
+    ) -> Result<Self> {
         let tasks = resolve(tasks)?;
         options.sampling.check()?;
-        let mut suite = Self { options: *options, tasks: vec![], choices: vec![], generations: vec![] };
-        for task in tasks {
-            suite.add(text, task)?;
+        // What is refused is refused before any row is read.
+        for (_, task) in &tasks {
+            refuse(text, task, bench)?;
+        }
+        let mut suite = Self { options: *options, tasks: vec![], requests: Requests::default() };
+        for (_, task) in tasks {
+            let prepared = match task {
+                Task::Pocket(task) => {
+                    Prepared::Generated(GeneratedTask::prepare(text, task, options, &mut suite.requests)?)
+                }
+                Task::Bench(spec) => Prepared::Rows(RowTask::prepare(text, spec, options, bench, &mut suite.requests)?),
+            };
+            suite.tasks.push(prepared);
         }
         Ok(suite)
     }
 
-    fn add(&mut self, text: &TextModel, task: Task) -> Result<()> {
-        let EvalOptions { split, limit, seed, sampling, sampling_seed } = self.options;
-        let stop = stop_strings(text, task.info);
-        let drawn: Vec<Example> = lopper_pocket::examples(task.info.name, split, seed).take(limit).collect();
-        // Tokenising is most of the work: the arithmetic probe alone takes twelve texts for each item.
-        let asked: Vec<Vec<Ask>> =
-            drawn.par_iter().map(|item| task.family.asks(text, item, task.info)).collect::<Result<_>>()?;
-        let mut items = Vec::with_capacity(drawn.len());
-        for (item, asks) in drawn.into_iter().zip(asked) {
-            let mut slots = Vec::with_capacity(asks.len());
-            for ask in asks {
-                slots.push(match ask {
-                    Ask::Loglikelihood(request) => {
-                        self.choices.push(request);
-                        Slot::Loglikelihood(self.choices.len() - 1)
-                    }
-                    Ask::Generate { prompt, max_new_tokens } => {
-                        let ask = (prompt.as_slice(), max_new_tokens);
-                        let request = engine_request(text, ask, &item, stop.as_ref(), sampling, sampling_seed)?;
-                        self.generations.push(request);
-                        Slot::Generation(self.generations.len() - 1)
-                    }
-                });
-            }
-            items.push((item, slots));
-        }
-        if items.is_empty() {
-            return Err(Fault::new(format!("there are no items of {} to ask", task.info.name))
-                .expected("at least one item")
-                .got(format!("a limit of {limit}"))
-                .hint("raise the limit")
-                .into());
-        }
-        self.tasks.push(Prepared { task, stop, items });
-        Ok(())
-    }
-
     /// The names of the tasks, in order.
-    pub fn tasks(&self) -> impl Iterator<Item = &'static str> {
-        self.tasks.iter().map(|prepared| prepared.task.info.name)
+    pub fn tasks(&self) -> impl Iterator<Item = &str> {
+        self.tasks.iter().map(Prepared::name)
     }
 
     /// Number of items of each task, in order.
     pub fn items(&self) -> impl Iterator<Item = usize> {
-        self.tasks.iter().map(|prepared| prepared.items.len())
+        self.tasks.iter().map(|task| task.slots().count())
+    }
+
+    /// The suite of some of each task's items: those that `range` gives for their number.
+    pub(crate) fn with_items(&self, range: impl Fn(usize) -> Range<usize>) -> Self {
+        let mut suite = Self { options: self.options, tasks: vec![], requests: Requests::default() };
+        let Requests { choices, generations } = &mut suite.requests;
+        let mut moved = |slots: &mut Vec<Slot>| {
+            for slot in slots {
+                *slot = match *slot {
+                    Slot::Loglikelihood(at) => {
+                        choices.push(self.requests.choices[at].clone());
+                        Slot::Loglikelihood(choices.len() - 1)
+                    }
+                    Slot::Generation(at) => {
+                        generations.push(self.requests.generations[at].clone());
+                        Slot::Generation(generations.len() - 1)
+                    }
+                };
+            }
+        };
+        for task in &self.tasks {
+            suite.tasks.push(match task {
+                Prepared::Generated(task) => {
+                    let mut part = task.clone();
+                    part.items = task.items[range(task.items.len())].to_vec();
+                    part.items.iter_mut().for_each(|(_, slots)| moved(slots));
+                    Prepared::Generated(part)
+                }
+                Prepared::Rows(task) => {
+                    let mut part = task.clone();
+                    part.items = task.items[range(task.items.len())].to_vec();
+                    part.items.iter_mut().for_each(|(_, asked)| moved(&mut asked.slots));
+                    Prepared::Rows(part)
+                }
+            });
+        }
+        suite
     }
 
     /// Number of requests that one candidate answers.
     pub fn requests(&self) -> usize {
-        self.choices.len() + self.generations.len()
+        self.requests.choices.len() + self.requests.generations.len()
+    }
+
+    /// The identities of all items, by task.
+    pub fn item_ids(&self) -> BTreeMap<&str, Vec<&str>> {
+        self.tasks.iter().map(|task| (task.name(), task.ids())).collect()
     }
 
     /// Asks everything of `text`'s model with only the layers in `kept`; an outcome for each task, in
@@ -148,51 +199,42 @@ impl Suite {
         let total = self.requests();
         observer(EvalProgress { done: 0, total });
         let engine = &text.engine;
-        let choices = match self.choices.is_empty() {
+        let begun = Instant::now();
+        let choices = match self.requests.choices.is_empty() {
             true => vec![],
-            false => engine
-                .loglikelihood(kept, &self.choices, &|p: Progress| observer(EvalProgress { done: p.done, total }))?,
-        };
-        let before = choices.len();
-        let generations = match self.generations.is_empty() {
-            true => vec![],
-            false => engine.generate(kept, &self.generations, &GenerateOptions::default(), &|p: Progress| {
-                observer(EvalProgress { done: before + p.done, total })
+            false => engine.loglikelihood(kept, &self.requests.choices, &|p: Progress| {
+                observer(EvalProgress { done: p.done, total });
             })?,
         };
-        self.grade(text, &choices, &generations)
-    }
-
-    /// The suite of some of each task's items: those that `range` gives for their number.
-    pub(crate) fn with_items(&self, range: impl Fn(usize) -> Range<usize>) -> Self {
-        let mut suite = Self { options: self.options, tasks: vec![], choices: vec![], generations: vec![] };
-        for prepared in &self.tasks {
-            let mut items = prepared.items[range(prepared.items.len())].to_vec();
-            for slot in items.iter_mut().flat_map(|(_, slots)| slots) {
-                *slot = match *slot {
-                    Slot::Loglikelihood(at) => {
-                        suite.choices.push(self.choices[at].clone());
-                        Slot::Loglikelihood(suite.choices.len() - 1)
-                    }
-                    Slot::Generation(at) => {
-                        suite.generations.push(self.generations[at].clone());
-                        Slot::Generation(suite.generations.len() - 1)
-                    }
-                };
+        let scored = begun.elapsed();
+        let before = choices.len();
+        let generations = match self.requests.generations.is_empty() {
+            true => vec![],
+            false => {
+                engine.generate(kept, &self.requests.generations, &GenerateOptions::default(), &|p: Progress| {
+                    observer(EvalProgress { done: before + p.done, total });
+                })?
             }
-            suite.tasks.push(Prepared { items, ..prepared.clone() });
-        }
-        suite
+        };
+        let generated = begun.elapsed() - scored;
+        let read: usize = self.requests.choices.iter().map(tokens_of).sum();
+        let made: usize = generations.iter().map(|generation| generation.tokens.len()).sum();
+        let prompts: usize = self.requests.generations.iter().map(|request| request.prompt.len()).sum();
+        let pace = Pace {
+            choices: scored.as_secs_f64() / read.max(1) as f64,
+            generations: generated.as_secs_f64() / (made + prompts).max(1) as f64,
+        };
+        self.grade_at(text, &choices, &generations, pace)
     }
 
     /// The multiple-choice requests of all tasks: what [`lopper_infer::Engine::loglikelihood`] takes.
-    pub fn loglik_requests(&self) -> &[lopper_infer::LoglikRequest] {
-        &self.choices
+    pub fn loglik_requests(&self) -> &[LoglikRequest] {
+        &self.requests.choices
     }
 
     /// The generations of all tasks: what [`lopper_infer::Engine::generate`] takes.
     pub fn generation_requests(&self) -> &[Request] {
-        &self.generations
+        &self.requests.generations
     }
 
     /// Grades what the engine returned for [`Suite::loglik_requests`] and
@@ -206,8 +248,18 @@ impl Suite {
         choices: &[Vec<Loglik>],
         generations: &[Generation],
     ) -> Result<Vec<TaskOutcome>> {
+        self.grade_at(text, choices, generations, Pace::default())
+    }
+
+    fn grade_at(
+        &self,
+        text: &TextModel,
+        choices: &[Vec<Loglik>],
+        generations: &[Generation],
+        pace: Pace,
+    ) -> Result<Vec<TaskOutcome>> {
         ensure!(
-            choices.len() == self.choices.len() && generations.len() == self.generations.len(),
+            choices.len() == self.requests.choices.len() && generations.len() == self.requests.generations.len(),
             "the engine left requests unanswered"
         );
         if choices.iter().flatten().any(|choice| !choice.sum.is_finite()) {
@@ -217,78 +269,155 @@ impl Suite {
                 .hint("the checkpoint is damaged, or its training diverged")
                 .into());
         }
+        self.outcomes(text, &Replies { choices, generations, given: None }, pace)
+    }
 
-        let reply = |prepared: &Prepared, slot: &Slot| -> Result<Reply> {
-            Ok(match *slot {
-                Slot::Loglikelihood(at) => Reply::Loglikelihood(choices[at].iter().map(|choice| choice.sum).collect()),
-                Slot::Generation(at) => {
-                    let generation = &generations[at];
-                    let mut response = text.decode(&generation.tokens)?;
-                    if let Some(end) = prepared.stop.as_ref().and_then(|stop| stop.find(&response)) {
-                        response.truncate(end);
-                    }
-                    Reply::Generated { text: response, finish: generation.finish }
-                }
-            })
-        };
-        let grade = |prepared: &Prepared, doc_id: usize| -> Result<ItemResult> {
-            let (item, slots) = &prepared.items[doc_id];
-            let replies = slots.iter().map(|slot| reply(prepared, slot)).collect::<Result<Vec<_>>>()?;
-            prepared.grade(doc_id, item, &replies)
-        };
+    /// Grades responses that were generated elsewhere instead of the engine's.
+    ///
+    /// # Errors
+    /// A [`Fault`] for a task that is not answered by text, and for an item without a response.
+    pub fn grade_given(&self, text: &TextModel, given: &GivenResponses) -> Result<Vec<TaskOutcome>> {
+        self.outcomes(text, &Replies { choices: &[], generations: &[], given: Some(given) }, Pace::default())
+    }
+
+    fn outcomes(&self, text: &TextModel, replies: &Replies<'_>, pace: Pace) -> Result<Vec<TaskOutcome>> {
         self.tasks
             .iter()
-            .map(|prepared| {
-                // Generated programs are run here, which takes long enough to share out.
-                let items =
-                    (0..prepared.items.len()).into_par_iter().map(|at| grade(prepared, at)).collect::<Result<_>>()?;
-                Ok(prepared.outcome(items, self.options.seed))
+            .map(|task| {
+                let mut outcome = match task {
+                    Prepared::Generated(task) if replies.given.is_some() => return Err(not_text(task.name())),
+                    Prepared::Rows(task) if replies.given.is_some() && !task.is_generated() => {
+                        return Err(not_text(task.name()));
+                    }
+                    Prepared::Generated(task) => task.outcome(text, replies, self.options.seed)?,
+                    Prepared::Rows(task) => task.outcome(text, replies, self.options.seed)?,
+                };
+                if replies.given.is_none() {
+                    outcome.timings = task.slots().map(|slots| self.timing(slots, replies.generations, pace)).collect();
+                }
+                Ok(outcome)
             })
             .collect()
     }
+
+    fn timing(&self, slots: &[Slot], generations: &[Generation], pace: Pace) -> Timing {
+        let mut timing = Timing::default();
+        for slot in slots {
+            match *slot {
+                Slot::Loglikelihood(at) => {
+                    let tokens = tokens_of(&self.requests.choices[at]);
+                    timing.read_tokens += tokens;
+                    timing.seconds += tokens as f64 * pace.choices;
+                }
+                Slot::Generation(at) => {
+                    let (read, made) = (self.requests.generations[at].prompt.len(), generations[at].tokens.len());
+                    timing.read_tokens += read;
+                    timing.new_tokens += made;
+                    timing.seconds += (read + made) as f64 * pace.generations;
+                }
+            }
+        }
+        timing
+    }
+}
+
+fn not_text(task: &str) -> anyhow::Error {
+    Fault::new(format!("{task} is not answered by text over rows, so given responses say nothing of it"))
+        .expected("tasks over rows whose answers are generated")
+        .got(task)
+        .hint("leave it out of --tasks")
+        .into()
+}
+
+/// A request's place in the engine's call of its kind.
+#[derive(Clone, Copy)]
+enum Slot {
+    Loglikelihood(usize),
+    Generation(usize),
+}
+
+fn tokens_of(request: &LoglikRequest) -> usize {
+    request.context.len() + request.continuations.iter().map(Vec::len).sum::<usize>()
 }
 
 impl Prepared {
-    fn grade(&self, doc_id: usize, item: &Example, replies: &[Reply]) -> Result<ItemResult> {
-        let grade = self.task.family.grade(item, replies)?;
-        let names = self.task.family.metrics();
-        ensure!(grade.values.len() == names.len(), "{} has a value for each of its metrics", self.task.info.name);
-        Ok(ItemResult {
-            doc_id,
-            id: item.id.clone(),
-            score: grade.values[0],
-            metrics: names.iter().map(|name| (*name).to_owned()).zip(grade.values).collect(),
-            prompt: item.prompt.text().to_owned(),
-            choices: grade.choices,
-            response: grade.response,
-            extracted: grade.extracted,
-            target: grade.target,
-            logprobs: grade.logprobs,
-            outcome: grade.outcome,
-            finish: grade.finish,
-        })
-    }
-
-    fn outcome(&self, items: Vec<ItemResult>, seed: u64) -> TaskOutcome {
-        let names = self.task.family.metrics();
-        let metrics: BTreeMap<String, Score> = names
-            .iter()
-            .map(|name| {
-                let values: Vec<f64> = items.iter().filter_map(|item| item.metrics.get(*name).copied()).collect();
-                ((*name).to_owned(), stats::score(&values, seed))
-            })
-            .collect();
-        TaskOutcome {
-            task: self.task.info.name.to_owned(),
-            group: self.task.info.group,
-            version: self.task.version,
-            shots: 0,
-            n: items.len(),
-            metrics,
-            primary: names[0].to_owned(),
-            items,
+    fn name(&self) -> &str {
+        match self {
+            Self::Generated(task) => task.name(),
+            Self::Rows(task) => task.name(),
         }
     }
+
+    fn ids(&self) -> Vec<&str> {
+        match self {
+            Self::Generated(task) => task.items.iter().map(|(item, _)| item.id.as_str()).collect(),
+            Self::Rows(task) => task.items.iter().map(|(item, _)| item.id.as_str()).collect(),
+        }
+    }
+
+    fn slots(&self) -> Box<dyn Iterator<Item = &[Slot]> + '_> {
+        match self {
+            Self::Generated(task) => Box::new(task.items.iter().map(|(_, slots)| slots.as_slice())),
+            Self::Rows(task) => Box::new(task.items.iter().map(|(_, asked)| asked.slots.as_slice())),
+        }
+    }
+}
+
+/// Refuses what cannot be asked of this model, or has not been allowed.
+fn refuse(text: &TextModel, task: &Task, bench: &BenchOptions) -> Result<()> {
+    match task {
+        Task::Pocket(task) if bench.shots.is_some_and(|shots| shots > 0) => {
+            Err(Fault::new("the pocket tasks take no worked examples")
+                .expected("--shots 0")
+                .got(format!("--shots {} for {}", bench.shots.unwrap_or_default(), task.info.name))
+                .hint("leave --shots out; where a task has worked examples, they belong to it")
+                .into())
+        }
+        Task::Pocket(task) if bench.repeats > 1 => Err(Fault::new("the pocket tasks are answered once")
+            .expected("one response to each item")
+            .got(format!("{} for {}", bench.repeats, task.info.name))
+            .hint("leave --responses out")
+            .into()),
+        Task::Bench(spec) if spec.runs_code() && bench.code.is_none() => {
+            Err(Fault::new(format!("{} runs programs that the model writes", spec.name))
+                .expected("your permission")
+                .got("none")
+                .hint("--allow-code-execution permits it; docs/reference/sandbox.md says what protects this machine")
+                .into())
+        }
+        Task::Bench(spec) if text.chat.is_none() && (bench.chat || spec.prompt.conversation) => {
+            Err(Fault::new(format!("{} is asked in conversation, and the model has no chat template", spec.name))
+                .expected("chat_template.jinja, or `chat_template` in tokenizer_config.json")
+                .hint("base models have none; take the instruction-tuned model, or tasks in plain text")
+                .into())
+        }
+        Task::Bench(spec) => match lacking(spec, bench)? {
+            Some(package) => Err(Fault::new(format!("the tests of {} import {package}", spec.name))
+                .expected(format!("a Python that has {package}"))
+                .got("none, or one that programs cannot read")
+                .hint(format!("install {package} for that Python, or name another with --python PATH"))
+                .into()),
+            None => Ok(()),
+        },
+        Task::Pocket(_) => Ok(()),
+    }
+}
+
+/// A package that a task's tests import and that programs lack: every verdict would be wrong.
+fn lacking(spec: &Spec, bench: &BenchOptions) -> Result<Option<String>> {
+    match (&spec.answer, &bench.code) {
+        (Some(answer), Some(runner)) => Ok(runner.lacks(&answer.needs)?.map(str::to_owned)),
+        _ => Ok(None),
+    }
+}
+
+/// The scores of the metrics that any item has.
+fn scores(items: &[ItemResult], seed: u64) -> BTreeMap<String, Score> {
+    let mut values: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
+    for (name, value) in items.iter().flat_map(|item| &item.metrics) {
+        values.entry(name).or_default().push(*value);
+    }
+    values.into_iter().map(|(name, values)| (name.to_owned(), stats::score(&values, seed))).collect()
 }
 
 /// Evaluates one candidate: [`Suite::prepare`], then [`Suite::run`]. Where several candidates answer

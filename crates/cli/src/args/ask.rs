@@ -4,13 +4,13 @@ use std::num::NonZeroUsize;
 
 use clap::Args;
 
-use super::SplitArg;
+use super::{BenchArgs, SplitArg};
 
 /// Tasks and items.
 #[derive(Debug, Args)]
 pub struct AskArgs {
-    /// Tasks to evaluate on, such as `pocket_word,pocket_kind`; groups such as `pocket` stand for
-    /// several
+    /// Tasks to evaluate on, such as `pocket_word,arc_easy`; groups such as `pocket`; files of your own,
+    /// such as `./own.toml`. `lopper tasks` lists them
     #[arg(long, value_name = "TASKS", value_delimiter = ',', required = true)]
     pub tasks: Vec<String>,
 
@@ -34,4 +34,7 @@ pub struct AskArgs {
     /// (which changes no token)
     #[arg(long)]
     pub no_drafts: bool,
+
+    #[command(flatten)]
+    pub bench: BenchArgs,
 }

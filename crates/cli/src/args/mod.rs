@@ -2,6 +2,7 @@
 
 mod ablate;
 mod ask;
+mod bench;
 pub mod device;
 mod diagnose;
 mod eval;
@@ -18,6 +19,7 @@ mod run;
 mod score;
 mod search;
 mod study;
+mod tasks;
 
 use std::num::NonZeroUsize;
 
@@ -25,6 +27,7 @@ use clap::{Args, Parser, Subcommand};
 
 pub use ablate::AblateArgs;
 pub use ask::AskArgs;
+pub use bench::BenchArgs;
 pub use diagnose::DiagnoseArgs;
 pub use eval::{EvalArgs, SplitArg};
 pub use generate::GenerateArgs;
@@ -40,6 +43,7 @@ pub use run::{DtypeArg, RunArgs};
 pub use score::ScoreArgs;
 pub use search::{SearchArgs, StrategyArg};
 pub use study::StudyArgs;
+pub use tasks::{TasksArgs, TasksCommand};
 
 /// How many layers can a language model lose, which ones, and what is lost?
 #[derive(Debug, Parser)]
@@ -108,6 +112,8 @@ pub enum Command {
     Eval(EvalArgs),
     /// Say what broke in a model or in a file of responses, not only that something did
     Diagnose(DiagnoseArgs),
+    /// List the tasks there are, or print one
+    Tasks(TasksArgs),
     /// Log-probability of every token of a text
     Logprobs(LogprobsArgs),
     /// Rebuild the report of a study from its records

@@ -53,7 +53,7 @@ pub fn run(env: &Env, args: &AblateArgs) -> Result<()> {
     let layers = loaded.config().num_hidden_layers;
     let removals = removals(&loaded, args)?;
     let text = TextModel::new(loaded.engine(env, &args.run)?, &loaded.checkpoint)?;
-    let (suite, options) = ask::suite(&text, &args.ask)?;
+    let (suite, options) = ask::suite(env, &text, &args.ask)?;
     let mut candidates = vec![(0..layers).collect::<Vec<_>>()];
     candidates.extend(removals.iter().map(|removed| kept(layers, removed)));
 

@@ -1,23 +1,50 @@
 //! What ablations and searches share: the tasks they ask, and how they say what it took.
 
 use anyhow::Result;
-use lopper_eval::{Cost, EvalOptions, ManyOptions, Split, Suite};
+use lopper_eval::{Cost, EvalOptions, ManyOptions, RowChoice, Split, Suite};
 use lopper_infer::{LoopStop, Sampling, TextModel};
 use serde::Serialize;
 
-use crate::args::{AskArgs, SplitArg};
+use super::bench;
+use crate::args::{AskArgs, BenchArgs, SplitArg};
+use crate::env::Env;
 use crate::table;
 
 /// The tasks' items in the model's tokens.
-pub fn suite(text: &TextModel, args: &AskArgs) -> Result<(Suite, EvalOptions)> {
-    let split = match args.split {
-        SplitArg::Report => Split::Report,
-        SplitArg::Select => Split::Select,
+pub fn suite(env: &Env, text: &TextModel, args: &AskArgs) -> Result<(Suite, EvalOptions)> {
+    let (split, rows) = match args.split {
+        SplitArg::Report => (Split::Report, RowChoice::Divided),
+        SplitArg::Select => (Split::Select, RowChoice::Divided),
+        SplitArg::All => (Split::Report, RowChoice::All),
     };
     let options =
         EvalOptions { split, limit: args.limit.get(), seed: args.seed, sampling: Sampling::Greedy, sampling_seed: 0 };
     let tasks = lopper_eval::expand(&args.tasks)?;
-    Ok((Suite::prepare(text, &tasks, &options)?, options))
+    let bench = bench::options(env, &args.bench, rows)?;
+    Ok((Suite::prepare_with(text, &tasks, &options, &bench)?, options))
+}
+
+/// What of the arguments decides which questions are asked, for records.
+pub fn identity(args: &AskArgs, options: &EvalOptions) -> Result<serde_json::Value> {
+    let BenchArgs {
+        shots,
+        apply_chat_template,
+        examples_in_one_message,
+        system,
+        max_new_tokens,
+        truncate_questions,
+        ..
+    } = &args.bench;
+    Ok(serde_json::json!({
+        "items": options,
+        "all_rows": args.split == SplitArg::All,
+        "shots": shots,
+        "chat_template": apply_chat_template,
+        "one_message": examples_in_one_message,
+        "system": system,
+        "max_new_tokens": max_new_tokens,
+        "truncate_questions": truncate_questions,
+    }))
 }
 
 /// How candidates are asked.

@@ -1,13 +1,24 @@
 //! `lopper eval`: scores on tasks, at any depth, with intervals.
 
+mod compare;
+mod samples;
+
 use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
 use std::path::Path;
+use std::time::SystemTime;
 
 use anyhow::Result;
-use lopper_eval::{EvalOptions, Group, ItemResult, Split, Suite, TaskOutcome, chance, stats};
-use lopper_infer::{Finish, Sampling, TextModel};
-use lopper_record::{Fault, Score, ensure_new, format_layers, write_atomic};
+use lopper_eval::{
+    BadRow, BenchOptions, EvalOptions, Group, RowChoice, RowSource, RunFacts, Split, Suite, TaskOutcome, families,
+    stats,
+};
+use lopper_infer::{Sampling, TextModel};
+use lopper_record::{Fault, Score, ensure_new, format_layers};
 use serde::Serialize;
+
+use super::bench;
+use compare::Comparisons;
 
 use crate::args::{EvalArgs, SplitArg};
 use crate::env::Env;
@@ -18,10 +29,25 @@ use crate::table;
 #[derive(Serialize)]
 struct Evaluation<'a> {
     tasks: BTreeMap<&'a str, TaskScores<'a>>,
+    /// Tasks that are scored together, every item weighing the same.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    groups: BTreeMap<String, GroupScores>,
     model: ModelId<'a>,
+    /// The division of generated items.
     split: Split,
+    /// Whether rows of benchmarks are divided so, too.
+    rows: &'a str,
     sampling: Sampling,
     seeds: Seeds,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    comparison: Option<Comparisons>,
+}
+
+#[derive(Serialize)]
+struct GroupScores {
+    tasks: usize,
+    #[serde(flatten)]
+    score: Score,
 }
 
 #[derive(Serialize)]
@@ -32,6 +58,16 @@ struct TaskScores<'a> {
     group: Group,
     primary: &'a str,
     metrics: &'a BTreeMap<String, Score>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    source: Option<&'a RowSource>,
+    /// How many rows could not be asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    skipped: Option<usize>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    bad_rows: &'a [BadRow],
+    /// Rows whose prompt lost its beginning.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    truncated: &'a [usize],
 }
 
 /// What was evaluated; layers have their original numbers.
@@ -50,89 +86,162 @@ struct Seeds {
     sampling: u64,
 }
 
-/// One line of `--samples-out`.
-#[derive(Serialize)]
-struct SampleLine<'a> {
-    task: &'a str,
-    doc_id: usize,
-    id: &'a str,
-    prompt: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    choices: &'a Option<Vec<String>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    logprobs: &'a Option<Vec<f64>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    response: &'a Option<String>,
-    extracted: &'a Option<String>,
-    target: &'a str,
-    /// None where answers are graded; `metrics` has the grade.
-    correct: Option<bool>,
-    metrics: &'a BTreeMap<String, f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    outcome: &'a Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    finish: &'a Option<Finish>,
-}
-
 pub fn run(env: &Env, args: &EvalArgs) -> Result<()> {
+    let began = SystemTime::now();
     if let Some(path) = &args.samples_out {
         ensure_new(path, args.force)?;
     }
     let tasks = lopper_eval::expand(&args.tasks)?;
-    if args.shots != 0 {
-        return Err(Fault::new("the pocket tasks take no worked examples")
-            .expected("--shots 0")
-            .got(format!("--shots {}", args.shots))
-            .hint("leave --shots out; where a task has worked examples, they belong to it")
+    let options = options(args)?;
+    let whole = args.drop.is_none() && args.adapter.is_none();
+    if args.compare && whole {
+        return Err(Fault::new("there is nothing to compare the model with")
+            .expected("--drop LAYERS or --adapter DIR beside --compare")
+            .got("neither")
+            .hint("--compare evaluates the model also without them, on the same items")
             .into());
     }
-    let options = options(args)?;
+    let rows = if args.split.is_none_or(|split| split == SplitArg::All) { RowChoice::All } else { RowChoice::Divided };
+    let bench = BenchOptions {
+        repeats: args.responses.get(),
+        row_limit: Some(args.limit.map_or(usize::MAX, NonZeroUsize::get)),
+        ..bench::options(env, &args.bench, rows)?
+    };
     let loaded = Loaded::open(env, &args.model)?;
     let kept = loaded.kept(args.drop.as_deref())?;
-    let mut model = loaded.model(env)?;
-    if let Some(directory) = &args.adapter {
-        lopper_heal::load_adapter(directory, &mut model, &kept)?;
-        lopper_heal::merge(&mut model);
+    let engine = match &args.adapter {
+        None => loaded.engine(env, &args.run)?,
+        Some(directory) => {
+            let mut model = loaded.model(env)?;
+            lopper_heal::load_adapter(directory, &mut model, &kept)?;
+            lopper_heal::merge(&mut model);
+            env.engine(model)?
+        }
+    };
+    let text = TextModel::new(engine, &loaded.checkpoint)?;
+    let suite = Suite::prepare_with(&text, &tasks, &options, &bench)?;
+    if let Some(path) = &args.disjoint_from {
+        samples::refuse_shared(path, &suite)?;
     }
-    let text = TextModel::new(env.engine(model)?, &loaded.checkpoint)?;
-    let suite = Suite::prepare(&text, &tasks, &options)?;
-    let progress = env.progress("evaluating", "requests", suite.requests());
-    let outcomes = suite.run(&text, &kept, &|p| progress.set(p.done))?;
+    let passes = if args.compare { 2 } else { 1 };
+    let progress = env.progress("evaluating", "requests", suite.requests() * passes);
+    let outcomes = match &args.responses_from {
+        Some(path) => suite.grade_given(&text, &samples::responses(path)?)?,
+        None => suite.run(&text, &kept, &|p| progress.set(p.done))?,
+    };
+    let base = match args.compare {
+        true => {
+            let text = if args.adapter.is_some() { text.with_model(loaded.model(env)?) } else { text.clone() };
+            let all: Vec<usize> = (0..loaded.config().num_hidden_layers).collect();
+            Some(suite.run(&text, &all, &|p| progress.set(suite.requests() + p.done))?)
+        }
+        false => None,
+    };
     drop(progress);
+    warn_of_rows(env, &outcomes);
+    let comparison = match &base {
+        Some(base) => {
+            compare::caution(base).iter().for_each(|line| env.printer.warn(line));
+            Some(compare::all(base, &outcomes, options.seed)?)
+        }
+        None => None,
+    };
 
     if let Some(path) = &args.samples_out {
-        write_samples(path, &outcomes)?;
+        samples::write(path, &outcomes)?;
     }
     let layers = loaded.numbering()?.originals(&kept)?;
+    if let Some(directory) = &args.lm_eval_out {
+        let facts = RunFacts {
+            model: loaded.name.clone(),
+            model_args: serde_json::json!({"pretrained": loaded.name, "layers": format_layers(&layers),
+                "hash": loaded.checkpoint.hash(), "adapter": args.adapter}),
+            limit: args.limit.map(NonZeroUsize::get),
+            began,
+            took: began.elapsed().unwrap_or_default(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        };
+        suite.lm_eval(&outcomes, &facts).write(directory)?;
+    }
     if args.json {
         let tasks = outcomes.iter().map(|outcome| (outcome.task.as_str(), task_scores(outcome))).collect();
+        let groups = families(&outcomes);
+        let groups = groups.into_iter().map(|(name, tasks, score)| (name, GroupScores { tasks: tasks.len(), score }));
         let hash = loaded.checkpoint.hash();
         let model = ModelId { name: &loaded.name, hash, layers, adapter: args.adapter.as_deref() };
         let seeds = Seeds { items: options.seed, sampling: options.sampling_seed };
-        return env.printer.json(&Evaluation { tasks, model, split: options.split, sampling: options.sampling, seeds });
+        return env.printer.json(&Evaluation {
+            tasks,
+            groups: groups.collect(),
+            model,
+            split: options.split,
+            rows: if rows == RowChoice::All { "all" } else { "divided" },
+            sampling: options.sampling,
+            seeds,
+            comparison,
+        });
     }
     env.printer.note(&format!(
-        "{} with layers {}; items of the {} split, 95 % intervals",
+        "{} with layers {}; {}, 95 % intervals",
         loaded.name,
         format_layers(&layers),
-        options.split.name()
+        what_was_asked(&outcomes, rows, options.split)
     ));
-    env.printer.result(&human(&outcomes))
+    env.printer.result(&human(&outcomes))?;
+    match comparison {
+        Some(comparison) => env.printer.result(&format!("\n{}", comparison.human())),
+        None => Ok(()),
+    }
+}
+
+/// Which items were asked, in words.
+fn what_was_asked(outcomes: &[TaskOutcome], rows: RowChoice, split: Split) -> String {
+    let of_rows = outcomes.iter().filter(|outcome| outcome.source.is_some()).count();
+    match (of_rows, rows) {
+        (0, _) | (_, RowChoice::Divided) => format!("items of the {} split", split.name()),
+        (n, RowChoice::All) if n == outcomes.len() => "all rows of the benchmarks".to_owned(),
+        (_, RowChoice::All) => format!("generated items of the {} split, all rows of the benchmarks", split.name()),
+    }
+}
+
+/// Bad rows by name, as many as a reader can take; all of them are in the JSON document.
+fn warn_of_rows(env: &Env, outcomes: &[TaskOutcome]) {
+    const SHOWN: usize = 5;
+    for outcome in outcomes {
+        if let Some(first) = outcome.bad_rows.first() {
+            let mut text =
+                format!("{}: {} rows left out of {}", outcome.task, outcome.bad_rows.len(), first.file.display());
+            for row in outcome.bad_rows.iter().take(SHOWN) {
+                text.push_str(&format!("\n  row {}: {}", row.row, row.reason));
+            }
+            if outcome.bad_rows.len() > SHOWN {
+                text.push_str("\n  …");
+            }
+            env.printer.warn(&text);
+        }
+        if !outcome.truncated.is_empty() {
+            let count = outcome.truncated.len();
+            env.printer
+                .warn(&format!("{}: {count} prompts lost their beginning to fit into the context", outcome.task));
+        }
+    }
 }
 
 fn options(args: &EvalArgs) -> Result<EvalOptions> {
+    /// Generated items never end.
+    const GENERATED: usize = 200;
     let sampling = match args.temperature {
         None | Some(0.0) => Sampling::Greedy,
         Some(temperature) => {
-            Sampling::Sample { temperature, top_k: args.top_k.map(std::num::NonZero::get), top_p: args.top_p }
+            Sampling::Sample { temperature, top_k: args.top_k.map(NonZeroUsize::get), top_p: args.top_p }
         }
     };
     sampling.check()?;
     let split = match args.split {
-        SplitArg::Report => Split::Report,
-        SplitArg::Select => Split::Select,
+        None | Some(SplitArg::Report | SplitArg::All) => Split::Report,
+        Some(SplitArg::Select) => Split::Select,
     };
-    let (limit, sampling_seed) = (args.limit.get(), args.sampling_seed);
+    let (limit, sampling_seed) = (args.limit.map_or(GENERATED, NonZeroUsize::get), args.sampling_seed);
     Ok(EvalOptions { split, limit, seed: args.seed, sampling, sampling_seed })
 }
 
@@ -144,35 +253,10 @@ fn task_scores(outcome: &TaskOutcome) -> TaskScores<'_> {
         group: outcome.group,
         primary: &outcome.primary,
         metrics: &outcome.metrics,
-    }
-}
-
-fn write_samples(path: &Path, outcomes: &[TaskOutcome]) -> Result<()> {
-    let mut text = String::new();
-    for outcome in outcomes {
-        for item in &outcome.items {
-            text.push_str(&serde_json::to_string(&sample_line(outcome, item))?);
-            text.push('\n');
-        }
-    }
-    write_atomic(path, text.as_bytes())
-}
-
-fn sample_line<'a>(outcome: &'a TaskOutcome, item: &'a ItemResult) -> SampleLine<'a> {
-    SampleLine {
-        task: &outcome.task,
-        doc_id: item.doc_id,
-        id: &item.id,
-        prompt: &item.prompt,
-        choices: &item.choices,
-        logprobs: &item.logprobs,
-        response: &item.response,
-        extracted: &item.extracted,
-        target: &item.target,
-        correct: outcome.correct(item),
-        metrics: &item.metrics,
-        outcome: &item.outcome,
-        finish: &item.finish,
+        source: outcome.source.as_ref(),
+        skipped: outcome.source.as_ref().map(|_| outcome.bad_rows.len()),
+        bad_rows: &outcome.bad_rows,
+        truncated: &outcome.truncated,
     }
 }
 
@@ -183,9 +267,12 @@ fn human(outcomes: &[TaskOutcome]) -> String {
         let others = outcome.metrics.keys().filter(|name| **name != outcome.primary);
         for (at, name) in std::iter::once(&outcome.primary).chain(others).enumerate() {
             let Some(score) = outcome.metrics.get(name) else { continue };
-            let guess = chance(&outcome.task).map_or_else(String::new, percent);
+            let guess = outcome.chance.map_or_else(String::new, percent);
             rows.push(row(if at == 0 { &outcome.task } else { "" }, name, score, guess));
         }
+    }
+    for (name, tasks, score) in families(outcomes) {
+        rows.push(row(&name, &format!("{} tasks", tasks.len()), &score, String::new()));
     }
     for (group, name) in [(Group::Classification, "classification"), (Group::Generative, "generative")] {
         let scores: Vec<Score> =

@@ -3,6 +3,7 @@
 
 mod ablate;
 mod ask;
+mod bench;
 mod diagnose;
 mod eval;
 mod generate;
@@ -16,6 +17,7 @@ mod report;
 mod score;
 mod search;
 mod study;
+mod tasks;
 
 use anyhow::Result;
 
@@ -25,7 +27,7 @@ use lopper_record::Fault;
 
 /// Runs the command that was asked for.
 pub fn run(env: &Env, command: &Command) -> Result<()> {
-    if env.revision.is_some() && matches!(command, Command::Report(_) | Command::Pocket(_)) {
+    if env.revision.is_some() && matches!(command, Command::Report(_) | Command::Pocket(_) | Command::Tasks(_)) {
         return Err(Fault::new("--revision belongs to a MODEL of the hub")
             .expected("a command that takes MODEL")
             .got("one that does not")
@@ -43,6 +45,7 @@ pub fn run(env: &Env, command: &Command) -> Result<()> {
         Command::Heal(args) => heal::run(env, args),
         Command::Eval(args) => eval::run(env, args),
         Command::Diagnose(args) => diagnose::run(env, args),
+        Command::Tasks(args) => tasks::run(env, args),
         Command::Logprobs(args) => logprobs::run(env, args),
         Command::Report(args) => report::run(env, args),
         Command::Study(args) => study::run(env, args),

@@ -53,14 +53,14 @@ pub fn run(env: &Env, args: &SearchArgs) -> Result<()> {
     let numbering = loaded.numbering()?;
     let problem = Problem::new(loaded.config().num_hidden_layers, args.remove)?;
     let text = TextModel::new(loaded.engine(env, &args.run)?, &loaded.checkpoint)?;
-    let (suite, options) = ask::suite(&text, &args.ask)?;
+    let (suite, options) = ask::suite(env, &text, &args.ask)?;
     let spec = Spec {
         model: loaded.name.clone(),
         hash: loaded.checkpoint.hash().to_owned(),
         problem,
         strategy: strategy(args),
         tasks: suite.tasks().map(|task| (task.to_owned(), lopper_eval::task_version(task))).collect(),
-        options: serde_json::to_value(options)?,
+        options: ask::identity(&args.ask, &options)?,
         loop_stop: !args.ask.no_loop_stop,
         dtype: format!("{:?}", args.run.dtype).to_lowercase(),
         version: env!("CARGO_PKG_VERSION").to_owned(),

@@ -14,7 +14,7 @@ use tempfile::TempDir;
 /// The program, deterministic, without colour, and without the hub or what is cached of it.
 pub fn lopper() -> Command {
     let mut command = Command::new(assert_cmd::cargo::cargo_bin!("lopper"));
-    command.env("NO_COLOR", "1").env_remove("LOPPER_LOG").args(["--threads", "2"]);
+    command.env("NO_COLOR", "1").env_remove("LOPPER_LOG").env_remove("LOPPER_DATA_ROOT").args(["--threads", "2"]);
     command.env("HF_HUB_OFFLINE", "1").env("HF_HUB_CACHE", "/nonexistent/hub");
     command
 }

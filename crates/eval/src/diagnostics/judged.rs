@@ -74,7 +74,22 @@ fn outcome(task: String, items: Vec<ItemResult>) -> TaskOutcome {
     let primary = ["balanced", "pass@1", "exact_match"].into_iter().find(|metric| all(metric)).unwrap_or("correct");
     let primary = primary.to_owned();
     let n = items.len();
-    TaskOutcome { task, group: Group::Generative, version: 0, shots: 0, n, metrics: BTreeMap::new(), primary, items }
+    TaskOutcome {
+        task,
+        group: Group::Generative,
+        version: 0,
+        shots: 0,
+        n,
+        metrics: BTreeMap::new(),
+        primary,
+        items,
+        chance: None,
+        families: vec![],
+        source: None,
+        bad_rows: vec![],
+        truncated: vec![],
+        timings: vec![],
+    }
 }
 
 fn item(row: &Map<String, Value>, place: usize) -> Option<ItemResult> {
@@ -118,6 +133,8 @@ fn item(row: &Map<String, Value>, place: usize) -> Option<ItemResult> {
         logprobs: row.get("logprobs").and_then(|list| serde_json::from_value(list.clone()).ok()),
         outcome: text("outcome"),
         finish: row.get("finish").and_then(|finish| serde_json::from_value::<Finish>(finish.clone()).ok()),
+        greedy: None,
+        samples: vec![],
     })
 }
 

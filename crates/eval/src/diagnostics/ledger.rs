@@ -159,6 +159,8 @@ mod tests {
             logprobs: None,
             outcome: None,
             finish: Some(Finish::Stop),
+            greedy: None,
+            samples: vec![],
         }
     }
 
@@ -172,6 +174,12 @@ mod tests {
             metrics: Default::default(),
             primary: "exact_match".into(),
             items,
+            chance: None,
+            families: vec![],
+            source: None,
+            bad_rows: vec![],
+            truncated: vec![],
+            timings: vec![],
         }
     }
 

@@ -2,6 +2,7 @@
 
 pub mod choice;
 pub mod number;
+pub mod pass_at_k;
 pub mod porter;
 pub mod rouge;
 

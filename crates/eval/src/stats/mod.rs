@@ -14,7 +14,7 @@ mod summary;
 pub use bootstrap::{RESAMPLES, bootstrap_mean_ci95, quantile};
 pub use compare::{items_needed_paired, items_needed_unpaired, mcnemar_exact};
 pub use retention::{Pair, group_retention, retention};
-pub use summary::{group_score, mean, score, stderr, wilson95};
+pub use summary::{group_score, mean, pooled_score, score, stderr, wilson95};
 
 /// Standard normal quantile at 0.975: two-sided 95 %.
 const Z_975: f64 = 1.959_963_984_540_054;

@@ -70,3 +70,21 @@ pub fn group_score(tasks: &[Score]) -> Score {
         n: tasks.iter().map(|task| task.n).sum(),
     }
 }
+
+/// The score of several tasks' items together: every item weighs the same, so large tasks weigh more, as
+/// lm-evaluation-harness scores MMLU. The standard error pools the tasks' variances (its
+/// `pooled_sample_stderr`); the interval is normal within `0..=1`.
+pub fn pooled_score(tasks: &[Score]) -> Score {
+    let n: usize = tasks.iter().map(|task| task.n).sum();
+    if n == 0 {
+        return Score::UNDEFINED;
+    }
+    let of = |task: &Score| task.n as f64;
+    let value = tasks.iter().filter(|task| task.n > 0).map(|task| task.value * of(task)).sum::<f64>() / n as f64;
+    let squares: f64 =
+        tasks.iter().filter(|task| task.n > 1).map(|task| (of(task) - 1.0) * task.stderr.powi(2) * of(task)).sum();
+    let free = n as f64 - tasks.len() as f64;
+    let stderr = if free > 0.0 { (squares / free / n as f64).sqrt() } else { f64::NAN };
+    let ci95 = [(value - Z_975 * stderr).max(0.0), (value + Z_975 * stderr).min(1.0)];
+    Score { value, stderr, ci95, n }
+}

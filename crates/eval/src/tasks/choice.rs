@@ -5,7 +5,7 @@ use lopper_infer::TextModel;
 use lopper_pocket::{Check, Example, TaskInfo};
 
 use super::{Family, Grade, binary, log_likelihoods};
-use crate::metrics::choice::{best, best_per_byte};
+use crate::metrics::choice::{best, best_per_length};
 use crate::request::{Ask, Reply, continuations};
 
 pub(crate) struct Choice;
@@ -27,9 +27,9 @@ impl Family for Choice {
         // The space before a choice delimits it and is no part of it.
         let texts: Vec<String> = choices.iter().map(|choice| choice.trim_start().to_owned()).collect();
         let picked = best(sums);
-        let picked_per_byte = best_per_byte(sums, texts.iter().map(String::len));
+        let picked_per_length = best_per_length(sums, texts.iter().map(|text| text.chars().count()));
         Ok(Grade {
-            values: vec![binary(picked == Some(label)), binary(picked_per_byte == Some(label))],
+            values: vec![binary(picked == Some(label)), binary(picked_per_length == Some(label))],
             extracted: picked.map(|at| texts[at].clone()),
             target: texts.get(label).cloned().unwrap_or_default(),
             choices: Some(texts),
@@ -52,7 +52,7 @@ mod tests {
     use lopper_pocket::Prompt;
 
     #[test]
-    fn the_longer_choice_can_win_per_byte_only() {
+    fn the_longer_choice_can_win_per_length_only() {
         let item = Example {
             task: "t",
             id: String::new(),
@@ -60,7 +60,7 @@ mod tests {
             answer: " elephants".into(),
             check: Check::Choice { choices: vec![" ant".into(), " elephants".into()], label: 1 },
         };
-        // Per byte: -3/3 = -1 and -4.5/9 = -0.5.
+        // Per character: -3/3 = -1 and -4.5/9 = -0.5.
         let grade = Choice.grade(&item, &[Reply::Loglikelihood(vec![-3.0, -4.5])]).unwrap();
         assert_eq!(grade.values, [0.0, 1.0]);
         assert_eq!((grade.extracted.as_deref(), grade.target.as_str()), (Some("ant"), "elephants"));

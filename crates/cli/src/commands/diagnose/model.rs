@@ -56,7 +56,7 @@ pub fn run(env: &Env, args: &DiagnoseArgs) -> Result<()> {
     }
     let tasks = match args.tasks.is_empty() {
         true => None,
-        false => Some(lopper_eval::expand(&args.tasks)?.into_iter().map(str::to_owned).collect()),
+        false => Some(lopper_eval::expand(&args.tasks)?),
     };
     let limit = args.limit.map_or(LIMIT, std::num::NonZero::get);
     let mut examine = ExamineOptions::new(vec![], limit, args.seed);
@@ -123,7 +123,7 @@ pub fn run(env: &Env, args: &DiagnoseArgs) -> Result<()> {
 }
 
 fn names(names: &[&str]) -> Result<Vec<String>> {
-    Ok(lopper_eval::expand(names)?.into_iter().map(str::to_owned).collect())
+    Ok(lopper_eval::expand(names)?)
 }
 
 #[derive(Deserialize)]

@@ -18,6 +18,7 @@ pub use boxed::boxed;
 pub use code::{CodeBlock, code_blocks, python_block};
 pub use exact_match::{ExactMatch, ExactMatchSettings};
 pub use final_answer::final_answer;
+pub(crate) use pattern::Pattern;
 pub use regex_filter::RegexFilter;
 
 /// The answer of a free response: the last box, or else what is announced as the final answer.

@@ -10,7 +10,7 @@ use lopper_record::Fault;
 
 /// A pattern, compiled.
 #[derive(Debug, Clone)]
-pub(super) struct Pattern {
+pub(crate) struct Pattern {
     regex: Regex,
     source: String,
 }
@@ -52,7 +52,15 @@ impl Pattern {
     /// # Errors
     /// A [`Fault`] if matching takes more steps than allowed.
     pub fn removed(&self, text: &str) -> Result<String, Fault> {
-        let kept = self.regex.try_replacen(text, 0, "").map_err(|_| self.too_slow())?;
+        self.replaced(text, "")
+    }
+
+    /// `text` with another in the place of what matches. Groups cannot be named in it.
+    ///
+    /// # Errors
+    /// A [`Fault`] if matching takes more steps than allowed.
+    pub fn replaced(&self, text: &str, with: &str) -> Result<String, Fault> {
+        let kept = self.regex.try_replacen(text, 0, fancy_regex::NoExpand(with)).map_err(|_| self.too_slow())?;
         Ok(kept.into_owned())
     }
 

@@ -27,6 +27,11 @@ impl RegexFilter {
         Ok(Self { pattern: Pattern::new(pattern)?, group_select, fallback })
     }
 
+    /// What stands for an answer that was not found.
+    pub fn fallback(&self) -> &str {
+        &self.fallback
+    }
+
     /// GSM8K's `strict-match`: the number after `####`.
     ///
     /// # Errors

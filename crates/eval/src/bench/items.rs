@@ -1,0 +1,366 @@
+//! From rows to items: what is asked of each row and what would be right. A row that cannot be asked is
+//! named with its file and number and left out; the others are asked.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use lopper_pocket::Split;
+use lopper_record::{Fault, canonical_json};
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::prompt::{Role, Turn, joined};
+use super::spec::{Choose, ColumnType, Spec};
+use super::template::{Fields, Templates};
+use super::{BenchOptions, RowChoice};
+use crate::python_random::PythonRandom;
+use crate::rows::{Parts, Row, Table};
+
+/// The seed of lm-evaluation-harness's worked examples (`--seed`, fourth value).
+const SHOTS_SEED: u32 = 1234;
+/// Layers are chosen on one row in so many, and scores are reported on the others.
+const SELECT_ONE_IN: u64 = 4;
+
+/// A row that is not asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BadRow {
+    /// Its number in the split, from 0; a split in several files is counted through.
+    pub row: usize,
+    /// The file that it is in.
+    pub file: PathBuf,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+/// What stands before an answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Prompt {
+    /// The description, if there is one.
+    pub system: Option<Turn>,
+    /// Worked examples.
+    pub shots: Vec<Turn>,
+    /// The item's own question.
+    pub question: Turn,
+}
+
+impl Prompt {
+    /// All turns, or those without the worked examples.
+    pub fn turns(&self, with_shots: bool) -> Vec<Turn> {
+        let shots = if with_shots { self.shots.as_slice() } else { &[] };
+        self.system.iter().chain(shots).chain(std::iter::once(&self.question)).cloned().collect()
+    }
+}
+
+/// A row that is asked.
+#[derive(Debug, Clone)]
+pub(crate) struct Item {
+    /// Its number in the file.
+    pub row: usize,
+    /// Identity of the question, whichever task asks it.
+    pub id: String,
+    /// The row.
+    pub doc: Map<String, Value>,
+    /// One, or one for each choice where choices are contexts.
+    pub prompts: Vec<Prompt>,
+    /// The choices, if there are any.
+    pub choices: Vec<String>,
+    /// What follows the prompts: one for each choice, or one for all prompts.
+    pub answers: Vec<String>,
+    /// The right choice.
+    pub label: usize,
+    /// The reference.
+    pub target: String,
+}
+
+/// All items of a task.
+#[derive(Debug)]
+pub(crate) struct Items {
+    pub items: Vec<Item>,
+    pub bad: Vec<BadRow>,
+    /// The files that rows come from, and the split that they are.
+    pub files: Parts,
+    pub split: String,
+    pub shots: usize,
+}
+
+/// Makes the items that `options` and `split` ask for: the first `limit` rows.
+pub(crate) fn items(spec: &Spec, options: &BenchOptions, split: Split, limit: usize) -> Result<Items> {
+    if split == Split::Train && options.rows == RowChoice::Divided {
+        return Err(Fault::new(format!("{} is asked of a model, not learned from", spec.name))
+            .expected("the division `select` or `report`")
+            .got("`train`")
+            .hint("worked examples come from the split that the task's file names")
+            .into());
+    }
+    let (name, files) = spec.files(&options.data_root, &spec.rows.splits)?;
+    let mut table = Table::read(&files)?;
+    let maker = Maker { spec, templates: Templates::new(), conversation: options.chat || spec.prompt.conversation };
+    for row in &mut table.rows {
+        maker.conform(row);
+    }
+    let wanted: Vec<usize> = (0..table.rows.len())
+        .filter(|&at| match (&options.rows, &table.rows[at]) {
+            (RowChoice::Divided, Ok(row)) => division(&maker.id(row)) == split,
+            _ => true,
+        })
+        .take(limit)
+        .collect();
+    let shots = options.shots.unwrap_or(spec.shots.number);
+    let until = wanted.last().map_or(0, |last| last + 1);
+    let drawn = maker.shots(options, &table, shots, until)?;
+    let system = options.system.as_deref().unwrap_or_default();
+    let made: Vec<Result<Item, BadRow>> = wanted
+        .par_iter()
+        .map(|&at| {
+            let turns = drawn.get(at).cloned().unwrap_or_default();
+            let made = table.rows[at].clone().and_then(|row| maker.item(at, row, turns, system));
+            made.map_err(|reason| BadRow { row: at, file: table.file(at).to_path_buf(), reason })
+        })
+        .collect();
+    let (mut items, mut bad) = (Vec::new(), Vec::new());
+    for result in made {
+        match result {
+            Ok(item) => items.push(item),
+            Err(row) => bad.push(row),
+        }
+    }
+    Ok(Items { items, bad, files: table.parts, split: name, shots })
+}
+
+/// The division of a question: the same wherever it is asked.
+fn division(id: &str) -> Split {
+    match u64::from_str_radix(id.get(..16).unwrap_or_default(), 16).unwrap_or_default() % SELECT_ONE_IN {
+        0 => Split::Select,
+        _ => Split::Report,
+    }
+}
+
+struct Maker<'a> {
+    spec: &'a Spec,
+    templates: Templates,
+    conversation: bool,
+}
+
+impl Maker<'_> {
+    /// Checks a row's columns, and turns text into what the column should hold where the file's kind
+    /// knows nothing but text.
+    fn conform(&self, row: &mut Row) {
+        let Ok(columns) = row else { return };
+        for (name, kind) in &self.spec.rows.columns {
+            if let Err(reason) = conform(columns, name, *kind) {
+                *row = Err(reason);
+                return;
+            }
+        }
+        if let Some((member, _)) = &self.spec.member {
+            columns.entry("member").or_insert_with(|| member.replace('_', " ").into());
+        }
+    }
+
+    fn id(&self, row: &Map<String, Value>) -> String {
+        let mut hasher = blake3::Hasher::new();
+        for name in &self.spec.rows.identity {
+            let text = match row.get(name) {
+                Some(Value::String(text)) => text.clone(),
+                Some(other) => canonical_json(other).unwrap_or_default(),
+                None => String::new(),
+            };
+            for word in text.split_whitespace() {
+                hasher.update(word.as_bytes());
+                hasher.update(b" ");
+            }
+            hasher.update(&[0]);
+        }
+        hasher.finalize().to_hex()[..32].to_owned()
+    }
+
+    /// The worked examples of the first `until` rows, as turns.
+    fn shots(&self, options: &BenchOptions, table: &Table, shots: usize, until: usize) -> Result<Vec<Vec<Turn>>> {
+        if shots == 0 {
+            return Ok(vec![]);
+        }
+        let spec = &self.spec.shots;
+        let pool = if spec.splits.is_empty() {
+            table.clone()
+        } else {
+            let (_, files) = self.spec.files(&options.data_root, &spec.splits)?;
+            let mut pool = Table::read(&files)?;
+            pool.rows.iter_mut().for_each(|row| self.conform(row));
+            pool
+        };
+        let few = || -> anyhow::Error {
+            Fault::new(format!("there are too few rows for {shots} worked examples of {}", self.spec.name))
+                .file(pool.file(0))
+                .got(format!("{} rows", pool.rows.len()))
+                .hint("lower --shots")
+                .into()
+        };
+        // Many items share their examples, and the same row is drawn again and again.
+        let mut rendered: Vec<Option<Vec<Turn>>> = vec![None; pool.rows.len()];
+        let mut random = PythonRandom::new(SHOTS_SEED);
+        let mut all = Vec::with_capacity(until);
+        for item in &table.rows[..until] {
+            let is_item = |at: &usize| spec.without_item && pool.rows[*at] == *item;
+            let places = match spec.choose {
+                Choose::First => (0..pool.rows.len()).filter(|at| !is_item(at)).take(shots).collect(),
+                Choose::Sample => {
+                    let drawn = random.sample(pool.rows.len(), shots + usize::from(spec.without_item));
+                    let mut places: Vec<usize> = drawn.ok_or_else(few)?;
+                    places.retain(|at| !is_item(at));
+                    places.truncate(shots);
+                    if places.len() < shots {
+                        let others: Vec<usize> = (0..pool.rows.len()).filter(|at| !is_item(at)).collect();
+                        let drawn = random.sample(others.len(), shots).ok_or_else(few)?;
+                        places = drawn.into_iter().map(|at| others[at]).collect();
+                    }
+                    places
+                }
+            };
+            if places.len() < shots {
+                return Err(few());
+            }
+            let mut turns = Vec::with_capacity(2 * shots);
+            for at in places {
+                if rendered[at].is_none() {
+                    let example = pool.rows[at].clone().and_then(|row| self.example(&row));
+                    rendered[at] = Some(example.map_err(|reason| {
+                        Fault::new(format!("row {at} cannot be a worked example of {}", self.spec.name))
+                            .file(pool.file(at))
+                            .got(reason)
+                            .hint("take the row out, or ask with --shots 0")
+                    })?);
+                }
+                turns.extend(rendered[at].iter().flatten().cloned());
+            }
+            all.push(turns);
+        }
+        Ok(all)
+    }
+
+    /// A row as a worked example.
+    fn example(&self, row: &Map<String, Value>) -> Result<Vec<Turn>, String> {
+        let (fields, prompt) = (Fields::new(row), &self.spec.prompt);
+        let choices = self.choices(&fields)?;
+        let context = match &choices {
+            Some((list, label)) if self.contexts() => list[*label].clone(),
+            _ => self.templates.text(&prompt.question, &fields)?,
+        };
+        let answer = match (&prompt.answer, &choices) {
+            (Some(answer), _) => self.templates.text(answer, &fields)?,
+            (None, Some((list, label))) => list[*label].clone(),
+            (None, None) => return Err("the task says no answer of a worked example (`prompt.answer`)".to_owned()),
+        };
+        if answer.is_empty() {
+            return Err("its answer is empty".to_owned());
+        }
+        Ok(vec![
+            Turn::new(Role::User, context, prompt.delimiter.as_str()),
+            Turn::new(Role::Assistant, answer, prompt.between.as_str()),
+        ])
+    }
+
+    fn item(&self, at: usize, doc: Map<String, Value>, shots: Vec<Turn>, system: &str) -> Result<Item, String> {
+        let (fields, prompt) = (Fields::new(&doc), &self.spec.prompt);
+        let description = self.templates.text(&prompt.description, &fields)?;
+        let first = joined(system, &description, &prompt.between);
+        let system = (!first.is_empty()).then(|| Turn::new(Role::System, first, ""));
+        let asked = |question: String| Prompt {
+            system: system.clone(),
+            shots: shots.clone(),
+            question: Turn::new(Role::User, question, ""),
+        };
+        // In conversation the template separates what is asked from the answer.
+        let delimiter = if self.conversation { "" } else { &prompt.delimiter };
+        let id = self.id(&doc);
+        let Some((choices, label)) = self.choices(&fields)? else {
+            let target = match &self.spec.answer {
+                Some(answer) => self.templates.text(&answer.target, &fields)?,
+                None => String::new(),
+            };
+            if target.trim().is_empty() {
+                return Err("its target is empty".to_owned());
+            }
+            let prompts = vec![asked(self.templates.text(&prompt.question, &fields)?)];
+            return Ok(Item { row: at, id, doc, prompts, choices: vec![], answers: vec![], label: 0, target });
+        };
+        let target = choices[label].trim_start().to_owned();
+        let (prompts, answers) = if self.contexts() {
+            let answer = self.templates.text(prompt.answer.as_deref().unwrap_or_default(), &fields)?;
+            (choices.iter().map(|choice| asked(choice.clone())).collect(), vec![format!("{delimiter}{answer}")])
+        } else {
+            let question = self.templates.text(&prompt.question, &fields)?;
+            (vec![asked(question)], choices.iter().map(|choice| format!("{delimiter}{choice}")).collect())
+        };
+        if answers.iter().any(|answer: &String| answer.trim().is_empty()) {
+            return Err("a choice is empty".to_owned());
+        }
+        Ok(Item { row: at, id, doc, prompts, choices, answers, label, target })
+    }
+
+    fn contexts(&self) -> bool {
+        self.spec.choices.as_ref().is_some_and(|choices| choices.contexts)
+    }
+
+    /// The choices and the place of the right one.
+    fn choices(&self, fields: &Fields) -> Result<Option<(Vec<String>, usize)>, String> {
+        let Some(spec) = &self.spec.choices else { return Ok(None) };
+        let mut list = self.templates.texts(&spec.list, fields)?;
+        if let Some(each) = &spec.each {
+            for choice in &mut list {
+                *choice = self.templates.text(each, &fields.with(&[("choice", choice)]))?;
+            }
+        }
+        if list.len() < 2 {
+            return Err(format!("{} choices, where at least two are needed", list.len()));
+        }
+        let label = self.templates.number(&spec.label, fields)?;
+        match usize::try_from(label).ok().filter(|label| *label < list.len()) {
+            Some(label) => Ok(Some((list, label))),
+            None => Err(format!("the label {label} is none of {} choices, which are counted from 0", list.len())),
+        }
+    }
+}
+
+fn conform(row: &mut Map<String, Value>, name: &str, kind: ColumnType) -> Result<(), String> {
+    let value = match row.get_mut(name) {
+        Some(value) => value,
+        None if kind == ColumnType::Any => return Ok(()),
+        None => return Err(format!("the column `{name}` is missing")),
+    };
+    let texts = |value: &Value| value.as_array().is_some_and(|list| list.iter().all(Value::is_string));
+    if let Value::String(text) = value
+        && !matches!(kind, ColumnType::Text | ColumnType::Any)
+        && let Ok(read) = serde_json::from_str::<Value>(text.trim())
+    {
+        *value = read;
+    }
+    let fits = match kind {
+        ColumnType::Any => true,
+        ColumnType::Text => value.is_string(),
+        ColumnType::Integer => value.is_i64() || value.is_u64(),
+        ColumnType::Texts => texts(value),
+        ColumnType::LabelledTexts => match value.as_object_mut() {
+            Some(map) => {
+                let same = |map: &Map<String, Value>| {
+                    let length = |name| map.get(name).and_then(Value::as_array).map(Vec::len);
+                    length("text") == length("label")
+                };
+                ["text", "label"].iter().all(|part| map.get(*part).is_some_and(texts)) && same(map)
+            }
+            None => false,
+        },
+    };
+    let wanted = match kind {
+        ColumnType::Any | ColumnType::Text => "text",
+        ColumnType::Integer => "a whole number",
+        ColumnType::Texts => "a list of texts",
+        ColumnType::LabelledTexts => "as many texts as labels",
+    };
+    let got = || {
+        let text = value.to_string();
+        let short: String = text.chars().take(60).collect();
+        if short.len() < text.len() { format!("{short}…") } else { short }
+    };
+    if fits { Ok(()) } else { Err(format!("the column `{name}` should hold {wanted}, not {}", got())) }
+}

@@ -1,0 +1,124 @@
+//! Rows of data sets: where they lie, and reading them.
+//!
+//! A data root holds one file for each split, `DATA SET/CONFIG/SPLIT.parquet` (or `.jsonl`, `.csv`), or the
+//! pieces `SPLIT-00000-of-00002.parquet` that repositories of the hub have. Files are untrusted: a row that cannot be read is a
+//! [`Row`] that says why, a file that cannot is a [`Fault`](lopper_record::Fault); sizes are bounded.
+
+mod parquet;
+mod root;
+mod text;
+
+pub use root::{DATA_ROOT_VARIABLE, DataRoot};
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use lopper_record::Fault;
+use serde_json::{Map, Value};
+
+/// A row's columns, or why it could not be read.
+pub type Row = Result<Map<String, Value>, String>;
+
+/// Most rows of a file; the largest split of the benchmarks has about 100 000.
+const MOST_ROWS: usize = 4_000_000;
+/// Most bytes of a file, and of all text in it once decompressed.
+const MOST_BYTES: u64 = 2 << 30;
+
+/// All rows of one split.
+#[derive(Debug, Clone)]
+pub struct Table {
+    pub parts: Parts,
+    /// Its rows, in order.
+    pub rows: Vec<Row>,
+}
+
+/// Endings of files that can be read, in the order in which they are looked for.
+pub const ENDINGS: [&str; 3] = ["parquet", "jsonl", "csv"];
+
+/// The files of a split, each with the number of its first row.
+#[derive(Debug, Clone, Default)]
+pub struct Parts(Vec<(usize, PathBuf)>);
+
+impl Parts {
+    /// The file that a row is in.
+    pub fn file(&self, row: usize) -> &Path {
+        let part = self.0.iter().rev().find(|(first, _)| *first <= row);
+        part.map_or(Path::new(""), |(_, path)| path)
+    }
+}
+
+impl Table {
+    /// Reads the files of a split, one after the other; a file's ending says of which kind it is.
+    ///
+    /// # Errors
+    /// A [`Fault`] for a file that cannot be read, is too large, or is not what its ending says.
+    pub fn read(files: &[PathBuf]) -> Result<Self> {
+        let mut table = Self { parts: Parts::default(), rows: vec![] };
+        for path in files {
+            table.parts.0.push((table.rows.len(), path.clone()));
+            table.rows.extend(Self::rows_of(path)?);
+            if table.rows.len() > MOST_ROWS {
+                return Err(Fault::new("the rows are too many")
+                    .file(path)
+                    .expected(format!("at most {MOST_ROWS}"))
+                    .got(table.rows.len().to_string())
+                    .hint("give a smaller file")
+                    .into());
+            }
+        }
+        Ok(table)
+    }
+
+    /// The file that a row is in.
+    pub fn file(&self, row: usize) -> &Path {
+        self.parts.file(row)
+    }
+
+    fn rows_of(path: &Path) -> Result<Vec<Row>> {
+        let fault = |got: String| Fault::new("the rows cannot be read").file(path).got(got).hint("check the path");
+        let size = std::fs::metadata(path).map_err(|error| fault(error.to_string()))?.len();
+        if size > MOST_BYTES {
+            return Err(fault(format!("{size} bytes")).expected(format!("at most {MOST_BYTES} bytes")).into());
+        }
+        let rows = match path.extension().and_then(|ending| ending.to_str()) {
+            Some("parquet") => parquet::read(path)?,
+            Some("jsonl") => text::json_lines(path)?,
+            Some("csv") => text::comma_separated(path)?,
+            other => {
+                return Err(fault(format!("the ending {:?}", other.unwrap_or_default()))
+                    .expected("a .parquet, .jsonl or .csv file")
+                    .into());
+            }
+        };
+        Ok(rows)
+    }
+}
+
+/// Counts what has been read against the bounds.
+#[derive(Default)]
+struct Budget {
+    rows: usize,
+    bytes: u64,
+}
+
+impl Budget {
+    /// Takes one row of about `bytes` bytes.
+    fn take(&mut self, bytes: usize) -> Result<(), String> {
+        self.rows += 1;
+        self.bytes += bytes as u64;
+        match self.rows > MOST_ROWS || self.bytes > MOST_BYTES {
+            true => Err(format!("more than {MOST_ROWS} rows, or {MOST_BYTES} bytes of text")),
+            false => Ok(()),
+        }
+    }
+}
+
+/// Bytes of text in a value, roughly.
+fn weight(value: &Value) -> usize {
+    match value {
+        Value::String(text) => text.len() + 16,
+        Value::Array(list) => list.iter().map(weight).sum::<usize>() + 16,
+        Value::Object(map) => map.iter().map(|(name, value)| name.len() + weight(value)).sum::<usize>() + 16,
+        _ => 16,
+    }
+}
