@@ -6,14 +6,14 @@ use lopper_infer::{Engine, GenerateOptions, Generation, Loglik, LoglikRequest, P
 /// The layers that stay, in ascending order.
 pub type Cut = Vec<usize>;
 
-/// Log-likelihoods of every request under every cut; `observer` is told how far it has come.
+/// Log-likelihoods of every request under every cut; `observer` is told cuts done and cuts in all.
 pub fn loglikelihood_each(
     engine: &Engine,
     cuts: &[Cut],
     requests: &[LoglikRequest],
     observer: &(dyn Fn(usize, usize) + Sync),
 ) -> Result<Vec<Vec<Vec<Loglik>>>> {
-    Ok(engine.loglikelihood_many(cuts, requests, &told(observer))?.0)
+    Ok(engine.loglikelihood_many(cuts, requests, &told(cuts, observer))?.0)
 }
 
 /// Generations for every request under every cut. Nothing is stopped for going round in a loop, which
@@ -25,7 +25,7 @@ pub fn generate_each(
     observer: &(dyn Fn(usize, usize) + Sync),
 ) -> Result<Vec<Vec<Generation>>> {
     let options = GenerateOptions { loops: None, ..GenerateOptions::default() };
-    Ok(engine.generate_many(cuts, requests, &options, &told(observer))?.candidates)
+    Ok(engine.generate_many(cuts, requests, &options, &told(cuts, observer))?.candidates)
 }
 
 /// Log-probability of every token of every sequence under every cut.
@@ -35,9 +35,11 @@ pub fn token_logprobs_each(
     sequences: &[Vec<u32>],
     observer: &(dyn Fn(usize, usize) + Sync),
 ) -> Result<Vec<Vec<Vec<Option<f32>>>>> {
-    Ok(engine.token_logprobs_many(cuts, sequences, &told(observer))?.0)
+    Ok(engine.token_logprobs_many(cuts, sequences, &told(cuts, observer))?.0)
 }
 
-fn told(observer: &(dyn Fn(usize, usize) + Sync)) -> impl Fn(Progress) + Sync {
-    move |progress| observer(progress.done, progress.total)
+/// Cuts done of all cuts: they are asked together, so it is a share of the work.
+fn told(cuts: &[Cut], observer: &(dyn Fn(usize, usize) + Sync)) -> impl Fn(Progress) + Sync {
+    let all = cuts.len();
+    move |progress| observer(progress.done * all / progress.total.max(1), all)
 }

@@ -1,0 +1,99 @@
+//! `lopper ablate` and `lopper search` on the embedded model, and running models in other ways.
+
+mod common;
+
+use common::lopper;
+use serde_json::Value;
+use std::path::Path;
+
+fn json(directory: &Path, args: &[&str]) -> Value {
+    let output = lopper().current_dir(directory).args(args).assert().success();
+    serde_json::from_slice(&output.get_output().stdout).unwrap()
+}
+
+const TASKS: &str = "pocket_kind,pocket_arith,pocket_brackets";
+
+#[test]
+fn an_ablation_is_each_removal_evaluated() {
+    let place = tempfile::tempdir().unwrap();
+    let ask = ["--tasks", TASKS, "--limit", "10", "--split", "report", "--json"];
+    let ablation = json(place.path(), &[&["ablate", "pocket"], &ask[..]].concat());
+    let removals = ablation["removals"].as_array().unwrap();
+    assert_eq!((removals.len(), ablation["base"]["mean_retention"].as_f64()), (12, Some(1.0)));
+    for layer in [0, 7] {
+        let drop = layer.to_string();
+        let alone = json(place.path(), &[&["eval", "pocket", "--drop", &drop], &ask[..]].concat());
+        let removal = &removals[layer];
+        assert_eq!(removal["layers"], serde_json::json!([layer]));
+        for (task, scores) in removal["tasks"].as_object().unwrap() {
+            assert_eq!(scores["metrics"], alone["tasks"][task]["metrics"], "{task} without {layer}");
+        }
+    }
+    // The trie of 12 single removals and the uncut model; drafts that were checked.
+    let cost = &ablation["cost"];
+    let share = cost["layer_rows"].as_f64().unwrap() / cost["layer_rows_apart"].as_f64().unwrap();
+    assert!((share - 78.0 / 144.0).abs() < 1e-9, "{share}");
+    assert!(cost["draft_tokens_accepted"].as_u64().unwrap() > 0);
+    // Without drafts, and as blocks of one, the same scores.
+    let plain = json(place.path(), &[&["ablate", "pocket", "--no-drafts", "--block", "1"], &ask[..]].concat());
+    assert_eq!(plain["removals"], ablation["removals"]);
+    let blocks = json(place.path(), &[&["ablate", "pocket", "--block", "3", "--layers", "2-4"], &ask[..]].concat());
+    let removed: Vec<&Value> = blocks["removals"].as_array().unwrap().iter().map(|r| &r["layers"]).collect();
+    assert_eq!(removed, [&serde_json::json!([2, 3, 4]), &serde_json::json!([3, 4, 5]), &serde_json::json!([4, 5, 6])]);
+}
+
+#[test]
+fn a_search_is_recorded_resumed_and_cut() {
+    let place = tempfile::tempdir().unwrap();
+    let ask = ["--tasks", TASKS, "--limit", "8"];
+    let run = |remove: &str, more: &[&str]| {
+        let args = [&["search", "pocket", "--remove", remove, "-o", "found"], &ask[..], more].concat();
+        lopper().current_dir(place.path()).args(args).assert()
+    };
+    let first = run("2", &["--json"]).success();
+    let record: Value = serde_json::from_slice(&first.get_output().stdout).unwrap();
+    let removed: Vec<u64> = record["removed"].as_array().unwrap().iter().map(|l| l.as_u64().unwrap()).collect();
+    assert_eq!((removed.len(), record["state"]["rounds"].as_array().unwrap().len()), (2, 2));
+    assert!(!removed.contains(&0), "the first layer stays");
+    // Taking one round back and going on gives the same, without asking anything twice.
+    let path = place.path().join("found/search.json");
+    let mut halted = record.clone();
+    halted["state"]["rounds"].as_array_mut().unwrap().pop();
+    std::fs::write(&path, halted.to_string()).unwrap();
+    let again = run("2", &["--json"]).success();
+    let resumed: Value = serde_json::from_slice(&again.get_output().stdout).unwrap();
+    assert_eq!(resumed["state"]["rounds"], record["state"]["rounds"]);
+    // Another search may not take its place unasked.
+    let other = run("3", &[]).code(2);
+    assert!(String::from_utf8_lossy(&other.get_output().stderr).contains("another search"));
+    run("1", &["--force", "--strategy", "racing", "--first-sample", "4"]).success();
+    run("2", &["--force", "--strategy", "block"]).success();
+    run("2", &["--force", "--strategy", "evolution", "--population", "3", "--generations", "2"]).success();
+    run("2", &["--force", "--strategy", "one-shot"]).success();
+    lopper()
+        .current_dir(place.path())
+        .args(["prune", "pocket", "--plan", "found/cut.json", "-o", "cut", "--no-verify"])
+        .assert()
+        .success();
+    let plan: Value = serde_json::from_slice(&std::fs::read(place.path().join("cut/cut.json")).unwrap()).unwrap();
+    assert_eq!((plan["criterion"].as_str(), plan["dropped"].as_array().unwrap().len()), (Some("search-one-shot"), 2));
+}
+
+#[test]
+fn streaming_and_half_precision_give_the_same_text_its_due() {
+    let place = tempfile::tempdir().unwrap();
+    std::fs::write(place.path().join("ids.json"), "[[5,9,2,7,30,4,4,8],[3,1]]").unwrap();
+    let run =
+        |more: &[&str]| json(place.path(), &[&["logprobs", "pocket", "--tokens", "ids.json", "--json"], more].concat());
+    let held = run(&[]);
+    for more in [&["--stream"][..], &["--stream", "--memory", "1KB"]] {
+        let streamed = run(more);
+        let difference = streamed["mean_nll"].as_f64().unwrap() - held["mean_nll"].as_f64().unwrap();
+        assert!(difference.abs() < 1e-4, "{difference}");
+    }
+    let stored = run(&["--dtype", "bfloat16"]);
+    let difference = stored["mean_nll"].as_f64().unwrap() - held["mean_nll"].as_f64().unwrap();
+    assert!(difference != 0.0 && difference.abs() < 0.05, "{difference}");
+    let wrong = lopper().args(["logprobs", "pocket", "--tokens", "x", "--memory", "much"]).assert().code(2);
+    assert!(String::from_utf8_lossy(&wrong.get_output().stderr).contains("no size"));
+}
