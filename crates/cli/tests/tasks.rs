@@ -210,6 +210,10 @@ fn divisions_share_nothing_and_sharing_is_refused() {
     place.json(&with(&["--json", "--split", "report", "--disjoint-from", "select.jsonl"]));
     let refused = place.fault(&with(&["--disjoint-from", "select.jsonl"]));
     assert!(refused.contains(&format!("{} of 60 items of stamps", select.len())), "{refused}");
+    // What a model was healed by counts, too.
+    let healed = json!({"messages": [{"role": "user", "content": " Who has 7  stamps? "}, {"role": "assistant", "content": "Kim"}]});
+    place.write("healed.jsonl", &lines(&[healed, json!({"instruction": "Who is it?"})]));
+    assert!(place.fault(&with(&["--disjoint-from", "healed.jsonl"])).contains("1 of 60 items of stamps"));
 }
 
 #[test]

@@ -35,7 +35,7 @@ mod suite;
 mod tasks;
 
 pub use bench::code::CodeRunner;
-pub use bench::items::BadRow;
+pub use bench::items::{BadRow, question_id};
 pub use bench::{BenchOptions, RowChoice};
 pub use lopper_pocket::{Group, Split};
 pub use many::{Cost, Drafts, ManyOptions};

@@ -41,8 +41,8 @@ pub struct EvalArgs {
     #[arg(long, value_enum)]
     pub split: Option<SplitArg>,
 
-    /// Refuse to score items that are in F.jsonl, written by `--samples-out`: those that layers were
-    /// chosen by, say
+    /// Refuse to score items that are in F.jsonl: samples that layers were chosen by, or conversations
+    /// that the model was healed by
     #[arg(long, value_name = "F.jsonl")]
     pub disjoint_from: Option<PathBuf>,
 

@@ -136,6 +136,24 @@ fn division(id: &str) -> Split {
     }
 }
 
+/// The identity of a question from the texts that make it one: the same for texts that differ in white
+/// space only, or in parts that are empty. Prompts to heal with are told from items to report on by it.
+pub fn question_id(texts: impl IntoIterator<Item = impl AsRef<str>>) -> String {
+    let mut hasher = blake3::Hasher::new();
+    for text in texts {
+        let mut words = text.as_ref().split_whitespace().peekable();
+        if words.peek().is_none() {
+            continue;
+        }
+        for word in words {
+            hasher.update(word.as_bytes());
+            hasher.update(b" ");
+        }
+        hasher.update(&[0]);
+    }
+    hasher.finalize().to_hex()[..32].to_owned()
+}
+
 struct Maker<'a> {
     spec: &'a Spec,
     templates: Templates,
@@ -159,20 +177,12 @@ impl Maker<'_> {
     }
 
     fn id(&self, row: &Map<String, Value>) -> String {
-        let mut hasher = blake3::Hasher::new();
-        for name in &self.spec.rows.identity {
-            let text = match row.get(name) {
-                Some(Value::String(text)) => text.clone(),
-                Some(other) => canonical_json(other).unwrap_or_default(),
-                None => String::new(),
-            };
-            for word in text.split_whitespace() {
-                hasher.update(word.as_bytes());
-                hasher.update(b" ");
-            }
-            hasher.update(&[0]);
-        }
-        hasher.finalize().to_hex()[..32].to_owned()
+        let texts = self.spec.rows.identity.iter().map(|name| match row.get(name) {
+            Some(Value::String(text)) => text.clone(),
+            Some(other) => canonical_json(other).unwrap_or_default(),
+            None => String::new(),
+        });
+        question_id(texts)
     }
 
     /// The worked examples of the first `until` rows, as turns.

@@ -6,8 +6,9 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 
 use anyhow::Result;
-use lopper_eval::{GivenResponses, ItemResult, SampleResult, Suite, TaskOutcome, Timing};
+use lopper_eval::{GivenResponses, ItemResult, SampleResult, Suite, TaskOutcome, Timing, question_id};
 use lopper_infer::Finish;
+use lopper_model::chat::Message;
 use lopper_record::{Fault, write_atomic};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -106,14 +107,22 @@ pub fn responses(path: &Path) -> Result<GivenResponses> {
     Ok(all)
 }
 
-/// Refuses a suite that shares items with the samples in `path`. A question has one identity, whichever
-/// task asks it.
+/// Refuses a suite that shares items with the samples in `path`, or with the conversations in it that a
+/// model was healed by. A question has one identity, whichever task asks it.
 pub fn refuse_shared(path: &Path, suite: &Suite) -> Result<()> {
     #[derive(Deserialize)]
     struct Line {
-        id: String,
+        id: Option<String>,
+        messages: Option<Vec<Message>>,
+        prompt: Option<String>,
+        instruction: Option<String>,
     }
-    let used: HashSet<String> = read::<Line>(path)?.into_iter().map(|line| line.id).collect();
+    let mut used = HashSet::new();
+    for line in read::<Line>(path)? {
+        let said = line.messages.into_iter().flatten().map(|message| message.content);
+        used.extend(said.chain(line.prompt).chain(line.instruction).map(|text| question_id([text])));
+        used.extend(line.id);
+    }
     let mut shared: Vec<String> = Vec::new();
     for (task, ids) in suite.item_ids() {
         let count = ids.iter().filter(|id| used.contains(**id)).count();
