@@ -133,6 +133,7 @@ def main():
     parser.add_argument("--lopper", default="target/release/lopper")
     parser.add_argument("--mergekit", default="mergekit-yaml")
     parser.add_argument("--candidates", type=int, default=4)
+    parser.add_argument("--dtypes", default="bf16,f32", help="Lopper's products")
     parser.add_argument("--peer")
     args = parser.parse_args()
     if args.peer:
@@ -153,8 +154,11 @@ def main():
         print(f"{label:44} {seconds[label]:8.1f} s   layers of work: {out['cost']['layer_rows'] / theory:.3f} of the trie's, "
               f"{out['cost']['layer_rows'] / out['cost']['layer_rows_apart']:.3f} of one after another", flush=True)
 
-    lopper("lopper ablate, f32")
-    lopper("lopper ablate, bf16", "--dtype", "bfloat16")
+    if "f32" in args.dtypes:
+        lopper("lopper ablate, f32")
+    if "bf16" in args.dtypes:
+        lopper("lopper ablate, bf16", "--dtype", "bfloat16")
+    ours = list(seconds)
     for label, peer_name in (("transformers bf16, layers removed in memory", "memory"),
                              ("mergekit, load, transformers bf16", "mergekit")):
         command = [sys.executable, __file__, model, "--data-root", args.data_root, "--peer", peer_name, "--mergekit",
@@ -162,8 +166,8 @@ def main():
         out = subprocess.run([str(c) for c in command], check=True, capture_output=True, text=True, env={**os.environ})
         seconds[label] = json.loads(out.stdout.strip().splitlines()[-1])
         print(f"{label:44} {seconds[label]:8.1f} s, scaled to 24 candidates", flush=True)
-    for label in list(seconds)[2:]:
-        ratios = [f"{seconds[label] / seconds[ours]:.1f} ({ours.split(', ')[1]})" for ours in list(seconds)[:2]]
+    for label in list(seconds)[len(ours):]:
+        ratios = [f"{seconds[label] / seconds[our]:.1f} ({our.split(', ')[1]})" for our in ours]
         print(f"{label:44} {' and '.join(ratios)} times Lopper's")
 
 
