@@ -300,8 +300,8 @@ others).\n\n| task | items | metric | Lopper | reference | items judged otherwis
         }
     }
     made.push_str(
-        "\nNot compared, because their rows were not at hand: `humaneval` and `mbpp_plus`, which differ from `humaneval_plus` and\n\
-`mbpp` in their rows and tests only.\n",
+        "\nNot compared, because their rows were not at hand: `humaneval`, which is `humaneval_plus` with fewer tests, and `mbpp_plus`,\n\
+which asks in conversation and has more tests than `mbpp`.\n",
     );
     made
 }
