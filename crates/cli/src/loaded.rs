@@ -108,15 +108,16 @@ impl Loaded {
         let stored = self.checkpoint.dtype();
         let precision = match args.dtype {
             DtypeArg::Float32 => Precision::F32,
-            DtypeArg::Bfloat16 if stored == Dtype::BF16 => Precision::Bf16,
-            DtypeArg::Bfloat16 => {
+            // A streamed weight is used as it is stored.
+            DtypeArg::Bfloat16 if stored != Dtype::BF16 && args.stream => {
                 return Err(Fault::new("the weights are not stored in bfloat16")
                     .file(self.checkpoint.path_of("config.json"))
-                    .expected("BF16 tensors for --dtype bfloat16")
+                    .expected("BF16 tensors for --dtype bfloat16 with --stream")
                     .got(stored.to_string())
-                    .hint("leave --dtype out")
+                    .hint("leave one of them out")
                     .into());
             }
+            DtypeArg::Bfloat16 => Precision::Bf16,
         };
         let release = if args.stream { Release::Layer } else { Release::Never };
         let engine = env.engine(Model::in_place(&self.checkpoint, release)?)?.with_precision(precision);

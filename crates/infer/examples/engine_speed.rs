@@ -70,7 +70,7 @@ fn main() -> Result<()> {
                 .collect::<Result<Vec<_>>>()?;
             Ok(())
         })?;
-        let mut run = |options: &GenerateOptions| -> Result<Value> {
+        let run = |options: &GenerateOptions| -> Result<Value> {
             let mut share = 0.0;
             let seconds = best(1, || {
                 let many = engine.generate_many(&candidates, &requests, options, &silent)?;

@@ -6,7 +6,7 @@
 //! depends on what goes with it.
 
 use anyhow::{Context, Result};
-use lopper_model::{Forward, Model, Precision};
+use lopper_model::{Forward, Model, Pack, Precision};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -125,7 +125,11 @@ impl Engine {
 
     /// The model prepared for running forward; made at first use.
     pub(crate) fn forward(&self) -> &Forward {
-        let pack = self.split_batches && self.precision == Precision::F32;
+        let pack = match self.precision {
+            Precision::Bf16 if !self.model.is_streamed() => Pack::Bf16,
+            Precision::F32 if self.split_batches => Pack::F32,
+            _ => Pack::No,
+        };
         self.forward.get_or_init(|| Forward::new(&self.model, pack, self.precision))
     }
 

@@ -32,7 +32,7 @@ pub use build::{Source, normal};
 pub use cache::{LayerCache, SequenceCache};
 pub use checkpoint::Checkpoint;
 pub use config::{Activation, Config, LayerKind, NormPlacement, QkNorm, Rope, RopeScaling};
-pub use forward::{Forward, Past, Reading, Target, TokenLogprob, Workspace};
+pub use forward::{Forward, Pack, Past, Reading, Target, TokenLogprob, Workspace};
 pub use kernels::Par;
 pub use kernels::rows::Precision;
 pub use model::{Model, Tap};

@@ -7,7 +7,7 @@ use crate::batch::Batch;
 use crate::block::Layer;
 use crate::cache::SequenceCache;
 use crate::config::{Config, Rope, RopeScaling};
-use crate::forward::Forward;
+use crate::forward::{Forward, Pack};
 use crate::kernels::Par;
 use crate::kernels::loss;
 use crate::kernels::rope::{RopeRows, Rotary, changes_between};
@@ -135,18 +135,18 @@ impl Model {
         caches: Option<&mut [&mut SequenceCache]>,
         tap: Option<&mut Tap<'_>>,
     ) -> Result<Vec<f32>> {
-        Forward::new(self, false, Precision::F32).hidden_states(batch, kept, par, caches, tap)
+        Forward::new(self, Pack::No, Precision::F32).hidden_states(batch, kept, par, caches, tap)
     }
 
     /// Applies the final norm to the given rows of packed hidden states.
     pub fn normed_rows(&self, hidden: &[f32], rows: impl IntoIterator<Item = usize>) -> Vec<f32> {
-        Forward::new(self, false, Precision::F32).normed_rows(hidden, rows)
+        Forward::new(self, Pack::No, Precision::F32).normed_rows(hidden, rows)
     }
 
     /// Logits `[rows, vocab]` of hidden rows that went through [`Model::normed_rows`].
     pub fn logits(&self, normed: &[f32], par: Par) -> Vec<f32> {
         let mut logits = Vec::new();
-        Forward::new(self, false, Precision::F32).logits(par, normed, &mut logits);
+        Forward::new(self, Pack::No, Precision::F32).logits(par, normed, &mut logits);
         logits
     }
 

@@ -3,7 +3,7 @@
 
 use lopper_model::linear::Lora;
 use lopper_model::param::Param;
-use lopper_model::{Batch, Forward, Model, Par, Precision, SequenceCache, Target, normal};
+use lopper_model::{Batch, Forward, Model, Pack, Par, Precision, SequenceCache, Target, normal};
 use lopper_testkit::{Tiny, assert_close, tiny_model, token_sequences, zoo};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -88,7 +88,7 @@ fn decode(forward: &Forward, kept: &[usize], sequences: &[Vec<u32>], members: &[
 const ALL: [usize; 8] = [0, 1, 2, 3, 4, 5, 6, 7];
 
 fn prepared(model: &Model) -> [Forward; 2] {
-    [false, true].map(|pack| Forward::new(model, pack, Precision::F32))
+    [Pack::No, Pack::F32].map(|pack| Forward::new(model, pack, Precision::F32))
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use lopper_model::checkpoint::{Dtype, save_model};
 use lopper_model::families::config_json;
 use lopper_model::{
-    Batch, Checkpoint, Config, Forward, Model, Par, Precision, SequenceCache, Target, TrainBatch, TrainOptions,
+    Batch, Checkpoint, Config, Forward, Model, Pack, Par, Precision, SequenceCache, Target, TrainBatch, TrainOptions,
     TrainWorkspace,
 };
 use lopper_testkit::{assert_close, token_sequences};
@@ -72,7 +72,7 @@ fn matrices_of_several_blocks_and_every_dtype() {
         let tokens = [39_999, 0, 5, 20_000, 32_768, 32_767, 1];
         let targets: Vec<Target> = tokens.iter().zip(0..).map(|(&token, row)| Target { row, token }).collect();
         let [ours, theirs] = [&streamed, &resident]
-            .map(|model| Forward::new(model, false, Precision::F32).token_logprobs(Par::Pool, &normed, &targets));
+            .map(|model| Forward::new(model, Pack::No, Precision::F32).token_logprobs(Par::Pool, &normed, &targets));
         for (ours, theirs) in ours.iter().zip(theirs) {
             assert!((ours.logprob - theirs.logprob).abs() < 1e-5 && ours.greedy == theirs.greedy);
         }

@@ -6,7 +6,7 @@
 //! the few tokens compared (windows, rotary scalings) is proved by `writer::config`.
 
 use anyhow::{Result, bail};
-use lopper_model::{Batch, Checkpoint, Forward, Model, Par, Precision, Release};
+use lopper_model::{Batch, Checkpoint, Forward, Model, Pack, Par, Precision, Release};
 use std::sync::Arc;
 
 use crate::plan::Verification;
@@ -40,7 +40,7 @@ pub fn compare_logits(
                 stopped = progress(before + done, total);
             }
         };
-        let forward = Forward::new(&model, false, Precision::F32);
+        let forward = Forward::new(&model, Pack::No, Precision::F32);
         let hidden = forward.hidden_states(&batch, layers, Par::Pool, None, Some(&mut tap))?;
         stopped?;
         let mut logits = Vec::new();

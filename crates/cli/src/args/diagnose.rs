@@ -36,9 +36,14 @@ pub struct DiagnoseArgs {
     #[arg(long, value_name = "DATA")]
     pub prompts: Option<String>,
 
-    /// Arithmetic items in place of the built-in ones: JSON lines with `context` and `completion`
-    #[arg(long, value_name = "ROWS.jsonl", conflicts_with_all = ["operations", "digits"])]
+    /// Arithmetic items in place of the built-in ones: a .jsonl, .csv or .parquet file with `context` and
+    /// `completion`, or a configuration of EleutherAI/arithmetic in the data root, such as `arithmetic_3ds`
+    #[arg(long, value_name = "ROWS", conflicts_with_all = ["operations", "digits"])]
     pub arithmetic: Option<PathBuf>,
+
+    /// Directory that holds `EleutherAI/arithmetic/CONFIG/validation.parquet` [env: LOPPER_DATA_ROOT]
+    #[arg(long, value_name = "DIR")]
+    pub data_root: Option<PathBuf>,
 
     /// Operations of generated arithmetic items
     #[arg(long, value_name = "N")]

@@ -9,8 +9,8 @@ pub struct RunArgs {
     #[arg(long)]
     pub stream: bool,
 
-    /// What products are computed in; `bfloat16` is faster, rounds activations, and needs weights that
-    /// are stored so
+    /// What products are computed in; `bfloat16` is faster, rounds weights and activations, and holds a
+    /// copy of the weights in memory (not with --stream)
     #[arg(long, value_enum, default_value_t = DtypeArg::Float32)]
     pub dtype: DtypeArg,
 

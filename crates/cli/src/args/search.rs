@@ -40,6 +40,11 @@ pub struct SearchArgs {
     #[arg(long, value_name = "SEED", default_value_t = 0)]
     pub search_seed: u64,
 
+    /// Go on where the sentinels (arithmetic, brackets, repetition, perplexity) find nothing left of the
+    /// model
+    #[arg(long)]
+    pub no_sentinels: bool,
+
     #[command(flatten)]
     pub run: RunArgs,
 

@@ -1,11 +1,14 @@
 //! `lopper search`: which layers to remove, by evaluating candidates on tasks.
 
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use lopper_eval::diagnostics::sentinel::{Floor, SentinelOptions, Sentinels};
 use lopper_infer::TextModel;
 use lopper_prune::search::{Problem, Racing, State, Strategy, search};
 use lopper_prune::{Choice, Plan};
+use lopper_record::study::SentinelReading;
 use lopper_record::{Fault, format_layers, write_atomic};
 use lopper_study::search::SuiteEvaluator;
 use serde::{Deserialize, Serialize};
@@ -30,6 +33,15 @@ struct Record {
     /// Original numbers of the model's layers.
     layers: Vec<usize>,
     state: State,
+    /// What the sentinels read of the uncut model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    uncut: Option<SentinelReading>,
+    /// What they read of the winner of each round.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    readings: Vec<SentinelReading>,
+    /// Why the search ended before its last round, if it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    stopped: Option<String>,
     /// Original numbers of the layers to remove, once the search is done.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     removed: Option<Vec<usize>>,
@@ -79,8 +91,27 @@ pub fn run(env: &Env, args: &SearchArgs) -> Result<()> {
     let names = |layers: &[usize]| numbering.originals(layers).map(|layers| format_layers(&layers));
     let state = std::mem::take(&mut record.state);
     let mut told = state.rounds.len();
+    let sentinels = match args.no_sentinels {
+        true => None,
+        false => Some(Sentinels::prepare(&text, &SentinelOptions::default())?),
+    };
+    if let Some(sentinels) = sentinels.as_ref().filter(|_| record.uncut.is_none()) {
+        record.uncut = sentinels.read(&text, &[text.engine.all_layers()], &|_, _| {})?.pop();
+    }
+    record.readings.truncate(told);
+    record.stopped = None;
     let state = search(&problem, record.spec.strategy, &evaluator, state, &mut |state| {
         record.state = state.clone();
+        let mut hopeless = None;
+        if let Some(sentinels) = &sentinels {
+            for round in &state.rounds[record.readings.len().min(state.rounds.len())..] {
+                let cut: Vec<usize> = round.kept.iter().copied().filter(|l| !round.removed.contains(l)).collect();
+                let reading = sentinels.read(&text, &[cut], &|_, _| {})?.pop();
+                let reading = reading.context("one cut was read")?;
+                hopeless = record.uncut.as_ref().and_then(|uncut| Floor::default().hopeless(uncut, &reading));
+                record.readings.push(reading);
+            }
+        }
         write_atomic(&path, (serde_json::to_string_pretty(&record)? + "\n").as_bytes())?;
         for round in &state.rounds[told.min(state.rounds.len())..] {
             let mut line = format!(
@@ -97,7 +128,14 @@ pub fn run(env: &Env, args: &SearchArgs) -> Result<()> {
             env.printer.note(&line);
         }
         told = state.rounds.len();
-        Ok(())
+        Ok(match hopeless {
+            Some(why) => {
+                env.printer.warn(&format!("nothing is left of the model ({why}); the search ends here"));
+                record.stopped = Some(why);
+                ControlFlow::Break(())
+            }
+            None => ControlFlow::Continue(()),
+        })
     })?;
     let cost = evaluator.cost();
 
@@ -122,7 +160,15 @@ pub fn run(env: &Env, args: &SearchArgs) -> Result<()> {
 
 /// The record to go on from: what is there, or a new one.
 fn open(path: &Path, spec: Spec, layers: &[usize], force: bool) -> Result<Record> {
-    let new = |spec| Record { spec, layers: layers.to_vec(), state: State::default(), removed: None };
+    let new = |spec| Record {
+        spec,
+        layers: layers.to_vec(),
+        state: State::default(),
+        uncut: None,
+        readings: vec![],
+        stopped: None,
+        removed: None,
+    };
     let bytes = match std::fs::read(path) {
         Ok(bytes) if !force => bytes,
         _ => return Ok(new(spec)),

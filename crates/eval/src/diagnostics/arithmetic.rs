@@ -7,6 +7,7 @@
 //! Three worked examples stand before each question.
 
 use std::collections::HashSet;
+use std::path::Path;
 
 use anyhow::{Result, ensure};
 use lopper_infer::{Loglik, LoglikRequest, TextModel};
@@ -19,6 +20,7 @@ use super::digits::{DigitRequest, Digits};
 use super::draw::Draw;
 use super::share::share;
 use crate::metrics::choice::best;
+use crate::rows::{DataRoot, Row, Table};
 
 /// Worked examples before a question.
 pub const SHOTS: usize = 3;
@@ -89,6 +91,35 @@ fn expression(draw: &mut Draw, operations: usize, range: (i64, i64)) -> (String,
         _ => ('*', x.saturating_mul(y)),
     };
     (format!("{a} {sign} {b}"), value, true)
+}
+
+/// The (context, completion) rows of `source`: a .parquet, .jsonl or .csv file, or a configuration of
+/// `EleutherAI/arithmetic` in a data root, such as `arithmetic_3ds`.
+///
+/// # Errors
+/// A [`Fault`] for rows that are not there, and for one that is no arithmetic item.
+pub fn read_rows(source: &Path, root: &DataRoot) -> Result<Vec<(String, String)>> {
+    let files = match source.to_str().filter(|_| source.extension().is_none() && !source.exists()) {
+        Some(config) => root.find("EleutherAI/arithmetic", config, &["validation".to_owned()])?.1,
+        None => vec![source.to_path_buf()],
+    };
+    let table = Table::read(&files)?;
+    let item = |(at, row): (usize, &Row)| {
+        let fault = |got: String| {
+            Fault::new(format!("row {at} is no arithmetic item"))
+                .file(table.file(at))
+                .expected("{\"context\": \"Q: What is 2 plus 3?\\nA:\", \"completion\": \" 5\"}")
+                .got(got)
+                .hint("EleutherAI/arithmetic has rows of this form")
+        };
+        let row = row.as_ref().map_err(|reason| fault(reason.clone()))?;
+        let text = |name: &str| {
+            let text = row.get(name).and_then(serde_json::Value::as_str).map(str::to_owned);
+            text.ok_or_else(|| fault(format!("no text in `{name}`")))
+        };
+        Ok((text("context")?, text("completion")?))
+    };
+    table.rows.iter().enumerate().map(item).collect()
 }
 
 /// Items from rows of (context, completion), as `EleutherAI/arithmetic` has them: the first three rows are the

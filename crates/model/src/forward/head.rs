@@ -5,9 +5,9 @@
 //! normaliser is accumulated from block to block (Milakov and Gimelshein, arXiv 1805.02867).
 
 use super::Forward;
+use super::map::Layouts;
 use crate::block::norm_of;
 use crate::kernels::loss::sum_exp;
-use crate::kernels::rows::Rows;
 use crate::kernels::{Par, max, vectorised};
 use rayon::prelude::*;
 use std::ops::Range;
@@ -87,7 +87,7 @@ impl Forward {
     pub fn logits(&self, par: Par, normed: &[f32], logits: &mut Vec<f32>) {
         let (width, vocab) = (self.config().hidden_size, self.config().vocab_size);
         logits.resize(normed.len() / width * vocab, 0.0);
-        let (mut rows, head) = (Rows::default(), self.model.output_head());
+        let (mut rows, head) = (Layouts::default(), self.model.output_head());
         let x = self.head.prepare(normed, width, self.precision, &mut rows);
         self.head.columns(par, &x, 0..vocab, head.scale, logits);
         head.cap(logits);
@@ -129,7 +129,7 @@ impl Forward {
         let head = self.model.output_head();
         let count = normed.len() / width;
         let mut seen = vec![Seen::NOTHING; count];
-        let mut layouts: Vec<Rows> = vec![Rows::default(); count.div_ceil(ROWS)];
+        let mut layouts: Vec<Layouts> = vec![Layouts::default(); count.div_ceil(ROWS)];
         let prepared: Vec<_> = normed
             .chunks(ROWS * width)
             .zip(&mut layouts)

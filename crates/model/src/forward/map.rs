@@ -1,6 +1,7 @@
 //! A linear map prepared for running forward.
 
 use crate::kernels::packed::Packed;
+use crate::kernels::rows::panels::{HalfPanels, HalfRows};
 use crate::kernels::rows::{Format, Precision, Rows, product};
 use crate::kernels::{Par, add_assign};
 use crate::linear::{Linear, Lora};
@@ -13,21 +14,23 @@ use std::ops::Range;
 pub(super) enum Map {
     /// Repacked, adapter folded in.
     Packed { weight: Packed, bias: Option<Vec<f32>> },
+    /// Repacked in bf16, adapter folded in.
+    Half { weight: HalfPanels, bias: Option<Vec<f32>> },
     /// Some rows of a matrix as it is stored.
     Stored { weight: Box<Param>, rows: Range<usize>, bias: Option<Vec<f32>>, lora: Option<Box<Lora>> },
 }
 
 impl Map {
-    pub fn new(linear: &Linear, pack: bool) -> Self {
+    pub fn new(linear: &Linear, pack: Pack) -> Self {
         Self::of_rows(linear, 0..linear.outputs(), pack)
     }
 
     /// A matrix without bias.
-    pub fn of_matrix(matrix: &Param, pack: bool) -> Self {
+    pub fn of_matrix(matrix: &Param, pack: Pack) -> Self {
         Self::new(&Linear::new(matrix.clone()), pack)
     }
 
-    pub fn of_projections<const N: usize>(all: &Projections<N>, sizes: [usize; N], pack: bool) -> Vec<Self> {
+    pub fn of_projections<const N: usize>(all: &Projections<N>, sizes: [usize; N], pack: Pack) -> Vec<Self> {
         match all {
             Projections::Separate(linears) => linears.iter().map(|linear| Self::new(linear, pack)).collect(),
             Projections::Fused(linear) => {
@@ -43,16 +46,25 @@ impl Map {
         }
     }
 
-    fn of_rows(linear: &Linear, rows: Range<usize>, pack: bool) -> Self {
+    fn of_rows(linear: &Linear, rows: Range<usize>, pack: Pack) -> Self {
         let bias = linear.bias.as_ref().map(|bias| bias.data[rows.clone()].to_vec());
-        if !pack {
+        let stored = || {
             let (weight, lora) = (Box::new(linear.weight.clone()), linear.lora.clone().map(Box::new));
-            return Self::Stored { weight, rows, bias, lora };
+            Self::Stored { weight, rows: rows.clone(), bias: bias.clone(), lora }
+        };
+        if pack == Pack::No {
+            return stored();
         }
         let inputs = linear.inputs();
         let mut merged = linear.clone();
         if merged.lora.is_some() {
             merged.merge();
+        }
+        if pack == Pack::Bf16 {
+            return match HalfPanels::new(merged.weight.weight().slice(rows.clone())) {
+                Some(weight) => Self::Half { weight, bias },
+                None => stored(),
+            };
         }
         let values = merged.weight.values();
         let weight = Packed::new(&values[rows.start * inputs..rows.end * inputs], inputs, rows.len());
@@ -62,6 +74,7 @@ impl Map {
     pub fn outputs(&self) -> usize {
         match self {
             Self::Packed { weight, .. } => weight.outputs(),
+            Self::Half { weight, .. } => weight.outputs(),
             Self::Stored { rows, .. } => rows.len(),
         }
     }
@@ -69,7 +82,7 @@ impl Map {
     /// How rows must be laid out for this map; none if as they are.
     fn format(&self) -> Option<Format> {
         match self {
-            Self::Packed { .. } => None,
+            Self::Packed { .. } | Self::Half { .. } => None,
             Self::Stored { weight, .. } => Some(weight.weight().format),
         }
     }
@@ -89,6 +102,7 @@ impl Map {
                     y.iter_mut().for_each(|y| *y *= scale);
                 }
             }
+            Self::Half { weight, .. } => weight.columns(par, x.half, columns, y, scale),
             Self::Stored { weight, rows, .. } => {
                 in_blocks(par, x.rows, weight, rows.start + columns.start..rows.start + columns.end, y, scale);
             }
@@ -96,11 +110,19 @@ impl Map {
     }
 
     /// Lays out `x` for this map alone.
-    pub fn prepare<'a>(&self, x: &'a [f32], inputs: usize, precision: Precision, rows: &'a mut Rows) -> Prepared<'a> {
-        if let Some(format) = self.format() {
-            rows.fill(x, inputs, format, precision);
+    pub fn prepare<'a>(
+        &self,
+        x: &'a [f32],
+        inputs: usize,
+        precision: Precision,
+        layout: &'a mut Layouts,
+    ) -> Prepared<'a> {
+        match self.format() {
+            Some(format) => layout.rows.fill(x, inputs, format, precision),
+            None if matches!(self, Self::Half { .. }) => layout.half.fill(x, inputs),
+            None => {}
         }
-        Prepared { values: x, rows }
+        Prepared { values: x, rows: &layout.rows, half: &layout.half }
     }
 }
 
@@ -108,6 +130,25 @@ impl Map {
 pub(super) struct Prepared<'a> {
     values: &'a [f32],
     rows: &'a Rows,
+    half: &'a HalfRows,
+}
+
+/// Buffers of activations laid out for products.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Layouts {
+    rows: Rows,
+    half: HalfRows,
+}
+
+/// Whether and how weights are repacked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pack {
+    /// They are used as they are stored.
+    No,
+    /// In `f32`, for small models.
+    F32,
+    /// In bf16, where the processor has instructions for it; else as [`Pack::No`].
+    Bf16,
 }
 
 /// Several maps of the same input `x[n, inputs]`.
@@ -117,15 +158,25 @@ pub(super) fn apply(
     outs: &mut [&mut Vec<f32>],
     par: Par,
     precision: Precision,
-    rows: &mut Rows,
+    layouts: &mut Layouts,
 ) {
-    let mut laid_out = None;
+    let Layouts { rows, half } = layouts;
+    let (mut laid_out, mut halved) = (None, false);
     for (map, out) in maps.iter().zip(outs) {
         let outputs = map.outputs();
         let (bias, inputs) = match map {
             Map::Packed { weight, bias } => {
                 weight.product(x, out);
                 (bias, weight.inputs())
+            }
+            Map::Half { weight, bias } => {
+                let inputs = weight.inputs();
+                if !std::mem::replace(&mut halved, true) {
+                    half.fill(x, inputs);
+                }
+                out.resize(x.len() / inputs * outputs, 0.0);
+                weight.columns(par, half, 0..outputs, out, 1.0);
+                (bias, inputs)
             }
             Map::Stored { weight, rows: range, bias, lora } => {
                 let (inputs, format) = (weight.cols, weight.weight().format);

@@ -21,15 +21,16 @@ use crate::cache::{LayerCache, SequenceCache};
 use crate::config::Config;
 use crate::kernels::attention::Heads;
 use crate::kernels::rope::RopeRows;
-use crate::kernels::rows::{Precision, Rows};
+use crate::kernels::rows::Precision;
 use crate::kernels::{Par, activation, add_scaled};
 use crate::model::{Model, Tap};
 use crate::param::Param;
 use anyhow::{Result, ensure};
-use map::{Map, apply};
+use map::{Layouts, Map, apply};
 use rayon::prelude::*;
 
 pub use head::{Target, TokenLogprob};
+pub use map::Pack;
 
 #[derive(Debug)]
 struct ForwardLayer {
@@ -57,7 +58,7 @@ pub struct Forward {
 /// Buffers of one thread, kept from call to call.
 #[derive(Debug, Default)]
 pub struct Workspace {
-    rows: Rows,
+    rows: Layouts,
     normed: Vec<f32>,
     raw: Vec<f32>,
     q: Vec<f32>,
@@ -105,8 +106,8 @@ pub enum Past<'a, 'b> {
 }
 
 impl Forward {
-    /// Prepares `model`; with `pack` its weights are repacked, which takes a second copy of them.
-    pub fn new(model: &Model, pack: bool, precision: Precision) -> Self {
+    /// Prepares `model`. Repacked weights take a second copy of them.
+    pub fn new(model: &Model, pack: Pack, precision: Precision) -> Self {
         let config = &model.config;
         let width = config.intermediate_size;
         let layers = model
@@ -207,7 +208,7 @@ impl Forward {
         let (layer, maps) = (&self.model.layers[index], &self.layers[index]);
         let Workspace { rows, normed, raw, q, k, v, attended, gate, up, middle, scores } = work;
         assert_eq!(x.len(), reading.batch.len() * config.hidden_size, "layer: shapes disagree");
-        let run = |maps: &[Map], x: &[f32], outs: &mut [&mut Vec<f32>], rows: &mut Rows| {
+        let run = |maps: &[Map], x: &[f32], outs: &mut [&mut Vec<f32>], rows: &mut Layouts| {
             apply(maps, x, outs, par, self.precision, rows);
         };
 

@@ -11,9 +11,9 @@
 use super::gemm::{Target, View};
 
 /// Rows of the register tile.
-const MR: usize = 12;
+pub(crate) const MR: usize = 12;
 /// Columns of the register tile: two 512-bit vectors.
-const NR: usize = 32;
+pub(crate) const NR: usize = 32;
 /// Inner dimension packed at a time, in pairs.
 const KC: usize = 256;
 /// Rows packed at a time.
@@ -189,6 +189,31 @@ unsafe fn tile(a: &[u32], b: &[u32], c: *mut f32, stride: usize, accumulate: boo
                 };
                 _mm512_storeu_ps(at, value);
             }
+        }
+    }
+}
+
+/// `c[rows, cols] = alpha·a·b` of whole packed panels, up to a register tile.
+///
+/// # Safety
+/// [`available`] must have returned true, and `c` be `rows` rows of `cols` elements, `stride` apart, that
+/// nobody else uses meanwhile.
+#[cfg(target_arch = "x86_64")]
+pub(crate) unsafe fn whole_tile(
+    a: &[u32],
+    b: &[u32],
+    c: *mut f32,
+    stride: usize,
+    alpha: f32,
+    rows: usize,
+    cols: usize,
+) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        if rows == MR && cols == NR {
+            tile(a, b, c, stride, false, alpha);
+        } else {
+            edge(a, b, c, stride, false, alpha, rows, cols);
         }
     }
 }

@@ -9,7 +9,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::rounds::{Session, better};
-use super::{Round, Scored, State};
+use super::{Recorder, Round, Scored, State};
 
 /// Parents of a generation.
 const PARENTS: usize = 4;
@@ -22,7 +22,7 @@ impl Session<'_> {
         population: usize,
         generations: usize,
         seed: u64,
-        record: &mut dyn FnMut(&State) -> Result<()>,
+        record: &mut Recorder<'_>,
     ) -> Result<()> {
         let kept: Vec<usize> = (0..self.problem.layers).collect();
         let free: Vec<usize> = self.problem.removable(&kept).collect();
@@ -63,7 +63,9 @@ impl Session<'_> {
             let equal = candidates[1..].iter().filter(|other| other.score == best.score);
             let ties = equal.map(|other| other.removes.clone()).collect();
             state.rounds.push(Round { kept: kept.clone(), removed: best.removes, score: best.score, candidates, ties });
-            record(state)?;
+            if record(state)?.is_break() {
+                break;
+            }
         }
         Ok(())
     }

@@ -25,7 +25,7 @@ mod rounds;
 #[cfg(test)]
 mod tests;
 
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 
 use anyhow::Result;
 use lopper_record::Fault;
@@ -171,6 +171,9 @@ fn without(kept: &[usize], removed: &[usize]) -> Vec<usize> {
     kept.iter().copied().filter(|layer| !removed.contains(layer)).collect()
 }
 
+/// Is given the state after every round, and says whether to go on.
+pub type Recorder<'a> = dyn FnMut(&State) -> Result<ControlFlow<()>> + 'a;
+
 /// Searches, going on from `state`; `record` is given the state after every round.
 ///
 /// # Errors
@@ -181,7 +184,7 @@ pub fn search(
     strategy: Strategy,
     evaluator: &dyn Evaluator,
     state: State,
-    record: &mut dyn FnMut(&State) -> Result<()>,
+    record: &mut Recorder<'_>,
 ) -> Result<State> {
     let mut state = state;
     let most = evaluator.items().into_iter().max().unwrap_or(0);
@@ -190,7 +193,9 @@ pub fn search(
         let base = evaluator.evaluate(&[all], 0..most)?.pop().unwrap_or_default();
         state.evaluations += count(&base);
         state.base = Some(base);
-        record(&state)?;
+        if record(&state)?.is_break() {
+            return Ok(state);
+        }
     }
     let base = state.base.clone().unwrap_or_default();
     if base.iter().all(|scores| mean(scores) <= 0.0) {

@@ -4,7 +4,7 @@
 use anyhow::{Context, Result};
 
 use super::race::{Racing, difference};
-use super::{Evaluator, ItemScores, Problem, Round, Scored, State, count, objective, without};
+use super::{Evaluator, ItemScores, Problem, Recorder, Round, Scored, State, count, objective, without};
 
 /// What all rounds of a search share.
 pub(super) struct Session<'a> {
@@ -17,24 +17,21 @@ pub(super) struct Session<'a> {
 
 impl Session<'_> {
     /// Round after round, the removal that costs least.
-    pub fn greedy(
-        &self,
-        state: &mut State,
-        racing: Option<Racing>,
-        record: &mut dyn FnMut(&State) -> Result<()>,
-    ) -> Result<()> {
+    pub fn greedy(&self, state: &mut State, racing: Option<Racing>, record: &mut Recorder<'_>) -> Result<()> {
         while state.rounds.len() < self.problem.remove {
             let kept = state.kept(self.problem);
             let removals: Vec<Vec<usize>> = self.problem.removable(&kept).map(|layer| vec![layer]).collect();
             let round = self.best_of(&kept, removals, racing, &mut state.evaluations)?;
             state.rounds.push(round);
-            record(state)?;
+            if record(state)?.is_break() {
+                break;
+            }
         }
         Ok(())
     }
 
     /// The layers whose single removal costs least, together.
-    pub fn one_shot(&self, state: &mut State, record: &mut dyn FnMut(&State) -> Result<()>) -> Result<()> {
+    pub fn one_shot(&self, state: &mut State, record: &mut Recorder<'_>) -> Result<()> {
         if !state.rounds.is_empty() {
             return Ok(());
         }
@@ -52,11 +49,11 @@ impl Session<'_> {
         // Ties of single layers say nothing about the set.
         (round.removed, round.score, round.ties) = (removed, objective(&scores, self.base), vec![]);
         state.rounds.push(round);
-        record(state)
+        record(state).map(drop)
     }
 
     /// The contiguous block of the right size that costs least.
-    pub fn block(&self, state: &mut State, record: &mut dyn FnMut(&State) -> Result<()>) -> Result<()> {
+    pub fn block(&self, state: &mut State, record: &mut Recorder<'_>) -> Result<()> {
         if !state.rounds.is_empty() {
             return Ok(());
         }
@@ -68,7 +65,7 @@ impl Session<'_> {
             .collect();
         let round = self.best_of(&kept, blocks, None, &mut state.evaluations)?;
         state.rounds.push(round);
-        record(state)
+        record(state).map(drop)
     }
 
     /// Evaluates every removal from `kept` and finds the best.

@@ -46,7 +46,7 @@ const COSTS: [f64; 8] = [0.01, 0.5, 0.08, 0.2, 0.05, 0.12, 0.3, 0.6];
 
 fn run(made: &Made, remove: usize, strategy: Strategy) -> State {
     let problem = Problem::new(made.cost.len(), remove).unwrap();
-    search(&problem, strategy, made, State::default(), &mut |_| Ok(())).unwrap()
+    search(&problem, strategy, made, State::default(), &mut |_| Ok(ControlFlow::Continue(()))).unwrap()
 }
 
 fn gone(state: &State, layers: usize) -> Vec<usize> {
@@ -118,10 +118,13 @@ fn a_resumed_search_gives_the_same_answer() {
         let mut states = Vec::new();
         let whole = search(&problem, strategy, &made, State::default(), &mut |s| {
             states.push(s.clone());
-            Ok(())
+            Ok(ControlFlow::Continue(()))
         });
         for state in states {
-            assert_eq!(search(&problem, strategy, &made, state, &mut |_| Ok(())).unwrap(), *whole.as_ref().unwrap());
+            assert_eq!(
+                search(&problem, strategy, &made, state, &mut |_| Ok(ControlFlow::Continue(()))).unwrap(),
+                *whole.as_ref().unwrap()
+            );
         }
     }
 }
@@ -131,8 +134,20 @@ fn a_model_that_can_do_nothing_and_impossible_removals_are_faults() {
     let made = Made::new(&[2.0; 4], 10);
     let problem = Problem { layers: 4, remove: 1, protected: vec![0] };
     let nothing = Made { cost: vec![], items: 0, ..made };
-    assert!(search(&problem, Strategy::Greedy, &nothing, State::default(), &mut |_| Ok(())).is_err());
+    assert!(
+        search(&problem, Strategy::Greedy, &nothing, State::default(), &mut |_| Ok(ControlFlow::Continue(()))).is_err()
+    );
     assert!(Problem::new(4, 0).is_err() && Problem::new(4, 4).is_err());
+}
+
+#[test]
+fn a_recorder_can_end_the_search() {
+    let made = Made::new(&COSTS, 64);
+    let problem = Problem::new(8, 5).unwrap();
+    let state = search(&problem, Strategy::Greedy, &made, State::default(), &mut |state| {
+        Ok(if state.rounds.len() == 2 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+    });
+    assert_eq!(state.unwrap().rounds.len(), 2);
 }
 
 proptest! {

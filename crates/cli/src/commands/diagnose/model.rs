@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use anyhow::Result;
+use lopper_eval::DataRoot;
 use lopper_eval::diagnostics::arithmetic::{self, ArithmeticItem};
 use lopper_eval::diagnostics::{ExamineOptions, material};
 use lopper_infer::{Sampling, TextModel};
@@ -10,13 +11,12 @@ use lopper_record::study::{AblatedLayer, Diagnosis, LedgerEntry, Point, StudyRec
 use lopper_record::{Fault, ensure_new, format_layers, write_atomic};
 use lopper_study::Subject;
 use lopper_study::diagnose::{DiagnoseOptions, diagnose};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::table::{mean, side_by_side};
 use crate::args::DiagnoseArgs;
 use crate::commands::study;
 use crate::env::Env;
-use crate::input;
 use crate::loaded::Loaded;
 use crate::prompts;
 use crate::table;
@@ -126,33 +126,18 @@ fn names(names: &[&str]) -> Result<Vec<String>> {
     Ok(lopper_eval::expand(names)?)
 }
 
-#[derive(Deserialize)]
-struct ArithmeticRow {
-    context: String,
-    completion: String,
-}
-
 /// Arithmetic items that were asked for, from a file or generated.
 fn arithmetic_items(args: &DiagnoseArgs, limit: usize) -> Result<Option<(Vec<ArithmeticItem>, String)>> {
     if let Some(path) = &args.arithmetic {
-        let text = input::read_text(path)?;
-        let mut rows = Vec::new();
-        for (at, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
-            let row: ArithmeticRow = serde_json::from_str(line).map_err(|error| {
-                Fault::new(format!("line {} is no arithmetic item", at + 1))
-                    .file(path)
-                    .expected("{\"context\": \"Q: What is 2 plus 3?\\nA:\", \"completion\": \" 5\"}")
-                    .got(error.to_string())
-                    .hint("EleutherAI/arithmetic has rows of this form")
-            })?;
-            rows.push((row.context, row.completion));
-        }
+        let root = args.data_root.as_ref().map_or_else(DataRoot::from_env, DataRoot::new);
+        let rows = arithmetic::read_rows(path, &root)?;
+        let count = rows.len();
         let items = arithmetic::from_rows(rows, limit);
         if items.is_empty() {
             return Err(Fault::new("the file holds too few arithmetic items")
                 .file(path)
                 .expected("at least four rows, the first three being worked examples")
-                .got(format!("{} lines", text.lines().count()))
+                .got(format!("{count} rows"))
                 .hint("a completion is a number")
                 .into());
         }

@@ -13,6 +13,7 @@
 //! rounded to bf16 too and the processor's bf16 dot product is used where it has one ([`half`]).
 
 mod half;
+pub mod panels;
 mod tile;
 
 use super::{Par, SharedMut};

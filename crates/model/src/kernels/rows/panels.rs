@@ -1,0 +1,174 @@
+//! bf16 products with a weight that was repacked once, for the processor's dot product of bf16 pairs:
+//! the register tile of [`crate::kernels::bf16`] over whole rows. A third faster than reading the
+//! weight as it is stored ([`super::half`]), for a copy of it in bf16.
+
+#![cfg_attr(not(target_arch = "x86_64"), allow(dead_code, unused_variables, reason = "x86-64 only"))]
+
+use super::{Weight, X_BLOCK};
+use crate::kernels::bf16::{self, MR, NR};
+use crate::kernels::{Par, SharedMut, vectorised};
+use crate::stored::convert;
+use rayon::prelude::*;
+use std::ops::Range;
+
+/// A matrix `[outputs, inputs]` as panels of [`NR`] rows: `[panel][pair of inputs][row]`, rounded to
+/// bf16 and filled up with zeros.
+#[derive(Debug, Clone)]
+pub struct HalfPanels {
+    data: Vec<u32>,
+    inputs: usize,
+    outputs: usize,
+}
+
+/// Activations `[n, inputs]` as panels of [`MR`] rows, likewise.
+#[derive(Debug, Clone, Default)]
+pub struct HalfRows {
+    data: Vec<u32>,
+    count: usize,
+    inputs: usize,
+}
+
+/// Interleaves rows of `inputs` values in panels of `WIDTH` rows.
+fn interleave<const WIDTH: usize>(x: &[f32], inputs: usize, out: &mut [u32]) {
+    let pairs = inputs.div_ceil(2);
+    vectorised(
+        #[inline(always)]
+        || {
+            for (rows, panel) in x.chunks(WIDTH * inputs).zip(out.chunks_exact_mut(WIDTH * pairs)) {
+                for (lane, row) in rows.chunks_exact(inputs).enumerate() {
+                    let (whole, rest) = row.as_chunks::<2>();
+                    for (pair, x) in whole.iter().enumerate() {
+                        panel[pair * WIDTH + lane] = bf16::lane(x[0], x[1]);
+                    }
+                    if let [last] = rest {
+                        panel[(pairs - 1) * WIDTH + lane] = bf16::lane(*last, 0.0);
+                    }
+                }
+            }
+        },
+    );
+}
+
+impl HalfPanels {
+    /// Packs `weight`; none where the processor lacks the instructions.
+    pub fn new(weight: Weight<'_>) -> Option<Self> {
+        if !bf16::available() {
+            return None;
+        }
+        let (inputs, outputs) = (weight.inputs, weight.rows());
+        let panel = NR * inputs.div_ceil(2);
+        let mut data = vec![0u32; outputs.div_ceil(NR) * panel];
+        data.par_chunks_mut(panel).enumerate().for_each_init(Vec::new, |values, (at, panel)| {
+            values.clear();
+            let rows = weight.slice(at * NR..((at + 1) * NR).min(outputs));
+            convert(rows.format, rows.bytes, values);
+            interleave::<NR>(values, inputs, panel);
+        });
+        Some(Self { data, inputs, outputs })
+    }
+
+    /// Input width.
+    pub fn inputs(&self) -> usize {
+        self.inputs
+    }
+
+    /// Output width.
+    pub fn outputs(&self) -> usize {
+        self.outputs
+    }
+
+    /// Outputs `columns` of `scale·x·Wᵀ`: `y[n, columns.len()]`. They begin at a whole panel.
+    pub fn columns(&self, par: Par, x: &HalfRows, columns: Range<usize>, y: &mut [f32], scale: f32) {
+        let width = columns.len();
+        assert!(x.inputs == self.inputs && x.count * width == y.len(), "bf16 panels: shapes disagree");
+        assert!(columns.start.is_multiple_of(NR) && columns.end <= self.outputs, "columns of no panel");
+        if y.is_empty() {
+            return;
+        }
+        let size = NR * self.inputs.div_ceil(2);
+        let panels = &self.data[columns.start / NR * size..columns.end.div_ceil(NR) * size];
+        let (target, total) = (SharedMut(y.as_mut_ptr()), y.len());
+        let tile_size = MR * self.inputs.div_ceil(2);
+        let parallel = par.threads() > 1 && x.count * self.inputs * width >= super::PARALLEL_FROM;
+        // Several pieces a thread even out what other programs take.
+        let pieces = if parallel { 4 * par.threads() } else { 1 };
+        let each = (panels.len() / size).div_ceil(pieces).clamp(1, if parallel { 16 } else { usize::MAX });
+        let run = |(group, panels): (usize, &[u32])| {
+            // The rows in blocks that stay in the second-level cache while panels go by.
+            let block = HalfRows::block(self.inputs) / MR;
+            for (first, tiles) in x.data.chunks(block * tile_size).enumerate() {
+                for (at, panel) in (group * each..).zip(panels.chunks_exact(size)) {
+                    let cols = NR.min(width - at * NR);
+                    #[cfg(target_arch = "x86_64")]
+                    for (tile, a) in (first * block..).zip(tiles.chunks_exact(tile_size)) {
+                        let rows = MR.min(x.count - tile * MR);
+                        let from = tile * MR * width + at * NR;
+                        assert!(from + (rows - 1) * width + cols <= total, "bf16 panels: outside the result");
+                        // SAFETY: the tile's elements lie inside the result, which no two panels share,
+                        // and the instructions are there, or nothing would have been packed.
+                        unsafe { bf16::whole_tile(a, panel, target.at(from).0, width, scale, rows, cols) };
+                    }
+                }
+            }
+        };
+        if parallel {
+            panels.par_chunks(each * size).enumerate().for_each(run);
+        } else {
+            panels.chunks(each * size).enumerate().for_each(run);
+        }
+    }
+}
+
+impl HalfRows {
+    /// Rounds and lays out `x[n, inputs]`.
+    pub fn fill(&mut self, x: &[f32], inputs: usize) {
+        self.count = x.len() / inputs;
+        self.inputs = inputs;
+        assert_eq!(self.count * inputs, x.len(), "bf16 rows: shapes disagree");
+        self.data.clear();
+        self.data.resize(self.count.div_ceil(MR) * MR * inputs.div_ceil(2), 0);
+        interleave::<MR>(x, inputs, &mut self.data);
+    }
+
+    /// Rows that stay in the second-level cache together.
+    fn block(inputs: usize) -> usize {
+        (X_BLOCK / (2 * inputs)).next_multiple_of(MR)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use half::bf16 as b16;
+
+    #[test]
+    fn equals_the_rounded_sum_whatever_stands_beside() {
+        for (n, inputs, outputs) in [(1, 5, 3), (7, 128, 352), (64, 24, 37), (13, 1, 1), (11, 101, 65)] {
+            let values = |count: usize, salt: usize| -> Vec<f32> {
+                (0..count).map(|i| (((i * 7919 + salt * 104_729) % 1000) as f32 - 499.5) / 500.0).collect()
+            };
+            let (x, w) = (values(n * inputs, 1), values(outputs * inputs, 2));
+            let Some(panels) = HalfPanels::new(Weight::of_f32(&w, inputs)) else { return };
+            let round = |v: &f32| f64::from(b16::from_f32(*v).to_f32());
+            let (mut rows, mut y) = (HalfRows::default(), vec![f32::NAN; n * outputs]);
+            rows.fill(&x, inputs);
+            panels.columns(Par::Pool, &rows, 0..outputs, &mut y, 0.5);
+            for (x, y) in x.chunks_exact(inputs).zip(y.chunks_exact(outputs)) {
+                for (w, y) in w.chunks_exact(inputs).zip(y) {
+                    let exact: f64 = x.iter().zip(w).map(|(x, w)| round(x) * round(w)).sum();
+                    assert!((f64::from(*y) - 0.5 * exact).abs() < 1e-4, "{n}×{inputs}×{outputs}: {y} for {exact}");
+                }
+                let mut alone = vec![f32::NAN; outputs];
+                rows.fill(x, inputs);
+                panels.columns(Par::Sequential, &rows, 0..outputs, &mut alone, 0.5);
+                assert_eq!(alone, y);
+                for first in (0..outputs).step_by(NR) {
+                    let columns = first..(first + NR).min(outputs);
+                    let mut some = vec![f32::NAN; columns.len()];
+                    panels.columns(Par::Sequential, &rows, columns.clone(), &mut some, 0.5);
+                    assert_eq!(some, y[columns]);
+                }
+            }
+        }
+    }
+}
