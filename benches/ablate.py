@@ -44,6 +44,9 @@ def write(directory, data_root):
     config = dict(MID)
     made = transformers.AutoConfig.for_model(config.pop("model_type"), **config)
     transformers.AutoModelForCausalLM.from_config(made).to(torch.bfloat16).save_pretrained(directory)
+    # mergekit leaves `layer_types` as long as before the cut, and transformers then refuses what it wrote.
+    path = directory / "config.json"
+    path.write_text(json.dumps({key: value for key, value in json.loads(path.read_text()).items() if key != "layer_types"}))
     tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE())
     tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = tokenizers.decoders.ByteLevel()
