@@ -113,7 +113,9 @@ def peer(directory, data_root, candidates, mergekit):
                 f"- sources:\n  - model: {directory}\n    layer_range: [{first}, {last}]\n"
                 for first, last in ((0, drop), (drop + 1, layers)) if first < last)
                 + "merge_method: passthrough\ndtype: bfloat16\n")
-            subprocess.run([mergekit, recipe, out, "--lazy-unpickle"], check=True, capture_output=True)
+            merge = subprocess.run([mergekit, recipe, out, "--lazy-unpickle"], capture_output=True, text=True)
+            if merge.returncode != 0:
+                sys.exit(merge.stderr.strip().splitlines()[-1])
             score(load(out), asked)
             shutil.rmtree(out)
         seconds = (time.perf_counter() - begun) / 2 * layers
@@ -166,7 +168,10 @@ def main():
                              ("mergekit, load, transformers bf16", "mergekit")):
         command = [sys.executable, __file__, model, "--data-root", args.data_root, "--peer", peer_name, "--mergekit",
                    args.mergekit, "--candidates", str(args.candidates)]
-        out = subprocess.run([str(c) for c in command], check=True, capture_output=True, text=True, env={**os.environ})
+        out = subprocess.run([str(c) for c in command], capture_output=True, text=True, env={**os.environ})
+        if out.returncode != 0:
+            print(f"{label:44} failed: {out.stderr.strip().splitlines()[-1]}", flush=True)
+            continue
         seconds[label] = json.loads(out.stdout.strip().splitlines()[-1])
         print(f"{label:44} {seconds[label]:8.1f} s, scaled to 24 candidates", flush=True)
     for label in list(seconds)[len(ours):]:
