@@ -129,6 +129,7 @@ impl Loaded {
 
     /// Reads the weights.
     pub fn model(&self, env: &Env) -> Result<Model> {
+        self.checkpoint.check_tied_head()?;
         let tensors = lopper_model::families::expected_tensors(self.config()).len();
         let progress = env.progress("loading", "tensors", tensors);
         Model::build(self.config().clone(), &mut |name, _| {

@@ -63,6 +63,18 @@ fn a_search_is_recorded_resumed_and_cut() {
     let again = run("2", &["--json"]).success();
     let resumed: Value = serde_json::from_slice(&again.get_output().stdout).unwrap();
     assert_eq!(resumed["state"]["rounds"], record["state"]["rounds"]);
+    // A search that found nothing left is over, until it is told not to mind.
+    let mut over = record.clone();
+    over["stopped"] = "all gone".into();
+    over["state"]["rounds"].as_array_mut().unwrap().pop();
+    std::fs::write(&path, over.to_string()).unwrap();
+    let ended = run("2", &["--json"]).success();
+    let stopped: Value = serde_json::from_slice(&ended.get_output().stdout).unwrap();
+    assert_eq!((stopped["removed"].as_array().unwrap().len(), stopped["stopped"].as_str()), (1, Some("all gone")));
+    assert!(String::from_utf8_lossy(&ended.get_output().stderr).contains("ended after 1 of 2 layers"));
+    let on: Value =
+        serde_json::from_slice(&run("2", &["--no-sentinels", "--json"]).success().get_output().stdout).unwrap();
+    assert_eq!((&on["state"]["rounds"], &on["stopped"]), (&record["state"]["rounds"], &Value::Null));
     // Another search may not take its place unasked.
     let other = run("3", &[]).code(2);
     assert!(String::from_utf8_lossy(&other.get_output().stderr).contains("another search"));
@@ -75,8 +87,26 @@ fn a_search_is_recorded_resumed_and_cut() {
         .args(["prune", "pocket", "--plan", "found/cut.json", "-o", "cut", "--no-verify"])
         .assert()
         .success();
+    // Nor may a search take the place of a pruned model's plan.
+    let before = std::fs::read(place.path().join("cut/cut.json")).unwrap();
+    let args = ["search", "pocket", "--remove", "1", "--tasks", "pocket_kind", "--limit", "4", "-o", "cut"];
+    lopper().current_dir(place.path()).args(args).assert().code(2);
+    assert_eq!(std::fs::read(place.path().join("cut/cut.json")).unwrap(), before);
     let plan: Value = serde_json::from_slice(&std::fs::read(place.path().join("cut/cut.json")).unwrap()).unwrap();
     assert_eq!((plan["criterion"].as_str(), plan["dropped"].as_array().unwrap().len()), (Some("search-one-shot"), 2));
+}
+
+/// At nine of twelve layers the pocket model still classifies and no longer reasons.
+#[test]
+fn a_search_by_both_groups_raises_the_gap_alarm() {
+    let place = tempfile::tempdir().unwrap();
+    let args = ["search", "pocket", "--remove", "9", "--tasks", "pocket_kind,pocket_word", "--limit", "24"];
+    let more = ["--strategy", "block", "--json"];
+    let output = lopper().current_dir(place.path()).args(args).args(more).assert().success();
+    let record: Value = serde_json::from_slice(&output.get_output().stdout).unwrap();
+    assert!(record["gaps"]["1"]["classification"].as_f64() > record["gaps"]["1"]["generative"].as_f64());
+    assert!(record["readings"]["1"]["perplexity"].as_f64() > record["uncut"]["perplexity"].as_f64());
+    assert!(String::from_utf8_lossy(&output.get_output().stderr).contains("gap alarm"));
 }
 
 #[test]

@@ -1,25 +1,29 @@
-//! Precision and recall of the chain checker on worked solutions: each right solution as it is and a copy in which one
-//! result is corrupted, with and without annotations (`<<48/2=24>>`).
+//! Precision and recall of the chain checker on worked solutions of GSM8K: each right solution as it is and a copy in
+//! which one result is corrupted, with and without annotations (`<<48/2=24>>`).
 //!
 //! ```sh
-//! python fixtures/diagnostics/gsm8k_rows.py ../shared/data rows.jsonl 200
-//! cargo run --example chain_check -- rows.jsonl
+//! cargo run --example chain_check -- ../shared/data test 200
 //! ```
 
 #[path = "../tests/common/corrupt.rs"]
 mod corrupt;
 
 use std::io::Write;
+use std::path::PathBuf;
+
+use anyhow::Context;
 
 fn main() -> anyhow::Result<()> {
-    let path = std::env::args().nth(1).unwrap_or_else(|| "rows.jsonl".into());
-    let show = std::env::args().nth(2).is_some();
-    let answers = corrupt::answers(&std::fs::read_to_string(&path)?)?;
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let root = PathBuf::from(args.first().context("the data root is missing")?);
+    let split = args.get(1).map_or("test", String::as_str);
+    let count = args.get(2).map_or(Ok(200), |count| count.parse())?;
+    let answers = corrupt::answers(&root, split, count)?;
     let mut out = std::io::stdout().lock();
     for annotated in [true, false] {
         let count = corrupt::measure(&answers, annotated);
         writeln!(out, "annotations {}: {count}", if annotated { "kept" } else { "stripped" })?;
-        if show {
+        if args.len() > 3 {
             for line in &count.notes {
                 writeln!(out, "  {line}")?;
             }

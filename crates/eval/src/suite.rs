@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use anyhow::{Result, ensure};
 use lopper_infer::{GenerateOptions, Generation, Loglik, LoglikRequest, Progress, Request, Sampling, TextModel};
-use lopper_pocket::Split;
+use lopper_pocket::{Group, Split};
 use lopper_record::{Fault, Score};
 use serde::{Deserialize, Serialize};
 
@@ -131,6 +131,14 @@ impl Suite {
     /// The names of the tasks, in order.
     pub fn tasks(&self) -> impl Iterator<Item = &str> {
         self.tasks.iter().map(Prepared::name)
+    }
+
+    /// The group that each task counts towards, in order.
+    pub fn groups(&self) -> impl Iterator<Item = Group> {
+        self.tasks.iter().map(|task| match task {
+            Prepared::Generated(task) => task.group(),
+            Prepared::Rows(task) => task.spec.group,
+        })
     }
 
     /// Number of items of each task, in order.

@@ -1,13 +1,12 @@
 //! The chain checker on 200 worked solutions of GSM8K (Cobbe et al., arXiv 2110.14168), right and with one result
-//! corrupted. The rows are not part of the repository: the test runs where a data root lies beside it and Python with
-//! pyarrow is there to read it, and says so where not.
+//! corrupted. The rows are not part of the repository: the test runs where a data root lies beside it, and says so
+//! where not.
 
 #[path = "common/corrupt.rs"]
 mod corrupt;
 
 use std::io::Write;
 use std::path::Path;
-use std::process::Command;
 
 #[test]
 fn corrupted_steps_of_gsm8k_are_found_and_right_ones_pass() {
@@ -20,15 +19,7 @@ fn corrupted_steps_of_gsm8k_are_found_and_right_ones_pass() {
     if !root.join("openai/gsm8k").is_dir() {
         return skip("../shared/data/openai/gsm8k is not there");
     }
-    let rows = tempfile_path();
-    let python = std::env::var("LOPPER_PYTHON").unwrap_or_else(|_| "python3".into());
-    let script = here.join("fixtures/diagnostics/gsm8k_rows.py");
-    let made = Command::new(&python).arg(script).arg(&root).arg(&rows).arg("200").output();
-    if !made.is_ok_and(|output| output.status.success()) {
-        return skip(&format!("`{python}` cannot read Parquet (LOPPER_PYTHON names another)"));
-    }
-    let answers = corrupt::answers(&std::fs::read_to_string(&rows).unwrap()).unwrap();
-    std::fs::remove_file(&rows).unwrap();
+    let answers = corrupt::answers(&root, "test", 200).unwrap();
     assert_eq!(answers.len(), 200);
     // Measured: 1.000 and 0.990 with annotations, 1.000 and 0.974 without (design/diagnostics.md).
     for (annotated, recall) in [(true, 0.98), (false, 0.96)] {
@@ -36,10 +27,6 @@ fn corrupted_steps_of_gsm8k_are_found_and_right_ones_pass() {
         let _ = writeln!(std::io::stderr(), "annotations {}: {count}", if annotated { "kept" } else { "stripped" });
         assert!(count.corrupted > 180 && count.precision() > 0.99 && count.recall() > recall, "{:#?}", count.notes);
     }
-}
-
-fn tempfile_path() -> std::path::PathBuf {
-    std::env::temp_dir().join(format!("lopper-gsm8k-{}.jsonl", std::process::id()))
 }
 
 #[test]

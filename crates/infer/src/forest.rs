@@ -33,29 +33,29 @@ impl Chunk {
         for (at, sequence) in sequences.iter().enumerate() {
             let row = chunk.batch.bounds[at];
             for (i, token) in sequence.iter().enumerate().skip(1) {
-                chunk.ask(row + i - 1, *token, Owner { request: first + at, choice: 0 });
+                let row = chunk.row(row + i - 1);
+                chunk.ask(row, *token, Owner { request: first + at, choice: 0 });
             }
         }
         chunk
     }
 
-    /// Asks for the probability of `token` after the row `row` of the batch.
+    /// Notes that tokens are asked for after the row `row` of the batch; gives its number.
+    fn row(&mut self, row: usize) -> usize {
+        self.rows.push(row);
+        self.rows.len() - 1
+    }
+
+    /// Asks for the probability of `token` after a row that was noted.
     fn ask(&mut self, row: usize, token: u32, owner: Owner) {
-        let at = match self.rows.iter().rposition(|other| *other == row) {
-            Some(at) => at,
-            None => {
-                self.rows.push(row);
-                self.rows.len() - 1
-            }
-        };
-        self.targets.push(Target { row: at, token });
+        self.targets.push(Target { row, token });
         self.owners.push(owner);
     }
 
     /// Adds a request whose context goes on from `header`, of `shared` tokens.
     fn add(&mut self, request: usize, asked: &LoglikRequest, header: Option<usize>, shared: usize) {
         let context = self.batch.branch(&asked.context[shared..], header);
-        let last = self.batch.bounds[context + 1] - 1;
+        let last = self.row(self.batch.bounds[context + 1] - 1);
         for (choice, continuation) in asked.continuations.iter().enumerate() {
             let owner = Owner { request, choice };
             self.ask(last, continuation[0], owner);
@@ -63,7 +63,8 @@ impl Chunk {
                 let tail = self.batch.branch(&continuation[..continuation.len() - 1], Some(context));
                 let first = self.batch.bounds[tail];
                 for (i, token) in continuation[1..].iter().enumerate() {
-                    self.ask(first + i, *token, owner);
+                    let row = self.row(first + i);
+                    self.ask(row, *token, owner);
                 }
             }
         }
@@ -76,7 +77,8 @@ impl Chunk {
             let sequence = self.batch.branch(&text, None);
             let first = self.batch.bounds[sequence] + asked.context.len() - 1;
             for (i, token) in continuation.iter().enumerate() {
-                self.ask(first + i, *token, Owner { request, choice });
+                let row = self.row(first + i);
+                self.ask(row, *token, Owner { request, choice });
             }
         }
     }

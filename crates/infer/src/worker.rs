@@ -1,131 +1,27 @@
 //! The decoding loop of one lane: takes waiting prompts, reads them for all their candidates, and
 //! steps all its active sequences together until nothing is left.
 
-use crate::depths::{LayerKeys, Taps};
 use crate::draft::Draft;
-use crate::engine::{Engine, Progress};
-use crate::generate::{Finish, GenerateOptions, Generation, Generations, Request};
+use crate::generate::{Finish, Generation, Request};
 use crate::loops::LoopWatch;
 use crate::sampling::{Sampler, Sampling, Scratch};
+use crate::shared::{Job, Shared, Unit};
 use anyhow::{Result, ensure};
 use lopper_model::{Batch, Par, Past, SequenceCache, Workspace};
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
-
-/// A candidate and a request, by their numbers.
-pub(crate) type Job = (usize, usize);
-
-/// One prompt's requests for some candidates, waiting to be read.
-struct Unit {
-    candidates: Vec<usize>,
-    requests: Vec<usize>,
-}
-
-/// What all lanes of one call share.
-pub(crate) struct Shared<'a> {
-    engine: &'a Engine,
-    candidates: &'a [Vec<usize>],
-    /// `slots[c][l]`: the place of layer `l` among those that candidate `c` keeps.
-    slots: Vec<Vec<Option<usize>>>,
-    requests: &'a [Request],
-    drafts: &'a [Option<Vec<u32>>],
-    options: &'a GenerateOptions,
-    limit: usize,
-    observer: &'a (dyn Fn(Progress) + Sync),
-    queue: Mutex<VecDeque<Unit>>,
-    done: AtomicUsize,
-    tokens: AtomicUsize,
-    drafted: AtomicUsize,
-    accepted: AtomicUsize,
-    failed: AtomicBool,
-}
-
-impl<'a> Shared<'a> {
-    #[allow(clippy::too_many_arguments, reason = "everything a call is made of")]
-    pub fn new(
-        engine: &'a Engine,
-        candidates: &'a [Vec<usize>],
-        requests: &'a [Request],
-        drafts: &'a [Option<Vec<u32>>],
-        options: &'a GenerateOptions,
-        limit: usize,
-        observer: &'a (dyn Fn(Progress) + Sync),
-        prompts: Vec<Vec<usize>>,
-    ) -> Self {
-        let all: Vec<usize> = (0..candidates.len()).collect();
-        let queue = prompts.into_iter().map(|requests| Unit { candidates: all.clone(), requests }).collect();
-        let layers = engine.model().num_layers();
-        let slots =
-            candidates.iter().map(|kept| (0..layers).map(|layer| kept.binary_search(&layer).ok()).collect()).collect();
-        Self {
-            engine,
-            candidates,
-            slots,
-            requests,
-            drafts,
-            options,
-            limit,
-            observer,
-            queue: Mutex::new(queue),
-            done: AtomicUsize::new(0),
-            tokens: AtomicUsize::new(0),
-            drafted: AtomicUsize::new(0),
-            accepted: AtomicUsize::new(0),
-            failed: AtomicBool::new(false),
-        }
-    }
-
-    /// Counts requests that need no work as done.
-    pub fn skip(&self, requests: usize) {
-        self.done.fetch_add(requests, Ordering::Relaxed);
-    }
-
-    /// The call's result.
-    pub fn outcome(&self, candidates: Vec<Vec<Generation>>) -> Generations {
-        let count = |counter: &AtomicUsize| counter.load(Ordering::Relaxed);
-        Generations {
-            candidates,
-            tokens: count(&self.tokens),
-            drafted: count(&self.drafted),
-            accepted: count(&self.accepted),
-        }
-    }
-
-    fn report(&self, done: usize, tokens: usize) {
-        let done = self.done.fetch_add(done, Ordering::Relaxed) + done;
-        let tokens = self.tokens.fetch_add(tokens, Ordering::Relaxed) + tokens;
-        (self.observer)(Progress { done, total: self.requests.len() * self.candidates.len(), tokens });
-    }
-
-    /// Bytes of keys and values that a job may come to need.
-    fn cache_bytes(&self, (candidate, request): Job) -> usize {
-        let request = &self.requests[request];
-        let tokens = request.prompt.len().saturating_add(request.max_new_tokens).min(self.limit);
-        tokens * self.candidates[candidate].len() * self.engine.model().config.key_value_size() * 2 * size_of::<f32>()
-    }
-
-    /// The draft of a request, where one may be used.
-    fn draft(&self, request: usize) -> Option<&'a [u32]> {
-        let Request { sampling, prompt, max_new_tokens, .. } = &self.requests[request];
-        let draft = self.drafts[request].as_deref().filter(|_| *sampling == Sampling::Greedy)?;
-        let draft = &draft[..draft.len().min(*max_new_tokens).min(self.limit - prompt.len())];
-        // Where each token is turned by the text's length at its time, only one can be read at a time.
-        let apart = self.engine.model().depends_on_length(prompt.len(), prompt.len() + draft.len() + 1);
-        (!draft.is_empty() && !apart).then_some(draft)
-    }
-}
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// A sequence that has been read and waits for a place.
-struct Ready {
-    job: Job,
-    cache: SequenceCache,
-    first: First,
+pub(crate) struct Ready {
+    pub job: Job,
+    pub cache: SequenceCache,
+    pub first: First,
 }
 
 /// What comes after a prompt.
 #[derive(Clone)]
-enum First {
+pub(crate) enum First {
     /// The most probable token and its log-probability, and those after each draft token.
     Greedy(Vec<(u32, f32)>),
     /// The logits.
@@ -190,12 +86,12 @@ impl Active<'_> {
 
 /// One lane.
 pub(crate) struct Worker<'a> {
-    shared: &'a Shared<'a>,
-    par: Par,
+    pub(crate) shared: &'a Shared<'a>,
+    pub(crate) par: Par,
     capacity: usize,
     cache_bytes: usize,
     reserved: usize,
-    ready: VecDeque<Ready>,
+    pub(crate) ready: VecDeque<Ready>,
     active: Vec<Active<'a>>,
     finished: Vec<(Job, Generation)>,
     scratch: Scratch,
@@ -322,105 +218,6 @@ impl<'a> Worker<'a> {
             break;
         }
         taken
-    }
-
-    /// Reads the prompts of `units` and makes their sequences ready.
-    fn read(&mut self, units: &[Unit]) -> Result<()> {
-        // Neighbours for the same candidates go together.
-        for group in units.chunk_by(|a, b| a.candidates == b.candidates) {
-            self.read_group(group)?;
-        }
-        Ok(())
-    }
-
-    fn read_group(&mut self, units: &[Unit]) -> Result<()> {
-        let shared = self.shared;
-        let (engine, forward) = (shared.engine, shared.engine.forward());
-        let members = &units[0].candidates;
-        let candidates: Vec<Vec<usize>> = members.iter().map(|c| shared.candidates[*c].clone()).collect();
-        let text = |unit: &Unit| {
-            let (request, draft) = (unit.requests[0], shared.draft(unit.requests[0]).unwrap_or_default());
-            [shared.requests[request].prompt.as_slice(), draft].concat()
-        };
-        let texts: Vec<Vec<u32>> = units.iter().map(text).collect();
-        let reading = engine.readings(vec![Batch::new(&texts)]);
-        let bounds = reading[0].batch.bounds.clone();
-        let blank = || -> Vec<SequenceCache> { candidates.iter().map(|kept| SequenceCache::new(kept.len())).collect() };
-        // `caches[unit][member]`
-        let caches: Mutex<Vec<Vec<SequenceCache>>> = Mutex::new(units.iter().map(|_| blank()).collect());
-        let row = engine.model().config.key_value_size();
-        let capture = |made: LayerKeys<'_>| {
-            let mut caches = caches.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-            for &member in made.members {
-                let Some(slot) = shared.slots[members[member]][made.layer] else { continue };
-                for (caches, w) in caches.iter_mut().zip(bounds.windows(2)) {
-                    let range = w[0] * row..w[1] * row;
-                    caches[member].layers_mut()[slot].append(&made.keys[range.clone()], &made.values[range], row);
-                }
-            }
-        };
-        let taps = Taps { capture: Some(&capture), ..Taps::default() };
-        let states = engine.run_depths(&candidates, &reading, taps, &|_| {})?;
-        let mut caches = caches.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
-        for (caches, text) in caches.iter_mut().zip(&texts) {
-            caches.iter_mut().for_each(|cache| cache.set_len(text.len()));
-        }
-        for state in &states {
-            for (at, unit) in units.iter().enumerate() {
-                let request = &shared.requests[unit.requests[0]];
-                let last = bounds[at] + request.prompt.len() - 1;
-                let hidden = &state.hidden[0];
-                let greedy = match request.sampling {
-                    Sampling::Greedy => {
-                        First::Greedy(self.check_draft(hidden, last, &texts[at][request.prompt.len()..]))
-                    }
-                    Sampling::Sample { .. } => {
-                        let mut logits = Vec::new();
-                        forward.logits(self.par, &forward.normed_rows(hidden, [last]), &mut logits);
-                        First::Logits(Arc::new(logits))
-                    }
-                };
-                for &member in &state.members {
-                    let mut cache = std::mem::take(&mut caches[at][member]);
-                    // The draft's own keys are of use as far as the draft is right.
-                    if let First::Greedy(choices) = &greedy {
-                        let right =
-                            choices.iter().zip(&texts[at][request.prompt.len()..]).take_while(|(a, b)| a.0 == **b);
-                        cache.truncate(request.prompt.len() + right.count());
-                    }
-                    let (last, others) = unit.requests.split_last().unwrap_or((&0, &[]));
-                    for &request in others {
-                        self.ready.push_back(Ready {
-                            job: (members[member], request),
-                            cache: cache.clone(),
-                            first: greedy.clone(),
-                        });
-                    }
-                    self.ready.push_back(Ready { job: (members[member], *last), cache, first: greedy.clone() });
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// The choices after the row `last` of `hidden` and after the draft's rows that follow, as far as
-    /// the draft is what is chosen.
-    fn check_draft(&self, hidden: &[f32], last: usize, draft: &[u32]) -> Vec<(u32, f32)> {
-        let forward = self.shared.engine.forward();
-        let (mut choices, mut piece) = (Vec::<(u32, f32)>::new(), 1);
-        while choices.len() <= draft.len() {
-            let from = choices.len();
-            let to = (from + piece).min(draft.len() + 1);
-            choices.extend(forward.greedy(self.par, &forward.normed_rows(hidden, last + from..last + to)));
-            let right = choices[from..].iter().zip(&draft[from..]).take_while(|(a, b)| a.0 == **b).count();
-            if from + right < to {
-                choices.truncate(from + right + 1);
-                break;
-            }
-            // The first difference is likely to come soon, or not for long.
-            piece = (piece * 4).min(64);
-        }
-        choices
     }
 
     /// Takes what comes after a prompt and makes the sequence active unless that was all.

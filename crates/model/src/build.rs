@@ -44,6 +44,7 @@ impl Model {
 
     /// As [`Model::mapped`], with pages given back when `release` says.
     pub fn in_place(checkpoint: &Arc<Checkpoint>, release: Release) -> Result<Self> {
+        checkpoint.check_tied_head()?;
         Self::build_from(checkpoint.config().clone(), &mut |name, rows, cols| {
             if is_vector(name) {
                 return Ok(Param::matrix(checkpoint.values(name)?, rows, cols));

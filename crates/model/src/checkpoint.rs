@@ -190,9 +190,15 @@ impl Checkpoint {
         self.tensor(name)?.to_f32().with_context(|| format!("tensor `{name}`"))
     }
 
+    /// Refuses a head that the configuration ties to the embedding and that is another tensor: programs
+    /// differ in which of the two they take.
+    pub fn check_tied_head(&self) -> Result<()> {
+        validate::tied_head_is_the_embedding(self)
+    }
+
     /// Loads every weight, as f32, into a model.
     pub fn load_model(&self) -> Result<Model> {
-        validate::tied_head_is_the_embedding(self)?;
+        self.check_tied_head()?;
         Model::build(self.config.clone(), &mut |name, _| self.values(name))
     }
 

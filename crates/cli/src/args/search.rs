@@ -45,6 +45,10 @@ pub struct SearchArgs {
     #[arg(long)]
     pub no_sentinels: bool,
 
+    /// Raise the alarm when classification keeps more than generation by this share
+    #[arg(long, value_name = "SHARE", default_value_t = lopper_eval::diagnostics::sentinel::GAP)]
+    pub gap: f64,
+
     #[command(flatten)]
     pub run: RunArgs,
 

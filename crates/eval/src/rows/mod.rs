@@ -27,6 +27,7 @@ const MOST_BYTES: u64 = 2 << 30;
 /// All rows of one split.
 #[derive(Debug, Clone)]
 pub struct Table {
+    /// Which file each row is in.
     pub parts: Parts,
     /// Its rows, in order.
     pub rows: Vec<Row>,

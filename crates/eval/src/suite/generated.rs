@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::{Result, ensure};
 use lopper_infer::{StopStrings, TextModel};
-use lopper_pocket::Example;
+use lopper_pocket::{Example, Group};
 use lopper_record::Fault;
 use rayon::prelude::*;
 
@@ -24,6 +24,10 @@ pub(super) struct GeneratedTask {
 impl GeneratedTask {
     pub fn name(&self) -> &'static str {
         self.task.info.name
+    }
+
+    pub fn group(&self) -> Group {
+        self.task.info.group
     }
 
     pub fn prepare(text: &TextModel, task: PocketTask, options: &EvalOptions, requests: &mut Requests) -> Result<Self> {

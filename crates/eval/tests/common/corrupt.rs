@@ -1,15 +1,21 @@
 //! Worked solutions, corrupted copies of them, and what the chain checker makes of both.
 
 use std::fmt;
+use std::path::Path;
 
 use anyhow::Result;
 use lopper_eval::diagnostics::chain::first_slip;
-use serde_json::Value;
+use lopper_eval::{DataRoot, Table};
+use serde_json::{Map, Value};
 
-/// The `answer` of every line.
-pub fn answers(jsonl: &str) -> Result<Vec<String>> {
-    let row = |line: &str| Ok(serde_json::from_str::<Value>(line)?["answer"].as_str().unwrap_or_default().to_owned());
-    jsonl.lines().filter(|line| !line.is_empty()).map(row).collect()
+/// The answers of the first `count` rows of GSM8K's `split` in a data root.
+pub fn answers(root: &Path, split: &str, count: usize) -> Result<Vec<String>> {
+    let (_, files) = DataRoot::new(root).find("openai/gsm8k", "main", &[split.to_owned()])?;
+    let answer = |row: Result<Map<String, Value>, String>| {
+        let row = row.map_err(anyhow::Error::msg)?;
+        Ok(row.get("answer").and_then(Value::as_str).unwrap_or_default().to_owned())
+    };
+    Table::read(&files)?.rows.into_iter().take(count).map(answer).collect()
 }
 
 /// How the checker did.

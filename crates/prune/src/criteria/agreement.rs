@@ -45,13 +45,13 @@ fn tau_b(a: &[f64], b: &[f64]) -> Option<f64> {
 mod tests {
     use super::*;
 
-    /// Figures of `scipy.stats.kendalltau` 1.16 on the same lists.
+    /// Figures of `scipy.stats.kendalltau` 1.17.1 on the same lists.
     #[test]
     fn orders_are_compared_as_scipy_does() {
         let close = |a: &[f64], b: &[f64], expected: f64| assert!((tau_b(a, b).unwrap() - expected).abs() < 1e-9);
         close(&[1.0, 2.0, 3.0, 4.0], &[1.0, 2.0, 3.0, 4.0], 1.0);
         close(&[1.0, 2.0, 3.0, 4.0], &[4.0, 3.0, 2.0, 1.0], -1.0);
-        close(&[12.0, 2.0, 1.0, 12.0, 2.0], &[1.0, 4.0, 7.0, 1.0, 0.0], -0.471_404_520_791_031_7);
+        close(&[12.0, 2.0, 1.0, 12.0, 2.0], &[1.0, 4.0, 7.0, 1.0, 0.0], -0.471_404_520_791_031_6);
         assert_eq!(tau_b(&[1.0, 1.0], &[1.0, 2.0]), None);
     }
 }

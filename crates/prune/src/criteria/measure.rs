@@ -81,7 +81,8 @@ pub fn measure(
         total.add(&chunk.sums);
     }
     let mut scores = total.into_scores()?;
-    if what.perplexity {
+    // A text of single tokens predicts nothing.
+    if what.perplexity && calibration.sequences().iter().any(|sequence| sequence.len() > 1) {
         let nll: Vec<f64> = logprobs.iter().map(|sequences| mean_nll(sequences)).collect();
         scores.perplexity = Some(PerplexityScores { mean_nll: nll[0], without: nll[1..].to_vec() });
     }

@@ -99,6 +99,7 @@ fn a_layer_that_does_nothing_scores_zero_everywhere() {
     // Across blocks of one layer, one sequence of one token makes all averages the same.
     let single = measured(&model, &text(&[1])).unwrap();
     assert_eq!(single.angular, single.angular_mean);
+    assert_eq!(single.perplexity, None);
 }
 
 #[test]

@@ -54,21 +54,33 @@ impl Session<'_> {
                 }
             }
             let mut candidates = known;
+            let mut scores = state.rounds.last().map(|round| round.scores.clone()).unwrap_or_default();
             if !children.is_empty() {
-                candidates.extend(self.best_of(&kept, children, None, &mut state.evaluations)?.candidates);
+                let round = self.best_of(&kept, children, None, &mut state.evaluations)?;
+                if state.rounds.last().is_none_or(|last| better_round(&round, last)) {
+                    scores = round.scores;
+                }
+                candidates.extend(round.candidates);
             }
             candidates.sort_by(better);
             candidates.truncate(population.max(PARENTS));
             let best = candidates[0].clone();
             let equal = candidates[1..].iter().filter(|other| other.score == best.score);
             let ties = equal.map(|other| other.removes.clone()).collect();
-            state.rounds.push(Round { kept: kept.clone(), removed: best.removes, score: best.score, candidates, ties });
+            let (removed, score) = (best.removes, best.score);
+            state.rounds.push(Round { kept: kept.clone(), removed, score, scores, candidates, ties });
             if record(state)?.is_break() {
                 break;
             }
         }
         Ok(())
     }
+}
+
+/// Whether the best of `round`'s children comes before the best set so far.
+fn better_round(round: &Round, last: &Round) -> bool {
+    let scored = |round: &Round| Scored { removes: round.removed.clone(), score: round.score, items: 0 };
+    better(&scored(round), &scored(last)).is_lt()
 }
 
 fn below(rng: &mut ChaCha8Rng, n: usize) -> usize {

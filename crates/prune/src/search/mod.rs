@@ -123,6 +123,8 @@ pub struct Round {
     pub removed: Vec<usize>,
     /// The winner's [`objective`].
     pub score: f64,
+    /// The winner's scores of the items it was asked.
+    pub scores: ItemScores,
     /// What other candidates remove that the items cannot tell from the winner, the best first.
     pub ties: Vec<Vec<usize>>,
 }

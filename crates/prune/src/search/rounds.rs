@@ -48,6 +48,7 @@ impl Session<'_> {
         state.evaluations += count(&scores);
         // Ties of single layers say nothing about the set.
         (round.removed, round.score, round.ties) = (removed, objective(&scores, self.base), vec![]);
+        round.scores = scores;
         state.rounds.push(round);
         record(state).map(drop)
     }
@@ -121,7 +122,8 @@ impl Session<'_> {
         ties.sort_by(|a, b| better(a, b));
         let ties = ties.into_iter().map(|scored| scored.removes.clone()).collect();
         let Scored { removes: removed, score, .. } = candidates[winner].clone();
-        Ok(Round { kept: kept.to_vec(), candidates, removed, score, ties })
+        let scores = scores.swap_remove(winner);
+        Ok(Round { kept: kept.to_vec(), candidates, removed, score, scores, ties })
     }
 }
 

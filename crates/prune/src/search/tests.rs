@@ -70,6 +70,22 @@ fn every_strategy_finds_the_cheap_layers() {
     let evolved = run(&made, 3, Strategy::Evolution { population: 12, generations: 6, seed: 1 });
     assert_eq!(evolved.rounds.last().unwrap().removed, [2, 4, 5]);
     assert!(evolved.rounds.is_sorted_by(|a, b| a.score <= b.score), "the best set never gets lost");
+    // A round's item scores are those of what it removes.
+    for strategy in [
+        Strategy::Greedy,
+        Strategy::OneShot,
+        Strategy::Block,
+        Strategy::Racing(Racing::default()),
+        Strategy::Evolution { population: 3, generations: 5, seed: 2 },
+    ] {
+        let state = run(&made, 2, strategy);
+        for round in &state.rounds {
+            assert_eq!(objective(&round.scores, state.base.as_ref().unwrap()), round.score, "{strategy:?}");
+            let kept = without(&round.kept, &round.removed);
+            let asked = made.evaluate(&[kept], 0..round.scores[0].len()).unwrap().remove(0);
+            assert_eq!(asked, round.scores);
+        }
+    }
 }
 
 #[test]

@@ -3,7 +3,8 @@
 
 #![allow(dead_code)]
 
-use std::path::PathBuf;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -24,14 +25,17 @@ pub fn limits() -> Limits {
     }
 }
 
-/// The interpreter: `python3` on the search path, or the system's where that one lies in root's own
-/// directory, since without a file tree of its own a program of root's runs as `nobody`.
+/// The interpreter: `python3` on the search path, or the system's where that one lies in a directory
+/// that others may not enter, since without a file tree of its own a program of root's runs as `nobody`.
 fn python() -> Option<PathBuf> {
     let found =
         Command::new("python3").args(["-c", "import os, sys; print(os.path.realpath(sys.executable))"]).output();
     let path = String::from_utf8(found.ok()?.stdout).ok()?;
     let system = PathBuf::from("/usr/bin/python3");
-    (path.starts_with("/root/") && system.exists()).then_some(system)
+    let entered =
+        |directory: &Path| std::fs::metadata(directory).is_ok_and(|found| found.permissions().mode() & 0o001 != 0);
+    let open = Path::new(path.trim()).ancestors().skip(1).all(entered);
+    (!open && system.exists()).then_some(system)
 }
 
 /// The policy of these tests.
