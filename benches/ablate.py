@@ -7,8 +7,9 @@
 Writes a checkpoint of Qwen2.5-0.5B's shape (random bf16 weights, a BPE tokenizer trained on the rows) into DIRECTORY
 unless it is there. Then in one run: `lopper ablate` with f32 and with bf16 products; transformers in bf16 with the
 layer taken out of the model in memory, four choices a batch, for `--candidates` of the 24 candidates and scaled to
-all; and mergekit's passthrough, loading with transformers and scoring, likewise scaled. DATA has
-`Rowan/hellaswag/default/validation.parquet`.
+all; and mergekit's passthrough, loading with transformers and scoring, likewise scaled. mergekit 0.1.5 leaves
+`layer_types` as long as before the cut, which transformers then refuses, so the script takes that key out of what it
+wrote. DATA has `Rowan/hellaswag/default/validation.parquet`.
 """
 
 import argparse
@@ -44,9 +45,7 @@ def write(directory, data_root):
     config = dict(MID)
     made = transformers.AutoConfig.for_model(config.pop("model_type"), **config)
     transformers.AutoModelForCausalLM.from_config(made).to(torch.bfloat16).save_pretrained(directory)
-    # mergekit leaves `layer_types` as long as before the cut, and transformers then refuses what it wrote.
-    path = directory / "config.json"
-    path.write_text(json.dumps({key: value for key, value in json.loads(path.read_text()).items() if key != "layer_types"}))
+    forget_layer_types(directory)
     tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE())
     tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = tokenizers.decoders.ByteLevel()
@@ -55,6 +54,11 @@ def write(directory, data_root):
     tokenizer.train_from_iterator((" ".join([row["ctx"], *row["endings"]]) for row in rows(data_root)), trainer)
     fast = transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|endoftext|>")
     fast.save_pretrained(directory)
+
+
+def forget_layer_types(directory):
+    path = directory / "config.json"
+    path.write_text(json.dumps({key: value for key, value in json.loads(path.read_text()).items() if key != "layer_types"}))
 
 
 def questions(directory, data_root):
@@ -116,8 +120,14 @@ def peer(directory, data_root, candidates, mergekit):
             merge = subprocess.run([mergekit, recipe, out, "--lazy-unpickle"], capture_output=True, text=True)
             if merge.returncode != 0:
                 sys.exit(merge.stderr.strip().splitlines()[-1])
-            score(load(out), asked)
+            forget_layer_types(out)
+            written = time.perf_counter()
+            model = load(out)
+            loaded = time.perf_counter()
+            score(model, asked)
             shutil.rmtree(out)
+            print(f"  without {drop}: loading {loaded - written:.1f} s, scoring {time.perf_counter() - loaded:.1f} s",
+                  file=sys.stderr)
         seconds = (time.perf_counter() - begun) / 2 * layers
     else:
         model = load(directory)
@@ -173,6 +183,7 @@ def main():
             print(f"{label:44} failed: {out.stderr.strip().splitlines()[-1]}", flush=True)
             continue
         seconds[label] = json.loads(out.stdout.strip().splitlines()[-1])
+        print("\n".join(line for line in out.stderr.splitlines() if line.startswith("  without")), file=sys.stderr)
         print(f"{label:44} {seconds[label]:8.1f} s, scaled to 24 candidates", flush=True)
     for label in list(seconds)[len(ours):]:
         ratios = [f"{seconds[label] / seconds[our]:.1f} ({our.split(', ')[1]})" for our in ours]

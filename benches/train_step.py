@@ -1,10 +1,12 @@
-"""A full training step (forward, backward, clipping, AdamW), Lopper against PyTorch, in one run.
+"""A training step (forward, backward, clipping, AdamW), of all weights or an adapter, Lopper against PyTorch, in one run.
 
     cargo build --release -p lopper-heal --example train_step
     python benches/train_step.py --python PYTHON_WITH_TORCH
 
-The model has the shape of the pocket model (Qwen3-style, 12 layers, width 128, 4 query and 2 key/value heads of 32,
-MLP 512, 640 tokens, tied head), the batch is 64 sequences of 128 tokens. Both sides start from the same weights and
+By default the model has the shape of the pocket model (Qwen3-style, 12 layers, width 128, 4 query and 2 key/value heads
+of 32, MLP 512, 640 tokens, tied head), and the batch is 64 sequences of 128 tokens; `--shape tiny` is a Llama of 12.6
+million parameters with 32 x 128 tokens, `--shape mid` has Qwen2.5-0.5B's shape with 4 x 256. `--lora` trains an adapter
+(r = 16 on all seven projections; PEFT on the other side). Both sides start from the same weights and
 see the same batch; that they did the same work is checked by their losses. Both sides run with f32 products and with
 bf16 ones (f32 weights, optimiser and sums; PyTorch through autocast), and each precision has its own ratio. Every measurement is a fresh process;
 the sides take turns for a few rounds, and the figure of a side is its median. Nothing is asserted about time.
@@ -31,6 +33,12 @@ PEERS = {
     "torch, oneDNN, memory kept": ("f32", ["--onednn"], KEEP),
     "torch, bf16": ("bf16", ["--autocast"], {}),
     "torch, bf16, memory kept": ("bf16", ["--autocast"], KEEP),
+}
+LORA_PEERS = {
+    "torch": ("f32", [], {}),
+    "torch, oneDNN, memory kept": ("f32", ["--onednn"], KEEP),
+    "torch, autocast, memory kept": ("bf16", ["--autocast"], KEEP),
+    "torch, bf16 weights, memory kept": ("bf16", ["--autocast", "--bf16-weights"], KEEP),
 }
 COMPILED = {
     "torch, compiled": ("f32", ["--compile"], {}),
@@ -59,10 +67,13 @@ def main():
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--micro-tokens", type=int, help="Lopper's tokens per worker and pass; the default is the trainer's")
     parser.add_argument("--compile", action="store_true", help="torch.compile as well; needs a C++ compiler")
+    parser.add_argument("--shape", default="pocket", choices=["pocket", "tiny", "mid"])
+    parser.add_argument("--lora", action="store_true", help="train an adapter; needs peft on PyTorch's side")
+    parser.add_argument("--checkpointing", action="store_true", help="on both sides")
     parser.add_argument("--precisions", default="f32,bf16", help="of the matrix products: f32, bf16, or both")
     parser.add_argument("--only", help="peers to run, separated by semicolons, to save time")
     args = parser.parse_args()
-    peers = dict(PEERS, **(COMPILED if args.compile else {}))
+    peers = dict(LORA_PEERS if args.lora else PEERS, **(COMPILED if args.compile else {}))
     if args.only:
         chosen = [name.strip() for name in args.only.split(";")]
         unknown = [name for name in chosen if name not in peers]
@@ -78,8 +89,9 @@ def main():
         sys.exit("nothing to run: --precisions is f32, bf16 or f32,bf16")
     results = {name: [] for name in sides}
     with tempfile.TemporaryDirectory() as directory:
-        subprocess.run([args.binary, "write", directory], check=True)
+        subprocess.run([args.binary, "write", directory, "--shape", args.shape], check=True)
         counts = ["--steps", str(args.steps), "--warmup", str(args.warmup)]
+        counts += [flag for flag, given in (("--lora", args.lora), ("--checkpointing", args.checkpointing)) if given]
         micro = ["--micro-tokens", str(args.micro_tokens)] if args.micro_tokens else []
         for round_ in range(args.rounds):
             for name, (_, flags, environment) in sides.items():

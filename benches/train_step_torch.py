@@ -1,6 +1,7 @@
 """PyTorch's side of train_step.py: the same steps on the same weights and batch, one line of JSON.
 
-    python train_step_torch.py DIR --steps 4 --warmup 2 --threads 2 [--onednn] [--autocast] [--compile]
+    python train_step_torch.py DIR --steps 4 --warmup 2 --threads 2 [--onednn] [--autocast] [--bf16-weights] [--compile]
+        [--lora] [--checkpointing]
 """
 
 import argparse
@@ -28,6 +29,9 @@ def main():
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--onednn", action="store_true", help="f32 products through oneDNN instead of MKL")
     parser.add_argument("--autocast", action="store_true", help="bf16 autocast: f32 weights, bf16 products")
+    parser.add_argument("--bf16-weights", action="store_true", help="the model in bf16; adapters stay in f32")
+    parser.add_argument("--lora", action="store_true", help="train DIR/adapter with PEFT instead of all weights")
+    parser.add_argument("--checkpointing", action="store_true", help="compute activations again on the way back")
     parser.add_argument("--compile", action="store_true", help="torch.compile; needs a C++ compiler")
     args = parser.parse_args()
 
@@ -38,20 +42,29 @@ def main():
         # computes in f32; the driver compares the losses, so that a change of precision would be seen.
         torch.backends.mkldnn.matmul.fp32_precision = "bf16"
     model = transformers.AutoModelForCausalLM.from_pretrained(
-        args.directory, dtype=torch.float32, attn_implementation="sdpa").train()
+        args.directory, dtype=torch.bfloat16 if args.bf16_weights else torch.float32, attn_implementation="sdpa").train()
+    if args.lora:
+        import peft
+
+        model = peft.PeftModel.from_pretrained(model, args.directory / "adapter", is_trainable=True)
+    if args.checkpointing:
+        model.gradient_checkpointing_enable()
+        if args.lora:
+            model.enable_input_require_grads()
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     step_model = torch.compile(model) if args.compile else model
     tokens = torch.tensor(json.loads((args.directory / "batch.json").read_text()))
     inputs, targets = tokens[:, :-1], tokens[:, 1:].reshape(-1)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.9, 0.99), eps=1e-8, weight_decay=1e-4,
+    optimizer = torch.optim.AdamW(trained, lr=1e-3, betas=(0.9, 0.99), eps=1e-8, weight_decay=1e-4,
                                   fused=True)
 
     def step():
         optimizer.zero_grad(set_to_none=True)
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=args.autocast):
             logits = step_model(input_ids=inputs, use_cache=False).logits
-            loss = torch.nn.functional.cross_entropy(logits.reshape(-1, logits.shape[-1]), targets)
+            loss = torch.nn.functional.cross_entropy(logits.reshape(-1, logits.shape[-1]).float(), targets)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
         return loss.item()
 

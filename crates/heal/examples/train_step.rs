@@ -1,12 +1,14 @@
-//! Lopper's side of `benches/train_step.py`: full training steps of a model of the pocket model's
-//! shape, timed after a warm-up, reported as one line of JSON.
+//! Lopper's side of `benches/train_step.py`: training steps, timed after a warm-up, reported as one line of JSON.
 //!
-//! `train_step write DIR` writes random weights and a fixed batch, which the other side loads too;
-//! `train_step run DIR [--steps N] [--warmup N] [--workers N] [--micro-tokens N] [--bf16]` trains on
-//! them; with `--bf16` the operands of matrix products are rounded to bf16 and summed in f32.
+//! `train_step write DIR [--shape pocket|tiny|mid]` writes random weights, an adapter and a fixed batch, which the other
+//! side loads too; `train_step run DIR [--steps N] [--warmup N] [--workers N] [--micro-tokens N] [--bf16] [--lora]
+//! [--checkpointing]` trains on them: all weights, or the adapter. With `--bf16` the operands of matrix products are
+//! rounded to bf16 and summed in f32.
 
 use anyhow::{Context, Result, bail};
-use lopper_heal::{AdamWConfig, Document, Trainer, TrainerConfig};
+use lopper_heal::{
+    AdamWConfig, Document, LoraConfig, Trainer, TrainerConfig, attach_lora, is_adapter, load_adapter, save_adapter,
+};
 use lopper_model::checkpoint::{Dtype, save_model};
 use lopper_model::families::config_json;
 use lopper_model::{Checkpoint, Config, Model, QkNorm};
@@ -22,70 +24,124 @@ use std::time::Instant;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const BATCH: &str = "batch.json";
-/// Sequences, and tokens predicted in each.
-const SHAPE: (usize, usize) = (64, 128);
+const ADAPTER: &str = "adapter";
 const RATE: f64 = 1e-3;
 
-fn config() -> Config {
-    Config {
-        model_type: "qwen3".into(),
-        vocab_size: 640,
-        hidden_size: 128,
-        num_key_value_heads: 2,
-        intermediate_size: 512,
-        tie_word_embeddings: true,
-        qk_norm: QkNorm::Head,
-        max_position_embeddings: 512,
-        ..Config::plain(12, 4, 32)
-    }
+/// What is trained: a shape, the dtype of its file, and sequences by the tokens predicted in each.
+struct Shape {
+    config: Config,
+    dtype: Dtype,
+    batch: (usize, usize),
+}
+
+fn shape(name: &str) -> Result<Shape> {
+    let tied = |config: Config| Config { tie_word_embeddings: true, ..config };
+    Ok(match name {
+        // The pocket model's.
+        "pocket" => Shape {
+            config: tied(Config {
+                model_type: "qwen3".into(),
+                vocab_size: 640,
+                hidden_size: 128,
+                num_key_value_heads: 2,
+                intermediate_size: 512,
+                qk_norm: QkNorm::Head,
+                max_position_embeddings: 512,
+                ..Config::plain(12, 4, 32)
+            }),
+            dtype: Dtype::F32,
+            batch: (64, 128),
+        },
+        // A Llama of 12.6 million parameters.
+        "tiny" => Shape {
+            config: tied(Config {
+                vocab_size: 4096,
+                hidden_size: 320,
+                num_key_value_heads: 5,
+                intermediate_size: 864,
+                max_position_embeddings: 2048,
+                ..Config::plain(8, 10, 32)
+            }),
+            dtype: Dtype::F32,
+            batch: (32, 128),
+        },
+        // Qwen2.5-0.5B's.
+        "mid" => Shape {
+            config: tied(Config {
+                model_type: "qwen2".into(),
+                vocab_size: 151_936,
+                hidden_size: 896,
+                num_key_value_heads: 2,
+                intermediate_size: 4864,
+                qkv_bias: true,
+                max_position_embeddings: 32_768,
+                ..Config::plain(24, 14, 64)
+            }),
+            dtype: Dtype::BF16,
+            batch: (4, 256),
+        },
+        other => bail!("`{other}`: pocket, tiny or mid"),
+    })
 }
 
 fn main() -> Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let [verb, directory, options @ ..] = args.as_slice() else {
-        bail!("usage: train_step write|run DIR [--steps N] [--warmup N] [--workers N] [--micro-tokens N] [--bf16]");
+        bail!("usage: train_step write|run DIR [--shape NAME] [--steps N] [--warmup N] [--workers N] [--micro-tokens N] [--bf16] [--lora] [--checkpointing]");
     };
     let number = |name: &str, default: usize| -> Result<usize> {
         let Some(at) = options.iter().position(|o| o == name) else { return Ok(default) };
         options.get(at + 1).with_context(|| format!("{name} needs a number"))?.parse().context(name.to_owned())
     };
+    let flag = |name: &str| options.iter().any(|o| o == name);
     let directory = Path::new(directory);
     match verb.as_str() {
-        "write" => write(directory),
+        "write" => {
+            let at = options.iter().position(|o| o == "--shape");
+            write(directory, &shape(at.and_then(|at| options.get(at + 1)).map_or("pocket", String::as_str))?)
+        }
         "run" => {
             let trainer = TrainerConfig {
                 workers: number("--workers", 2)?,
                 micro_tokens: number("--micro-tokens", TrainerConfig::default().micro_tokens)?,
-                mixed: options.iter().any(|o| o == "--bf16"),
+                mixed: flag("--bf16"),
+                checkpointing: flag("--checkpointing"),
                 ..TrainerConfig::default()
             };
-            run(directory, trainer, number("--warmup", 2)?, number("--steps", 4)?)
+            run(directory, trainer, flag("--lora"), number("--warmup", 2)?, number("--steps", 4)?)
         }
         other => bail!("`{other}`: write or run"),
     }
 }
 
-fn write(directory: &Path) -> Result<()> {
-    std::fs::create_dir_all(directory)?;
-    let config = config();
-    let model = Model::random(config.clone(), 0.02, 1)?;
-    save_model(directory, &model, &config_json(&config, Dtype::F32)?, Dtype::F32)?;
+fn write(directory: &Path, shape: &Shape) -> Result<()> {
+    std::fs::create_dir_all(directory.join(ADAPTER))?;
+    let Shape { config, dtype, batch: (sequences, predicted) } = shape;
+    let mut model = Model::random(config.clone(), 0.02, 1)?;
+    save_model(directory, &model, &config_json(config, *dtype)?, *dtype)?;
+    let lora = LoraConfig { r: 16, alpha: 32.0, dropout: 0.0, ..LoraConfig::default() };
+    let layers = model.all_layers();
+    attach_lora(&mut model, &lora, 3, &layers)?;
+    save_adapter(&directory.join(ADAPTER), &model, &layers, &lora, None)?;
     let mut rng = ChaCha8Rng::seed_from_u64(2);
     // One token more than is predicted: the first has no predecessor.
     let sequence = |rng: &mut ChaCha8Rng| -> Vec<u32> {
-        (0..=SHAPE.1).map(|_| rng.next_u32() % config.vocab_size as u32).collect()
+        (0..=*predicted).map(|_| rng.next_u32() % config.vocab_size as u32).collect()
     };
-    let batch: Vec<Vec<u32>> = (0..SHAPE.0).map(|_| sequence(&mut rng)).collect();
+    let batch: Vec<Vec<u32>> = (0..*sequences).map(|_| sequence(&mut rng)).collect();
     Ok(std::fs::write(directory.join(BATCH), serde_json::to_vec(&batch)?)?)
 }
 
-fn run(directory: &Path, config: TrainerConfig, warmup: usize, steps: usize) -> Result<()> {
-    let model = Checkpoint::open(directory)?.load_model()?;
+fn run(directory: &Path, config: TrainerConfig, lora: bool, warmup: usize, steps: usize) -> Result<()> {
+    let mut model = Checkpoint::open(directory)?.load_model()?;
     let batch: Vec<Vec<u32>> = serde_json::from_slice(&std::fs::read(directory.join(BATCH))?)?;
     let documents: Vec<Document> =
         batch.into_iter().map(|tokens| Document { weights: vec![1.0; tokens.len()], tokens }).collect();
     let kept = model.all_layers();
-    let mut trainer = Trainer::new(model, kept, |_| true, AdamWConfig::default(), config);
+    if lora {
+        load_adapter(&directory.join(ADAPTER), &mut model, &kept)?;
+    }
+    let mut trainer = Trainer::new(model, kept, |name| !lora || is_adapter(name), AdamWConfig::default(), config);
     let mut losses = Vec::new();
     for _ in 0..warmup {
         losses.push(trainer.step(&documents, RATE)?.loss);

@@ -13,7 +13,7 @@ pub mod sft;
 pub mod state;
 pub mod trainer;
 
-pub use adapter::{Base, attach_lora, load_adapter, merge, save_adapter};
+pub use adapter::{Base, attach_lora, is_adapter, load_adapter, merge, save_adapter};
 pub use examples::{ExampleText, Examples, Renderer, read_examples};
 pub use optimizer::{AdamW, AdamWConfig};
 pub use recipe::{HealRecipe, LoraConfig, Method};
