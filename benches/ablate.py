@@ -4,12 +4,12 @@
     cargo build --release
     python benches/ablate.py DIRECTORY --data-root DATA [--mergekit mergekit-yaml]
 
-Writes a checkpoint of Qwen2.5-0.5B's shape (random bf16 weights, a BPE tokenizer trained on the rows) into DIRECTORY
+Writes a Llama of Qwen2.5-0.5B's shape (random bf16 weights, a BPE tokenizer trained on the rows) into DIRECTORY
 unless it is there. Then in one run: `lopper ablate` with f32 and with bf16 products; transformers in bf16 with the
 layer taken out of the model in memory, four choices a batch, for `--candidates` of the 24 candidates and scaled to
-all; and mergekit's passthrough, loading with transformers and scoring, likewise scaled. mergekit 0.1.5 leaves
-`layer_types` as long as before the cut, which transformers then refuses, so the script takes that key out of what it
-wrote. DATA has `Rowan/hellaswag/default/validation.parquet`.
+all; and mergekit's passthrough, loading with transformers and scoring, likewise scaled. The checkpoint is a Llama:
+mergekit 0.1.5 ends in an error on Qwen2 ones, whose `layer_types` it leaves as long as before the cut. DATA has
+`Rowan/hellaswag/default/validation.parquet`.
 """
 
 import argparse
@@ -42,10 +42,10 @@ def write(directory, data_root):
     import transformers
 
     torch.manual_seed(0)
-    config = dict(MID)
+    config = dict(MID, model_type="llama")
+    config.pop("use_sliding_window")
     made = transformers.AutoConfig.for_model(config.pop("model_type"), **config)
     transformers.AutoModelForCausalLM.from_config(made).to(torch.bfloat16).save_pretrained(directory)
-    forget_layer_types(directory)
     tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE())
     tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = tokenizers.decoders.ByteLevel()
@@ -54,11 +54,6 @@ def write(directory, data_root):
     tokenizer.train_from_iterator((" ".join([row["ctx"], *row["endings"]]) for row in rows(data_root)), trainer)
     fast = transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|endoftext|>")
     fast.save_pretrained(directory)
-
-
-def forget_layer_types(directory):
-    path = directory / "config.json"
-    path.write_text(json.dumps({key: value for key, value in json.loads(path.read_text()).items() if key != "layer_types"}))
 
 
 def questions(directory, data_root):
@@ -120,7 +115,6 @@ def peer(directory, data_root, candidates, mergekit):
             merge = subprocess.run([mergekit, recipe, out, "--lazy-unpickle"], capture_output=True, text=True)
             if merge.returncode != 0:
                 sys.exit(merge.stderr.strip().splitlines()[-1])
-            forget_layer_types(out)
             written = time.perf_counter()
             model = load(out)
             loaded = time.perf_counter()
@@ -128,7 +122,7 @@ def peer(directory, data_root, candidates, mergekit):
             shutil.rmtree(out)
             print(f"  without {drop}: loading {loaded - written:.1f} s, scoring {time.perf_counter() - loaded:.1f} s",
                   file=sys.stderr)
-        seconds = (time.perf_counter() - begun) / 2 * layers
+        seconds = (time.perf_counter() - begun) / len(chosen[:2]) * layers
     else:
         model = load(directory)
         whole = model.model.layers

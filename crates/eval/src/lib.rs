@@ -36,12 +36,13 @@ mod tasks;
 
 pub use bench::code::CodeRunner;
 pub use bench::items::{BadRow, question_id};
+pub use bench::lessons::Lesson;
 pub use bench::{BenchOptions, RowChoice};
 pub use lopper_pocket::{Group, Split};
 pub use many::{Cost, Drafts, ManyOptions};
 pub use outcome::{ItemResult, RowSource, SampleResult, TaskOutcome, Timing};
 pub use registry::{
-    KnownTask, TaskEntry, all_tasks, chance, expand, known_tasks, task_entries, task_file, task_version,
+    KnownTask, TaskEntry, all_tasks, chance, expand, known_tasks, lessons, task_entries, task_file, task_version,
 };
 pub use rows::{DATA_ROOT_VARIABLE, DataRoot, Table};
 pub use suite::lm_eval::{LmEval, RunFacts, families};

@@ -9,7 +9,9 @@ use lopper_record::study::{CLASSIFICATION, GENERATIVE};
 use serde::Serialize;
 
 use crate::bench::builtin::{builtin, file, is_file};
+use crate::bench::lessons::Lesson;
 use crate::bench::spec::Spec;
+use crate::bench::{self, BenchOptions};
 use crate::tasks::{Family, brackets, choice, code, number, summary};
 
 /// A task as far as a listing tells it.
@@ -75,6 +77,8 @@ pub struct TaskEntry {
     pub shots: usize,
     /// `organisation/name/configuration` of its rows; none where they are generated.
     pub rows: Option<String>,
+    /// Most tokens of a response; none where choices are scored.
+    pub max_new_tokens: Option<usize>,
     /// Other names that stand for it and others.
     pub tags: Vec<String>,
     /// Whether programs that the model wrote are run.
@@ -132,6 +136,7 @@ impl Task {
                 chance: task.chance,
                 shots: 0,
                 rows: None,
+                max_new_tokens: Some(task.info.max_new_tokens).filter(|most| *most > 0),
                 tags: GROUPS
                     .iter()
                     .filter(|(_, group)| group.is_none_or(|group| group == task.info.group))
@@ -148,6 +153,7 @@ impl Task {
                 chance: spec.chance,
                 shots: spec.shots.number,
                 rows: Some(format!("{}/{}", spec.rows.data_set, spec.rows.config)),
+                max_new_tokens: spec.generate.as_ref().map(|generate| generate.max_new_tokens),
                 tags: spec.tags.clone(),
                 runs_code: spec.runs_code(),
             },
@@ -207,6 +213,21 @@ pub fn task_file(name: &str) -> Result<Option<String>, Fault> {
 /// A [`Fault`] for an unknown name.
 pub fn task_entries(name: &str) -> Result<Vec<TaskEntry>, Fault> {
     Ok(resolve(&[name])?.iter().map(|(_, task)| task.entry()).collect())
+}
+
+/// Questions of a task over rows to learn from, with their reference answers; none for generated tasks, which have a
+/// training split of their own, and for those without a split besides that of their items.
+///
+/// # Errors
+/// A [`Fault`] for an unknown name, and where the rows cannot be read.
+pub fn lessons(name: &str, options: &BenchOptions) -> anyhow::Result<Vec<Lesson>> {
+    let mut all = Vec::new();
+    for (_, task) in resolve(&[name])? {
+        if let Task::Bench(spec) = task {
+            all.extend(bench::lessons::lessons(&spec, options)?);
+        }
+    }
+    Ok(all)
 }
 
 fn one(name: &str) -> Option<Task> {

@@ -146,8 +146,29 @@ impl Suite {
         self.tasks.iter().map(|task| task.slots().count())
     }
 
+    /// The suite of those tasks that `wanted` names, with the same items.
+    pub fn only(&self, wanted: impl Fn(&str) -> bool) -> Self {
+        self.part(wanted, |items| 0..items)
+    }
+
+    /// What a task asks of a model and compares with: the hash of its file, its rows and their tokens. None for a
+    /// generated task, whose name, version and seed say it.
+    pub fn identity(&self, task: &str) -> Result<Option<String>> {
+        self.tasks
+            .iter()
+            .find_map(|found| match found {
+                Prepared::Rows(rows) if rows.name() == task => Some(rows.identity(&self.requests)),
+                _ => None,
+            })
+            .transpose()
+    }
+
     /// The suite of some of each task's items: those that `range` gives for their number.
     pub(crate) fn with_items(&self, range: impl Fn(usize) -> Range<usize>) -> Self {
+        self.part(|_| true, range)
+    }
+
+    fn part(&self, wanted: impl Fn(&str) -> bool, range: impl Fn(usize) -> Range<usize>) -> Self {
         let mut suite = Self { options: self.options, tasks: vec![], requests: Requests::default() };
         let Requests { choices, generations } = &mut suite.requests;
         let mut moved = |slots: &mut Vec<Slot>| {
@@ -164,7 +185,7 @@ impl Suite {
                 };
             }
         };
-        for task in &self.tasks {
+        for task in self.tasks.iter().filter(|task| wanted(task.name())) {
             suite.tasks.push(match task {
                 Prepared::Generated(task) => {
                     let mut part = task.clone();

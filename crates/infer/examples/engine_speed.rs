@@ -1,10 +1,14 @@
 //! Speed of the engine on one checkpoint, as JSON: what `benches/engine.py` compares with PyTorch.
 //!
-//!     cargo run --release --example engine_speed -- MODEL scoring,decode,candidates [ragged] [bf16] [stream]
+//!     cargo run --release --example engine_speed -- MODEL scoring,decode,candidates [ragged|words] [bf16] [stream]
+//!
+//! `words` asks word problems of the pocket model, whose answers end by themselves.
 
 use anyhow::{Context, Result};
-use lopper_infer::{Engine, GenerateOptions, Request, silent};
+use lopper_infer::{Engine, GenerateOptions, Generation, Request, TextModel, silent};
+use lopper_model::chat::Message;
 use lopper_model::{Checkpoint, Model, Precision};
+use lopper_pocket::{Split, examples};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -30,6 +34,17 @@ fn texts(count: usize, length: usize, vocab: usize) -> Vec<Vec<u32>> {
 
 fn prompts(count: usize, length: usize, new: usize, vocab: usize) -> Vec<Request> {
     texts(count, length, vocab).into_iter().map(|prompt| Request::greedy(prompt, new)).collect()
+}
+
+/// 16 word problems.
+fn words(text: &TextModel) -> Result<Vec<Request>> {
+    examples("pocket_word", Split::Report, 0)
+        .take(16)
+        .map(|example| {
+            let prompt = text.conversation(&[Message::user(example.prompt.text())], true)?;
+            Ok(Request { stop_tokens: text.special.eos.clone(), ..Request::greedy(prompt, 128) })
+        })
+        .collect()
 }
 
 #[allow(clippy::print_stdout, reason = "an example prints")]
@@ -59,17 +74,19 @@ fn main() -> Result<()> {
         }
     }
     if what.contains(&"candidates") {
+        // Every single layer removed, and of a model with fewer layers blocks of neighbours as well.
+        let blocks = (1..layers).flat_map(|size| (0..=layers - size).map(move |first| first..first + size));
         let candidates: Vec<Vec<usize>> =
-            (0..layers).map(|drop| all.iter().copied().filter(|l| *l != drop).collect()).collect();
-        let requests = match args.iter().any(|arg| arg == "ragged") {
+            blocks.take(24).map(|block| all.iter().copied().filter(|l| !block.contains(l)).collect()).collect();
+        let has = |word: &str| args.iter().any(|arg| arg == word);
+        let requests = match (has("ragged"), has("words")) {
             // Greedy texts of random weights never end, so each is told how long it may be.
-            true => (prompts(16, 64, 24, vocab).into_iter().zip(ANSWERS))
+            (true, _) => (prompts(16, 64, 24, vocab).into_iter().zip(ANSWERS))
                 .map(|(request, new)| Request::greedy(request.prompt, new))
                 .collect(),
-            false => prompts(16, 24, 24, vocab),
+            (_, true) => words(&TextModel::new(engine.clone(), &checkpoint)?)?,
+            _ => prompts(16, 24, 24, vocab),
         };
-        let new: usize = requests.iter().map(|request| request.max_new_tokens).sum();
-        let tokens = (candidates.len() * new) as f64;
         let plain = GenerateOptions { sibling_drafts: false, batch: 192, ..GenerateOptions::default() };
         let drafts = GenerateOptions { sibling_drafts: true, ..plain.clone() };
         let mut alone = Vec::new();
@@ -80,6 +97,7 @@ fn main() -> Result<()> {
                 .collect::<Result<Vec<_>>>()?;
             Ok(())
         })?;
+        let tokens = alone.iter().flatten().map(|made: &Generation| made.tokens.len()).sum::<usize>() as f64;
         let run = |options: &GenerateOptions| -> Result<Value> {
             let mut share = 0.0;
             let seconds = best(1, || {

@@ -5,38 +5,46 @@
 use anyhow::Result;
 use lopper_infer::TextModel;
 use lopper_model::chat::Message;
-use lopper_pocket::{Example, Prompt, Split, examples};
 use lopper_prune::Calibration;
+use lopper_record::Fault;
+
+use crate::training::{Form, Training};
 
 /// Seed of the documents; self-generation draws with the recipe's.
 pub const SEED: u64 = 0x5c0e;
 
 /// `count` documents, the tasks in turn.
-pub fn documents(text: &TextModel, tasks: &[String], count: usize) -> Result<Calibration> {
-    let mut streams: Vec<_> = tasks.iter().map(|task| examples(task, Split::Train, SEED)).collect();
+///
+/// # Errors
+/// A [`Fault`] where no task has anything to learn from.
+pub fn documents(text: &TextModel, training: &Training, count: usize) -> Result<Calibration> {
     let mut documents = Vec::new();
-    'all: loop {
-        let before = documents.len();
-        for stream in &mut streams {
-            if documents.len() == count {
-                break 'all;
+    for lesson in training.lessons(SEED).take(count) {
+        let document = match &lesson.form {
+            Form::Chat(messages) => {
+                let mut messages = messages.clone();
+                messages.extend((!lesson.answer.is_empty()).then(|| Message::assistant(lesson.answer.clone())));
+                text.conversation(&messages, lesson.answer.is_empty())?
             }
-            if let Some(example) = stream.next() {
-                documents.push(document(text, &example)?);
-            }
-        }
-        if documents.len() == before {
-            break;
+            Form::Plain { prompt, delimiter, .. } => text.plain(&format!("{prompt}{delimiter}{}", lesson.answer))?,
+        };
+        if !document.is_empty() {
+            documents.push(document);
         }
     }
+    if documents.is_empty() {
+        return Err(nothing_to_learn_from().into());
+    }
+    // A criterion reads no more than the model can.
+    let limit = text.engine.model().config.max_position_embeddings;
+    documents.iter_mut().for_each(|document| document.truncate(limit));
     Calibration::new(documents)
 }
 
-fn document(text: &TextModel, example: &Example) -> Result<Vec<u32>> {
-    match &example.prompt {
-        Prompt::Chat(prompt) => {
-            text.conversation(&[Message::user(prompt.clone()), Message::assistant(example.answer.clone())], false)
-        }
-        Prompt::Plain(prompt) => text.plain(&format!("{prompt}{}", example.answer)),
-    }
+/// The fault of tasks without a training split.
+pub fn nothing_to_learn_from() -> Fault {
+    Fault::new("the study's tasks have no training split, so there is nothing to calibrate layers on or to heal by")
+        .expected("a task with a training split beside its items, or prompts of your own")
+        .got("neither")
+        .hint("name a file of prompts with `heal.data`: JSON lines with `prompt`, `messages` or `instruction`")
 }

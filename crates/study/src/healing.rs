@@ -4,95 +4,123 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use lopper_eval::TaskEntry;
 use lopper_heal::self_generated::examples_of;
 use lopper_heal::{HealRecipe, HealStats, Healed, Method, Renderer, Run, SelfGenerated, SgrOptions, SgrPrompt};
 use lopper_infer::{Sampling, TextModel};
 use lopper_model::Model;
-use lopper_model::chat::Message;
 use lopper_model::checkpoint::{Array, Dtype, TensorView, save_safetensors};
 use lopper_model::hf::WEIGHTS;
-use lopper_pocket::{Prompt, Split, examples, task};
 use lopper_record::study::HealInfo;
-use lopper_record::{Fault, Store};
+use lopper_record::{Fault, Store, key_hash};
 use safetensors::SafeTensors;
 
+use crate::calibration::nothing_to_learn_from;
 use crate::identity::{HealKey, ResponsesKey, heal_key, responses_key};
 use crate::observer::StudyObserver;
+use crate::recipe::{POCKET, TASKS};
+use crate::tasks::StudyTasks;
+use crate::training::{Form, Training};
 use crate::{Heal, Recipe, Subject};
 
-/// The uncut model's answers, with what identifies them.
-pub struct Responses {
-    answers: SelfGenerated,
+/// Longest answer to prompts from a file, as `lopper generate` has it.
+const LONGEST: usize = 1024;
+
+/// Prompts that the uncut model answers, and how.
+pub struct Asking {
+    prompts: Vec<SgrPrompt>,
+    options: SgrOptions,
     model: String,
     tasks: Vec<String>,
     heal: Heal,
     seed: u64,
+    /// The hash of prompts that tasks, number and seed do not tell.
+    asked: Option<String>,
+}
+
+impl Asking {
+    /// `heal.prompts` questions of `training`.
+    pub fn new(subject: &Subject, tasks: &StudyTasks, training: &Training, recipe: &Recipe) -> Result<Self> {
+        let (heal, seed) = (recipe.heal.clone(), recipe.seed);
+        let prompts: Vec<SgrPrompt> = training
+            .lessons(seed)
+            .take(heal.prompts)
+            .map(|question| match question.form {
+                Form::Chat(messages) => SgrPrompt::Chat(messages),
+                Form::Plain { prompt, stop, .. } => SgrPrompt::Plain { prompt, stop },
+            })
+            .collect();
+        if prompts.is_empty() {
+            return Err(nothing_to_learn_from().into());
+        }
+        let options = SgrOptions {
+            sampling: Sampling::Sample { temperature: heal.temperature, top_k: None, top_p: Some(heal.top_p) },
+            max_new_tokens: longest(tasks, recipe),
+            seed,
+            // The pocket model was taught no system prompt.
+            system: SgrOptions::default().system.filter(|_| recipe.model != POCKET),
+            keep_unfinished: false,
+        };
+        let told = tasks.all_generated() && heal.data == TASKS && heal.max_new_tokens == 0 && options.system.is_none();
+        let asked = if told { None } else { Some(key_hash(&(&prompts, &options))?) };
+        Ok(Self { prompts, options, model: subject.card.hash.clone(), tasks: tasks.names(), heal, seed, asked })
+    }
+
+    fn key(&self) -> ResponsesKey<'_> {
+        responses_key(&self.model, &self.tasks, &self.heal, self.seed, self.asked.as_deref())
+    }
+
+    /// Whether the answers' cell is there.
+    pub fn is_finished(&self, store: &Store) -> Result<bool> {
+        Ok(store.path("responses", &self.key(), "json")?.exists())
+    }
+
+    /// Lets the uncut model answer. Returns the seconds it took when it was done, and whether an earlier run did it.
+    pub fn answers(
+        self,
+        store: &Store,
+        subject: &Subject,
+        observer: &dyn StudyObserver,
+    ) -> Result<(Responses, f64, bool)> {
+        let finished = store.run("responses", &self.key(), || {
+            let text = &subject.text;
+            lopper_heal::generate_responses(text, &text.engine.all_layers(), &self.prompts, &self.options, &|p| {
+                observer.work(p.done, p.total);
+            })
+        })?;
+        Ok((Responses { answers: finished.value, asking: self }, finished.wall_s, finished.cached))
+    }
+}
+
+/// The longest answer: what the recipe says, or the most that a task allows.
+fn longest(tasks: &StudyTasks, recipe: &Recipe) -> usize {
+    if recipe.heal.max_new_tokens > 0 {
+        return recipe.heal.max_new_tokens;
+    }
+    if recipe.heal.data != TASKS {
+        return LONGEST;
+    }
+    // A choice has no length of its own; it is a word or two.
+    let of_task = |entry: &TaskEntry| match (&entry.rows, entry.max_new_tokens) {
+        (Some(_), Some(own)) if recipe.rows.max_new_tokens == 0 => own,
+        (Some(_), Some(_)) => recipe.rows.max_new_tokens,
+        (Some(_), None) => 32,
+        (None, own) => own.unwrap_or(0).max(8),
+    };
+    tasks.entries.iter().map(of_task).max().unwrap_or(8)
+}
+
+/// The uncut model's answers, with what identifies them.
+pub struct Responses {
+    answers: SelfGenerated,
+    asking: Asking,
 }
 
 impl Responses {
     /// Identifies these answers.
     pub fn key(&self) -> ResponsesKey<'_> {
-        responses_key(&self.model, &self.tasks, &self.heal, self.seed)
+        self.asking.key()
     }
-}
-
-/// Whether the answers' cell is there.
-pub fn has_responses(store: &Store, model: &str, tasks: &[String], recipe: &Recipe) -> Result<bool> {
-    Ok(store.path("responses", &responses_key(model, tasks, &recipe.heal, recipe.seed), "json")?.exists())
-}
-
-/// Lets the uncut model answer training-split prompts of all tasks, the same number of each.
-/// Returns the seconds it took when it was done, and whether an earlier run did it.
-pub fn responses(
-    store: &Store,
-    subject: &Subject,
-    tasks: &[String],
-    recipe: &Recipe,
-    observer: &dyn StudyObserver,
-) -> Result<(Responses, f64, bool)> {
-    let (model, heal, seed) = (subject.card.hash.clone(), recipe.heal.clone(), recipe.seed);
-    let finished = store.run("responses", &responses_key(&model, tasks, &heal, seed), || {
-        let options = SgrOptions {
-            sampling: Sampling::Sample { temperature: heal.temperature, top_k: None, top_p: Some(heal.top_p) },
-            // A choice has no length of its own; it is a word or two.
-            max_new_tokens: tasks.iter().filter_map(|t| task(t)).map(|t| t.max_new_tokens.max(8)).max().unwrap_or(8),
-            seed,
-            // The pocket model was taught no system prompt.
-            system: None,
-            keep_unfinished: false,
-        };
-        let prompts = prompts(tasks, heal.prompts, seed);
-        let text = &subject.text;
-        lopper_heal::generate_responses(text, &text.engine.all_layers(), &prompts, &options, &|p| {
-            observer.work(p.done, p.total);
-        })
-    })?;
-    let responses = Responses { answers: finished.value, model, tasks: tasks.to_vec(), heal, seed };
-    Ok((responses, finished.wall_s, finished.cached))
-}
-
-/// `count` training-split prompts, the tasks in turn.
-fn prompts(tasks: &[String], count: usize, seed: u64) -> Vec<SgrPrompt> {
-    let mut streams: Vec<_> =
-        tasks.iter().filter_map(|name| Some((task(name)?, examples(name, Split::Train, seed)))).collect();
-    let mut prompts = Vec::with_capacity(count);
-    while prompts.len() < count && !streams.is_empty() {
-        for (info, stream) in &mut streams {
-            let Some(example) = stream.next() else { continue };
-            // A choice is a word on a line, so a line's end stops it as it does the others.
-            let stop = if info.stop.is_empty() { vec!["\n".to_owned()] } else { owned(info.stop) };
-            prompts.push(match example.prompt {
-                Prompt::Chat(text) => SgrPrompt::Chat(vec![Message::user(text)]),
-                Prompt::Plain(prompt) => SgrPrompt::Plain { prompt, stop },
-            });
-        }
-    }
-    prompts.truncate(count);
-    prompts
-}
-
-fn owned(strings: &[&str]) -> Vec<String> {
-    strings.iter().map(|s| (*s).to_owned()).collect()
 }
 
 /// What is healed, and how.
@@ -183,7 +211,9 @@ pub struct HealedCut {
 }
 
 fn documents(text: &TextModel, answers: &SelfGenerated, recipe: &HealRecipe) -> Result<Vec<lopper_heal::Document>> {
-    let examples = examples_of(&answers.rows, &Renderer::of(text), recipe.max_length)?;
+    // A rendered answer may take more tokens than were drawn, and what does not fit the context is left out as well.
+    let longest = recipe.max_length.min(text.engine.model().config.max_position_embeddings);
+    let examples = examples_of(&answers.rows, &Renderer::of(text), longest)?;
     if examples.documents.is_empty() {
         return Err(Fault::new("the uncut model gave no answer to learn from")
             .expected("at least one finished answer")

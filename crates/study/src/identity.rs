@@ -1,13 +1,13 @@
 //! Keys of cells: everything that changes a cell's result and nothing that does not.
 
+use lopper_eval::EvalOptions;
 use lopper_eval::diagnostics::sentinel::SentinelOptions;
-use lopper_eval::{EvalOptions, task_version};
 use lopper_heal::HealRecipe;
 use lopper_infer::Sampling;
 use serde::Serialize;
 
 /// Changes whenever a change of the program changes results that the other fields do not tell.
-const REVISION: u32 = 2;
+const REVISION: u32 = 3;
 
 /// Layer scores over calibration text.
 #[derive(Debug, Clone, Serialize)]
@@ -28,6 +28,9 @@ pub struct ResponsesKey<'a> {
     pub temperature: f64,
     pub top_p: f64,
     pub seed: u64,
+    /// The hash of prompts that the other fields do not tell: those not of the pocket model's tasks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub asked: Option<&'a str>,
 }
 
 /// A finetuned cut.
@@ -50,6 +53,9 @@ pub struct EvalKey<'a> {
     pub healed: Option<HealKey<'a>>,
     pub task: &'a str,
     pub version: u32,
+    /// The hash of file, rows and prompts of a task over rows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rows: Option<&'a str>,
     pub split: &'a str,
     pub limit: usize,
     pub seed: u64,
@@ -80,9 +86,15 @@ pub fn score_key<'a>(model: &'a str, calibration: &'a str, gradients: bool) -> S
     ScoreKey { revision: REVISION, model, calibration, gradients }
 }
 
-pub fn responses_key<'a>(model: &'a str, tasks: &'a [String], heal: &crate::Heal, seed: u64) -> ResponsesKey<'a> {
+pub fn responses_key<'a>(
+    model: &'a str,
+    tasks: &'a [String],
+    heal: &crate::Heal,
+    seed: u64,
+    asked: Option<&'a str>,
+) -> ResponsesKey<'a> {
     let crate::Heal { prompts, temperature, top_p, .. } = *heal;
-    ResponsesKey { revision: REVISION, model, tasks, prompts, temperature, top_p, seed }
+    ResponsesKey { revision: REVISION, model, tasks, prompts, temperature, top_p, seed, asked }
 }
 
 pub fn heal_key<'a>(
@@ -98,16 +110,18 @@ pub fn eval_key<'a>(
     model: &'a str,
     kept: &'a [usize],
     healed: Option<HealKey<'a>>,
-    task: &'a str,
+    task: (&'a str, u32, Option<&'a str>),
     options: &EvalOptions,
 ) -> EvalKey<'a> {
+    let (task, version, rows) = task;
     EvalKey {
         revision: REVISION,
         model,
         kept,
         healed,
         task,
-        version: task_version(task),
+        version,
+        rows,
         split: options.split.name(),
         limit: options.limit,
         seed: options.seed,

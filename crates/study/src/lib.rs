@@ -20,7 +20,10 @@ pub mod search;
 mod sentinels;
 mod stage;
 pub mod strategy;
+mod tasks;
+mod training;
 
 pub use observer::{Silent, StudyObserver};
-pub use recipe::{Budget, Cuts, Heal, Items, Recipe, Sentinels, Tasks};
-pub use runner::{Subject, run};
+pub use recipe::{Budget, Cuts, Heal, Items, OwnShots, Recipe, Rows, Sentinels, Shots, TASKS, Tasks};
+pub use runner::{Material, Subject, run};
+pub use tasks::StudyTasks;

@@ -1,19 +1,22 @@
-//! Evaluating one model, task by task as cells, and comparing it with the uncut model.
+//! Evaluating candidates, task by task as cells, and comparing them with the uncut model.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Result;
 use lopper_eval::stats::{self, Pair, RESAMPLES};
-use lopper_eval::{EvalOptions, Suite, TaskOutcome};
+use lopper_eval::{BenchOptions, Drafts, EvalOptions, ManyOptions, Suite, TaskOutcome};
 use lopper_infer::TextModel;
+use lopper_pocket::Split;
 use lopper_record::Store;
 use lopper_record::study::{GroupResult, TaskResult};
 
-use crate::identity::{HealKey, eval_key};
+use crate::Recipe;
+use crate::identity::{EvalKey, HealKey, eval_key};
 use crate::observer::StudyObserver;
+use crate::tasks::StudyTasks;
 
 /// A model to evaluate: which weights, which layers.
+#[derive(Clone)]
 pub struct Candidate<'a> {
     pub text: &'a TextModel,
     /// Hash of the uncut model.
@@ -25,22 +28,125 @@ pub struct Candidate<'a> {
     pub healed: Option<HealKey<'a>>,
 }
 
-/// Suites of tasks, prepared once and asked of every candidate.
-#[derive(Default)]
-pub struct Suites(Mutex<Vec<Prepared>>);
+/// The study's tasks on one division's items, asked of every candidate.
+pub struct Questions {
+    suite: Suite,
+    options: EvalOptions,
+    tasks: Vec<Task>,
+    /// The first answers given, which are tried as the other candidates'.
+    drafts: Drafts,
+}
 
-/// A suite and what it was prepared for.
-type Prepared = (Vec<String>, EvalOptions, Arc<Suite>);
+/// What identifies a task's cells.
+struct Task {
+    name: String,
+    version: u32,
+    rows: Option<String>,
+}
 
-impl Suites {
-    fn get(&self, text: &TextModel, tasks: &[String], options: &EvalOptions) -> Result<Arc<Suite>> {
-        let mut suites = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, _, suite)) = suites.iter().find(|(t, o, _)| t == tasks && o == options) {
-            return Ok(suite.clone());
+impl Questions {
+    /// Draws items, or reads rows.
+    pub fn prepare(
+        text: &TextModel,
+        tasks: &StudyTasks,
+        recipe: &Recipe,
+        bench: &BenchOptions,
+        split: Split,
+    ) -> Result<Self> {
+        let options = recipe.eval_options(split);
+        let suite = Suite::prepare_with(text, &tasks.references, &options, bench)?;
+        let tasks = (tasks.entries.iter())
+            .map(|entry| {
+                let rows = suite.identity(&entry.name)?;
+                Ok(Task { name: entry.name.clone(), version: entry.version, rows })
+            })
+            .collect::<Result<_>>()?;
+        Ok(Self { suite, options, tasks, drafts: Drafts::default() })
+    }
+
+    /// The identities of all items, by task.
+    pub fn item_ids(&self) -> BTreeMap<&str, Vec<&str>> {
+        self.suite.item_ids()
+    }
+
+    fn key<'a>(&'a self, candidate: &Candidate<'a>, task: &'a Task) -> EvalKey<'a> {
+        let identity = (task.name.as_str(), task.version, task.rows.as_deref());
+        eval_key(candidate.model, candidate.kept, candidate.healed.clone(), identity, &self.options)
+    }
+
+    /// The tasks whose cells are not there; whether a cell can be read shows when it is asked for.
+    pub fn missing(&self, store: &Store, candidate: &Candidate<'_>) -> Result<Vec<&str>> {
+        let mut missing = Vec::new();
+        for task in &self.tasks {
+            if !store.path("eval", &self.key(candidate, task), "json")?.exists() {
+                missing.push(task.name.as_str());
+            }
         }
-        let suite = Arc::new(Suite::prepare(text, tasks, options)?);
-        suites.push((tasks.to_vec(), *options, suite.clone()));
-        Ok(suite)
+        Ok(missing)
+    }
+
+    /// Outcomes of one candidate. What is missing is evaluated now, the tasks together.
+    pub fn outcomes(&self, store: &Store, candidate: &Candidate<'_>, observer: &dyn StudyObserver) -> Result<Measured> {
+        let (mut found, mut missing, mut wall) = (Outcomes::new(), Vec::new(), 0.0);
+        for task in &self.tasks {
+            match store.get::<Timed>("eval", &self.key(candidate, task))? {
+                Some(cell) => {
+                    wall += cell.seconds;
+                    found.insert(task.name.clone(), cell.outcome);
+                }
+                None => missing.push(task.name.as_str()),
+            }
+        }
+        let cached = missing.is_empty();
+        if !cached {
+            let computed = self.evaluate(store, std::slice::from_ref(candidate), &missing, observer)?;
+            for (outcome, seconds) in computed.into_iter().flatten() {
+                wall += seconds;
+                found.insert(outcome.task.clone(), outcome);
+            }
+        }
+        Ok(Measured { outcomes: found, seconds: wall, cached })
+    }
+
+    /// Evaluates candidates of one model together on some of the tasks, and records them.
+    pub fn measure(
+        &self,
+        store: &Store,
+        candidates: &[Candidate<'_>],
+        tasks: &[&str],
+        observer: &dyn StudyObserver,
+    ) -> Result<()> {
+        self.evaluate(store, candidates, tasks, observer).map(drop)
+    }
+
+    fn evaluate(
+        &self,
+        store: &Store,
+        candidates: &[Candidate<'_>],
+        names: &[&str],
+        observer: &dyn StudyObserver,
+    ) -> Result<Vec<Vec<(TaskOutcome, f64)>>> {
+        let Some(first) = candidates.first() else { return Ok(vec![]) };
+        let began = std::time::Instant::now();
+        let progress = |p: lopper_eval::EvalProgress| observer.work(p.done, p.total);
+        let runs: Vec<Vec<usize>> = candidates.iter().map(|candidate| candidate.run.to_vec()).collect();
+        let part = (names.len() < self.tasks.len()).then(|| self.suite.only(|task| names.contains(&task)));
+        let suite = part.as_ref().unwrap_or(&self.suite);
+        let (all, _) = suite.run_many(first.text, &runs, &ManyOptions::default(), &self.drafts, &progress)?;
+        let seconds = began.elapsed().as_secs_f64() / (candidates.len() * names.len()) as f64;
+        let mut computed = Vec::with_capacity(all.len());
+        for (candidate, outcomes) in candidates.iter().zip(all) {
+            let mut of_candidate = Vec::with_capacity(outcomes.len());
+            for outcome in outcomes {
+                let cell = Timed { seconds, outcome };
+                if let Some(task) = self.tasks.iter().find(|task| task.name == cell.outcome.task) {
+                    store.put("eval", &self.key(candidate, task), &cell, seconds)?;
+                }
+                of_candidate.push((cell.outcome, seconds));
+            }
+            computed.push(of_candidate);
+        }
+        Ok(computed)
     }
 }
 
@@ -56,58 +162,6 @@ pub struct Measured {
     pub cached: bool,
 }
 
-/// Whether every task's cell is there; whether it can be read shows when it is asked for.
-pub fn finished(store: &Store, candidate: &Candidate<'_>, tasks: &[String], options: &EvalOptions) -> Result<bool> {
-    for task in tasks {
-        let key = eval_key(candidate.model, candidate.kept, candidate.healed.clone(), task, options);
-        if !store.path("eval", &key, "json")?.exists() {
-            return Ok(false);
-        }
-    }
-    Ok(true)
-}
-
-/// What is missing of `tasks` is evaluated together, so that the engine's batches are full, and
-/// recorded task by task.
-pub fn outcomes(
-    store: &Store,
-    suites: &Suites,
-    candidate: &Candidate<'_>,
-    tasks: &[String],
-    options: &EvalOptions,
-    observer: &dyn StudyObserver,
-) -> Result<Measured> {
-    let key = |task: &'_ str| -> Result<serde_json::Value> {
-        let key = eval_key(candidate.model, candidate.kept, candidate.healed.clone(), task, options);
-        Ok(serde_json::to_value(key)?)
-    };
-    let (mut found, mut missing, mut wall) = (Outcomes::new(), Vec::new(), 0.0);
-    for task in tasks {
-        match store.get::<Timed>("eval", &key(task)?)? {
-            Some(cell) => {
-                wall += cell.seconds;
-                found.insert(task.clone(), cell.outcome);
-            }
-            None => missing.push(task.clone()),
-        }
-    }
-    let cached = missing.is_empty();
-    if !cached {
-        let began = std::time::Instant::now();
-        let progress = |p: lopper_eval::EvalProgress| observer.work(p.done, p.total);
-        let suite = suites.get(candidate.text, &missing, options)?;
-        let computed = suite.run(candidate.text, candidate.run, &progress)?;
-        let seconds = began.elapsed().as_secs_f64() / missing.len() as f64;
-        for outcome in computed {
-            let cell = Timed { seconds, outcome };
-            store.put("eval", &key(&cell.outcome.task)?, &cell, seconds)?;
-            wall += seconds;
-            found.insert(cell.outcome.task.clone(), cell.outcome);
-        }
-    }
-    Ok(Measured { outcomes: found, seconds: wall, cached })
-}
-
 /// An outcome with the share of the evaluation's wall time that its task took.
 #[derive(serde::Serialize, serde::Deserialize)]
 struct Timed {
@@ -119,13 +173,13 @@ struct Timed {
 pub fn compare(
     base: &Outcomes,
     cut: &Outcomes,
-    groups: &[(&str, &[String])],
+    groups: &[(&str, impl AsRef<[String]>)],
     seed: u64,
 ) -> Result<(Vec<TaskResult>, Vec<GroupResult>)> {
     let (mut tasks, mut results) = (Vec::new(), Vec::new());
     for (group, names) in groups {
         let (mut pairs, mut scores) = (Vec::new(), Vec::new());
-        for name in *names {
+        for name in names.as_ref() {
             let (Some(base), Some(cut)) = (base.get(name), cut.get(name)) else { continue };
             pairs.push((base.scores(), cut.scores()));
             scores.push(*cut.primary_score());
@@ -146,10 +200,11 @@ pub fn compare(
 /// Mean over the groups of the mean over their tasks of `cut / base`, without intervals: the figure
 /// by which selection compares candidates. Tasks on which the uncut model scores nothing say
 /// nothing and are left out.
-pub fn mean_retention(base: &Outcomes, cut: &Outcomes, groups: &[(&str, &[String])]) -> f64 {
+pub fn mean_retention(base: &Outcomes, cut: &Outcomes, groups: &[(&str, impl AsRef<[String]>)]) -> f64 {
     let mut means = Vec::new();
     for (_, names) in groups {
         let ratios: Vec<f64> = names
+            .as_ref()
             .iter()
             .filter_map(|name| Some((base.get(name)?.primary_score().value, cut.get(name)?.primary_score().value)))
             .filter(|(base, _)| *base > 0.0)

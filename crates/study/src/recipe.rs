@@ -10,11 +10,16 @@ use lopper_pocket::Split;
 use lopper_record::study::{CLASSIFICATION, GENERATIVE};
 use serde::{Deserialize, Serialize};
 
+/// The model that comes with Lopper.
+pub(crate) const POCKET: &str = "pocket";
+/// `heal.data` for the tasks' own training splits.
+pub const TASKS: &str = "tasks";
+
 /// A resolved study file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Recipe {
-    /// MODEL: a directory or `pocket`.
+    /// MODEL: a directory, an id of the hub, or `pocket`.
     pub model: String,
     /// Seeds items, random cuts, self-generation, healing and intervals.
     pub seed: u64,
@@ -22,6 +27,8 @@ pub struct Recipe {
     pub items: Items,
     /// Which tasks, by group.
     pub tasks: Tasks,
+    /// How tasks over rows of data sets are asked.
+    pub rows: Rows,
     /// Which cuts.
     pub cuts: Cuts,
     /// How cuts are healed.
@@ -54,6 +61,62 @@ pub struct Tasks {
     pub generative: Vec<String>,
 }
 
+/// How tasks over rows of data sets are asked.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Rows {
+    /// The directory that holds them; empty for the one that the environment names.
+    pub data_root: String,
+    /// Worked examples before each item.
+    pub shots: Shots,
+    /// Ask in the model's chat template also what would be asked in plain text.
+    pub chat: bool,
+    /// Most tokens of a response; 0 for each task's own number.
+    pub max_new_tokens: usize,
+    /// Run the programs that the model writes, apart from the machine as far as it allows.
+    pub allow_code_execution: bool,
+}
+
+/// A number of worked examples.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Shots {
+    /// So many for each task.
+    Number(usize),
+    /// What each task's file says.
+    Own(OwnShots),
+}
+
+/// The word for each task's own number of worked examples.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OwnShots {
+    /// `"own"`
+    Own,
+}
+
+impl Shots {
+    /// The number, where it is not each task's own.
+    pub fn number(self) -> Option<usize> {
+        match self {
+            Self::Number(number) => Some(number),
+            Self::Own(_) => None,
+        }
+    }
+}
+
+impl Default for Rows {
+    fn default() -> Self {
+        Self {
+            data_root: String::new(),
+            shots: Shots::Own(OwnShots::Own),
+            chat: false,
+            max_new_tokens: 0,
+            allow_code_execution: false,
+        }
+    }
+}
+
 /// Cuts to measure.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -76,8 +139,12 @@ pub struct Cuts {
 pub struct Heal {
     /// Depths to heal; empty for none.
     pub depths: Vec<usize>,
+    /// Where prompts come from: `tasks` for the tasks' training splits, or a file of JSON lines.
+    pub data: String,
     /// Prompts the uncut model answers, over all tasks together.
     pub prompts: usize,
+    /// Longest answer, in tokens; 0 for the longest that a task allows, or 1024 with prompts from a file.
+    pub max_new_tokens: usize,
     /// Sampling temperature of the answers.
     pub temperature: f64,
     /// Nucleus of the answers.
@@ -107,10 +174,11 @@ pub struct Budget {
 impl Default for Recipe {
     fn default() -> Self {
         Self {
-            model: "pocket".into(),
+            model: POCKET.into(),
             seed: 0,
             items: Items::default(),
             tasks: Tasks::default(),
+            rows: Rows::default(),
             cuts: Cuts::default(),
             heal: Heal::default(),
             sentinels: Sentinels::default(),
@@ -156,7 +224,9 @@ impl Default for Heal {
     fn default() -> Self {
         Self {
             depths: vec![5, 6, 7, 8, 9],
+            data: TASKS.into(),
             prompts: 2000,
+            max_new_tokens: 0,
             temperature: 0.9,
             top_p: 0.95,
             recipe: HealRecipe::for_pocket(Method::Lora),
@@ -174,11 +244,6 @@ impl Recipe {
     /// The recipe as a study file.
     pub fn to_toml(&self) -> Result<String> {
         toml::to_string(self).context("a recipe cannot be written as TOML")
-    }
-
-    /// All tasks, classification first.
-    pub fn task_names(&self) -> Vec<String> {
-        self.tasks.classification.iter().chain(&self.tasks.generative).cloned().collect()
     }
 
     /// How items of `split` are evaluated: greedily, so that a score has no sampling noise.

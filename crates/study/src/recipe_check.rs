@@ -4,13 +4,12 @@ use std::fmt::Debug;
 use std::path::Path;
 
 use anyhow::Result;
-use lopper_eval::known_tasks;
-use lopper_heal::{HealRecipe, Method};
+use lopper_heal::HealRecipe;
 use lopper_infer::Sampling;
 use lopper_prune::criteria::{self, Request};
 use lopper_record::Fault;
-use lopper_record::study::{CLASSIFICATION, GENERATIVE};
 
+use crate::recipe::POCKET;
 use crate::strategy::ABLATION;
 use crate::{Cuts, Recipe};
 
@@ -20,10 +19,10 @@ const MAX_BYTES: u64 = 1 << 20;
 const MOST: usize = 1_000_000;
 const PRINT: &str = "`lopper study --print-recipe` prints every key with its default";
 
-/// The finetuning recipe of a study file that could be read. What it leaves out is the pocket
-/// study's, also where it names some keys: serde's own defaults would then be the paper's.
-fn heal_recipe(text: &str, method: Method) -> Result<HealRecipe> {
-    let mut whole = toml::Table::try_from(HealRecipe::for_pocket(method))?;
+/// The finetuning recipe of a study file that could be read. What it leaves out is `default`'s, also
+/// where it names some keys: serde's own defaults would then be the paper's.
+fn heal_recipe(text: &str, default: HealRecipe) -> Result<HealRecipe> {
+    let mut whole = toml::Table::try_from(default)?;
     let file: toml::Table = toml::from_str(text)?;
     if let Some(given) = file.get("heal").and_then(|heal| heal.get("recipe")).and_then(toml::Value::as_table) {
         overlay(&mut whole, given);
@@ -50,6 +49,15 @@ impl Recipe {
     /// A [`Fault`] for a file that cannot be read, a key that is not known, or a value that makes
     /// no sense.
     pub fn read(path: &Path) -> Result<Self> {
+        Self::read_for(path, None)
+    }
+
+    /// Reads a study file for a model of so many `parameters`: what the file leaves out of the finetuning recipe
+    /// follows its size, as `lopper heal` does. The pocket model's has its own.
+    ///
+    /// # Errors
+    /// See [`Recipe::read`].
+    pub fn read_for(path: &Path, parameters: Option<usize>) -> Result<Self> {
         let unreadable = |got: String| {
             let fault = Fault::new("the study file cannot be read").file(path).expected("a TOML file of at most 1 MiB");
             fault.got(got).hint("check the path")
@@ -65,7 +73,12 @@ impl Recipe {
                 .got(error.to_string().trim_end().to_owned())
                 .hint(PRINT)
         })?;
-        recipe.heal.recipe = heal_recipe(&text, recipe.heal.recipe.method)?;
+        let method = recipe.heal.recipe.method;
+        let default = match parameters.filter(|_| recipe.model != POCKET) {
+            Some(parameters) => HealRecipe::for_size(parameters, method),
+            None => HealRecipe::for_pocket(method),
+        };
+        recipe.heal.recipe = heal_recipe(&text, default)?;
         recipe.check().map_err(|fault| fault.file(path))?;
         Ok(recipe)
     }
@@ -149,24 +162,9 @@ impl Recipe {
     }
 
     fn check_tasks(&self) -> Checked {
-        for (group, names) in [(CLASSIFICATION, &self.tasks.classification), (GENERATIVE, &self.tasks.generative)] {
-            let there: Vec<&str> = known_tasks().iter().filter(|t| t.group == group).map(|t| t.name).collect();
-            for (index, name) in names.iter().enumerate() {
-                if !there.contains(&name.as_str()) {
-                    let expected = format!("any of {}", there.join(", "));
-                    return Err(refuse(&format!("no {group} task is called `{name}`"), &expected, name)
-                        .hint("leave the key out to take all of them"));
-                }
-                if names[..index].contains(name) {
-                    return Err(twice(&format!("tasks.{group}"), name));
-                }
-            }
-        }
-        if self.task_names().is_empty() {
-            return Err(Fault::new("the study has no task")
-                .expected("at least one task in `tasks`")
-                .got("none")
-                .hint("leave the keys out to take all of them"));
+        self.resolved_tasks()?;
+        if self.heal.data.trim().is_empty() {
+            return Err(refuse("`heal.data` is empty", "`tasks`, or a file of prompts", &self.heal.data).hint(PRINT));
         }
         Ok(())
     }
@@ -239,7 +237,7 @@ mod tests {
         expected.heal.recipe.lora.r = 8;
         assert_eq!(read("[heal.recipe]\nepochs = 3\n[heal.recipe.lora]\nr = 8\n"), expected);
         expected = Recipe::default();
-        expected.heal.recipe = HealRecipe::for_pocket(Method::Full);
+        expected.heal.recipe = HealRecipe::for_pocket(lopper_heal::Method::Full);
         assert_eq!(read("heal.recipe.method = \"full\""), expected);
     }
 }

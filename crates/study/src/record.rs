@@ -1,11 +1,13 @@
 //! The parts of a study's record that are known from its recipe alone, and the criteria's view of
 //! the layers.
 
-use lopper_eval::{known_tasks, task_version};
-use lopper_pocket::Split;
+use lopper_eval::TaskEntry;
+use lopper_pocket::{Group, Split};
 use lopper_prune::LayerScores;
-use lopper_record::study::{Criterion, Seed, TaskMeta};
+use lopper_record::study::{CLASSIFICATION, Criterion, GENERATIVE, Seed, TaskMeta};
 
+use crate::recipe::TASKS;
+use crate::tasks::StudyTasks;
 use crate::{Recipe, calibration};
 
 /// Every seed with its use.
@@ -19,45 +21,54 @@ pub fn seeds(recipe: &Recipe) -> Vec<Seed> {
 }
 
 /// How items are split, in sentences.
-pub fn splits(recipe: &Recipe) -> Vec<String> {
+pub fn splits(recipe: &Recipe, tasks: &StudyTasks) -> Vec<String> {
     let name = |split: Split| split.name();
-    vec![
-        "Items are divided by a hash of their content: one item is in one split only, whatever the seed.".into(),
-        format!(
-            "Scores, retentions and the depth budget: {} items per task from the `{}` split.",
-            recipe.items.report,
-            name(Split::Report)
-        ),
-        format!(
-            "Layer map, choice of the main strategy and sentinels: {} items per task (sentinels fewer) from the `{}` split.",
-            recipe.items.select,
-            name(Split::Select)
-        ),
-        format!(
-            "Calibration text of the criteria ({} documents) and the {} prompts that are answered for healing: the `{}` split.",
-            recipe.items.calibration,
-            recipe.heal.prompts,
+    let mut sentences =
+        vec!["Items are divided by a hash of their content: one item is in one split only, whatever the seed.".into()];
+    sentences.push(format!(
+        "Scores, retentions and the depth budget: {} items per task from the `{}` split.",
+        recipe.items.report,
+        name(Split::Report)
+    ));
+    sentences.push(format!(
+        "Layer map, choice of the main strategy and sentinels: {} items per task (sentinels fewer) from the `{}` split.",
+        recipe.items.select,
+        name(Split::Select)
+    ));
+    let (documents, prompts) = (recipe.items.calibration, recipe.heal.prompts);
+    sentences.push(match recipe.heal.data == TASKS {
+        true => format!(
+            "Calibration text of the criteria (up to {documents} documents) and the prompts that are answered for healing (up to {prompts}): the `{}` split.",
             name(Split::Train)
         ),
-    ]
+        false => format!(
+            "Calibration text of the criteria (up to {documents} documents) and the prompts that are answered for healing (up to {prompts}): {}, in which no item is.",
+            recipe.heal.data
+        ),
+    });
+    if !tasks.all_generated() {
+        sentences.push(
+            "Of tasks over rows of data sets, one row in four of the split that is asked is for choosing and the others are reported on; the training split is that of worked examples.".into(),
+        );
+    }
+    sentences
 }
 
-/// The tasks in the recipe's order.
-pub fn tasks(recipe: &Recipe) -> Vec<TaskMeta> {
-    let metas = recipe.task_names().into_iter().filter_map(|name| {
-        let known = known_tasks().iter().find(|t| t.name == name)?;
-        Some(TaskMeta {
-            group: known.group.to_owned(),
-            description: known.description.to_owned(),
-            metric: known.metric.to_owned(),
-            version: task_version(&name).to_string(),
-            n_report: recipe.items.report,
-            n_select: recipe.items.select,
-            chance: known.chance,
-            name,
-        })
-    });
-    metas.collect()
+/// A task as the record tells it.
+pub fn task_meta(entry: &TaskEntry, n_report: usize, n_select: usize) -> TaskMeta {
+    TaskMeta {
+        name: entry.name.clone(),
+        group: match entry.group {
+            Group::Classification => CLASSIFICATION.to_owned(),
+            Group::Generative => GENERATIVE.to_owned(),
+        },
+        description: entry.description.clone(),
+        metric: entry.metric.clone(),
+        version: entry.version.to_string(),
+        n_report,
+        n_select,
+        chance: entry.chance,
+    }
 }
 
 /// One value per layer for each criterion that has one.

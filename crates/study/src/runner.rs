@@ -5,23 +5,25 @@ use std::collections::HashSet;
 use std::path::Path;
 
 use anyhow::Result;
+use lopper_eval::BenchOptions;
 use lopper_eval::diagnostics::of_outcomes;
 use lopper_eval::diagnostics::sentinel::Sentinels;
 use lopper_infer::TextModel;
+use lopper_model::chat::Message;
 use lopper_pocket::Split;
 use lopper_prune::criteria::Measures;
 use lopper_prune::{LayerScores, criteria};
-use lopper_record::study::{
-    AblatedLayer, CLASSIFICATION, GENERATIVE, LedgerEntry, ModelCard, Point, SCHEMA, StudyRecord, TaskMeta, Timing,
-};
+use lopper_record::study::{AblatedLayer, LedgerEntry, ModelCard, Point, SCHEMA, StudyRecord, TaskMeta, Timing};
 use lopper_record::{Retention, Store};
 
-use crate::healing::{self, Cut, Responses};
-use crate::measure::{Candidate, Outcomes, Suites, compare, finished, mean_retention, outcomes};
+use crate::healing::{Asking, Cut, Responses};
+use crate::measure::{Candidate, Outcomes, Questions, compare, mean_retention};
 use crate::observer::StudyObserver;
 use crate::place::Place;
 use crate::stage::{Asked, Stage};
 use crate::strategy::{self, Evidence};
+use crate::tasks::StudyTasks;
+use crate::training::Training;
 use crate::{Recipe, budget, calibration, identity, record, samples};
 
 /// The model under study.
@@ -32,22 +34,35 @@ pub struct Subject {
     pub text: TextModel,
 }
 
+/// What a study is given besides its file.
+#[derive(Default)]
+pub struct Material {
+    /// How tasks over rows are asked: where rows lie, and what runs programs.
+    pub bench: BenchOptions,
+    /// Prompts to heal by in place of the tasks' training splits, for `heal.data`.
+    pub prompts: Option<Vec<Vec<Message>>>,
+}
+
 /// Runs a study in `directory`, or continues the one that is there. A study that fails before its
 /// first cell is finished leaves nothing behind.
 pub fn run(
     subject: &Subject,
     recipe: &Recipe,
+    material: &Material,
     directory: &Path,
     command: &str,
     observer: &dyn StudyObserver,
 ) -> Result<StudyRecord> {
     recipe.check()?;
     recipe.check_model(subject.card.num_layers)?;
+    let tasks = recipe.resolved_tasks()?;
+    // What cannot be asked is refused before anything is written.
+    let prepare = |split| Questions::prepare(&subject.text, &tasks, recipe, &material.bench, split);
+    let (report, select) = (prepare(Split::Report)?, prepare(Split::Select)?);
+    let prompts = material.prompts.as_deref();
+    let training = Training::gather(&subject.text, &tasks, &material.bench, prompts, &[&report, &select])?;
     let place = Place::before(directory);
     let store = Store::open(directory)?;
-    let groups =
-        [(CLASSIFICATION, recipe.tasks.classification.as_slice()), (GENERATIVE, recipe.tasks.generative.as_slice())];
-    let groups: Vec<(&str, &[String])> = groups.into_iter().filter(|(_, tasks)| !tasks.is_empty()).collect();
     let record = StudyRecord {
         schema: SCHEMA,
         lopper_version: env!("CARGO_PKG_VERSION").into(),
@@ -55,13 +70,17 @@ pub fn run(
         model: subject.card.clone(),
         recipe: serde_json::to_value(recipe)?,
         seeds: record::seeds(recipe),
-        splits: record::splits(recipe),
-        tasks: record::tasks(recipe),
+        splits: record::splits(recipe, &tasks),
+        tasks: tasks
+            .entries
+            .iter()
+            .map(|entry| record::task_meta(entry, recipe.items.report, recipe.items.select))
+            .collect(),
         ..StudyRecord::default()
     };
-    let (tasks, seen) = (recipe.task_names(), HashSet::new());
-    let (suites, sentinels, ledger) = (Suites::default(), None, Vec::new());
-    let mut study = Study { subject, recipe, store, suites, groups, tasks, observer, record, seen, sentinels, ledger };
+    let (seen, sentinels, ledger) = (HashSet::new(), None, Vec::new());
+    let mut study =
+        Study { subject, recipe, store, report, select, training, tasks, observer, record, seen, sentinels, ledger };
     if let Err(error) = study.stages() {
         place.clear_if_unused();
         return Err(error);
@@ -74,9 +93,11 @@ pub struct Study<'a> {
     pub subject: &'a Subject,
     pub recipe: &'a Recipe,
     pub store: Store,
-    pub suites: Suites,
-    pub groups: Vec<(&'a str, &'a [String])>,
-    pub tasks: Vec<String>,
+    /// The tasks on the items that scores are reported on, and on those that layers are chosen by.
+    pub report: Questions,
+    pub select: Questions,
+    pub training: Training,
+    pub tasks: StudyTasks,
     pub observer: &'a dyn StudyObserver,
     pub record: StudyRecord,
     /// Cuts that a stage has asked for.
@@ -119,7 +140,7 @@ impl Study<'_> {
             Stage::begin(self, "uncut model", &[(all.clone(), Split::Report), (all.clone(), Split::Select)])?;
         let base = stage.eval(self, &all, Split::Report, "reporting items")?;
         let base_select = stage.eval(self, &all, Split::Select, "selection items")?;
-        let (tasks, groups) = compare(&base, &base, &self.groups, self.recipe.seed)?;
+        let (tasks, groups) = compare(&base, &base, &self.tasks.groups, self.recipe.seed)?;
         let mut point = Point { strategy: String::new(), tasks, groups, ..Point::default() };
         point.tasks.iter_mut().for_each(|t| t.retention = None);
         // Against itself it keeps all, unless it scores too little for a ratio to mean anything.
@@ -140,12 +161,26 @@ impl Study<'_> {
                 meta.name, meta.n_report, meta.n_select
             ));
         }
+        for (task, outcome) in base.iter().filter(|(_, outcome)| !outcome.bad_rows.is_empty()) {
+            let (count, first) = (outcome.bad_rows.len(), &outcome.bad_rows[0]);
+            self.record.warnings.push(format!(
+                "{task}: {count} rows are left out; row {} of {}: {}",
+                first.row,
+                first.file.display(),
+                first.reason
+            ));
+        }
         stage.end(self)?;
         Ok((base, base_select))
     }
 
     fn layer_scores(&mut self) -> Result<LayerScores> {
-        let calibration = calibration::documents(&self.subject.text, &self.tasks, self.recipe.items.calibration)?;
+        let calibration = calibration::documents(&self.subject.text, &self.training, self.recipe.items.calibration)?;
+        for task in &self.training.without {
+            self.record.warnings.push(format!(
+                "{task} has no training split: it is neither in the calibration text nor in the prompts to heal by"
+            ));
+        }
         let hash = calibration.hash();
         let gradients = self.recipe.cuts.strategies.iter().any(|strategy| strategy == "taylor");
         let key = identity::score_key(&self.subject.card.hash, &hash, gradients);
@@ -175,8 +210,8 @@ impl Study<'_> {
         let mut ablation = Vec::with_capacity(layers);
         for (layer, (kept, split)) in cuts.iter().enumerate() {
             let cut = stage.eval(self, kept, *split, &format!("without layer {layer}"))?;
-            ablation.push(mean_retention(base, &cut, &self.groups));
-            let (tasks, _) = compare(base, &cut, &self.groups, self.recipe.seed)?;
+            ablation.push(mean_retention(base, &cut, &self.tasks.groups));
+            let (tasks, _) = compare(base, &cut, &self.tasks.groups, self.recipe.seed)?;
             let diagnosis = Some(of_outcomes(&cut, Some(base)).0);
             self.record.ablation.push(AblatedLayer { layer, tasks, diagnosis });
         }
@@ -201,7 +236,7 @@ impl Study<'_> {
         let mut best: Option<(f64, &String)> = None;
         for (name, (kept, split)) in cuts.strategies.iter().zip(&kept) {
             let cut = stage.eval(self, kept, *split, &format!("{name} at {depth}"))?;
-            let value = mean_retention(base, &cut, &self.groups);
+            let value = mean_retention(base, &cut, &self.tasks.groups);
             if best.is_none_or(|(most, _)| value > most) {
                 best = Some((value, name));
             }
@@ -246,7 +281,7 @@ impl Study<'_> {
     }
 
     fn point(&self, name: &str, dropped: &[usize], kept: &[usize], base: &Outcomes, cut: &Outcomes) -> Result<Point> {
-        let (tasks, groups) = compare(base, cut, &self.groups, self.recipe.seed)?;
+        let (tasks, groups) = compare(base, cut, &self.tasks.groups, self.recipe.seed)?;
         let card = &self.subject.card;
         let gone: u64 = dropped.iter().filter_map(|l| card.parameters_per_layer.get(*l)).sum();
         debug_assert_eq!(kept.len() + dropped.len(), card.num_layers);
@@ -278,7 +313,7 @@ impl Study<'_> {
             healed => healed.map(|(_, outcomes)| outcomes),
         };
         if let Some((_, cut)) = cuts.iter().find(|(d, _)| *d == depth) {
-            self.record.samples = samples::samples(&self.recipe.tasks.generative, base, (depth, cut), healed);
+            self.record.samples = samples::samples(self.tasks.generative(), base, (depth, cut), healed);
         }
     }
 
@@ -291,7 +326,6 @@ impl Study<'_> {
         let text = &self.subject.text;
         let workers =
             lopper_heal::Run::for_model(text.engine.model(), text.engine.threads(), heal.recipe.mixed).workers;
-        let options = self.recipe.eval_options(Split::Report);
         let mut there = 0;
         let mut plan = Vec::new();
         for &depth in &heal.depths {
@@ -301,7 +335,7 @@ impl Study<'_> {
             there += usize::from(cut.is_finished(&self.store)?);
             let measured =
                 Candidate { text, model: &self.subject.card.hash, kept: &kept, run: &[], healed: Some(cut.key()) };
-            there += usize::from(finished(&self.store, &measured, &self.tasks, &options)?);
+            there += usize::from(self.report.missing(&self.store, &measured)?.is_empty());
             plan.push((dropped, kept));
         }
         self.observer.stage("healing", 2 * plan.len(), there);
@@ -316,8 +350,8 @@ impl Study<'_> {
             let run: Vec<usize> = (0..kept.len()).collect();
             let candidate =
                 Candidate { text: &text, model: &self.subject.card.hash, kept, run: &run, healed: Some(cut.key()) };
-            let measured = outcomes(&self.store, &self.suites, &candidate, &self.tasks, &options, self.observer)?;
-            let reading = self.sentinel(&text, &run, kept, Some(cut.key()))?;
+            let measured = self.report.outcomes(&self.store, &candidate, self.observer)?;
+            let reading = self.healed_sentinel(&text, &run, kept, cut.key())?;
             self.observer.cell_done();
             seconds += healed.info.seconds + measured.seconds + reading.wall_s;
             cached += usize::from(healed.cached) + usize::from(measured.cached);
@@ -333,15 +367,18 @@ impl Study<'_> {
     }
 
     fn responses(&mut self) -> Result<Responses> {
-        let (recipe, hash) = (self.recipe, &self.subject.card.hash);
-        let there = healing::has_responses(&self.store, hash, &self.tasks, recipe)?;
-        self.observer.stage("self-generated responses", 1, usize::from(there));
+        let asking = Asking::new(self.subject, &self.tasks, &self.training, self.recipe)?;
+        self.observer.stage("self-generated responses", 1, usize::from(asking.is_finished(&self.store)?));
         self.observer.cell("the uncut model answers");
-        let (responses, seconds, cached) =
-            healing::responses(&self.store, self.subject, &self.tasks, recipe, self.observer)?;
+        let (responses, seconds, cached) = asking.answers(&self.store, self.subject, self.observer)?;
         self.observer.cell_done();
         self.timing("self-generated responses", seconds, 1, usize::from(cached));
         Ok(responses)
+    }
+
+    /// The tasks on one division's items.
+    pub fn questions(&self, split: Split) -> &Questions {
+        if split == Split::Select { &self.select } else { &self.report }
     }
 
     fn timing(&mut self, stage: &str, seconds: f64, cells: usize, cached: usize) {
@@ -356,7 +393,7 @@ impl Study<'_> {
                 if healed && self.recipe.heal.depths.is_empty() {
                     continue;
                 }
-                for (group, _) in &self.groups {
+                for (group, _) in &self.tasks.groups {
                     let layers = self.subject.card.num_layers;
                     lines.push(budget::decide(&points, group, threshold, healed, main, layers));
                 }

@@ -10,6 +10,7 @@ use lopper_eval::diagnostics::sentinel::{Floor, SentinelOptions, Sentinels};
 use lopper_infer::TextModel;
 use lopper_record::study::{LedgerEntry, Point, SentinelReading, StoppedBranch, Timing};
 use lopper_record::write_atomic;
+use serde::{Deserialize, Serialize};
 
 use crate::diagnose::{excerpt, gap};
 use crate::identity::{HealKey, sentinel_key};
@@ -21,6 +22,16 @@ const LEDGER_FILE: &str = "ledger.jsonl";
 /// Entries of each cause that the record keeps of each model of the main strategy.
 const KEPT_ENTRIES: usize = 2;
 
+/// Cuts whose sentinels are read together.
+const TOGETHER: usize = 16;
+
+/// A reading with its share of the wall time.
+#[derive(Serialize, Deserialize)]
+struct Timed {
+    seconds: f64,
+    reading: SentinelReading,
+}
+
 /// Readings by kept layers.
 pub type Readings = BTreeMap<Vec<usize>, SentinelReading>;
 /// The strategy and the dropped layers of each planned cut.
@@ -31,27 +42,32 @@ impl Study<'_> {
         SentinelOptions { seed: self.recipe.seed, ..SentinelOptions::default() }
     }
 
-    /// The sentinels of one model, found finished or read now.
-    pub fn sentinel(
+    fn prepare_sentinels(&mut self) -> Result<()> {
+        if self.sentinels.is_none() {
+            self.sentinels = Some(Sentinels::prepare(&self.subject.text, &self.sentinel_options())?);
+        }
+        Ok(())
+    }
+
+    /// Reads the sentinels of cuts together.
+    fn read_together(&self, text: &TextModel, cuts: &[Vec<usize>]) -> Result<Vec<SentinelReading>> {
+        let Some(sentinels) = &self.sentinels else { return Ok(vec![SentinelReading::default(); cuts.len()]) };
+        sentinels.read(text, cuts, &|done, total| self.observer.work(done, total))
+    }
+
+    /// The sentinels of a healed cut, found finished or read now.
+    pub fn healed_sentinel(
         &mut self,
         text: &TextModel,
         run: &[usize],
         kept: &[usize],
-        healed: Option<HealKey<'_>>,
+        healed: HealKey<'_>,
     ) -> Result<lopper_record::Finished<SentinelReading>> {
+        self.prepare_sentinels()?;
         let options = self.sentinel_options();
-        if self.sentinels.is_none() {
-            self.sentinels = Some(Sentinels::prepare(&self.subject.text, &options)?);
-        }
-        let key = sentinel_key(&self.subject.card.hash, kept, healed, &options);
-        let (store, sentinels, observer) = (&self.store, &self.sentinels, self.observer);
-        store.run("sentinels", &key, || {
-            let cut = [run.to_vec()];
-            let read = match sentinels {
-                Some(sentinels) => sentinels.read(text, &cut, &|done, total| observer.work(done, total))?,
-                None => vec![],
-            };
-            Ok(read.into_iter().next().unwrap_or_default())
+        let key = sentinel_key(&self.subject.card.hash, kept, Some(healed), &options);
+        self.store.run("sentinels", &key, || {
+            Ok(self.read_together(text, &[run.to_vec()])?.into_iter().next().unwrap_or_default())
         })
     }
 
@@ -63,22 +79,37 @@ impl Study<'_> {
         cuts.extend(plan.iter().map(|(_, dropped)| lopper_record::kept(layers, dropped)));
         let mut seen = HashSet::new();
         cuts.retain(|cut| seen.insert(cut.clone()));
-        let (mut there, options) = (0, self.sentinel_options());
+        let (options, hash) = (self.sentinel_options(), self.subject.card.hash.clone());
+        let key = |cut: &[usize]| serde_json::to_value(sentinel_key(&hash, cut, None, &options));
+        let (mut readings, mut missing, mut seconds) = (Readings::new(), Vec::new(), 0.0);
         for cut in &cuts {
-            let key = sentinel_key(&self.subject.card.hash, cut, None, &options);
-            there += usize::from(self.store.path("sentinels", &key, "json")?.exists());
+            match self.store.get::<Timed>("sentinels", &key(cut)?)? {
+                Some(cell) => {
+                    seconds += cell.seconds;
+                    readings.insert(cut.clone(), cell.reading);
+                }
+                None => missing.push(cut.clone()),
+            }
         }
-        self.observer.stage("sentinels", cuts.len(), there);
-        let text = self.subject.text.clone();
-        let (mut readings, mut seconds, mut cached) = (Readings::new(), 0.0, 0);
-        for cut in &cuts {
-            self.observer.cell(&format!("sentinels of {} layers", cut.len()));
-            let finished = self.sentinel(&text, cut, cut, None)?;
-            seconds += finished.wall_s;
-            cached += usize::from(finished.cached);
-            readings.insert(cut.clone(), finished.value);
-            self.observer.cell_done();
+        let cached = cuts.len() - missing.len();
+        self.observer.stage("sentinels", cuts.len(), cached);
+        if !missing.is_empty() {
+            self.observer.cell("preparing");
+            self.prepare_sentinels()?;
         }
+        for cuts in missing.chunks(TOGETHER) {
+            self.observer.cell(&format!("sentinels of {} cuts", cuts.len()));
+            let began = std::time::Instant::now();
+            let read = self.read_together(&self.subject.text, cuts)?;
+            let each = began.elapsed().as_secs_f64() / cuts.len() as f64;
+            for (cut, reading) in cuts.iter().zip(read) {
+                self.store.put("sentinels", &key(cut)?, &Timed { seconds: each, reading }, each)?;
+                readings.insert(cut.clone(), reading);
+                seconds += each;
+                self.observer.cell_done();
+            }
+        }
+        (0..cached).for_each(|_| self.observer.cell_done());
         self.record.timings.push(Timing { stage: "sentinels".into(), seconds, cells: cuts.len(), cached });
         let perplexity = |kept: &[usize]| readings.get(kept).and_then(|reading| reading.perplexity);
         for ablated in &mut self.record.ablation {

@@ -175,7 +175,8 @@ fn an_interrupted_study_continues_as_if_it_had_not_been() {
         let continued = study(&recipe, &out).unwrap();
         assert_eq!(timeless(&continued), timeless(&whole), "after {stop_after} cells");
         let cached: usize = continued.timings.iter().map(|timing| timing.cached).sum();
-        assert_eq!(cached, stop_after, "every finished cell was found again");
+        // Cuts are measured some at a time, and those beside the last one are finished, too.
+        assert!((stop_after..total).contains(&cached), "every finished cell was found again: {cached}");
         assert!(finished.iter().all(|(name, bytes)| files(&out).get(name) == Some(bytes)));
     }
 }
@@ -273,7 +274,8 @@ fn a_study_that_fails_before_its_first_cell_leaves_nothing() {
     let fails = |recipe: &Recipe, out: &Path| {
         let mut subject = common::subject(&Default::default());
         subject.text.chat = None;
-        let error = lopper_study::run(&subject, recipe, out, "", &lopper_study::Silent).unwrap_err();
+        let error =
+            lopper_study::run(&subject, recipe, &Default::default(), out, "", &lopper_study::Silent).unwrap_err();
         error.downcast::<Fault>().unwrap()
     };
     let names = |path: &Path| std::fs::read_dir(path).unwrap().count();

@@ -3,7 +3,7 @@
 use clap::{Args, ValueEnum};
 
 /// How weights and memory are used.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub struct RunArgs {
     /// Read each layer from its file as it is used: for models larger than memory
     #[arg(long)]
@@ -21,9 +21,10 @@ pub struct RunArgs {
 }
 
 /// What products are computed in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub enum DtypeArg {
     /// Weights as stored, everything else in 32 bits
+    #[default]
     Float32,
     /// Activations rounded too; sums in 32 bits
     Bfloat16,

@@ -1,42 +1,55 @@
 //! `lopper study`: the main job. Runs the stages, writes the report, prints the table.
 
 use std::io::IsTerminal;
-use std::path::Path;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
+use lopper_eval::RowChoice;
 use lopper_infer::TextModel;
 use lopper_model::checkpoint::torch_name;
 use lopper_record::study::{ModelCard, STUDY_FILE};
 use lopper_record::{Fault, write_atomic};
-use lopper_study::{Recipe, Subject};
+use lopper_study::{Material, Recipe, Subject, TASKS};
 
-use crate::args::StudyArgs;
+use super::bench;
+use crate::args::{BenchArgs, RunArgs, StudyArgs};
 use crate::env::Env;
-use crate::loaded::Loaded;
+use crate::loaded::{Loaded, POCKET};
+use crate::prompts;
 use crate::watch::Watch;
 
 /// Width of the table where the terminal does not tell its own.
 const WIDTH: usize = 100;
 
 pub fn run(env: &Env, args: &StudyArgs) -> Result<()> {
-    let recipe = match &args.study {
+    let mut recipe = match &args.study {
         Some(path) => Recipe::read(path)?,
         None => Recipe::default(),
     };
-    if args.print_recipe {
+    let known = recipe.model == POCKET;
+    if args.print_recipe && known {
         return env.printer.result(recipe.to_toml()?.trim_end());
     }
     check_directory(&args.out)?;
     let loaded = Loaded::open(env, &recipe.model)?;
     let card = card(&loaded)?;
+    if let Some(path) = args.study.as_deref().filter(|_| !known) {
+        // How a model is healed follows its size.
+        recipe = Recipe::read_for(path, Some(card.parameters as usize))?;
+    }
+    if args.print_recipe {
+        return env.printer.result(recipe.to_toml()?.trim_end());
+    }
     recipe.check_model(card.num_layers).map_err(|error| in_file(error, args.study.as_deref()))?;
-    let text = TextModel::new(env.engine(loaded.model(env)?)?, &loaded.checkpoint)?;
-    let command = match &args.study {
-        Some(path) => format!("lopper study {} --out {}", path.display(), args.out.display()),
-        None => format!("lopper study --out {}", args.out.display()),
-    };
+    let material = material(env, args, &recipe)?;
+    // Training and gradients need f32 weights in memory; everything else runs from the file as it is.
+    let trains = !recipe.heal.depths.is_empty() || recipe.cuts.strategies.iter().any(|name| name == "taylor");
+    let engine = if trains { env.engine(loaded.model(env)?)? } else { loaded.engine(env, &RunArgs::default())? };
+    let text = TextModel::new(engine, &loaded.checkpoint)?;
+    let command = command(args);
     let watch = Watch::new(env.printer);
-    let result = lopper_study::run(&Subject { card, text }, &recipe, &args.out, &command, &watch);
+    let result = lopper_study::run(&Subject { card, text }, &recipe, &material, &args.out, &command, &watch);
     drop(watch);
     if result.as_ref().is_err_and(|e| e.downcast_ref::<lopper_infer::Interrupted>().is_some()) {
         env.printer.note(&format!("finished cells are kept; `{command}` goes on from there"));
@@ -57,6 +70,41 @@ pub fn run(env: &Env, args: &StudyArgs) -> Result<()> {
     env.printer.result(lopper_report::terminal_table(&record, WIDTH, colour).trim_end())?;
     env.printer.note(&format!("\nreport: {}", report.display()));
     Ok(())
+}
+
+/// The command that goes on with this study.
+fn command(args: &StudyArgs) -> String {
+    let mut command = "lopper study".to_owned();
+    if let Some(path) = &args.study {
+        command += &format!(" {}", path.display());
+    }
+    command += &format!(" --out {}", args.out.display());
+    if let Some(root) = &args.data_root {
+        command += &format!(" --data-root {}", root.display());
+    }
+    if args.allow_code_execution {
+        command += " --allow-code-execution";
+    }
+    command
+}
+
+/// How tasks over rows are asked, and the prompts of `heal.data`.
+fn material(env: &Env, args: &StudyArgs, recipe: &Recipe) -> Result<Material> {
+    let rows = &recipe.rows;
+    let in_file = Some(&rows.data_root).filter(|root| !root.is_empty()).map(PathBuf::from);
+    let bench = BenchArgs {
+        data_root: args.data_root.clone().or(in_file),
+        shots: rows.shots.number(),
+        apply_chat_template: rows.chat,
+        max_new_tokens: NonZeroUsize::new(rows.max_new_tokens),
+        allow_code_execution: rows.allow_code_execution || args.allow_code_execution,
+        ..BenchArgs::default()
+    };
+    let prompts = match recipe.heal.data.as_str() {
+        TASKS => None,
+        data => Some(prompts::read(data, Some(recipe.heal.prompts.max(recipe.items.calibration)), recipe.seed, None)?),
+    };
+    Ok(Material { bench: bench::options(env, &bench, RowChoice::Divided)?, prompts })
 }
 
 /// Names the study file in a fault that shows only once the model is known.

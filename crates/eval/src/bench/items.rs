@@ -95,7 +95,7 @@ pub(crate) fn items(spec: &Spec, options: &BenchOptions, split: Split, limit: us
     }
     let (name, files) = spec.files(&options.data_root, &spec.rows.splits)?;
     let mut table = Table::read(&files)?;
-    let maker = Maker { spec, templates: Templates::new(), conversation: options.chat || spec.prompt.conversation };
+    let maker = Maker::new(spec, options);
     for row in &mut table.rows {
         maker.conform(row);
     }
@@ -154,16 +154,21 @@ pub fn question_id(texts: impl IntoIterator<Item = impl AsRef<str>>) -> String {
     hasher.finalize().to_hex()[..32].to_owned()
 }
 
-struct Maker<'a> {
+/// Makes items and worked examples of rows.
+pub(super) struct Maker<'a> {
     spec: &'a Spec,
     templates: Templates,
     conversation: bool,
 }
 
-impl Maker<'_> {
+impl<'a> Maker<'a> {
+    pub fn new(spec: &'a Spec, options: &BenchOptions) -> Self {
+        Self { spec, templates: Templates::new(), conversation: options.chat || spec.prompt.conversation }
+    }
+
     /// Checks a row's columns, and turns text into what the column should hold where the file's kind
     /// knows nothing but text.
-    fn conform(&self, row: &mut Row) {
+    pub fn conform(&self, row: &mut Row) {
         let Ok(columns) = row else { return };
         for (name, kind) in &self.spec.rows.columns {
             if let Err(reason) = conform(columns, name, *kind) {
@@ -176,7 +181,8 @@ impl Maker<'_> {
         }
     }
 
-    fn id(&self, row: &Map<String, Value>) -> String {
+    /// The identity of a row's question.
+    pub fn id(&self, row: &Map<String, Value>) -> String {
         let texts = self.spec.rows.identity.iter().map(|name| match row.get(name) {
             Some(Value::String(text)) => text.clone(),
             Some(other) => canonical_json(other).unwrap_or_default(),
@@ -249,7 +255,7 @@ impl Maker<'_> {
     }
 
     /// A row as a worked example.
-    fn example(&self, row: &Map<String, Value>) -> Result<Vec<Turn>, String> {
+    pub fn example(&self, row: &Map<String, Value>) -> Result<Vec<Turn>, String> {
         let (fields, prompt) = (Fields::new(row), &self.spec.prompt);
         let choices = self.choices(&fields)?;
         let context = match &choices {

@@ -4,6 +4,7 @@
 //! - [`spec`]: the file's form; [`builtin`]: the files that come with Lopper, and reading a user's;
 //! - [`template`]: Jinja over a row; [`prompt`]: the turns of a prompt, worked examples among them;
 //! - [`items`]: from rows to items, bad rows named; [`ask`]: from items to tokens;
+//! - [`lessons`]: rows to learn from;
 //! - [`grade`]: from replies to grades; [`code`]: running what a model wrote.
 //!
 //! Prompts, worked examples and comparisons follow lm-evaluation-harness 0.4.13 where it has the task.
@@ -13,6 +14,7 @@ pub(crate) mod builtin;
 pub(crate) mod code;
 pub(crate) mod grade;
 pub(crate) mod items;
+pub(crate) mod lessons;
 pub(crate) mod prompt;
 pub(crate) mod spec;
 pub(crate) mod template;

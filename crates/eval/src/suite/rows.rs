@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use lopper_infer::{Finish, Loglik, Sampling, StopStrings, TextModel};
-use lopper_record::Fault;
+use lopper_record::{Fault, key_hash};
 use lopper_sandbox::Outcome;
 use rayon::prelude::*;
+use serde_json::json;
 
 use super::{EvalOptions, GivenResponses, Replies, Requests, Slot, scores};
 use crate::bench::ask::{Asked, Asker};
@@ -43,6 +44,30 @@ pub(super) struct AskedItem {
 impl RowTask {
     pub fn name(&self) -> &str {
         &self.spec.name
+    }
+
+    /// The hash of what is asked and compared with.
+    pub fn identity(&self, requests: &Requests) -> Result<String> {
+        let items: Vec<serde_json::Value> = self
+            .items
+            .iter()
+            .map(|(item, asked)| {
+                let tokens: Vec<serde_json::Value> = asked
+                    .slots
+                    .iter()
+                    .map(|slot| match *slot {
+                        Slot::Loglikelihood(at) => {
+                            json!([requests.choices[at].context, requests.choices[at].continuations])
+                        }
+                        Slot::Generation(at) => {
+                            json!([requests.generations[at].prompt, requests.generations[at].max_new_tokens])
+                        }
+                    })
+                    .collect();
+                json!([item.row, item.doc, item.target, item.choices, item.label, tokens])
+            })
+            .collect();
+        Ok(key_hash(&json!({ "file": self.spec.source, "member": self.spec.member, "items": items }))?)
     }
 
     pub fn prepare(

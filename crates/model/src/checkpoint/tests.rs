@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
 use lopper_record::Fault;
 use proptest::prelude::*;
@@ -198,14 +199,17 @@ fn a_head_beside_a_tied_embedding_is_allowed_if_it_is_the_embedding() {
     let dir = saved(Dtype::F32);
     edit_config(dir.path(), "tie_word_embeddings", json!(true));
     let load = || Checkpoint::open(dir.path()).unwrap().load_model();
-    let fault = load().unwrap_err().downcast::<Fault>().expect("a fault of the user's");
-    assert!(fault.message.contains(HEAD) && fault.expected.unwrap().contains("tie_word_embeddings"));
+    let mapped = || Model::mapped(&Arc::new(Checkpoint::open(dir.path()).unwrap()));
+    for refused in [load(), mapped()] {
+        let fault = refused.unwrap_err().downcast::<Fault>().expect("a fault of the user's");
+        assert!(fault.message.contains(HEAD) && fault.expected.unwrap().contains("tie_word_embeddings"));
+    }
 
     let mut tensors = tensors(dir.path());
     let embedding = tensors.iter().find(|(name, ..)| name == EMBEDDING).unwrap().2.clone();
     tensors.iter_mut().find(|(name, ..)| name == HEAD).unwrap().2 = embedding;
     write(&dir.path().join(WEIGHTS), &tensors);
-    assert!(load().unwrap().head.is_none());
+    assert!(load().unwrap().head.is_none() && mapped().unwrap().head.is_none());
 }
 
 #[test]

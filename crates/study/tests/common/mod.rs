@@ -18,7 +18,7 @@ use lopper_pocket::model_files::CHAT_TEMPLATE;
 use lopper_pocket::tokenizer::{BOS, END, PAD, tokenizer_json, vocabulary_size};
 use lopper_record::StudyRecord;
 use lopper_record::study::ModelCard;
-use lopper_study::{Budget, Cuts, Heal, Items, Recipe, StudyObserver, Subject, Tasks, run};
+use lopper_study::{Budget, Cuts, Heal, Items, Material, Recipe, StudyObserver, Subject, Tasks, run};
 use lopper_testkit::{Tiny, tiny_config};
 
 pub const LAYERS: usize = 4;
@@ -64,6 +64,7 @@ pub fn recipe() -> Recipe {
             temperature: 2.0,
             top_p: 1.0,
             recipe: HealRecipe { batch: 8, warmup: 1, ..HealRecipe::for_pocket(Method::Lora) },
+            ..Heal::default()
         },
         budget: Budget { thresholds: vec![0.9, 0.5] },
         ..Recipe::default()
@@ -77,7 +78,7 @@ pub fn study(recipe: &Recipe, directory: &Path) -> Result<StudyRecord> {
 
 /// Runs a study that `watch` watches, and perhaps interrupts.
 pub fn watched(recipe: &Recipe, directory: &Path, watch: &Watch) -> Result<StudyRecord> {
-    run(&subject(&watch.interrupt), recipe, directory, "lopper study", watch)
+    run(&subject(&watch.interrupt), recipe, &Material::default(), directory, "lopper study", watch)
 }
 
 /// The record without what legitimately differs between runs: the time that things took.

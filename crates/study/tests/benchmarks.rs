@@ -1,0 +1,222 @@
+//! A study over rows of data sets: which rows are asked, learned from and reported on, and what is computed again when
+//! they change.
+
+mod common;
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+
+use common::{recipe, subject};
+use lopper_eval::{BenchOptions, DataRoot};
+use lopper_model::chat::Message;
+use lopper_record::study::StudyRecord;
+use lopper_record::{Fault, Store};
+use lopper_study::{Heal, Items, Material, Recipe, Silent, Tasks, run};
+use serde_json::{Value, json};
+
+const CHOICE: &str = r#"
+name = "own_choice"
+version = 1
+group = "classification"
+description = "the colour of a thing"
+chance = 0.5
+
+[rows]
+data_set = "own/colours"
+splits = ["test"]
+columns = { question = "text", choices = "texts", label = "integer" }
+identity = ["question"]
+
+[shots]
+splits = ["train"]
+
+[prompt]
+question = "{{question}}"
+
+[choices]
+list = "choices"
+label = "label"
+"#;
+
+const SUM: &str = r#"
+name = "own_sum"
+version = 1
+group = "generative"
+description = "a sum"
+
+[rows]
+data_set = "own/sums"
+splits = ["test"]
+columns = { question = "text", answer = "text" }
+identity = ["question"]
+
+[shots]
+splits = ["train"]
+
+[prompt]
+question = "{{question}}"
+answer = "{{answer}}"
+
+[generate]
+max_new_tokens = 6
+until = ["\n"]
+
+[answer]
+check = "text"
+target = "{{answer}}"
+
+[[answer.readings]]
+metric = "exact_match"
+pattern = '(\d+)'
+"#;
+
+struct Place {
+    dir: tempfile::TempDir,
+}
+
+impl Place {
+    fn new() -> Self {
+        let place = Self { dir: tempfile::tempdir().unwrap() };
+        place.write("choice.toml", CHOICE);
+        place.write("sum.toml", SUM);
+        for (split, from) in [("train", 0), ("test", 100)] {
+            let colours = (from..from + 60).map(|n| {
+                json!({"question": format!("is thing {n} red"), "choices": ["yes", "no"], "label": n % 2}).to_string()
+            });
+            place.write(&format!("own/colours/default/{split}.jsonl"), &colours.collect::<Vec<_>>().join("\n"));
+            let sums =
+                (from..from + 60).map(|n| json!({"question": format!("{n} + 1 ="), "answer": format!("{}", n + 1)}));
+            let sums: Vec<String> = sums.map(|row| row.to_string()).collect();
+            place.write(&format!("own/sums/default/{split}.jsonl"), &sums.join("\n"));
+        }
+        place
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        std::fs::create_dir_all(self.path(name).parent().unwrap()).unwrap();
+        std::fs::write(self.path(name), text).unwrap();
+    }
+
+    fn material(&self) -> Material {
+        let bench = BenchOptions { data_root: DataRoot::new(self.dir.path()), ..BenchOptions::default() };
+        Material { bench, prompts: None }
+    }
+
+    fn recipe(&self) -> Recipe {
+        let task = |name: &str| vec![self.path(name).to_str().unwrap().to_owned()];
+        Recipe {
+            items: Items { report: 8, select: 4, calibration: 6 },
+            tasks: Tasks { classification: task("choice.toml"), generative: task("sum.toml") },
+            heal: Heal { depths: vec![1], prompts: 80, ..recipe().heal },
+            ..recipe()
+        }
+    }
+
+    fn study(&self, recipe: &Recipe, material: &Material) -> anyhow::Result<StudyRecord> {
+        run(&subject(&Default::default()), recipe, material, &self.path("out"), "lopper study", &Silent)
+    }
+}
+
+fn items(out: &Path, split: &str) -> HashSet<String> {
+    let cells = Store::open_read_only(out).unwrap().cells().unwrap();
+    let asked = cells.iter().filter(|cell| cell.kind == "eval" && cell.key["split"] == split);
+    let prompts = asked.flat_map(|cell| cell.value["outcome"]["items"].as_array().unwrap());
+    prompts.map(|item| item["prompt"].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn rows_are_asked_learned_from_and_reported_on_apart() {
+    let place = Place::new();
+    let record = place.study(&place.recipe(), &place.material()).unwrap();
+    assert!(record.complete && record.warnings.is_empty(), "{:?}", record.warnings);
+    let tasks: Vec<_> =
+        record.tasks.iter().map(|t| (t.name.as_str(), t.group.as_str(), t.n_report, t.n_select)).collect();
+    assert_eq!(tasks, [("own_choice", "classification", 8, 4), ("own_sum", "generative", 8, 4)]);
+    assert_eq!(record.points.len(), 3 * 2 + 1);
+    assert!(record.points.iter().all(|point| point.task("own_choice").is_some() && point.task("own_sum").is_some()));
+
+    let (report, select) = (items(&place.path("out"), "report"), items(&place.path("out"), "select"));
+    assert_eq!((report.len(), select.len()), (16, 8));
+    assert!(report.is_disjoint(&select));
+    let cells = Store::open_read_only(place.path("out")).unwrap().cells().unwrap();
+    let answered = cells.iter().find(|cell| cell.kind == "responses").unwrap();
+    let learned: Vec<&str> =
+        answered.value["rows"].as_array().unwrap().iter().map(|r| last_question(&r["messages"])).collect();
+    assert!(!learned.is_empty());
+    for question in learned {
+        assert!(!report.contains(question) && !select.contains(question), "{question}");
+        let number: usize =
+            question.split(|c: char| !c.is_ascii_digit()).find(|s| !s.is_empty()).unwrap().parse().unwrap();
+        assert!(number < 60, "{question:?} is of the training split");
+    }
+
+    // Nothing is computed twice, and a changed row only where it is asked.
+    let again = place.study(&place.recipe(), &place.material()).unwrap();
+    assert!(again.timings.iter().all(|timing| timing.cells == timing.cached), "{:?}", again.timings);
+    let text = std::fs::read_to_string(place.path("own/sums/default/test.jsonl")).unwrap();
+    place.write("own/sums/default/test.jsonl", &text.replace("\"answer\":\"1", "\"answer\":\"7"));
+    let changed = place.study(&place.recipe(), &place.material()).unwrap();
+    let timing = |record: &StudyRecord, stage: &str| {
+        let timing = record.timings.iter().find(|timing| timing.stage == stage).unwrap();
+        (timing.cells, timing.cached)
+    };
+    assert_eq!(timing(&changed, "cuts").1, 0);
+    assert_eq!(timing(&changed, "layer criteria"), (1, 1));
+    let kept = |record: &StudyRecord| record.points[0].task("own_choice").cloned();
+    assert_eq!(kept(&changed), kept(&record));
+}
+
+fn last_question(messages: &Value) -> &str {
+    let asked = messages.as_array().unwrap().iter().filter(|message| message["role"] == "user");
+    asked.last().unwrap()["content"].as_str().unwrap()
+}
+
+#[test]
+fn prompts_of_ones_own_heal_and_may_be_no_items() {
+    let place = Place::new();
+    let mut recipe = place.recipe();
+    recipe.heal.data = "prompts.jsonl".into();
+    let prompts = |texts: &[&str]| Some(texts.iter().map(|text| vec![Message::user(*text)]).collect());
+    // Few answers of a random model come to an end.
+    let many: Vec<String> = (0..80).map(|n| format!("what is thing {n}")).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    let own = Material { prompts: prompts(&many), ..place.material() };
+    let record = place.study(&recipe, &own).unwrap();
+    assert!(record.splits.iter().any(|sentence| sentence.contains("prompts.jsonl")), "{:?}", record.splits);
+    let shared = Material { prompts: prompts(&["what is red", "130  + 1 ="]), ..place.material() };
+    let mut wide = recipe.clone();
+    (wide.items.report, wide.items.select) = (60, 60);
+    let fault = place.study(&wide, &shared).unwrap_err().downcast::<Fault>().unwrap();
+    assert!(fault.message.contains("are items") && fault.got.unwrap().contains("1 of 2"));
+}
+
+#[test]
+fn tasks_without_a_training_split_need_prompts() {
+    let place = Place::new();
+    place.write("sum.toml", &SUM.replace("[shots]\nsplits = [\"train\"]\n", ""));
+    let record = place.study(&place.recipe(), &place.material()).unwrap();
+    assert!(record.warnings.iter().any(|warning| warning.contains("sum.toml has no training split")));
+    place.write("choice.toml", &CHOICE.replace("splits = [\"train\"]", "splits = [\"test\"]"));
+    let mut alone = place.recipe();
+    alone.items.report += 1;
+    let fault = place.study(&alone, &place.material()).unwrap_err().downcast::<Fault>().unwrap();
+    assert!(fault.hint.unwrap().contains("heal.data"));
+}
+
+#[test]
+fn rows_that_are_not_there_and_programs_that_may_not_run_are_refused() {
+    let place = Place::new();
+    let mut missing = place.recipe();
+    missing.tasks.generative = vec!["gsm8k".into()];
+    let fault = place.study(&missing, &place.material()).unwrap_err().downcast::<Fault>().unwrap();
+    assert!(fault.message.contains("openai/gsm8k"), "{fault}");
+    let mut code = place.recipe();
+    code.tasks.generative = vec!["mbpp".into()];
+    let fault = place.study(&code, &place.material()).unwrap_err().downcast::<Fault>().unwrap();
+    assert!(fault.hint.unwrap().contains("allow"), "programs are not run unasked");
+    assert!(!place.path("out").exists(), "nothing is written");
+}
