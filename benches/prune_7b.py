@@ -5,7 +5,8 @@
 
 Writes a checkpoint of Mistral-7B's shape (random bf16 weights, 4 shards, 14.5 GB) into DIRECTORY unless it is
 there, then in one run, in turn and `--rounds` times: `cp` of the files that Lopper writes, `lopper prune` without
-and with the comparison of logits, and mergekit's passthrough of the same layers. Every output is removed again;
+and with the comparison of logits, and mergekit's passthrough of the same layers. With `--cold` what a program reads is taken
+out of the file cache before it: that is the disk's speed, and `cp` copies the source. Every output is removed again;
 DIRECTORY needs 37 GB. Prints seconds, peak resident memory (of the process, as the kernel accounts it) and the
 ratio of each to `cp`, and checks that mergekit's tensors are Lopper's.
 """
@@ -90,6 +91,16 @@ def timed(command, **options):
     return seconds, usage.ru_maxrss / 1024
 
 
+def forget(*directories):
+    """Takes files out of the system's file cache, so that they are read from the disk again."""
+    os.sync()
+    for directory in directories:
+        for path in directory.rglob("*"):
+            if path.is_file():
+                with open(path, "rb") as file:
+                    os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
 def same_tensors(ours, theirs):
     import safetensors
 
@@ -121,6 +132,7 @@ def main():
     parser.add_argument("--lopper", default="target/release/lopper")
     parser.add_argument("--mergekit", default="mergekit-yaml")
     parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--cold", action="store_true", help="read from the disk, not from the file cache; no mergekit")
     parser.add_argument("--write", action="store_true", help="only write the checkpoint")
     args = parser.parse_args()
     source, out = args.directory / "model", args.directory / "out"
@@ -142,12 +154,27 @@ def main():
         rows.setdefault(name, []).append(figures)
         print(f"{name:32} {figures[0]:7.1f} s {figures[1]:8.0f} MB", flush=True)
 
+    copy = args.directory / "copy"
+    if args.cold:
+        for _ in range(args.rounds):
+            for name, command, made in (
+                ("cp of the source", ["cp", "-r", source, copy], copy),
+                ("lopper prune --no-verify", [args.lopper, "prune", source, "--drop", drop, "-o", out, "--no-verify"], out),
+                ("lopper prune", [args.lopper, "prune", source, "--drop", drop, "-o", out], out),
+            ):
+                shutil.rmtree(made, ignore_errors=True)
+                forget(args.directory)
+                record(name, timed(command))
+                shutil.rmtree(made)
+        base = min(seconds for seconds, _ in rows["cp of the source"])
+        for name, figures in rows.items():
+            print(f"{name:32} {min(figure[0] for figure in figures) / base:6.2f} x cp of the source")
+        return
     agreed = None
     for _ in range(args.rounds):
         for name, options in (("lopper prune --no-verify", ["--no-verify"]), ("lopper prune", [])):
             shutil.rmtree(out, ignore_errors=True)
             record(name, timed([args.lopper, "prune", source, "--drop", drop, "-o", out, *options]))
-        copy = args.directory / "copy"
         record("cp", timed(["cp", "-r", out, copy]))
         shutil.rmtree(copy)
         merged = args.directory / "merged"
