@@ -27,28 +27,9 @@ pub(crate) fn is_side_file(name: &str) -> bool {
         return directory == "additional_chat_templates" && is_plain(file) && file.ends_with(".jinja");
     }
     let lower = name.to_lowercase();
-    let begins = [
-        "tokenizer",
-        "special_tokens_map",
-        "added_tokens",
-        "vocab",
-        "merges",
-        "spiece",
-        "sentencepiece",
-        "chat_template",
-        "generation_config",
-        "license",
-        "licence",
-        "notice",
-        "copying",
-        "use_policy",
-        "acceptable_use",
-    ];
     let whole = [CONFIG, "readme.md", "cut.json"];
     let code_or_weights = PICKLES.iter().chain(&OTHER_WEIGHTS).chain(&[".py"]).any(|ending| lower.ends_with(ending));
-    let known = whole.contains(&lower.as_str())
-        || begins.iter().any(|begin| lower.starts_with(begin))
-        || lower.ends_with(".tiktoken");
+    let known = whole.contains(&lower.as_str()) || lopper_record::is_side_file(name);
     is_plain(name) && known && !code_or_weights
 }
 

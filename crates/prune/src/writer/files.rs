@@ -7,7 +7,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use lopper_model::Checkpoint;
-use lopper_record::Fault;
+use lopper_record::{Fault, is_side_file};
 use tempfile::{Builder, TempDir};
 
 /// Where transformers keeps the chat templates of a model that has several.
@@ -15,33 +15,9 @@ const MORE_TEMPLATES: &str = "additional_chat_templates";
 /// Room for everything but the weights.
 const SPARE_BYTES: u64 = 64 << 20;
 
-/// Whether a side file belongs to the model whatever its depth. A list of what is known, because
-/// an unknown file may describe the uncut weights.
-fn is_carried_over(name: &str) -> bool {
-    let name = name.to_lowercase();
-    let begins = [
-        "tokenizer",
-        "special_tokens_map",
-        "added_tokens",
-        "vocab",
-        "merges",
-        "spiece",
-        "sentencepiece",
-        "chat_template",
-        "generation_config",
-        "license",
-        "licence",
-        "notice",
-        "copying",
-        "use_policy",
-        "acceptable_use",
-    ];
-    begins.iter().any(|begin| name.starts_with(begin)) || name.ends_with(".tiktoken")
-}
-
 /// Copies the side files that belong to the pruned model too, byte for byte.
 pub(super) fn copy_side_files(checkpoint: &Checkpoint, directory: &Path) -> Result<()> {
-    for name in checkpoint.side_files()?.into_iter().filter(|name| is_carried_over(name)) {
+    for name in checkpoint.side_files()?.into_iter().filter(|name| is_side_file(name)) {
         if let Some(bytes) = checkpoint.file(&name)? {
             write(&directory.join(&name), &bytes)?;
         }
