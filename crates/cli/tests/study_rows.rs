@@ -1,0 +1,143 @@
+//! `lopper study` over rows: benchmarks and tasks of one's own.
+
+mod common;
+
+use common::{Workplace, lopper};
+use serde_json::{Value, json};
+
+const STUDY: &str = r#"
+model = "model"
+[items]
+report = 4
+select = 3
+calibration = 4
+[tasks]
+classification = ["./colours.toml"]
+generative = ["./sums.toml"]
+[cuts]
+strategies = ["reverse"]
+depths = [1, 2]
+[heal]
+depths = []
+"#;
+
+const COLOURS: &str = r#"
+name = "colours"
+version = 1
+group = "classification"
+description = "the colour of a thing"
+
+[rows]
+data_set = "own/colours"
+splits = ["test"]
+columns = { question = "text", choices = "texts", label = "integer" }
+identity = ["question"]
+
+[shots]
+splits = ["train"]
+
+[prompt]
+question = "{{question}}"
+
+[choices]
+list = "choices"
+label = "label"
+"#;
+
+const SUMS: &str = r#"
+name = "sums"
+version = 1
+group = "generative"
+description = "functions that add"
+
+[rows]
+data_set = "own/sums"
+splits = ["test"]
+columns = { prompt = "text", tests = "text" }
+identity = ["prompt"]
+
+[prompt]
+question = "{{prompt}}"
+
+[generate]
+max_new_tokens = 8
+
+[answer]
+check = "program"
+target = "{{tests}}"
+program = "{{block}}"
+tests = "{{tests}}"
+"#;
+
+fn workplace() -> Workplace {
+    let place = Workplace::new(true);
+    place.write("study.toml", STUDY);
+    place.write("colours.toml", COLOURS);
+    place.write("sums.toml", SUMS);
+    let rows = |make: &dyn Fn(usize) -> Value| (0..40).map(|n| make(n).to_string() + "\n").collect::<String>();
+    for directory in ["data/own/colours/default", "data/own/sums/default"] {
+        std::fs::create_dir_all(place.path(directory)).unwrap();
+    }
+    for split in ["train", "test"] {
+        let colours =
+            rows(&|n| json!({"question": format!("{split} thing {n} is"), "choices": ["red", "blue"], "label": n % 2}));
+        place.write(&format!("data/own/colours/default/{split}.jsonl"), &colours);
+    }
+    let sums = rows(&|n| json!({"prompt": format!("Add {n}."), "tests": format!("assert add({n}) == {n} + 1")}));
+    place.write("data/own/sums/default/test.jsonl", &sums);
+    place
+}
+
+#[test]
+fn a_study_asks_tasks_of_ones_own_and_runs_programs_only_when_told() {
+    let place = workplace();
+    let fault = place.fault(&["study", "study.toml", "--out", "out"]);
+    assert!(fault.contains("sums runs programs") || fault.contains("own/colours"), "{fault}");
+    let fault = place.fault(&["study", "study.toml", "--out", "out", "--data-root", "data"]);
+    assert!(fault.contains("sums runs programs") && fault.contains("--allow-code-execution"), "{fault}");
+
+    let command = ["study", "study.toml", "--out", "out", "--data-root", "data", "--allow-code-execution", "--json"];
+    let output = lopper().current_dir(place.dir.path()).args(command).output().unwrap();
+    let told = String::from_utf8(output.stderr).unwrap();
+    if told.contains("this machine cannot protect itself") || told.contains("no Python") {
+        println!("skipped: programs cannot be run here: {told}");
+        return;
+    }
+    assert!(output.status.success(), "{told}");
+    assert!(told.contains("not covered:") && told.contains("sums.toml has no training split"), "{told}");
+    let record: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(record["complete"], true);
+    let tasks: Vec<&str> =
+        record["tasks"].as_array().unwrap().iter().map(|task| task["name"].as_str().unwrap()).collect();
+    assert_eq!(tasks, ["colours", "sums"]);
+    assert!(record["command"].as_str().unwrap().contains("--data-root data --allow-code-execution"));
+    // How the programs ended is in the record and in the report.
+    let ended = |of: &Value| {
+        let programs = of["diagnosis"]["programs"].as_object().unwrap();
+        programs.values().filter_map(Value::as_u64).sum::<u64>()
+    };
+    assert_eq!(ended(&record["base"]), 4);
+    assert!(record["points"].as_array().unwrap().iter().all(|point| ended(point) == 4));
+    let report = std::fs::read_to_string(place.path("out/report.html")).unwrap();
+    assert!(report.contains("functions that add") && report.contains("colours"));
+
+    // The same in the file.
+    let rows = "[rows]\ndata_root = \"data\"\nallow_code_execution = true\n[cuts]";
+    place.write("study.toml", &STUDY.replace("[cuts]", rows));
+    let again = place.json(&["study", "study.toml", "--out", "out", "--json"]);
+    assert!(again["timings"].as_array().unwrap().iter().all(|timing| timing["cells"] == timing["cached"]), "{again}");
+}
+
+#[test]
+fn the_study_that_comes_along_is_one() {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../../studies/benchmarks.toml");
+    let place = workplace();
+    let text = std::fs::read_to_string(file).unwrap().replace("Qwen/Qwen2.5-0.5B-Instruct", "model");
+    let text =
+        text.replace("depths = [1, 2, 3, 4, 6, 8]", "depths = [1, 2]").replace("depths = [2, 4, 6]", "depths = [2]");
+    place.write("along.toml", &text);
+    let output =
+        lopper().current_dir(place.dir.path()).args(["study", "along.toml", "--print-recipe"]).assert().success();
+    let printed = String::from_utf8(output.get_output().stdout.clone()).unwrap();
+    assert!(printed.contains("gsm8k") && printed.contains("max_new_tokens = 256"), "{printed}");
+}
