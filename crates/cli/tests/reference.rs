@@ -312,14 +312,17 @@ says `null`, and the group's standard error is that of the others, to whose pool
         "\nHow generated answers are judged, `fixtures/tasks/check_answers.py`: responses made from the references (right, wrong, in\n\
 another form, broken) are graded by Lopper (`--responses-from`) and by the harness's own filters and `exact_match`\n\
 (`gsm8k`), math-verify 0.9.0 (`gsm8k_chat`, `math_500`), rouge-score 0.1.2 (`xsum`), and a bare Python that runs program and tests (the\n\
-others).\n\n| task | items | metric | Lopper | reference | items judged otherwise |\n|---|---|---|---|---|---|\n",
+others); after ± the standard error, on the right the harness's `mean_stderr` of the reference's grades.\n\n| task | items | metric | Lopper | reference | items judged otherwise |\n|---|---|---|---|---|---|\n",
     );
     for entry in read("answers.json") {
         for (metric, both) in entry["figures"].as_object().unwrap() {
-            let figure = |at: usize| both[at].as_f64().unwrap();
+            let figure = |at: usize| {
+                let stderr = entry["stderrs"][metric][at].as_f64().unwrap();
+                format!("{:.4} ± {stderr:.4}", both[at].as_f64().unwrap())
+            };
             writeln!(
                 made,
-                "| `{}` | {} | `{metric}` | {:.4} | {:.4} | {} |",
+                "| `{}` | {} | `{metric}` | {} | {} | {} |",
                 entry["task"].as_str().unwrap(),
                 entry["n"],
                 figure(0),

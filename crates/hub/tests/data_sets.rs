@@ -157,7 +157,6 @@ fn refusals_say_what_to_do() {
     // Access may be refused to the files alone; the cache is no way around it.
     place.server.trick("/resolve/", Trick::Status(403, vec![("X-Error-Code", "GatedRepo")]), 9);
     assert!(fault(split(&place.settings, "main", &["test"], &Silent)).message.contains("has to be granted"));
-    assert!(place.offline().0.offline);
     let error = DataSet::open("gsm8k", &place.settings, &Silent).err().unwrap();
     assert!(error.downcast_ref::<Fault>().unwrap().message.contains("not a data set"));
 }

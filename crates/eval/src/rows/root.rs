@@ -126,7 +126,7 @@ fn files_of(directory: &Path, split: &str) -> Vec<PathBuf> {
         return vec![path];
     }
     // SPLIT-00000-of-00002.parquet
-    let named = |name: &str| -> Option<(usize, Option<usize>)> {
+    let named = |name: &str| -> Option<Piece> {
         let numbers = name.strip_prefix(split)?.strip_prefix('-')?.strip_suffix(".parquet")?;
         // Some have a hash behind the numbers.
         let mut parts = numbers.splitn(2, "-of-");
@@ -140,9 +140,11 @@ fn files_of(directory: &Path, split: &str) -> Vec<PathBuf> {
     if files.is_empty() { pieces(&directory.join(split), &numbered) } else { files }
 }
 
-/// The files that are pieces of one split, each with its number and, where the name tells, of how many; none if one
-/// is missing.
-fn pieces(directory: &Path, piece: &dyn Fn(&str) -> Option<(usize, Option<usize>)>) -> Vec<PathBuf> {
+/// Which piece of a split a file is, and of how many, where its name tells.
+type Piece = (usize, Option<usize>);
+
+/// The files of a directory whose names are those of pieces of one split, in order; none if one is missing.
+fn pieces(directory: &Path, piece: &dyn Fn(&str) -> Option<Piece>) -> Vec<PathBuf> {
     let mut pieces: Vec<(usize, Option<usize>, PathBuf)> = std::fs::read_dir(directory)
         .map(|entries| {
             let named =
