@@ -1,15 +1,22 @@
-//! MODEL arguments that name a model of the hub: what they mean, and a bar while it is fetched.
+//! What comes from the hub: MODEL arguments that name a model of it and what they mean, rows of data sets
+//! that no data root holds, and a bar while something is fetched.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result};
-use lopper_hub::{HubId, Settings, Snapshot, Watch};
+use lopper_eval::{RowFetcher, SplitFiles};
+use lopper_hub::{DataSet, HubId, Settings, Snapshot, Watch};
 use lopper_model::families;
 use lopper_model::hf::{self, CONFIG};
 use lopper_record::Fault;
 
 use crate::env::Env;
+use crate::interrupt;
+use crate::printer::Printer;
 use crate::progress::Progress;
 
 /// The model of the hub that `argument` names; `None` where it is `local` or does not look like one.
@@ -30,9 +37,13 @@ pub fn named(env: &Env, argument: &str, local: bool) -> Result<Option<HubId>> {
 
 /// Fetches the model into the cache, as far as it is not there.
 pub fn fetch(env: &Env, model: &HubId) -> Result<Snapshot> {
+    lopper_hub::fetch(model, &settings(env.offline)?, &accept, &Fetching::new(env.printer, &env.interrupted))
+}
+
+fn settings(offline: bool) -> Result<Settings> {
     let mut settings = Settings::from_env()?;
-    settings.offline |= env.offline;
-    lopper_hub::fetch(model, &settings, &accept, &Fetching { env, state: RefCell::default() })
+    settings.offline |= offline;
+    Ok(settings)
 }
 
 /// Faults if the model in `directory` is of a kind that cannot be read: before its weights are
@@ -43,10 +54,56 @@ fn accept(directory: &Path) -> Result<()> {
     families::parse_config(&hf::parse_object(&bytes, &path)?, &path).map(|_| ())
 }
 
+/// Rows of data sets, fetched when they are asked for. Of each data set the hub is asked once what it holds, so that
+/// all tasks see the same commit.
+pub struct Rows {
+    printer: Printer,
+    interrupted: Arc<AtomicBool>,
+    offline: bool,
+    opened: Mutex<BTreeMap<String, Arc<DataSet>>>,
+}
+
+impl Rows {
+    pub fn new(env: &Env) -> Self {
+        Self {
+            printer: env.printer,
+            interrupted: env.interrupted.clone(),
+            offline: env.offline,
+            opened: Mutex::default(),
+        }
+    }
+
+    fn open(&self, id: &str, settings: &Settings, watch: &Fetching<'_>) -> Result<Arc<DataSet>> {
+        let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(set) = opened.get(id) {
+            return Ok(set.clone());
+        }
+        let set = Arc::new(DataSet::open(id, settings, watch)?);
+        opened.insert(id.to_owned(), set.clone());
+        Ok(set)
+    }
+}
+
+impl RowFetcher for Rows {
+    fn fetch(&self, data_set: &str, config: &str, splits: &[String]) -> Result<(String, SplitFiles)> {
+        let watch = Fetching::new(self.printer, &self.interrupted);
+        let set = self.open(data_set, &settings(self.offline)?, &watch)?;
+        let found = set.split(config, splits, &watch)?;
+        Ok((found.split, SplitFiles::fetched(found.files, set.commit())))
+    }
+}
+
 /// Shows a download.
 struct Fetching<'a> {
-    env: &'a Env,
+    printer: Printer,
+    interrupted: &'a AtomicBool,
     state: RefCell<State>,
+}
+
+impl<'a> Fetching<'a> {
+    fn new(printer: Printer, interrupted: &'a AtomicBool) -> Self {
+        Self { printer, interrupted, state: RefCell::default() }
+    }
 }
 
 #[derive(Default)]
@@ -62,11 +119,11 @@ struct State {
 
 impl Watch for Fetching<'_> {
     fn check(&self) -> Result<()> {
-        self.env.check_interrupt()
+        interrupt::check(self.interrupted)
     }
 
     fn begin(&self, files: usize, bytes: u64) {
-        let bar = Progress::of_bytes(self.env.printer, "fetching", bytes);
+        let bar = Progress::of_bytes(self.printer, "fetching", bytes);
         *self.state.borrow_mut() = State { bar: Some(bar), files, ..State::default() };
     }
 
@@ -103,6 +160,6 @@ impl Watch for Fetching<'_> {
     }
 
     fn warn(&self, text: &str) {
-        self.env.printer.warn(text);
+        self.printer.warn(text);
     }
 }

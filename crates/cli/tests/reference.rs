@@ -10,7 +10,7 @@
 
 mod common;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::path::PathBuf;
 
@@ -159,10 +159,10 @@ fn benchmarks() -> String {
     let mut made = String::from(
         "\n## Benchmarks\n\n\
 Tasks over rows of data sets. Each is a TOML file (`lopper tasks show NAME` prints it, [task-file.md](task-file.md) explains\n\
-it); a file of your own works wherever a name does, by its path (`--tasks ./own.toml`). Rows lie in a data root as\n\
-`DATA SET/CONFIG/SPLIT.parquet` (or `.jsonl`, `.csv`), named by `--data-root DIR` or `LOPPER_DATA_ROOT`. Pieces of a split as\n\
-repositories of the hub have them are read as one, so `hf download --repo-type dataset openai/gsm8k --local-dir\n\
-DIR/openai/gsm8k` brings rows where they are looked for.\n\n\
+it); a file of your own works wherever a name does, by its path (`--tasks ./own.toml`). Rows are looked for in\n\
+the directory that `--data-root DIR` names, or else `LOPPER_DATA_ROOT`, as `DATA SET/CONFIG/SPLIT.parquet` (or `.jsonl`, `.csv`, or\n\
+the pieces of a split as the hub has them); what is not there is fetched from the hub, the splits that are asked and nothing else\n\
+([hub.md](../hub.md)). In the JSON document `source` tells file and split, and of rows of the hub their commit (`revision`).\n\n\
 | task | group | rows | what is asked | metric | chance | shots | version |\n|---|---|---|---|---|---|---|---|\n",
     );
     let share = |chance: Option<f64>| chance.map_or_else(|| "–".to_owned(), |chance| chance.to_string());
@@ -215,56 +215,73 @@ fn agreement() -> String {
     let mut made = String::from(
         "\n## Beside the reference implementations\n\n\
 `fixtures/tasks/check.py` asks lm-evaluation-harness 0.4.13 (its own task files, transformers 5.24 in f32) and Lopper the same\n\
-rows of the same models: tiny ones with random weights, so the scores themselves mean nothing. First figure: Lopper; second: the harness.\n\
-All prompts, worked examples among them, are the same to the letter.\n\n\
+rows of the same models: tiny ones with random weights, so the scores themselves mean nothing. First figure: Lopper; second: the\n\
+harness; after ± the standard error (`acc_stderr`, `acc_norm_stderr`). All prompts, worked examples among them, are the same to the\n\
+letter.\n\n\
 | task | model | shots | items | acc | acc_norm | largest difference of a log-likelihood |\n|---|---|---|---|---|---|---|\n",
     );
-    // (task, model, shots) → items, sums of both figures by metric, largest difference.
-    type Row = (u64, BTreeMap<String, [f64; 2]>, f64);
+    // By task, model and shots: items, figures and standard errors, and the largest difference. Groups have no
+    // log-likelihoods: those are their tasks'.
+    type Row = (u64, Value, Value, f64);
     let mut rows: BTreeMap<(String, String, u64), Row> = BTreeMap::new();
-    let mut generated = Vec::new();
+    let (mut generated, mut groups, mut scores) = (Vec::new(), BTreeSet::new(), 0);
     for entry in read("agreement.json") {
+        for (metric, figures) in entry["figures"].as_object().unwrap() {
+            for [ours, theirs] in [figures, &entry["stderrs"][metric]].map(|both| [0, 1].map(|at| both[at].as_f64())) {
+                assert!((ours.unwrap() - theirs.unwrap()).abs() < 1e-9, "{entry}");
+            }
+            scores += 1;
+        }
+        let key = |name: &str| {
+            (name.to_owned(), entry["family"].as_str().unwrap().to_owned(), entry["shots"].as_u64().unwrap())
+        };
+        let row =
+            |worst: f64| (entry["n"].as_u64().unwrap(), entry["figures"].clone(), entry["stderrs"].clone(), worst);
+        if let Some(group) = entry["group"].as_str() {
+            groups.insert(group.to_owned());
+            if group == "mmlu" {
+                let worst = rows.get(&key(group)).map_or(0.0, |row| row.3);
+                rows.insert(key(group), row(worst));
+            }
+            continue;
+        }
         let task = entry["task"].as_str().unwrap();
         assert_eq!(entry["n"], entry["same_prompts"], "{task}");
         if entry["same_responses"].is_u64() {
             generated.push(entry);
             continue;
         }
-        let name = if task.starts_with("mmlu_") { "mmlu" } else { task };
-        let key = (name.to_owned(), entry["family"].as_str().unwrap().to_owned(), entry["shots"].as_u64().unwrap());
-        let row = rows.entry(key).or_default();
-        let n = entry["n"].as_u64().unwrap();
-        row.0 += n;
-        row.2 = row.2.max(entry["largest_difference"].as_f64().unwrap());
-        for (metric, both) in entry["figures"].as_object().unwrap() {
-            let sums = row.1.entry(metric.clone()).or_default();
-            for (sum, value) in sums.iter_mut().zip(both.as_array().unwrap()) {
-                *sum += value.as_f64().unwrap() * n as f64;
-            }
+        let worst = entry["largest_difference"].as_f64().unwrap();
+        assert!(worst < 1e-3, "{entry}");
+        if task.starts_with("mmlu_") {
+            let of_group = &mut rows.entry(key("mmlu")).or_default().3;
+            *of_group = of_group.max(worst);
+        } else {
+            rows.insert(key(task), row(worst));
         }
     }
-    for ((task, family, shots), (n, sums, worst)) in &rows {
-        let figures = |metric: &str| match sums.get(metric) {
-            Some([ours, theirs]) => {
-                assert!((ours - theirs).abs() < 1e-6, "{task} {family} {shots}");
-                format!("{:.4}, {:.4}", ours / *n as f64, theirs / *n as f64)
-            }
-            None => "–".to_owned(),
-        };
-        assert!(*worst < 1e-3, "{task} {family} {shots}: {worst}");
+    let both = |figures: &Value, stderrs: &Value, metric: &str| match &figures[metric] {
+        Value::Null => "–".to_owned(),
+        figures => {
+            let one = |at: usize| {
+                format!("{:.4} ± {:.4}", figures[at].as_f64().unwrap(), stderrs[metric][at].as_f64().unwrap())
+            };
+            format!("{}, {}", one(0), one(1))
+        }
+    };
+    for ((task, family, shots), (n, figures, stderrs, worst)) in &rows {
+        assert!(*n > 0, "{task}");
+        let both = |metric| both(figures, stderrs, metric);
         writeln!(
             made,
             "| `{task}` | {family} | {shots} | {n} | {} | {} | {worst:.0e} |",
-            figures("acc"),
-            figures("acc_norm")
+            both("acc"),
+            both("acc_norm")
         )
         .unwrap();
     }
     for entry in generated {
-        let both = |metric: &str| {
-            let both = &entry["figures"][metric];
-            format!("{}, {}", both[0], both[1])
-        };
+        let both = |metric| both(&entry["figures"], &entry["stderrs"], metric);
         writeln!(
             made,
             "\n`{}` ({}, {} shots, {} items): {} responses are the same; strict {}; flexible {}.",
@@ -278,18 +295,34 @@ All prompts, worked examples among them, are the same to the letter.\n\n\
         )
         .unwrap();
     }
+    assert_eq!(groups.len(), 5, "{groups:?}");
+    write!(
+        made,
+        "\nNo one of {scores} scores and {scores} standard errors differs by 1e-9: those of the tasks, MMLU's subjects each by itself,\n\
+and those of the groups (MMLU, with three to nine rows of a subject, and its four categories). The standard error of a task is that of a\n\
+mean, from the sample variance (n − 1). That of MMLU pools the variances within the subjects (`pooled_sample_stderr`); that of a mean\n\
+of tasks (`classification`, `generative`) is the root of the sum of squares, divided by their number (`unweighted_mean_stderr`).\n\
+\n\
+What differs on purpose: the harness says `N/A` of a task with one item and of every group that has such a task; of the task Lopper\n\
+says `null`, and the group's standard error is that of the others, to whose pooled variance one item has nothing to add. Intervals\n\
+(`ci95`) the harness does not have: Wilson's where items are right or wrong, else a bootstrap.\n"
+    )
+    .unwrap();
     made.push_str(
         "\nHow generated answers are judged, `fixtures/tasks/check_answers.py`: responses made from the references (right, wrong, in\n\
 another form, broken) are graded by Lopper (`--responses-from`) and by the harness's own filters and `exact_match`\n\
 (`gsm8k`), math-verify 0.9.0 (`gsm8k_chat`, `math_500`), rouge-score 0.1.2 (`xsum`), and a bare Python that runs program and tests (the\n\
-others).\n\n| task | items | metric | Lopper | reference | items judged otherwise |\n|---|---|---|---|---|---|\n",
+others); after ± the standard error, on the right the harness's `mean_stderr` of the reference's grades.\n\n| task | items | metric | Lopper | reference | items judged otherwise |\n|---|---|---|---|---|---|\n",
     );
     for entry in read("answers.json") {
         for (metric, both) in entry["figures"].as_object().unwrap() {
-            let figure = |at: usize| both[at].as_f64().unwrap();
+            let figure = |at: usize| {
+                let stderr = entry["stderrs"][metric][at].as_f64().unwrap();
+                format!("{:.4} ± {stderr:.4}", both[at].as_f64().unwrap())
+            };
             writeln!(
                 made,
-                "| `{}` | {} | `{metric}` | {:.4} | {:.4} | {} |",
+                "| `{}` | {} | `{metric}` | {} | {} | {} |",
                 entry["task"].as_str().unwrap(),
                 entry["n"],
                 figure(0),

@@ -44,6 +44,6 @@ pub use outcome::{ItemResult, RowSource, SampleResult, TaskOutcome, Timing};
 pub use registry::{
     KnownTask, TaskEntry, all_tasks, chance, expand, known_tasks, lessons, task_entries, task_file, task_version,
 };
-pub use rows::{DATA_ROOT_VARIABLE, DataRoot, Table};
+pub use rows::{DATA_ROOT_VARIABLE, DataRoot, RowFetcher, SplitFiles, Table};
 pub use suite::lm_eval::{LmEval, RunFacts, families};
 pub use suite::{EvalOptions, EvalProgress, GivenResponses, Suite, evaluate};

@@ -114,13 +114,16 @@ pub struct TaskOutcome {
     pub timings: Vec<Timing>,
 }
 
-/// The file of a task's rows.
+/// Where a task's rows came from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RowSource {
-    /// The file.
+    /// The file, or the first of several.
     pub file: std::path::PathBuf,
     /// The split that it is.
     pub split: String,
+    /// The commit of the data set, on the branch of its Parquet files, where the hub gave them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<String>,
 }
 
 impl TaskOutcome {

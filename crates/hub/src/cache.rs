@@ -1,10 +1,11 @@
-//! The cache of one model, in the layout of huggingface_hub:
+//! The cache of one repository, in the layout of huggingface_hub:
 //!
 //! ```text
-//! models--ORGANISATION--NAME/
+//! models--ORGANISATION--NAME/      or datasets--…
 //!   blobs/ETAG                     contents, under the name the hub gives them
 //!   snapshots/COMMIT/config.json   a relative link to a blob
 //!   refs/main                      the commit that a branch or tag stood at
+//!   trees/COMMIT.json              what the commit holds, of data sets
 //! .locks/models--ORGANISATION--NAME/ETAG.lock
 //! ```
 //!
@@ -32,13 +33,13 @@ pub(crate) struct Cache {
 }
 
 impl Cache {
-    pub fn new(root: &Path, model: &HubId) -> Self {
+    pub fn new(root: &Path, repository: &HubId) -> Self {
         // Links and messages need a path that holds wherever it is read.
         let root = std::path::absolute(root).unwrap_or_else(|_| root.to_path_buf());
-        Self { root, folder: model.folder() }
+        Self { root, folder: repository.folder() }
     }
 
-    /// The model's directory.
+    /// The repository's directory.
     pub fn directory(&self) -> PathBuf {
         self.root.join(&self.folder)
     }
@@ -46,6 +47,11 @@ impl Cache {
     /// The directory of a commit's files.
     pub fn snapshot(&self, commit: &str) -> PathBuf {
         self.directory().join("snapshots").join(commit)
+    }
+
+    /// Where the listing of a commit lies.
+    pub fn tree(&self, commit: &str) -> PathBuf {
+        self.directory().join("trees").join(format!("{commit}.json"))
     }
 
     /// The commit that is meant by `revision`, as far as the cache knows.
@@ -88,7 +94,7 @@ impl Cache {
         let locks = self.root.join(".locks").join(&self.folder);
         for directory in [self.directory().join("blobs"), locks] {
             fs::create_dir_all(&directory).map_err(|error| {
-                Fault::new("the cache for models of the hub cannot be written")
+                Fault::new("the cache for what comes from the hub cannot be written")
                     .file(&directory)
                     .expected("a directory that can be written")
                     .got(error.to_string())

@@ -34,7 +34,7 @@ pub(crate) fn is_side_file(name: &str) -> bool {
 }
 
 /// Whether `name` can only be a file of the directory it is looked up in.
-fn is_plain(name: &str) -> bool {
+pub(crate) fn is_plain(name: &str) -> bool {
     (1..=255).contains(&name.len())
         && !name.starts_with('.')
         && !name.contains(['/', '\\', ':'])

@@ -4,12 +4,12 @@ use anyhow::{Error, anyhow};
 use lopper_record::Fault;
 
 use crate::client::{Client, Failure, Status};
-use crate::id::HubId;
+use crate::id::{HubId, Kind, PARQUET_REVISION};
 
 /// What was asked for when it failed.
 pub(crate) struct Asked<'a> {
     pub client: &'a Client,
-    pub model: &'a HubId,
+    pub repository: &'a HubId,
     /// `None` where the repository itself was asked about.
     pub file: Option<&'a str>,
 }
@@ -17,7 +17,7 @@ pub(crate) struct Asked<'a> {
 impl Asked<'_> {
     /// What the user is told of `failure`.
     pub fn explain(&self, failure: Failure) -> Error {
-        let id = &self.model.id;
+        let id = &self.repository.id;
         match failure {
             Failure::Stopped(error) => error,
             Failure::Nonsense(what) => anyhow!("the hub's answer about {} makes no sense: {what}", self.what()),
@@ -35,13 +35,13 @@ impl Asked<'_> {
 
     fn what(&self) -> String {
         match self.file {
-            Some(file) => format!("{file} of {}", self.model.id),
-            None => self.model.id.clone(),
+            Some(file) => format!("{file} of {}", self.repository.id),
+            None => self.repository.id.clone(),
         }
     }
 
     fn refused(&self, status: &Status) -> Error {
-        let id = &self.model.id;
+        let id = &self.repository.id;
         let got = match &status.message {
             // Part of a server's text: bounded, and without what could move the cursor.
             Some(message) => {
@@ -50,7 +50,8 @@ impl Asked<'_> {
             }
             None => format!("status {}", status.code),
         };
-        let page = self.client.address(id);
+        let page = self.client.address(&self.repository.page());
+        let noun = self.repository.noun();
         if !status.at_hub {
             return anyhow!("the store of the hub's files does not give {}: {got}", self.what());
         }
@@ -60,7 +61,14 @@ impl Asked<'_> {
                 .got(got)
                 .hint(format!("ask for access at {page}, then {}", self.sign_in()))
                 .into(),
-            (_, Some("RevisionNotFound")) => Fault::new(format!("{id} has no revision `{}`", self.model.wanted()))
+            (_, Some("RevisionNotFound")) if self.repository.kind == Kind::DataSet => {
+                Fault::new(format!("the hub has no Parquet files of {id}"))
+                    .expected(format!("the branch {PARQUET_REVISION}, which the hub makes of most data sets"))
+                    .got(got)
+                    .hint(format!("{page} says what is there"))
+                    .into()
+            }
+            (_, Some("RevisionNotFound")) => Fault::new(format!("{id} has no revision `{}`", self.repository.wanted()))
                 .expected("a branch, a tag, a commit, or refs/pr/N")
                 .got(got)
                 .hint(format!("{page}/tree/main lists them"))
@@ -78,10 +86,14 @@ impl Asked<'_> {
                 anyhow!("the hub lists {} and does not have it: {got}", self.what())
             }
             (404, _) | (401, _) | (_, Some("RepoNotFound")) => {
-                Fault::new(format!("there is no model {id} on the hub, or it is private"))
-                    .expected(format!("a model at {page}, or a directory {id} on this machine"))
+                let or = match self.repository.kind {
+                    Kind::Model => format!(", or a directory {id} on this machine"),
+                    Kind::DataSet => String::new(),
+                };
+                Fault::new(format!("there is no {noun} {id} on the hub, or it is private"))
+                    .expected(format!("a {noun} at {page}{or}"))
                     .got(got)
-                    .hint(format!("check the spelling; for a private model, {}", self.sign_in()))
+                    .hint(format!("check the spelling; for a private {noun}, {}", self.sign_in()))
                     .into()
             }
             (403, _) => Fault::new(format!("the hub gives no access to {id}"))

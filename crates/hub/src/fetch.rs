@@ -13,7 +13,7 @@ use crate::faults::Asked;
 use crate::id::{HubId, is_commit};
 use crate::listing;
 use crate::settings::Settings;
-use crate::transfer::{Planned, Transfer, escaped};
+use crate::transfer::{Planned, Transfer};
 use crate::watch::Watch;
 
 /// Room left for what else is written meanwhile.
@@ -63,22 +63,17 @@ pub fn fetch(
         return Ok(snapshot(revision));
     }
     let client = Client::new(settings)?;
-    let url = client.address(&format!(
-        "api/models/{}/revision/{}?blobs=true",
-        model.id,
-        escaped(revision).replace('/', "%2F")
-    ));
-    let listing = match client.json(&url, watch).and_then(listing::read) {
+    let listing = match client.json(&client.address(&model.listing()), watch).and_then(listing::read) {
         Ok(listing) => listing,
         Err(failure) => {
             let fallback = if stands_in(&failure) { cached(model, &cache).ok() } else { None };
-            let error = Asked { client: &client, model, file: None }.explain(failure);
+            let error = Asked { client: &client, repository: model, file: None }.explain(failure);
             let Some(commit) = fallback else { return Err(error) };
             watch.warn(&format!("{error:#}\nusing the cached state of {}@{revision}, commit {commit}", model.id));
             return Ok(snapshot(&commit));
         }
     };
-    let transfer = Transfer { client: &client, cache: &cache, model, listing: &listing, watch };
+    let transfer = Transfer { client: &client, cache: &cache, repository: model, listing: &listing, watch };
     bring(&transfer, accept)?;
     if revision != listing.commit {
         cache.remember(revision, &listing.commit)?;
@@ -87,7 +82,7 @@ pub fn fetch(
 }
 
 /// Whether the cache may stand in for an answer that failed like this.
-fn stands_in(failure: &Failure) -> bool {
+pub(crate) fn stands_in(failure: &Failure) -> bool {
     match failure {
         Failure::Unreachable { .. } => true,
         Failure::Status(status) => status.passes() || status.code == 429,
@@ -98,7 +93,7 @@ fn stands_in(failure: &Failure) -> bool {
 /// Fetches what the snapshot lacks: everything else first, weights last, so that a snapshot that
 /// has its weights has everything.
 fn bring(transfer: &Transfer<'_>, accept: &dyn Fn(&Path) -> Result<()>) -> Result<()> {
-    let Transfer { cache, model, listing, .. } = transfer;
+    let Transfer { cache, repository: model, listing, .. } = transfer;
     let weights = choose::weights(model, listing.files.keys().map(String::as_str))?;
     let snapshot = cache.snapshot(&listing.commit);
     cache.prepare()?;
@@ -125,13 +120,14 @@ fn bring(transfer: &Transfer<'_>, accept: &dyn Fn(&Path) -> Result<()>) -> Resul
     }
 }
 
-fn bring_files(transfer: &Transfer<'_>, names: &[&str], most: Option<u64>) -> Result<()> {
+/// Fetches those of the files `names` that the snapshot lacks, none of them larger than `most`.
+pub(crate) fn bring_files(transfer: &Transfer<'_>, names: &[&str], most: Option<u64>) -> Result<()> {
     let snapshot = transfer.cache.snapshot(&transfer.listing.commit);
     let mut files: Vec<Planned> = Vec::new();
     for name in names.iter().filter(|name| !snapshot.join(name).is_file()) {
         let file = transfer.plan(name)?;
         if let Some(most) = most.filter(|most| file.size > *most) {
-            return Err(Fault::new(format!("{name} of {} is too large", transfer.model.id))
+            return Err(Fault::new(format!("{name} of {} is too large", transfer.repository.id))
                 .expected(format!("at most {most} bytes"))
                 .got(format!("{} bytes", file.size))
                 .hint("it is not what its name says")
@@ -142,6 +138,9 @@ fn bring_files(transfer: &Transfer<'_>, names: &[&str], most: Option<u64>) -> Re
     let missing = files.iter().map(|file| transfer.missing(file)).fold(0u64, u64::saturating_add);
     if missing > 0 {
         transfer.cache.check_space(missing.saturating_add(SPARE_BYTES))?;
+    }
+    if files.is_empty() {
+        return Ok(());
     }
     transfer.watch.begin(files.len(), files.iter().map(|file| file.size).fold(0, u64::saturating_add));
     let mut before = 0;

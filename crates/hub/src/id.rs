@@ -1,14 +1,26 @@
-//! What names a model of the hub: `organisation/name`, or `organisation/name@REVISION`.
+//! What names a repository of the hub: `organisation/name`, or `organisation/name@REVISION`.
 
 use anyhow::Result;
 use lopper_record::Fault;
 
+use crate::transfer::escaped;
+
 /// The branch that is meant where no revision is named.
 pub(crate) const DEFAULT_REVISION: &str = "main";
+/// The branch on which the hub keeps a data set as Parquet files.
+pub(crate) const PARQUET_REVISION: &str = "refs/convert/parquet";
 
-/// A model of the hub, and which state of it.
+/// What a repository holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Model,
+    DataSet,
+}
+
+/// A repository of the hub, and which state of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HubId {
+    pub(crate) kind: Kind,
     /// `organisation/name`.
     pub id: String,
     /// A branch, a tag, a commit, or `refs/pr/N`; the main branch where none is given.
@@ -26,15 +38,26 @@ impl HubId {
             Some((id, revision)) => (id, Some(revision)),
             None => (text, None),
         };
-        let Some((organisation, name)) = id.split_once('/') else { return Ok(None) };
-        if !is_part(organisation) || !is_part(name) || id.len() > 96 {
+        if !is_id(id) {
             return Ok(None);
         }
-        let model = Self { id: id.to_owned(), revision: None };
+        let model = Self { kind: Kind::Model, id: id.to_owned(), revision: None };
         match revision {
             Some(revision) => model.at(revision).map(Some),
             None => Ok(Some(model)),
         }
+    }
+
+    /// The data set `id` as Parquet files. Faults where that is no id of the hub.
+    pub(crate) fn data_set(id: &str) -> Result<Self> {
+        if is_id(id) {
+            return Ok(Self { kind: Kind::DataSet, id: id.to_owned(), revision: Some(PARQUET_REVISION.to_owned()) });
+        }
+        Err(Fault::new("not a data set of the hub")
+            .expected("`organisation/name`, such as `openai/gsm8k`")
+            .got(format!("`{id}`"))
+            .hint("the task's file names it in `[rows]`")
+            .into())
     }
 
     /// The same model at `revision`; a fault where it already names another one.
@@ -64,10 +87,43 @@ impl HubId {
         self.revision.as_deref().unwrap_or(DEFAULT_REVISION)
     }
 
-    /// The model's directory in the cache.
+    /// The repository's directory in the cache.
     pub(crate) fn folder(&self) -> String {
-        format!("models--{}", self.id.replace('/', "--"))
+        format!("{}--{}", self.plural(), self.id.replace('/', "--"))
     }
+
+    /// Where the hub shows it and keeps its files, below the hub's address.
+    pub(crate) fn page(&self) -> String {
+        match self.kind {
+            Kind::Model => self.id.clone(),
+            Kind::DataSet => format!("datasets/{}", self.id),
+        }
+    }
+
+    /// Where the hub lists its files.
+    pub(crate) fn listing(&self) -> String {
+        let revision = escaped(self.wanted()).replace('/', "%2F");
+        format!("api/{}/{}/revision/{revision}?blobs=true", self.plural(), self.id)
+    }
+
+    /// What it is, for messages.
+    pub(crate) fn noun(&self) -> &'static str {
+        match self.kind {
+            Kind::Model => "model",
+            Kind::DataSet => "data set",
+        }
+    }
+
+    fn plural(&self) -> &'static str {
+        match self.kind {
+            Kind::Model => "models",
+            Kind::DataSet => "datasets",
+        }
+    }
+}
+
+fn is_id(id: &str) -> bool {
+    id.split_once('/').is_some_and(|(organisation, name)| is_part(organisation) && is_part(name)) && id.len() <= 96
 }
 
 /// The hub's rule for organisations and names (huggingface_hub, `validate_repo_id`). It also keeps
@@ -110,9 +166,21 @@ mod tests {
         let model = parse("Qwen/Qwen3-0.6B").unwrap();
         assert_eq!((model.id.as_str(), model.wanted()), ("Qwen/Qwen3-0.6B", "main"));
         assert_eq!(model.folder(), "models--Qwen--Qwen3-0.6B");
+        assert_eq!(model.listing(), "api/models/Qwen/Qwen3-0.6B/revision/main?blobs=true");
         assert_eq!(parse("a/b@refs/pr/3").unwrap().wanted(), "refs/pr/3");
         assert_eq!(parse("a/b@v1.0").unwrap().at("v1.0").unwrap().wanted(), "v1.0");
         assert!(parse("a/b@v1.0").unwrap().at("v2").is_err());
+    }
+
+    #[test]
+    fn data_sets_have_names_and_places_of_their_own() {
+        let rows = HubId::data_set("openai/gsm8k").unwrap();
+        assert_eq!(rows.folder(), "datasets--openai--gsm8k");
+        assert_eq!(rows.listing(), "api/datasets/openai/gsm8k/revision/refs%2Fconvert%2Fparquet?blobs=true");
+        assert_eq!(rows.page(), "datasets/openai/gsm8k");
+        for id in ["gsm8k", "../gsm8k", "openai/gsm8k@main", "a/b/c", "a/..", ""] {
+            assert!(HubId::data_set(id).unwrap_err().downcast_ref::<Fault>().is_some(), "{id}");
+        }
     }
 
     #[test]

@@ -16,6 +16,8 @@ pub(crate) struct Listed {
     pub size: Option<u64>,
     /// What its contents hash to, where the listing tells.
     pub digest: Option<Digest>,
+    /// Git's name for it, or for the pointer that stands for a large file, where the listing tells.
+    pub blob_id: Option<String>,
 }
 
 /// The files of a repository at one commit.
@@ -59,8 +61,11 @@ pub(crate) fn read(answer: Value) -> Result<Listing, Failure> {
     let file = |sibling: Sibling| {
         let Sibling { rfilename, size, blob_id, lfs } = sibling;
         let listed = match lfs {
-            Some(lfs) => Listed { size: lfs.size.or(size), digest: lfs.sha256.as_deref().and_then(Digest::sha256) },
-            None => Listed { size, digest: blob_id.as_deref().and_then(Digest::git) },
+            Some(lfs) => {
+                let digest = lfs.sha256.as_deref().and_then(Digest::sha256);
+                Listed { size: lfs.size.or(size), digest, blob_id }
+            }
+            None => Listed { size, digest: blob_id.as_deref().and_then(Digest::git), blob_id },
         };
         (rfilename, listed)
     };

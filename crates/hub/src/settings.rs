@@ -62,7 +62,7 @@ impl Settings {
             .or_else(|| path("HUGGINGFACE_HUB_CACHE"))
             .or_else(|| Some(hf_home.as_ref()?.join("hub")));
         let Some(cache) = cache else {
-            return Err(Fault::new("there is no place for models of the hub")
+            return Err(Fault::new("there is no place for what comes from the hub")
                 .expected("HF_HUB_CACHE, HF_HOME or a home directory")
                 .got("none of them")
                 .hint("set HF_HUB_CACHE to a directory")

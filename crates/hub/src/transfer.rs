@@ -37,21 +37,21 @@ pub(crate) struct Planned {
 pub(crate) struct Transfer<'a> {
     pub client: &'a Client,
     pub cache: &'a Cache,
-    pub model: &'a HubId,
+    pub repository: &'a HubId,
     pub listing: &'a Listing,
     pub watch: &'a dyn Watch,
 }
 
 impl Transfer<'_> {
     fn explain(&self, file: &str, failure: Failure) -> Error {
-        Asked { client: self.client, model: self.model, file: Some(file) }.explain(failure)
+        Asked { client: self.client, repository: self.repository, file: Some(file) }.explain(failure)
     }
 
     /// Asks what the file `path` is.
     pub fn plan(&self, path: &str) -> Result<Planned> {
         let wrong = |what: String| self.explain(path, Failure::Nonsense(what));
         let commit = &self.listing.commit;
-        let url = self.client.address(&format!("{}/resolve/{commit}/{}", self.model.id, escaped(path)));
+        let url = self.client.address(&format!("{}/resolve/{commit}/{}", self.repository.page(), escaped(path)));
         let head = self.client.head(&url, self.watch).map_err(|failure| self.explain(path, failure))?;
         if head.commit.as_ref().is_some_and(|other| other != commit) {
             return Err(wrong("the file is of another commit".to_owned()));
@@ -134,7 +134,7 @@ impl Transfer<'_> {
                 return Err(anyhow!(
                     "{} of {} arrived damaged: {} bytes with the hash {}, where the hub tells {} bytes with {}",
                     file.path,
-                    self.model.id,
+                    self.repository.id,
                     bytes,
                     shown(got),
                     file.size,
@@ -208,7 +208,7 @@ impl Transfer<'_> {
             "the download of {} of {} broke off {TRIES} times, at {bytes} of {} bytes ({error}); what is there is kept, \
              and the same command goes on from there",
             file.path,
-            self.model.id,
+            self.repository.id,
             file.size
         )
     }

@@ -1,5 +1,5 @@
-//! A model hub on this machine, for tests: speaks as much of the Hugging Face hub's protocol as
-//! loading a model takes, and misbehaves on request.
+//! A hub on this machine, for tests: speaks as much of the Hugging Face hub's protocol as loading a
+//! model, or rows of a data set, takes, and misbehaves on request.
 //!
 //! There are two addresses, as in life: the hub, which lists repositories and serves small files, and
 //! a store of large files, to which the hub redirects. Both listen on the loopback device only, answer
@@ -118,13 +118,14 @@ impl HubServer {
         format!("http://{}", self.addresses[0])
     }
 
-    /// Adds a commit with these files to the repository `id` and moves its main branch there;
-    /// files that end in `.safetensors` or `.bin` are large. Returns the commit.
+    /// Adds a commit with these files to the repository `id` (`datasets/organisation/name` of a data set) and
+    /// moves its main branch there; files that end in `.safetensors`, `.bin` or `.parquet` are large. Returns
+    /// the commit.
     pub fn publish(&self, id: &str, files: &[(&str, Vec<u8>)]) -> String {
         let mut contents = BTreeMap::new();
         let mut hasher = Sha1::new();
         for (path, bytes) in files {
-            let large = path.ends_with(".safetensors") || path.ends_with(".bin");
+            let large = [".safetensors", ".bin", ".parquet"].iter().any(|ending| path.ends_with(ending));
             let etag = if large { hex(&Sha256::digest(bytes)) } else { git_hash(bytes) };
             hasher.update(format!("{path} {etag}\n"));
             contents.insert((*path).to_owned(), File { bytes: bytes.clone(), large, etag });
@@ -135,6 +136,15 @@ impl HubServer {
         let commit = hex(&hasher.finalize());
         repository.commits.insert(commit.clone(), contents);
         repository.branches.insert("main".to_owned(), commit.clone());
+        commit
+    }
+
+    /// Adds a commit with these Parquet files to the data set `organisation/name`, as the hub converts them. Returns
+    /// the commit.
+    pub fn publish_rows(&self, name: &str, files: &[(&str, Vec<u8>)]) -> String {
+        let id = format!("datasets/{name}");
+        let commit = self.publish(&id, files);
+        self.branch(&id, "refs/convert/parquet", &commit);
         commit
     }
 
@@ -243,11 +253,13 @@ fn answer(request: &Request, side: Side, state: &mut State) -> (Answer, End) {
     (answer, end)
 }
 
-/// `/api/models/ID/revision/REV` and `/ID/resolve/REV/FILE`.
+/// `/api/models/ID/revision/REV` and `/ID/resolve/REV/FILE`, and the same of `datasets`.
 fn hub(request: &Request, state: &State) -> Answer {
     let path = http::unescaped(request.path.split('?').next().unwrap_or_default());
     let none = |kind| Answer::new(404, "{}").with(&[("X-Error-Code", kind), ("X-Error-Message", "not found")]);
-    if let Some((id, revision)) = path.strip_prefix("/api/models/").and_then(|rest| rest.split_once("/revision/")) {
+    let listed =
+        path.strip_prefix("/api/models/").or(path.strip_prefix("/api/").filter(|id| id.starts_with("datasets/")));
+    if let Some((id, revision)) = listed.and_then(|rest| rest.split_once("/revision/")) {
         // As the hub does for whoever shows no token: it does not say whether there is such a model.
         let Some(repository) = state.repositories.get(id) else {
             return Answer::new(401, "{}").with(&[("X-Error-Code", "RepoNotFound")]);

@@ -9,7 +9,8 @@ use clap::Args;
 #[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Benchmarks")]
 pub struct BenchArgs {
-    /// Directory that holds the rows, as `DATA SET/CONFIG/SPLIT.parquet` (or .jsonl, .csv) [env: LOPPER_DATA_ROOT]
+    /// Directory that holds the rows, as `DATA SET/CONFIG/SPLIT.parquet` (or .jsonl, .csv); what it lacks comes from
+    /// the hub [env: LOPPER_DATA_ROOT]
     #[arg(long, value_name = "DIR")]
     pub data_root: Option<PathBuf>,
 

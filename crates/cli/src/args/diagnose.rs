@@ -37,11 +37,12 @@ pub struct DiagnoseArgs {
     pub prompts: Option<String>,
 
     /// Arithmetic items in place of the built-in ones: a .jsonl, .csv or .parquet file with `context` and
-    /// `completion`, or a configuration of EleutherAI/arithmetic in the data root, such as `arithmetic_3ds`
+    /// `completion`, or a configuration of EleutherAI/arithmetic, such as `arithmetic_3ds`
     #[arg(long, value_name = "ROWS", conflicts_with_all = ["operations", "digits"])]
     pub arithmetic: Option<PathBuf>,
 
-    /// Directory that holds `EleutherAI/arithmetic/CONFIG/validation.parquet` [env: LOPPER_DATA_ROOT]
+    /// Directory that holds rows, as `DATA SET/CONFIG/SPLIT.parquet` (or .jsonl, .csv); what it lacks comes from the
+    /// hub [env: LOPPER_DATA_ROOT]
     #[arg(long, value_name = "DIR")]
     pub data_root: Option<PathBuf>,
 

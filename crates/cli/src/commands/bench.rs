@@ -1,5 +1,6 @@
 //! From arguments to how tasks over rows are asked; the sandbox, announced before anything runs.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Result;
@@ -8,6 +9,7 @@ use lopper_sandbox::Policy;
 
 use crate::args::BenchArgs;
 use crate::env::Env;
+use crate::hub;
 
 /// Settings for the tasks of one command. Says on standard error what protects this machine where
 /// programs may be run.
@@ -17,7 +19,7 @@ pub fn options(env: &Env, args: &BenchArgs, rows: RowChoice) -> Result<BenchOpti
         false => None,
     };
     Ok(BenchOptions {
-        data_root: args.data_root.as_ref().map_or_else(DataRoot::from_env, DataRoot::new),
+        data_root: data_root(env, args.data_root.as_deref()),
         rows,
         shots: args.shots,
         chat: args.apply_chat_template,
@@ -28,6 +30,12 @@ pub fn options(env: &Env, args: &BenchArgs, rows: RowChoice) -> Result<BenchOpti
         code,
         ..BenchOptions::default()
     })
+}
+
+/// Where rows come from: the directory `named`, or else the one that the environment names, and the hub for what is
+/// not there.
+pub fn data_root(env: &Env, named: Option<&Path>) -> DataRoot {
+    named.map_or_else(DataRoot::from_env, DataRoot::new).with_fetcher(Arc::new(hub::Rows::new(env)))
 }
 
 fn runner(env: &Env, args: &BenchArgs) -> Result<CodeRunner> {

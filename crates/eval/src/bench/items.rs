@@ -81,6 +81,8 @@ pub(crate) struct Items {
     /// The files that rows come from, and the split that they are.
     pub files: Parts,
     pub split: String,
+    /// The data set's commit, where the hub gave them.
+    pub revision: Option<String>,
     pub shots: usize,
 }
 
@@ -125,7 +127,7 @@ pub(crate) fn items(spec: &Spec, options: &BenchOptions, split: Split, limit: us
             Err(row) => bad.push(row),
         }
     }
-    Ok(Items { items, bad, files: table.parts, split: name, shots })
+    Ok(Items { items, bad, files: table.parts, split: name, revision: files.revision, shots })
 }
 
 /// The division of a question: the same wherever it is asked.

@@ -11,6 +11,7 @@ use lopper_record::Fault;
 use serde::Deserialize;
 
 use crate::answer::extract::{ExactMatchSettings, RegexFilter};
+use crate::rows::{DataRoot, SplitFiles};
 
 /// A task's file.
 #[derive(Debug, Clone, Deserialize)]
@@ -368,11 +369,11 @@ impl Spec {
     }
 
     /// The files of the first of `splits` that is there, and the split's name.
-    pub fn files(&self, root: &crate::rows::DataRoot, splits: &[String]) -> anyhow::Result<(String, Vec<PathBuf>)> {
+    pub fn files(&self, root: &DataRoot, splits: &[String]) -> anyhow::Result<(String, SplitFiles)> {
         for split in splits {
             if let Some(file) = self.rows.files.get(split) {
                 let directory = self.path.as_deref().and_then(Path::parent).unwrap_or(Path::new(""));
-                return Ok((split.clone(), vec![directory.join(file)]));
+                return Ok((split.clone(), SplitFiles::local(vec![directory.join(file)])));
             }
         }
         root.find(&self.rows.data_set, &self.rows.config, splits)

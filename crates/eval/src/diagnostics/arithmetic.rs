@@ -20,7 +20,7 @@ use super::digits::{DigitRequest, Digits};
 use super::draw::Draw;
 use super::share::share;
 use crate::metrics::choice::best;
-use crate::rows::{DataRoot, Row, Table};
+use crate::rows::{DataRoot, Row, SplitFiles, Table};
 
 /// Worked examples before a question.
 pub const SHOTS: usize = 3;
@@ -94,14 +94,14 @@ fn expression(draw: &mut Draw, operations: usize, range: (i64, i64)) -> (String,
 }
 
 /// The (context, completion) rows of `source`: a .parquet, .jsonl or .csv file, or a configuration of
-/// `EleutherAI/arithmetic` in a data root, such as `arithmetic_3ds`.
+/// `EleutherAI/arithmetic` in `root`, such as `arithmetic_3ds`.
 ///
 /// # Errors
 /// A [`Fault`] for rows that are not there, and for one that is no arithmetic item.
 pub fn read_rows(source: &Path, root: &DataRoot) -> Result<Vec<(String, String)>> {
     let files = match source.to_str().filter(|_| source.extension().is_none() && !source.exists()) {
         Some(config) => root.find("EleutherAI/arithmetic", config, &["validation".to_owned()])?.1,
-        None => vec![source.to_path_buf()],
+        None => SplitFiles::local(vec![source.to_path_buf()]),
     };
     let table = Table::read(&files)?;
     let item = |(at, row): (usize, &Row)| {

@@ -17,7 +17,9 @@ use super::degeneration::{Circumstances, Tally, text_figures};
 use super::many::{Cut, generate_each, loglikelihood_each, token_logprobs_each};
 use super::outcomes::{Outcomes, is_text, of_outcomes};
 use super::{material, sentinel};
+use crate::bench::BenchOptions;
 use crate::outcome::TaskOutcome;
+use crate::rows::DataRoot;
 use crate::suite::{EvalOptions, Suite};
 
 /// What is asked.
@@ -28,6 +30,8 @@ pub struct ExamineOptions {
     /// How they are, and from which split and with which seed everything else is drawn. Its limit holds for each task,
     /// each probe, and the prompts.
     pub eval: EvalOptions,
+    /// Where the rows of tasks over rows come from.
+    pub data_root: DataRoot,
     /// Arithmetic items in place of the usual ones, and where they are from.
     pub arithmetic: Option<(Vec<ArithmeticItem>, String)>,
     /// Conversations to answer in place of the usual open prompts.
@@ -44,6 +48,7 @@ impl ExamineOptions {
         Self {
             tasks,
             eval: EvalOptions { split: Split::Report, limit, seed, sampling: Sampling::Greedy, sampling_seed: seed },
+            data_root: DataRoot::from_env(),
             arithmetic: None,
             prompts: None,
             max_new_tokens: 256,
@@ -78,7 +83,10 @@ impl Examination {
         let EvalOptions { split, limit, seed, sampling, .. } = options.eval;
         let suite = match options.tasks.is_empty() {
             true => None,
-            false => Some(Suite::prepare(text, &options.tasks, &options.eval)?),
+            false => {
+                let bench = BenchOptions { data_root: options.data_root.clone(), ..BenchOptions::default() };
+                Some(Suite::prepare_with(text, &options.tasks, &options.eval, &bench)?)
+            }
         };
         let names: Vec<&str> = suite.iter().flat_map(Suite::tasks).collect();
         let has = |name: &str| names.contains(&name);

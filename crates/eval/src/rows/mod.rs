@@ -1,13 +1,16 @@
 //! Rows of data sets: where they lie, and reading them.
 //!
 //! A data root holds one file for each split, `DATA SET/CONFIG/SPLIT.parquet` (or `.jsonl`, `.csv`), or the
-//! pieces `SPLIT-00000-of-00002.parquet` that repositories of the hub have. Files are untrusted: a row that cannot be read is a
-//! [`Row`] that says why, a file that cannot is a [`Fault`](lopper_record::Fault); sizes are bounded.
+//! pieces that repositories of the hub have, `SPLIT-00000-of-00002.parquet` or `SPLIT/0000.parquet`. What it lacks a
+//! [`RowFetcher`] may bring. Files are untrusted: a row that cannot be read is a [`Row`] that says why, a file that cannot is a
+//! [`Fault`](lopper_record::Fault); sizes are bounded.
 
+mod fetch;
 mod parquet;
 mod root;
 mod text;
 
+pub use fetch::{RowFetcher, SplitFiles};
 pub use root::{DATA_ROOT_VARIABLE, DataRoot};
 
 use std::path::{Path, PathBuf};

@@ -186,6 +186,25 @@ fn a_group_of_one_task_has_that_tasks_interval() {
     assert_eq!(four.n, 28);
 }
 
+/// lm_eval 0.4.13, `lm_eval.api.metrics`, tolerance 1e-12:
+///
+/// ```python
+/// stderrs = [mean_stderr(x) for x in ([1, 0, 0, 1, 1, 0, 1], [0, 1, 1], [1, 0, 0, 0])]
+/// pooled_sample_stderr(stderrs, [7, 3, 4]), unweighted_mean_stderr(stderrs)
+/// ```
+#[test]
+fn standard_errors_of_groups_are_the_harness_s() {
+    let items: [&[f64]; 3] = [&[1.0, 0.0, 0.0, 1.0, 1.0, 0.0, 1.0], &[0.0, 1.0, 1.0], &[1.0, 0.0, 0.0, 0.0]];
+    let mut tasks = items.map(|items| score(items, 1)).to_vec();
+    let pooled = pooled_score(&tasks);
+    close(pooled.stderr, 0.142_586_323_385_428_18, 1e-12);
+    close(pooled.value, 0.5, 1e-12);
+    close(group_score(&tasks).stderr, 0.154_354_367_768_069_24, 1e-12);
+    // One item says nothing of the spread, and takes nothing from what the others say of it.
+    tasks.push(score(&[1.0], 1));
+    close(pooled_score(&tasks).stderr, pooled.stderr * (14.0f64 / 15.0).sqrt(), 1e-12);
+}
+
 #[test]
 fn a_retention_interval_covers_the_truth_about_as_often_as_it_says() {
     // 400 studies of 80 items: uncut accuracy 0.9, cut accuracy 0.9 × 0.8 + 0.1 × 0.2 = 0.74.

@@ -1,6 +1,5 @@
 //! Tasks whose items are rows of a data set.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
@@ -27,8 +26,7 @@ pub(super) struct RowTask {
     stop: Option<Arc<StopStrings>>,
     pub(super) items: Vec<(Item, AskedItem)>,
     pub(super) shots: usize,
-    file: PathBuf,
-    split: String,
+    source: RowSource,
     bad: Vec<BadRow>,
     truncated: Vec<usize>,
     code: Option<Arc<CodeRunner>>,
@@ -129,8 +127,7 @@ impl RowTask {
             stop,
             items: kept,
             shots: made.shots,
-            file: made.files.file(0).to_path_buf(),
-            split: made.split,
+            source: RowSource { file: made.files.file(0).to_path_buf(), split: made.split, revision: made.revision },
             bad,
             truncated,
             code: if spec.runs_code() { bench.code.clone() } else { None },
@@ -162,7 +159,7 @@ impl RowTask {
             items,
             chance: self.spec.chance,
             families,
-            source: Some(RowSource { file: self.file.clone(), split: self.split.clone() }),
+            source: Some(self.source.clone()),
             bad_rows: self.bad.clone(),
             truncated: self.truncated.clone(),
             timings: vec![],

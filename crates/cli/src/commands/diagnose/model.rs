@@ -15,7 +15,7 @@ use serde::Serialize;
 
 use super::table::{mean, side_by_side};
 use crate::args::DiagnoseArgs;
-use crate::commands::study;
+use crate::commands::{bench, study};
 use crate::env::Env;
 use crate::loaded::Loaded;
 use crate::prompts;
@@ -66,7 +66,8 @@ pub fn run(env: &Env, args: &DiagnoseArgs) -> Result<()> {
         examine.eval.sampling = Sampling::Sample { temperature, top_k: Some(50), top_p: None };
         examine.eval.sampling.check()?;
     }
-    examine.arithmetic = arithmetic_items(args, limit)?;
+    examine.data_root = bench::data_root(env, args.data_root.as_deref());
+    examine.arithmetic = arithmetic_items(args, &examine.data_root, limit)?;
     examine.prompts =
         args.prompts.as_ref().map(|source| prompts::read(source, Some(limit), args.seed, None)).transpose()?;
     if let Some(out) = args.out.as_ref().filter(|_| !args.force) {
@@ -127,10 +128,13 @@ fn names(names: &[&str]) -> Result<Vec<String>> {
 }
 
 /// Arithmetic items that were asked for, from a file or generated.
-fn arithmetic_items(args: &DiagnoseArgs, limit: usize) -> Result<Option<(Vec<ArithmeticItem>, String)>> {
+fn arithmetic_items(
+    args: &DiagnoseArgs,
+    root: &DataRoot,
+    limit: usize,
+) -> Result<Option<(Vec<ArithmeticItem>, String)>> {
     if let Some(path) = &args.arithmetic {
-        let root = args.data_root.as_ref().map_or_else(DataRoot::from_env, DataRoot::new);
-        let rows = arithmetic::read_rows(path, &root)?;
+        let rows = arithmetic::read_rows(path, root)?;
         let count = rows.len();
         let items = arithmetic::from_rows(rows, limit);
         if items.is_empty() {

@@ -1,0 +1,227 @@
+//! Rows of data sets of the hub, from a server on this machine to what the commands that ask tasks say.
+
+mod common;
+
+use std::path::Path;
+
+use assert_cmd::Command;
+use common::{Workplace, lopper};
+use lopper_testkit::hub::{HubServer, Logged, Side, Trick};
+use serde_json::Value;
+
+const TASK: &str = r#"
+name = "stamps"
+version = 1
+group = "classification"
+description = "who has the stamps"
+chance = 0.25
+
+[rows]
+data_set = "own/stamps"
+config = "main"
+splits = ["test", "validation"]
+columns = { question = "text", choices = "labelled_texts", key = "text", number = "integer" }
+identity = ["question"]
+
+[shots]
+splits = ["train"]
+
+[prompt]
+question = "Question: {{question}}\nAnswer:"
+
+[choices]
+list = "choices.text"
+label = "choices.label.index(key)"
+"#;
+
+const EVAL: [&str; 5] = ["eval", "model", "--tasks", "./stamps.toml", "--json"];
+
+/// A workplace with a tiny model and a task's file, and a hub that has the task's rows as Parquet.
+struct Hub {
+    place: Workplace,
+    server: HubServer,
+    commit: String,
+}
+
+fn fixture(name: &str) -> Vec<u8> {
+    std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/tasks").join(name)).unwrap()
+}
+
+impl Hub {
+    fn new() -> Self {
+        let (place, server) = (Workplace::new(true), HubServer::start());
+        place.write("stamps.toml", TASK);
+        let commit = server.publish_rows(
+            "own/stamps",
+            &[
+                (".gitattributes", b"x".to_vec()),
+                ("main/test/0000.parquet", fixture("rows.parquet")),
+                ("main/train/0000.parquet", fixture("rows.parquet")),
+                ("main/train/0001.parquet", fixture("rows_zstd.parquet")),
+                ("other/test/0000.parquet", fixture("rows_zstd.parquet")),
+            ],
+        );
+        Self { place, server, commit }
+    }
+
+    /// The program, with this hub and a cache of its own.
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = lopper();
+        command
+            .current_dir(self.place.dir.path())
+            .env_remove("HF_HUB_OFFLINE")
+            .env_remove("HF_HUB_CACHE")
+            .env("HF_HOME", self.place.path("home"))
+            .env("HF_ENDPOINT", self.server.endpoint())
+            .env("HF_TOKEN", "hf_secret")
+            .env("NO_PROXY", "127.0.0.1")
+            .args(arguments);
+        command
+    }
+
+    fn json(&self, arguments: &[&str]) -> Value {
+        let output = self.command(arguments).assert().success().get_output().clone();
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
+    /// What the program says of a fault: status 2, nothing on standard output, both ways out in the hint.
+    fn refused(&self, variables: &[(&str, &str)], arguments: &[&str]) -> String {
+        let mut command = self.command(arguments);
+        let output = command.envs(variables.iter().copied()).assert().code(2).get_output().clone();
+        assert!(output.stdout.is_empty());
+        let message = String::from_utf8(output.stderr).unwrap();
+        let hint = message.split("hint: ").nth(1).unwrap_or_default();
+        assert!(hint.contains("; or name a directory that holds own/stamps/main/test.parquet"), "{message}");
+        assert!(hint.contains("with --data-root DIR") && !message.contains("hf_secret"), "{message}");
+        message
+    }
+
+    /// The files that were asked of the store.
+    fn fetched(&self) -> usize {
+        self.server.requests().iter().filter(|request| request.side == Side::Store).count()
+    }
+}
+
+fn with<'a>(rest: &[&'a str]) -> Vec<&'a str> {
+    [&EVAL[..], rest].concat()
+}
+
+#[test]
+fn rows_of_the_hub_are_the_rows() {
+    let hub = Hub::new();
+    std::fs::create_dir_all(hub.place.path("data/own/stamps/main")).unwrap();
+    std::fs::write(hub.place.path("data/own/stamps/main/test.parquet"), fixture("rows.parquet")).unwrap();
+    let local = hub.json(&with(&["--data-root", "data"]))["tasks"]["stamps"].clone();
+    assert_eq!(local["source"].get("revision"), None);
+    assert!(hub.server.requests().is_empty(), "the data root goes first");
+
+    let found = hub.json(&EVAL)["tasks"]["stamps"].clone();
+    assert_eq!((&found["metrics"], &found["n"]), (&local["metrics"], &local["n"]));
+    assert_eq!(found["source"]["revision"], hub.commit.as_str());
+    assert_eq!(found["source"]["split"], "test");
+    let file = found["source"]["file"].as_str().unwrap();
+    assert!(
+        file.ends_with(&format!("datasets--own--stamps/snapshots/{}/main/test/0000.parquet", hub.commit)),
+        "{file}"
+    );
+    // One file of five, and the token to nobody but the hub.
+    let requests = hub.server.requests();
+    let paths: Vec<&str> = requests.iter().filter(|r| r.side == Side::Hub).map(|r| r.path.as_str()).collect();
+    let resolve = format!("/datasets/own/stamps/resolve/{}/main/test/0000.parquet", hub.commit);
+    let listing = "/api/datasets/own/stamps/revision/refs%2Fconvert%2Fparquet?blobs=true";
+    assert_eq!(paths, [listing, &resolve, &resolve]);
+    assert!(requests.iter().all(|request: &Logged| request.authorization.is_some() == (request.side == Side::Hub)));
+
+    // Worked examples come from their split, in two pieces; the hub is asked once what there is.
+    let shots = with(&["--shots", "9", "--limit", "2", "--truncate-questions"]);
+    let two = hub.json(&shots);
+    assert_eq!(two["tasks"]["stamps"]["shots"], 9);
+    let requests = hub.server.requests();
+    assert_eq!(requests.iter().filter(|request| request.path.starts_with("/api/")).count(), 1);
+    // The first piece has the contents of the other split, which are there.
+    assert_eq!(requests.iter().filter(|request| request.side == Side::Store).count(), 1);
+    // Known from now on, also without the hub.
+    assert_eq!(hub.json(&shots), two);
+    assert_eq!(hub.server.requests().len(), 1);
+    assert_eq!(hub.json(&[&shots[..], &["--offline"]].concat()), two);
+    let output = hub.command(&shots).env("HF_HUB_OFFLINE", "1").assert().success().get_output().clone();
+    assert_eq!(serde_json::from_slice::<Value>(&output.stdout).unwrap(), two);
+    assert!(hub.server.requests().is_empty());
+}
+
+#[test]
+fn what_the_data_root_lacks_comes_from_the_hub() {
+    let hub = Hub::new();
+    std::fs::create_dir_all(hub.place.path("data/own/stamps/main")).unwrap();
+    std::fs::write(hub.place.path("data/own/stamps/main/train.parquet"), fixture("rows.parquet")).unwrap();
+    let shots = with(&["--shots", "1"]);
+    let mut command = hub.command(&shots);
+    let output = command.env("LOPPER_DATA_ROOT", "data").assert().success().get_output().clone();
+    let found: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(found["tasks"]["stamps"]["source"]["revision"], hub.commit.as_str());
+    assert_eq!(hub.fetched(), 1, "the worked examples are in the data root");
+    // A fault says where has been looked.
+    let output = hub
+        .command(&with(&["--data-root", "data", "--shots", "1", "--offline"]))
+        .env("HF_HOME", hub.place.path("empty"))
+        .assert()
+        .code(2)
+        .get_output()
+        .clone();
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert!(message.contains("not in the cache") && message.contains("into the data root, data"), "{message}");
+}
+
+#[test]
+fn every_command_that_asks_tasks_finds_them() {
+    let hub = Hub::new();
+    let ask = |rest: &[&str]| hub.json(&[rest, &["--tasks", "./stamps.toml", "--limit", "4", "--json"]].concat());
+    assert!(ask(&["ablate", "model", "--split", "all"])["layers"].is_array());
+    assert_eq!(hub.fetched(), 1);
+    assert!(ask(&["search", "model", "--remove", "1", "--split", "all", "-o", "s"]).is_object());
+    assert!(ask(&["diagnose", "model"])["uncut"].is_object());
+    assert_eq!(hub.fetched(), 0);
+    hub.server.publish_rows("EleutherAI/arithmetic", &[("sums/validation/0000.parquet", fixture("sums.parquet"))]);
+    let found = hub.json(&["diagnose", "model", "--arithmetic", "sums", "--limit", "8", "--json"]);
+    let arithmetic = &found["uncut"]["diagnosis"]["arithmetic"];
+    assert_eq!(arithmetic["accuracy"]["n"], 4, "three of seven rows are worked examples: {arithmetic}");
+}
+
+#[test]
+fn faults_name_both_ways_out() {
+    let hub = Hub::new();
+    let message = hub.refused(&[], &with(&["--offline"]));
+    assert!(message.contains("not in the cache") && message.contains("run it once without --offline"), "{message}");
+    let message = hub.refused(&[("HF_HUB_OFFLINE", "1")], &EVAL);
+    assert!(message.contains("not in the cache"), "{message}");
+    let message = hub.refused(&[("HF_ENDPOINT", "http://127.0.0.1:9")], &EVAL);
+    assert!(message.contains("cannot be reached") && message.contains("check the network"), "{message}");
+    for code in [401, 403] {
+        hub.server.trick("/api/", Trick::Status(code, vec![("X-Error-Code", "GatedRepo")]), 1);
+        let message = hub.refused(&[], &EVAL);
+        assert!(message.contains("has to be granted") && message.contains("ask for access at"), "{message}");
+    }
+    hub.server.trick("/api/", Trick::Status(404, vec![("X-Error-Code", "RevisionNotFound")]), 1);
+    assert!(hub.refused(&[], &EVAL).contains("no Parquet files of own/stamps"));
+    hub.place.write("stamps.toml", &TASK.replace("[\"test\", \"validation\"]", "[\"test\"]").replace("main", "mian"));
+    let output = hub.command(&EVAL).assert().code(2).get_output().clone();
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert!(message.contains("no split `test`") && message.contains("`main`, `other`"), "{message}");
+    hub.place.write("stamps.toml", &TASK.replace("own/stamps", "own/absent"));
+    let output = hub.command(&EVAL).assert().code(2).get_output().clone();
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert!(message.contains("no data set own/absent on the hub") && message.contains("--data-root DIR"), "{message}");
+    // The hub's failing is not the user's fault.
+    hub.place.write("stamps.toml", TASK);
+    hub.server.trick("/api/", Trick::Status(500, vec![]), 9);
+    hub.command(&EVAL).assert().code(1);
+}
+
+#[test]
+fn damaged_rows_are_named() {
+    let hub = Hub::new();
+    hub.server.publish_rows("own/stamps", &[("main/test/0000.parquet", b"PAR1 and nothing else".to_vec())]);
+    let output = hub.command(&EVAL).assert().code(2).get_output().clone();
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert!(message.contains("cannot be read") && message.contains("main/test/0000.parquet"), "{message}");
+}
