@@ -298,14 +298,14 @@ letter.\n\n\
     assert_eq!(groups.len(), 5, "{groups:?}");
     write!(
         made,
-        "\nNo one of {scores} scores and {scores} standard errors differs by 1e-9: those of the tasks, MMLU's subjects each by itself,\n\
+        "\nNone of {scores} scores and {scores} standard errors differs by 1e-9 or more: those of the tasks, MMLU's subjects each by itself,\n\
 and those of the groups (MMLU, with three to nine rows of a subject, and its four categories). The standard error of a task is that of a\n\
 mean, from the sample variance (n − 1). That of MMLU pools the variances within the subjects (`pooled_sample_stderr`); that of a mean\n\
 of tasks (`classification`, `generative`) is the root of the sum of squares, divided by their number (`unweighted_mean_stderr`).\n\
 \n\
 What differs on purpose: the harness says `N/A` of a task with one item and of every group that has such a task; of the task Lopper\n\
-says `null`, and the group's standard error is that of the others, to whose pooled variance one item has nothing to add. Intervals\n\
-(`ci95`) the harness does not have: Wilson's where items are right or wrong, else a bootstrap.\n"
+says `null`, and the group's variance is that of the others, to which one item has nothing to add. Intervals (`ci95`) the harness\n\
+does not have.\n"
     )
     .unwrap();
     made.push_str(
