@@ -333,8 +333,8 @@ others); after ± the standard error, on the right the harness's `mean_stderr` o
         }
     }
     made.push_str(
-        "\nNot compared, because their rows were not at hand: `humaneval`, which is `humaneval_plus` with fewer tests, and `mbpp_plus`,\n\
-which asks in conversation and has more tests than `mbpp`.\n",
+        "\n`humaneval` and `mbpp_plus` are compared on rows of `humaneval_plus` and `mbpp`, put into their data sets' columns: their own were\n\
+not at hand.\n",
     );
     made
 }

@@ -104,7 +104,7 @@ fn a_study_asks_tasks_of_ones_own_and_runs_programs_only_when_told() {
         return;
     }
     assert!(output.status.success(), "{told}");
-    assert!(told.contains("not covered:") && told.contains("sums.toml has no training split"), "{told}");
+    assert!(told.contains("not covered:") && told.contains("it has no training split"), "{told}");
     let record: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(record["complete"], true);
     let tasks: Vec<&str> =

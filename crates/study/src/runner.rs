@@ -176,10 +176,10 @@ impl Study<'_> {
 
     fn layer_scores(&mut self) -> Result<LayerScores> {
         let calibration = calibration::documents(&self.subject.text, &self.training, self.recipe.items.calibration)?;
-        for task in &self.training.without {
-            self.record.warnings.push(format!(
-                "{task} has no training split: it is neither in the calibration text nor in the prompts to heal by"
-            ));
+        for (task, reason) in &self.training.without {
+            self.record
+                .warnings
+                .push(format!("{task} is neither in the calibration text nor among the prompts to heal by: {reason}"));
         }
         let hash = calibration.hash();
         let gradients = self.recipe.cuts.strategies.iter().any(|strategy| strategy == "taylor");

@@ -34,8 +34,8 @@ pub enum Form {
 /// Where a study's questions to learn from come from.
 pub struct Training {
     sources: Vec<Source>,
-    /// Tasks without any.
-    pub without: Vec<String>,
+    /// Tasks without any, with the reason.
+    pub without: Vec<(String, String)>,
 }
 
 enum Source {
@@ -73,10 +73,18 @@ impl Training {
             if tasks.entries.iter().any(|entry| entry.name == *reference && entry.rows.is_none()) {
                 continue;
             }
-            let mut found = lessons(reference, bench)?;
+            // Other tasks may have enough to learn from.
+            let mut found = match lessons(reference, bench).map_err(|error| error.downcast::<Fault>()) {
+                Ok(found) => found,
+                Err(Ok(fault)) => {
+                    training.without.push((reference.clone(), fault.message));
+                    continue;
+                }
+                Err(Err(error)) => return Err(error),
+            };
             found.retain(|lesson| !items.contains(lesson.id.as_str()));
             match found.is_empty() {
-                true => training.without.push(reference.clone()),
+                true => training.without.push((reference.clone(), "it has no training split".to_owned())),
                 false => training.sources.push(Source::Listed(found.iter().map(|l| of_row(l, text)).collect())),
             }
         }

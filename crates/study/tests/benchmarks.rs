@@ -199,7 +199,7 @@ fn tasks_without_a_training_split_need_prompts() {
     let place = Place::new();
     place.write("sum.toml", &SUM.replace("[shots]\nsplits = [\"train\"]\n", ""));
     let record = place.study(&place.recipe(), &place.material()).unwrap();
-    assert!(record.warnings.iter().any(|warning| warning.contains("sum.toml has no training split")));
+    assert!(record.warnings.iter().any(|warning| warning.contains("sum.toml is neither")));
     place.write("choice.toml", &CHOICE.replace("splits = [\"train\"]", "splits = [\"test\"]"));
     let mut alone = place.recipe();
     alone.items.report += 1;

@@ -30,12 +30,15 @@ pub struct Lesson {
 
 /// Rows to learn from; none where the task has no split besides that of its items. Rows that cannot be asked are left
 /// out, and so are those that are also items.
+///
+/// # Errors
+/// A fault where rows cannot be found or read.
 pub(crate) fn lessons(spec: &Spec, options: &BenchOptions) -> Result<Vec<Lesson>> {
     if spec.shots.splits.is_empty() {
         return Ok(vec![]);
     }
     let (_, asked) = spec.files(&options.data_root, &spec.rows.splits)?;
-    let Ok((_, files)) = spec.files(&options.data_root, &spec.shots.splits) else { return Ok(vec![]) };
+    let (_, files) = spec.files(&options.data_root, &spec.shots.splits)?;
     if files == asked {
         return Ok(vec![]);
     }
