@@ -1,10 +1,10 @@
 //! The parts of a study's record that are known from its recipe alone, and the criteria's view of
 //! the layers.
 
-use lopper_eval::{known_tasks, task_version};
+use lopper_eval::{Group, TaskEntry, known_tasks, task_version};
 use lopper_pocket::Split;
 use lopper_prune::LayerScores;
-use lopper_record::study::{Criterion, Seed, TaskMeta};
+use lopper_record::study::{CLASSIFICATION, Criterion, GENERATIVE, Seed, TaskMeta};
 
 use crate::{Recipe, calibration};
 
@@ -58,6 +58,24 @@ pub fn tasks(recipe: &Recipe) -> Vec<TaskMeta> {
         })
     });
     metas.collect()
+}
+
+/// A task as its entry tells it, with how many of its items report scores and how many choose layers.
+pub fn task_meta(entry: TaskEntry, n_report: usize, n_select: usize) -> TaskMeta {
+    let group = match entry.group {
+        Group::Classification => CLASSIFICATION,
+        Group::Generative => GENERATIVE,
+    };
+    TaskMeta {
+        name: entry.name,
+        group: group.to_owned(),
+        description: entry.description,
+        metric: entry.metric,
+        version: entry.version.to_string(),
+        n_report,
+        n_select,
+        chance: entry.chance,
+    }
 }
 
 /// One value per layer for each criterion that has one.

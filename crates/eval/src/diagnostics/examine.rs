@@ -7,7 +7,7 @@
 use anyhow::{Result, ensure};
 use lopper_infer::{GenerateOptions, Generation, Request, Sampling, TextModel};
 use lopper_model::chat::Message;
-use lopper_pocket::Split;
+use lopper_pocket::{Group, Split};
 use lopper_record::study::{Degeneration, Diagnosis, LedgerEntry};
 use rayon::prelude::*;
 
@@ -17,17 +17,20 @@ use super::degeneration::{Circumstances, Tally, text_figures};
 use super::many::{Cut, generate_each, loglikelihood_each, token_logprobs_each};
 use super::outcomes::{Outcomes, is_text, of_outcomes};
 use super::{material, sentinel};
+use crate::bench::BenchOptions;
 use crate::outcome::TaskOutcome;
 use crate::suite::{EvalOptions, Suite};
 
 /// What is asked.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct ExamineOptions {
     /// Tasks to evaluate; may be empty.
     pub tasks: Vec<String>,
     /// How they are, and from which split and with which seed everything else is drawn. Its limit holds for each task,
     /// each probe, and the prompts.
     pub eval: EvalOptions,
+    /// How tasks over rows are asked, and where the rows lie.
+    pub bench: BenchOptions,
     /// Arithmetic items in place of the usual ones, and where they are from.
     pub arithmetic: Option<(Vec<ArithmeticItem>, String)>,
     /// Conversations to answer in place of the usual open prompts.
@@ -44,6 +47,7 @@ impl ExamineOptions {
         Self {
             tasks,
             eval: EvalOptions { split: Split::Report, limit, seed, sampling: Sampling::Greedy, sampling_seed: seed },
+            bench: BenchOptions::default(),
             arithmetic: None,
             prompts: None,
             max_new_tokens: 256,
@@ -78,7 +82,7 @@ impl Examination {
         let EvalOptions { split, limit, seed, sampling, .. } = options.eval;
         let suite = match options.tasks.is_empty() {
             true => None,
-            false => Some(Suite::prepare(text, &options.tasks, &options.eval)?),
+            false => Some(Suite::prepare_with(text, &options.tasks, &options.eval, &options.bench)?),
         };
         let names: Vec<&str> = suite.iter().flat_map(Suite::tasks).collect();
         let has = |name: &str| names.contains(&name);
@@ -88,8 +92,9 @@ impl Examination {
             None => Some(material::arithmetic(text, split, limit, seed)?),
         };
         let brackets = if has("pocket_brackets") { None } else { Some(material::brackets(text, split, limit, seed)?) };
-        let answered = suite.as_ref().is_some_and(|suite| !suite.generation_requests().is_empty())
-            && names.iter().any(|name| !["pocket_arith", "pocket_brackets"].contains(name));
+        let generative = suite.iter().flat_map(Suite::groups).map(|group| group == Group::Generative);
+        let probes = ["pocket_arith", "pocket_brackets"];
+        let answered = names.iter().zip(generative).any(|(name, generative)| generative && !probes.contains(name));
         let conversations = match &options.prompts {
             Some(conversations) => conversations.iter().take(limit).cloned().collect(),
             None if answered => vec![],

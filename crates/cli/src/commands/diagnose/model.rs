@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use anyhow::Result;
-use lopper_eval::DataRoot;
 use lopper_eval::diagnostics::arithmetic::{self, ArithmeticItem};
 use lopper_eval::diagnostics::{ExamineOptions, material};
+use lopper_eval::{DataRoot, RowChoice};
 use lopper_infer::{Sampling, TextModel};
 use lopper_record::study::{AblatedLayer, Diagnosis, LedgerEntry, Point, StudyRecord};
 use lopper_record::{Fault, ensure_new, format_layers, write_atomic};
@@ -15,10 +15,11 @@ use serde::Serialize;
 
 use super::table::{mean, side_by_side};
 use crate::args::DiagnoseArgs;
-use crate::commands::study;
+use crate::commands::{bench, study};
 use crate::env::Env;
 use crate::loaded::Loaded;
 use crate::prompts;
+use crate::quote;
 use crate::table;
 use crate::watch::Watch;
 
@@ -60,13 +61,16 @@ pub fn run(env: &Env, args: &DiagnoseArgs) -> Result<()> {
     };
     let limit = args.limit.map_or(LIMIT, std::num::NonZero::get);
     let mut examine = ExamineOptions::new(vec![], limit, args.seed);
-    examine.max_new_tokens = args.max_new_tokens.get();
+    examine.bench = bench::options(env, &args.bench, RowChoice::Divided)?;
+    if let Some(most) = args.bench.max_new_tokens {
+        examine.max_new_tokens = most.get();
+    }
     if let Some(temperature) = args.temperature.filter(|t| *t != 0.0) {
         // As the paper samples.
         examine.eval.sampling = Sampling::Sample { temperature, top_k: Some(50), top_p: None };
         examine.eval.sampling.check()?;
     }
-    examine.arithmetic = arithmetic_items(args, limit)?;
+    examine.arithmetic = arithmetic_items(args, &examine.bench.data_root, limit)?;
     examine.prompts =
         args.prompts.as_ref().map(|source| prompts::read(source, Some(limit), args.seed, None)).transpose()?;
     if let Some(out) = args.out.as_ref().filter(|_| !args.force) {
@@ -97,13 +101,14 @@ pub fn run(env: &Env, args: &DiagnoseArgs) -> Result<()> {
         sweep: args.sweep,
         names: loaded.numbering()?.present().to_vec(),
         gap: args.gap,
-        command: command(args),
+        command: quote::command_line(),
     };
     let subject = Subject { card: study::card(&loaded)?, text };
     let watch = Watch::new(env.printer);
     let result = diagnose(&subject, &options, &watch);
     drop(watch);
     let (record, ledger) = result?;
+    record.warnings.iter().for_each(|warning| env.printer.warn(warning));
     for point in &record.points {
         if let Some(gap) = &point.gap {
             env.printer.warn(&format!("gap alarm: {}", gap.sentence()));
@@ -127,10 +132,13 @@ fn names(names: &[&str]) -> Result<Vec<String>> {
 }
 
 /// Arithmetic items that were asked for, from a file or generated.
-fn arithmetic_items(args: &DiagnoseArgs, limit: usize) -> Result<Option<(Vec<ArithmeticItem>, String)>> {
+fn arithmetic_items(
+    args: &DiagnoseArgs,
+    root: &DataRoot,
+    limit: usize,
+) -> Result<Option<(Vec<ArithmeticItem>, String)>> {
     if let Some(path) = &args.arithmetic {
-        let root = args.data_root.as_ref().map_or_else(DataRoot::from_env, DataRoot::new);
-        let rows = arithmetic::read_rows(path, &root)?;
+        let rows = arithmetic::read_rows(path, root)?;
         let count = rows.len();
         let items = arithmetic::from_rows(rows, limit);
         if items.is_empty() {
@@ -149,26 +157,6 @@ fn arithmetic_items(args: &DiagnoseArgs, limit: usize) -> Result<Option<(Vec<Ari
     let (operations, digits) = (args.operations.unwrap_or(2), args.digits.unwrap_or(1));
     let source = format!("generated, {operations} operations on {digits}-digit numbers, seed {}", args.seed);
     Ok(Some((arithmetic::generated(operations, digits, limit, args.seed)?, source)))
-}
-
-fn command(args: &DiagnoseArgs) -> String {
-    let mut command = format!("lopper diagnose {}", args.subject);
-    if let Some(drop) = &args.drop {
-        command += &format!(" --drop {drop}");
-    }
-    if let Some(adapter) = &args.adapter {
-        command += &format!(" --adapter {}", adapter.display());
-    }
-    if args.sweep {
-        command.push_str(" --sweep");
-    }
-    if let Some(limit) = args.limit {
-        command += &format!(" --limit {limit}");
-    }
-    if let Some(out) = &args.out {
-        command += &format!(" --out {}", out.display());
-    }
-    command
 }
 
 fn check_directory(out: &Path) -> Result<()> {
