@@ -236,6 +236,11 @@ fn a_sweep_runs_the_programs_of_every_removal() {
         assert!(report.contains(part), "{part}");
     }
 
+    // A person reads the shares of each task.
+    let command = ["diagnose", "model", "--tasks", "./sums.toml,pocket_code", "--sweep", "--limit", "2"];
+    let table = ran(&place, &[&command[..], &["--allow-code-execution", "--max-new-tokens", "6"]].concat()).unwrap();
+    assert!(table.contains("how programs of sums ended, %\nwithout  passed  assertion error"), "{table}");
+
     // `ablate` tells them as well.
     let command = ["ablate", "model", "--tasks", "./sums.toml,./shop.toml", "--limit", "3", "--allow-code-execution"];
     let printed = ran(&place, &[&command[..], &["--max-new-tokens", "6", "--json"]].concat()).unwrap();

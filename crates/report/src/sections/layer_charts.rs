@@ -122,7 +122,8 @@ fn programs_of(rows: &[&AblatedLayer], task: Option<&str>) -> Result<String> {
     let draw = |size, class, label: &str| stacked(&bars, &PROGRAM_COLOURS, "removed layer", size, class, label);
     let Some(wide) = draw(WIDE, "wide", &label)? else { return Ok(String::new()) };
     let narrow = draw(NARROW, "narrow", "")?.unwrap_or_default();
-    let caption = task.map_or(String::new(), |task| format!("<figcaption>{}</figcaption>\n", Text(&task.replace('_', " "))));
+    let caption =
+        task.map_or(String::new(), |task| format!("<figcaption>{}</figcaption>\n", Text(&task.replace('_', " "))));
     Ok(format!("<figure>\n{caption}{wide}{narrow}</figure>\n"))
 }
 

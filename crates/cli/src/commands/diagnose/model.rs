@@ -13,14 +13,14 @@ use lopper_study::Subject;
 use lopper_study::diagnose::{DiagnoseOptions, diagnose};
 use serde::Serialize;
 
-use super::table::{mean, side_by_side};
+use super::sweep;
+use super::table::side_by_side;
 use crate::args::DiagnoseArgs;
 use crate::commands::{bench, study};
 use crate::env::Env;
 use crate::loaded::Loaded;
 use crate::prompts;
 use crate::quote;
-use crate::table;
 use crate::watch::Watch;
 
 /// Items where no number is given.
@@ -218,41 +218,7 @@ fn human(record: &StudyRecord) -> String {
     }
     if !record.ablation.is_empty() {
         out.push_str("\n\n");
-        out.push_str(&sweep(record));
+        out.push_str(&sweep::tables(record));
     }
     out
-}
-
-/// A row for each removed layer.
-fn sweep(record: &StudyRecord) -> String {
-    let base = record.base.as_ref().and_then(|base| base.diagnosis.as_ref());
-    let rows: Vec<[String; 9]> = record
-        .ablation
-        .iter()
-        .filter_map(|ablated| {
-            let own = ablated.diagnosis.as_ref()?;
-            let change = |read: &dyn Fn(&Diagnosis) -> Option<f64>, decimals: usize| {
-                base.and_then(read).zip(read(own)).map_or("-".into(), |(a, b)| format!("{:+.decimals$}", b - a))
-            };
-            let rep = |d: &Diagnosis| Some(d.degeneration.as_ref()?.rep_4?.value);
-            let bleu = |d: &Diagnosis| Some(d.degeneration.as_ref()?.self_bleu_4?.value);
-            let arithmetic = own.arithmetic.as_ref();
-            let lost = own.ledger.as_ref().map_or("-".into(), |l| format!("{} of {}", l.lost, l.compared));
-            Some([
-                ablated.layer.to_string(),
-                own.perplexity.map_or("-".into(), |p| format!("{p:.2}")),
-                change(&rep, 1),
-                change(&bleu, 3),
-                mean(arithmetic.and_then(|a| a.accuracy.as_ref()), 100.0, 0),
-                arithmetic.and_then(|a| a.logprob_change).map_or("-".into(), |m| format!("{:+.2}", m.value)),
-                mean(own.brackets.as_ref().and_then(|b| b.balanced.as_ref()), 100.0, 0),
-                own.programs.map_or("-".into(), |p| format!("{} of {}", p.passed, p.total())),
-                lost,
-            ])
-        })
-        .collect();
-    table::render(
-        ["without", "perplexity", "Rep-4", "Self-BLEU-4", "digit right, %", "log p", "brackets, %", "passed", "lost"],
-        &rows,
-    )
 }

@@ -83,8 +83,8 @@ pub fn side_by_side(names: &[String], models: &[&Diagnosis]) -> String {
         let count = move |d: &Diagnosis| d.programs.map(|programs| programs.counts()[at].to_string());
         figures.push(figure(&format!("programs: {name}"), count));
     }
-    let tasks: BTreeSet<&String> = models.iter().flat_map(|model| model.programs_by_task.keys()).collect();
-    for task in tasks.into_iter().cloned() {
+    let tasks: BTreeSet<String> = models.iter().flat_map(|model| model.programs_by_task.keys().cloned()).collect();
+    for task in tasks {
         let name = format!("  {task}: passed");
         let passed = move |d: &Diagnosis| {
             d.programs_by_task.get(&task).map(|programs| format!("{} of {}", programs.passed, programs.total()))
