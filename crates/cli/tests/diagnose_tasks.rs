@@ -144,6 +144,8 @@ fn every_class_of_a_programs_end_is_counted_and_told_in_the_ledger() {
     let programs = json!({"passed": 1, "assertion_error": 1, "bracket_syntax": 3, "other_syntax": 2,
         "name_not_defined": 2, "timeout_or_recursion": 1, "other": 1});
     assert_eq!(found["diagnosis"]["programs"], programs);
+    // The file alone tells as much.
+    assert_eq!(place.json(&["diagnose", "cut.jsonl", "--json"])["programs"], programs);
     let ledger = &found["diagnosis"]["ledger"];
     assert_eq!((&ledger["compared"], &ledger["lost"]), (&json!(11), &json!(10)));
     assert_eq!(ledger["causes"], json!({"bracket_or_syntax": 5, "other": 5}));

@@ -122,3 +122,35 @@ fn programs_by_task(own: &Outcomes) -> BTreeMap<String, Programs> {
         own.values().filter_map(|outcome| Some((outcome.task.clone(), programs_of(outcome)?))).collect();
     if all.len() > 1 { all } else { BTreeMap::new() }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn outcome(primary: &str, outcomes: &[&str], samples: &[&str]) -> TaskOutcome {
+        let sample =
+            |class: &&str| json!({"score": 0, "response": "x", "extracted": null, "outcome": class, "finish": "stop"});
+        let item = |class: &&str| {
+            json!({"doc_id": 0, "id": "a", "score": 0, "metrics": {}, "prompt": "", "response": "x", "extracted": null,
+                "target": "", "logprobs": null, "outcome": class, "finish": "stop",
+                "samples": samples.iter().map(sample).collect::<Vec<_>>()})
+        };
+        let items: Vec<_> = outcomes.iter().map(item).collect();
+        serde_json::from_value(json!({"task": "t", "group": "generative", "version": 1, "shots": 0, "n": items.len(),
+            "metrics": {}, "primary": primary, "items": items}))
+        .unwrap()
+    }
+
+    #[test]
+    fn programs_are_told_by_their_classes() {
+        let counts = |outcome: &TaskOutcome| programs_of(outcome).map(|programs| programs.counts());
+        assert_eq!(counts(&outcome("pass@1", &["passed", "timeout", "strange"], &[])), Some([1, 0, 0, 0, 0, 1, 0]));
+        // A value is compared after the program ran.
+        assert_eq!(counts(&outcome("exact_match", &["passed", "assertion"], &[])), Some([1, 1, 0, 0, 0, 0, 0]));
+        assert_eq!(counts(&outcome("exact_match", &["right", "no_answer", "other"], &[])), None);
+        // Of several responses each is a program.
+        let several = outcome("pass@1", &["passed"], &["passed", "other_syntax", "name_not_defined"]);
+        assert_eq!(counts(&several), Some([1, 0, 0, 1, 1, 0, 0]));
+    }
+}

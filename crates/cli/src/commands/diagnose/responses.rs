@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::Result;
 use lopper_eval::diagnostics::responses::{FileFigures, examine};
 use lopper_eval::diagnostics::{judged, of_outcomes};
-use lopper_record::study::{Diagnosis, LedgerEntry};
+use lopper_record::study::{Diagnosis, LedgerEntry, Programs};
 use lopper_record::{Fault, ensure_new, write_atomic_with};
 use lopper_study::diagnose::excerpt;
 use serde::Serialize;
@@ -102,7 +102,7 @@ pub fn run(env: &Env, args: &DiagnoseArgs) -> Result<()> {
     let mut text = human(&found);
     if let Some(diagnosis) = diagnosis {
         // What the file's own lines have told already is not told twice.
-        let diagnosis = Diagnosis { degeneration: None, ..diagnosis.clone() };
+        let diagnosis = Diagnosis { degeneration: None, programs: None, ..diagnosis.clone() };
         text += &format!("\n\n{}", side_by_side(&["against the uncut model".to_owned()], &[&diagnosis]));
     }
     env.printer.result(&text)
@@ -141,6 +141,11 @@ fn human(found: &FileFigures) -> String {
         "responses with a false equation".into(),
         format!("{} of {} {slipped}", count(steps.responses_with_a_slip), count(steps.responses)),
     ]);
+    if let Some(programs) = &found.programs {
+        rows.extend(
+            Programs::NAMES.iter().zip(programs.counts()).map(|(name, n)| [format!("programs: {name}"), count(n)]),
+        );
+    }
     if found.without_text > 0 {
         rows.push(["lines without text of their own".into(), count(found.without_text)]);
     }
