@@ -72,3 +72,24 @@ fn the_space_in_the_same_token() {
     let after = [prompt.clone(), text.plain(" -").unwrap()].concat();
     check(&text, " -7", &after, "", style);
 }
+
+#[test]
+fn a_digit_without_a_joined_token() {
+    // A small vocabulary has no " 0": there the space stands by itself, before the other digits it does not.
+    let joined = (1..100).flat_map(|n| [n.to_string(), format!(" {n}")]);
+    let text = model(" [1-9][0-9]?|[0-9]{1,2}|.", joined.chain((0..10).map(|n| format!("0{n}"))));
+    let prompt = text.plain(&item("").prompt).unwrap();
+    let probe = ArithmeticProbe::prepare(&text, &[item(" 12")], "here").unwrap();
+    let all = text.engine.all_layers();
+    let replies = text.engine.loglikelihood(&all, &probe.requests(), &|_| {}).unwrap();
+    let ours = probe.read(&replies).unwrap()[0].logprobs;
+    let space = text.plain(" ").unwrap();
+    let request = LoglikRequest { context: prompt.clone(), continuations: vec![space.clone()] };
+    let alone = text.engine.loglikelihood(&all, &[request], &|_| {}).unwrap()[0][0].sum;
+    let zero = alone + reference(&text, &[prompt.clone(), space].concat(), "")[0];
+    let mut theirs = reference(&text, &prompt, " ");
+    theirs[0] = zero;
+    for (digit, (ours, theirs)) in ours.iter().zip(theirs).enumerate() {
+        assert!((ours - theirs).abs() < 1e-5, "digit {digit}: {ours} and {theirs}");
+    }
+}

@@ -4,7 +4,7 @@
 use anyhow::Result;
 use lopper_eval::diagnostics::sentinel::gap_alarm;
 use lopper_eval::diagnostics::{Examination, ExamineOptions, Examined};
-use lopper_eval::known_tasks;
+use lopper_eval::{RowChoice, TaskOutcome, task_entries};
 use lopper_infer::TextModel;
 use lopper_record::Retention;
 use lopper_record::study::{
@@ -15,6 +15,7 @@ use lopper_record::study::{
 use crate::Subject;
 use crate::measure::compare;
 use crate::observer::StudyObserver;
+use crate::record::task_meta;
 
 /// The strategy's name of a cut that was given by hand.
 pub const GIVEN: &str = "given";
@@ -75,7 +76,17 @@ pub fn diagnose(
         _ => None,
     };
 
-    let mut job = Job { subject, options, base: &examined[0], ledger: Vec::new() };
+    let mut tasks: Vec<TaskMeta> = Vec::new();
+    for reference in &options.examine.tasks {
+        for entry in task_entries(reference)? {
+            if let Some(outcome) = examined[0].outcomes.get(&entry.name)
+                && tasks.iter().all(|task| task.name != entry.name)
+            {
+                tasks.push(task_meta(&entry, outcome.n, 0));
+            }
+        }
+    }
+    let mut job = Job { subject, options, tasks, base: &examined[0], ledger: Vec::new() };
     let mut record = job.record();
     record.base = Some(job.point(&examined[0], None, None)?);
     record.ablation_base = record.base.as_ref().and_then(|base| base.diagnosis.clone());
@@ -102,6 +113,7 @@ pub fn diagnose(
 struct Job<'a> {
     subject: &'a Subject,
     options: &'a DiagnoseOptions,
+    tasks: Vec<TaskMeta>,
     base: &'a Examined,
     ledger: Vec<LedgerEntry>,
 }
@@ -111,19 +123,6 @@ type Compared = (Vec<lopper_record::study::TaskResult>, Vec<GroupResult>);
 impl Job<'_> {
     fn record(&self) -> StudyRecord {
         let eval = &self.options.examine.eval;
-        let tasks = self.base.outcomes.values().filter_map(|outcome| {
-            let known = known_tasks().iter().find(|known| known.name == outcome.task)?;
-            Some(TaskMeta {
-                name: outcome.task.clone(),
-                group: known.group.to_owned(),
-                description: known.description.to_owned(),
-                metric: known.metric.to_owned(),
-                version: known.version.to_string(),
-                n_report: outcome.n,
-                n_select: 0,
-                chance: known.chance,
-            })
-        });
         let seed = |name: &str, value| Seed { name: name.to_owned(), value };
         StudyRecord {
             schema: SCHEMA,
@@ -131,17 +130,32 @@ impl Job<'_> {
             command: self.options.command.clone(),
             model: self.subject.card.clone(),
             seeds: vec![seed("items and bootstrap", eval.seed), seed("sampling", eval.sampling_seed)],
-            splits: vec![format!("Items of the `{}` split, where a task has splits.", eval.split.name())],
-            tasks: tasks.collect(),
+            splits: self.splits(),
+            tasks: self.tasks.clone(),
             main_strategy: GIVEN.into(),
+            warnings: self.base.outcomes.values().flat_map(rows_lost).collect(),
             ..StudyRecord::default()
         }
     }
 
+    /// Which items were asked, in sentences.
+    fn splits(&self) -> Vec<String> {
+        let ExamineOptions { eval, bench, .. } = &self.options.examine;
+        let generated = format!("Generated items of the `{}` split.", eval.split.name());
+        if self.base.outcomes.values().all(|outcome| outcome.source.is_none()) {
+            return vec![generated];
+        }
+        let rows = match bench.rows {
+            RowChoice::Divided => format!("Rows of benchmarks that are in the `{}` split.", eval.split.name()),
+            RowChoice::All => "All rows of benchmarks.".to_owned(),
+        };
+        vec![generated, rows]
+    }
+
     fn compared(&self, cut: &Examined) -> Result<Compared> {
         let group = |name: &'static str| -> (&'static str, Vec<String>) {
-            let of = |task: &&String| known_tasks().iter().any(|known| known.name == **task && known.group == name);
-            (name, self.base.outcomes.keys().filter(of).cloned().collect())
+            let of = self.tasks.iter().filter(|task| task.group == name);
+            (name, of.map(|task| task.name.clone()).collect())
         };
         let groups = [group(CLASSIFICATION), group(GENERATIVE)];
         let groups: Vec<(&str, &[String])> = groups
@@ -187,6 +201,26 @@ impl Job<'_> {
             dropped,
         })
     }
+}
+
+/// Rows that could not be asked, or not whole, in sentences.
+fn rows_lost(outcome: &TaskOutcome) -> Vec<String> {
+    let mut told = Vec::new();
+    if let Some(first) = outcome.bad_rows.first() {
+        told.push(format!(
+            "{}: {} rows left out of {}; the first is row {}: {}",
+            outcome.task,
+            outcome.bad_rows.len(),
+            first.file.display(),
+            first.row,
+            first.reason
+        ));
+    }
+    if !outcome.truncated.is_empty() {
+        let count = outcome.truncated.len();
+        told.push(format!("{}: {count} prompts lost their beginning to fit into the context", outcome.task));
+    }
+    told
 }
 
 /// The gap alarm of a model's results by group.

@@ -171,8 +171,8 @@ fn rows_are_asked_learned_from_and_reported_on_apart() {
 }
 
 fn last_question(messages: &Value) -> &str {
-    let asked = messages.as_array().unwrap().iter().filter(|message| message["role"] == "user");
-    asked.last().unwrap()["content"].as_str().unwrap()
+    let mut asked = messages.as_array().unwrap().iter().filter(|message| message["role"] == "user");
+    asked.next_back().unwrap()["content"].as_str().unwrap()
 }
 
 #[test]

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::BenchArgs;
+
 /// `lopper diagnose`
 #[derive(Debug, Args)]
 pub struct DiagnoseArgs {
@@ -28,11 +30,13 @@ pub struct DiagnoseArgs {
     #[arg(long, value_name = "N")]
     pub limit: Option<NonZeroUsize>,
 
-    /// Tasks whose scores and failures are compared [default: `pocket` for that model and its cuts, otherwise none]
+    /// Tasks whose scores and failures are compared, such as `gsm8k,mbpp`; groups; files of your own. `lopper tasks`
+    /// lists them [default: `pocket` for that model and its cuts, otherwise none]
     #[arg(long, value_name = "TASKS", value_delimiter = ',')]
     pub tasks: Vec<String>,
 
-    /// Prompts to answer in place of the built-in ones, as for `lopper generate`
+    /// Prompts to answer in place of the built-in ones, as for `lopper generate`; in 256 tokens at most, or in
+    /// --max-new-tokens
     #[arg(long, value_name = "DATA")]
     pub prompts: Option<String>,
 
@@ -41,11 +45,6 @@ pub struct DiagnoseArgs {
     #[arg(long, value_name = "ROWS", conflicts_with_all = ["operations", "digits"])]
     pub arithmetic: Option<PathBuf>,
 
-    /// Directory that holds rows, as `DATA SET/CONFIG/SPLIT.parquet` (or .jsonl, .csv); what it lacks comes from the
-    /// hub [env: LOPPER_DATA_ROOT]
-    #[arg(long, value_name = "DIR")]
-    pub data_root: Option<PathBuf>,
-
     /// Operations of generated arithmetic items
     #[arg(long, value_name = "N")]
     pub operations: Option<usize>,
@@ -53,10 +52,6 @@ pub struct DiagnoseArgs {
     /// Digits of the numbers in generated arithmetic items
     #[arg(long, value_name = "N")]
     pub digits: Option<u32>,
-
-    /// Most tokens of an answer to a prompt
-    #[arg(long, value_name = "N", default_value = "256")]
-    pub max_new_tokens: NonZeroUsize,
 
     /// Sampling temperature; the likeliest token is taken without it, or with 0
     #[arg(long, value_name = "T")]
@@ -93,4 +88,7 @@ pub struct DiagnoseArgs {
     /// One JSON document: of a model `{"model":…,"uncut":…,"cut":…,"healed":…,"sweep":[…],…}`, of a file its figures
     #[arg(long)]
     pub json: bool,
+
+    #[command(flatten)]
+    pub bench: BenchArgs,
 }

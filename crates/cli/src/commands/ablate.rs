@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
+use lopper_eval::diagnostics::programs_of;
 use lopper_eval::stats::{self, RESAMPLES};
 use lopper_eval::{Drafts, TaskOutcome};
 use lopper_infer::TextModel;
+use lopper_record::study::Programs;
 use lopper_record::{Fault, Retention, Score, format_layers, kept};
 use serde::Serialize;
 
@@ -45,6 +47,9 @@ struct TaskScore<'a> {
     metrics: &'a BTreeMap<String, Score>,
     /// Score divided by the uncut model's on the same items.
     retention: Option<Retention>,
+    /// How the programs that it wrote ended, where it runs any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    programs: Option<Programs>,
 }
 
 pub fn run(env: &Env, args: &AblateArgs) -> Result<()> {
@@ -123,7 +128,8 @@ fn candidate<'a>(
             ratios.push(found.primary_score().value / base.primary_score().value);
         }
         let (version, n, primary) = (found.version, found.n, found.primary.as_str());
-        tasks.insert(found.task.as_str(), TaskScore { version, n, primary, metrics: &found.metrics, retention });
+        let (metrics, programs) = (&found.metrics, programs_of(found));
+        tasks.insert(found.task.as_str(), TaskScore { version, n, primary, metrics, retention, programs });
     }
     Ok(Candidate { layers, tasks, mean_retention: stats::mean(&ratios) })
 }

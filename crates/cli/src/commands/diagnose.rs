@@ -2,6 +2,7 @@
 
 mod model;
 mod responses;
+mod sweep;
 mod table;
 
 use std::path::Path;

@@ -3,7 +3,8 @@
 //! One token a digit (Qwen, Gemma, Llama 2): the ten tokens are compared. Several digits a token (Llama 3: three
 //! at a time; GPT-2: any number, the leading space included): the answer `12` begins with the token `12`, not `1`,
 //! so the probability of a first digit is the sum over all tokens that begin with it; its logarithm takes the place
-//! of the digit's own. Where a digit is several tokens (bytes), their log-probabilities are added.
+//! of the digit's own. Where a digit is several tokens (bytes, or a space that some digits lack a joined token for),
+//! their log-probabilities are added.
 //!
 //! What the ten have in common before the digit (a space as a token by itself, a minus sign) belongs to the
 //! context.
@@ -105,30 +106,28 @@ impl<'a> Digits<'a> {
             let bos = self.text.special.bos.or_else(|| self.text.special.eos.first().copied());
             context_tokens.push(bos.context("the tokenizer has no token that begins a text")?);
         }
-        let mut further: Arc<[u8]> = Arc::default();
-        let singles: Option<Vec<u32>> =
-            continuations.iter().map(|tokens| if let [one] = tokens[..] { Some(one) } else { None }).collect();
-        if let Some(begin) = singles.and_then(|singles| self.beginning(&singles)) {
-            self.style.joined_space |= !begin.is_empty();
+        let mut further = Vec::new();
+        for digit in 0..10_u8 {
+            // Of a digit that takes several tokens (a space by itself for want of a joined one) the last counts.
+            let Some((last, before)) = continuations[usize::from(digit)].split_last() else { continue };
+            let Some(begin) = self.beginning(digit, *last) else { continue };
+            let before = before.to_vec();
+            // A space as byte-level and SentencePiece vocabularies write it; a minus sign is none.
+            self.style.joined_space |= begin.starts_with(['Ġ', '▁', ' ']);
             let (tokens, digits) = self.group(context, &begin)?;
-            continuations.extend(tokens.iter().map(|token| vec![*token]));
-            further = digits;
+            for token in tokens.iter().zip(digits.iter()).filter(|(_, first)| **first == digit).map(|(token, _)| *token)
+            {
+                continuations.push([before.as_slice(), &[token]].concat());
+                further.push(digit);
+            }
         }
-        Ok(DigitRequest { request: LoglikRequest { context: context_tokens, continuations }, further })
+        let request = LoglikRequest { context: context_tokens, continuations };
+        Ok(DigitRequest { request, further: further.into() })
     }
 
-    /// What stands before the digit in its token; none where tokens are not written that way.
-    fn beginning(&self, singles: &[u32]) -> Option<String> {
-        let mut begin: Option<String> = None;
-        for (digit, token) in singles.iter().enumerate() {
-            let written = self.text.tokenizer.id_to_token(*token)?;
-            let before = written.strip_suffix(char::from(b'0' + digit as u8))?.to_owned();
-            if begin.as_ref().is_some_and(|begin| *begin != before) {
-                return None;
-            }
-            begin = Some(before);
-        }
-        begin
+    /// What stands before the digit in its token; none where the token is not written that way.
+    fn beginning(&self, digit: u8, token: u32) -> Option<String> {
+        Some(self.text.tokenizer.id_to_token(token)?.strip_suffix(char::from(b'0' + digit))?.to_owned())
     }
 
     /// The tokens of several digits after `begin`, if the tokenizer uses such in this place.

@@ -7,7 +7,7 @@
 use anyhow::{Result, ensure};
 use lopper_infer::{GenerateOptions, Generation, Request, Sampling, TextModel};
 use lopper_model::chat::Message;
-use lopper_pocket::Split;
+use lopper_pocket::{Group, Split};
 use lopper_record::study::{Degeneration, Diagnosis, LedgerEntry};
 use rayon::prelude::*;
 
@@ -19,19 +19,18 @@ use super::outcomes::{Outcomes, is_text, of_outcomes};
 use super::{material, sentinel};
 use crate::bench::BenchOptions;
 use crate::outcome::TaskOutcome;
-use crate::rows::DataRoot;
 use crate::suite::{EvalOptions, Suite};
 
 /// What is asked.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct ExamineOptions {
     /// Tasks to evaluate; may be empty.
     pub tasks: Vec<String>,
     /// How they are, and from which split and with which seed everything else is drawn. Its limit holds for each task,
     /// each probe, and the prompts.
     pub eval: EvalOptions,
-    /// Where the rows of tasks over rows come from.
-    pub data_root: DataRoot,
+    /// How tasks over rows are asked, and where the rows lie.
+    pub bench: BenchOptions,
     /// Arithmetic items in place of the usual ones, and where they are from.
     pub arithmetic: Option<(Vec<ArithmeticItem>, String)>,
     /// Conversations to answer in place of the usual open prompts.
@@ -48,7 +47,7 @@ impl ExamineOptions {
         Self {
             tasks,
             eval: EvalOptions { split: Split::Report, limit, seed, sampling: Sampling::Greedy, sampling_seed: seed },
-            data_root: DataRoot::from_env(),
+            bench: BenchOptions::default(),
             arithmetic: None,
             prompts: None,
             max_new_tokens: 256,
@@ -83,10 +82,7 @@ impl Examination {
         let EvalOptions { split, limit, seed, sampling, .. } = options.eval;
         let suite = match options.tasks.is_empty() {
             true => None,
-            false => {
-                let bench = BenchOptions { data_root: options.data_root.clone(), ..BenchOptions::default() };
-                Some(Suite::prepare_with(text, &options.tasks, &options.eval, &bench)?)
-            }
+            false => Some(Suite::prepare_with(text, &options.tasks, &options.eval, &options.bench)?),
         };
         let names: Vec<&str> = suite.iter().flat_map(Suite::tasks).collect();
         let has = |name: &str| names.contains(&name);
@@ -96,8 +92,9 @@ impl Examination {
             None => Some(material::arithmetic(text, split, limit, seed)?),
         };
         let brackets = if has("pocket_brackets") { None } else { Some(material::brackets(text, split, limit, seed)?) };
-        let answered = suite.as_ref().is_some_and(|suite| !suite.generation_requests().is_empty())
-            && names.iter().any(|name| !["pocket_arith", "pocket_brackets"].contains(name));
+        let generative = suite.iter().flat_map(Suite::groups).map(|group| group == Group::Generative);
+        let probes = ["pocket_arith", "pocket_brackets"];
+        let answered = names.iter().zip(generative).any(|(name, generative)| generative && !probes.contains(name));
         let conversations = match &options.prompts {
             Some(conversations) => conversations.iter().take(limit).cloned().collect(),
             None if answered => vec![],

@@ -32,16 +32,16 @@ pub struct Judged {
     pub broken: usize,
 }
 
-/// Reads a file of judged samples.
+/// Reads the first `limit` responses of a file of judged samples, or all.
 ///
 /// # Errors
 /// A [`Fault`] when it cannot be read or judges no response.
-pub fn read(path: &Path) -> Result<Judged> {
+pub fn read(path: &Path, limit: Option<usize>) -> Result<Judged> {
     let text = std::fs::read_to_string(path).map_err(|error| {
         Fault::new("the samples cannot be read").file(path).got(error.to_string()).hint("check the path")
     })?;
     let mut items: BTreeMap<String, Vec<ItemResult>> = BTreeMap::new();
-    let (mut broken, mut filter) = (0, None);
+    let (mut broken, mut filter, mut taken) = (0, None, 0);
     for line in text.lines().filter(|line| !line.trim().is_empty()) {
         let Ok(Value::Object(row)) = serde_json::from_str::<Value>(line) else {
             broken += 1;
@@ -53,7 +53,12 @@ pub fn read(path: &Path) -> Result<Judged> {
         }
         let task = row.get("task").or_else(|| row.get("task_name")).and_then(Value::as_str).unwrap_or(UNNAMED);
         let list = items.entry(task.to_owned()).or_default();
-        list.extend(item(&row, list.len()));
+        let Some(item) = item(&row, list.len()) else { continue };
+        list.push(item);
+        taken += 1;
+        if limit == Some(taken) {
+            break;
+        }
     }
     items.retain(|_, items| !items.is_empty());
     if items.is_empty() {
@@ -94,7 +99,11 @@ fn outcome(task: String, items: Vec<ItemResult>) -> TaskOutcome {
 
 fn item(row: &Map<String, Value>, place: usize) -> Option<ItemResult> {
     let text = |name: &str| row.get(name).and_then(Value::as_str).map(str::to_owned);
-    let first = |name: &str| row.get(name)?.get(0)?.as_str().map(str::to_owned);
+    // A filter that makes programs gives a list of them.
+    let first = |name: &str| {
+        let found = row.get(name)?.get(0)?;
+        found.as_str().or_else(|| found.get(0)?.as_str()).map(str::to_owned)
+    };
     let number = |value: &Value| value.as_f64().or_else(|| value.as_bool().map(f64::from));
     let response = text("response").or_else(|| row.get("resps")?.get(0)?.get(0)?.as_str().map(str::to_owned))?;
     let right = match row.get("correct") {
@@ -147,7 +156,7 @@ mod tests {
     fn judged(name: &str, text: &str) -> Result<Judged> {
         let path = std::env::temp_dir().join(format!("lopper-judged-{}-{name}.jsonl", std::process::id()));
         std::fs::write(&path, text).unwrap();
-        let found = read(&path);
+        let found = read(&path, None);
         std::fs::remove_file(path).unwrap();
         found
     }

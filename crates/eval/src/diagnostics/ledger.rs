@@ -76,6 +76,8 @@ pub fn add(sum: &mut Ledger, other: &Ledger) {
 pub fn cause(before: &ItemResult, after: &ItemResult) -> (Cause, String) {
     let response = after.response.as_deref().unwrap_or_default();
     let program = after.outcome.as_deref().filter(|class| Programs::default().count(class));
+    // lm-evaluation-harness runs programs and does not say how they end.
+    let executed = program.is_some() || ["pass@1", "pass_at_1"].iter().any(|name| after.metrics.contains_key(*name));
     match program {
         Some(class @ ("bracket_or_literal" | "bracket_syntax" | "other_syntax")) => {
             return (Cause::BracketOrSyntax, class.replace('_', " "));
@@ -92,9 +94,7 @@ pub fn cause(before: &ItemResult, after: &ItemResult) -> (Cause, String) {
     if after.finish == Some(Finish::Loop) {
         return (Cause::Loop, "stopped when it went round in a loop".to_owned());
     }
-    if program.is_none()
-        && let Some(slip) = first_slip(response).or_else(|| asked(&before.prompt, after))
-    {
+    if !executed && let Some(slip) = first_slip(response).or_else(|| asked(&before.prompt, after)) {
         return (Cause::ArithmeticSlip, format!("{} (is {})", slip.equation, slip.value));
     }
     if matches!(after.finish, Some(Finish::Length | Finish::ContextFull)) {
@@ -105,6 +105,9 @@ pub fn cause(before: &ItemResult, after: &ItemResult) -> (Cause, String) {
     }
     if after.extracted.as_deref().is_none_or(|answer| answer.trim().is_empty()) {
         return (Cause::NoAnswer, String::new());
+    }
+    if executed {
+        return (Cause::Other, String::new());
     }
     let had = steps(before.response.as_deref().unwrap_or_default()).len();
     let has = steps(response).len();

@@ -41,7 +41,7 @@ pub use degeneration::{Circumstances, Tally, TextFigures, finish_name, text_figu
 pub use examine::{Examination, ExamineOptions, Examined, answer};
 pub use loops::Loop;
 pub use many::{Cut, generate_each, loglikelihood_each, token_logprobs_each};
-pub use outcomes::{Outcomes, of_outcomes};
+pub use outcomes::{Outcomes, of_outcomes, programs_of};
 pub use tokens::lower_words;
 
 /// The words of each sentence of a text, as Self-BLEU compares them.

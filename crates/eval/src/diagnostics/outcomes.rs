@@ -34,6 +34,7 @@ pub fn of_outcomes(own: &Outcomes, base: Option<&Outcomes>) -> (Diagnosis, Vec<L
         arithmetic: digits(own, base),
         brackets: bracket_items(own),
         programs: programs(own),
+        programs_by_task: programs_by_task(own),
         ledger: ledger.filter(|ledger| ledger.compared > 0),
         perplexity: None,
     };
@@ -96,14 +97,60 @@ fn bracket_items(own: &Outcomes) -> Option<lopper_record::study::Brackets> {
     Some(brackets::figures(ends.collect::<Vec<_>>()))
 }
 
-fn programs(own: &Outcomes) -> Option<Programs> {
+/// How the programs of a task ended, where it runs any.
+pub fn programs_of(outcome: &TaskOutcome) -> Option<Programs> {
     let mut programs = Programs::default();
-    for outcome in own.values() {
-        // A class of a program's end is also a word for other tasks' outcomes ("other").
-        let executed = outcome.primary.starts_with("pass@");
-        for item in outcome.items.iter().filter(|_| executed) {
-            programs.count(item.outcome.as_deref().unwrap_or("other"));
+    // Values are compared after the program ran, so their metric does not tell; the words for answers are no classes.
+    let classes = |item: &ItemResult| item.outcome.as_deref().is_some_and(|class| Programs::default().count(class));
+    let executed = outcome.primary.starts_with("pass@") || outcome.items.iter().all(classes);
+    for item in outcome.items.iter().filter(|_| executed) {
+        let first = std::iter::once(item.outcome.as_deref()).filter(|_| item.samples.is_empty());
+        for class in first.chain(item.samples.iter().map(|sample| sample.outcome.as_deref())) {
+            programs.count(class.unwrap_or("other"));
         }
     }
     (programs.total() > 0).then_some(programs)
+}
+
+fn programs(own: &Outcomes) -> Option<Programs> {
+    own.values().filter_map(programs_of).reduce(Programs::plus)
+}
+
+/// The same by task, where several run programs.
+fn programs_by_task(own: &Outcomes) -> BTreeMap<String, Programs> {
+    let all: BTreeMap<String, Programs> =
+        own.values().filter_map(|outcome| Some((outcome.task.clone(), programs_of(outcome)?))).collect();
+    if all.len() > 1 { all } else { BTreeMap::new() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn outcome(primary: &str, outcomes: &[&str], samples: &[&str]) -> TaskOutcome {
+        let sample =
+            |class: &&str| json!({"score": 0, "response": "x", "extracted": null, "outcome": class, "finish": "stop"});
+        let item = |class: &&str| {
+            json!({"doc_id": 0, "id": "a", "score": 0, "metrics": {}, "prompt": "", "response": "x", "extracted": null,
+                "target": "", "logprobs": null, "outcome": class, "finish": "stop",
+                "samples": samples.iter().map(sample).collect::<Vec<_>>()})
+        };
+        let items: Vec<_> = outcomes.iter().map(item).collect();
+        serde_json::from_value(json!({"task": "t", "group": "generative", "version": 1, "shots": 0, "n": items.len(),
+            "metrics": {}, "primary": primary, "items": items}))
+        .unwrap()
+    }
+
+    #[test]
+    fn programs_are_told_by_their_classes() {
+        let counts = |outcome: &TaskOutcome| programs_of(outcome).map(|programs| programs.counts());
+        assert_eq!(counts(&outcome("pass@1", &["passed", "timeout", "strange"], &[])), Some([1, 0, 0, 0, 0, 1, 0]));
+        // A value is compared after the program ran.
+        assert_eq!(counts(&outcome("exact_match", &["passed", "assertion"], &[])), Some([1, 1, 0, 0, 0, 0, 0]));
+        assert_eq!(counts(&outcome("exact_match", &["right", "no_answer", "other"], &[])), None);
+        // Of several responses each is a program.
+        let several = outcome("pass@1", &["passed"], &["passed", "other_syntax", "name_not_defined"]);
+        assert_eq!(counts(&several), Some([1, 0, 0, 1, 1, 0, 0]));
+    }
 }

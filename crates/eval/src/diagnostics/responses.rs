@@ -3,7 +3,8 @@
 //!
 //! A line gives its text as `response`, `text` or `output`, as the last assistant turn of `messages` (content as a
 //! text or as a list of parts), or as `resps` of lm-evaluation-harness. Where it says so, `finish` or
-//! `finish_reason` is why it ended, `tokens` how long it is and `mean_logprob` how probable its author found it.
+//! `finish_reason` is why it ended, `tokens` how long it is, `mean_logprob` how probable its author found it, and `outcome` how
+//! its program ended.
 //! lm-evaluation-harness writes each response once for each filter; the first filter's lines count. Lines of
 //! multiple choice, which have no text, are counted apart. A line that cannot be read is named and passed over.
 
@@ -13,7 +14,7 @@ use std::path::Path;
 
 use anyhow::Result;
 use lopper_record::Fault;
-use lopper_record::study::Degeneration;
+use lopper_record::study::{Degeneration, Programs};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -35,6 +36,9 @@ pub struct FileFigures {
     pub degeneration: Degeneration,
     /// Worked steps.
     pub steps: StepFigures,
+    /// How programs ended, where lines say so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub programs: Option<Programs>,
     /// The first responses that loop.
     pub loops: Vec<LoopAt>,
     /// Lines without generated text (multiple choice), and repetitions of one response for other filters.
@@ -93,7 +97,7 @@ pub struct BrokenLine {
 /// What one line holds.
 #[derive(Debug, Clone, PartialEq)]
 enum Row {
-    Text { text: String, around: Circumstances, filter: Option<String> },
+    Text { text: String, around: Circumstances, filter: Option<String>, outcome: Option<String> },
     WithoutText,
 }
 
@@ -249,10 +253,14 @@ impl Sum {
                     }
                 }
                 Some(Ok((Row::WithoutText, ..))) => self.found.without_text += 1,
-                Some(Ok((Row::Text { around, filter, .. }, figures, steps))) => {
+                Some(Ok((Row::Text { around, filter, outcome, .. }, figures, steps))) => {
                     if *self.filter.get_or_insert_with(|| filter.clone()) != filter {
                         self.found.without_text += 1;
                         continue;
+                    }
+                    let mut programs = self.found.programs.unwrap_or_default();
+                    if outcome.is_some_and(|class| programs.count(&class)) {
+                        self.found.programs = Some(programs);
                     }
                     self.add(*line, figures, &around, steps, each)?;
                 }
@@ -315,7 +323,8 @@ fn row(line: &str) -> Result<Row, String> {
     let mean = fields.get("mean_logprob").and_then(Value::as_f64);
     let logprob = tokens.zip(mean).map(|(tokens, mean)| tokens as f64 * mean);
     let finish = word("finish").or_else(|| word("finish_reason"));
-    Ok(Row::Text { text, around: Circumstances { finish, tokens, logprob }, filter: word("filter") })
+    let around = Circumstances { finish, tokens, logprob };
+    Ok(Row::Text { text, around, filter: word("filter"), outcome: word("outcome") })
 }
 
 /// The last assistant turn of a conversation.

@@ -85,12 +85,25 @@ pub struct Diagnosis {
     /// How the programs that it wrote ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub programs: Option<Programs>,
+    /// The same by task, where several tasks run programs.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub programs_by_task: BTreeMap<String, Programs>,
     /// What it gets wrong that the uncut model got right, and the other way round.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ledger: Option<Ledger>,
     /// Perplexity on held-out text.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub perplexity: Option<f64>,
+}
+
+impl Diagnosis {
+    /// How the programs of a task ended where tasks are told apart; how all did for none.
+    pub fn programs_of(&self, task: Option<&str>) -> Option<Programs> {
+        match task {
+            None => self.programs,
+            Some(task) => self.programs_by_task.get(task).copied(),
+        }
+    }
 }
 
 /// How a model's responses read, whatever they say.
@@ -209,6 +222,19 @@ impl Programs {
     /// Programs in all.
     pub fn total(&self) -> usize {
         self.counts().iter().sum()
+    }
+
+    /// The sum of two.
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            passed: self.passed + other.passed,
+            assertion_error: self.assertion_error + other.assertion_error,
+            bracket_syntax: self.bracket_syntax + other.bracket_syntax,
+            other_syntax: self.other_syntax + other.other_syntax,
+            name_not_defined: self.name_not_defined + other.name_not_defined,
+            timeout_or_recursion: self.timeout_or_recursion + other.timeout_or_recursion,
+            other: self.other + other.other,
+        }
     }
 
     /// Counts one more program of a class: the names of `lopper-sandbox` and those of the pocket

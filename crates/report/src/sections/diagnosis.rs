@@ -1,6 +1,8 @@
 //! What breaks: the gap alarm, the figures of the uncut, the cut and the healed models side by side, how programs ended
 //! and why items were lost, and the charts by removed layer.
 
+use std::collections::BTreeSet;
+
 use anyhow::Result;
 use lopper_record::study::{Cause, Diagnosis, Mean, Point, Programs};
 use lopper_record::{StudyRecord, format_layers};
@@ -157,11 +159,6 @@ fn stacks(models: &[(&Point, &Diagnosis)]) -> Result<String> {
         };
         models.iter().filter_map(bar).collect()
     };
-    let ends = bars(&|diagnosis| {
-        let programs = diagnosis.programs?;
-        let total = programs.total().max(1) as f64;
-        Some(programs.counts().iter().map(|count| *count as f64 / total).collect())
-    });
     let causes = bars(&|diagnosis| {
         let ledger = diagnosis.ledger.as_ref()?;
         let total = ledger.compared.max(1) as f64;
@@ -175,11 +172,21 @@ fn stacks(models: &[(&Point, &Diagnosis)]) -> Result<String> {
         models.iter().filter_map(word).collect::<Vec<_>>().join(", ")
     };
     let mut out = String::new();
-    let programs = words(&|d| d.programs.map(|p| format!("{} of {} passed", p.passed, p.total())));
-    let label = format!("How programs ended, by layers removed. {programs}.");
-    if let Some(chart) = stacked(&ends, &PROGRAM_COLOURS, "layers removed", SIZE, "small", &label)? {
-        let legend = legend(Programs::NAMES.iter().copied().zip(PROGRAM_COLOURS));
-        out.push_str(&format!("<figure>\n<figcaption>how programs ended</figcaption>\n{chart}{legend}</figure>\n"));
+    for task in program_tasks(models.iter().map(|(_, diagnosis)| *diagnosis)) {
+        let of = task.as_ref().map_or(String::new(), |task| format!(" of {task}"));
+        let ends = bars(&|diagnosis| {
+            let programs = diagnosis.programs_of(task.as_deref())?;
+            let total = programs.total().max(1) as f64;
+            Some(programs.counts().iter().map(|count| *count as f64 / total).collect())
+        });
+        let passed =
+            words(&|d| d.programs_of(task.as_deref()).map(|p| format!("{} of {} passed", p.passed, p.total())));
+        let label = format!("How programs{of} ended, by layers removed. {passed}.");
+        if let Some(chart) = stacked(&ends, &PROGRAM_COLOURS, "layers removed", SIZE, "small", &label)? {
+            let legend = legend(Programs::NAMES.iter().copied().zip(PROGRAM_COLOURS));
+            let caption = Text(&format!("how programs{of} ended").replace('_', " ")).to_string();
+            out.push_str(&format!("<figure>\n<figcaption>{caption}</figcaption>\n{chart}{legend}</figure>\n"));
+        }
     }
     let lost = words(&|d| d.ledger.as_ref().map(|l| format!("{} of {} lost", l.lost, l.compared)));
     let label = format!("Why items were lost, by layers removed. {lost}.");
@@ -196,6 +203,12 @@ fn stacks(models: &[(&Point, &Diagnosis)]) -> Result<String> {
         ""
     };
     Ok(format!("<div class=\"multiples\">\n{out}</div>\n{sides}"))
+}
+
+/// What to draw of programs' ends: each task that runs programs by itself where there are several, otherwise all.
+pub fn program_tasks<'a>(diagnoses: impl Iterator<Item = &'a Diagnosis>) -> Vec<Option<String>> {
+    let tasks: BTreeSet<&String> = diagnoses.flat_map(|diagnosis| diagnosis.programs_by_task.keys()).collect();
+    if tasks.is_empty() { vec![None] } else { tasks.into_iter().cloned().map(Some).collect() }
 }
 
 /// The parts of a stacked bar with their colours, from below.

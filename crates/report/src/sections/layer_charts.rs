@@ -9,7 +9,7 @@ use crate::chart::{At, Bar, Size, Unit, profile, stacked};
 use crate::format::short;
 use crate::html::Text;
 use crate::order::tasks_by_group;
-use crate::sections::diagnosis::{PROGRAM_COLOURS, legend};
+use crate::sections::diagnosis::{PROGRAM_COLOURS, legend, program_tasks};
 
 const SMALL: Size = Size { width: 360, height: 230 };
 const WIDE: Size = Size { width: 860, height: 300 };
@@ -89,8 +89,22 @@ fn changes(rows: &[&AblatedLayer], base: Option<&Diagnosis>) -> Result<String> {
 }
 
 fn programs(rows: &[&AblatedLayer]) -> Result<String> {
+    let tasks = program_tasks(rows.iter().filter_map(|row| row.diagnosis.as_ref()));
+    let mut charts = String::new();
+    for task in &tasks {
+        charts.push_str(&programs_of(rows, task.as_deref())?);
+    }
+    if charts.is_empty() {
+        return Ok(charts);
+    }
+    let legend = legend(Programs::NAMES.iter().copied().zip(PROGRAM_COLOURS));
+    Ok(format!("<h3>One layer removed: how programs ended</h3>\n{legend}{charts}"))
+}
+
+/// The chart of one task, or of all.
+fn programs_of(rows: &[&AblatedLayer], task: Option<&str>) -> Result<String> {
     let found: Vec<(usize, Programs)> =
-        rows.iter().filter_map(|row| Some((row.layer, row.diagnosis.as_ref()?.programs?))).collect();
+        rows.iter().filter_map(|row| Some((row.layer, row.diagnosis.as_ref()?.programs_of(task)?))).collect();
     let bars: Vec<Bar> = found
         .iter()
         .map(|(layer, programs)| {
@@ -103,12 +117,14 @@ fn programs(rows: &[&AblatedLayer]) -> Result<String> {
         .iter()
         .map(|(layer, programs)| format!("layer {layer}: {} of {} passed", programs.passed, programs.total()))
         .collect();
-    let label = format!("How programs ended, by removed layer. {}.", words.join(", "));
+    let of = task.map_or(String::new(), |task| format!(" of {task}"));
+    let label = format!("How programs{of} ended, by removed layer. {}.", words.join(", "));
     let draw = |size, class, label: &str| stacked(&bars, &PROGRAM_COLOURS, "removed layer", size, class, label);
     let Some(wide) = draw(WIDE, "wide", &label)? else { return Ok(String::new()) };
     let narrow = draw(NARROW, "narrow", "")?.unwrap_or_default();
-    let legend = legend(Programs::NAMES.iter().copied().zip(PROGRAM_COLOURS));
-    Ok(format!("<h3>One layer removed: how programs ended</h3>\n{legend}<figure>\n{wide}{narrow}</figure>\n"))
+    let caption =
+        task.map_or(String::new(), |task| format!("<figcaption>{}</figcaption>\n", Text(&task.replace('_', " "))));
+    Ok(format!("<figure>\n{caption}{wide}{narrow}</figure>\n"))
 }
 
 fn finite(ci: [f64; 2]) -> Option<[f64; 2]> {

@@ -116,6 +116,7 @@ fn diagnosis(hurt: f64, healed: bool, cut: bool) -> Diagnosis {
             timeout_or_recursion: 1,
             other: 2,
         }),
+        programs_by_task: Default::default(),
         ledger: cut.then(|| Ledger {
             compared: 300,
             lost,

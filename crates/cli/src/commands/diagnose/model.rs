@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use anyhow::Result;
-use lopper_eval::DataRoot;
 use lopper_eval::diagnostics::arithmetic::{self, ArithmeticItem};
 use lopper_eval::diagnostics::{ExamineOptions, material};
+use lopper_eval::{DataRoot, RowChoice};
 use lopper_infer::{Sampling, TextModel};
 use lopper_record::study::{AblatedLayer, Diagnosis, LedgerEntry, Point, StudyRecord};
 use lopper_record::{Fault, ensure_new, format_layers, write_atomic};
@@ -13,13 +13,14 @@ use lopper_study::Subject;
 use lopper_study::diagnose::{DiagnoseOptions, diagnose};
 use serde::Serialize;
 
-use super::table::{mean, side_by_side};
+use super::sweep;
+use super::table::side_by_side;
 use crate::args::DiagnoseArgs;
 use crate::commands::{bench, study};
 use crate::env::Env;
 use crate::loaded::Loaded;
 use crate::prompts;
-use crate::table;
+use crate::quote;
 use crate::watch::Watch;
 
 /// Items where no number is given.
@@ -60,14 +61,16 @@ pub fn run(env: &Env, args: &DiagnoseArgs) -> Result<()> {
     };
     let limit = args.limit.map_or(LIMIT, std::num::NonZero::get);
     let mut examine = ExamineOptions::new(vec![], limit, args.seed);
-    examine.max_new_tokens = args.max_new_tokens.get();
+    examine.bench = bench::options(env, &args.bench, RowChoice::Divided)?;
+    if let Some(most) = args.bench.max_new_tokens {
+        examine.max_new_tokens = most.get();
+    }
     if let Some(temperature) = args.temperature.filter(|t| *t != 0.0) {
         // As the paper samples.
         examine.eval.sampling = Sampling::Sample { temperature, top_k: Some(50), top_p: None };
         examine.eval.sampling.check()?;
     }
-    examine.data_root = bench::data_root(env, args.data_root.as_deref());
-    examine.arithmetic = arithmetic_items(args, &examine.data_root, limit)?;
+    examine.arithmetic = arithmetic_items(args, &examine.bench.data_root, limit)?;
     examine.prompts =
         args.prompts.as_ref().map(|source| prompts::read(source, Some(limit), args.seed, None)).transpose()?;
     if let Some(out) = args.out.as_ref().filter(|_| !args.force) {
@@ -98,13 +101,14 @@ pub fn run(env: &Env, args: &DiagnoseArgs) -> Result<()> {
         sweep: args.sweep,
         names: loaded.numbering()?.present().to_vec(),
         gap: args.gap,
-        command: command(args),
+        command: quote::command_line(),
     };
     let subject = Subject { card: study::card(&loaded)?, text };
     let watch = Watch::new(env.printer);
     let result = diagnose(&subject, &options, &watch);
     drop(watch);
     let (record, ledger) = result?;
+    record.warnings.iter().for_each(|warning| env.printer.warn(warning));
     for point in &record.points {
         if let Some(gap) = &point.gap {
             env.printer.warn(&format!("gap alarm: {}", gap.sentence()));
@@ -153,26 +157,6 @@ fn arithmetic_items(
     let (operations, digits) = (args.operations.unwrap_or(2), args.digits.unwrap_or(1));
     let source = format!("generated, {operations} operations on {digits}-digit numbers, seed {}", args.seed);
     Ok(Some((arithmetic::generated(operations, digits, limit, args.seed)?, source)))
-}
-
-fn command(args: &DiagnoseArgs) -> String {
-    let mut command = format!("lopper diagnose {}", args.subject);
-    if let Some(drop) = &args.drop {
-        command += &format!(" --drop {drop}");
-    }
-    if let Some(adapter) = &args.adapter {
-        command += &format!(" --adapter {}", adapter.display());
-    }
-    if args.sweep {
-        command.push_str(" --sweep");
-    }
-    if let Some(limit) = args.limit {
-        command += &format!(" --limit {limit}");
-    }
-    if let Some(out) = &args.out {
-        command += &format!(" --out {}", out.display());
-    }
-    command
 }
 
 fn check_directory(out: &Path) -> Result<()> {
@@ -234,41 +218,7 @@ fn human(record: &StudyRecord) -> String {
     }
     if !record.ablation.is_empty() {
         out.push_str("\n\n");
-        out.push_str(&sweep(record));
+        out.push_str(&sweep::tables(record));
     }
     out
-}
-
-/// A row for each removed layer.
-fn sweep(record: &StudyRecord) -> String {
-    let base = record.base.as_ref().and_then(|base| base.diagnosis.as_ref());
-    let rows: Vec<[String; 9]> = record
-        .ablation
-        .iter()
-        .filter_map(|ablated| {
-            let own = ablated.diagnosis.as_ref()?;
-            let change = |read: &dyn Fn(&Diagnosis) -> Option<f64>, decimals: usize| {
-                base.and_then(read).zip(read(own)).map_or("-".into(), |(a, b)| format!("{:+.decimals$}", b - a))
-            };
-            let rep = |d: &Diagnosis| Some(d.degeneration.as_ref()?.rep_4?.value);
-            let bleu = |d: &Diagnosis| Some(d.degeneration.as_ref()?.self_bleu_4?.value);
-            let arithmetic = own.arithmetic.as_ref();
-            let lost = own.ledger.as_ref().map_or("-".into(), |l| format!("{} of {}", l.lost, l.compared));
-            Some([
-                ablated.layer.to_string(),
-                own.perplexity.map_or("-".into(), |p| format!("{p:.2}")),
-                change(&rep, 1),
-                change(&bleu, 3),
-                mean(arithmetic.and_then(|a| a.accuracy.as_ref()), 100.0, 0),
-                arithmetic.and_then(|a| a.logprob_change).map_or("-".into(), |m| format!("{:+.2}", m.value)),
-                mean(own.brackets.as_ref().and_then(|b| b.balanced.as_ref()), 100.0, 0),
-                own.programs.map_or("-".into(), |p| format!("{} of {}", p.passed, p.total())),
-                lost,
-            ])
-        })
-        .collect();
-    table::render(
-        ["without", "perplexity", "Rep-4", "Self-BLEU-4", "digit right, %", "log p", "brackets, %", "passed", "lost"],
-        &rows,
-    )
 }

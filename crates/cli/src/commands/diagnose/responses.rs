@@ -5,19 +5,22 @@ use std::path::Path;
 use anyhow::Result;
 use lopper_eval::diagnostics::responses::{FileFigures, examine};
 use lopper_eval::diagnostics::{judged, of_outcomes};
-use lopper_record::study::{Diagnosis, LedgerEntry};
+use lopper_record::study::{Diagnosis, LedgerEntry, Programs};
 use lopper_record::{Fault, ensure_new, write_atomic_with};
 use lopper_study::diagnose::excerpt;
 use serde::Serialize;
 
 use super::table::{degeneration_rows, percent_of, side_by_side};
-use crate::args::DiagnoseArgs;
+use crate::args::{BenchArgs, DiagnoseArgs};
 use crate::env::Env;
 use crate::progress::Progress;
 use crate::table;
 
 /// Ledger entries of each cause that the JSON document has.
 const SHOWN_ENTRIES: usize = 3;
+
+/// What the arguments that are refused belong to.
+const EXPECTED: &str = "a MODEL, not a file of responses";
 
 /// The JSON document.
 #[derive(Serialize)]
@@ -43,7 +46,8 @@ pub fn run(env: &Env, args: &DiagnoseArgs) -> Result<()> {
         ("--temperature", args.temperature.is_some()),
         ("--out", args.out.is_some()),
     ];
-    super::refuse(&model_only, &args.subject, "a MODEL, not a file of responses")?;
+    super::refuse(&model_only, &args.subject, EXPECTED)?;
+    super::refuse(&of_tasks(&args.bench), &args.subject, EXPECTED)?;
     for path in args.figures_out.iter().chain(&args.ledger_out) {
         ensure_new(path, args.force)?;
     }
@@ -78,7 +82,14 @@ pub fn run(env: &Env, args: &DiagnoseArgs) -> Result<()> {
     }
     let compared = match &args.base {
         None => None,
-        Some(base) => Some(of_outcomes(&judged::read(path)?.outcomes, Some(&judged::read(base)?.outcomes))),
+        Some(from) => {
+            let (own, base) = (judged::read(path, limit)?, judged::read(from, None)?);
+            let compared = of_outcomes(&own.outcomes, Some(&base.outcomes));
+            if compared.0.ledger.is_none() {
+                return Err(nothing_shared(path, from).into());
+            }
+            Some(compared)
+        }
     };
     if let (Some((_, entries)), Some(to)) = (&compared, &args.ledger_out) {
         super::write_ledger(to, entries)?;
@@ -91,10 +102,32 @@ pub fn run(env: &Env, args: &DiagnoseArgs) -> Result<()> {
     let mut text = human(&found);
     if let Some(diagnosis) = diagnosis {
         // What the file's own lines have told already is not told twice.
-        let diagnosis = Diagnosis { degeneration: None, ..diagnosis.clone() };
+        let diagnosis = Diagnosis { degeneration: None, programs: None, ..diagnosis.clone() };
         text += &format!("\n\n{}", side_by_side(&["against the uncut model".to_owned()], &[&diagnosis]));
     }
     env.printer.result(&text)
+}
+
+fn nothing_shared(path: &Path, base: &Path) -> Fault {
+    Fault::new("the two files judge no item in common")
+        .file(path)
+        .expected("the same tasks and items, known by `task` and by `id` or `doc_id`")
+        .got(format!("none that is in {}", base.display()))
+        .hint("let both models answer the same items with the same program")
+}
+
+/// Which arguments for asking tasks were given: a file asks nothing.
+fn of_tasks(args: &BenchArgs) -> [(&'static str, bool); 8] {
+    [
+        ("--data-root", args.data_root.is_some()),
+        ("--shots", args.shots.is_some()),
+        ("--apply-chat-template", args.apply_chat_template),
+        ("--examples-in-one-message", args.examples_in_one_message),
+        ("--system", args.system.is_some()),
+        ("--max-new-tokens", args.max_new_tokens.is_some()),
+        ("--truncate-questions", args.truncate_questions),
+        ("--allow-code-execution", args.allow_code_execution),
+    ]
 }
 
 fn human(found: &FileFigures) -> String {
@@ -108,6 +141,11 @@ fn human(found: &FileFigures) -> String {
         "responses with a false equation".into(),
         format!("{} of {} {slipped}", count(steps.responses_with_a_slip), count(steps.responses)),
     ]);
+    if let Some(programs) = &found.programs {
+        rows.extend(
+            Programs::NAMES.iter().zip(programs.counts()).map(|(name, n)| [format!("programs: {name}"), count(n)]),
+        );
+    }
     if found.without_text > 0 {
         rows.push(["lines without text of their own".into(), count(found.without_text)]);
     }

@@ -1,5 +1,7 @@
 //! The figures as rows for a person.
 
+use std::collections::BTreeSet;
+
 use lopper_record::study::{Cause, Degeneration, Diagnosis, Mean, Programs};
 
 use crate::table;
@@ -50,12 +52,12 @@ pub fn degeneration_rows(figures: &Degeneration) -> Vec<[String; 2]> {
 
 /// The figures of several models side by side, one column each; a row appears where any has a value.
 pub fn side_by_side(names: &[String], models: &[&Diagnosis]) -> String {
-    type Figure = (&'static str, Box<dyn Fn(&Diagnosis) -> Option<String>>);
+    type Figure = (String, Box<dyn Fn(&Diagnosis) -> Option<String>>);
     fn text(d: &Diagnosis) -> Option<&Degeneration> {
         d.degeneration.as_ref()
     }
-    fn figure(name: &'static str, read: impl Fn(&Diagnosis) -> Option<String> + 'static) -> Figure {
-        (name, Box::new(read))
+    fn figure(name: &str, read: impl Fn(&Diagnosis) -> Option<String> + 'static) -> Figure {
+        (name.to_owned(), Box::new(read))
     }
     fn of(value: Option<&Mean>, scale: f64, decimals: usize) -> Option<String> {
         value.map(|_| mean(value, scale, decimals))
@@ -78,35 +80,21 @@ pub fn side_by_side(names: &[String], models: &[&Diagnosis]) -> String {
         figure("brackets closed, %", |d| of(d.brackets.as_ref()?.balanced.as_ref(), 100.0, 0)),
     ];
     for (at, name) in Programs::NAMES.into_iter().enumerate() {
-        figures.push((
-            match at {
-                0 => "programs: passed",
-                1 => "programs: assertion error",
-                2 => "programs: bracket or literal",
-                3 => "programs: other syntax",
-                4 => "programs: name not defined",
-                5 => "programs: timeout or recursion",
-                _ => "programs: other",
-            },
-            Box::new(move |d| d.programs.map(|programs| programs.counts()[at].to_string())),
-        ));
-        debug_assert!(!name.is_empty());
+        let count = move |d: &Diagnosis| d.programs.map(|programs| programs.counts()[at].to_string());
+        figures.push(figure(&format!("programs: {name}"), count));
+    }
+    let tasks: BTreeSet<String> = models.iter().flat_map(|model| model.programs_by_task.keys().cloned()).collect();
+    for task in tasks {
+        let name = format!("  {task}: passed");
+        let passed = move |d: &Diagnosis| {
+            d.programs_by_task.get(&task).map(|programs| format!("{} of {}", programs.passed, programs.total()))
+        };
+        figures.push(figure(&name, passed));
     }
     figures.push(figure("lost items", |d| d.ledger.as_ref().map(|l| format!("{} of {}", l.lost, l.compared))));
     for cause in Cause::ALL {
         let of = move |d: &Diagnosis| d.ledger.as_ref().map(|ledger| ledger.of(cause).to_string());
-        figures.push((
-            match cause {
-                Cause::BracketOrSyntax => "  bracket or syntax error",
-                Cause::Loop => "  loop",
-                Cause::ArithmeticSlip => "  arithmetic slip",
-                Cause::LengthLimit => "  length limit",
-                Cause::NoAnswer => "  no answer found",
-                Cause::DroppedStep => "  dropped step",
-                Cause::Other => "  other",
-            },
-            Box::new(of),
-        ));
+        figures.push(figure(&format!("  {}", cause.title()), of));
     }
     figures.push(figure("gained items", |d| d.ledger.as_ref().map(|l| l.gained.to_string())));
 
@@ -121,7 +109,7 @@ pub fn side_by_side(names: &[String], models: &[&Diagnosis]) -> String {
             continue;
         }
         let cell = |n: usize| values.get(n).map_or_else(String::new, |v| v.clone().unwrap_or_else(|| "-".into()));
-        rows.push([(*name).to_owned(), cell(0), cell(1), cell(2)]);
+        rows.push([name.clone(), cell(0), cell(1), cell(2)]);
     }
     table::render(header, &rows).trim_start_matches('\n').to_owned()
 }
