@@ -5,7 +5,7 @@ mod common;
 
 use std::path::{Path, PathBuf};
 
-use common::{Workplace, lopper};
+use common::{Workplace, lopper, skipped};
 use serde_json::{Value, json};
 
 const TASK: &str = r#"
@@ -395,10 +395,4 @@ fn tasks_are_listed_and_shown() {
     insta::assert_snapshot!("no_such_task", place.fault(&["tasks", "show", "gsm8"]));
     place.write("wrong.toml", &TASK.replace("version = 3", "version = 3\ncolour = 1"));
     assert!(place.fault(&["tasks", "show", "./wrong.toml"]).contains("colour"));
-}
-
-/// Says that the machine runs no programs.
-#[allow(clippy::print_stderr, reason = "a test that tests nothing says so")]
-fn skipped(why: &str) {
-    eprintln!("skipped: {why}");
 }
