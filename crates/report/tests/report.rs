@@ -64,6 +64,7 @@ fn a_whole_study_has_every_part() {
         assert!(html.contains(&format!("<section id=\"{part}\">")), "{part}");
     }
     assert!(html.contains("Cut at most"));
+    assert!(html.contains("arithmetic: right first digit, by layers removed. as cut: 0 removed 9"));
     assert!(html.contains("lopper study --out lopper-study"));
     for (layer, value) in [(11, "0.232"), (0, "0.628")] {
         assert!(html.contains(&format!("<td>{value}</td>")), "the criterion's value of layer {layer}");

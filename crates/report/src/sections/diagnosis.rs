@@ -12,7 +12,7 @@ use crate::format::{NONE, percent, short};
 use crate::html::Column::{Left, Right};
 use crate::html::{TABLE_END, Text, table_start};
 use crate::order::{points, strategy_title};
-use crate::sections::layer_charts;
+use crate::sections::{layer_charts, probe_charts};
 
 const SIZE: Size = Size { width: 420, height: 280 };
 /// Colours of the classes of a program's end, in their order.
@@ -31,6 +31,7 @@ pub fn html(record: &StudyRecord) -> Result<String> {
     out.push_str(&alarms(record));
     if !models.is_empty() {
         out.push_str(&table(&models));
+        out.push_str(&probe_charts::html(&models)?);
         out.push_str(&stacks(&models)?);
     }
     out.push_str(&charts);

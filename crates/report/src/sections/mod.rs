@@ -7,6 +7,7 @@ pub mod headline;
 pub mod layer_charts;
 pub mod layers;
 pub mod ledger;
+pub mod probe_charts;
 pub mod provenance;
 pub mod samples;
 pub mod scores;

@@ -1,0 +1,65 @@
+//! The probes against layers removed, from the uncut model to the cut and the healed ones: the arithmetic probe as
+//! arXiv 2602.01997 compares them, and the brackets.
+
+use anyhow::Result;
+use lopper_record::study::{Diagnosis, Mean, Point};
+
+use crate::chart::{Mark, Series, Size, lines};
+use crate::format::percent;
+use crate::html::Text;
+
+const SIZE: Size = Size { width: 420, height: 280 };
+
+/// The charts, or nothing where no cut was probed.
+pub fn html(models: &[(&Point, &Diagnosis)]) -> Result<String> {
+    type Read = fn(&Diagnosis) -> Option<Mean>;
+    let digits: Read = |diagnosis| diagnosis.arithmetic.as_ref()?.accuracy;
+    let brackets: Read = |diagnosis| diagnosis.brackets.as_ref()?.balanced;
+    // What naming the commonest first digit always would come to.
+    let constant = models.iter().find_map(|(_, diagnosis)| Some(diagnosis.arithmetic.as_ref()?.constant));
+    let mut out = String::new();
+    for (title, read, guess) in
+        [("arithmetic: right first digit", digits, constant), ("brackets closed", brackets, None)]
+    {
+        let series: Vec<Series> = [false, true].into_iter().filter_map(|healed| series(models, read, healed)).collect();
+        if series.is_empty() {
+            continue;
+        }
+        let deepest = series.iter().flat_map(|line| &line.marks).map(|mark| mark.removed).max().unwrap_or(0);
+        let guesses: Vec<f64> = guess.into_iter().filter(|share| share.is_finite()).collect();
+        let chart = lines(&series, &guesses, deepest, SIZE, "small", &describe(title, &series))?;
+        out.push_str(&format!("<figure>\n<figcaption>{}</figcaption>\n{chart}</figure>\n", Text(title)));
+    }
+    if out.is_empty() {
+        return Ok(out);
+    }
+    let solid = if models.iter().any(|(point, _)| point.healed.is_some()) { ", solid: healed" } else { "" };
+    let dotted = if constant.is_some() { "; dotted: always naming the commonest first digit" } else { "" };
+    let note = format!("<p class=\"small\">Dashed: as cut{solid}{dotted}. Bars are 95 % intervals.</p>\n");
+    Ok(format!("<div class=\"multiples\">\n{out}</div>\n{note}"))
+}
+
+/// A line from the uncut model through the cuts, or the healed ones; nothing without one of these.
+fn series(models: &[(&Point, &Diagnosis)], read: fn(&Diagnosis) -> Option<Mean>, healed: bool) -> Option<Series> {
+    let marks: Vec<Mark> = models
+        .iter()
+        .filter(|(point, _)| point.removed == 0 || point.healed.is_some() == healed)
+        .filter_map(|(point, diagnosis)| {
+            let mean = read(diagnosis)?;
+            Some(Mark { removed: point.removed, value: mean.value, ci95: mean.ci95.unwrap_or([f64::NAN; 2]) })
+        })
+        .filter(|mark| mark.value.is_finite())
+        .collect();
+    marks.iter().any(|mark| mark.removed > 0).then_some(Series { group: 0, healed, marks })
+}
+
+/// The chart in words, for those who do not see it.
+fn describe(title: &str, series: &[Series]) -> String {
+    let mut out = format!("{title}, by layers removed.");
+    for line in series {
+        let state = if line.healed { "healed" } else { "as cut" };
+        let values = line.marks.iter().map(|mark| format!("{} removed {} %", mark.removed, percent(mark.value, 0)));
+        out.push_str(&format!(" {state}: {}.", values.collect::<Vec<_>>().join(", ")));
+    }
+    out
+}
