@@ -74,10 +74,11 @@ fn main() -> Result<()> {
         }
     }
     if what.contains(&"candidates") {
-        // Every single layer removed, and of a model with fewer layers blocks of neighbours as well.
+        // Single layers removed, and of a model with few layers blocks of neighbours as well.
         let blocks = (1..layers).flat_map(|size| (0..=layers - size).map(move |first| first..first + size));
-        let candidates: Vec<Vec<usize>> =
-            blocks.take(24).map(|block| all.iter().copied().filter(|l| !block.contains(l)).collect()).collect();
+        let cuts = blocks.map(|block| all.iter().copied().filter(|l| !block.contains(l)).collect());
+        // The uncut model first, as in a sweep: the others try its answers as theirs.
+        let candidates: Vec<Vec<usize>> = std::iter::once(all.clone()).chain(cuts).take(24).collect();
         let has = |word: &str| args.iter().any(|arg| arg == word);
         let requests = match (has("ragged"), has("words")) {
             // Greedy texts of random weights never end, so each is told how long it may be.
