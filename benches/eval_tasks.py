@@ -49,10 +49,11 @@ def main():
         made.save_pretrained(model)
         del made
         names = args.tasks.split(",")
-        tasks = check.yaml_files(root, place / "yaml", names)
+        tasks, _ = check.yaml_files(root, place / "yaml", names)
         lm = HFLM(pretrained=str(model), dtype="float32", batch_size=args.batch, device="cpu")
         manager = TaskManager(include_path=str(place / "yaml"))
         print("| task | shots | items | lm_eval, s | lopper, s | ratio | largest difference |\n|---|---|---|---|---|---|---|")
+        all_harness = all_lopper = 0.0
         for shots in map(int, args.shots.split(",")):
             for name in names:
                 begun = time.time()
@@ -62,10 +63,12 @@ def main():
                 begun = time.time()
                 ours, lines = check.lopper(args.lopper, root, model, [name], shots, args.limit, False, True, place / "out.jsonl")
                 lopper = time.time() - begun
+                all_harness, all_lopper = all_harness + harness, all_lopper + lopper
                 mine = {line["doc_id"]: line["logprobs"] for line in lines}
                 samples = theirs["samples"][tasks[name]]
                 worst = max(abs(a[0][0] - b) for s in samples for a, b in zip(s["resps"], mine[s["doc_id"]]))
                 print(f"| {name} | {shots} | {len(samples)} | {harness:.1f} | {lopper:.1f} | {harness / lopper:.2f} | {worst:.1e} |", flush=True)
+        print(f"| all | | | {all_harness:.1f} | {all_lopper:.1f} | {all_harness / all_lopper:.2f} | |")
 
 
 if __name__ == "__main__":

@@ -6,8 +6,11 @@ use super::gemm::{linear, linear_input_grad, linear_weight_grad};
 use super::{LANES, Par, exp, max, reduce, vectorised};
 use crate::param::Param;
 
-/// Logits held at a time, in values: bounds the scratch to 4 MB.
+/// Logits held at a time, in values: 4 MB, or what the fewest rows take.
 const CHUNK_VALUES: usize = 1 << 20;
+/// Fewest and most rows at a time: the head is read twice for each chunk, so with a large vocabulary few rows would be
+/// spent on reading it (78 MB of logits at 152 thousand tokens).
+const CHUNK_ROWS: (usize, usize) = (128, 256);
 
 /// The head: the matrix, and what becomes of its products.
 #[derive(Debug, Clone, Copy)]
@@ -46,7 +49,7 @@ impl Head<'_> {
 }
 
 fn chunk_rows(vocab: usize) -> usize {
-    (CHUNK_VALUES / vocab).clamp(1, 256)
+    (CHUNK_VALUES / vocab).clamp(CHUNK_ROWS.0, CHUNK_ROWS.1)
 }
 
 /// Σ exp(row − peak) of one row of logits.
