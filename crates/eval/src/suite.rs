@@ -5,23 +5,24 @@ mod generated;
 pub mod lm_eval;
 mod rows;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::ops::Range;
 use std::time::Instant;
 
 use anyhow::{Result, ensure};
 use lopper_infer::{GenerateOptions, Generation, Loglik, LoglikRequest, Progress, Request, Sampling, TextModel};
-use lopper_pocket::{Group, Split};
+use lopper_pocket::{Example, Group, Split};
 use lopper_record::{Fault, Score};
 use serde::{Deserialize, Serialize};
 
 use crate::bench::BenchOptions;
+use crate::bench::items::{Item, question_id};
 use crate::bench::spec::Spec;
 use crate::outcome::{ItemResult, TaskOutcome, Timing};
 use crate::registry::{Task, resolve};
 use crate::stats;
 use generated::GeneratedTask;
-use rows::RowTask;
+use rows::{AskedItem, RowTask};
 
 /// Which items are asked, and how answers are drawn.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -212,6 +213,34 @@ impl Suite {
     /// The identities of all items, by task.
     pub fn item_ids(&self) -> BTreeMap<&str, Vec<&str>> {
         self.tasks.iter().map(|task| (task.name(), task.ids())).collect()
+    }
+
+    /// How many items of each task are among texts that were used before, and how many there are: tasks without any are
+    /// left out. `used` holds items' identities, and [`crate::question_id`]s of texts; an item is known by its identity,
+    /// by its question as it is asked, and by each text that its identity is made of.
+    pub fn items_among(&self, used: &HashSet<String>) -> Vec<(&str, usize, usize)> {
+        let has = |text: &str| used.contains(&question_id([text]));
+        let mut found = Vec::new();
+        for task in &self.tasks {
+            let (count, all) = match task {
+                Prepared::Generated(task) => {
+                    let shared = |(item, _): &&(Example, Vec<Slot>)| used.contains(&item.id) || has(item.prompt.text());
+                    (task.items.iter().filter(shared).count(), task.items.len())
+                }
+                Prepared::Rows(task) => {
+                    let texts = |item: &Item| {
+                        let columns = task.spec.rows.identity.iter().filter_map(|name| item.doc.get(name)?.as_str());
+                        columns.chain(item.prompts.iter().map(|prompt| prompt.question.content.as_str())).any(has)
+                    };
+                    let shared = |(item, _): &&(Item, AskedItem)| used.contains(&item.id) || texts(item);
+                    (task.items.iter().filter(shared).count(), task.items.len())
+                }
+            };
+            if count > 0 {
+                found.push((task.name(), count, all));
+            }
+        }
+        found
     }
 
     /// Asks everything of `text`'s model with only the layers in `kept`; an outcome for each task, in

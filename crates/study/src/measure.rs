@@ -1,6 +1,6 @@
 //! Evaluating candidates, task by task as cells, and comparing them with the uncut model.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use anyhow::Result;
 use lopper_eval::stats::{self, Pair, RESAMPLES};
@@ -67,6 +67,11 @@ impl Questions {
     /// The identities of all items, by task.
     pub fn item_ids(&self) -> BTreeMap<&str, Vec<&str>> {
         self.suite.item_ids()
+    }
+
+    /// How many items of each task are among texts that were used before; see [`Suite::items_among`].
+    pub fn items_among(&self, used: &HashSet<String>) -> Vec<(&str, usize, usize)> {
+        self.suite.items_among(used)
     }
 
     fn key<'a>(&'a self, candidate: &Candidate<'a>, task: &'a Task) -> EvalKey<'a> {

@@ -60,7 +60,7 @@ impl Training {
         let items: HashSet<&str> =
             asked.iter().flat_map(|questions| questions.item_ids().into_values().flatten()).collect();
         if let Some(prompts) = prompts {
-            refuse_items(prompts, &items)?;
+            refuse_items(prompts, asked)?;
             let chat = text.chat.is_some();
             let questions = prompts.iter().map(|messages| given(messages, chat)).collect();
             return Ok(Self { sources: vec![Source::Listed(questions)], without: vec![] });
@@ -158,17 +158,20 @@ fn given(messages: &[Message], chat: bool) -> Question {
     Question { form, answer: String::new() }
 }
 
-fn refuse_items(prompts: &[Vec<Message>], items: &HashSet<&str>) -> Result<()> {
-    let shared = |messages: &&Vec<Message>| {
-        messages.iter().any(|message| items.contains(question_id([message.content.as_str()]).as_str()))
-    };
-    let count = prompts.iter().filter(shared).count();
-    if count == 0 {
+fn refuse_items(prompts: &[Vec<Message>], asked: &[&Questions]) -> Result<()> {
+    let used: HashSet<String> =
+        prompts.iter().flatten().map(|message| question_id([message.content.as_str()])).collect();
+    let shared: Vec<String> = asked
+        .iter()
+        .flat_map(|questions| questions.items_among(&used))
+        .map(|(task, count, all)| format!("{count} of {all} items of {task}"))
+        .collect();
+    if shared.is_empty() {
         return Ok(());
     }
     Err(Fault::new("prompts to heal by are items that layers are chosen by or scores are reported on")
         .expected("no item among the prompts of `heal.data`")
-        .got(format!("{count} of {} prompts", prompts.len()))
+        .got(shared.join(", "))
         .hint("take them out; `lopper eval --disjoint-from` finds them")
         .into())
 }

@@ -191,7 +191,13 @@ fn prompts_of_ones_own_heal_and_may_be_no_items() {
     let mut wide = recipe.clone();
     (wide.items.report, wide.items.select) = (60, 60);
     let fault = place.study(&wide, &shared).unwrap_err().downcast::<Fault>().unwrap();
-    assert!(fault.message.contains("are items") && fault.got.unwrap().contains("1 of 2"));
+    assert!(fault.message.contains("are items") && fault.got.unwrap().contains(" items of own_sum"));
+    // A generated item is known by its text as well.
+    let item = lopper_pocket::examples("pocket_word", lopper_pocket::Split::Report, 0).next().unwrap();
+    let shared = Material { prompts: prompts(&["what is red", item.prompt.text()]), ..place.material() };
+    let generated = Recipe { heal: Heal { data: "prompts.jsonl".into(), ..common::recipe().heal }, ..common::recipe() };
+    let fault = place.study(&generated, &shared).unwrap_err().downcast::<Fault>().unwrap();
+    assert_eq!(fault.got.unwrap(), "1 of 5 items of pocket_word");
 }
 
 #[test]

@@ -123,13 +123,8 @@ pub fn refuse_shared(path: &Path, suite: &Suite) -> Result<()> {
         used.extend(said.chain(line.prompt).chain(line.instruction).map(|text| question_id([text])));
         used.extend(line.id);
     }
-    let mut shared: Vec<String> = Vec::new();
-    for (task, ids) in suite.item_ids() {
-        let count = ids.iter().filter(|id| used.contains(**id)).count();
-        if count > 0 {
-            shared.push(format!("{count} of {} items of {task}", ids.len()));
-        }
-    }
+    let shared: Vec<String> =
+        suite.items_among(&used).iter().map(|(task, count, all)| format!("{count} of {all} items of {task}")).collect();
     if shared.is_empty() {
         return Ok(());
     }
