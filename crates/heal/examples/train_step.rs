@@ -17,6 +17,7 @@ use rand_chacha::ChaCha8Rng;
 use serde_json::json;
 use std::io::Write;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Instant;
 
 // The program's own allocator, so that the figures are those of `lopper`.
@@ -133,7 +134,11 @@ fn write(directory: &Path, shape: &Shape) -> Result<()> {
 }
 
 fn run(directory: &Path, config: TrainerConfig, lora: bool, warmup: usize, steps: usize) -> Result<()> {
-    let mut model = Checkpoint::open(directory)?.load_model()?;
+    // As `lopper heal` does: an adapter's base stays in its file, unless it is small.
+    let mut model = Model::mapped(&Arc::new(Checkpoint::open(directory)?))?;
+    if model.parameter_count() < 50_000_000 {
+        model.load();
+    }
     let batch: Vec<Vec<u32>> = serde_json::from_slice(&std::fs::read(directory.join(BATCH))?)?;
     let documents: Vec<Document> =
         batch.into_iter().map(|tokens| Document { weights: vec![1.0; tokens.len()], tokens }).collect();

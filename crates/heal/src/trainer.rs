@@ -94,8 +94,10 @@ impl Trainer {
 
     /// One optimiser step over all `documents` at learning rate `rate`.
     pub fn step(&mut self, documents: &[Document], rate: f64) -> Result<StepStats> {
-        let tokens = documents.iter().map(|d| d.tokens.len().saturating_sub(1)).sum();
-        let micro = micro_batches(documents, self.config.micro_tokens);
+        let tokens: usize = documents.iter().map(inputs).sum();
+        // At least a share for every worker.
+        let limit = self.config.micro_tokens.min(usize::div_ceil(tokens, self.workers.len()));
+        let micro = micro_batches(documents, limit);
         let total: f64 = micro.iter().map(TrainBatch::total_weight).sum();
         let scale = if total > 0.0 { (1.0 / total) as f32 } else { 0.0 };
         let count = self.workers.len();
@@ -152,6 +154,11 @@ impl Trainer {
     }
 }
 
+/// Tokens that go through the model: the last is only predicted.
+fn inputs(document: &Document) -> usize {
+    document.tokens.len().saturating_sub(1)
+}
+
 /// The layers of `kept` that run in one micro-batch: each is skipped with a probability that rises
 /// linearly with depth from zero to `last`.
 fn sample_depth(kept: &[usize], last: f64, seed: u64) -> Vec<usize> {
@@ -170,8 +177,8 @@ fn micro_batches(documents: &[Document], limit: usize) -> Vec<TrainBatch> {
     let mut at = 0;
     while at < documents.len() {
         let (mut end, mut tokens) = (at, 0);
-        while end < documents.len() && (end == at || tokens + documents[end].tokens.len() <= limit) {
-            tokens += documents[end].tokens.len();
+        while end < documents.len() && (end == at || tokens + inputs(&documents[end]) <= limit) {
+            tokens += inputs(&documents[end]);
             end += 1;
         }
         batches.push(TrainBatch::new(documents[at..end].iter().map(|d| (d.tokens.as_slice(), d.weights.as_slice()))));

@@ -33,7 +33,7 @@ fn main() {
             let x: Vec<f32> = (0..n * inputs).map(|i| (i % 997) as f32 / 997.0 - 0.5).collect();
             let mut y = vec![0f32; n * outputs];
             let flop = 2e-9 * (n * inputs * outputs) as f64;
-            let base = seconds(|| gemm::linear(Par::Pool, &x, &w, inputs, outputs, &mut y, false, 1.0));
+            let base = seconds(|| gemm::linear(Par::Pool, &x, Weight::of_f32(&w, inputs), &mut y, false, 1.0));
             let mut rows = Rows::default();
             let mut time = |weight: Weight<'_>, precision| {
                 seconds(|| {

@@ -56,7 +56,7 @@ impl Linear {
     pub fn forward(&self, par: Par, x: &[f32], y: &mut Vec<f32>, dropout: Option<Dropout>) {
         let (inputs, outputs) = (self.inputs(), self.outputs());
         y.resize(x.len() / inputs * outputs, 0.0);
-        gemm::linear(par, x, &self.weight.data, inputs, outputs, y, false, 1.0);
+        gemm::linear(par, x, self.weight.weight(), y, false, 1.0);
         if let Some(bias) = &self.bias {
             for row in y.chunks_exact_mut(outputs) {
                 add_assign(row, &bias.data);
@@ -64,7 +64,7 @@ impl Linear {
         }
         if let Some(lora) = &self.lora {
             let (_, low) = lora.low(par, x, inputs, dropout);
-            gemm::linear(par, &low, &lora.b.data, lora.b.cols, outputs, y, true, lora.scale);
+            gemm::linear(par, &low, lora.b.weight(), y, true, lora.scale);
         }
     }
 
@@ -81,7 +81,7 @@ impl Linear {
         dropout: Option<Dropout>,
     ) {
         let (inputs, outputs) = (self.inputs(), self.outputs());
-        gemm::linear_input_grad(par, dy, &self.weight.data, inputs, outputs, dx, accumulate, 1.0);
+        gemm::linear_input_grad(par, dy, self.weight.weight(), dx, accumulate, 1.0);
         if let Some(dw) = grads.of(&self.weight) {
             gemm::linear_weight_grad(par, dy, x, inputs, outputs, dw, 1.0);
         }
@@ -97,29 +97,28 @@ impl Linear {
             gemm::linear_weight_grad(par, dy, &low, rank, outputs, db, lora.scale);
         }
         let mut dlow = low;
-        gemm::linear_input_grad(par, dy, &lora.b.data, rank, outputs, &mut dlow, false, lora.scale);
+        gemm::linear_input_grad(par, dy, lora.b.weight(), &mut dlow, false, lora.scale);
         if let Some(da) = grads.of(&lora.a) {
             gemm::linear_weight_grad(par, &dlow, dropped.as_deref().unwrap_or(x), inputs, rank, da, 1.0);
         }
         match lora.mask(dropout) {
-            None => gemm::linear_input_grad(par, &dlow, &lora.a.data, inputs, rank, dx, true, 1.0),
+            None => gemm::linear_input_grad(par, &dlow, lora.a.weight(), dx, true, 1.0),
             Some(mask) => {
                 let mut through = vec![0f32; x.len()];
-                gemm::linear_input_grad(par, &dlow, &lora.a.data, inputs, rank, &mut through, false, 1.0);
+                gemm::linear_input_grad(par, &dlow, lora.a.weight(), &mut through, false, 1.0);
                 mask.apply(&mut through);
                 add_assign(dx, &through);
             }
         }
     }
 
-    /// Folds the adapter into the weight, `W + scale·B·A`, and removes it.
+    /// Folds the adapter into the weight, `W + scale·B·A`, in memory, and removes it.
     pub fn merge(&mut self) {
         let Some(lora) = self.lora.take() else { return };
-        let (inputs, outputs, rank) = (self.inputs(), self.outputs(), lora.a.rows);
+        self.weight.load();
         let weight = std::sync::Arc::make_mut(&mut self.weight.data);
         // B·A as `linear_input_grad`: dy = B[out, rank], W = A[rank, in].
-        gemm::linear_input_grad(Par::Pool, &lora.b.data, &lora.a.data, inputs, rank, weight, true, lora.scale);
-        debug_assert_eq!(weight.len(), inputs * outputs);
+        gemm::linear_input_grad(Par::Pool, &lora.b.data, lora.a.weight(), weight, true, lora.scale);
     }
 }
 
@@ -133,7 +132,7 @@ impl Lora {
             copy
         });
         let mut low = vec![0f32; x.len() / inputs * rank];
-        gemm::linear(par, dropped.as_deref().unwrap_or(x), &self.a.data, inputs, rank, &mut low, false, 1.0);
+        gemm::linear(par, dropped.as_deref().unwrap_or(x), self.a.weight(), &mut low, false, 1.0);
         (dropped, low)
     }
 

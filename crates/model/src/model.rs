@@ -64,9 +64,14 @@ impl Model {
         self.head.as_ref().unwrap_or(&self.embedding)
     }
 
-    /// Whether weights stay in their file, so that the model can only be run forward.
+    /// Whether weights stay in their file.
     pub fn in_file(&self) -> bool {
         self.embedding.stored.is_some()
+    }
+
+    /// Brings weights that stay in their file into memory.
+    pub fn load(&mut self) {
+        self.visit_mut(|_, param| param.load());
     }
 
     /// Whether, besides, their pages are given back as soon as they have been used.

@@ -42,7 +42,7 @@ impl Param {
     }
 
     /// All values as `f32`; a copy only where they are stored.
-    pub(crate) fn values(&self) -> Cow<'_, [f32]> {
+    pub fn values(&self) -> Cow<'_, [f32]> {
         match &self.stored {
             None => Cow::Borrowed(&self.data),
             Some(stored) => {
@@ -51,6 +51,14 @@ impl Param {
                 convert(weight.format, weight.bytes, &mut values);
                 Cow::Owned(values)
             }
+        }
+    }
+
+    /// Brings a matrix that stays in its file into memory.
+    pub fn load(&mut self) {
+        if self.stored.is_some() {
+            self.data = Arc::new(self.values().into_owned());
+            self.stored = None;
         }
     }
 

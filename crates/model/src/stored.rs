@@ -3,12 +3,13 @@
 //!
 //! Mapped pages are the system's file cache: they cost no second copy and can be taken back by the
 //! system at any time. A streamed model gives them back itself as soon as a layer has been used, so
-//! that a model larger than memory runs in little more than its activations. Only running forward
-//! reads stored weights; training and the composed twin need them in memory and say so.
+//! that a model larger than memory runs in little more than its activations. Training an adapter reads
+//! frozen matrices from there as well; the composed twin needs them in memory and says so.
 
 use crate::checkpoint::Checkpoint;
 use crate::kernels::rows::{Format, Weight};
-use half::{bf16, f16};
+use crate::kernels::vectorised;
+use half::f16;
 use safetensors::tensor::Dtype;
 use std::fmt;
 use std::ops::Range;
@@ -91,9 +92,31 @@ impl Stored {
 
 /// Appends the elements of `bytes` to `out` as `f32`.
 pub(crate) fn convert(format: Format, bytes: &[u8], out: &mut Vec<f32>) {
-    match format {
-        Format::F32 => out.extend(bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b))),
-        Format::F16 => out.extend(bytes.as_chunks::<2>().0.iter().map(|b| f16::from_le_bytes(*b).to_f32())),
-        Format::Bf16 => out.extend(bytes.as_chunks::<2>().0.iter().map(|b| bf16::from_le_bytes(*b).to_f32())),
-    }
+    let before = out.len();
+    out.resize(before + bytes.len() / format.bytes(), 0.0);
+    widen(format, bytes, &mut out[before..]);
+}
+
+/// Writes the elements of `bytes` into `out` as `f32`.
+pub(crate) fn widen(format: Format, bytes: &[u8], out: &mut [f32]) {
+    vectorised(
+        #[inline(always)]
+        || match format {
+            Format::F32 => {
+                for (out, b) in out.iter_mut().zip(bytes.as_chunks::<4>().0) {
+                    *out = f32::from_le_bytes(*b);
+                }
+            }
+            Format::Bf16 => {
+                for (out, b) in out.iter_mut().zip(bytes.as_chunks::<2>().0) {
+                    *out = f32::from_bits(u32::from(u16::from_le_bytes(*b)) << 16);
+                }
+            }
+            Format::F16 => {
+                for (out, b) in out.iter_mut().zip(bytes.as_chunks::<2>().0) {
+                    *out = f16::from_le_bytes(*b).to_f32();
+                }
+            }
+        },
+    );
 }

@@ -72,11 +72,13 @@ pub struct TrainWorkspace {
 
 impl Model {
     /// Gives every parameter that `trainable` accepts (by checkpoint name) a gradient slot, freezes
-    /// the others, and returns zeroed gradients.
+    /// the others, and returns zeroed gradients. What is trained is brought into memory; frozen
+    /// matrices may stay in their file.
     pub fn set_trainable(&mut self, mut trainable: impl FnMut(&str) -> bool) -> Gradients {
         let mut gradients = Gradients::default();
         self.visit_mut(|name, param| {
             param.slot = trainable(name).then(|| {
+                param.load();
                 gradients.slots.push(vec![0.0; param.len()]);
                 gradients.slots.len() - 1
             });
@@ -95,7 +97,7 @@ impl Model {
     ) -> Result<f64> {
         self.check(&data.batch.tokens, kept)?;
         self.check(&data.targets, &[])?;
-        ensure!(!self.in_file(), "weights that stay in their file are not trained");
+        ensure!(!self.is_streamed(), "training goes through the layers twice, so they are not streamed");
         ensure!(data.targets.len() == data.batch.len() && data.weights.len() == data.batch.len(), "one target per row");
         let ropes = self.rope_rows(&data.batch);
         let TrainOptions { par, dropout, checkpointing, .. } = options;

@@ -8,7 +8,12 @@
 //! Not covered: NaN payloads (a NaN may become another NaN or an infinity), threads within one
 //! product.
 
-use super::gemm::{Target, View};
+mod pack;
+
+use super::gemm::Target;
+pub(crate) use pack::Lines;
+#[cfg(target_arch = "x86_64")]
+pub(crate) use pack::pack;
 
 /// Rows of the register tile.
 pub(crate) const MR: usize = 12;
@@ -18,12 +23,18 @@ pub(crate) const NR: usize = 32;
 const KC: usize = 256;
 /// Rows packed at a time.
 const MC: usize = 12 * MR;
+/// Columns packed at a time, which stay in the second-level cache.
+const NC: usize = 1024;
 
 /// Whether this processor has the instructions.
 pub fn available() -> bool {
     #[cfg(target_arch = "x86_64")]
     {
-        std::arch::is_x86_feature_detected!("avx512f") && std::arch::is_x86_feature_detected!("avx512bf16")
+        // Every processor with the last of these has the others.
+        std::arch::is_x86_feature_detected!("avx512f")
+            && std::arch::is_x86_feature_detected!("avx512bw")
+            && std::arch::is_x86_feature_detected!("avx512vl")
+            && std::arch::is_x86_feature_detected!("avx512bf16")
     }
     #[cfg(not(target_arch = "x86_64"))]
     {
@@ -41,62 +52,7 @@ pub(crate) fn lane(low: f32, high: f32) -> u32 {
     (round(high) & 0xffff_0000) | (round(low) >> 16)
 }
 
-/// Packs `count` lines (rows of A or columns of B) from `first` on, pairs `pair0..pair0+pairs` of
-/// the inner dimension `k`, into panels of `WIDTH` lines: `panel[pair][line]`, zero-padded.
-/// `line_stride` and `inner_stride` are those of the source.
-#[inline(always)]
-#[allow(clippy::too_many_arguments, reason = "operands and shapes are passed one by one")]
-fn pack<const WIDTH: usize>(
-    data: &[f32],
-    line_stride: usize,
-    inner_stride: usize,
-    first: usize,
-    count: usize,
-    pair0: usize,
-    pairs: usize,
-    k: usize,
-    out: &mut Vec<u32>,
-) {
-    let panels = count.div_ceil(WIDTH);
-    out.clear();
-    out.resize(panels * pairs * WIDTH, 0);
-    let whole = (k / 2).min(pair0 + pairs) - pair0;
-    for (panel, out) in out.chunks_exact_mut(pairs * WIDTH).enumerate() {
-        let lines = WIDTH.min(count - panel * WIDTH);
-        let origin = (first + panel * WIDTH) * line_stride + 2 * pair0 * inner_stride;
-        if inner_stride == 1 {
-            for line in 0..lines {
-                let from = &data[origin + line * line_stride..];
-                for (pair, x) in from.as_chunks::<2>().0.iter().take(whole).enumerate() {
-                    out[pair * WIDTH + line] = lane(x[0], x[1]);
-                }
-            }
-        } else {
-            for (pair, out) in out.chunks_exact_mut(WIDTH).take(whole).enumerate() {
-                let at = origin + 2 * pair * inner_stride;
-                if line_stride == 1 {
-                    let (low, high) = (&data[at..at + lines], &data[at + inner_stride..][..lines]);
-                    for ((out, low), high) in out.iter_mut().zip(low).zip(high) {
-                        *out = lane(*low, *high);
-                    }
-                } else {
-                    for (line, out) in out.iter_mut().enumerate().take(lines) {
-                        let at = at + line * line_stride;
-                        *out = lane(data[at], data[at + inner_stride]);
-                    }
-                }
-            }
-        }
-        if whole < pairs {
-            let at = origin + 2 * whole * inner_stride;
-            for line in 0..lines {
-                out[whole * WIDTH + line] = lane(data[at + line * line_stride], 0.0);
-            }
-        }
-    }
-}
-
-/// `dst[m, n] (+)= alpha·a[m, k]·b[k, n]`; the caller has checked all bounds.
+/// `dst[m, n] (+)= alpha·a[m, k]·b[k, n]`; the caller has checked the result's bounds.
 ///
 /// # Safety
 /// As `super::gemm::product`, and [`available`] must have returned true.
@@ -106,48 +62,44 @@ pub(super) unsafe fn product(
     dst: Target,
     accumulate: bool,
     alpha: f32,
-    a: View<'_>,
-    b: View<'_>,
+    a: Lines<'_>,
+    b: Lines<'_>,
 ) {
     thread_local! {
         static PACKED: std::cell::RefCell<(Vec<u32>, Vec<u32>)> = const { std::cell::RefCell::new((Vec::new(), Vec::new())) };
     }
+    let pairs_all = k.div_ceil(2);
+    // Blocks of one size, since what is left over would have its own pass over the result.
+    let step = pairs_all.div_ceil(pairs_all.div_ceil(KC));
     PACKED.with_borrow_mut(|(packed_a, packed_b)| {
-        let pairs_all = k.div_ceil(2);
-        let mut pair0 = 0;
-        loop {
-            let pairs = KC.min(pairs_all - pair0);
-            let accumulate = accumulate || pair0 > 0;
-            super::vectorised(
-                #[inline(always)]
-                || pack::<NR>(b.data, b.col_stride, b.row_stride, 0, n, pair0, pairs, k, packed_b),
-            );
-            for row0 in (0..m).step_by(MC) {
-                let rows = MC.min(m - row0);
-                super::vectorised(
-                    #[inline(always)]
-                    || pack::<MR>(a.data, a.row_stride, a.col_stride, row0, rows, pair0, pairs, k, packed_a),
-                );
-                for (col, b_panel) in packed_b.chunks_exact(pairs * NR).enumerate() {
-                    let cols = NR.min(n - col * NR);
-                    for (row, a_panel) in packed_a.chunks_exact(pairs * MR).enumerate() {
-                        let rows = MR.min(rows - row * MR);
-                        let at = dst.at + (row0 + row * MR) * dst.row_stride + col * NR;
-                        // SAFETY: the tile's `rows`×`cols` elements lie inside the checked result.
-                        unsafe {
-                            let c = dst.base.0.add(at);
-                            if rows == MR && cols == NR {
-                                tile(a_panel, b_panel, c, dst.row_stride, accumulate, alpha);
-                            } else {
-                                edge(a_panel, b_panel, c, dst.row_stride, accumulate, alpha, rows, cols);
+        for col0 in (0..n).step_by(NC) {
+            let cols = NC.min(n - col0);
+            for pair0 in (0..pairs_all).step_by(step) {
+                let pairs = (pair0, step.min(pairs_all - pair0));
+                let accumulate = accumulate || pair0 > 0;
+                // SAFETY: the instructions are there, by the caller's promise.
+                unsafe { pack::<NR>(b, col0, cols, pairs, k, packed_b) };
+                for row0 in (0..m).step_by(MC) {
+                    let rows = MC.min(m - row0);
+                    // SAFETY: as above.
+                    unsafe { pack::<MR>(a, row0, rows, pairs, k, packed_a) };
+                    for (col, b_panel) in packed_b.chunks_exact(pairs.1 * NR).enumerate() {
+                        let cols = NR.min(cols - col * NR);
+                        for (row, a_panel) in packed_a.chunks_exact(pairs.1 * MR).enumerate() {
+                            let rows = MR.min(rows - row * MR);
+                            let at = dst.at + (row0 + row * MR) * dst.row_stride + col0 + col * NR;
+                            // SAFETY: the tile's `rows`×`cols` elements lie inside the checked result.
+                            unsafe {
+                                let c = dst.base.0.add(at);
+                                if rows == MR && cols == NR {
+                                    tile(a_panel, b_panel, c, dst.row_stride, accumulate, alpha);
+                                } else {
+                                    edge(a_panel, b_panel, c, dst.row_stride, accumulate, alpha, rows, cols);
+                                }
                             }
                         }
                     }
                 }
-            }
-            pair0 += pairs;
-            if pair0 >= pairs_all {
-                break;
             }
         }
     });
@@ -248,6 +200,7 @@ unsafe fn edge(
 mod tests {
     use crate::kernels::Par;
     use crate::kernels::gemm::{linear, linear_input_grad, linear_weight_grad};
+    use crate::kernels::rows::Weight;
 
     fn values(n: usize, salt: usize) -> Vec<f32> {
         (0..n).map(|i| (((i * 7919 + salt * 104_729) % 1000) as f32 - 499.5) / 500.0).collect()
@@ -273,11 +226,11 @@ mod tests {
                 assert!(len < 40 || exact != half, "{name}: bf16 was not used");
             };
             for accumulate in [false, true] {
-                close("y", inputs, &|p, y| linear(p, &x, &w, inputs, outputs, y, accumulate, 0.5), n * outputs);
+                close("y", inputs, &|p, y| linear(p, &x, Weight::of_f32(&w, inputs), y, accumulate, 0.5), n * outputs);
                 close(
                     "dx",
                     outputs,
-                    &|p, dx| linear_input_grad(p, &dy, &w, inputs, outputs, dx, accumulate, 0.5),
+                    &|p, dx| linear_input_grad(p, &dy, Weight::of_f32(&w, inputs), dx, accumulate, 0.5),
                     n * inputs,
                 );
             }

@@ -1,12 +1,19 @@
 //! Matrix products: thin, checked wrappers around the `gemm` crate for the three products that a
 //! linear layer `y = x·Wᵀ` needs. All matrices are dense and row-major; `W` is `[out, in]` as in
-//! PyTorch.
+//! PyTorch, in memory or as its checkpoint stores it.
 
+#[cfg(target_arch = "x86_64")]
+use super::bf16::Lines;
+use super::rows::{Format, Weight};
 use super::{Par, SharedMut};
+use crate::stored::widen;
 use gemm::Parallelism;
+use rayon::prelude::*;
 
 /// Multiply-adds below which splitting one product over threads costs more than it gains.
 const PARALLEL_FROM: usize = 1 << 20;
+/// Values of a stored weight that are `f32` at a time.
+const BLOCK_VALUES: usize = 1 << 20;
 
 /// A read-only matrix of any strides.
 #[derive(Clone, Copy)]
@@ -33,6 +40,11 @@ impl<'a> View<'a> {
             assert!(last < self.data.len(), "matrix operand is too short");
         }
     }
+
+    #[cfg(target_arch = "x86_64")]
+    fn lines(&self, line_stride: usize, inner_stride: usize) -> Lines<'a> {
+        Lines::of_f32(self.data, line_stride, inner_stride)
+    }
 }
 
 /// A writable matrix inside a buffer that other threads may be writing other columns of.
@@ -49,6 +61,10 @@ pub(crate) struct Target {
 impl Target {
     fn rows(data: &mut [f32], cols: usize) -> Self {
         Self { base: SharedMut(data.as_mut_ptr()), total: data.len(), at: 0, row_stride: cols }
+    }
+
+    fn check(&self, rows: usize, cols: usize) {
+        assert!(self.at + (rows - 1) * self.row_stride + cols <= self.total, "matrix result is too short");
     }
 }
 
@@ -72,9 +88,10 @@ pub(crate) unsafe fn product(
     }
     a.check(m, k);
     b.check(k, n);
-    assert!(dst.at + (m - 1) * dst.row_stride + n <= dst.total, "matrix result is too short");
+    dst.check(m, n);
     #[cfg(target_arch = "x86_64")]
-    if par == Par::Mixed && k > 0 && super::bf16::available() {
+    if mixed(par) && k > 0 {
+        let (a, b) = (a.lines(a.row_stride, a.col_stride), b.lines(b.col_stride, b.row_stride));
         // SAFETY: the instructions exist, the bounds were checked, and overlap is the caller's promise.
         unsafe { super::bf16::product((m, n, k), dst, accumulate, alpha, a, b) };
         return;
@@ -109,42 +126,89 @@ pub(crate) unsafe fn product(
     }
 }
 
+/// Whether products have operands of bf16.
+fn mixed(par: Par) -> bool {
+    par == Par::Mixed && super::bf16::available()
+}
+
+/// Calls `f` with all rows of `weight` as `f32`: at once where that is how they are, else a block at a time
+/// with the number of its first row.
+fn each_block(par: Par, weight: Weight<'_>, mut f: impl FnMut(usize, &[f32])) {
+    if let Some(values) = weight.floats() {
+        return f(0, values);
+    }
+    thread_local! {
+        static VALUES: std::cell::Cell<Vec<f32>> = const { std::cell::Cell::new(Vec::new()) };
+    }
+    // Taken and not borrowed: while a product waits for other threads, this one may begin another.
+    let mut values = VALUES.take();
+    let rows = (BLOCK_VALUES / weight.inputs).max(64);
+    for first in (0..weight.rows()).step_by(rows) {
+        let block = weight.slice(first..(first + rows).min(weight.rows()));
+        values.resize(block.rows() * block.inputs, 0.0);
+        if par.threads() > 1 {
+            let piece = values.len().div_ceil(par.threads());
+            let bytes = block.bytes.par_chunks(piece * block.format.bytes());
+            values.par_chunks_mut(piece).zip(bytes).for_each(|(values, bytes)| widen(block.format, bytes, values));
+        } else {
+            widen(block.format, block.bytes, &mut values);
+        }
+        f(first, &values);
+    }
+    VALUES.set(values);
+}
+
 /// `y[n, out] (+)= alpha·x[n, in]·W[out, in]ᵀ`.
-#[allow(clippy::too_many_arguments, reason = "operands and shapes are passed one by one")]
-pub fn linear(
-    par: Par,
-    x: &[f32],
-    w: &[f32],
-    inputs: usize,
-    outputs: usize,
-    y: &mut [f32],
-    accumulate: bool,
-    alpha: f32,
-) {
+pub fn linear(par: Par, x: &[f32], w: Weight<'_>, y: &mut [f32], accumulate: bool, alpha: f32) {
+    let (inputs, outputs) = (w.inputs, w.rows());
     let n = x.len() / inputs;
-    assert_eq!((n * inputs, n * outputs, outputs * inputs), (x.len(), y.len(), w.len()), "linear: shapes disagree");
-    let (a, b) = (View::rows(x, inputs), View::transposed(w, inputs));
-    // SAFETY: the result is borrowed mutably, so it overlaps neither operand.
-    unsafe { product(par, (n, outputs, inputs), Target::rows(y, outputs), accumulate, alpha, a, b) };
+    assert_eq!((n * inputs, n * outputs), (x.len(), y.len()), "linear: shapes disagree");
+    if n == 0 || outputs == 0 {
+        return;
+    }
+    let target = Target::rows(y, outputs);
+    #[cfg(target_arch = "x86_64")]
+    if mixed(par) && w.format != Format::F16 {
+        let (a, b) = (Lines::of_f32(x, inputs, 1), Lines { line_stride: inputs, inner_stride: 1, ..lines(w) });
+        // SAFETY: the instructions exist, the shapes were checked, and the result is borrowed mutably.
+        unsafe { super::bf16::product((n, outputs, inputs), target, accumulate, alpha, a, b) };
+        return;
+    }
+    each_block(par, w, |first, w| {
+        let (shape, target) = ((n, w.len() / inputs, inputs), Target { at: first, ..target });
+        // SAFETY: the result is borrowed mutably, so it overlaps neither operand.
+        unsafe { product(par, shape, target, accumulate, alpha, View::rows(x, inputs), View::transposed(w, inputs)) };
+    });
 }
 
 /// `dx[n, in] (+)= alpha·dy[n, out]·W[out, in]`: the gradient of the input.
-#[allow(clippy::too_many_arguments, reason = "operands and shapes are passed one by one")]
-pub fn linear_input_grad(
-    par: Par,
-    dy: &[f32],
-    w: &[f32],
-    inputs: usize,
-    outputs: usize,
-    dx: &mut [f32],
-    accumulate: bool,
-    alpha: f32,
-) {
+pub fn linear_input_grad(par: Par, dy: &[f32], w: Weight<'_>, dx: &mut [f32], accumulate: bool, alpha: f32) {
+    let (inputs, outputs) = (w.inputs, w.rows());
     let n = dy.len() / outputs;
     assert_eq!((n * outputs, n * inputs), (dy.len(), dx.len()), "linear_input_grad: shapes disagree");
-    let (a, b) = (View::rows(dy, outputs), View::rows(w, inputs));
-    // SAFETY: the result is borrowed mutably, so it overlaps neither operand.
-    unsafe { product(par, (n, inputs, outputs), Target::rows(dx, inputs), accumulate, alpha, a, b) };
+    if n == 0 {
+        return;
+    }
+    let target = Target::rows(dx, inputs);
+    #[cfg(target_arch = "x86_64")]
+    if mixed(par) && w.format != Format::F16 {
+        let (a, b) = (Lines::of_f32(dy, outputs, 1), Lines { line_stride: 1, inner_stride: inputs, ..lines(w) });
+        // SAFETY: the instructions exist, the shapes were checked, and the result is borrowed mutably.
+        unsafe { super::bf16::product((n, inputs, outputs), target, accumulate, alpha, a, b) };
+        return;
+    }
+    each_block(par, w, |first, w| {
+        let dy = View { data: &dy[first..], row_stride: outputs, col_stride: 1 };
+        let (shape, accumulate) = ((n, inputs, w.len() / inputs), accumulate || first > 0);
+        // SAFETY: the result is borrowed mutably, so it overlaps neither operand.
+        unsafe { product(par, shape, target, accumulate, alpha, dy, View::rows(w, inputs)) };
+    });
+}
+
+/// The bytes of a weight, without their order.
+#[cfg(target_arch = "x86_64")]
+fn lines(w: Weight<'_>) -> Lines<'_> {
+    Lines { bytes: w.bytes, format: w.format, line_stride: 0, inner_stride: 0 }
 }
 
 /// `dW[out, in] += alpha·dy[n, out]ᵀ·x[n, in]`: the gradient of the weight.

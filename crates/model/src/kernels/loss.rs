@@ -36,7 +36,7 @@ impl Head<'_> {
 
     /// Logits `[n, vocab]` of hidden rows `[n, width]`.
     pub fn logits(&self, par: Par, hidden: &[f32], logits: &mut [f32]) {
-        linear(par, hidden, &self.weight.data, self.width(), self.vocab(), logits, false, self.scale);
+        linear(par, hidden, self.weight.weight(), logits, false, self.scale);
         self.cap(logits);
     }
 
@@ -118,7 +118,7 @@ pub fn cross_entropy(
         );
         if let Some(chunks) = dhidden.as_mut() {
             let dhidden = chunks.next().expect("as many chunks as rows");
-            linear_input_grad(par, logits, &head.weight.data, width, vocab, dhidden, false, 1.0);
+            linear_input_grad(par, logits, head.weight.weight(), dhidden, false, 1.0);
         }
         if let Some(dhead) = dhead.as_deref_mut() {
             linear_weight_grad(par, logits, hidden, width, vocab, dhead, 1.0);

@@ -72,6 +72,16 @@ impl<'a> Weight<'a> {
         self.bytes.len() / self.row_bytes()
     }
 
+    /// The values, where they are `f32` at an address that suits them.
+    pub(crate) fn floats(&self) -> Option<&'a [f32]> {
+        if self.format != Format::F32 || cfg!(target_endian = "big") {
+            return None;
+        }
+        // SAFETY: any four bytes are a float.
+        let (before, values, after) = unsafe { self.bytes.align_to::<f32>() };
+        (before.is_empty() && after.is_empty()).then_some(values)
+    }
+
     fn row_bytes(&self) -> usize {
         self.inputs * self.format.bytes()
     }

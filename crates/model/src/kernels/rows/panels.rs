@@ -4,9 +4,9 @@
 
 #![cfg_attr(not(target_arch = "x86_64"), allow(dead_code, unused_variables, reason = "x86-64 only"))]
 
-use super::{Weight, X_BLOCK};
-use crate::kernels::bf16::{self, MR, NR};
-use crate::kernels::{Par, SharedMut, vectorised};
+use super::{Format, Weight, X_BLOCK};
+use crate::kernels::bf16::{self, Lines, MR, NR};
+use crate::kernels::{Par, SharedMut};
 use crate::stored::convert;
 use rayon::prelude::*;
 use std::ops::Range;
@@ -28,25 +28,17 @@ pub struct HalfRows {
     inputs: usize,
 }
 
-/// Interleaves rows of `inputs` values in panels of `WIDTH` rows.
-fn interleave<const WIDTH: usize>(x: &[f32], inputs: usize, out: &mut [u32]) {
-    let pairs = inputs.div_ceil(2);
-    vectorised(
-        #[inline(always)]
-        || {
-            for (rows, panel) in x.chunks(WIDTH * inputs).zip(out.chunks_exact_mut(WIDTH * pairs)) {
-                for (lane, row) in rows.chunks_exact(inputs).enumerate() {
-                    let (whole, rest) = row.as_chunks::<2>();
-                    for (pair, x) in whole.iter().enumerate() {
-                        panel[pair * WIDTH + lane] = bf16::lane(x[0], x[1]);
-                    }
-                    if let [last] = rest {
-                        panel[(pairs - 1) * WIDTH + lane] = bf16::lane(*last, 0.0);
-                    }
-                }
-            }
-        },
-    );
+/// `count` lines over their whole length as panels of `WIDTH` lines.
+fn whole<const WIDTH: usize>(lines: Lines<'_>, count: usize, inputs: usize, out: &mut Vec<u32>) {
+    assert!(bf16::available(), "panels of bf16 without the instructions");
+    if count == 0 {
+        return out.clear();
+    }
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: the instructions are there.
+    unsafe {
+        bf16::pack::<WIDTH>(lines, 0, count, (0, inputs.div_ceil(2)), inputs, out);
+    }
 }
 
 impl HalfPanels {
@@ -58,11 +50,18 @@ impl HalfPanels {
         let (inputs, outputs) = (weight.inputs, weight.rows());
         let panel = NR * inputs.div_ceil(2);
         let mut data = vec![0u32; outputs.div_ceil(NR) * panel];
-        data.par_chunks_mut(panel).enumerate().for_each_init(Vec::new, |values, (at, panel)| {
-            values.clear();
+        let buffers = || (Vec::new(), Vec::new());
+        data.par_chunks_mut(panel).enumerate().for_each_init(buffers, |(values, packed), (at, panel)| {
             let rows = weight.slice(at * NR..((at + 1) * NR).min(outputs));
-            convert(rows.format, rows.bytes, values);
-            interleave::<NR>(values, inputs, panel);
+            let lines = Lines { bytes: rows.bytes, format: rows.format, line_stride: inputs, inner_stride: 1 };
+            if rows.format == Format::F16 {
+                values.clear();
+                convert(rows.format, rows.bytes, values);
+                whole::<NR>(Lines::of_f32(values, inputs, 1), rows.rows(), inputs, packed);
+            } else {
+                whole::<NR>(lines, rows.rows(), inputs, packed);
+            }
+            panel.copy_from_slice(packed);
         });
         Some(Self { data, inputs, outputs })
     }
@@ -125,9 +124,7 @@ impl HalfRows {
         self.count = x.len() / inputs;
         self.inputs = inputs;
         assert_eq!(self.count * inputs, x.len(), "bf16 rows: shapes disagree");
-        self.data.clear();
-        self.data.resize(self.count.div_ceil(MR) * MR * inputs.div_ceil(2), 0);
-        interleave::<MR>(x, inputs, &mut self.data);
+        whole::<MR>(Lines::of_f32(x, inputs, 1), self.count, inputs, &mut self.data);
     }
 
     /// Rows that stay in the second-level cache together.
