@@ -127,16 +127,8 @@ impl Loaded {
         })
     }
 
-    /// Reads the weights.
-    pub fn model(&self, env: &Env) -> Result<Model> {
-        self.checkpoint.check_tied_head()?;
-        let tensors = lopper_model::families::expected_tensors(self.config()).len();
-        let progress = env.progress("loading", "tensors", tensors);
-        Model::build(self.config().clone(), &mut |name, _| {
-            env.check_interrupt()?;
-            let values = self.checkpoint.values(name)?;
-            progress.add(1);
-            Ok(values)
-        })
+    /// The model with its weights as they are stored.
+    pub fn model(&self) -> Result<Model> {
+        Model::mapped(&self.checkpoint)
     }
 }

@@ -4,7 +4,7 @@
 //! run that keeps its state in a file can be stopped at any moment; started again with the same
 //! model, documents and recipe it ends as if it had not been.
 
-use crate::adapter::{Base, attach_lora, is_adapter, merge, save_adapter};
+use crate::adapter::{Base, attach_lora, is_adapter, save_adapter};
 use crate::recipe::{HealRecipe, Method};
 use crate::state::{self, Position};
 use crate::trainer::{Document, Trainer, TrainerConfig};
@@ -18,7 +18,7 @@ use serde_json::json;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// Parameters below which each thread takes examples of its own through the model.
+/// Parameters below which each thread takes examples of its own through the model, whose weights are all in memory.
 const SMALL_MODEL: usize = 50_000_000;
 /// Fewest and most tokens that go through the model at once, apart from single longer examples.
 const MICRO_TOKENS: (usize, usize) = (256, 2048);
@@ -112,13 +112,6 @@ pub struct Healed {
 }
 
 impl Healed {
-    /// The model with its adapter, if it has one, folded into the weights.
-    pub fn merged(&self) -> Model {
-        let mut model = self.model.clone();
-        merge(&mut model);
-        model
-    }
-
     /// Writes the adapter in PEFT's layout into the existing directory `directory`; see
     /// [`save_adapter`].
     pub fn save_adapter(&self, directory: &Path, base: Option<Base<'_>>) -> Result<()> {
@@ -127,7 +120,7 @@ impl Healed {
     }
 }
 
-/// Finetunes the layers `kept` of `model` on `documents`. `observer` hears of every step; an error
+/// Finetunes the layers `kept` of `model` on `documents`. Frozen weights of a large model may stay in their file. `observer` hears of every step; an error
 /// from it ends the run, after the state has been saved where there is a file for it.
 pub fn heal(
     model: &Model,
@@ -139,6 +132,9 @@ pub fn heal(
 ) -> Result<Healed> {
     check(model, kept, documents, recipe)?;
     let mut model = model.keep(kept);
+    if model.parameter_count() < SMALL_MODEL {
+        model.load();
+    }
     let layers = model.all_layers();
     if recipe.method == Method::Lora {
         attach_lora(&mut model, &recipe.lora, recipe.seed, &layers)?;

@@ -167,8 +167,8 @@ impl Cut<'_> {
         }
     }
 
-    /// The cut healed: trained now, or read from an earlier run. The model is merged and holds only
-    /// the kept layers.
+    /// The cut healed: trained now, or read from an earlier run. The model holds only the kept layers, and
+    /// its adapter beside them.
     pub fn heal(&self, store: &Store, subject: &Subject, observer: &dyn StudyObserver) -> Result<HealedCut> {
         let recipe = self.recipe;
         let base = subject.text.engine.model();
@@ -185,7 +185,7 @@ impl Cut<'_> {
                 })?;
                 write(&self.directory(store)?, &healed)?;
                 store.put("heal", &self.key(), &healed.stats, healed.stats.seconds)?;
-                (healed.merged(), healed.stats)
+                (healed.model, healed.stats)
             }
         };
         let info = HealInfo {
@@ -262,6 +262,5 @@ fn read(directory: &Path, base: &Model, kept: &[usize], method: Method) -> Resul
     let mut model = base.keep(kept);
     let layers = model.all_layers();
     lopper_heal::load_adapter(directory, &mut model, &layers)?;
-    lopper_heal::merge(&mut model);
     Ok(model)
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::BenchArgs;
+use super::{BenchArgs, RunArgs};
 
 /// `lopper diagnose`
 #[derive(Debug, Args)]
@@ -88,6 +88,9 @@ pub struct DiagnoseArgs {
     /// One JSON document: of a model `{"model":…,"uncut":…,"cut":…,"healed":…,"sweep":[…],…}`, of a file its figures
     #[arg(long)]
     pub json: bool,
+
+    #[command(flatten)]
+    pub run: RunArgs,
 
     #[command(flatten)]
     pub bench: BenchArgs,

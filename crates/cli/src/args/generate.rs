@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::RunArgs;
+
 /// `lopper generate`
 #[derive(Debug, Args)]
 pub struct GenerateArgs {
@@ -51,6 +53,9 @@ pub struct GenerateArgs {
     /// Answer without these layers, such as `21-28` or `3,8,19`
     #[arg(long, value_name = "LAYERS")]
     pub drop: Option<String>,
+
+    #[command(flatten)]
+    pub run: RunArgs,
 
     /// Replace OUT if it exists, and start over
     #[arg(long)]

@@ -109,16 +109,15 @@ pub fn run(env: &Env, args: &EvalArgs) -> Result<()> {
     };
     let loaded = Loaded::open(env, &args.model)?;
     let kept = loaded.kept(args.drop.as_deref())?;
-    let engine = match &args.adapter {
-        None => loaded.engine(env, &args.run)?,
+    let uncut = TextModel::new(loaded.engine(env, &args.run)?, &loaded.checkpoint)?;
+    let text = match &args.adapter {
+        None => uncut.clone(),
         Some(directory) => {
-            let mut model = loaded.model(env)?;
+            let mut model = uncut.engine.model().clone();
             lopper_heal::load_adapter(directory, &mut model, &kept)?;
-            lopper_heal::merge(&mut model);
-            env.engine(model)?
+            uncut.with_model(model)
         }
     };
-    let text = TextModel::new(engine, &loaded.checkpoint)?;
     let suite = Suite::prepare_with(&text, &tasks, &options, &bench)?;
     if let Some(path) = &args.disjoint_from {
         samples::refuse_shared(path, &suite)?;
@@ -131,9 +130,8 @@ pub fn run(env: &Env, args: &EvalArgs) -> Result<()> {
     };
     let base = match args.compare {
         true => {
-            let text = if args.adapter.is_some() { text.with_model(loaded.model(env)?) } else { text.clone() };
             let all: Vec<usize> = (0..loaded.config().num_hidden_layers).collect();
-            Some(suite.run(&text, &all, &|p| progress.set(suite.requests() + p.done))?)
+            Some(suite.run(&uncut, &all, &|p| progress.set(suite.requests() + p.done))?)
         }
         false => None,
     };

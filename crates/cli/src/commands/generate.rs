@@ -74,12 +74,14 @@ pub fn run(env: &Env, args: &GenerateArgs) -> Result<()> {
         "sampling": sampling,
         "seed": args.seed,
         "max_new_tokens": args.max_new_tokens.get(),
+        // Both change the order or the rounding of sums.
+        "computed": [format!("{:?}", args.run.dtype), args.run.stream.to_string()],
     }))?;
     let mut partial = Partial::<Row>::open(partial_path(args), &key, args.force)?;
     if partial.len() > 0 {
         env.printer.note(&format!("continuing after {} finished answers", table::count(partial.len() as u64)));
     }
-    let engine = env.engine(loaded.model(env)?)?;
+    let engine = loaded.engine(env, &args.run)?;
     let todo: Vec<usize> = (0..requests.len()).filter(|index| !partial.has(*index)).collect();
     let progress = env.progress("answering", "prompts", requests.len());
     progress.set(partial.len());

@@ -63,7 +63,7 @@ pub fn run(env: &Env, args: &HealArgs) -> Result<()> {
     if state.is_file() {
         env.printer.note("continuing an unfinished run");
     }
-    let model = loaded.model(env)?;
+    let model = loaded.model()?;
     let run = Run {
         state: Some(StateFile { path: &state, model: loaded.checkpoint.hash(), save_every: SAVE_EVERY }),
         ..Run::for_model(&model, env.threads, recipe.mixed)
@@ -196,8 +196,8 @@ fn write(env: &Env, loaded: &Loaded, args: &HealArgs, healed: &Healed, record: &
             Some(spec) => Some(Plan::new(&loaded.checkpoint, &loaded.name, &loaded.layers(spec)?, Choice::given())?),
             None => None,
         };
-        let merged = healed.merged();
-        let warnings = write_trained(&loaded.checkpoint, plan.as_ref(), &merged, &section(record), temporary.path())?;
+        let model = &healed.model;
+        let warnings = write_trained(&loaded.checkpoint, plan.as_ref(), model, &section(record), temporary.path())?;
         warnings.iter().for_each(|warning| env.printer.warn(warning));
     } else {
         // PEFT would put the adapter on the wrong layers of the uncut model.

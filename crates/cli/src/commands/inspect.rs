@@ -76,7 +76,7 @@ struct Bytes {
     checkpoint: u64,
     /// One layer, as stored.
     per_layer: u64,
-    /// The weights in memory: commands compute in f32.
+    /// The weights while they are used: repacked in f32 for a small model, else pages of the file.
     loaded: u64,
     /// Keys and values of one token, in f32, while no window is full.
     kv_per_token: u64,
@@ -104,7 +104,7 @@ fn inspect(name: &str, checkpoint: &Checkpoint, hash: Option<String>, threads: u
     let bytes = Bytes {
         checkpoint: checkpoint.weight_bytes(),
         per_layer: per_layer_bytes,
-        loaded: 4 * parameters.total,
+        loaded: memory::weights(parameters.total, checkpoint.weight_bytes()),
         kv_per_token: savings::kv_per_layer(config) * layers as u64,
         kv_at_context: savings::kv_at_context(config),
     };
@@ -124,7 +124,7 @@ fn inspect(name: &str, checkpoint: &Checkpoint, hash: Option<String>, threads: u
         context: config.max_position_embeddings,
         tied_head: config.tie_word_embeddings,
         dtype: checkpoint.dtype().to_string(),
-        memory: memory::needs(config, parameters.total, threads),
+        memory: memory::needs(config, parameters.total, checkpoint.weight_bytes(), threads),
         cuts: savings::cuts(config, &parameters, &bytes),
         parameters,
         bytes,
@@ -182,7 +182,7 @@ fn human(i: &Inspection) -> String {
         ("    MLP", table::count(p.per_layer.mlp)),
         ("    norms", table::count(p.per_layer.norms)),
         ("on disk", format!("{} in {}", table::bytes(i.bytes.checkpoint), i.dtype)),
-        ("in memory", format!("{}, in f32", table::bytes(i.bytes.loaded))),
+        ("in memory", format!("{}, {}", table::bytes(i.bytes.loaded), memory::how(p.total))),
         (
             "KV cache",
             format!(

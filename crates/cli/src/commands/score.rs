@@ -78,9 +78,9 @@ pub fn measure(env: &Env, engine: &Engine, calibration: &Calibration, what: Meas
     criteria::measure(engine, calibration, what, &|p| progress.set_of(p.done, p.total))
 }
 
-/// Measures gradients with a progress bar, on weights in memory.
+/// Measures gradients with a progress bar; the layers' weights are brought into memory.
 pub fn gradients(env: &Env, loaded: &Loaded, calibration: &Calibration) -> Result<Vec<f64>> {
-    let model = loaded.model(env)?;
+    let model = loaded.model()?;
     let progress = env.progress("gradients", "tokens", calibration.tokens());
     criteria::taylor(&model, calibration, &|tokens| {
         progress.add(tokens);

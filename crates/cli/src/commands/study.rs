@@ -43,10 +43,7 @@ pub fn run(env: &Env, args: &StudyArgs) -> Result<()> {
     }
     recipe.check_model(card.num_layers).map_err(|error| in_file(error, args.study.as_deref()))?;
     let material = material(env, args, &recipe)?;
-    // Training and gradients need f32 weights in memory; everything else runs from the file as it is.
-    let trains = !recipe.heal.depths.is_empty() || recipe.cuts.strategies.iter().any(|name| name == "taylor");
-    let engine = if trains { env.engine(loaded.model(env)?)? } else { loaded.engine(env, &RunArgs::default())? };
-    let text = TextModel::new(engine, &loaded.checkpoint)?;
+    let text = TextModel::new(loaded.engine(env, &RunArgs::default())?, &loaded.checkpoint)?;
     let command = command(args);
     let watch = Watch::new(env.printer);
     let result = lopper_study::run(&Subject { card, text }, &recipe, &material, &args.out, &command, &watch);

@@ -79,12 +79,11 @@ pub fn run(env: &Env, args: &DiagnoseArgs) -> Result<()> {
 
     let loaded = Loaded::open(env, &args.subject)?;
     let kept = args.drop.as_ref().map(|_| loaded.kept(args.drop.as_deref())).transpose()?;
-    let text = TextModel::new(env.engine(loaded.model(env)?)?, &loaded.checkpoint)?;
+    let text = TextModel::new(loaded.engine(env, &args.run)?, &loaded.checkpoint)?;
     let healed = match (&args.adapter, &kept) {
         (Some(directory), Some(kept)) => {
-            let mut model = loaded.model(env)?;
+            let mut model = text.engine.model().clone();
             lopper_heal::load_adapter(directory, &mut model, kept)?;
-            lopper_heal::merge(&mut model);
             Some((text.with_model(model), format!("adapter {}", directory.display())))
         }
         _ => None,

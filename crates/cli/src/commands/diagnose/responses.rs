@@ -11,7 +11,7 @@ use lopper_study::diagnose::excerpt;
 use serde::Serialize;
 
 use super::table::{degeneration_rows, percent_of, side_by_side};
-use crate::args::{BenchArgs, DiagnoseArgs};
+use crate::args::{BenchArgs, DiagnoseArgs, DtypeArg};
 use crate::env::Env;
 use crate::progress::Progress;
 use crate::table;
@@ -44,6 +44,9 @@ pub fn run(env: &Env, args: &DiagnoseArgs) -> Result<()> {
         ("--operations", args.operations.is_some()),
         ("--digits", args.digits.is_some()),
         ("--temperature", args.temperature.is_some()),
+        ("--stream", args.run.stream),
+        ("--dtype", args.run.dtype != DtypeArg::default()),
+        ("--memory", args.run.memory.is_some()),
         ("--out", args.out.is_some()),
     ];
     super::refuse(&model_only, &args.subject, EXPECTED)?;

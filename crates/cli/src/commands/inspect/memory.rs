@@ -1,9 +1,9 @@
 //! What each command needs in memory: estimates from shapes, with the defaults of the commands.
 //!
 //! Counted are weights, what is computed for the tokens that go through the model together, and what
-//! training keeps for each trained number. Not counted: tokenizer, program, allocator, pages of the
-//! mapped checkpoint that the system keeps while memory is free. `docs/reference/inspect.md` has the
-//! formulas; where they come from is said at each line here.
+//! training keeps for each trained number. The weights of a model that is not small are pages of its
+//! file, which the system can take back. Not counted: tokenizer, program, allocator.
+//! `docs/reference/inspect.md` has the formulas; where they come from is said at each line here.
 
 use lopper_heal::{HealRecipe, Method};
 use lopper_model::Config;
@@ -14,8 +14,8 @@ use crate::table;
 /// Most tokens that a command takes through the model at once, unless one text is longer: the
 /// groups of scoring, the prefill of generation and the micro-batches of training.
 const AT_ONCE: u64 = 2048;
-/// Below it every thread takes tokens of its own through the model, and decoding keeps a second,
-/// packed copy of the weights (`SMALL_MODEL` of the engine and the trainer).
+/// Below it every thread takes tokens of its own through the model, and weights are repacked in f32
+/// (`SMALL_MODEL` of the engine and the trainer).
 const SMALL_MODEL: u64 = 50_000_000;
 /// Most bytes of hidden states that scoring keeps to compare layers by.
 const MOST_HIDDEN: u64 = 256 << 20;
@@ -35,9 +35,19 @@ pub struct Need {
     total: u64,
 }
 
-/// The needs of all commands for a model with `parameters` numbers, on `threads` threads.
-pub fn needs(config: &Config, parameters: u64, threads: usize) -> Vec<Need> {
-    let weights = 4 * parameters;
+/// Bytes of the weights while they are used, given those of the file.
+pub fn weights(parameters: u64, stored: u64) -> u64 {
+    if parameters < SMALL_MODEL { 4 * parameters } else { stored }
+}
+
+/// How they are there.
+pub fn how(parameters: u64) -> &'static str {
+    if parameters < SMALL_MODEL { "in f32" } else { "as stored, in pages of the file" }
+}
+
+/// The needs of all commands for a model with `parameters` numbers, `stored` bytes on disk, on `threads` threads.
+pub fn needs(config: &Config, parameters: u64, stored: u64, threads: usize) -> Vec<Need> {
+    let weights = weights(parameters, stored);
     let small = parameters < SMALL_MODEL;
     let lanes = if small { threads.max(1) as u64 } else { 1 };
     let tokens = lanes * AT_ONCE.min(config.max_position_embeddings as u64);
@@ -53,12 +63,12 @@ pub fn needs(config: &Config, parameters: u64, threads: usize) -> Vec<Need> {
     let forward = shape.activations() + shape.scratch();
     // Hidden states at every boundary between layers, for the angular distances.
     let boundaries = 4 * (config.num_hidden_layers as u64 + 1) * shape.hidden;
-    let mut score = need("score", weights, forward);
+    // Every matrix repacked; the head also where it is tied.
+    let packed = if small { 4 * (shape.layer_matrices * shape.layers + shape.head) } else { weights };
+    let mut score = need("score", packed, forward);
     score.total = score.total.saturating_add(MOST_HIDDEN.min(boundaries.saturating_mul(tokens)));
-    // Every matrix once more, repacked for decoding; the head is repacked also where it is tied.
-    let packed = if small { 4 * (shape.layer_matrices * shape.layers + shape.head) } else { 0 };
     // A token is read once and stays in the cache of every layer.
-    let generate = need("generate, eval", weights + packed, forward + shape.cache);
+    let generate = need("generate, eval", packed, forward + shape.cache);
     let heal = |method| {
         let recipe = HealRecipe::for_size(parameters as usize, method);
         let trained = match method {
@@ -66,10 +76,15 @@ pub fn needs(config: &Config, parameters: u64, threads: usize) -> Vec<Need> {
             // Two factors beside each of the seven matrices of a layer.
             Method::Lora => shape.adapter_rows * recipe.lora.r as u64 * shape.layers,
         };
-        // Its value (for `full` a copy beside the loaded weights), two moments, and a gradient in
-        // every worker; and value and moments twice more while the state is being saved, as bytes and
-        // as the file they become (`crates/heal/src/state.rs`).
-        let fixed = weights + 4 * trained * (3 + lanes) + 2 * 12 * trained;
+        // What is not trained.
+        let frozen = match method {
+            Method::Full => 0,
+            Method::Lora => weights,
+        };
+        // Its value, two moments, and a gradient in every worker; and value and moments twice more
+        // while the state is being saved, as bytes and as the file they become
+        // (`crates/heal/src/state.rs`).
+        let fixed = frozen + 4 * trained * (3 + lanes) + 2 * 12 * trained;
         let kept = match recipe.checkpointing {
             true => 4 * shape.hidden * shape.layers + shape.activations(),
             false => shape.activations() * shape.layers,
@@ -81,7 +96,7 @@ pub fn needs(config: &Config, parameters: u64, threads: usize) -> Vec<Need> {
         // Copied in pieces of 4 MiB: no weight stays.
         Need { command: "prune", fixed: 2 * (4 << 20), per_token: 0, tokens: 0, total: 2 * (4 << 20) },
         score,
-        need("logprobs", weights, forward),
+        need("logprobs", packed, forward),
         generate,
         need("heal --method lora", lora, lora_token),
         need("heal --method full", full, full_token),
@@ -172,13 +187,14 @@ mod tests {
     fn needs_are_ordered_as_the_work_is() {
         let config = Config { vocab_size: 32_000, max_position_embeddings: 4096, ..Config::plain(12, 12, 64) };
         let parameters = (config.parameters_outside_layers() + 12 * config.parameters_per_layer()) as u64;
-        let needs = needs(&config, parameters, 2);
+        let needs = needs(&config, parameters, 2 * parameters, 2);
         let total = |command: &str| needs.iter().find(|need| need.command.starts_with(command)).unwrap().total;
         assert!(total("prune") < total("logprobs") && total("logprobs") < total("score"));
         assert!(total("logprobs") < total("generate"));
         assert!(total("heal --method lora") < total("heal --method full"));
-        // Loaded weights, their trained copy, its gradient and two moments; six of them while saving.
-        assert_eq!(needs[5].fixed, (5 + 6) * 4 * parameters);
+        // Weights, their gradient and two moments; six of them while saving.
+        assert_eq!(needs[5].fixed, (4 + 6) * 4 * parameters);
+        assert_eq!(needs[2].fixed, 2 * parameters, "as stored");
     }
 
     #[test]
