@@ -84,6 +84,7 @@ def main():
     parser.add_argument("directory", type=pathlib.Path)
     parser.add_argument("--example", default="target/release/examples/engine_speed")
     parser.add_argument("--only", default="mid,tiny")
+    parser.add_argument("--no-candidates", action="store_true", help="leave out many candidates, which take minutes")
     parser.add_argument("--peer", nargs=3)
     args = parser.parse_args()
     if args.peer:
@@ -105,13 +106,13 @@ def main():
 
         parts = "scoring,decode" + (",small" if name == "tiny" else "")
         run("Lopper f32", [args.example, directory, parts])
-        if name == "mid":
-            run("Lopper bf16", [args.example, directory, parts, "bf16"])
+        run("Lopper bf16", [args.example, directory, parts, "bf16"])
         me = [sys.executable, __file__, directory, "--peer"]
         run("PyTorch f32", [*me, "float32", "plain", small])
         run("PyTorch f32 oneDNN", [*me, "float32", "onednn", small])
         run("PyTorch bf16", [*me, "bfloat16", "plain", small])
-        run("Lopper, candidates", [args.example, directory, "candidates"])
+        if not args.no_candidates:
+            run("Lopper, candidates", [args.example, directory, "candidates"])
         print(f"\n{name}: best of each")
         for key in ("scoring", "decode1", "decode8", "decode64"):
             ours = max((row.get(key, 0) for label, row in rows.items() if label.startswith("Lopper")), default=0)

@@ -81,6 +81,15 @@ impl Engine {
         Self { model, split_batches, forward: Arc::default(), ..self.clone() }
     }
 
+    /// The engine for this model and for the layers `kept` of `adapted`, the same model with an adapter; and the
+    /// list of layers that is the latter's. Candidates of both go together then.
+    pub fn beside(&self, adapted: &Model, kept: &[usize]) -> (Self, Vec<usize>) {
+        let model = self.model.beside(adapted, kept);
+        let layers = (self.model.num_layers()..model.num_layers()).collect();
+        // As many threads for a batch as for either alone, so that sums are those of either alone.
+        (Self { model, forward: Arc::default(), ..self.clone() }, layers)
+    }
+
     /// Calls end with [`Interrupted`] soon after `flag` becomes true.
     pub fn with_interrupt(mut self, flag: Arc<AtomicBool>) -> Self {
         self.interrupt = flag;

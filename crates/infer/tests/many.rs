@@ -4,6 +4,8 @@
 use lopper_infer::{Engine, Finish, GenerateOptions, LoglikRequest, LoopStop, Request, Sampling, silent};
 use lopper_model::checkpoint::{Dtype, save_model};
 use lopper_model::families::config_json;
+use lopper_model::linear::Lora;
+use lopper_model::param::Param;
 use lopper_model::{Checkpoint, Model};
 use lopper_testkit::{Tiny, tiny_model, token_sequences, zoo};
 use std::sync::Arc;
@@ -128,6 +130,42 @@ fn generations_of_many_are_those_of_each_alone() {
                     assert!(many.accepted <= many.drafted && (many.accepted > 0) == drafted, "{many:?}");
                 }
             }
+        }
+    }
+}
+
+/// A candidate with an adapter goes together with others, and is what it is alone.
+#[test]
+fn a_candidate_with_an_adapter_among_others_is_what_it_is_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let (kept, questions) = (vec![0, 1, 3, 5], questions());
+    for engine in engines(directory.path()) {
+        let mut adapted = engine.model().clone();
+        for &layer in &kept {
+            for (_, linear) in adapted.layers[layer].linears_mut() {
+                let matrix = |rows: usize, cols: usize, salt: usize| {
+                    let value = |i: usize| ((i * 7919 + salt * 31 + layer) % 13) as f32 / 26.0 - 0.25;
+                    Param::matrix((0..rows * cols).map(value).collect(), rows, cols)
+                };
+                let (a, b) = (matrix(3, linear.inputs(), 1), matrix(linear.outputs(), 3, 2));
+                linear.lora = Some(Lora { a, b, scale: 0.5, dropout: 0.0 });
+            }
+        }
+        let alone = engine.with_model(adapted.clone());
+        let (both, healed) = engine.beside(&adapted, &kept);
+        assert_eq!(healed, [6, 7, 8, 9]);
+        let candidates = [engine.all_layers(), kept.clone(), healed];
+        let answers = |engine: &Engine, kept: &[usize]| engine.loglikelihood(kept, &questions, &silent).unwrap();
+        let expected = [answers(&engine, &candidates[0]), answers(&engine, &kept), answers(&alone, &kept)];
+        assert_ne!(expected[1], expected[2], "the adapter does something");
+        assert_eq!(both.loglikelihood_many(&candidates, &questions, &silent).unwrap().0, expected);
+
+        let (requests, options) = (prompts(Sampling::Greedy), GenerateOptions::default());
+        let made = |engine: &Engine, kept: &[usize]| engine.generate(kept, &requests, &options, &silent).unwrap();
+        let expected = [made(&engine, &candidates[0]), made(&engine, &kept), made(&alone, &kept)];
+        let drafts = GenerateOptions { sibling_drafts: true, ..options.clone() };
+        for options in [&options, &drafts] {
+            assert_eq!(both.generate_many(&candidates, &requests, options, &silent).unwrap().candidates, expected);
         }
     }
 }

@@ -197,6 +197,19 @@ impl Model {
         self.parameters().iter().map(|(_, p)| p.len()).sum()
     }
 
+    /// This model and, behind its own layers, the layers `kept` of `other`, which is this model with an
+    /// adapter: both are then lists of layers of one model, and what they share is there once.
+    pub fn beside(&self, other: &Model, kept: &[usize]) -> Self {
+        assert_eq!(self.config, other.config, "models beside each other have one configuration");
+        let own = self.num_layers();
+        let all: Vec<usize> = (0..own).chain(kept.iter().copied()).collect();
+        let mut both = self.keep(&all);
+        for (layer, index) in both.layers[own..].iter_mut().zip(kept) {
+            layer.clone_from(&other.layers[*index]);
+        }
+        both
+    }
+
     /// The model that keeps only `kept`, with its layers renumbered; shares all weights.
     pub fn keep(&self, kept: &[usize]) -> Self {
         let mut pruned = self.clone();

@@ -5,7 +5,7 @@ use anyhow::Result;
 use lopper_eval::diagnostics::sentinel::gap_alarm;
 use lopper_eval::diagnostics::{Examination, ExamineOptions, Examined};
 use lopper_eval::{RowChoice, TaskOutcome, task_entries};
-use lopper_infer::TextModel;
+use lopper_model::Model;
 use lopper_record::Retention;
 use lopper_record::study::{
     AblatedLayer, CLASSIFICATION, GENERATIVE, GapAlarm, GroupResult, HealInfo, LedgerEntry, Point, SCHEMA, Seed,
@@ -28,8 +28,8 @@ pub struct DiagnoseOptions {
     pub examine: ExamineOptions,
     /// The layers that stay in the cut, if there is one, by their places in the model.
     pub kept: Option<Vec<usize>>,
-    /// The healed cut, if there is one, and how it was healed: the same layers of other weights.
-    pub healed: Option<(TextModel, String)>,
+    /// The model with an adapter on the layers of the cut, if it is healed, and how.
+    pub healed: Option<(Model, String)>,
     /// Whether every single layer is removed in turn.
     pub sweep: bool,
     /// The original number of each of the model's layers.
@@ -50,31 +50,29 @@ pub fn diagnose(
     let layers = text.engine.all_layers();
     let mut cuts = vec![layers.clone()];
     cuts.extend(options.kept.clone());
+    // The healed cut is a candidate like the others: the same layers, adapted, behind the model's own.
+    let mut both = text.clone();
+    if let (Some((healed, _)), Some(kept)) = (&options.healed, &options.kept) {
+        let (engine, adapted) = text.engine.beside(healed, kept);
+        both.engine = engine;
+        cuts.push(adapted);
+    }
     let before_sweep = cuts.len();
     if options.sweep {
         cuts.extend(layers.iter().map(|layer| lopper_record::kept(layers.len(), &[*layer])));
     }
-    observer.stage("diagnosis", cuts.len() + usize::from(options.healed.is_some()), 0);
+    observer.stage("diagnosis", cuts.len(), 0);
     observer.cell("preparing");
     let examination = Examination::prepare(text, &options.examine)?;
     observer.cell_done();
     observer.cell(match cuts.len() {
         1 => "the uncut model",
         2 => "the uncut and the cut model",
+        3 if !options.sweep => "the uncut, the cut and the healed model",
         _ => "every layer removed in turn",
     });
-    let examined = examination.run(text, &cuts, &|done, total| observer.work(done, total))?;
+    let examined = examination.run(&both, &cuts, &|done, total| observer.work(done, total))?;
     (1..cuts.len()).for_each(|_| observer.cell_done());
-    let healed = match (&options.healed, &options.kept) {
-        (Some((healed, _)), Some(kept)) => {
-            observer.cell("the healed model");
-            let found =
-                examination.run(healed, std::slice::from_ref(kept), &|done, total| observer.work(done, total))?;
-            observer.cell_done();
-            found.into_iter().next()
-        }
-        _ => None,
-    };
 
     let mut tasks: Vec<TaskMeta> = Vec::new();
     for reference in &options.examine.tasks {
@@ -92,7 +90,7 @@ pub fn diagnose(
     record.ablation_base = record.base.as_ref().and_then(|base| base.diagnosis.clone());
     if let (Some(kept), Some(cut)) = (&options.kept, examined.get(1)) {
         record.points.push(job.point(cut, Some(kept), None)?);
-        if let (Some(healed), Some((_, how))) = (&healed, &options.healed) {
+        if let (Some(healed), Some((_, how))) = (examined.get(2), &options.healed) {
             record.points.push(job.point(healed, Some(kept), Some(how))?);
         }
     }

@@ -91,11 +91,7 @@ pub(super) unsafe fn product(
                             // SAFETY: the tile's `rows`×`cols` elements lie inside the checked result.
                             unsafe {
                                 let c = dst.base.0.add(at);
-                                if rows == MR && cols == NR {
-                                    tile(a_panel, b_panel, c, dst.row_stride, accumulate, alpha);
-                                } else {
-                                    edge(a_panel, b_panel, c, dst.row_stride, accumulate, alpha, rows, cols);
-                                }
+                                tile(a_panel, b_panel, c, dst.row_stride, accumulate, alpha, rows, cols);
                             }
                         }
                     }
@@ -105,14 +101,54 @@ pub(super) unsafe fn product(
     });
 }
 
-/// A whole register tile: `c[MR, NR] (+)= alpha·a·b`.
+/// `c[rows, cols] (+)= alpha·a·b` of packed panels, up to a register tile.
+///
+/// # Safety
+/// [`available`] must have returned true, and `c` be `rows` rows of `cols` elements, `stride` apart, that
+/// nobody else uses meanwhile.
+#[cfg(target_arch = "x86_64")]
+#[inline]
+#[allow(clippy::too_many_arguments, reason = "operands and shapes are passed one by one")]
+pub(crate) unsafe fn tile(
+    a: &[u32],
+    b: &[u32],
+    c: *mut f32,
+    stride: usize,
+    accumulate: bool,
+    alpha: f32,
+    rows: usize,
+    cols: usize,
+) {
+    // Fewer rows than a panel has are not paid for as a whole one.
+    // SAFETY: the caller's promise.
+    unsafe {
+        match rows {
+            ..=1 => tile_of::<1>(a, b, c, stride, accumulate, alpha, rows, cols),
+            2..=4 => tile_of::<4>(a, b, c, stride, accumulate, alpha, rows, cols),
+            5..=8 => tile_of::<8>(a, b, c, stride, accumulate, alpha, rows, cols),
+            _ => tile_of::<MR>(a, b, c, stride, accumulate, alpha, rows, cols),
+        }
+    }
+}
+
+/// A tile of which `ROWS` rows are computed and `rows` written.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bf16")]
-unsafe fn tile(a: &[u32], b: &[u32], c: *mut f32, stride: usize, accumulate: bool, alpha: f32) {
+#[allow(clippy::too_many_arguments, reason = "operands and shapes are passed one by one")]
+unsafe fn tile_of<const ROWS: usize>(
+    a: &[u32],
+    b: &[u32],
+    c: *mut f32,
+    stride: usize,
+    accumulate: bool,
+    alpha: f32,
+    rows: usize,
+    cols: usize,
+) {
     use std::arch::x86_64::*;
     let pairs = b.len() / NR;
-    debug_assert_eq!(a.len(), pairs * MR);
-    let mut sums = [[_mm512_setzero_ps(); 2]; MR];
+    debug_assert!(a.len() == pairs * MR && rows <= ROWS && ROWS <= MR && cols <= NR);
+    let mut sums = [[_mm512_setzero_ps(); 2]; ROWS];
     let (mut a, mut b) = (a.as_ptr(), b.as_ptr());
     for _ in 0..pairs {
         // SAFETY: both panels hold `pairs` groups of MR and NR lanes; bf16 pairs are plain bits.
@@ -129,68 +165,18 @@ unsafe fn tile(a: &[u32], b: &[u32], c: *mut f32, stride: usize, accumulate: boo
         }
     }
     let alpha = _mm512_set1_ps(alpha);
-    for (i, sum) in sums.iter().enumerate() {
-        for (half, sum) in sum.iter().enumerate() {
-            // SAFETY: the caller's tile has MR rows of NR elements.
+    let masks = [0, 16].map(|half| ((1u32 << cols.saturating_sub(half).min(16)) - 1) as __mmask16);
+    for (i, sum) in sums.iter().enumerate().take(rows) {
+        for (half, (sum, mask)) in sum.iter().zip(masks).enumerate() {
+            let at = c.wrapping_add(i * stride + half * 16);
+            // SAFETY: masked loads and stores touch the `cols` elements of the row that are there.
             unsafe {
-                let at = c.add(i * stride + half * 16);
                 let value = if accumulate {
-                    _mm512_fmadd_ps(*sum, alpha, _mm512_loadu_ps(at))
+                    _mm512_fmadd_ps(*sum, alpha, _mm512_maskz_loadu_ps(mask, at))
                 } else {
                     _mm512_mul_ps(*sum, alpha)
                 };
-                _mm512_storeu_ps(at, value);
-            }
-        }
-    }
-}
-
-/// `c[rows, cols] = alpha·a·b` of whole packed panels, up to a register tile.
-///
-/// # Safety
-/// [`available`] must have returned true, and `c` be `rows` rows of `cols` elements, `stride` apart, that
-/// nobody else uses meanwhile.
-#[cfg(target_arch = "x86_64")]
-pub(crate) unsafe fn whole_tile(
-    a: &[u32],
-    b: &[u32],
-    c: *mut f32,
-    stride: usize,
-    alpha: f32,
-    rows: usize,
-    cols: usize,
-) {
-    // SAFETY: the caller's promise.
-    unsafe {
-        if rows == MR && cols == NR {
-            tile(a, b, c, stride, false, alpha);
-        } else {
-            edge(a, b, c, stride, false, alpha, rows, cols);
-        }
-    }
-}
-
-/// A tile at the border, through a buffer.
-#[cfg(target_arch = "x86_64")]
-#[allow(clippy::too_many_arguments, reason = "operands and shapes are passed one by one")]
-unsafe fn edge(
-    a: &[u32],
-    b: &[u32],
-    c: *mut f32,
-    stride: usize,
-    accumulate: bool,
-    alpha: f32,
-    rows: usize,
-    cols: usize,
-) {
-    let mut buffer = [0f32; MR * NR];
-    // SAFETY: the buffer is a whole tile; the elements of `c` are those the caller vouches for.
-    unsafe {
-        tile(a, b, buffer.as_mut_ptr(), NR, false, alpha);
-        for row in 0..rows {
-            for col in 0..cols {
-                let at = c.add(row * stride + col);
-                *at = buffer[row * NR + col] + if accumulate { *at } else { 0.0 };
+                _mm512_mask_storeu_ps(at, mask, value);
             }
         }
     }

@@ -84,7 +84,7 @@ pub fn run(env: &Env, args: &DiagnoseArgs) -> Result<()> {
         (Some(directory), Some(kept)) => {
             let mut model = text.engine.model().clone();
             lopper_heal::load_adapter(directory, &mut model, kept)?;
-            Some((text.with_model(model), format!("adapter {}", directory.display())))
+            Some((model, format!("adapter {}", directory.display())))
         }
         _ => None,
     };

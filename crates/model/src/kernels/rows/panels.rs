@@ -105,7 +105,7 @@ impl HalfPanels {
                         assert!(from + (rows - 1) * width + cols <= total, "bf16 panels: outside the result");
                         // SAFETY: the tile's elements lie inside the result, which no two panels share,
                         // and the instructions are there, or nothing would have been packed.
-                        unsafe { bf16::whole_tile(a, panel, target.at(from).0, width, scale, rows, cols) };
+                        unsafe { bf16::tile(a, panel, target.at(from).0, width, false, scale, rows, cols) };
                     }
                 }
             }
