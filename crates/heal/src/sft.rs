@@ -48,9 +48,11 @@ pub struct StateFile<'a> {
 
 impl Run<'_> {
     /// The way that suits `model`, without a state file.
-    pub fn for_model(model: &Model, threads: usize, mixed: bool) -> Self {
+    pub fn for_model(model: &Model, threads: usize, recipe: &HealRecipe) -> Self {
+        // Every worker has gradients of its own: little for an adapter, as much as the weights otherwise.
+        let cheap = recipe.method == Method::Lora && recipe.batch >= threads;
         // Products in bf16 run on the calling thread only.
-        let apart = mixed || model.parameter_count() < SMALL_MODEL;
+        let apart = recipe.mixed || cheap || model.parameter_count() < SMALL_MODEL;
         Self { workers: if apart { threads.max(1) } else { 1 }, state: None }
     }
 }

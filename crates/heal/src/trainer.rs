@@ -95,9 +95,7 @@ impl Trainer {
     /// One optimiser step over all `documents` at learning rate `rate`.
     pub fn step(&mut self, documents: &[Document], rate: f64) -> Result<StepStats> {
         let tokens: usize = documents.iter().map(inputs).sum();
-        // At least a share for every worker.
-        let limit = self.config.micro_tokens.min(usize::div_ceil(tokens, self.workers.len()));
-        let micro = micro_batches(documents, limit);
+        let micro = micro_batches(documents, self.config.micro_tokens, self.workers.len());
         let total: f64 = micro.iter().map(TrainBatch::total_weight).sum();
         let scale = if total > 0.0 { (1.0 / total) as f32 } else { 0.0 };
         let count = self.workers.len();
@@ -171,8 +169,10 @@ fn sample_depth(kept: &[usize], last: f64, seed: u64) -> Vec<usize> {
     (0..kept.len()).filter(|i| keep(*i)).map(|i| kept[i]).collect()
 }
 
-/// Groups documents, in order, into batches of about `limit` tokens.
-fn micro_batches(documents: &[Document], limit: usize) -> Vec<TrainBatch> {
+/// Groups documents, in order, into batches of about `limit` tokens, or of fewer that leave a share for each of
+/// `workers`.
+fn micro_batches(documents: &[Document], limit: usize, workers: usize) -> Vec<TrainBatch> {
+    let limit = limit.min(documents.iter().map(inputs).sum::<usize>().div_ceil(workers));
     let mut batches = Vec::new();
     let mut at = 0;
     while at < documents.len() {
@@ -185,4 +185,23 @@ fn micro_batches(documents: &[Document], limit: usize) -> Vec<TrainBatch> {
         at = end;
     }
     batches
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_worker_gets_a_share_and_every_document_is_in_one() {
+        let document = |len: usize| Document { tokens: vec![1; len], weights: vec![1.0; len] };
+        let sizes = |lengths: &[usize], limit: usize, workers: usize| -> Vec<usize> {
+            let documents: Vec<Document> = lengths.iter().map(|len| document(*len)).collect();
+            micro_batches(&documents, limit, workers).iter().map(|batch| batch.targets.len()).collect()
+        };
+        assert_eq!(sizes(&[257; 4], 2048, 2), [512, 512]);
+        assert_eq!(sizes(&[257; 4], 2048, 1), [1024]);
+        assert_eq!(sizes(&[257; 4], 300, 2), [256; 4]);
+        assert_eq!(sizes(&[11, 301, 11], 2048, 2), [10, 300, 10], "a long document is not divided");
+        assert_eq!(sizes(&[], 2048, 2), [0; 0]);
+    }
 }

@@ -324,8 +324,7 @@ impl Study<'_> {
         }
         let responses = self.responses()?;
         let text = &self.subject.text;
-        let workers =
-            lopper_heal::Run::for_model(text.engine.model(), text.engine.threads(), heal.recipe.mixed).workers;
+        let workers = lopper_heal::Run::for_model(text.engine.model(), text.engine.threads(), &heal.recipe).workers;
         let mut there = 0;
         let mut plan = Vec::new();
         for &depth in &heal.depths {

@@ -74,8 +74,9 @@ pub fn run(env: &Env, args: &GenerateArgs) -> Result<()> {
         "sampling": sampling,
         "seed": args.seed,
         "max_new_tokens": args.max_new_tokens.get(),
-        // Both change the order or the rounding of sums.
-        "computed": [format!("{:?}", args.run.dtype), args.run.stream.to_string()],
+        // These change the rounding or the order of sums.
+        "dtype": format!("{:?}", args.run.dtype).to_lowercase(),
+        "stream": args.run.stream,
     }))?;
     let mut partial = Partial::<Row>::open(partial_path(args), &key, args.force)?;
     if partial.len() > 0 {

@@ -66,7 +66,7 @@ pub fn run(env: &Env, args: &HealArgs) -> Result<()> {
     let model = loaded.model()?;
     let run = Run {
         state: Some(StateFile { path: &state, model: loaded.checkpoint.hash(), save_every: SAVE_EVERY }),
-        ..Run::for_model(&model, env.threads, recipe.mixed)
+        ..Run::for_model(&model, env.threads, &recipe)
     };
     let progress = env.progress("healing", "tokens", total_tokens(&examples, &recipe));
     let healed = heal(&model, &kept, &examples.documents, &recipe, &run, &mut |step| {

@@ -69,8 +69,11 @@ pub fn needs(config: &Config, parameters: u64, stored: u64, threads: usize) -> V
     score.total = score.total.saturating_add(MOST_HIDDEN.min(boundaries.saturating_mul(tokens)));
     // A token is read once and stays in the cache of every layer.
     let generate = need("generate, eval", packed, forward + shape.cache);
-    let heal = |method| {
+    let heal = |command, method| {
         let recipe = HealRecipe::for_size(parameters as usize, method);
+        // As `Run::for_model` chooses them.
+        let apart = small || method == Method::Lora && recipe.batch >= threads;
+        let workers = if apart { threads.max(1) as u64 } else { 1 };
         let trained = match method {
             Method::Full => parameters,
             // Two factors beside each of the seven matrices of a layer.
@@ -84,22 +87,23 @@ pub fn needs(config: &Config, parameters: u64, stored: u64, threads: usize) -> V
         // Its value, two moments, and a gradient in every worker; and value and moments twice more
         // while the state is being saved, as bytes and as the file they become
         // (`crates/heal/src/state.rs`).
-        let fixed = frozen + 4 * trained * (3 + lanes) + 2 * 12 * trained;
+        let fixed = frozen + 4 * trained * (3 + workers) + 2 * 12 * trained;
         let kept = match recipe.checkpointing {
             true => 4 * shape.hidden * shape.layers + shape.activations(),
             false => shape.activations() * shape.layers,
         };
-        (fixed, kept + shape.backward())
+        let tokens = workers * AT_ONCE.min(config.max_position_embeddings as u64);
+        let per_token = kept + shape.backward();
+        Need { command, fixed, per_token, tokens, total: fixed.saturating_add(per_token.saturating_mul(tokens)) }
     };
-    let ((lora, lora_token), (full, full_token)) = (heal(Method::Lora), heal(Method::Full));
     vec![
         // Copied in pieces of 4 MiB: no weight stays.
         Need { command: "prune", fixed: 2 * (4 << 20), per_token: 0, tokens: 0, total: 2 * (4 << 20) },
         score,
         need("logprobs", packed, forward),
         generate,
-        need("heal --method lora", lora, lora_token),
-        need("heal --method full", full, full_token),
+        heal("heal --method lora", Method::Lora),
+        heal("heal --method full", Method::Full),
     ]
 }
 
