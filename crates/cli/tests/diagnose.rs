@@ -157,3 +157,26 @@ fn probes_of_ones_own() {
     let table = String::from_utf8(output.get_output().stdout.clone()).unwrap();
     assert!(table.contains("arithmetic, first digit right") && table.contains("without  perplexity"), "{table}");
 }
+
+/// The adapter is asked beside the uncut and the cut model, and says what it says alone.
+#[test]
+fn a_healed_cut_is_laid_beside_the_uncut_and_the_cut_model() {
+    let place = Workplace::new(false);
+    let line = |i: usize| {
+        let (user, answer) = (format!("What is {i} + 2?"), format!("{}", i + 2));
+        json!({"messages": [{"role": "user", "content": user}, {"role": "assistant", "content": answer}]}).to_string()
+    };
+    place.write("sgr.jsonl", &(0..24).map(|i| line(i) + "\n").collect::<String>());
+    let heal = "heal pocket --drop 7-11 --data sgr.jsonl -o healed --epochs 2 --batch 4 --warmup 1 --lr 0.01";
+    lopper().current_dir(place.dir.path()).args(heal.split(' ')).assert().success();
+    let asked = ["--tasks", "pocket_word,pocket_arith", "--limit", "8"];
+    for (name, rest) in [("uncut.jsonl", &[][..]), ("healed.jsonl", &["--drop", "7-11", "--adapter", "healed"])] {
+        let command = [&["eval", "pocket", "--samples-out", name][..], &asked, rest].concat();
+        lopper().current_dir(place.dir.path()).args(command).assert().success();
+    }
+    let command = ["diagnose", "pocket", "--drop", "7-11", "--adapter", "healed", "--json"];
+    let found = place.json(&[&command[..], &asked].concat());
+    let alone = place.json(&["diagnose", "healed.jsonl", "--base", "uncut.jsonl", "--json"]);
+    assert_eq!(found["healed"]["diagnosis"]["ledger"], alone["diagnosis"]["ledger"]);
+    assert_ne!(found["healed"]["diagnosis"], found["cut"]["diagnosis"], "the adapter does something");
+}
