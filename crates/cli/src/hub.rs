@@ -8,11 +8,11 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result};
-use lopper_eval::{RowFetcher, SplitFiles};
 use lopper_hub::{DataSet, HubId, Settings, Snapshot, Watch};
 use lopper_model::families;
 use lopper_model::hf::{self, CONFIG};
 use lopper_record::Fault;
+use lopper_tasks::{RowFetcher, SplitFiles};
 
 use crate::env::Env;
 use crate::interrupt;

@@ -15,8 +15,8 @@ use std::fmt::Write;
 use std::path::PathBuf;
 
 use common::lopper;
-use lopper_eval::{Group, all_tasks, known_tasks};
 use lopper_pocket::{Prompt, Split, examples};
+use lopper_tasks::{Group, all_tasks, known_tasks};
 use serde_json::Value;
 
 const BLESS: &str = "LOPPER_BLESS";

@@ -1,30 +1,116 @@
-//! Lists of decoder layers as users write them: `21-28`, `3,8,19`, 0-based and in the original
-//! numbering, whatever else has been removed already.
+//! Decoder layers as types: three ways of counting them, and sets of each.
 //!
-//! A list is checked against the number of layers before any range is expanded, so that a typing
-//! slip such as `1-99999999999` is a message and not an allocation.
+//! - [`OriginalLayer`]: the number in the uncut source model, from 0. What users write (`21-28`) and what every record
+//!   holds; a layer keeps it whatever else has been removed.
+//! - [`LayerPosition`]: the place in a loaded checkpoint, from 0. The same number in an uncut model; in a cut one,
+//!   `model.layers.5` of the checkpoint may be layer 9 of the original. [`LayerNumbering`] converts between the two.
+//! - [`LayerSlot`]: the place in an engine's list of layers. A model's own layers come first, at the slot of their
+//!   position; behind them stand copies that carry an adapter, if there are any. [`LayerSet::slots`] converts.
+//!
+//! This module is the only place that converts. A list from a user is checked against the number of layers before any
+//! range is expanded, so that a slip such as `1-99999999999` is a message and not an allocation.
 
 use std::fmt;
+use std::hash::Hash;
 
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
 use crate::Fault;
 
-/// A sorted set of layer indices in the original numbering.
-#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(from = "Vec<usize>", into = "Vec<usize>")]
-pub struct LayerSet(Vec<usize>);
+/// One of the three ways of counting layers.
+pub trait LayerIndex: Copy + Ord + Hash + fmt::Debug + fmt::Display + From<usize> + Into<usize> {
+    /// The plain number.
+    fn index(self) -> usize {
+        self.into()
+    }
+}
 
-impl LayerSet {
-    /// Parses a list of layers to drop and checks it against the model; see [`parse_layers`].
+macro_rules! layer_index {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(pub usize);
+
+        impl LayerIndex for $name {}
+
+        impl From<usize> for $name {
+            fn from(index: usize) -> Self {
+                Self(index)
+            }
+        }
+
+        impl From<$name> for usize {
+            fn from(layer: $name) -> Self {
+                layer.0
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(&self.0, f)
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(&self.0, f)
+            }
+        }
+    };
+}
+
+layer_index! {
+    /// A layer's number in the uncut source model, from 0.
+    OriginalLayer
+}
+layer_index! {
+    /// A layer's place in a loaded checkpoint, from 0.
+    LayerPosition
+}
+layer_index! {
+    /// A layer's place in an engine's list of layers: a model's own layers, then copies with an adapter.
+    LayerSlot
+}
+
+/// A set of layers, in ascending order; all counted in one way. In JSON a list of numbers.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(from = "Vec<usize>", into = "Vec<usize>")]
+pub struct LayerSet<L: LayerIndex = OriginalLayer>(Vec<L>);
+
+impl LayerSet<OriginalLayer> {
+    /// Parses a list of layers to drop, such as `21-28` or `3, 8, 19-21`, for a model of `num_layers`.
+    ///
+    /// # Errors
+    /// A [`Fault`] when the list is empty or malformed, names a layer twice or one that the model does not have, holds a
+    /// range written backwards, or would drop every layer.
     pub fn parse(spec: &str, num_layers: usize) -> Result<Self> {
-        parse_layers(spec, num_layers).map(Self)
+        parse_layers(spec, num_layers).map(Self::from)
+    }
+}
+
+impl LayerSet<LayerPosition> {
+    /// The same layers as an engine over their model counts them: a model's own layers come first.
+    pub fn slots(&self) -> LayerSet<LayerSlot> {
+        self.indices().collect()
+    }
+}
+
+impl<L: LayerIndex> LayerSet<L> {
+    /// All layers below `num_layers`: the uncut model.
+    pub fn all(num_layers: usize) -> Self {
+        (0..num_layers).collect()
     }
 
     /// The layers in ascending order.
-    pub fn as_slice(&self) -> &[usize] {
-        &self.0
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = L> + ExactSizeIterator + '_ {
+        self.0.iter().copied()
+    }
+
+    /// The plain numbers in ascending order.
+    pub fn indices(&self) -> impl DoubleEndedIterator<Item = usize> + ExactSizeIterator + '_ {
+        self.0.iter().map(|layer| layer.index())
     }
 
     /// How many layers the set holds.
@@ -37,34 +123,148 @@ impl LayerSet {
         self.0.is_empty()
     }
 
-    /// Whether `layer` is in the set.
-    pub fn contains(&self, layer: usize) -> bool {
-        self.0.binary_search(&layer).is_ok()
+    /// The layer at `place` of the set, from 0.
+    pub fn get(&self, place: usize) -> Option<L> {
+        self.0.get(place).copied()
     }
 
-    /// The layers of a model with `num_layers` that are not in the set.
-    pub fn kept(&self, num_layers: usize) -> Vec<usize> {
-        kept(num_layers, &self.0)
+    /// Whether `layer` is in the set.
+    pub fn contains(&self, layer: L) -> bool {
+        self.place(layer).is_some()
+    }
+
+    /// Where `layer` stands in the set, from 0.
+    pub fn place(&self, layer: L) -> Option<usize> {
+        self.0.binary_search(&layer).ok()
+    }
+
+    /// The layers that are not in `other`.
+    pub fn without(&self, other: &Self) -> Self {
+        Self(self.iter().filter(|layer| !other.contains(*layer)).collect())
+    }
+
+    /// The layers of a model with `num_layers` that are not in the set: what is kept when these are dropped, and the
+    /// other way round.
+    pub fn complement(&self, num_layers: usize) -> Self {
+        Self::all(num_layers).without(self)
     }
 }
 
-impl From<Vec<usize>> for LayerSet {
-    fn from(mut layers: Vec<usize>) -> Self {
+impl<L: LayerIndex> Default for LayerSet<L> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<L: LayerIndex> From<Vec<usize>> for LayerSet<L> {
+    fn from(layers: Vec<usize>) -> Self {
+        layers.into_iter().collect()
+    }
+}
+
+impl<L: LayerIndex, const N: usize> From<[usize; N]> for LayerSet<L> {
+    fn from(layers: [usize; N]) -> Self {
+        layers.into_iter().collect()
+    }
+}
+
+impl<L: LayerIndex> From<LayerSet<L>> for Vec<usize> {
+    fn from(set: LayerSet<L>) -> Self {
+        set.indices().collect()
+    }
+}
+
+impl<L: LayerIndex> FromIterator<usize> for LayerSet<L> {
+    fn from_iter<I: IntoIterator<Item = usize>>(layers: I) -> Self {
+        layers.into_iter().map(L::from).collect()
+    }
+}
+
+impl<L: LayerIndex> FromIterator<L> for LayerSet<L> {
+    fn from_iter<I: IntoIterator<Item = L>>(layers: I) -> Self {
+        let mut layers: Vec<L> = layers.into_iter().collect();
         layers.sort_unstable();
         layers.dedup();
         Self(layers)
     }
 }
 
-impl From<LayerSet> for Vec<usize> {
-    fn from(set: LayerSet) -> Self {
-        set.0
+impl<L: LayerIndex> fmt::Debug for LayerSet<L> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{{{self}}}")
     }
 }
 
-impl fmt::Display for LayerSet {
+/// Writes layers the way users write them: runs of three and more as ranges, `3,8,19-21`.
+impl<L: LayerIndex> fmt::Display for LayerSet<L> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&format_layers(&self.0))
+        f.write_str(&format_layers(&self.indices().collect::<Vec<_>>()))
+    }
+}
+
+/// Which layer of the uncut model stands at each position of a checkpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LayerNumbering {
+    present: LayerSet<OriginalLayer>,
+    original_layers: usize,
+}
+
+impl LayerNumbering {
+    /// A model that keeps the layers `present` of an original with `original_layers` layers.
+    pub fn new(present: LayerSet<OriginalLayer>, original_layers: usize) -> Self {
+        Self { present, original_layers }
+    }
+
+    /// An uncut model: every layer is its own original.
+    pub fn uncut(num_layers: usize) -> Self {
+        Self::new(LayerSet::all(num_layers), num_layers)
+    }
+
+    /// Layers of the original, uncut model: layer numbers are below it.
+    pub fn original_layers(&self) -> usize {
+        self.original_layers
+    }
+
+    /// The original number of each layer of the checkpoint, in order.
+    pub fn present(&self) -> &LayerSet<OriginalLayer> {
+        &self.present
+    }
+
+    /// Where these layers stand in the checkpoint.
+    ///
+    /// # Errors
+    /// A [`Fault`] for a layer that was removed before, and for one that never existed.
+    pub fn positions(&self, originals: &LayerSet<OriginalLayer>) -> Result<LayerSet<LayerPosition>> {
+        let position = |layer: OriginalLayer| match self.present.place(layer) {
+            Some(position) => Ok(LayerPosition(position)),
+            None if layer.index() < self.original_layers => {
+                Err(Fault::new(format!("layer {layer} has been removed from this model already"))
+                    .expected(format!("layers among {}", self.present))
+                    .got(layer.to_string())
+                    .hint("layers are counted in the original model's numbering; cut.json lists those left")
+                    .into())
+            }
+            None => Err(Fault::new(format!("there is no layer {layer}"))
+                .expected(format!("layers 0 to {}", self.original_layers - 1))
+                .got(layer.to_string())
+                .into()),
+        };
+        originals.iter().map(position).collect()
+    }
+
+    /// The original numbers of the layers at these positions of the checkpoint.
+    ///
+    /// # Errors
+    /// A [`Fault`] for a position that the checkpoint does not have.
+    pub fn originals(&self, positions: &LayerSet<LayerPosition>) -> Result<LayerSet<OriginalLayer>> {
+        let original = |position: LayerPosition| {
+            self.present.get(position.index()).ok_or_else(|| {
+                Fault::new(format!("there is no layer at position {position}"))
+                    .expected(format!("positions below {}", self.present.len()))
+                    .into()
+            })
+        };
+        positions.iter().map(original).collect()
     }
 }
 
@@ -257,8 +457,22 @@ mod tests {
     fn kept_is_the_complement() {
         assert_eq!(kept(5, &[3, 1]), [0, 2, 4]);
         let set = LayerSet::parse("1,3", 5).unwrap();
-        assert_eq!(set.kept(5), [0, 2, 4]);
-        assert!(set.contains(3) && !set.contains(2));
+        assert_eq!(set.complement(5), LayerSet::from([0, 2, 4]));
+        assert_eq!(set.complement(5).to_string(), "0,2,4");
+        assert!(set.contains(OriginalLayer(3)) && !set.contains(OriginalLayer(2)));
+    }
+
+    #[test]
+    fn positions_and_originals_convert_both_ways() {
+        let numbering = LayerNumbering::new(LayerSet::from([0, 2, 5]), 6);
+        let originals = LayerSet::from([2, 5]);
+        let positions = numbering.positions(&originals).unwrap();
+        assert_eq!(positions, LayerSet::from([1, 2]));
+        assert_eq!(numbering.originals(&positions).unwrap(), originals);
+        assert_eq!(positions.slots(), LayerSet::from([1, 2]));
+        assert!(numbering.positions(&LayerSet::from([1])).unwrap_err().to_string().contains("removed"));
+        assert!(numbering.positions(&LayerSet::from([6])).unwrap_err().to_string().contains("no layer 6"));
+        assert!(numbering.originals(&LayerSet::from([3])).is_err());
     }
 
     proptest! {

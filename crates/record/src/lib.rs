@@ -8,6 +8,7 @@ pub mod finite;
 mod interval;
 mod layers;
 mod lock;
+mod progress;
 mod side_files;
 mod store;
 pub mod study;
@@ -16,8 +17,12 @@ mod write;
 pub use canonical::{canonical_json, key_hash};
 pub use fault::Fault;
 pub use interval::{Retention, Score};
-pub use layers::{LayerSet, check_dropped, format_layers, kept, parse_layers};
+pub use layers::{
+    LayerIndex, LayerNumbering, LayerPosition, LayerSet, LayerSlot, OriginalLayer, check_dropped, format_layers, kept,
+    parse_layers,
+};
 pub use lock::StudyLock;
+pub use progress::{Interrupted, NoProgress, Progress, Step};
 pub use side_files::is_side_file;
 pub use store::{Cell, Finished, Store};
 pub use study::StudyRecord;

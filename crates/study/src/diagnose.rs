@@ -2,15 +2,15 @@
 //! The result is a study's record without a grid of cuts, so the report shows it as it shows a study.
 
 use anyhow::Result;
-use lopper_eval::diagnostics::sentinel::gap_alarm;
-use lopper_eval::diagnostics::{Examination, ExamineOptions, Examined};
-use lopper_eval::{RowChoice, TaskOutcome, task_entries};
+use lopper_diagnose::sentinel::gap_alarm;
+use lopper_diagnose::{Examination, ExamineOptions, Examined};
 use lopper_model::Model;
 use lopper_record::Retention;
 use lopper_record::study::{
     AblatedLayer, CLASSIFICATION, GENERATIVE, GapAlarm, GroupResult, HealInfo, LedgerEntry, Point, SCHEMA, Seed,
     StudyRecord, TaskMeta,
 };
+use lopper_tasks::{RowChoice, TaskOutcome, task_entries};
 
 use crate::Subject;
 use crate::measure::compare;

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use lopper_eval::TaskEntry;
 use lopper_heal::self_generated::examples_of;
 use lopper_heal::{HealRecipe, HealStats, Healed, Method, Renderer, Run, SelfGenerated, SgrOptions, SgrPrompt};
 use lopper_infer::{Sampling, TextModel};
@@ -13,6 +12,7 @@ use lopper_model::checkpoint::{Array, Dtype, TensorView, save_safetensors};
 use lopper_model::hf::WEIGHTS;
 use lopper_record::study::HealInfo;
 use lopper_record::{Fault, Store, key_hash};
+use lopper_tasks::TaskEntry;
 use safetensors::SafeTensors;
 
 use crate::calibration::nothing_to_learn_from;

@@ -1,9 +1,9 @@
 //! Keys of cells: everything that changes a cell's result and nothing that does not.
 
-use lopper_eval::EvalOptions;
-use lopper_eval::diagnostics::sentinel::SentinelOptions;
+use lopper_diagnose::sentinel::SentinelOptions;
 use lopper_heal::HealRecipe;
 use lopper_infer::Sampling;
+use lopper_tasks::EvalOptions;
 use serde::Serialize;
 
 /// Changes whenever a change of the program changes results that the other fields do not tell.

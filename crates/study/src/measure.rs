@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, HashSet};
 
 use anyhow::Result;
-use lopper_eval::stats::{self, Pair, RESAMPLES};
-use lopper_eval::{BenchOptions, Drafts, EvalOptions, ManyOptions, Suite, TaskOutcome};
 use lopper_infer::TextModel;
+use lopper_measure::{Drafts, ManyOptions};
 use lopper_pocket::Split;
 use lopper_record::Store;
 use lopper_record::study::{GroupResult, TaskResult};
+use lopper_stats::{self as stats, Pair, RESAMPLES};
+use lopper_tasks::{BenchOptions, EvalOptions, Suite, TaskOutcome};
 
 use crate::Recipe;
 use crate::identity::{EvalKey, HealKey, eval_key};
@@ -133,11 +134,12 @@ impl Questions {
     ) -> Result<Vec<Vec<(TaskOutcome, f64)>>> {
         let Some(first) = candidates.first() else { return Ok(vec![]) };
         let began = std::time::Instant::now();
-        let progress = |p: lopper_eval::EvalProgress| observer.work(p.done, p.total);
+        let progress = |p: lopper_tasks::EvalProgress| observer.work(p.done, p.total);
         let runs: Vec<Vec<usize>> = candidates.iter().map(|candidate| candidate.run.to_vec()).collect();
         let part = (names.len() < self.tasks.len()).then(|| self.suite.only(|task| names.contains(&task)));
         let suite = part.as_ref().unwrap_or(&self.suite);
-        let (all, _) = suite.run_many(first.text, &runs, &ManyOptions::default(), &self.drafts, &progress)?;
+        let (all, _) =
+            lopper_measure::run_many(&suite, first.text, &runs, &ManyOptions::default(), &self.drafts, &progress)?;
         let seconds = began.elapsed().as_secs_f64() / (candidates.len() * names.len()) as f64;
         let mut computed = Vec::with_capacity(all.len());
         for (candidate, outcomes) in candidates.iter().zip(all) {

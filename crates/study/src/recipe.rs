@@ -2,12 +2,12 @@
 //! the pocket study; a key that is not known is refused.
 
 use anyhow::{Context, Result};
-use lopper_eval::diagnostics::sentinel::GAP;
-use lopper_eval::{EvalOptions, known_tasks};
+use lopper_diagnose::sentinel::GAP;
 use lopper_heal::{HealRecipe, Method};
 use lopper_infer::Sampling;
 use lopper_pocket::Split;
 use lopper_record::study::{CLASSIFICATION, GENERATIVE};
+use lopper_tasks::{EvalOptions, known_tasks};
 use serde::{Deserialize, Serialize};
 
 /// The model that comes with Lopper.

@@ -1,10 +1,10 @@
 //! The parts of a study's record that are known from its recipe alone, and the criteria's view of
 //! the layers.
 
-use lopper_eval::TaskEntry;
 use lopper_pocket::{Group, Split};
 use lopper_prune::LayerScores;
 use lopper_record::study::{CLASSIFICATION, Criterion, GENERATIVE, Seed, TaskMeta};
+use lopper_tasks::TaskEntry;
 
 use crate::recipe::TASKS;
 use crate::tasks::StudyTasks;

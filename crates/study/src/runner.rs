@@ -5,9 +5,8 @@ use std::collections::HashSet;
 use std::path::Path;
 
 use anyhow::Result;
-use lopper_eval::BenchOptions;
-use lopper_eval::diagnostics::of_outcomes;
-use lopper_eval::diagnostics::sentinel::Sentinels;
+use lopper_diagnose::of_outcomes;
+use lopper_diagnose::sentinel::Sentinels;
 use lopper_infer::TextModel;
 use lopper_model::chat::Message;
 use lopper_pocket::Split;
@@ -15,6 +14,7 @@ use lopper_prune::criteria::Measures;
 use lopper_prune::{LayerScores, criteria};
 use lopper_record::study::{AblatedLayer, LedgerEntry, ModelCard, Point, SCHEMA, StudyRecord, TaskMeta, Timing};
 use lopper_record::{Retention, Store};
+use lopper_tasks::BenchOptions;
 
 use crate::healing::{Asking, Cut, Responses};
 use crate::measure::{Candidate, Outcomes, Questions, compare, mean_retention};

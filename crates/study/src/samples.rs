@@ -20,7 +20,7 @@ pub fn samples(tasks: &[String], base: &Outcomes, cut: (usize, &Outcomes), heale
         order.sort_by_key(|i| right(cut_items.items[*i].score));
         for i in order.into_iter().take(PER_TASK) {
             let item = &base.items[i];
-            let answer = |removed: usize, outcome: &lopper_eval::TaskOutcome| {
+            let answer = |removed: usize, outcome: &lopper_tasks::TaskOutcome| {
                 outcome.items.get(i).map(|item| Answer {
                     removed,
                     text: item.response.clone().unwrap_or_default(),

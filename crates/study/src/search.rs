@@ -4,12 +4,13 @@ use std::ops::Range;
 use std::sync::Mutex;
 
 use anyhow::Result;
-use lopper_eval::diagnostics::sentinel::gap_alarm;
-use lopper_eval::stats::{self, Pair, RESAMPLES};
-use lopper_eval::{Cost, Drafts, EvalProgress, Group, ManyOptions, Suite};
+use lopper_diagnose::sentinel::gap_alarm;
 use lopper_infer::TextModel;
+use lopper_measure::{Cost, Drafts, ManyOptions};
 use lopper_prune::search::{Evaluator, ItemScores};
 use lopper_record::study::GapAlarm;
+use lopper_stats::{self as stats, Pair, RESAMPLES};
+use lopper_tasks::{EvalProgress, Group, Suite};
 
 /// A suite of tasks as what a search evaluates candidates by.
 pub struct SuiteEvaluator<'a> {
@@ -45,9 +46,10 @@ impl Evaluator for SuiteEvaluator<'_> {
 
     fn evaluate(&self, candidates: &[Vec<usize>], range: Range<usize>) -> Result<Vec<ItemScores>> {
         let suite = self.suite.subset(range);
-        let (outcomes, cost) = suite.run_many(self.text, candidates, &self.options, &self.drafts, self.observer)?;
+        let (outcomes, cost) =
+            lopper_measure::run_many(&suite, self.text, candidates, &self.options, &self.drafts, self.observer)?;
         self.cost.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).add(&cost);
-        Ok(outcomes.iter().map(|tasks| tasks.iter().map(lopper_eval::TaskOutcome::scores).collect()).collect())
+        Ok(outcomes.iter().map(|tasks| tasks.iter().map(lopper_tasks::TaskOutcome::scores).collect()).collect())
     }
 }
 
@@ -72,10 +74,10 @@ pub fn gap(suite: &Suite, base: &ItemScores, cut: &ItemScores, threshold: f64, s
 #[cfg(test)]
 mod tests {
     use super::*;
-    use lopper_eval::EvalOptions;
     use lopper_infer::{Engine, Sampling};
     use lopper_model::Checkpoint;
     use lopper_pocket::Split;
+    use lopper_tasks::EvalOptions;
 
     #[test]
     fn the_alarm_compares_the_groups_over_the_items_asked() {

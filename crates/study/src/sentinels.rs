@@ -5,8 +5,8 @@
 use std::collections::{BTreeMap, HashSet};
 
 use anyhow::Result;
-use lopper_eval::diagnostics::of_outcomes;
-use lopper_eval::diagnostics::sentinel::{Floor, SentinelOptions, Sentinels};
+use lopper_diagnose::of_outcomes;
+use lopper_diagnose::sentinel::{Floor, SentinelOptions, Sentinels};
 use lopper_infer::TextModel;
 use lopper_record::study::{LedgerEntry, Point, SentinelReading, StoppedBranch, Timing};
 use lopper_record::write_atomic;

@@ -1,9 +1,9 @@
 //! The tasks of a study: what the names in its file stand for.
 
-use lopper_eval::{TaskEntry, task_entries};
 use lopper_pocket::Group;
 use lopper_record::Fault;
 use lopper_record::study::{CLASSIFICATION, GENERATIVE};
+use lopper_tasks::{TaskEntry, task_entries};
 
 use crate::{Recipe, Tasks};
 

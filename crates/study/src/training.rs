@@ -4,11 +4,11 @@
 use std::collections::HashSet;
 
 use anyhow::Result;
-use lopper_eval::{BenchOptions, Lesson, lessons, question_id};
 use lopper_infer::TextModel;
 use lopper_model::chat::Message;
 use lopper_pocket::{Example, Prompt, Split, examples, task};
 use lopper_record::Fault;
+use lopper_tasks::{BenchOptions, Lesson, lessons, question_id};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;

@@ -7,11 +7,11 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use common::{recipe, subject};
-use lopper_eval::{BenchOptions, DataRoot};
 use lopper_model::chat::Message;
 use lopper_record::study::StudyRecord;
 use lopper_record::{Fault, Store};
 use lopper_study::{Heal, Items, Material, Recipe, Silent, Tasks, run};
+use lopper_tasks::{BenchOptions, DataRoot};
 use serde_json::{Value, json};
 
 const CHOICE: &str = r#"

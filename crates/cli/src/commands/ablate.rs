@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
-use lopper_eval::diagnostics::programs_of;
-use lopper_eval::stats::{self, RESAMPLES};
-use lopper_eval::{Drafts, TaskOutcome};
+use lopper_diagnose::programs_of;
 use lopper_infer::TextModel;
+use lopper_measure::Drafts;
 use lopper_record::study::Programs;
 use lopper_record::{Fault, Retention, Score, format_layers, kept};
+use lopper_stats::{self as stats, RESAMPLES};
+use lopper_tasks::TaskOutcome;
 use serde::Serialize;
 
 use super::ask::{self, CostRecord};
@@ -65,8 +66,9 @@ pub fn run(env: &Env, args: &AblateArgs) -> Result<()> {
     let begun = std::time::Instant::now();
     let progress = env.progress("ablating", "requests", candidates.len() * suite.requests());
     let drafts = Drafts::default();
-    let watch = |p: lopper_eval::EvalProgress| progress.set(p.done);
-    let (outcomes, cost) = suite.run_many(&text, &candidates, &ask::many(&args.ask), &drafts, &watch)?;
+    let watch = |p: lopper_tasks::EvalProgress| progress.set(p.done);
+    let (outcomes, cost) =
+        lopper_measure::run_many(&suite, &text, &candidates, &ask::many(&args.ask), &drafts, &watch)?;
     drop(progress);
     let seconds = begun.elapsed().as_secs_f64();
 

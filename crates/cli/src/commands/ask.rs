@@ -1,8 +1,9 @@
 //! What ablations and searches share: the tasks they ask, and how they say what it took.
 
 use anyhow::Result;
-use lopper_eval::{Cost, EvalOptions, ManyOptions, RowChoice, Split, Suite};
 use lopper_infer::{LoopStop, Sampling, TextModel};
+use lopper_measure::{Cost, ManyOptions};
+use lopper_tasks::{EvalOptions, RowChoice, Split, Suite};
 use serde::Serialize;
 
 use super::bench;
@@ -19,7 +20,7 @@ pub fn suite(env: &Env, text: &TextModel, args: &AskArgs) -> Result<(Suite, Eval
     };
     let options =
         EvalOptions { split, limit: args.limit.get(), seed: args.seed, sampling: Sampling::Greedy, sampling_seed: 0 };
-    let tasks = lopper_eval::expand(&args.tasks)?;
+    let tasks = lopper_tasks::expand(&args.tasks)?;
     let bench = bench::options(env, &args.bench, rows)?;
     Ok((Suite::prepare_with(text, &tasks, &options, &bench)?, options))
 }

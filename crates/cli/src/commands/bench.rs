@@ -4,8 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Result;
-use lopper_eval::{BenchOptions, CodeRunner, DataRoot, RowChoice};
 use lopper_sandbox::Policy;
+use lopper_tasks::{BenchOptions, CodeRunner, DataRoot, RowChoice};
 
 use crate::args::BenchArgs;
 use crate::env::Env;

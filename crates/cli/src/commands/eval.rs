@@ -9,12 +9,12 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use anyhow::Result;
-use lopper_eval::{
-    BadRow, BenchOptions, EvalOptions, Group, RowChoice, RowSource, RunFacts, Split, Suite, TaskOutcome, families,
-    stats,
-};
 use lopper_infer::{Sampling, TextModel};
 use lopper_record::{Fault, Score, ensure_new, format_layers};
+use lopper_stats as stats;
+use lopper_tasks::{
+    BadRow, BenchOptions, EvalOptions, Group, RowChoice, RowSource, RunFacts, Split, Suite, TaskOutcome, families,
+};
 use serde::Serialize;
 
 use super::bench;
@@ -91,7 +91,7 @@ pub fn run(env: &Env, args: &EvalArgs) -> Result<()> {
     if let Some(path) = &args.samples_out {
         ensure_new(path, args.force)?;
     }
-    let tasks = lopper_eval::expand(&args.tasks)?;
+    let tasks = lopper_tasks::expand(&args.tasks)?;
     let options = options(args)?;
     let whole = args.drop.is_none() && args.adapter.is_none();
     if args.compare && whole {

@@ -1,12 +1,12 @@
 //! `lopper pocket`: the embedded model's data and training.
 
 use anyhow::Result;
-use lopper_eval::{EvalOptions, evaluate, known_tasks};
 use lopper_infer::{Interrupted, Sampling, TextModel};
 use lopper_model::Checkpoint;
 use lopper_pocket::Split;
 use lopper_record::{Fault, ensure_new, write_atomic};
 use lopper_study::pocket::{self, CardRow};
+use lopper_tasks::{EvalOptions, evaluate, known_tasks};
 
 use crate::args::{DataArgs, PocketArgs, PocketCommand, TrainArgs};
 use crate::env::Env;

@@ -5,7 +5,7 @@ mod record;
 use std::ops::ControlFlow;
 
 use anyhow::{Context, Result};
-use lopper_eval::diagnostics::sentinel::{Floor, SentinelOptions, Sentinels};
+use lopper_diagnose::sentinel::{Floor, SentinelOptions, Sentinels};
 use lopper_infer::TextModel;
 use lopper_prune::search::{Problem, Racing, Round, State, Strategy, search};
 use lopper_prune::{Choice, Numbering, Plan};
@@ -30,7 +30,7 @@ pub fn run(env: &Env, args: &SearchArgs) -> Result<()> {
         hash: loaded.checkpoint.hash().to_owned(),
         problem,
         strategy: strategy(args),
-        tasks: suite.tasks().map(|task| (task.to_owned(), lopper_eval::task_version(task))).collect(),
+        tasks: suite.tasks().map(|task| (task.to_owned(), lopper_tasks::task_version(task))).collect(),
         options: ask::identity(&args.ask, &options)?,
         loop_stop: !args.ask.no_loop_stop,
         dtype: format!("{:?}", args.run.dtype).to_lowercase(),
@@ -44,7 +44,7 @@ pub fn run(env: &Env, args: &SearchArgs) -> Result<()> {
 
     let problem = record.spec.problem.clone();
     let progress = env.progress("searching", "requests", 0);
-    let watch = |p: lopper_eval::EvalProgress| progress.set_of(p.done, p.total);
+    let watch = |p: lopper_tasks::EvalProgress| progress.set_of(p.done, p.total);
     let evaluator = SuiteEvaluator::new(&text, &suite, ask::many(&args.ask), &watch);
     let sentinels = match args.no_sentinels {
         true => None,

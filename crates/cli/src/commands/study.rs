@@ -5,12 +5,12 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use lopper_eval::RowChoice;
 use lopper_infer::TextModel;
 use lopper_model::checkpoint::torch_name;
 use lopper_record::study::{ModelCard, STUDY_FILE};
 use lopper_record::{Fault, write_atomic};
 use lopper_study::{Material, Recipe, Subject, TASKS};
+use lopper_tasks::RowChoice;
 
 use super::bench;
 use crate::args::{BenchArgs, RunArgs, StudyArgs};

@@ -1,7 +1,7 @@
 //! `lopper tasks`: what can be asked of a model.
 
 use anyhow::Result;
-use lopper_eval::{Group, TaskEntry, all_tasks, task_entries, task_file};
+use lopper_tasks::{Group, TaskEntry, all_tasks, task_entries, task_file};
 
 use crate::args::{TasksArgs, TasksCommand};
 use crate::env::Env;

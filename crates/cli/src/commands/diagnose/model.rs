@@ -3,14 +3,14 @@
 use std::path::Path;
 
 use anyhow::Result;
-use lopper_eval::diagnostics::arithmetic::{self, ArithmeticItem};
-use lopper_eval::diagnostics::{ExamineOptions, material};
-use lopper_eval::{DataRoot, RowChoice};
+use lopper_diagnose::arithmetic::{self, ArithmeticItem};
+use lopper_diagnose::{ExamineOptions, material};
 use lopper_infer::{Sampling, TextModel};
 use lopper_record::study::{AblatedLayer, Diagnosis, LedgerEntry, Point, StudyRecord};
 use lopper_record::{Fault, ensure_new, format_layers, write_atomic};
 use lopper_study::Subject;
 use lopper_study::diagnose::{DiagnoseOptions, diagnose};
+use lopper_tasks::{DataRoot, RowChoice};
 use serde::Serialize;
 
 use super::sweep;
@@ -57,7 +57,7 @@ pub fn run(env: &Env, args: &DiagnoseArgs) -> Result<()> {
     }
     let tasks = match args.tasks.is_empty() {
         true => None,
-        false => Some(lopper_eval::expand(&args.tasks)?),
+        false => Some(lopper_tasks::expand(&args.tasks)?),
     };
     let limit = args.limit.map_or(LIMIT, std::num::NonZero::get);
     let mut examine = ExamineOptions::new(vec![], limit, args.seed);
@@ -127,7 +127,7 @@ pub fn run(env: &Env, args: &DiagnoseArgs) -> Result<()> {
 }
 
 fn names(names: &[&str]) -> Result<Vec<String>> {
-    Ok(lopper_eval::expand(names)?)
+    Ok(lopper_tasks::expand(names)?)
 }
 
 /// Arithmetic items that were asked for, from a file or generated.

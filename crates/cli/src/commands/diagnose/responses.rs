@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use anyhow::Result;
-use lopper_eval::diagnostics::responses::{FileFigures, examine};
-use lopper_eval::diagnostics::{judged, of_outcomes};
+use lopper_diagnose::responses::{FileFigures, examine};
+use lopper_diagnose::{judged, of_outcomes};
 use lopper_record::study::{Diagnosis, LedgerEntry, Programs};
 use lopper_record::{Fault, ensure_new, write_atomic_with};
 use lopper_study::diagnose::excerpt;

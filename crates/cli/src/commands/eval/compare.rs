@@ -1,9 +1,9 @@
 //! `--compare`: the cut model beside the whole one on the same items.
 
 use anyhow::Result;
-use lopper_eval::TaskOutcome;
-use lopper_eval::compare::{self, Comparison};
+use lopper_measure::compare::{self, Comparison};
 use lopper_record::Retention;
+use lopper_tasks::TaskOutcome;
 use serde::Serialize;
 
 use super::percent;

@@ -6,10 +6,10 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 
 use anyhow::Result;
-use lopper_eval::{GivenResponses, ItemResult, SampleResult, Suite, TaskOutcome, Timing, question_id};
 use lopper_infer::Finish;
 use lopper_model::chat::Message;
 use lopper_record::{Fault, write_atomic};
+use lopper_tasks::{GivenResponses, ItemResult, SampleResult, Suite, TaskOutcome, Timing, question_id};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 

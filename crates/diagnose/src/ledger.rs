@@ -1,0 +1,252 @@
+//! The failure ledger: for every item that the uncut model answered right and the cut one wrong, why.
+//!
+//! Causes are tried in this order, the first that applies counts:
+//!
+//! 1. **bracket or syntax error**: the program's outcome says so, or the completion of a bracket item is wrong;
+//! 2. **loop**: the response runs into one;
+//! 3. **arithmetic slip**: an equation of the chain is false, or the answer itself is a false result of an
+//!    expression that was asked for; the first false equation is shown;
+//! 4. **length limit**: it was cut off;
+//! 5. **no answer**: none is found where the task looks for one;
+//! 6. **dropped step**: fewer equations than in the uncut model's response, none of them false;
+//! 7. **other**: among these wrong programs that run, and chains that compute rightly what was not asked.
+//!
+//! Covers tasks that are answered in text and judged right or wrong; graded ones (ROUGE) and multiple choice say
+//! nothing about a cause.
+
+use std::collections::HashMap;
+
+use lopper_infer::Finish;
+use lopper_record::study::{Cause, Ledger, LedgerEntry, Programs};
+
+use super::brackets::end_of;
+use super::chain::{first_slip, steps};
+use super::degeneration::text_figures;
+use lopper_tasks::{ItemResult, TaskOutcome};
+
+/// Longest text that an entry keeps, in characters.
+const MOST_CHARS: usize = 4000;
+
+/// Compares a cut with the uncut model on one task, item by item. Items that only one of them has are left out.
+pub fn ledger(base: &TaskOutcome, cut: &TaskOutcome) -> (Ledger, Vec<LedgerEntry>) {
+    let (mut ledger, mut entries) = (Ledger::default(), Vec::new());
+    let known: HashMap<&str, &ItemResult> = base.items.iter().map(|item| (item.id.as_str(), item)).collect();
+    for after in &cut.items {
+        let Some(before) = known.get(after.id.as_str()) else { continue };
+        let (Some(_), Some(_)) = (&before.response, &after.response) else { continue };
+        let (Some(was), Some(is)) = (base.correct(before), cut.correct(after)) else { continue };
+        ledger.compared += 1;
+        if was == is {
+            continue;
+        }
+        let mut entry = LedgerEntry {
+            task: cut.task.clone(),
+            doc_id: after.doc_id,
+            gained: is,
+            prompt: clipped(&before.prompt),
+            target: clipped(&before.target),
+            base: clipped(before.response.as_deref().unwrap_or_default()),
+            cut: clipped(after.response.as_deref().unwrap_or_default()),
+            ..LedgerEntry::default()
+        };
+        if is {
+            ledger.gained += 1;
+        } else {
+            let (cause, detail) = cause(before, after);
+            ledger.lost += 1;
+            *ledger.causes.entry(cause).or_default() += 1;
+            (entry.cause, entry.detail) = (Some(cause), detail);
+        }
+        entries.push(entry);
+    }
+    (ledger, entries)
+}
+
+/// Adds the counts of another task.
+pub fn add(sum: &mut Ledger, other: &Ledger) {
+    sum.compared += other.compared;
+    sum.lost += other.lost;
+    sum.gained += other.gained;
+    for (cause, count) in &other.causes {
+        *sum.causes.entry(*cause).or_default() += count;
+    }
+}
+
+/// Why `after` is wrong where `before` was right, and what exactly.
+pub fn cause(before: &ItemResult, after: &ItemResult) -> (Cause, String) {
+    let response = after.response.as_deref().unwrap_or_default();
+    let program = after.outcome.as_deref().filter(|class| Programs::default().count(class));
+    // lm-evaluation-harness runs programs and does not say how they end.
+    let executed = program.is_some() || ["pass@1", "pass_at_1"].iter().any(|name| after.metrics.contains_key(*name));
+    match program {
+        Some(class @ ("bracket_or_literal" | "bracket_syntax" | "other_syntax")) => {
+            return (Cause::BracketOrSyntax, class.replace('_', " "));
+        }
+        None if after.metrics.contains_key("balanced") => {
+            return (Cause::BracketOrSyntax, bracket_end(after).replace('_', " "));
+        }
+        _ => {}
+    }
+    if let Some(looped) = text_figures(response).looped {
+        let detail = format!("{:?} {} times from word {} on", looped.unit, looped.times, looped.begins_at_word + 1);
+        return (Cause::Loop, detail);
+    }
+    if after.finish == Some(Finish::Loop) {
+        return (Cause::Loop, "stopped when it went round in a loop".to_owned());
+    }
+    if !executed && let Some(slip) = first_slip(response).or_else(|| asked(&before.prompt, after)) {
+        return (Cause::ArithmeticSlip, format!("{} (is {})", slip.equation, slip.value));
+    }
+    if matches!(after.finish, Some(Finish::Length | Finish::ContextFull)) {
+        return (Cause::LengthLimit, String::new());
+    }
+    if let Some(class) = program {
+        return (Cause::Other, class.replace('_', " "));
+    }
+    if after.extracted.as_deref().is_none_or(|answer| answer.trim().is_empty()) {
+        return (Cause::NoAnswer, String::new());
+    }
+    if executed {
+        return (Cause::Other, String::new());
+    }
+    let had = steps(before.response.as_deref().unwrap_or_default()).len();
+    let has = steps(response).len();
+    if has < had {
+        return (Cause::DroppedStep, format!("{has} of {had} equations"));
+    }
+    (Cause::Other, String::new())
+}
+
+/// How the completion of a bracket item that is wrong went wrong.
+pub(super) fn bracket_end(item: &ItemResult) -> &'static str {
+    let question = item.prompt.trim_end().strip_suffix("Answer:").unwrap_or(&item.prompt);
+    let prefix = question.rsplit_once(": ").map_or(question, |(_, brackets)| brackets);
+    match end_of(prefix, item.response.as_deref().unwrap_or_default()) {
+        // The task is stricter than the parser here, about what else may stand on the line.
+        "balanced" => "other_text",
+        end => end,
+    }
+}
+
+/// The false equation of an expression that the prompt asks for and the answer that was given.
+fn asked(prompt: &str, after: &ItemResult) -> Option<super::chain::Step> {
+    let (_, question) = prompt.rsplit_once("What is ")?;
+    let (expression, _) = question.split_once('?')?;
+    let expression = expression.replace(" plus ", " + ").replace(" minus ", " - ").replace(" times ", " * ");
+    first_slip(&format!("{expression} = {}", after.extracted.as_deref()?.trim()))
+}
+
+fn clipped(text: &str) -> String {
+    match text.char_indices().nth(MOST_CHARS) {
+        None => text.to_owned(),
+        Some((end, _)) => format!("{}…", &text[..end]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lopper_tasks::Group;
+
+    fn item(id: &str, score: f64, prompt: &str, response: &str) -> ItemResult {
+        ItemResult {
+            doc_id: 0,
+            id: id.into(),
+            score,
+            metrics: [("exact_match".to_owned(), score)].into(),
+            prompt: prompt.into(),
+            choices: None,
+            response: Some(response.into()),
+            extracted: response.rsplit_once("#### ").map(|(_, answer)| answer.into()),
+            target: "12".into(),
+            logprobs: None,
+            outcome: None,
+            finish: Some(Finish::Stop),
+            greedy: None,
+            samples: vec![],
+        }
+    }
+
+    fn outcome(items: Vec<ItemResult>) -> TaskOutcome {
+        TaskOutcome {
+            task: "word".into(),
+            group: Group::Generative,
+            version: 1,
+            shots: 0,
+            n: items.len(),
+            metrics: Default::default(),
+            primary: "exact_match".into(),
+            items,
+            chance: None,
+            families: vec![],
+            source: None,
+            bad_rows: vec![],
+            truncated: vec![],
+            timings: vec![],
+        }
+    }
+
+    const RIGHT: &str = "20 - 2 = 18. 3 * 2 = 6. 18 - 6 = 12.\n#### 12";
+
+    fn cause_of(response: &str, change: impl FnOnce(&mut ItemResult)) -> (Cause, String) {
+        let mut after = item("a", 0.0, "Q", response);
+        change(&mut after);
+        cause(&item("a", 1.0, "Q", RIGHT), &after)
+    }
+
+    #[test]
+    fn each_cause_is_told() {
+        let keep = |_: &mut ItemResult| {};
+        assert_eq!(
+            cause_of("20 - 2 = 18. 3 * 2 = 5. 18 - 5 = 13.\n#### 13", keep),
+            (Cause::ArithmeticSlip, "3 * 2 = 5 (is 6)".into())
+        );
+        assert_eq!(cause_of("20 - 2 = 18.\n#### 18", keep), (Cause::DroppedStep, "1 of 3 equations".into()));
+        assert_eq!(cause_of("20 - 2 = 18. 3 * 2 = 6. 18 + 6 = 24.\n#### 24", keep).0, Cause::Other);
+        assert_eq!(cause_of("I cannot say.", keep).0, Cause::NoAnswer);
+        assert_eq!(cause_of(&"and so on ".repeat(30), keep).0, Cause::Loop);
+        assert_eq!(cause_of("20 - 2", |item| item.finish = Some(Finish::Length)).0, Cause::LengthLimit);
+        let program = |class: &'static str| move |item: &mut ItemResult| item.outcome = Some(class.into());
+        assert_eq!(
+            cause_of("def f(", program("bracket_or_literal")),
+            (Cause::BracketOrSyntax, "bracket or literal".into())
+        );
+        assert_eq!(cause_of("x = 1 + 1 = 3", program("assertion")), (Cause::Other, "assertion".into()));
+    }
+
+    #[test]
+    fn an_answer_given_at_once_is_checked_against_the_question() {
+        let before = item("a", 1.0, "Question: What is 1 - (7 * 8)? Answer:", " -55");
+        let mut after = item("a", 0.0, "Question: What is 1 - (7 * 8)? Answer:", " -54");
+        after.extracted = Some("-54".into());
+        assert_eq!(cause(&before, &after), (Cause::ArithmeticSlip, "1 - (7 * 8) = -54 (is -55)".into()));
+    }
+
+    #[test]
+    fn brackets_say_how_they_ended() {
+        let mut before = item("a", 1.0, "Close the brackets: ( [ Answer:", " ] )");
+        let mut after = item("a", 0.0, "Close the brackets: ( [ Answer:", " ) ]");
+        for item in [&mut before, &mut after] {
+            item.metrics = [("balanced".to_owned(), item.score)].into();
+        }
+        assert_eq!(cause(&before, &after), (Cause::BracketOrSyntax, "wrong kind".into()));
+    }
+
+    #[test]
+    fn both_directions_are_counted_over_shared_items() {
+        let base = outcome(vec![item("a", 1.0, "Q", RIGHT), item("b", 0.0, "Q", "?"), item("c", 1.0, "Q", RIGHT)]);
+        let cut = outcome(vec![
+            item("c", 1.0, "Q", RIGHT),
+            item("a", 0.0, "Q", "#### 1"),
+            item("b", 1.0, "Q", RIGHT),
+            item("d", 0.0, "Q", ""),
+        ]);
+        let (counts, entries) = ledger(&base, &cut);
+        assert_eq!((counts.compared, counts.lost, counts.gained), (3, 1, 1));
+        assert_eq!(counts.of(Cause::DroppedStep), 1);
+        assert_eq!(entries.iter().map(|entry| entry.gained).collect::<Vec<_>>(), [false, true]);
+        let mut sum = counts.clone();
+        add(&mut sum, &counts);
+        assert_eq!((sum.compared, sum.of(Cause::DroppedStep)), (6, 2));
+    }
+}

@@ -1,0 +1,156 @@
+//! What the responses of an evaluation tell beyond its scores, without asking the model again.
+
+use std::collections::BTreeMap;
+
+use lopper_record::study::{Diagnosis, Ledger, LedgerEntry, Programs};
+use rayon::prelude::*;
+
+use super::arithmetic::{self, DigitReading};
+use super::brackets;
+use super::degeneration::{Circumstances, Tally, TextFigures, finish_name, text_figures};
+use super::ledger;
+use lopper_tasks::{ItemResult, TaskOutcome};
+
+/// A model's outcomes by task.
+pub type Outcomes = BTreeMap<String, TaskOutcome>;
+
+/// Degeneration, programs, the arithmetic probe and the brackets of one model's outcomes, and against the uncut
+/// model's, where given, the ledger with its entries. What the tasks do not touch is absent.
+pub fn of_outcomes(own: &Outcomes, base: Option<&Outcomes>) -> (Diagnosis, Vec<LedgerEntry>) {
+    let mut entries = Vec::new();
+    let ledger = base.map(|base| {
+        let mut sum = Ledger::default();
+        for outcome in own.values() {
+            if let Some(before) = base.get(&outcome.task) {
+                let (counts, found) = ledger::ledger(before, outcome);
+                ledger::add(&mut sum, &counts);
+                entries.extend(found);
+            }
+        }
+        sum
+    });
+    let diagnosis = Diagnosis {
+        degeneration: degeneration(own),
+        arithmetic: digits(own, base),
+        brackets: bracket_items(own),
+        programs: programs(own),
+        programs_by_task: programs_by_task(own),
+        ledger: ledger.filter(|ledger| ledger.compared > 0),
+        perplexity: None,
+    };
+    (diagnosis, entries)
+}
+
+/// Whether a response is text that can degenerate: not the few tokens of a probe.
+pub(super) fn is_text(outcome: &TaskOutcome) -> bool {
+    !has_digits(outcome) && outcome.primary != "balanced"
+}
+
+fn has_digits(outcome: &TaskOutcome) -> bool {
+    outcome.items.iter().any(|item| item.metrics.contains_key("first_digit"))
+}
+
+fn degeneration(own: &Outcomes) -> Option<lopper_record::study::Degeneration> {
+    let items: Vec<&ItemResult> = own.values().filter(|o| is_text(o)).flat_map(|o| &o.items).collect();
+    let figures: Vec<(TextFigures, Circumstances)> = items
+        .par_iter()
+        .filter_map(|item| {
+            let finish = item.finish.map(|finish| finish_name(finish).to_owned());
+            let around = Circumstances { finish, ..Circumstances::default() };
+            Some((text_figures(item.response.as_deref()?), around))
+        })
+        .collect();
+    let mut tally = Tally::default();
+    figures.iter().for_each(|(figures, around)| tally.add(figures, around));
+    (!figures.is_empty()).then(|| tally.finish())
+}
+
+/// The digits that an item of the probe was asked for.
+fn reading(item: &ItemResult) -> Option<DigitReading> {
+    let logprobs: [f64; 10] = item.logprobs.as_deref()?.try_into().ok()?;
+    let right = item.target.chars().find_map(|c| c.to_digit(10))? as usize;
+    Some(DigitReading { logprobs, right })
+}
+
+fn digits(own: &Outcomes, base: Option<&Outcomes>) -> Option<lopper_record::study::Arithmetic> {
+    let outcome = own.values().find(|outcome| has_digits(outcome))?;
+    let readings: Vec<DigitReading> = outcome.items.iter().filter_map(reading).collect();
+    let before: Option<Vec<DigitReading>> = base.and_then(|base| {
+        let before = base.get(&outcome.task)?;
+        let same = before.items.len() == outcome.items.len()
+            && before.items.iter().zip(&outcome.items).all(|(a, b)| a.id == b.id);
+        same.then(|| before.items.iter().filter_map(reading).collect())
+    });
+    let mut figures = arithmetic::figures(&readings, before.as_deref());
+    figures.source.clone_from(&outcome.task);
+    (!readings.is_empty()).then_some(figures)
+}
+
+fn bracket_items(own: &Outcomes) -> Option<lopper_record::study::Brackets> {
+    let outcome = own.values().find(|outcome| outcome.primary == "balanced")?;
+    let ends = outcome.items.iter().filter_map(|item| {
+        let depth = item.target.split_whitespace().count();
+        // The item's own verdict is the strict one; the end says how it went wrong.
+        let end = if item.score == 1.0 { "balanced" } else { ledger::bracket_end(item) };
+        item.response.as_ref().map(|_| ((depth, "mixed"), end))
+    });
+    Some(brackets::figures(ends.collect::<Vec<_>>()))
+}
+
+/// How the programs of a task ended, where it runs any.
+pub fn programs_of(outcome: &TaskOutcome) -> Option<Programs> {
+    let mut programs = Programs::default();
+    // Values are compared after the program ran, so their metric does not tell; the words for answers are no classes.
+    let classes = |item: &ItemResult| item.outcome.as_deref().is_some_and(|class| Programs::default().count(class));
+    let executed = outcome.primary.starts_with("pass@") || outcome.items.iter().all(classes);
+    for item in outcome.items.iter().filter(|_| executed) {
+        let first = std::iter::once(item.outcome.as_deref()).filter(|_| item.samples.is_empty());
+        for class in first.chain(item.samples.iter().map(|sample| sample.outcome.as_deref())) {
+            programs.count(class.unwrap_or("other"));
+        }
+    }
+    (programs.total() > 0).then_some(programs)
+}
+
+fn programs(own: &Outcomes) -> Option<Programs> {
+    own.values().filter_map(programs_of).reduce(Programs::plus)
+}
+
+/// The same by task, where several run programs.
+fn programs_by_task(own: &Outcomes) -> BTreeMap<String, Programs> {
+    let all: BTreeMap<String, Programs> =
+        own.values().filter_map(|outcome| Some((outcome.task.clone(), programs_of(outcome)?))).collect();
+    if all.len() > 1 { all } else { BTreeMap::new() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn outcome(primary: &str, outcomes: &[&str], samples: &[&str]) -> TaskOutcome {
+        let sample =
+            |class: &&str| json!({"score": 0, "response": "x", "extracted": null, "outcome": class, "finish": "stop"});
+        let item = |class: &&str| {
+            json!({"doc_id": 0, "id": "a", "score": 0, "metrics": {}, "prompt": "", "response": "x", "extracted": null,
+                "target": "", "logprobs": null, "outcome": class, "finish": "stop",
+                "samples": samples.iter().map(sample).collect::<Vec<_>>()})
+        };
+        let items: Vec<_> = outcomes.iter().map(item).collect();
+        serde_json::from_value(json!({"task": "t", "group": "generative", "version": 1, "shots": 0, "n": items.len(),
+            "metrics": {}, "primary": primary, "items": items}))
+        .unwrap()
+    }
+
+    #[test]
+    fn programs_are_told_by_their_classes() {
+        let counts = |outcome: &TaskOutcome| programs_of(outcome).map(|programs| programs.counts());
+        assert_eq!(counts(&outcome("pass@1", &["passed", "timeout", "strange"], &[])), Some([1, 0, 0, 0, 0, 1, 0]));
+        // A value is compared after the program ran.
+        assert_eq!(counts(&outcome("exact_match", &["passed", "assertion"], &[])), Some([1, 1, 0, 0, 0, 0, 0]));
+        assert_eq!(counts(&outcome("exact_match", &["right", "no_answer", "other"], &[])), None);
+        // Of several responses each is a program.
+        let several = outcome("pass@1", &["passed"], &["passed", "other_syntax", "name_not_defined"]);
+        assert_eq!(counts(&several), Some([1, 0, 0, 1, 1, 0, 0]));
+    }
+}

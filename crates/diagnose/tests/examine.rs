@@ -1,0 +1,82 @@
+//! A whole examination: on a model of its own language, and on the pocket model's language by its tasks.
+
+#[path = "common/spoken.rs"]
+mod spoken;
+
+use lopper_diagnose::sentinel::{SentinelOptions, Sentinels};
+use lopper_diagnose::{Examination, ExamineOptions, material};
+use lopper_infer::{Engine, TextModel};
+use lopper_model::Checkpoint;
+use lopper_pocket::embedded::FILES;
+
+fn pocket() -> TextModel {
+    let checkpoint = Checkpoint::from_bytes(FILES).unwrap();
+    TextModel::new(Engine::new(checkpoint.load_model().unwrap(), 2).unwrap(), &checkpoint).unwrap()
+}
+
+#[test]
+fn any_model_is_asked_generated_items_and_open_prompts() {
+    let text = spoken::model(".", []);
+    assert!(!material::is_pocket(&text));
+    let mut options = ExamineOptions::new(vec![], 6, 3);
+    options.max_new_tokens = 12;
+    let examination = Examination::prepare(&text, &options).unwrap();
+    let cuts = [vec![0, 1], vec![0], vec![0, 1]];
+    let found = examination.run(&text, &cuts, &|done, total| assert!(done <= total)).unwrap();
+    let (uncut, _) = found[0].diagnosis(None);
+    let (cut, entries) = found[1].diagnosis(Some(&found[0]));
+    let (same, _) = found[2].diagnosis(Some(&found[0]));
+    assert!(entries.is_empty() && uncut.ledger.is_none() && uncut.programs.is_none());
+    let arithmetic = uncut.arithmetic.unwrap();
+    assert_eq!((arithmetic.accuracy.unwrap().n, arithmetic.logprob_change), (6, None));
+    assert!(arithmetic.source.contains("2 operations on 1-digit numbers"));
+    // The same model has changed nothing, another has.
+    assert_eq!(same.arithmetic.unwrap().logprob_change.unwrap().value, 0.0);
+    assert_ne!(cut.arithmetic.unwrap().logprob_change.unwrap().value, 0.0);
+    assert_eq!((same.perplexity, &same.degeneration), (uncut.perplexity, &uncut.degeneration));
+    assert_ne!(cut.perplexity, uncut.perplexity);
+    let text = uncut.degeneration.unwrap();
+    assert_eq!((text.responses, text.finish.values().sum::<usize>()), (6, 6));
+    assert!(text.own_perplexity.unwrap() > 1.0 && text.tokens.unwrap().value <= 12.0);
+    assert_eq!(uncut.brackets.unwrap().balanced.unwrap().n, 6);
+}
+
+#[test]
+fn the_pocket_model_loses_arithmetic_before_its_text() {
+    let text = pocket();
+    assert!(material::is_pocket(&text));
+    let tasks = ["pocket_word", "pocket_arith", "pocket_brackets", "pocket_code"].map(String::from).to_vec();
+    let examination = Examination::prepare(&text, &ExamineOptions::new(tasks, 12, 0)).unwrap();
+    let all = text.engine.all_layers();
+    let without = |gone: std::ops::RangeInclusive<usize>| all.iter().copied().filter(|l| !gone.contains(l)).collect();
+    let cuts = [all.clone(), without(6..=11), without(3..=11)];
+    let found = examination.run(&text, &cuts, &|_, _| {}).unwrap();
+    let (uncut, _) = found[0].diagnosis(None);
+    let (cut, entries) = found[1].diagnosis(Some(&found[0]));
+    let (deep, _) = found[2].diagnosis(Some(&found[0]));
+    // Every part comes from the tasks' own items, and each item that changed has an entry.
+    let ledger = cut.ledger.clone().unwrap();
+    assert_eq!((ledger.compared, ledger.lost + ledger.gained), (48, entries.len()));
+    assert_eq!(ledger.causes.values().sum::<usize>(), ledger.lost);
+    assert!(ledger.lost > 0 && entries.iter().all(|entry| entry.gained == entry.cause.is_none()));
+    assert_eq!(uncut.programs.unwrap().passed, 12);
+    assert_eq!(uncut.degeneration.as_ref().unwrap().responses, 24, "word problems and programs are text");
+    // Half the layers gone: still no more repetition than before. Three quarters: that as well.
+    let rep =
+        |diagnosis: &lopper_record::study::Diagnosis| diagnosis.degeneration.as_ref().unwrap().rep_4.unwrap().value;
+    assert!(rep(&cut) < rep(&uncut) + 2.0 && rep(&deep) > rep(&uncut) + 5.0);
+    assert!(deep.perplexity.unwrap() > cut.perplexity.unwrap() && cut.perplexity.unwrap() > uncut.perplexity.unwrap());
+}
+
+#[test]
+fn sentinels_see_the_same_in_any_company() {
+    let text = pocket();
+    let sentinels = Sentinels::prepare(&text, &SentinelOptions::default()).unwrap();
+    let all = text.engine.all_layers();
+    let cut: Vec<usize> = all[..6].to_vec();
+    let both = sentinels.read(&text, &[all.clone(), cut.clone()], &|_, _| {}).unwrap();
+    let alone = sentinels.read(&text, &[cut], &|_, _| {}).unwrap();
+    assert_eq!(both[1], alone[0]);
+    assert!(both[0].arithmetic.unwrap() > 0.8 && both[0].brackets.unwrap() > 0.8 && both[0].perplexity.unwrap() < 2.0);
+    assert!(both[1].perplexity.unwrap() > both[0].perplexity.unwrap());
+}

@@ -1,0 +1,109 @@
+//! A cut model beside the uncut one on the same items: retention, a paired test, and how many items it
+//! would take.
+
+use anyhow::Result;
+use lopper_record::{Fault, Retention};
+use serde::Serialize;
+
+use lopper_stats::{self as stats, Pair, RESAMPLES};
+use lopper_tasks::TaskOutcome;
+
+/// The difference of accuracy that a reader usually asks about.
+pub const DIFFERENCE: f64 = 0.05;
+
+/// One task, both models.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Comparison {
+    /// The task.
+    pub task: String,
+    /// The metric compared.
+    pub metric: String,
+    /// Items that both answered.
+    pub n: usize,
+    /// The uncut model's score.
+    pub base: f64,
+    /// The cut model's score.
+    pub cut: f64,
+    /// Cut ÷ uncut; none where the uncut model scores too little.
+    pub retention: Option<Retention>,
+    /// Cut minus uncut.
+    pub difference: f64,
+    /// Its 95 % interval: a bootstrap of the items' differences.
+    pub difference_ci95: [f64; 2],
+    /// Items that only the uncut model got right, and only the cut one; where answers are graded, those
+    /// that got worse and better.
+    pub discordant: [usize; 2],
+    /// The chance of so uneven a split if neither model were better: McNemar's exact test, which is the
+    /// sign test where answers are graded.
+    pub p_value: f64,
+    /// Whether as many items tell a difference of 5 points apart from none (80 % power at 5 %).
+    pub power: Power,
+}
+
+/// What so many items can tell.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Power {
+    /// Share of items on which the models differ, as seen; at least the difference looked for.
+    pub discordant: f64,
+    /// Items that would tell [`DIFFERENCE`] apart.
+    pub needed: usize,
+    /// Whether there are as many.
+    pub enough: bool,
+}
+
+impl Power {
+    /// A line for people.
+    pub fn line(&self, n: usize) -> String {
+        let points = DIFFERENCE * 100.0;
+        match self.enough {
+            true => format!("n = {n} tells {points:.0} points apart ({} would do)", self.needed),
+            false => format!("n = {n} cannot tell {points:.0} points apart; {} items would", self.needed),
+        }
+    }
+}
+
+/// Compares two outcomes of one task on the same items.
+///
+/// # Errors
+/// A [`Fault`] where the items are not the same.
+pub fn compare(base: &TaskOutcome, cut: &TaskOutcome, seed: u64) -> Result<Comparison> {
+    let same = base.items.len() == cut.items.len() && base.items.iter().zip(&cut.items).all(|(a, b)| a.id == b.id);
+    if !same || base.task != cut.task || base.primary != cut.primary {
+        return Err(Fault::new(format!("{} and {} were not asked of the same items", base.task, cut.task))
+            .expected("the same task and items of both models")
+            .got(format!("{} and {} items", base.items.len(), cut.items.len()))
+            .into());
+    }
+    let (of_base, of_cut) = (base.scores(), cut.scores());
+    let pairs = || of_base.iter().zip(&of_cut);
+    let (worse, better) = (pairs().filter(|(b, c)| b > c).count(), pairs().filter(|(b, c)| b < c).count());
+    let differences: Vec<f64> = pairs().map(|(base, cut)| cut - base).collect();
+    let n = of_base.len();
+    let seen = (worse + better) as f64 / n.max(1) as f64;
+    // With fewer differing items than the difference itself, the difference could not exist.
+    let discordant = seen.clamp(DIFFERENCE, 1.0);
+    let needed = stats::items_needed_paired(discordant, DIFFERENCE).unwrap_or(usize::MAX);
+    Ok(Comparison {
+        task: base.task.clone(),
+        metric: base.primary.clone(),
+        n,
+        base: stats::mean(&of_base),
+        cut: stats::mean(&of_cut),
+        retention: stats::retention(&of_base, &of_cut, RESAMPLES, seed)?,
+        difference: stats::mean(&differences),
+        difference_ci95: stats::bootstrap_mean_ci95(&differences, RESAMPLES, seed),
+        discordant: [worse, better],
+        p_value: stats::mcnemar_exact(worse, better),
+        power: Power { discordant, needed, enough: n >= needed },
+    })
+}
+
+/// Retention of all tasks together, each weighing the same.
+///
+/// # Errors
+/// Those of [`stats::group_retention`].
+pub fn overall(base: &[TaskOutcome], cut: &[TaskOutcome], seed: u64) -> Result<Option<Retention>> {
+    let scores: Vec<(Vec<f64>, Vec<f64>)> = base.iter().zip(cut).map(|(b, c)| (b.scores(), c.scores())).collect();
+    let pairs: Vec<Pair<'_>> = scores.iter().map(|(base, cut)| Pair { base, cut }).collect();
+    stats::group_retention(&pairs, RESAMPLES, seed)
+}

@@ -1,0 +1,194 @@
+//! From replies to grades.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result};
+use lopper_infer::{Finish, Loglik};
+use lopper_sandbox::{Outcome, Program, Verdict as Ended};
+
+use super::code::class;
+use super::items::Item;
+use super::spec::{AnswerSpec, Check, Spec};
+use super::template::{Fields, Templates};
+use crate::metrics::choice::{best, best_per_length};
+use crate::metrics::number::last_number;
+use crate::metrics::pass_at_k::pass_at_k;
+use crate::metrics::rouge::rouge;
+use crate::outcome::SampleResult;
+use lopper_answer::extract::{ExactMatch, RegexFilter, boxed, chat_answer, python_block};
+use lopper_answer::{Verdict, equivalent};
+
+/// A graded item.
+#[derive(Debug, Default)]
+pub(crate) struct Graded {
+    pub values: BTreeMap<String, f64>,
+    pub extracted: Option<String>,
+    pub outcome: Option<String>,
+    /// Every response, where there are several.
+    pub samples: Vec<SampleResult>,
+}
+
+/// Grades choices by their log-likelihoods.
+pub(crate) fn choices(spec: &Spec, item: &Item, logliks: &[Loglik]) -> Graded {
+    let sums: Vec<f64> = logliks.iter().map(|loglik| loglik.sum).collect();
+    let picked = best(&sums);
+    let binary = |picked: Option<usize>| f64::from(u8::from(picked == Some(item.label)));
+    let mut values = BTreeMap::from([("acc".to_owned(), binary(picked))]);
+    if spec.choices.as_ref().is_some_and(|choices| choices.norm) {
+        let lengths = item.choices.iter().map(|choice| choice.chars().count());
+        values.insert("acc_norm".to_owned(), binary(best_per_length(&sums, lengths)));
+    }
+    let extracted = picked.and_then(|at| item.choices.get(at)).map(|choice| choice.trim_start().to_owned());
+    Graded { values, extracted, ..Graded::default() }
+}
+
+/// A response of the model.
+pub(crate) struct Response {
+    pub text: String,
+    pub finish: Finish,
+}
+
+/// Judges generated answers.
+pub(crate) struct Judge<'a> {
+    spec: &'a Spec,
+    answer: &'a AnswerSpec,
+    readings: Vec<(String, RegexFilter)>,
+    exact: ExactMatch,
+    templates: Templates,
+}
+
+impl<'a> Judge<'a> {
+    pub fn new(spec: &'a Spec) -> Result<Self> {
+        let answer = spec.answer.as_ref().context("a task whose answers are generated says how they are judged")?;
+        let readings = answer
+            .readings
+            .iter()
+            .map(|reading| {
+                Ok((reading.metric.clone(), RegexFilter::new(&reading.pattern, reading.group_select, None)?))
+            })
+            .collect::<Result<_>>()?;
+        let exact = ExactMatch::new(answer.ignore.clone())?;
+        Ok(Self { spec, answer, readings, exact, templates: Templates::new() })
+    }
+
+    /// The program of a response; a template that fails on it is the task's fault.
+    pub fn program(&self, item: &Item, response: &str) -> Result<Program> {
+        let block = python_block(response).unwrap_or(response);
+        let fields = Fields::new(&item.doc).with(&[("response", response), ("block", block)]);
+        let text = |template: &Option<String>| -> Result<String> {
+            self.templates
+                .text(template.as_deref().unwrap_or_default(), &fields)
+                .map_err(|error| anyhow::anyhow!("task {}, row {}: {error}", self.spec.name, item.row))
+        };
+        let program = Program::new(text(&self.answer.program)?, text(&self.answer.tests)?);
+        Ok(match &self.answer.value {
+            Some(value) => program.value(value.as_str()),
+            None => program,
+        })
+    }
+
+    /// Grades all responses to an item; `ran` has what became of each one's program.
+    pub fn grade(&self, item: &Item, responses: &[Response], ran: &[Outcome]) -> Result<Graded> {
+        let mut judged = Vec::with_capacity(responses.len());
+        for (at, response) in responses.iter().enumerate() {
+            judged.push(self.one(item, &response.text, ran.get(at))?);
+        }
+        let count = judged.len().max(1) as f64;
+        let mut graded = Graded::default();
+        for (name, value) in judged.iter().flat_map(|one| &one.values) {
+            *graded.values.entry(name.clone()).or_default() += value / count;
+        }
+        if let Some(first) = judged.first() {
+            (graded.extracted, graded.outcome) = (first.extracted.clone(), first.outcome.clone());
+        }
+        if responses.len() > 1 {
+            let primary = self.spec.metrics().into_iter().next().unwrap_or_default();
+            let right = judged.iter().filter(|one| one.values.get(&primary) == Some(&1.0)).count();
+            if self.answer.check != Check::Rouge {
+                for k in ks(responses.len()) {
+                    graded.values.insert(format!("pass@{k}"), pass_at_k(responses.len(), right, k));
+                }
+            }
+            graded.samples = judged
+                .into_iter()
+                .zip(responses)
+                .map(|(one, response)| SampleResult {
+                    score: one.values.get(&primary).copied().unwrap_or_default(),
+                    response: response.text.clone(),
+                    extracted: one.extracted,
+                    outcome: one.outcome,
+                    finish: response.finish,
+                })
+                .collect();
+        }
+        Ok(graded)
+    }
+
+    fn one(&self, item: &Item, response: &str, ran: Option<&Outcome>) -> Result<Graded> {
+        let mut graded = Graded::default();
+        let binary = |right: bool| f64::from(u8::from(right));
+        let mut set = |name: &str, value: f64| graded.values.insert(name.to_owned(), value);
+        let word = |right: bool, found: bool| match (right, found) {
+            (true, _) => "right",
+            (false, true) => "wrong",
+            (false, false) => "no_answer",
+        };
+        match self.answer.check {
+            Check::Text => {
+                for (at, (metric, filter)) in self.readings.iter().enumerate() {
+                    let found = filter.apply(response)?;
+                    let right = self.exact.is_match(&found, &item.target)?;
+                    set(metric, binary(right));
+                    if at == 0 {
+                        let any = found != filter.fallback();
+                        graded.outcome = Some(word(right, any).to_owned());
+                        graded.extracted = any.then_some(found);
+                    }
+                }
+            }
+            Check::Math => {
+                let right = |answer: &str| equivalent(answer, &item.target) == Verdict::Equal;
+                let strict = boxed(response);
+                let loose = chat_answer(response).map(str::to_owned);
+                let loose = loose.or_else(|| last_number(response).map(|number| number.to_string()));
+                let (boxed_right, any_right) =
+                    (strict.is_some_and(right), strict.is_some_and(right) || loose.as_deref().is_some_and(right));
+                set("exact_match", binary(boxed_right));
+                set("flexible_match", binary(any_right));
+                graded.outcome = Some(word(boxed_right, strict.is_some()).to_owned());
+                graded.extracted = strict.map(str::to_owned);
+            }
+            Check::Program => {
+                let ran = ran.context("the program was not run")?;
+                set("pass@1", binary(ran.verdict == Ended::Passed));
+                graded.outcome = Some(class(ran.verdict).to_owned());
+                graded.extracted = Some(python_block(response).unwrap_or(response).to_owned());
+            }
+            Check::Value => {
+                let ran = ran.context("the program was not run")?;
+                let value = ran.value.as_deref().filter(|_| ran.verdict == Ended::Passed);
+                let right = value.is_some_and(|value| equivalent(value, &item.target) == Verdict::Equal);
+                set("exact_match", binary(right));
+                // A wrong value is what a failed assertion would be.
+                let ended = if ran.verdict == Ended::Passed && !right { Ended::AssertionError } else { ran.verdict };
+                graded.outcome = Some(class(ended).to_owned());
+                graded.extracted = value.map(str::to_owned);
+            }
+            Check::Rouge => {
+                let scores = rouge(&item.target, response);
+                set("rouge_l", scores.rouge_l.f1);
+                set("rouge_1", scores.rouge_1.f1);
+                set("rouge_2", scores.rouge_2.f1);
+                graded.extracted = Some(response.trim().to_owned());
+            }
+        }
+        Ok(graded)
+    }
+}
+
+/// The k of pass@k that `n` responses can tell.
+pub(crate) fn ks(n: usize) -> Vec<usize> {
+    let mut ks: Vec<usize> = [1, 2, 5, 10, 20, 50, 100].into_iter().filter(|k| *k < n).collect();
+    ks.push(n);
+    ks
+}

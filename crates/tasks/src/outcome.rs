@@ -1,0 +1,152 @@
+//! What an evaluation gives back: scores by task, and every item behind them.
+
+use std::collections::BTreeMap;
+
+use lopper_infer::Finish;
+use lopper_pocket::Group;
+use lopper_record::Score;
+use serde::{Deserialize, Serialize};
+
+use crate::benchmark::items::BadRow;
+
+/// What became of one item.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ItemResult {
+    /// Its place among the task's items, from 0.
+    pub doc_id: usize,
+    /// Identity of its content.
+    pub id: String,
+    /// Value of the task's primary metric: 1 or 0, or the F1 of ROUGE-L.
+    pub score: f64,
+    /// Values of all metrics, the primary one among them.
+    pub metrics: BTreeMap<String, f64>,
+    /// What was asked, before the chat template.
+    pub prompt: String,
+    /// The choices, where there are any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub choices: Option<Vec<String>>,
+    /// The generated text without what ended it; none where nothing is generated.
+    pub response: Option<String>,
+    /// What was read from the response, or the choice of the highest log-likelihood.
+    pub extracted: Option<String>,
+    /// The reference.
+    pub target: String,
+    /// Natural log-likelihood of each choice; in the arithmetic probe, of each of the ten digits
+    /// where the answer's first digit stands.
+    pub logprobs: Option<Vec<f64>>,
+    /// How it went in a word: the class of a program's end (`passed`, `assertion`,
+    /// `bracket_or_literal`, …), or `right`, `wrong`, `no_answer` of a number.
+    pub outcome: Option<String>,
+    /// Why the generation ended.
+    pub finish: Option<Finish>,
+    /// Whether each choice's tokens were the most probable ones; of tasks over rows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub greedy: Option<Vec<bool>>,
+    /// Every response, where several were drawn; the fields above are those of the first, `score` and
+    /// `metrics` count all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub samples: Vec<SampleResult>,
+}
+
+/// One of several responses to an item.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SampleResult {
+    /// Value of the task's primary metric.
+    pub score: f64,
+    /// The generated text.
+    pub response: String,
+    /// What was read from it.
+    pub extracted: Option<String>,
+    /// How it went in a word.
+    pub outcome: Option<String>,
+    /// Why the generation ended.
+    pub finish: Finish,
+}
+
+/// What an item took.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Timing {
+    /// Tokens read: context and choices, or the prompt.
+    pub read_tokens: usize,
+    /// Tokens generated.
+    pub new_tokens: usize,
+    /// Its share of the time of the engine's call: items go through in batches, so time is divided by
+    /// tokens. Zero where the call was not [`crate::Suite::run`].
+    pub seconds: f64,
+}
+
+/// A model's result on one task.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TaskOutcome {
+    /// The task's name.
+    pub task: String,
+    /// The group it counts towards.
+    pub group: Group,
+    /// Version of its definition.
+    pub version: u32,
+    /// Worked examples put before each item, beyond what the task itself shows.
+    pub shots: usize,
+    /// Number of items.
+    pub n: usize,
+    /// Every metric with its interval.
+    pub metrics: BTreeMap<String, Score>,
+    /// The metric that the task is compared by.
+    pub primary: String,
+    /// Every item, in order.
+    pub items: Vec<ItemResult>,
+    /// What guessing scores; none where a guess has no meaningful rate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chance: Option<f64>,
+    /// Names that it is scored under together with others (`mmlu`, `mmlu_stem`).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub families: Vec<String>,
+    /// Where its rows came from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<RowSource>,
+    /// Rows that could not be asked.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub bad_rows: Vec<BadRow>,
+    /// Rows whose prompt lost its beginning, by number.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub truncated: Vec<usize>,
+    /// What each item took, in their order. Not recorded: it is never the same twice.
+    #[serde(skip)]
+    pub timings: Vec<Timing>,
+}
+
+/// Where a task's rows came from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RowSource {
+    /// The file, or the first of several.
+    pub file: std::path::PathBuf,
+    /// The split that it is.
+    pub split: String,
+    /// The commit of the data set, on the branch of its Parquet files, where the hub gave them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<String>,
+}
+
+impl TaskOutcome {
+    /// The items' values of the primary metric, in order: what paired comparisons work on.
+    pub fn scores(&self) -> Vec<f64> {
+        self.items.iter().map(|item| item.score).collect()
+    }
+
+    /// The items' values of one metric, in order; none if an item lacks it.
+    pub fn scores_of(&self, metric: &str) -> Option<Vec<f64>> {
+        self.items.iter().map(|item| item.metrics.get(metric).copied()).collect()
+    }
+
+    /// Whether an item was answered right; none where answers are graded.
+    pub fn correct(&self, item: &ItemResult) -> Option<bool> {
+        let graded = crate::metrics::is_graded(&self.primary) || !item.samples.is_empty();
+        (!graded).then_some(item.score == 1.0)
+    }
+
+    /// The score of the primary metric.
+    pub fn primary_score(&self) -> &Score {
+        // Every outcome is made with it; one read from a damaged record shows as undefined.
+        const UNDEFINED: Score = Score::UNDEFINED;
+        self.metrics.get(&self.primary).unwrap_or(&UNDEFINED)
+    }
+}

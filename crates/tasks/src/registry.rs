@@ -1,0 +1,400 @@
+//! The tasks there are: the pocket model's, one row each, those over rows of data sets, which are files,
+//! and the names that stand for several.
+
+use std::sync::{Arc, OnceLock};
+
+use lopper_pocket::{Group, TaskInfo};
+use lopper_record::Fault;
+use lopper_record::study::{CLASSIFICATION, GENERATIVE};
+use serde::Serialize;
+
+use crate::benchmark::builtin::{builtin, file, is_file};
+use crate::benchmark::lessons::Lesson;
+use crate::benchmark::spec::Spec;
+use crate::benchmark::{self, BenchOptions};
+use crate::pocket::{Family, brackets, choice, code, number, summary};
+
+/// A task as far as a listing tells it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct KnownTask {
+    /// The name, as users write it.
+    pub name: &'static str,
+    /// The group it counts towards, as records name it.
+    pub group: &'static str,
+    /// One line: what is asked.
+    pub description: &'static str,
+    /// The metric it is compared by.
+    pub metric: &'static str,
+    /// Version of its definition; raised when results stop being comparable.
+    pub version: u32,
+    /// What guessing scores; none where a guess has no meaningful rate.
+    pub chance: Option<f64>,
+}
+
+/// A row of the table below.
+struct Row {
+    name: &'static str,
+    version: u32,
+    chance: Option<f64>,
+    family: &'static dyn Family,
+}
+
+const ROWS: [Row; 9] = [
+    Row { name: "pocket_word", version: 1, chance: None, family: &number::Number { first_digit: false } },
+    Row { name: "pocket_arith", version: 1, chance: None, family: &number::Number { first_digit: true } },
+    Row { name: "pocket_code", version: 1, chance: None, family: &code::Code },
+    Row { name: "pocket_brackets", version: 1, chance: None, family: &brackets::Brackets },
+    Row { name: "pocket_summary", version: 1, chance: None, family: &summary::Summary },
+    Row { name: "pocket_kind", version: 1, chance: Some(0.25), family: &choice::Choice },
+    Row { name: "pocket_sentiment", version: 1, chance: Some(0.5), family: &choice::Choice },
+    Row { name: "pocket_topic", version: 1, chance: Some(0.25), family: &choice::Choice },
+    Row { name: "pocket_trend", version: 1, chance: Some(1.0 / 3.0), family: &choice::Choice },
+];
+
+/// Names that stand for several tasks.
+const GROUPS: [(&str, Option<Group>); 3] = [
+    ("pocket", None),
+    ("pocket_classification", Some(Group::Classification)),
+    ("pocket_generative", Some(Group::Generative)),
+];
+
+/// A task as a listing of all tells it: also those over rows of data sets.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct TaskEntry {
+    /// The name, as users write it.
+    pub name: String,
+    /// The group it counts towards.
+    pub group: Group,
+    /// One line: what is asked.
+    pub description: String,
+    /// The metric it is compared by.
+    pub metric: String,
+    /// Version of its definition.
+    pub version: u32,
+    /// What guessing scores; none where a guess has no meaningful rate.
+    pub chance: Option<f64>,
+    /// Worked examples, unless told otherwise.
+    pub shots: usize,
+    /// `organisation/name/configuration` of its rows; none where they are generated.
+    pub rows: Option<String>,
+    /// Most tokens of a response; none where choices are scored.
+    pub max_new_tokens: Option<usize>,
+    /// Other names that stand for it and others.
+    pub tags: Vec<String>,
+    /// Whether programs that the model wrote are run.
+    pub runs_code: bool,
+}
+
+/// A task of the pocket model, resolved.
+#[derive(Clone, Copy)]
+pub(crate) struct PocketTask {
+    pub info: &'static TaskInfo,
+    pub version: u32,
+    pub chance: Option<f64>,
+    pub family: &'static dyn Family,
+}
+
+/// A task, resolved.
+#[derive(Clone)]
+pub(crate) enum Task {
+    /// Its items are generated.
+    Pocket(PocketTask),
+    /// Its items are rows.
+    Bench(Arc<Spec>),
+}
+
+impl Task {
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Pocket(task) => task.info.name,
+            Self::Bench(spec) => &spec.name,
+        }
+    }
+
+    fn chance(&self) -> Option<f64> {
+        match self {
+            Self::Pocket(task) => task.chance,
+            Self::Bench(spec) => spec.chance,
+        }
+    }
+
+    fn version(&self) -> u32 {
+        match self {
+            Self::Pocket(task) => task.version,
+            Self::Bench(spec) => spec.version,
+        }
+    }
+
+    fn entry(&self) -> TaskEntry {
+        match self {
+            Self::Pocket(task) => TaskEntry {
+                name: task.info.name.to_owned(),
+                group: task.info.group,
+                description: task.info.description.to_owned(),
+                metric: task.family.metrics()[0].to_owned(),
+                version: task.version,
+                chance: task.chance,
+                shots: 0,
+                rows: None,
+                max_new_tokens: Some(task.info.max_new_tokens).filter(|most| *most > 0),
+                tags: GROUPS
+                    .iter()
+                    .filter(|(_, group)| group.is_none_or(|group| group == task.info.group))
+                    .map(|(name, _)| (*name).to_owned())
+                    .collect(),
+                runs_code: false,
+            },
+            Self::Bench(spec) => TaskEntry {
+                name: spec.name.clone(),
+                group: spec.group,
+                description: spec.description.clone(),
+                metric: spec.metrics().swap_remove(0),
+                version: spec.version,
+                chance: spec.chance,
+                shots: spec.shots.number,
+                rows: Some(format!("{}/{}", spec.rows.data_set, spec.rows.config)),
+                max_new_tokens: spec.generate.as_ref().map(|generate| generate.max_new_tokens),
+                tags: spec.tags.clone(),
+                runs_code: spec.runs_code(),
+            },
+        }
+    }
+}
+
+impl PocketTask {
+    fn known(&self) -> KnownTask {
+        KnownTask {
+            name: self.info.name,
+            group: match self.info.group {
+                Group::Classification => CLASSIFICATION,
+                Group::Generative => GENERATIVE,
+            },
+            description: self.info.description,
+            metric: self.family.metrics()[0],
+            version: self.version,
+            chance: self.chance,
+        }
+    }
+}
+
+fn pocket() -> impl Iterator<Item = PocketTask> {
+    ROWS.iter().filter_map(|row| {
+        let info = lopper_pocket::task(row.name)?;
+        Some(PocketTask { info, version: row.version, chance: row.chance, family: row.family })
+    })
+}
+
+/// The tasks whose items are generated, generative ones first: those of the pocket model.
+pub fn known_tasks() -> &'static [KnownTask] {
+    static KNOWN: OnceLock<Vec<KnownTask>> = OnceLock::new();
+    KNOWN.get_or_init(|| pocket().map(|task| task.known()).collect())
+}
+
+/// Every task that comes with Lopper.
+pub fn all_tasks() -> Vec<TaskEntry> {
+    let bench = builtin().iter().cloned().map(Task::Bench);
+    pocket().map(Task::Pocket).chain(bench).map(|task| task.entry()).collect()
+}
+
+/// The file of a task over rows, as it was written; none for a generated one.
+///
+/// # Errors
+/// A [`Fault`] for an unknown name.
+pub fn task_file(name: &str) -> Result<Option<String>, Fault> {
+    Ok(resolve(&[name])?.into_iter().find_map(|(_, task)| match task {
+        Task::Bench(spec) => Some(spec.source.clone()),
+        Task::Pocket(_) => None,
+    }))
+}
+
+/// What a listing says of the tasks that `name` stands for.
+///
+/// # Errors
+/// A [`Fault`] for an unknown name.
+pub fn task_entries(name: &str) -> Result<Vec<TaskEntry>, Fault> {
+    Ok(resolve(&[name])?.iter().map(|(_, task)| task.entry()).collect())
+}
+
+/// Questions of a task over rows to learn from, with their reference answers; none for generated tasks, which have a
+/// training split of their own, and for those without a split besides that of their items.
+///
+/// # Errors
+/// A [`Fault`] for an unknown name, and where the rows cannot be read.
+pub fn lessons(name: &str, options: &BenchOptions) -> anyhow::Result<Vec<Lesson>> {
+    let mut all = Vec::new();
+    for (_, task) in resolve(&[name])? {
+        if let Task::Bench(spec) = task {
+            all.extend(benchmark::lessons::lessons(&spec, options)?);
+        }
+    }
+    Ok(all)
+}
+
+fn one(name: &str) -> Option<Task> {
+    match resolve(&[name]) {
+        Ok(mut tasks) if tasks.len() == 1 => tasks.pop().map(|(_, task)| task),
+        _ => None,
+    }
+}
+
+/// The version of a task's definition; 0 for an unknown task.
+pub fn task_version(task: &str) -> u32 {
+    one(task).map_or(0, |task| task.version())
+}
+
+/// What guessing scores on a task's primary metric; none where a guess has no meaningful rate, or
+/// the task is unknown.
+pub fn chance(task: &str) -> Option<f64> {
+    one(task)?.chance()
+}
+
+/// The names of the tasks that `names` stand for: groups are spelt out, a file stays its path, and each
+/// comes once, where it is first named.
+///
+/// # Errors
+/// A [`Fault`] for an unknown name, for a file that is no task's, or for no name at all.
+pub fn expand(names: &[impl AsRef<str>]) -> Result<Vec<String>, Fault> {
+    let mut references: Vec<String> = resolve(names)?.into_iter().map(|(reference, _)| reference).collect();
+    references.dedup();
+    Ok(references)
+}
+
+/// The tasks that `names` stand for, each with what it can be found by again: its name, or its file's path.
+pub(crate) fn resolve(names: &[impl AsRef<str>]) -> Result<Vec<(String, Task)>, Fault> {
+    let mut found: Vec<(String, Task)> = Vec::new();
+    for name in names {
+        let name = name.as_ref().trim();
+        let mut members: Vec<(String, Task)> = Vec::new();
+        if is_file(name) {
+            members.extend(file(name)?.into_iter().map(|spec| (name.to_owned(), Task::Bench(spec))));
+        } else {
+            let group = GROUPS.iter().find(|(group, _)| *group == name);
+            let of_pocket = pocket().filter(|task| match group {
+                Some((_, wanted)) => wanted.is_none_or(|group| group == task.info.group),
+                None => task.info.name == name,
+            });
+            members.extend(of_pocket.map(|task| (task.info.name.to_owned(), Task::Pocket(task))));
+            let of_rows = builtin().iter().filter(|spec| spec.name == name || spec.tags.iter().any(|tag| tag == name));
+            members.extend(of_rows.map(|spec| (spec.name.clone(), Task::Bench(spec.clone()))));
+        }
+        if members.is_empty() {
+            return Err(unknown(name));
+        }
+        for (reference, task) in members {
+            match found.iter().find(|(_, other)| other.name() == task.name()) {
+                None => found.push((reference, task)),
+                Some((other, _)) if *other == reference => {}
+                Some((other, _)) => {
+                    return Err(Fault::new(format!("two tasks are called `{}`", task.name()))
+                        .got(format!("`{other}` and `{reference}`"))
+                        .hint("give your own another `name`"));
+                }
+            }
+        }
+    }
+    if found.is_empty() {
+        return Err(Fault::new("no task was named").expected(listing()).hint("`pocket` stands for all of them"));
+    }
+    Ok(found)
+}
+
+fn names() -> impl Iterator<Item = &'static str> {
+    let of_rows = builtin().iter().flat_map(|spec| std::iter::once(&spec.name).chain(&spec.tags));
+    ROWS.iter().map(|row| row.name).chain(GROUPS.iter().map(|(name, _)| *name)).chain(of_rows.map(String::as_str))
+}
+
+/// Names to choose from. The subjects of MMLU would drown the others.
+fn listing() -> String {
+    let generated = ROWS.iter().map(|row| row.name);
+    let of_rows = builtin().iter().filter(|spec| spec.member.is_none()).map(|spec| spec.name.as_str());
+    let tasks: Vec<_> = generated.chain(of_rows).collect();
+    let mut groups: Vec<_> = GROUPS.iter().map(|(name, _)| *name).collect();
+    for tag in builtin().iter().flat_map(|spec| &spec.tags) {
+        if !groups.contains(&tag.as_str()) {
+            groups.push(tag);
+        }
+    }
+    format!("tasks among {}; the groups {}; or the path of a task's file", tasks.join(", "), groups.join(", "))
+}
+
+fn unknown(name: &str) -> Fault {
+    let fault = Fault::new("there is no such task").expected(listing()).got(format!("`{name}`"));
+    let near = names().map(|known| (edit_distance(name, known), known)).min();
+    match near {
+        // Farther than a third of the letters is another word, not a slip.
+        Some((distance, known)) if distance * 3 <= known.len().max(name.len()) => {
+            fault.hint(format!("did you mean `{known}`?"))
+        }
+        _ => fault.hint("`lopper tasks` lists them; a task of your own is named by its file's path, as `./own.toml`"),
+    }
+}
+
+/// Letters to insert, remove or replace to turn one word into the other (Levenshtein).
+fn edit_distance(a: &str, b: &str) -> usize {
+    // What a user typed may be of any length; beyond this it resembles no task's name.
+    const LONGEST: usize = 64;
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().take(LONGEST).collect(), b.chars().collect());
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.iter().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.iter().enumerate() {
+            let replace = diagonal + usize::from(x != y);
+            diagonal = row[j + 1];
+            row[j + 1] = replace.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lopper_pocket::{Check, Split, examples};
+
+    #[test]
+    fn every_task_of_the_pocket_model_has_a_row_and_its_true_chance() {
+        let pocket: Vec<_> = lopper_pocket::tasks().iter().map(|task| task.name).collect();
+        let known: Vec<_> = known_tasks().iter().map(|task| task.name).collect();
+        assert_eq!(known, pocket);
+        for name in pocket {
+            let counts: Vec<Option<f64>> = examples(name, Split::Report, 3)
+                .take(20)
+                .map(|example| match example.check {
+                    Check::Choice { choices, .. } => Some(1.0 / choices.len() as f64),
+                    _ => None,
+                })
+                .collect();
+            assert!(counts.iter().all(|rate| *rate == chance(name)), "{name}");
+        }
+        assert_eq!((chance("arc_easy"), task_version("arc_easy")), (Some(0.25), 1));
+        assert_eq!((chance("nothing"), task_version("nothing")), (None, 0));
+        assert!(known_tasks().iter().all(|task| task.version == task_version(task.name) && task.version > 0));
+        assert!(known_tasks().iter().all(|task| (task.group == CLASSIFICATION) == (task.metric == "acc")));
+    }
+
+    #[test]
+    fn groups_are_spelt_out_and_nothing_comes_twice() {
+        assert_eq!(expand(&["pocket"]).unwrap().len(), 9);
+        let generative = expand(&["pocket_generative"]).unwrap();
+        let classification = expand(&["pocket_classification"]).unwrap();
+        assert_eq!((generative.len(), classification.len()), (5, 4));
+        assert!(generative.iter().all(|name| !classification.contains(name)));
+        assert_eq!(expand(&["pocket_kind", " pocket_code", "pocket_kind"]).unwrap(), ["pocket_kind", "pocket_code"]);
+        assert_eq!(expand(&["pocket_topic", "pocket_classification"]).unwrap()[0], "pocket_topic");
+        assert_eq!(expand(&["mmlu", "mmlu_stem", "mmlu_anatomy"]).unwrap().len(), 57);
+        assert_eq!(expand(&["ai2_arc"]).unwrap(), ["arc_easy", "arc_challenge"]);
+    }
+
+    #[test]
+    fn an_unknown_task_is_a_fault_that_names_the_nearest() {
+        let fault = expand(&["pocket_words"]).unwrap_err();
+        assert!(fault.hint.unwrap().contains("`pocket_word`"));
+        assert!(fault.expected.unwrap().contains("pocket_brackets"));
+        let far = expand(&["imagenet-1k"]).unwrap_err();
+        assert!(far.got.unwrap().contains("imagenet") && !far.hint.unwrap().contains("did you mean"));
+        assert!(expand(&[] as &[&str]).is_err() && expand(&[""]).is_err());
+        assert_eq!(edit_distance("kitten", "sitting"), 3);
+        assert_eq!(edit_distance("", "abc"), 3);
+    }
+}
