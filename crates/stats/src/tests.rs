@@ -43,7 +43,7 @@ struct Paired {
 }
 
 fn expected() -> Expected {
-    let text = include_str!("../../../../fixtures/stats/expected.json");
+    let text = include_str!("../../../fixtures/stats/expected.json");
     serde_json::from_str(text).expect("the fixture is valid")
 }
 
