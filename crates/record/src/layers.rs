@@ -85,8 +85,8 @@ impl LayerSet<OriginalLayer> {
     /// # Errors
     /// A [`Fault`] when the list is empty or malformed, names a layer twice or one that the model does not have, holds a
     /// range written backwards, or would drop every layer.
-    pub fn parse(spec: &str, num_layers: usize) -> Result<Self> {
-        parse_layers(spec, num_layers).map(Self::from)
+    pub fn parse(spec: &str, num_layers: usize) -> crate::Result<Self> {
+        Ok(parse_layers(spec, num_layers)?.into())
     }
 }
 

@@ -3,6 +3,7 @@
 //! all that a report reads. No tensor dependency.
 
 mod canonical;
+mod error;
 mod fault;
 pub mod finite;
 mod interval;
@@ -15,6 +16,7 @@ pub mod study;
 mod write;
 
 pub use canonical::{canonical_json, key_hash};
+pub use error::{Error, Result};
 pub use fault::Fault;
 pub use interval::{Retention, Score};
 pub use layers::{
