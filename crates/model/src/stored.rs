@@ -4,7 +4,7 @@
 //! Mapped pages are the system's file cache: they cost no second copy and can be taken back by the
 //! system at any time. A streamed model gives them back itself as soon as a layer has been used, so
 //! that a model larger than memory runs in little more than its activations. Training an adapter reads
-//! frozen matrices from there as well; the composed twin needs them in memory and says so.
+//! frozen matrices from there as well.
 
 use crate::checkpoint::Checkpoint;
 use crate::kernels::rows::{Format, Weight};

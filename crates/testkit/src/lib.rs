@@ -3,8 +3,10 @@
 
 pub mod hub;
 
+mod require;
 mod zoo;
 
+pub use require::{Feature, skip_unless};
 pub use zoo::zoo;
 
 use lopper_model::{Config, Model, QkNorm};

@@ -66,7 +66,7 @@ pub struct GlobalArgs {
     #[arg(long, global = true, value_name = "N")]
     pub threads: Option<NonZeroUsize>,
 
-    /// Where to compute: `cpu`, `cuda`, `cuda:1`, `metal`
+    /// Where to compute; `cpu` is the only device
     #[arg(long, global = true, value_name = "DEVICE", default_value = "cpu")]
     pub device: String,
 

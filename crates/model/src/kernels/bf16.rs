@@ -187,6 +187,7 @@ mod tests {
     use crate::kernels::Par;
     use crate::kernels::gemm::{linear, linear_input_grad, linear_weight_grad};
     use crate::kernels::rows::Weight;
+    use lopper_testkit::{Feature, skip_unless};
 
     fn values(n: usize, salt: usize) -> Vec<f32> {
         (0..n).map(|i| (((i * 7919 + salt * 104_729) % 1000) as f32 - 499.5) / 500.0).collect()
@@ -195,9 +196,7 @@ mod tests {
     /// Every shape around the tile borders, in the three orders of operands, against f32.
     #[test]
     fn agrees_with_f32_within_bf16_rounding() {
-        if !super::available() {
-            return; // This processor has no AVX-512 BF16, so there is nothing to compare.
-        }
+        let Some(()) = skip_unless(Feature::Bf16, super::available().then_some(())) else { return };
         for (n, inputs, outputs) in [(1, 1, 1), (12, 32, 32), (13, 33, 65), (30, 7, 5), (150, 128, 40), (3, 1030, 2)] {
             let (x, w, dy) = (values(n * inputs, 1), values(outputs * inputs, 2), values(n * outputs, 3));
             let close = |name: &str, depth: usize, f: &dyn Fn(Par, &mut [f32]), len: usize| {
@@ -206,6 +205,7 @@ mod tests {
                 f(Par::Mixed, &mut half);
                 // Each product is off by at most 2·2⁻⁹; the worst case would be `depth` of them.
                 let tolerance = 2.0f32.powi(-8) * (depth as f32).sqrt() * 1.5 + 1e-5;
+                assert_eq!(exact.len(), half.len());
                 for (a, b) in exact.iter().zip(&half) {
                     assert!((a - b).abs() <= tolerance, "{name} {n} {inputs} {outputs}: {a} {b}");
                 }

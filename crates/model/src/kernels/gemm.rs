@@ -1,4 +1,4 @@
-//! Matrix products: thin, checked wrappers around the `gemm` crate for the three products that a
+//! Matrix products: thin, checked wrappers around the `f32` kernels of the `gemm` crates for the three products that a
 //! linear layer `y = x·Wᵀ` needs. All matrices are dense and row-major; `W` is `[out, in]` as in
 //! PyTorch, in memory or as its checkpoint stores it.
 
@@ -7,7 +7,8 @@ use super::bf16::Lines;
 use super::rows::{Format, Weight};
 use super::{Par, SharedMut};
 use crate::stored::widen;
-use gemm::Parallelism;
+use gemm_common::Parallelism;
+use gemm_f32::gemm::f32::get_gemm_fn;
 use rayon::prelude::*;
 
 /// Multiply-adds below which splitting one product over threads costs more than it gains.
@@ -99,23 +100,31 @@ pub(crate) unsafe fn product(
     let threads = par.threads();
     let parallelism =
         if threads > 1 && m * n * k >= PARALLEL_FROM { Parallelism::Rayon(threads) } else { Parallelism::None };
+    let (a_strides, b_strides) = ((a.col_stride, a.row_stride), (b.col_stride, b.row_stride));
+    // The kernels write columns: a result in rows is computed as its transpose, bᵀ·aᵀ.
+    let (m, n, columns, lhs, lhs_strides, rhs, rhs_strides) = if dst.row_stride > 1 {
+        let turned = |(col, row): (usize, usize)| (row, col);
+        (n, m, (dst.row_stride, 1), b.data, turned(b_strides), a.data, turned(a_strides))
+    } else {
+        (m, n, (1, dst.row_stride), a.data, a_strides, b.data, b_strides)
+    };
     // SAFETY: the bounds of all three operands were checked above; that the result overlaps
     // nothing is the caller's promise.
     unsafe {
-        gemm::gemm(
+        get_gemm_fn()(
             m,
             n,
             k,
             dst.base.0.add(dst.at),
-            1,
-            dst.row_stride as isize,
+            columns.0 as isize,
+            columns.1 as isize,
             accumulate,
-            a.data.as_ptr(),
-            a.col_stride as isize,
-            a.row_stride as isize,
-            b.data.as_ptr(),
-            b.col_stride as isize,
-            b.row_stride as isize,
+            lhs.as_ptr(),
+            lhs_strides.0 as isize,
+            lhs_strides.1 as isize,
+            rhs.as_ptr(),
+            rhs_strides.0 as isize,
+            rhs_strides.1 as isize,
             1.0,
             alpha,
             false,

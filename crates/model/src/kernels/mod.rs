@@ -2,9 +2,8 @@
 //!
 //! Tensors are packed: the rows of all sequences of a batch stand one after another, so no kernel
 //! knows about padding. Each kernel is ordinary Rust compiled for several instruction sets and
-//! picked at run time (see [`vectorised`]); matrix products go through the `gemm` crate, which does
-//! the same. The composed twin in stock candle ops is [`crate::composed`]; tests hold the two
-//! together.
+//! picked at run time (see [`vectorised`]); matrix products of training go through the `f32` kernels of the
+//! `gemm` crates, which do the same. `tests/composed` holds the same decoder in stock candle operations.
 
 pub mod activation;
 pub mod attend;

@@ -190,13 +190,12 @@ fn transpose(rows: [std::arch::x86_64::__m512i; 16]) -> [std::arch::x86_64::__m5
 mod tests {
     use super::*;
     use half::bf16;
+    use lopper_testkit::{Feature, skip_unless};
 
     /// Every element at its place, for both formats, both orders and lengths around the blocks.
     #[test]
     fn panels_hold_the_rounded_elements() {
-        if !super::super::available() {
-            return; // Nothing is packed on this processor.
-        }
+        let Some(()) = skip_unless(Feature::Bf16, super::super::available().then_some(())) else { return };
         fn check<const WIDTH: usize>(count: usize, k: usize) {
             let values: Vec<f32> = (0..count * k).map(|i| ((i * 7919) % 1000) as f32 / 500.0 - 1.0).collect();
             let halves: Vec<u8> = values.iter().flat_map(|v| bf16::from_f32(*v).to_le_bytes()).collect();

@@ -4,13 +4,12 @@
 //! Sequences are padded on the right, so the causal mask alone hides the padding from every real
 //! row; padding repeats row 0 and its results are never read.
 
-use crate::batch::Batch;
-use crate::config::{Config, LayerKind};
-use crate::kernels::rope::{RopeRows, Rotary};
 use anyhow::{Result, ensure};
 use candle_core::{Device, Tensor};
+use lopper_model::kernels::rope::{RopeRows, Rotary};
+use lopper_model::{Batch, Config, LayerKind};
 
-pub(super) struct Layout {
+pub struct Layout {
     /// Packed rows.
     pub rows: usize,
     /// Sequences.
@@ -28,8 +27,8 @@ pub(super) struct Layout {
 }
 
 impl Layout {
-    pub fn new(batch: &Batch, config: &Config, rotaries: &[Rotary], device: &Device) -> Result<Self> {
-        let rows = batch.len();
+    pub fn new(batch: &Batch, config: &Config) -> Result<Self> {
+        let (rows, device) = (batch.len(), &Device::Cpu);
         ensure!(rows > 0, "an empty batch");
         ensure!(batch.positions.len() == rows && batch.bounds.last() == Some(&rows), "a batch that contradicts itself");
         let lengths: Vec<usize> = batch.bounds.windows(2).map(|w| w[1] - w[0]).collect();
@@ -63,9 +62,9 @@ impl Layout {
                 values.map(|(row, column)| if seen(row, column) { 0.0 } else { f32::NEG_INFINITY }).collect();
             masks.push((window, Tensor::from_vec(values, (longest, longest), device)?));
         }
-        let mut ropes = Vec::with_capacity(rotaries.len());
-        for rotary in rotaries {
-            let RopeRows { cos, sin, .. } = rotary.rows(batch);
+        let mut ropes = Vec::with_capacity(config.ropes.len());
+        for rope in &config.ropes {
+            let RopeRows { cos, sin, .. } = Rotary::new(rope.clone()).rows(batch);
             let shape = (rows, 1, cos.len() / rows);
             ropes.push((Tensor::from_vec(cos, shape, device)?, Tensor::from_vec(sin, shape, device)?));
         }

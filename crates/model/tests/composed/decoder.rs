@@ -1,46 +1,32 @@
 //! The decoder again, composed of stock differentiable candle operations: the same function as
-//! [`Model`], on any device, with gradients by candle's own tape.
-//!
-//! It exists for two reasons: to run where the CPU kernels do not (CUDA, Metal), and to be a second,
-//! independent derivation of every gradient that the hand-written backward pass is tested against.
-//! On the CPU it is slower and needs more memory than [`Model`]; nothing there uses it outside
-//! tests.
+//! [`Model`], with gradients by candle's own tape. A second, independent derivation of every gradient,
+//! which the hand-written backward pass is compared with.
 //!
 //! Not covered: the key/value cache, dropout in adapters, reduced precision, checkpointing, and
 //! logits in chunks (a batch's logits are held whole).
 
-mod layout;
-mod ops;
-
-use crate::batch::Batch;
-use crate::block::{Layer, qkv_sizes};
-use crate::config::{Config, LayerKind, QkNorm};
-use crate::families::NormNames;
-use crate::kernels::rope::Rotary;
-use crate::linear::Linear;
-use crate::model::Model;
-use crate::param::Param;
-use crate::train::TrainBatch;
+use crate::layout::Layout;
+use crate::ops;
 use anyhow::{Context, Result, ensure};
 use candle_core::{Device, Tensor, Var};
-use layout::Layout;
+use lopper_model::families::NormNames;
+use lopper_model::linear::Linear;
+use lopper_model::param::Param;
+use lopper_model::{Batch, Config, Layer, LayerKind, Model, QkNorm, TrainBatch};
 use std::collections::HashMap;
-use std::sync::Arc;
 
 /// Called with the number of layers done (0 = the embedding) and the hidden states `[n, hidden]`,
-/// as [`crate::Tap`], but with tensors that stay on the device and on the tape.
+/// as [`lopper_model::Tap`], but with tensors that stay on the tape.
 pub type ComposedTap<'a> = dyn FnMut(usize, &Tensor) -> Result<()> + 'a;
 
-/// A decoder whose weights are candle tensors (`f32`) on some device.
+/// A decoder whose weights are candle tensors (`f32`, CPU).
 #[derive(Debug, Clone)]
 pub struct ComposedModel {
     config: Config,
-    device: Device,
     embedding: Tensor,
     layers: Vec<ComposedLayer>,
     norm: Tensor,
     head: Option<Tensor>,
-    ropes: Arc<Vec<Rotary>>,
     variables: Vec<(String, Var)>,
 }
 
@@ -70,28 +56,14 @@ struct ComposedLinear {
 }
 
 impl ComposedModel {
-    /// Copies the weights of `model` to `device`; nothing is trainable.
-    pub fn new(model: &Model, device: &Device) -> Result<Self> {
-        Self::trainable(model, device, |_| false)
-    }
-
-    /// Copies the weights of `model` to `device`; those whose checkpoint names `trainable` accepts
-    /// become variables (see [`ComposedModel::variables`]).
-    pub fn trainable(model: &Model, device: &Device, mut trainable: impl FnMut(&str) -> bool) -> Result<Self> {
-        ensure!(!model.in_file(), "weights that stay in their file cannot be copied to a device");
+    /// Copies the weights of `model`, each of which becomes a variable (see [`ComposedModel::variables`]).
+    pub fn new(model: &Model) -> Result<Self> {
         let mut tensors = HashMap::new();
         let mut variables = Vec::new();
         for (name, param) in model.parameters() {
-            let tensor = upload(&name, &param, device)?;
-            let tensor = if trainable(&name) {
-                let variable = Var::from_tensor(&tensor)?;
-                let tensor = variable.as_tensor().clone();
-                variables.push((name.clone(), variable));
-                tensor
-            } else {
-                tensor
-            };
-            tensors.insert(name, tensor);
+            let variable = Var::from_tensor(&tensor(&name, &param)?)?;
+            tensors.insert(name.clone(), variable.as_tensor().clone());
+            variables.push((name, variable));
         }
         let mut take = |name: String| tensors.remove(&name).with_context(|| format!("no parameter `{name}`"));
         let mut layers = Vec::with_capacity(model.layers.len());
@@ -100,45 +72,17 @@ impl ComposedModel {
         }
         Ok(Self {
             config: model.config.clone(),
-            device: device.clone(),
             embedding: take("model.embed_tokens.weight".into())?,
             layers,
             norm: take("model.norm.weight".into())?,
             head: model.head.is_some().then(|| take("lm_head.weight".into())).transpose()?,
-            ropes: model.ropes.clone(),
             variables,
         })
     }
 
-    /// The trainable parameters with their checkpoint names, in [`Model::visit_mut`]'s order.
+    /// All parameters with their checkpoint names, in [`Model::visit_mut`]'s order.
     pub fn variables(&self) -> &[(String, Var)] {
         &self.variables
-    }
-
-    /// Where the weights are.
-    pub fn device(&self) -> &Device {
-        &self.device
-    }
-
-    /// Copies the values of the variables into the parameters of the same names in `model`.
-    pub fn store_into(&self, model: &mut Model) -> Result<()> {
-        let mut values = HashMap::new();
-        for (name, variable) in &self.variables {
-            values.insert(name.as_str(), variable.as_tensor().flatten_all()?.to_vec1::<f32>()?);
-        }
-        let mut result = Ok(());
-        model.visit_mut(|name, param| {
-            if let Some(values) = values.remove(name) {
-                if values.len() == param.len() {
-                    param.data = Arc::new(values);
-                } else {
-                    result = Err(anyhow::anyhow!("`{name}` has another shape"));
-                }
-            }
-        });
-        result?;
-        ensure!(values.is_empty(), "parameters that the model lacks: {:?}", values.keys());
-        Ok(())
     }
 
     /// Hidden states after the last kept layer, before the final norm: `[n, hidden]`, packed.
@@ -151,8 +95,8 @@ impl ComposedModel {
         let (vocab, layers) = (self.config.vocab_size, self.layers.len());
         ensure!(batch.tokens.iter().all(|t| (*t as usize) < vocab), "a token id outside the vocabulary of {vocab}");
         ensure!(kept.iter().all(|l| *l < layers), "kept layers {kept:?} of a model that has {layers}");
-        let layout = Layout::new(batch, &self.config, &self.ropes, &self.device)?;
-        let tokens = Tensor::new(batch.tokens.as_slice(), &self.device)?;
+        let layout = Layout::new(batch, &self.config)?;
+        let tokens = Tensor::new(batch.tokens.as_slice(), &Device::Cpu)?;
         let mut x = (self.embedding.index_select(&tokens, 0)? * f64::from(self.config.embedding_scale))?;
         if let Some(tap) = tap.as_mut() {
             tap(0, &x)?;
@@ -190,10 +134,10 @@ impl ComposedModel {
         let targets: Vec<u32> = rows.iter().map(|r| data.targets[*r as usize]).collect();
         let weights: Vec<f32> = rows.iter().map(|r| data.weights[*r as usize]).collect();
         let hidden = self.hidden_states(&data.batch, kept, None)?;
-        let hidden = hidden.index_select(&Tensor::new(rows, &self.device)?, 0)?;
+        let hidden = hidden.index_select(&Tensor::new(rows, &Device::Cpu)?, 0)?;
         let logprobs = ops::log_softmax(&self.logits(&hidden)?)?;
-        let targets = Tensor::new(targets, &self.device)?.unsqueeze(1)?;
-        let weights = Tensor::new(weights, &self.device)?;
+        let targets = Tensor::new(targets, &Device::Cpu)?.unsqueeze(1)?;
+        let weights = Tensor::new(weights, &Device::Cpu)?;
         let picked = logprobs.gather(&targets, 1)?.squeeze(1)?;
         Ok(((picked * weights)?.sum_all()? * -scale)?)
     }
@@ -270,7 +214,7 @@ impl ComposedLayer {
             layout.pad(&x)
         };
         let normed = norm(x.clone(), self.before_attention.as_ref())?;
-        let [q, k, v] = project(&self.qkv, &normed, qkv_sizes(config))?;
+        let [q, k, v] = project(&self.qkv, &normed, [config.query_size(), config.key_value_size(), config.key_value_size()])?;
         let q = rotated(q, self.q_norm.as_ref(), config.num_attention_heads)?;
         let k = rotated(k, self.k_norm.as_ref(), config.num_key_value_heads)?;
         let v = layout.pad(&heads(v, config.num_key_value_heads)?)?;
@@ -318,12 +262,8 @@ impl ComposedLinear {
 }
 
 /// Norms and biases become vectors, everything else a matrix, as in a checkpoint.
-fn upload(name: &str, param: &Param, device: &Device) -> Result<Tensor> {
+fn tensor(name: &str, param: &Param) -> candle_core::Result<Tensor> {
     let vector = name.ends_with("norm.weight") || name.ends_with(".bias");
-    let tensor = if vector {
-        Tensor::from_slice(&param.data, param.len(), device)
-    } else {
-        Tensor::from_slice(&param.data, (param.rows, param.cols), device)
-    };
-    tensor.with_context(|| format!("copying `{name}`"))
+    let shape = if vector { vec![param.len()] } else { vec![param.rows, param.cols] };
+    Tensor::from_slice(&param.data, shape, &Device::Cpu)
 }

@@ -3,11 +3,11 @@
 //! candle's fused `rms_norm`, `softmax_last_dim`, `rope` and the module `RmsNorm` are left out on
 //! purpose: they return no gradient and say nothing about it.
 
-use crate::config::Activation;
 use candle_core::{D, Result, Tensor};
+use lopper_model::Activation;
 
 /// `x / √(mean(x²) + eps) · (offset + weight)` over the last dimension.
-pub(super) fn rms_norm(x: &Tensor, weight: &Tensor, offset: f64, eps: f64) -> Result<Tensor> {
+pub fn rms_norm(x: &Tensor, weight: &Tensor, offset: f64, eps: f64) -> Result<Tensor> {
     let root = (x.sqr()?.mean_keepdim(D::Minus1)? + eps)?.sqrt()?;
     let weight = if offset == 0.0 { weight.clone() } else { (weight + offset)? };
     x.broadcast_div(&root)?.broadcast_mul(&weight)
@@ -15,20 +15,20 @@ pub(super) fn rms_norm(x: &Tensor, weight: &Tensor, offset: f64, eps: f64) -> Re
 
 /// Softmax over the last dimension. The subtracted maximum is a constant to the gradient, which it
 /// does not change.
-pub(super) fn softmax(x: &Tensor) -> Result<Tensor> {
+pub fn softmax(x: &Tensor) -> Result<Tensor> {
     let exponentials = x.broadcast_sub(&x.max_keepdim(D::Minus1)?.detach())?.exp()?;
     exponentials.broadcast_div(&exponentials.sum_keepdim(D::Minus1)?)
 }
 
 /// Logarithm of the softmax over the last dimension.
-pub(super) fn log_softmax(x: &Tensor) -> Result<Tensor> {
+pub fn log_softmax(x: &Tensor) -> Result<Tensor> {
     let shifted = x.broadcast_sub(&x.max_keepdim(D::Minus1)?.detach())?;
     shifted.broadcast_sub(&shifted.exp()?.sum_keepdim(D::Minus1)?.log()?)
 }
 
 /// Rotates the first values of every head of `x[n, heads, head_dim]`, half-split layout, by `cos`,
 /// `sin` of shape `[n, 1, rotary_dim/2]`.
-pub(super) fn rotate(x: &Tensor, (cos, sin): &(Tensor, Tensor)) -> Result<Tensor> {
+pub fn rotate(x: &Tensor, (cos, sin): &(Tensor, Tensor)) -> Result<Tensor> {
     let (width, half) = (x.dim(D::Minus1)?, cos.dim(D::Minus1)?);
     let low = x.narrow(D::Minus1, 0, half)?;
     let high = x.narrow(D::Minus1, half, half)?;
@@ -42,7 +42,7 @@ pub(super) fn rotate(x: &Tensor, (cos, sin): &(Tensor, Tensor)) -> Result<Tensor
 }
 
 /// `act(gate) · up`.
-pub(super) fn gated(activation: Activation, gate: &Tensor, up: &Tensor) -> Result<Tensor> {
+pub fn gated(activation: Activation, gate: &Tensor, up: &Tensor) -> Result<Tensor> {
     match activation {
         Activation::Silu => gate.silu()? * up,
         Activation::GeluTanh => {
@@ -54,7 +54,7 @@ pub(super) fn gated(activation: Activation, gate: &Tensor, up: &Tensor) -> Resul
 }
 
 /// `c·tanh(x/c)` where there is a cap.
-pub(super) fn soft_cap(x: Tensor, cap: Option<f64>) -> Result<Tensor> {
+pub fn soft_cap(x: Tensor, cap: Option<f64>) -> Result<Tensor> {
     match cap {
         Some(cap) => (x / cap)?.tanh()? * cap,
         None => Ok(x),
@@ -63,7 +63,7 @@ pub(super) fn soft_cap(x: Tensor, cap: Option<f64>) -> Result<Tensor> {
 
 /// `softmax(cap(scale·q·kᵀ) + mask)·v` with `q[b, heads, t, d]`, `k` and `v[b, kv_heads, t, d]`,
 /// where each key head serves heads/kv_heads consecutive query heads, and `mask[t, t]`.
-pub(super) fn attention(
+pub fn attention(
     q: &Tensor,
     k: &Tensor,
     v: &Tensor,
