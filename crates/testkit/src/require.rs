@@ -59,7 +59,10 @@ pub fn skip_unless<T>(feature: Feature, available: Option<T>) -> Option<T> {
 fn missing(feature: Feature, available: bool, required: &str) -> Result<Option<String>, String> {
     let required: Vec<&str> = required.split(',').map(str::trim).filter(|name| !name.is_empty()).collect();
     if let Some(unknown) = required.iter().find(|name| Feature::ALL.iter().all(|feature| feature.name() != **name)) {
-        return Err(format!("LOPPER_REQUIRE names `{unknown}`; there are {}", Feature::ALL.map(Feature::name).join(", ")));
+        return Err(format!(
+            "LOPPER_REQUIRE names `{unknown}`; there are {}",
+            Feature::ALL.map(Feature::name).join(", ")
+        ));
     }
     let (thread, name) = (std::thread::current(), feature.name());
     let test = thread.name().unwrap_or("a test");

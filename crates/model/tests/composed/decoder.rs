@@ -214,7 +214,8 @@ impl ComposedLayer {
             layout.pad(&x)
         };
         let normed = norm(x.clone(), self.before_attention.as_ref())?;
-        let [q, k, v] = project(&self.qkv, &normed, [config.query_size(), config.key_value_size(), config.key_value_size()])?;
+        let [q, k, v] =
+            project(&self.qkv, &normed, [config.query_size(), config.key_value_size(), config.key_value_size()])?;
         let q = rotated(q, self.q_norm.as_ref(), config.num_attention_heads)?;
         let k = rotated(k, self.k_norm.as_ref(), config.num_key_value_heads)?;
         let v = layout.pad(&heads(v, config.num_key_value_heads)?)?;
