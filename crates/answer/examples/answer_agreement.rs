@@ -1,6 +1,6 @@
 //! How far Lopper's verdicts on pairs of answers agree with math-verify's.
 //!
-//!     cargo run -p lopper-eval --example answer_agreement -- PAIRS.jsonl
+//!     cargo run -p lopper-answer --example answer_agreement -- PAIRS.jsonl
 //!
 //! PAIRS.jsonl comes from `fixtures/answers/make_equivalence.py`: one object a line with `reference`,
 //! `answer`, `kind` (how the answer was made), `right` (what it was made to be) and `math_verify`. Prints

@@ -1,10 +1,11 @@
-//! The arithmetic probe of arXiv 2602.01997: at the place of the answer's first digit (after the minus sign where
-//! there is one), is the right digit still the likeliest of the ten, and how much of its probability is left?
+//! The arithmetic probe of arXiv 2602.01997: at the position of the answer's first digit (after the minus sign where there
+//! is one), is the right digit the most probable of the ten, and what is its log-probability?
 //!
-//! Items come from the generator here (any number of operations and digits; the paper's "single digit, three ops"
-//! is two operations on three one-digit numbers), from rows of `EleutherAI/arithmetic` (context, completion), or,
-//! for the pocket model and its cuts, from its task `pocket_arith`, whose reporting items it has never seen.
-//! Three worked examples stand before each question.
+//! Items are generated here (any number of operations and digits; the paper's "single digit, three ops" is two operations
+//! on three one-digit numbers), or rows of `EleutherAI/arithmetic` (context, completion), or, for the pocket model and
+//! its cuts, items of its task `pocket_arith` that it has never seen. Three worked examples precede each question.
+
+mod first_digit;
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -12,18 +13,20 @@ use std::path::Path;
 use anyhow::{Result, ensure};
 use lopper_infer::{Loglik, LoglikRequest, TextModel};
 use lopper_pocket::Split;
+use lopper_pocket::draw::Draw;
 use lopper_record::Fault;
-use lopper_record::study::{Arithmetic, Mean};
-use serde::{Deserialize, Serialize};
-
-use super::digits::{DigitRequest, Digits};
-use super::draw::Draw;
-use super::share::share;
+use lopper_record::study::Arithmetic;
+use lopper_stats::{Moments, proportion};
 use lopper_tasks::metrics::choice::best;
 use lopper_tasks::{DataRoot, Row, SplitFiles, Table};
+use serde::{Deserialize, Serialize};
+
+pub use first_digit::{DigitRequest, DigitRequests, NumberTokens};
 
 /// Worked examples before a question.
-pub const SHOTS: usize = 3;
+const SHOTS: usize = 3;
+/// The stream of the draws of generated items.
+const STREAM: u64 = 1;
 
 /// A question and its answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,7 +49,7 @@ pub fn generated(operations: usize, digits: u32, n: usize, seed: u64) -> Result<
             .hint("the paper's items have 2 operations and 1 digit")
             .into());
     }
-    let mut draw = Draw::new(1, seed);
+    let mut draw = Draw::of_stream(seed, STREAM);
     let (low, high) = (10_i64.pow(digits - 1), 10_i64.pow(digits) - 1);
     let mut seen = HashSet::new();
     let mut question = |seen: &mut HashSet<String>| {
@@ -59,23 +62,26 @@ pub fn generated(operations: usize, digits: u32, n: usize, seed: u64) -> Result<
         }
         None
     };
-    // The worked examples are the same for all, and no question among them is asked.
+    // The worked examples are the same for all items, and none of them is a question.
     let shots: Vec<_> = (0..SHOTS).map_while(|_| question(&mut seen)).collect();
-    let intro: String = shots.iter().map(|(text, value)| format!("{} {value}\n", ask(text))).collect();
+    let intro: String = shots.iter().map(|(text, value)| format!("{} {value}\n", phrased(text))).collect();
     let items = (0..n).map_while(|_| question(&mut seen));
-    Ok(items
-        .map(|(text, value)| ArithmeticItem { prompt: format!("{intro}{}", ask(&text)), answer: format!(" {value}") })
-        .collect())
+    let item = |(text, value): (String, i128)| ArithmeticItem {
+        prompt: format!("{intro}{}", phrased(&text)),
+        answer: format!(" {value}"),
+    };
+    Ok(items.map(item).collect())
 }
 
-fn ask(expression: &str) -> String {
+/// The question for the value of an expression.
+fn phrased(expression: &str) -> String {
     format!("Question: What is {expression}? Answer:")
 }
 
 /// An expression, its value, and whether it needs parentheses within another.
 fn expression(draw: &mut Draw, operations: usize, range: (i64, i64)) -> (String, i128, bool) {
     if operations == 0 {
-        let number = draw.between(range.0, range.1);
+        let number = draw.int(range.0, range.1);
         return (number.to_string(), i128::from(number), false);
     }
     let left = draw.below(operations);
@@ -87,7 +93,7 @@ fn expression(draw: &mut Draw, operations: usize, range: (i64, i64)) -> (String,
     let (sign, value) = match draw.below(3) {
         0 => ('+', x.saturating_add(y)),
         1 => ('-', x.saturating_sub(y)),
-        // What does not fit is far beyond what the caller takes.
+        // A value that does not fit is far above the caller's limit.
         _ => ('*', x.saturating_mul(y)),
     };
     (format!("{a} {sign} {b}"), value, true)
@@ -97,7 +103,7 @@ fn expression(draw: &mut Draw, operations: usize, range: (i64, i64)) -> (String,
 /// `EleutherAI/arithmetic` in `root`, such as `arithmetic_3ds`.
 ///
 /// # Errors
-/// A [`Fault`] for rows that are not there, and for one that is no arithmetic item.
+/// A [`Fault`] for missing rows, and for a row that is not an arithmetic item.
 pub fn read_rows(source: &Path, root: &DataRoot) -> Result<Vec<(String, String)>> {
     let files = match source.to_str().filter(|_| source.extension().is_none() && !source.exists()) {
         Some(config) => root.find("EleutherAI/arithmetic", config, &["validation".to_owned()])?.1,
@@ -106,7 +112,7 @@ pub fn read_rows(source: &Path, root: &DataRoot) -> Result<Vec<(String, String)>
     let table = Table::read(&files)?;
     let item = |(at, row): (usize, &Row)| {
         let fault = |got: String| {
-            Fault::new(format!("row {at} is no arithmetic item"))
+            Fault::new(format!("row {at} is not an arithmetic item"))
                 .file(table.file(at))
                 .expected("{\"context\": \"Q: What is 2 plus 3?\\nA:\", \"completion\": \" 5\"}")
                 .got(got)
@@ -115,62 +121,56 @@ pub fn read_rows(source: &Path, root: &DataRoot) -> Result<Vec<(String, String)>
         let row = row.as_ref().map_err(|reason| fault(reason.clone()))?;
         let text = |name: &str| {
             let text = row.get(name).and_then(serde_json::Value::as_str).map(str::to_owned);
-            text.ok_or_else(|| fault(format!("no text in `{name}`")))
+            text.ok_or_else(|| fault(format!("no string in `{name}`")))
         };
         Ok((text("context")?, text("completion")?))
     };
     table.rows.iter().enumerate().map(item).collect()
 }
 
-/// Items from rows of (context, completion), as `EleutherAI/arithmetic` has them: the first three rows are the
-/// worked examples. Rows whose completion has no digit are left out.
+/// Items from rows of (context, completion) as in `EleutherAI/arithmetic`: the first three rows are the worked examples,
+/// at most `n` others the questions. Rows whose completion has no digit are left out.
 pub fn from_rows(rows: impl IntoIterator<Item = (String, String)>, n: usize) -> Vec<ArithmeticItem> {
-    let mut rows = rows.into_iter().filter(|(_, completion)| completion.contains(|c: char| c.is_ascii_digit()));
-    let shots: String = rows
-        .by_ref()
-        .take(SHOTS)
-        .map(|(context, completion)| {
-            let line = if context.starts_with('\n') { "" } else { "\n" };
-            format!("{line}{context} {}", completion.trim())
-        })
-        .collect();
+    let mut rows = rows.into_iter().filter(|(_, completion)| completion.contains(|c: char| c.is_ascii_digit())).map(
+        |(context, completion)| {
+            let context = if context.starts_with('\n') { context } else { format!("\n{context}") };
+            (context, format!(" {}", completion.trim()))
+        },
+    );
+    let shots: String = rows.by_ref().take(SHOTS).map(|(context, answer)| context + &answer).collect();
     rows.take(n)
-        .map(|(context, completion)| {
-            let line = if context.starts_with('\n') { "" } else { "\n" };
-            let prompt = format!("{shots}{line}{context}").trim_start().to_owned();
-            ArithmeticItem { prompt, answer: format!(" {}", completion.trim()) }
-        })
+        .map(|(context, answer)| ArithmeticItem { prompt: format!("{shots}{context}").trim_start().to_owned(), answer })
         .collect()
 }
 
-/// The pocket model's own items.
-pub fn of_pocket(split: Split, n: usize, seed: u64) -> Vec<ArithmeticItem> {
+/// Items of the pocket model's task `pocket_arith`.
+pub fn pocket_items(split: Split, n: usize, seed: u64) -> Vec<ArithmeticItem> {
     let items = lopper_pocket::examples("pocket_arith", split, seed).take(n);
     items.map(|item| ArithmeticItem { prompt: item.prompt.text().to_owned(), answer: item.answer }).collect()
 }
 
-/// Log-probabilities of the ten digits at one item, and which is right.
+/// Log-probabilities of the ten digits as an answer's first one, and which is right.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct DigitReading {
-    /// Natural logarithms, over the whole vocabulary.
+pub struct DigitLogprobs {
+    /// Natural log-probability of each digit over the whole vocabulary.
     pub logprobs: [f64; 10],
     /// The right digit.
     pub right: usize,
 }
 
-impl DigitReading {
+impl DigitLogprobs {
     /// Log-probability of the right digit.
     pub fn logprob(&self) -> f64 {
         self.logprobs[self.right]
     }
 
-    /// Whether the right digit is the likeliest of the ten.
+    /// Whether the right digit is the most probable of the ten.
     pub fn correct(&self) -> bool {
         best(&self.logprobs) == Some(self.right)
     }
 }
 
-/// The probe in one model's tokens.
+/// The probe tokenized for one model; each item with its right digit.
 pub struct ArithmeticProbe {
     source: String,
     numbers: String,
@@ -178,67 +178,68 @@ pub struct ArithmeticProbe {
 }
 
 impl ArithmeticProbe {
-    /// Turns items into requests; `source` says where they are from.
+    /// Turns items into requests; `source` says where the items come from, for the record.
     ///
     /// # Errors
     /// A [`Fault`] without items.
     pub fn prepare(text: &TextModel, items: &[ArithmeticItem], source: impl Into<String>) -> Result<Self> {
         if items.is_empty() {
-            return Err(Fault::new("there is no arithmetic item to ask")
+            return Err(Fault::new("there is no arithmetic item")
                 .expected("at least four rows whose completion is a number, the first three being worked examples")
                 .got("fewer")
                 .into());
         }
-        let mut digits = Digits::new(text);
+        let mut digits = DigitRequests::new(text);
         let mut prepared = Vec::with_capacity(items.len());
         for item in items {
             let first = item.answer.char_indices().find_map(|(at, c)| Some((at, c.to_digit(10)? as usize)));
             let Some((at, right)) = first else { continue };
             prepared.push((digits.request(&format!("{}{}", item.prompt, &item.answer[..at]))?, right));
         }
-        Ok(Self { source: source.into(), numbers: digits.style().describe(), items: prepared })
+        Ok(Self { source: source.into(), numbers: digits.number_tokens().describe(), items: prepared })
     }
 
-    /// What the engine is to score.
+    /// The log-likelihood requests, one for each item.
     pub fn requests(&self) -> Vec<LoglikRequest> {
         self.items.iter().map(|(request, _)| request.request.clone()).collect()
     }
 
-    /// Reads the engine's replies to [`ArithmeticProbe::requests`].
+    /// The digits' log-probabilities from the results of [`ArithmeticProbe::requests`].
     ///
     /// # Errors
-    /// When replies are missing, or the model's output is not finite.
-    pub fn read(&self, replies: &[Vec<Loglik>]) -> Result<Vec<DigitReading>> {
-        ensure!(replies.len() == self.items.len(), "the engine left requests unanswered");
+    /// When results are missing, or the model's output is not finite.
+    pub fn digit_logprobs(&self, results: &[Vec<Loglik>]) -> Result<Vec<DigitLogprobs>> {
+        ensure!(results.len() == self.items.len(), "{} results for {} items", results.len(), self.items.len());
         self.items
             .iter()
-            .zip(replies)
-            .map(|((request, right), replies)| {
-                let logprobs = request.logprobs(replies)?;
+            .zip(results)
+            .map(|((request, right), results)| {
+                let logprobs = request.logprobs(results)?;
                 ensure!(logprobs.iter().all(|value| value.is_finite()), "a log-probability is not finite");
-                Ok(DigitReading { logprobs, right: *right })
+                Ok(DigitLogprobs { logprobs, right: *right })
             })
             .collect()
     }
 
-    /// The figures of one model; `base`: the uncut model's readings of the same items.
-    pub fn figures(&self, readings: &[DigitReading], base: Option<&[DigitReading]>) -> Arithmetic {
-        Arithmetic { source: self.source.clone(), numbers: self.numbers.clone(), ..figures(readings, base) }
+    /// The figures of one model; `base`: the uncut model's log-probabilities of the same items.
+    pub fn summarize(&self, own: &[DigitLogprobs], base: Option<&[DigitLogprobs]>) -> Arithmetic {
+        Arithmetic { source: self.source.clone(), numbers: self.numbers.clone(), ..summarize(own, base) }
     }
 }
 
-/// Accuracy, log-probability and its change, over items.
-pub fn figures(readings: &[DigitReading], base: Option<&[DigitReading]>) -> Arithmetic {
-    let mut firsts = [0_usize; 10];
-    readings.iter().for_each(|reading| firsts[reading.right] += 1);
-    let most = firsts.iter().max().copied().unwrap_or(0);
+/// Accuracy, log-probability and its change over items. There is no change where `base` has another number of items.
+pub fn summarize(own: &[DigitLogprobs], base: Option<&[DigitLogprobs]>) -> Arithmetic {
+    let mut first_digits = [0_usize; 10];
+    own.iter().for_each(|item| first_digits[item.right] += 1);
+    let most = first_digits.into_iter().max().unwrap_or(0);
+    let changes = base
+        .filter(|base| base.len() == own.len())
+        .map(|base| own.iter().zip(base).map(|(own, base)| own.logprob() - base.logprob()).collect::<Moments>());
     Arithmetic {
-        accuracy: share(readings.iter().map(DigitReading::correct)),
-        logprob: Mean::of(readings.iter().map(DigitReading::logprob)),
-        logprob_change: base
-            .filter(|base| base.len() == readings.len())
-            .and_then(|base| Mean::of(readings.iter().zip(base).map(|(cut, base)| cut.logprob() - base.logprob()))),
-        constant: most as f64 / readings.len().max(1) as f64,
+        accuracy: proportion(own.iter().map(DigitLogprobs::correct)),
+        logprob: own.iter().map(DigitLogprobs::logprob).collect::<Moments>().mean(),
+        logprob_change: changes.and_then(|changes| changes.mean()),
+        constant: most as f64 / own.len().max(1) as f64,
         ..Arithmetic::default()
     }
 }
@@ -246,7 +247,7 @@ pub fn figures(readings: &[DigitReading], base: Option<&[DigitReading]>) -> Arit
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::chain::steps;
+    use crate::equations::check_all;
 
     #[test]
     fn generated_items_are_right_and_all_different() {
@@ -258,8 +259,8 @@ mod tests {
             assert_eq!(questions.len(), items.len());
             for item in &items {
                 let expression = item.prompt.rsplit_once("What is ").unwrap().1.strip_suffix("? Answer:").unwrap();
-                // The checker of worked solutions computes it anew.
-                let found = steps(&format!("{expression} ={}", item.answer));
+                // The checker of worked solutions computes it again.
+                let found = check_all(&format!("{expression} ={}", item.answer));
                 assert!(found.len() == 1 && found[0].holds, "{item:?}");
                 assert_eq!(item.prompt.lines().count(), SHOTS + 1);
             }
@@ -284,17 +285,18 @@ mod tests {
     }
 
     #[test]
-    fn figures_are_means_over_items() {
-        let reading = |right: usize, best: usize| {
+    fn the_summary_is_of_means_over_items() {
+        let item = |right: usize, best: usize| {
             let mut logprobs = [-9.0; 10];
             logprobs[best] = -1.0;
-            DigitReading { logprobs, right }
+            DigitLogprobs { logprobs, right }
         };
-        let base = [reading(1, 1), reading(2, 2)];
-        let cut = [reading(1, 1), reading(2, 3)];
-        let figures = figures(&cut, Some(&base));
+        let base = [item(1, 1), item(2, 2)];
+        let cut = [item(1, 1), item(2, 3)];
+        let figures = summarize(&cut, Some(&base));
         assert_eq!(figures.accuracy.unwrap().value, 0.5);
         assert_eq!((figures.logprob.unwrap().value, figures.logprob_change.unwrap().value), (-5.0, -4.0));
         assert_eq!(figures.constant, 0.5);
+        assert_eq!(summarize(&cut, Some(&base[..1])).logprob_change, None);
     }
 }

@@ -1,54 +1,55 @@
-//! The bracket probe: a model is shown open brackets and is to close them, innermost first.
+//! The bracket probe: the prompt opens brackets, and the model has to close them, innermost first.
 //!
-//! Items of several kinds (round, square, curly, angle, mixed, and mixed ones within a line of code) and depths are
-//! generated here; for the pocket model and its cuts they are those of its task `pocket_brackets`. The completion
-//! is read to the end of the line and parsed: besides right or wrong it says whether something was left open,
-//! closed too often, closed by the wrong kind, or whether other text came.
+//! Items of several kinds (round, square, curly, angle, mixed, and mixed ones within a line of code) and nesting depths
+//! are generated here; for the pocket model and its cuts they are those of its task `pocket_brackets`. The completion is
+//! read to the end of the line and parsed: besides right or wrong, its outcome says whether a bracket was left open,
+//! closed too often or closed by the wrong kind, or whether other text came.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::{Result, ensure};
 use lopper_infer::{Generation, Request, Sampling, StopStrings, TextModel};
+use lopper_pocket::draw::Draw;
 use lopper_pocket::{Check, Split};
 use lopper_record::Fault;
 use lopper_record::study::Brackets;
+use lopper_stats::proportion;
 use serde::{Deserialize, Serialize};
-
-use super::draw::Draw;
-use super::share::share;
 
 const PAIRS: [(char, char); 4] = [('(', ')'), ('[', ']'), ('{', '}'), ('<', '>')];
 /// Kinds of generated items, in turn.
 const KINDS: [&str; 6] = ["round", "square", "curly", "angle", "mixed", "code"];
-/// Open brackets of generated items.
+/// Numbers of open brackets in generated items.
 const DEPTHS: std::ops::RangeInclusive<usize> = 2..=8;
-/// Worked examples before a question.
-const SHOTS: usize = 4;
-/// Tokens beyond those of the right completion.
+/// Kinds of the worked examples before a question.
+const SHOTS: [&str; 4] = ["mixed", "round", "code", "mixed"];
+/// Tokens that may be generated beyond the length of the right completion.
 const SPARE_TOKENS: usize = 8;
+/// The stream of the draws of generated items.
+const STREAM: u64 = 2;
 
-/// Something to close.
+/// Open brackets to close.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BracketItem {
     /// Everything up to the completion, worked examples included.
     pub prompt: String,
-    /// What is open.
+    /// The text with the open brackets.
     pub prefix: String,
     /// A right completion, with its leading space.
     pub answer: String,
-    /// What kinds of brackets.
+    /// Kind of brackets.
     pub kind: String,
-    /// How many are open.
+    /// Number of open brackets.
     pub depth: usize,
 }
 
 /// Generated items: every kind at every depth in turn. The same arguments give the same items.
 pub fn generated(n: usize, seed: u64) -> Vec<BracketItem> {
-    let mut draw = Draw::new(2, seed);
+    let mut draw = Draw::of_stream(seed, STREAM);
     let mut intro = String::from("Close every open bracket, the last one first.\n\n");
-    for at in 0..SHOTS {
-        let (prefix, closers) = prefix(&mut draw, ["mixed", "round", "code", "mixed"][at], 2 + at % 3);
+    for (at, kind) in SHOTS.into_iter().enumerate() {
+        let (prefix, closers) = prefix(&mut draw, kind, 2 + at % 3);
         intro += &format!("Open: {prefix}\nClose:{closers}\n\n");
     }
     (0..n)
@@ -62,25 +63,20 @@ pub fn generated(n: usize, seed: u64) -> Vec<BracketItem> {
         .collect()
 }
 
-/// The pocket model's own items.
-pub fn of_pocket(split: Split, n: usize, seed: u64) -> Vec<BracketItem> {
+/// Items of the pocket model's task `pocket_brackets`.
+pub fn pocket_items(split: Split, n: usize, seed: u64) -> Vec<BracketItem> {
     lopper_pocket::examples("pocket_brackets", split, seed)
         .take(n)
         .filter_map(|item| {
             let Check::Brackets { prefix } = item.check else { return None };
             let depth = item.answer.split_whitespace().count();
-            Some(BracketItem {
-                prompt: item.prompt.text().to_owned(),
-                prefix,
-                answer: item.answer,
-                kind: "mixed".into(),
-                depth,
-            })
+            let (prompt, kind) = (item.prompt.text().to_owned(), "mixed".to_owned());
+            Some(BracketItem { prompt, prefix, answer: item.answer, kind, depth })
         })
         .collect()
 }
 
-/// Open brackets and what closes them.
+/// Random open brackets, and the brackets that close them.
 fn prefix(draw: &mut Draw, kind: &str, depth: usize) -> (String, String) {
     const NAMES: [&str; 8] = ["f", "max", "len", "abs", "sum", "g", "min", "set"];
     let pairs: &[(char, char)] = match kind {
@@ -93,7 +89,7 @@ fn prefix(draw: &mut Draw, kind: &str, depth: usize) -> (String, String) {
     };
     let (mut parts, mut closers) = (Vec::new(), Vec::new());
     for _ in 0..depth {
-        // In mixed items a pair that is closed already stands here and there, so that counting is not enough.
+        // Mixed items have some pairs that are closed already, so that counting is not enough.
         if kind == "mixed" && draw.below(3) == 0 {
             let (open, close) = pairs[draw.below(pairs.len())];
             parts.push(format!("{open} {close}"));
@@ -110,36 +106,45 @@ fn prefix(draw: &mut Draw, kind: &str, depth: usize) -> (String, String) {
     }
 }
 
-/// How a completion ends.
-pub fn end_of(prefix: &str, completion: &str) -> &'static str {
+/// The bracket that closes `c`, if it opens one.
+fn closing(c: char) -> Option<char> {
+    PAIRS.iter().find(|(open, _)| *open == c).map(|(_, close)| *close)
+}
+
+fn is_closing(c: char) -> bool {
+    PAIRS.iter().any(|(_, close)| *close == c)
+}
+
+/// How a completion of `prefix` ends, up to the end of its line: `balanced`, `left_open`, `superfluous`, `wrong_kind` or
+/// `other_text`.
+pub fn outcome(prefix: &str, completion: &str) -> &'static str {
     let mut open = Vec::new();
     for c in prefix.chars() {
-        if let Some((_, close)) = PAIRS.iter().find(|(o, _)| *o == c) {
-            open.push(*close);
-        } else if PAIRS.iter().any(|(_, close)| *close == c) {
+        open.extend(closing(c));
+        if is_closing(c) {
             open.pop();
         }
     }
     let line = completion.trim_start().lines().next().unwrap_or("");
-    let mut any = false;
+    let mut any_closed = false;
     for c in line.chars().filter(|c| !c.is_whitespace()) {
-        if let Some((_, close)) = PAIRS.iter().find(|(o, _)| *o == c) {
-            open.push(*close);
-        } else if PAIRS.iter().any(|(_, close)| *close == c) {
-            any = true;
+        if let Some(close) = closing(c) {
+            open.push(close);
+        } else if is_closing(c) {
+            any_closed = true;
             match open.pop() {
                 None => return "superfluous",
                 Some(expected) if expected != c => return "wrong_kind",
                 Some(_) => {}
             }
         } else {
-            return if any && !open.is_empty() { "left_open" } else { "other_text" };
+            return if any_closed && !open.is_empty() { "left_open" } else { "other_text" };
         }
     }
     if open.is_empty() { "balanced" } else { "left_open" }
 }
 
-/// The probe in one model's tokens.
+/// The probe tokenized for one model.
 pub struct BracketProbe {
     items: Vec<BracketItem>,
     requests: Vec<Request>,
@@ -152,7 +157,7 @@ impl BracketProbe {
     /// A [`Fault`] without items.
     pub fn prepare(text: &TextModel, items: Vec<BracketItem>) -> Result<Self> {
         if items.is_empty() {
-            return Err(Fault::new("there is no bracket item to ask").expected("at least one").got("none").into());
+            return Err(Fault::new("there is no bracket item").expected("at least one").got("none").into());
         }
         let tokenizer = text.tokenizer.clone();
         let decode = move |tokens: &[u32]| tokenizer.decode(tokens, true).unwrap_or_default();
@@ -174,38 +179,45 @@ impl BracketProbe {
         Ok(Self { items, requests })
     }
 
-    /// What the engine is to generate.
+    /// The generation requests, one for each item.
     pub fn requests(&self) -> &[Request] {
         &self.requests
     }
 
     /// The figures of one model from its generations for [`BracketProbe::requests`].
-    pub fn figures(&self, text: &TextModel, generations: &[Generation]) -> Result<Brackets> {
-        ensure!(generations.len() == self.items.len(), "the engine left requests unanswered");
-        let ends = generations
+    ///
+    /// # Errors
+    /// When generations are missing.
+    pub fn summarize(&self, text: &TextModel, generations: &[Generation]) -> Result<Brackets> {
+        let (got, items) = (generations.len(), self.items.len());
+        ensure!(got == items, "{got} generations for {items} items");
+        let outcomes = generations
             .iter()
             .zip(&self.items)
-            .map(|(generation, item)| Ok(end_of(&item.prefix, &text.decode(&generation.tokens)?)))
+            .map(|(generation, item)| {
+                let outcome = outcome(&item.prefix, &text.decode(&generation.tokens)?);
+                Ok((item.depth, item.kind.as_str(), outcome))
+            })
             .collect::<Result<Vec<_>>>()?;
-        Ok(figures(self.items.iter().map(|item| (item.depth, item.kind.as_str())).zip(ends)))
+        Ok(summarize(outcomes))
     }
 }
 
-/// Sums up the ends of items of known depth and kind.
-pub fn figures<'a>(items: impl IntoIterator<Item = ((usize, &'a str), &'static str)>) -> Brackets {
+/// The figures of items, each given as its depth, its kind and its [`outcome`].
+pub fn summarize<'a>(items: impl IntoIterator<Item = (usize, &'a str, &'static str)>) -> Brackets {
     let (mut ends, mut depths, mut kinds) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
     let mut all = Vec::new();
-    for ((depth, kind), end) in items {
-        *ends.entry(end.to_owned()).or_insert(0) += 1;
-        let right = end == "balanced";
+    for (depth, kind, outcome) in items {
+        *ends.entry(outcome.to_owned()).or_insert(0) += 1;
+        let right = outcome == "balanced";
         depths.entry(depth).or_insert_with(Vec::new).push(right);
         kinds.entry(kind.to_owned()).or_insert_with(Vec::new).push(right);
         all.push(right);
     }
     Brackets {
-        balanced: share(all),
-        by_depth: depths.into_iter().filter_map(|(depth, right)| Some((depth, share(right)?))).collect(),
-        by_kind: kinds.into_iter().filter_map(|(kind, right)| Some((kind, share(right)?))).collect(),
+        balanced: proportion(all),
+        by_depth: depths.into_iter().filter_map(|(depth, right)| Some((depth, proportion(right)?))).collect(),
+        by_kind: kinds.into_iter().filter_map(|(kind, right)| Some((kind, proportion(right)?))).collect(),
         ends,
     }
 }
@@ -215,23 +227,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reference_completions_are_balanced_and_every_kind_and_depth_comes() {
+    fn reference_completions_are_balanced_and_every_kind_and_depth_occurs() {
         let items = generated(42, 3);
         assert_eq!(items, generated(42, 3));
         for item in &items {
-            assert_eq!(end_of(&item.prefix, &item.answer), "balanced", "{item:?}");
+            assert_eq!(outcome(&item.prefix, &item.answer), "balanced", "{item:?}");
             assert_eq!(item.answer.split_whitespace().count(), item.depth);
             assert!(!item.prompt.ends_with(' '));
         }
         let kinds: std::collections::HashSet<_> = items.iter().map(|item| (&item.kind, item.depth)).collect();
         assert_eq!(kinds.len(), 42);
-        for item in of_pocket(Split::Report, 20, 0) {
-            assert_eq!(end_of(&item.prefix, &item.answer), "balanced", "{item:?}");
+        for item in pocket_items(Split::Report, 20, 0) {
+            assert_eq!(outcome(&item.prefix, &item.answer), "balanced", "{item:?}");
         }
     }
 
     #[test]
-    fn ends_are_told_apart() {
+    fn outcomes_are_distinguished() {
         for (completion, end) in [
             (" ] )", "balanced"),
             ("])\nOpen: (", "balanced"),
@@ -243,8 +255,8 @@ mod tests {
             (" the answer", "other_text"),
             (" ] ) ok", "other_text"),
         ] {
-            assert_eq!(end_of("( [", completion), end, "{completion:?}");
+            assert_eq!(outcome("( [", completion), end, "{completion:?}");
         }
-        assert_eq!(end_of("y = f([x", " ] )"), "balanced");
+        assert_eq!(outcome("y = f([x", " ] )"), "balanced");
     }
 }

@@ -1,31 +1,37 @@
-//! Whether text has degenerated: repetition, likeness of its sentences, length, loops, how it ended, and
-//! how probable its own author found it. One response at a time, so that files of any size pass through.
+//! Whether text has degenerated: repetition, similarity of its sentences, length, loops, why it ended, and its
+//! log-probability under the model that wrote it. One response at a time, so that files of any size can be measured.
+
+mod loops;
+mod ngrams;
+mod repetition;
+mod words;
 
 use std::collections::BTreeMap;
 
-use lopper_infer::{Finish, Generation};
-use lopper_record::study::{Degeneration, Moments};
+use anyhow::Result;
+use lopper_infer::{Finish, Generation, TextModel};
+use lopper_record::study::Degeneration;
+use lopper_stats::Moments;
 use serde::{Deserialize, Serialize};
 
-use super::grams::Grams;
-use super::loops::{Loop, find_loop};
-use super::repetition::{rep_n, self_bleu_4};
-use super::tokens::tokens;
+pub use loops::Loop;
 
-/// What one response's text tells.
+use ngrams::NGrams;
+
+/// Repetition and length of one response.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct TextFigures {
-    /// Words and marks.
+pub struct TextMetrics {
+    /// Words and punctuation marks.
     pub words: usize,
     /// Sentences.
     pub sentences: usize,
-    /// Rep-2, in per cent; none of a text of fewer than two words.
+    /// Rep-2 in per cent: 100 · (1 − unique bigrams / bigrams); none of a text of fewer than two words.
     pub rep_2: Option<f64>,
     /// Rep-3.
     pub rep_3: Option<f64>,
     /// Rep-4.
     pub rep_4: Option<f64>,
-    /// Self-BLEU-4; none of fewer than two sentences.
+    /// Self-BLEU-4 within the response, 0 to 1; none of fewer than two sentences.
     pub self_bleu_4: Option<f64>,
     /// The longest loop.
     #[serde(rename = "loop")]
@@ -33,34 +39,33 @@ pub struct TextFigures {
 }
 
 /// Measures one response.
-pub fn text_figures(text: &str) -> TextFigures {
-    let tokens = tokens(text);
-    let grams = Grams::new(&tokens);
-    TextFigures {
-        words: tokens.ids.len(),
-        sentences: tokens.sentences.len(),
-        rep_2: rep_n(&grams, 2),
-        rep_3: rep_n(&grams, 3),
-        rep_4: rep_n(&grams, 4),
-        self_bleu_4: self_bleu_4(&tokens, &grams),
-        looped: find_loop(text, &tokens, &grams),
+pub fn text_metrics(text: &str) -> TextMetrics {
+    let words = words::split(text);
+    let grams = NGrams::new(&words);
+    TextMetrics {
+        words: words.ids.len(),
+        sentences: words.sentences.len(),
+        rep_2: repetition::rep_n(&grams, 2),
+        rep_3: repetition::rep_n(&grams, 3),
+        rep_4: repetition::rep_n(&grams, 4),
+        self_bleu_4: repetition::self_bleu_4(&words, &grams),
+        looped: loops::find_loop(text, &words, &grams),
     }
 }
 
-/// What is known of a response besides its text.
+/// What is known of a response besides its text; each absent where the source does not say.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Circumstances {
-    /// Why it ended.
+pub struct ResponseMetadata {
+    /// Why generation ended, such as `stop` or `length`.
     pub finish: Option<String>,
     /// Number of tokens.
     pub tokens: Option<usize>,
-    /// Sum of its tokens' natural log-probabilities, under the model that wrote it.
+    /// Sum of the tokens' natural log-probabilities under the model that wrote them.
     pub logprob: Option<f64>,
 }
 
-impl Circumstances {
-    /// Those of a generation of the engine.
-    pub fn of(generation: &Generation) -> Self {
+impl From<&Generation> for ResponseMetadata {
+    fn from(generation: &Generation) -> Self {
         Self {
             finish: Some(finish_name(generation.finish).to_owned()),
             tokens: Some(generation.tokens.len()),
@@ -69,8 +74,8 @@ impl Circumstances {
     }
 }
 
-/// A reason's name, as records have it.
-pub fn finish_name(finish: Finish) -> &'static str {
+/// A finish reason as records spell it.
+pub(crate) fn finish_name(finish: Finish) -> &'static str {
     match finish {
         Finish::Stop => "stop",
         Finish::StopString => "stop_string",
@@ -80,9 +85,9 @@ pub fn finish_name(finish: Finish) -> &'static str {
     }
 }
 
-/// Sums responses up as they come.
+/// Averages responses as they come.
 #[derive(Debug, Clone, Default)]
-pub struct Tally {
+pub struct DegenerationTally {
     responses: usize,
     empty: usize,
     loops: usize,
@@ -92,34 +97,36 @@ pub struct Tally {
     tokens: Moments,
     mean_logprob: Moments,
     logprob: f64,
-    scored: usize,
+    scored_tokens: usize,
     finish: BTreeMap<String, usize>,
 }
 
-/// Different reasons of ending that are counted apart; a file may call them anything.
-const MOST_REASONS: usize = 16;
+/// Finish reasons that are counted separately; a file may name any number.
+const MAX_FINISH_REASONS: usize = 16;
 
-impl Tally {
-    /// Takes a response.
-    pub fn add(&mut self, figures: &TextFigures, around: &Circumstances) {
+impl DegenerationTally {
+    /// Adds a response.
+    pub fn add(&mut self, metrics: &TextMetrics, metadata: &ResponseMetadata) {
         self.responses += 1;
-        self.empty += usize::from(figures.words == 0);
-        self.loops += usize::from(figures.looped.is_some());
-        for (moments, value) in self.rep.iter_mut().zip([figures.rep_2, figures.rep_3, figures.rep_4]) {
-            moments.add_some(value);
-        }
-        self.self_bleu_4.add_some(figures.self_bleu_4);
-        self.words.add(figures.words as f64);
-        self.tokens.add_some(around.tokens.map(|n| n as f64));
-        if let (Some(sum), Some(tokens)) = (around.logprob, around.tokens.filter(|n| *n > 0))
+        self.empty += usize::from(metrics.words == 0);
+        // An answer that decoding stopped for looping is a loop even where too little of it is in the text.
+        let stopped = metadata.finish.as_deref() == Some(finish_name(Finish::Loop));
+        self.loops += usize::from(stopped || metrics.looped.is_some());
+        self.rep[0].extend(metrics.rep_2);
+        self.rep[1].extend(metrics.rep_3);
+        self.rep[2].extend(metrics.rep_4);
+        self.self_bleu_4.extend(metrics.self_bleu_4);
+        self.words.add(metrics.words as f64);
+        self.tokens.extend(metadata.tokens.map(|n| n as f64));
+        if let (Some(sum), Some(tokens)) = (metadata.logprob, metadata.tokens.filter(|n| *n > 0))
             && sum.is_finite()
         {
             self.mean_logprob.add(sum / tokens as f64);
             self.logprob += sum;
-            self.scored += tokens;
+            self.scored_tokens += tokens;
         }
-        if let Some(finish) = &around.finish {
-            let name = match self.finish.len() < MOST_REASONS || self.finish.contains_key(finish) {
+        if let Some(finish) = &metadata.finish {
+            let name = match self.finish.len() < MAX_FINISH_REASONS || self.finish.contains_key(finish) {
                 true => finish.as_str(),
                 false => "others",
             };
@@ -127,7 +134,15 @@ impl Tally {
         }
     }
 
-    /// What they come to.
+    /// Adds what a model of `text` generated.
+    pub fn add_generations(&mut self, text: &TextModel, generations: &[Generation]) -> Result<()> {
+        for generation in generations {
+            self.add(&text_metrics(&text.decode(&generation.tokens)?), &generation.into());
+        }
+        Ok(())
+    }
+
+    /// The figures of all responses so far.
     pub fn finish(&self) -> Degeneration {
         let [rep_2, rep_3, rep_4] = self.rep.map(|moments| moments.mean());
         Degeneration {
@@ -142,29 +157,10 @@ impl Tally {
             loops: self.loops,
             finish: self.finish.clone(),
             mean_logprob: self.mean_logprob.mean(),
-            own_perplexity: (self.scored > 0).then(|| (-self.logprob / self.scored as f64).exp()),
+            own_perplexity: (self.scored_tokens > 0).then(|| (-self.logprob / self.scored_tokens as f64).exp()),
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn perplexity_is_over_tokens_and_the_mean_over_responses() {
-        let mut tally = Tally::default();
-        let around = |tokens, logprob| Circumstances { finish: Some("stop".into()), tokens, logprob };
-        tally.add(&text_figures("a b"), &around(Some(1), Some(-1.0)));
-        tally.add(&text_figures("a b c d"), &around(Some(3), Some(-9.0)));
-        tally.add(&text_figures(""), &around(Some(0), Some(0.0)));
-        let sum = tally.finish();
-        assert_eq!((sum.responses, sum.empty, sum.loops), (3, 1, 0));
-        assert_eq!(sum.mean_logprob.unwrap().value, -2.0);
-        assert!((sum.own_perplexity.unwrap() - 2.5_f64.exp()).abs() < 1e-12);
-        assert_eq!(sum.finish["stop"], 3);
-        // The empty response has no bigram; two have.
-        assert_eq!(sum.rep_2.unwrap().n, 2);
-        assert_eq!(sum.self_bleu_4, None);
-    }
-}
+mod tests;

@@ -1,33 +1,35 @@
-//! The failure ledger: for every item that the uncut model answered right and the cut one wrong, why.
+//! The failure ledger: for every item that the uncut model answers right and the cut one wrong, the cause.
 //!
-//! Causes are tried in this order, the first that applies counts:
+//! Causes are checked in this order, and the first that applies counts:
 //!
-//! 1. **bracket or syntax error**: the program's outcome says so, or the completion of a bracket item is wrong;
-//! 2. **loop**: the response runs into one;
-//! 3. **arithmetic slip**: an equation of the chain is false, or the answer itself is a false result of an
-//!    expression that was asked for; the first false equation is shown;
-//! 4. **length limit**: it was cut off;
-//! 5. **no answer**: none is found where the task looks for one;
+//! 1. **bracket or syntax error**: of a program by its class, or a wrong completion of a bracket item;
+//! 2. **loop**: the response repeats itself;
+//! 3. **arithmetic slip**: an equation of the chain is false, or the answer itself is a wrong result of the expression in
+//!    the question; the first false equation is shown;
+//! 4. **length limit**: the response was truncated;
+//! 5. **no answer**: the task's filter finds none;
 //! 6. **dropped step**: fewer equations than in the uncut model's response, none of them false;
-//! 7. **other**: among these wrong programs that run, and chains that compute rightly what was not asked.
+//! 7. **other**: among these, programs that run and give a wrong result, and chains of true equations that answer another
+//!    question.
 //!
-//! Covers tasks that are answered in text and judged right or wrong; graded ones (ROUGE) and multiple choice say
-//! nothing about a cause.
+//! Covers tasks that are answered in text and are right or wrong; graded metrics (ROUGE) and multiple choice say nothing
+//! about a cause.
 
 use std::collections::HashMap;
 
 use lopper_infer::Finish;
 use lopper_record::study::{Cause, Ledger, LedgerEntry, Programs};
-
-use super::brackets::end_of;
-use super::chain::{first_slip, steps};
-use super::degeneration::text_figures;
 use lopper_tasks::{ItemResult, TaskOutcome};
 
-/// Longest text that an entry keeps, in characters.
-const MOST_CHARS: usize = 4000;
+use crate::brackets;
+use crate::degeneration::text_metrics;
+use crate::equations::{CheckedEquation, check_all, first_false};
 
-/// Compares a cut with the uncut model on one task, item by item. Items that only one of them has are left out.
+/// Longest text that an entry holds, in characters.
+const MAX_CHARS: usize = 4000;
+
+/// Compares a cut with the uncut model on one task, item by item; an entry for each that changed. Items that only one of
+/// them has are left out.
 pub fn ledger(base: &TaskOutcome, cut: &TaskOutcome) -> (Ledger, Vec<LedgerEntry>) {
     let (mut ledger, mut entries) = (Ledger::default(), Vec::new());
     let known: HashMap<&str, &ItemResult> = base.items.iter().map(|item| (item.id.as_str(), item)).collect();
@@ -72,8 +74,8 @@ pub fn add(sum: &mut Ledger, other: &Ledger) {
     }
 }
 
-/// Why `after` is wrong where `before` was right, and what exactly.
-pub fn cause(before: &ItemResult, after: &ItemResult) -> (Cause, String) {
+/// Why `after` is wrong where `before` was right, and the details.
+fn cause(before: &ItemResult, after: &ItemResult) -> (Cause, String) {
     let response = after.response.as_deref().unwrap_or_default();
     let program = after.outcome.as_deref().filter(|class| Programs::default().count(class));
     // lm-evaluation-harness runs programs and does not say how they end.
@@ -83,18 +85,18 @@ pub fn cause(before: &ItemResult, after: &ItemResult) -> (Cause, String) {
             return (Cause::BracketOrSyntax, class.replace('_', " "));
         }
         None if after.metrics.contains_key("balanced") => {
-            return (Cause::BracketOrSyntax, bracket_end(after).replace('_', " "));
+            return (Cause::BracketOrSyntax, bracket_outcome(after).replace('_', " "));
         }
         _ => {}
     }
-    if let Some(looped) = text_figures(response).looped {
+    if let Some(looped) = text_metrics(response).looped {
         let detail = format!("{:?} {} times from word {} on", looped.unit, looped.times, looped.begins_at_word + 1);
         return (Cause::Loop, detail);
     }
     if after.finish == Some(Finish::Loop) {
-        return (Cause::Loop, "stopped when it went round in a loop".to_owned());
+        return (Cause::Loop, "stopped because it repeated itself".to_owned());
     }
-    if !executed && let Some(slip) = first_slip(response).or_else(|| asked(&before.prompt, after)) {
+    if !executed && let Some(slip) = first_false(response).or_else(|| wrong_result(&before.prompt, after)) {
         return (Cause::ArithmeticSlip, format!("{} (is {})", slip.equation, slip.value));
     }
     if matches!(after.finish, Some(Finish::Length | Finish::ContextFull)) {
@@ -109,35 +111,35 @@ pub fn cause(before: &ItemResult, after: &ItemResult) -> (Cause, String) {
     if executed {
         return (Cause::Other, String::new());
     }
-    let had = steps(before.response.as_deref().unwrap_or_default()).len();
-    let has = steps(response).len();
+    let had = check_all(before.response.as_deref().unwrap_or_default()).len();
+    let has = check_all(response).len();
     if has < had {
         return (Cause::DroppedStep, format!("{has} of {had} equations"));
     }
     (Cause::Other, String::new())
 }
 
-/// How the completion of a bracket item that is wrong went wrong.
-pub(super) fn bracket_end(item: &ItemResult) -> &'static str {
+/// How the completion of a bracket item that is wrong ends.
+pub(crate) fn bracket_outcome(item: &ItemResult) -> &'static str {
     let question = item.prompt.trim_end().strip_suffix("Answer:").unwrap_or(&item.prompt);
     let prefix = question.rsplit_once(": ").map_or(question, |(_, brackets)| brackets);
-    match end_of(prefix, item.response.as_deref().unwrap_or_default()) {
-        // The task is stricter than the parser here, about what else may stand on the line.
+    match brackets::outcome(prefix, item.response.as_deref().unwrap_or_default()) {
+        // The task is stricter than this parser about other text on the line.
         "balanced" => "other_text",
-        end => end,
+        outcome => outcome,
     }
 }
 
-/// The false equation of an expression that the prompt asks for and the answer that was given.
-fn asked(prompt: &str, after: &ItemResult) -> Option<super::chain::Step> {
+/// The false equation of the expression in a question and the answer given to it.
+fn wrong_result(prompt: &str, after: &ItemResult) -> Option<CheckedEquation> {
     let (_, question) = prompt.rsplit_once("What is ")?;
     let (expression, _) = question.split_once('?')?;
     let expression = expression.replace(" plus ", " + ").replace(" minus ", " - ").replace(" times ", " * ");
-    first_slip(&format!("{expression} = {}", after.extracted.as_deref()?.trim()))
+    first_false(&format!("{expression} = {}", after.extracted.as_deref()?.trim()))
 }
 
 fn clipped(text: &str) -> String {
-    match text.char_indices().nth(MOST_CHARS) {
+    match text.char_indices().nth(MAX_CHARS) {
         None => text.to_owned(),
         Some((end, _)) => format!("{}…", &text[..end]),
     }
@@ -195,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn each_cause_is_told() {
+    fn each_cause_is_found() {
         let keep = |_: &mut ItemResult| {};
         assert_eq!(
             cause_of("20 - 2 = 18. 3 * 2 = 5. 18 - 5 = 13.\n#### 13", keep),
@@ -215,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_given_at_once_is_checked_against_the_question() {
+    fn an_answer_without_steps_is_checked_against_the_question() {
         let before = item("a", 1.0, "Question: What is 1 - (7 * 8)? Answer:", " -55");
         let mut after = item("a", 0.0, "Question: What is 1 - (7 * 8)? Answer:", " -54");
         after.extracted = Some("-54".into());
@@ -223,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn brackets_say_how_they_ended() {
+    fn wrong_brackets_have_their_outcome() {
         let mut before = item("a", 1.0, "Close the brackets: ( [ Answer:", " ] )");
         let mut after = item("a", 0.0, "Close the brackets: ( [ Answer:", " ) ]");
         for item in [&mut before, &mut after] {
@@ -233,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn both_directions_are_counted_over_shared_items() {
+    fn both_directions_are_counted_over_the_items_of_both() {
         let base = outcome(vec![item("a", 1.0, "Q", RIGHT), item("b", 0.0, "Q", "?"), item("c", 1.0, "Q", RIGHT)]);
         let cut = outcome(vec![
             item("c", 1.0, "Q", RIGHT),

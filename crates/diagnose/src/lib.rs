@@ -1,52 +1,50 @@
-//! What broke, not only that something did (arXiv 2602.01997, METHOD.md section 3): text stays fluent while
-//! arithmetic and bracket matching are gone, and a score alone does not say so.
+//! What a cut breaks, not only that scores fall (arXiv 2602.01997): text can stay fluent while arithmetic and bracket
+//! matching are lost, and a score alone does not show it.
 //!
-//! - [`text_figures`], [`Tally`]: degeneration of any text: Rep-n, Self-BLEU-4, loops, length, finish reasons;
-//! - [`responses`]: the same from files of other programs, line by line; [`judged`]: samples that say whether they are
-//!   right, so that two files can be compared;
-//! - [`arithmetic`]: the probe at the answer's first digit;
-//! - [`brackets`]: closing nested brackets;
-//! - [`chain`]: which step of a worked solution is false;
-//! - [`ledger`]: why items went wrong that the uncut model got right;
-//! - [`sentinel`]: the cheap bundle that runs after every cut, and the gap alarm;
-//! - [`of_outcomes`]: all that the responses of an evaluation tell, without asking the model again.
+//! - [`text_metrics`], [`DegenerationTally`]: degeneration of any text: Rep-n, Self-BLEU-4, loops, length;
+//! - [`response_file`]: the same of a file of responses, whoever generated them; [`graded_samples`]: files that say which
+//!   responses are right, so that two models can be compared;
+//! - [`arithmetic`]: the probe at the answer's first digit; [`brackets`]: closing nested brackets;
+//! - [`equations`]: which step of a worked solution is false;
+//! - [`ledger`]: why items are wrong that the uncut model gets right;
+//! - [`diagnose_outcomes`]: everything that the responses of an evaluation show, without running the model again;
+//! - [`DiagnosticSuite`]: all of it of one model and any number of its cuts;
+//! - [`sentinel`]: a few cheap probes for every cut of a search or study, and the gap alarm.
 //!
-//! Everything that asks the model takes a list of cuts (lists of kept layers), so that one call measures a whole
-//! sweep. The figures themselves are plain records (`lopper_record::study`). Definitions, chosen constants and
-//! limits: `docs/reference/diagnostics.md`; why they are so: `design/diagnostics.md`.
+//! ```
+//! use lopper_diagnose::text_metrics;
+//! use lopper_diagnose::equations::first_false;
 //!
-//! Not covered: natural languages written without spaces; whether a step of a solution is the right one to take.
+//! let metrics = text_metrics(&"The fox runs. ".repeat(8));
+//! assert_eq!(metrics.words, 32);
+//! // Of 29 4-grams 4 are different; all eight sentences are the same.
+//! assert!(metrics.rep_4.unwrap() > 86.0 && metrics.self_bleu_4.unwrap() > 0.99);
+//! assert_eq!(metrics.looped.unwrap().unit, "The fox runs.");
+//!
+//! let solution = "She sold 48 / 2 = 24 clips in May, 48 + 24 = 74 altogether. #### 74";
+//! let found = first_false(solution).unwrap();
+//! assert_eq!((found.equation.as_str(), found.value.as_str()), ("48 + 24 = 74", "72"));
+//! ```
+//!
+//! Not here: running candidates (`lopper_measure`), tasks and their metrics (`lopper_tasks`); the figures themselves are
+//! plain records (`lopper_record::study`). Definitions, constants and limits are in `docs/reference/diagnostics.md`, the
+//! reasons in `design/diagnostics.md`. Not covered: natural languages written without spaces; whether a step of a
+//! solution is the right one to take.
 
 pub mod arithmetic;
 pub mod brackets;
-pub mod chain;
 mod degeneration;
-mod digits;
-mod draw;
-mod examine;
-mod grams;
-pub mod judged;
+pub mod equations;
+pub mod graded_samples;
 pub mod ledger;
-mod loops;
 mod many;
-pub mod material;
 mod outcomes;
-mod repetition;
-pub mod responses;
+pub mod probe_set;
+pub mod response_file;
 pub mod sentinel;
-mod share;
-mod tokens;
+mod suite;
 
-pub use degeneration::{Circumstances, Tally, TextFigures, finish_name, text_figures};
-pub use examine::{Examination, ExamineOptions, Examined, answer};
-pub use loops::Loop;
-pub use many::{Cut, generate_each, loglikelihood_each, token_logprobs_each};
-pub use outcomes::{Outcomes, of_outcomes, programs_of};
-pub use tokens::lower_words;
-
-/// The words of each sentence of a text, as Self-BLEU compares them.
-pub fn sentences(text: &str) -> Vec<Vec<String>> {
-    let tokens = tokens::tokens(text);
-    let word = |at: usize| text[tokens.spans[at].clone()].to_lowercase();
-    tokens.sentences.iter().map(|sentence| sentence.clone().map(word).collect()).collect()
-}
+pub use degeneration::{DegenerationTally, Loop, ResponseMetadata, TextMetrics, text_metrics};
+pub use many::Cut;
+pub use outcomes::{Outcomes, diagnose_outcomes, program_outcomes};
+pub use suite::{CandidateResults, DiagnosticOptions, DiagnosticSuite};

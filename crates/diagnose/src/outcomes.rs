@@ -1,22 +1,22 @@
-//! What the responses of an evaluation tell beyond its scores, without asking the model again.
+//! Diagnoses from the outcomes of an evaluation alone, without running the model again.
 
 use std::collections::BTreeMap;
 
 use lopper_record::study::{Diagnosis, Ledger, LedgerEntry, Programs};
+use lopper_tasks::{ItemResult, TaskOutcome};
 use rayon::prelude::*;
 
-use super::arithmetic::{self, DigitReading};
-use super::brackets;
-use super::degeneration::{Circumstances, Tally, TextFigures, finish_name, text_figures};
-use super::ledger;
-use lopper_tasks::{ItemResult, TaskOutcome};
+use crate::arithmetic::{self, DigitLogprobs};
+use crate::degeneration::{DegenerationTally, ResponseMetadata, TextMetrics, finish_name, text_metrics};
+use crate::{brackets, ledger};
 
 /// A model's outcomes by task.
 pub type Outcomes = BTreeMap<String, TaskOutcome>;
 
-/// Degeneration, programs, the arithmetic probe and the brackets of one model's outcomes, and against the uncut
-/// model's, where given, the ledger with its entries. What the tasks do not touch is absent.
-pub fn of_outcomes(own: &Outcomes, base: Option<&Outcomes>) -> (Diagnosis, Vec<LedgerEntry>) {
+/// Degeneration, programs, arithmetic and brackets of one model's outcomes; compared with the uncut model's `base`, where
+/// given, also the change of the digits' log-probability, and the ledger with its entries. What the tasks do not measure
+/// is absent.
+pub fn diagnose_outcomes(own: &Outcomes, base: Option<&Outcomes>) -> (Diagnosis, Vec<LedgerEntry>) {
     let mut entries = Vec::new();
     let ledger = base.map(|base| {
         let mut sum = Ledger::default();
@@ -33,7 +33,7 @@ pub fn of_outcomes(own: &Outcomes, base: Option<&Outcomes>) -> (Diagnosis, Vec<L
         degeneration: degeneration(own),
         arithmetic: digits(own, base),
         brackets: bracket_items(own),
-        programs: programs(own),
+        programs: own.values().filter_map(program_outcomes).reduce(Programs::plus),
         programs_by_task: programs_by_task(own),
         ledger: ledger.filter(|ledger| ledger.compared > 0),
         perplexity: None,
@@ -41,8 +41,8 @@ pub fn of_outcomes(own: &Outcomes, base: Option<&Outcomes>) -> (Diagnosis, Vec<L
     (diagnosis, entries)
 }
 
-/// Whether a response is text that can degenerate: not the few tokens of a probe.
-pub(super) fn is_text(outcome: &TaskOutcome) -> bool {
+/// Whether a task's responses are text that can degenerate: not the few tokens of a probe.
+pub(crate) fn is_text(outcome: &TaskOutcome) -> bool {
     !has_digits(outcome) && outcome.primary != "balanced"
 }
 
@@ -52,55 +52,54 @@ fn has_digits(outcome: &TaskOutcome) -> bool {
 
 fn degeneration(own: &Outcomes) -> Option<lopper_record::study::Degeneration> {
     let items: Vec<&ItemResult> = own.values().filter(|o| is_text(o)).flat_map(|o| &o.items).collect();
-    let figures: Vec<(TextFigures, Circumstances)> = items
+    let responses: Vec<(TextMetrics, ResponseMetadata)> = items
         .par_iter()
         .filter_map(|item| {
             let finish = item.finish.map(|finish| finish_name(finish).to_owned());
-            let around = Circumstances { finish, ..Circumstances::default() };
-            Some((text_figures(item.response.as_deref()?), around))
+            let metadata = ResponseMetadata { finish, ..ResponseMetadata::default() };
+            Some((text_metrics(item.response.as_deref()?), metadata))
         })
         .collect();
-    let mut tally = Tally::default();
-    figures.iter().for_each(|(figures, around)| tally.add(figures, around));
-    (!figures.is_empty()).then(|| tally.finish())
+    let mut tally = DegenerationTally::default();
+    responses.iter().for_each(|(metrics, metadata)| tally.add(metrics, metadata));
+    (!responses.is_empty()).then(|| tally.finish())
 }
 
-/// The digits that an item of the probe was asked for.
-fn reading(item: &ItemResult) -> Option<DigitReading> {
+/// The digits' log-probabilities of an item of the arithmetic probe.
+fn digit_logprobs(item: &ItemResult) -> Option<DigitLogprobs> {
     let logprobs: [f64; 10] = item.logprobs.as_deref()?.try_into().ok()?;
     let right = item.target.chars().find_map(|c| c.to_digit(10))? as usize;
-    Some(DigitReading { logprobs, right })
+    Some(DigitLogprobs { logprobs, right })
 }
 
 fn digits(own: &Outcomes, base: Option<&Outcomes>) -> Option<lopper_record::study::Arithmetic> {
     let outcome = own.values().find(|outcome| has_digits(outcome))?;
-    let readings: Vec<DigitReading> = outcome.items.iter().filter_map(reading).collect();
-    let before: Option<Vec<DigitReading>> = base.and_then(|base| {
+    let digits: Vec<DigitLogprobs> = outcome.items.iter().filter_map(digit_logprobs).collect();
+    let before: Option<Vec<DigitLogprobs>> = base.and_then(|base| {
         let before = base.get(&outcome.task)?;
         let same = before.items.len() == outcome.items.len()
             && before.items.iter().zip(&outcome.items).all(|(a, b)| a.id == b.id);
-        same.then(|| before.items.iter().filter_map(reading).collect())
+        same.then(|| before.items.iter().filter_map(digit_logprobs).collect())
     });
-    let mut figures = arithmetic::figures(&readings, before.as_deref());
+    let mut figures = arithmetic::summarize(&digits, before.as_deref());
     figures.source.clone_from(&outcome.task);
-    (!readings.is_empty()).then_some(figures)
+    (!digits.is_empty()).then_some(figures)
 }
 
 fn bracket_items(own: &Outcomes) -> Option<lopper_record::study::Brackets> {
     let outcome = own.values().find(|outcome| outcome.primary == "balanced")?;
-    let ends = outcome.items.iter().filter_map(|item| {
+    let answered = outcome.items.iter().filter(|item| item.response.is_some());
+    Some(brackets::summarize(answered.map(|item| {
         let depth = item.target.split_whitespace().count();
-        // The item's own verdict is the strict one; the end says how it went wrong.
-        let end = if item.score == 1.0 { "balanced" } else { ledger::bracket_end(item) };
-        item.response.as_ref().map(|_| ((depth, "mixed"), end))
-    });
-    Some(brackets::figures(ends.collect::<Vec<_>>()))
+        // The task's own verdict is the stricter one.
+        (depth, "mixed", if item.score == 1.0 { "balanced" } else { ledger::bracket_outcome(item) })
+    })))
 }
 
-/// How the programs of a task ended, where it runs any.
-pub fn programs_of(outcome: &TaskOutcome) -> Option<Programs> {
+/// How the programs of a task ended; none of a task that runs no programs.
+pub fn program_outcomes(outcome: &TaskOutcome) -> Option<Programs> {
     let mut programs = Programs::default();
-    // Values are compared after the program ran, so their metric does not tell; the words for answers are no classes.
+    // Where a program's value is compared after it ran, the metric is not `pass@`, but every item has a class.
     let classes = |item: &ItemResult| item.outcome.as_deref().is_some_and(|class| Programs::default().count(class));
     let executed = outcome.primary.starts_with("pass@") || outcome.items.iter().all(classes);
     for item in outcome.items.iter().filter(|_| executed) {
@@ -112,14 +111,10 @@ pub fn programs_of(outcome: &TaskOutcome) -> Option<Programs> {
     (programs.total() > 0).then_some(programs)
 }
 
-fn programs(own: &Outcomes) -> Option<Programs> {
-    own.values().filter_map(programs_of).reduce(Programs::plus)
-}
-
-/// The same by task, where several run programs.
+/// How programs ended by task, where several tasks run programs.
 fn programs_by_task(own: &Outcomes) -> BTreeMap<String, Programs> {
     let all: BTreeMap<String, Programs> =
-        own.values().filter_map(|outcome| Some((outcome.task.clone(), programs_of(outcome)?))).collect();
+        own.values().filter_map(|outcome| Some((outcome.task.clone(), program_outcomes(outcome)?))).collect();
     if all.len() > 1 { all } else { BTreeMap::new() }
 }
 
@@ -143,8 +138,8 @@ mod tests {
     }
 
     #[test]
-    fn programs_are_told_by_their_classes() {
-        let counts = |outcome: &TaskOutcome| programs_of(outcome).map(|programs| programs.counts());
+    fn programs_are_recognized_by_their_classes() {
+        let counts = |outcome: &TaskOutcome| program_outcomes(outcome).map(|programs| programs.counts());
         assert_eq!(counts(&outcome("pass@1", &["passed", "timeout", "strange"], &[])), Some([1, 0, 0, 0, 0, 1, 0]));
         // A value is compared after the program ran.
         assert_eq!(counts(&outcome("exact_match", &["passed", "assertion"], &[])), Some([1, 1, 0, 0, 0, 0, 0]));

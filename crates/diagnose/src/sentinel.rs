@@ -1,49 +1,35 @@
-//! Sentinels: a bundle cheap enough to run after every cut of a search or study. It tells a hopeless branch before
-//! it is measured in full, and the gap alarm tells when classification hides what generation has lost (NVIDIA's
-//! search by MMLU showed .508 where GSM8K was already at .011; METHOD.md section 6).
-//!
-//! ```no_run
-//! # use lopper_diagnose::sentinel::{Sentinels, SentinelOptions, Floor};
-//! # fn example(text: &lopper_infer::TextModel, cut: Vec<usize>) -> anyhow::Result<()> {
-//! let sentinels = Sentinels::prepare(text, &SentinelOptions::default())?;
-//! let readings = sentinels.read(text, &[text.engine.all_layers(), cut], &|_, _| {})?;
-//! if let Some(reason) = Floor::default().hopeless(&readings[0], &readings[1]) {
-//!     // Cut no deeper this way.
-//! #   drop(reason);
-//! }
-//! # Ok(())
-//! # }
-//! ```
+//! Sentinels: probes cheap enough to run on every cut of a search or study. They find cuts of which nothing is left before
+//! those are measured in full. And the gap alarm, raised where classification hides what generation has lost (NVIDIA's
+//! search by MMLU showed .508 where GSM8K was already at .011).
 
 use anyhow::{Result, ensure};
 use lopper_infer::{Request, Sampling, TextModel};
-use lopper_model::chat::Message;
 use lopper_pocket::Split;
 use lopper_record::Retention;
 use lopper_record::study::{GapAlarm, SentinelReading};
 use serde::{Deserialize, Serialize};
 
-use super::arithmetic::ArithmeticProbe;
-use super::brackets::BracketProbe;
-use super::degeneration::{Circumstances, Tally, text_figures};
-use super::many::{Cut, generate_each, loglikelihood_each, token_logprobs_each};
-use super::material;
+use crate::arithmetic::ArithmeticProbe;
+use crate::brackets::BracketProbe;
+use crate::degeneration::DegenerationTally;
+use crate::many::{Cut, generate_each, loglikelihood_each, token_logprobs_each};
+use crate::probe_set;
 
-/// By how much classification's retention may exceed generation's before the alarm is raised, unless told
-/// otherwise. With a hundred items a task's retention is known to about ± 0.1, so less would ring by chance; where it
-/// mattered, the two were 0.45 (the pocket model at 7 of 12 layers) and 0.67 (NVIDIA's rows) apart.
-pub const GAP: f64 = 0.2;
+/// The default threshold of the gap alarm: the difference of classification's and generation's retention. With a hundred
+/// items the 95 % interval of a task's retention is about ± 0.1, so a smaller threshold would raise false alarms; where
+/// it mattered, the difference was 0.45 (the pocket model without 7 of 12 layers) and 0.67 (NVIDIA's Qwen3-8B).
+pub const GAP_THRESHOLD: f64 = 0.2;
 
-/// How much is asked. The defaults take about as long as scoring two thousand tokens and generating three hundred.
+/// Sizes of the probes. The defaults cost about as much as scoring two thousand tokens and generating three hundred.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SentinelOptions {
     /// Items of the arithmetic probe.
     pub arithmetic: usize,
     /// Items of the bracket probe.
     pub brackets: usize,
-    /// Open prompts that are answered.
+    /// Open prompts.
     pub responses: usize,
-    /// Most tokens of such an answer.
+    /// Most tokens of a response to an open prompt.
     pub response_tokens: usize,
     /// Tokens of held-out text.
     pub text_tokens: usize,
@@ -57,7 +43,7 @@ impl Default for SentinelOptions {
     }
 }
 
-/// The bundle in one model's tokens. Serves every cut of the model and its healed descendants.
+/// The probes tokenized for one model; the same for every cut of it, healed or not.
 pub struct Sentinels {
     arithmetic: ArithmeticProbe,
     brackets: BracketProbe,
@@ -66,16 +52,15 @@ pub struct Sentinels {
 }
 
 impl Sentinels {
-    /// Draws the items, from the split that layers are chosen on: sentinels choose, too.
+    /// Draws the items, from the split that layers are chosen on, since sentinels choose too.
     pub fn prepare(text: &TextModel, options: &SentinelOptions) -> Result<Self> {
         let (split, seed) = (Split::Select, options.seed);
-        let prompts = material::prompts(text, split, options.responses, seed);
-        let prompts: Vec<_> = prompts.into_iter().map(|prompt| vec![Message::user(prompt)]).collect();
+        let prompts = probe_set::open_prompts(text, split, options.responses, seed);
         Ok(Self {
-            arithmetic: material::arithmetic(text, split, options.arithmetic, seed)?,
-            brackets: material::brackets(text, split, options.brackets, seed)?,
-            responses: material::requests(text, &prompts, options.response_tokens, Sampling::Greedy, seed)?,
-            held_out: material::held_out(text, split, options.text_tokens, seed)?,
+            arithmetic: probe_set::arithmetic(text, split, options.arithmetic, seed)?,
+            brackets: probe_set::brackets(text, split, options.brackets, seed)?,
+            responses: probe_set::requests(text, &prompts, options.response_tokens, Sampling::Greedy, seed)?,
+            held_out: probe_set::held_out(text, split, options.text_tokens, seed)?,
         })
     }
 
@@ -96,14 +81,12 @@ impl Sentinels {
         let mut readings = Vec::with_capacity(cuts.len());
         let logprobs = token_logprobs_each(engine, cuts, &self.held_out, &part(3))?;
         for (at, logprobs) in logprobs.iter().enumerate() {
-            let mut tally = Tally::default();
-            for generation in &responses[at] {
-                tally.add(&text_figures(&text.decode(&generation.tokens)?), &Circumstances::of(generation));
-            }
-            let arithmetic = self.arithmetic.figures(&self.arithmetic.read(&digits[at])?, None);
+            let mut tally = DegenerationTally::default();
+            tally.add_generations(text, &responses[at])?;
+            let arithmetic = self.arithmetic.summarize(&self.arithmetic.digit_logprobs(&digits[at])?, None);
             readings.push(SentinelReading {
                 arithmetic: arithmetic.accuracy.map(|mean| mean.value),
-                brackets: self.brackets.figures(text, &closings[at])?.balanced.map(|mean| mean.value),
+                brackets: self.brackets.summarize(text, &closings[at])?.balanced.map(|mean| mean.value),
                 rep_4: tally.finish().rep_4.map(|mean| mean.value),
                 perplexity: perplexity(logprobs)?,
             });
@@ -112,8 +95,8 @@ impl Sentinels {
     }
 }
 
-/// exp(−mean log-probability) over all predicted tokens; none without any.
-pub fn perplexity(logprobs: &[Vec<Option<f32>>]) -> Result<Option<f64>> {
+/// exp(−mean natural log-probability) over all predicted tokens; none without any.
+pub(crate) fn perplexity(logprobs: &[Vec<Option<f32>>]) -> Result<Option<f64>> {
     let (mut sum, mut n) = (0.0, 0_usize);
     for value in logprobs.iter().flatten().flatten() {
         sum += f64::from(*value);
@@ -121,33 +104,33 @@ pub fn perplexity(logprobs: &[Vec<Option<f32>>]) -> Result<Option<f64>> {
     }
     ensure!(sum.is_finite(), "a log-probability is not finite");
     let value = (-sum / n as f64).exp();
-    // Beyond what a number holds it is as good as absent.
+    // Absent, too, where it is too large for a number.
     Ok((n > 0 && value.is_finite()).then_some(value))
 }
 
-/// What counts as nothing left.
+/// When a cut counts as collapsed: nothing is left of the model.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Floor {
-    /// Share of the uncut model's accuracy (arithmetic, brackets) at or below which it is gone.
+pub struct CollapseThresholds {
+    /// Retained fraction of the uncut model's accuracy (arithmetic, brackets), at or below which that ability is lost.
     pub accuracy: f64,
-    /// An accuracy of the uncut model below this says nothing about its cuts.
+    /// Accuracy that the uncut model needs for the ability to be considered.
     pub usable: f64,
-    /// Perplexity, as a multiple of the uncut model's, from which on the text is gone as well.
+    /// Perplexity as a multiple of the uncut model's, at or above which the text is lost.
     pub perplexity: f64,
 }
 
-impl Default for Floor {
+impl Default for CollapseThresholds {
     fn default() -> Self {
         Self { accuracy: 0.25, usable: 0.3, perplexity: 10.0 }
     }
 }
 
-impl Floor {
-    /// Why nothing is left of a model that read `cut` where the uncut one read `base`; none while anything is.
+impl CollapseThresholds {
+    /// Why a cut has collapsed, from its sentinels and the uncut model's; none if it has not.
     ///
-    /// Every sentinel that the uncut model passes has to be on the floor, perplexity among them: with arithmetic and
-    /// brackets gone a cut may still classify.
-    pub fn hopeless(&self, base: &SentinelReading, cut: &SentinelReading) -> Option<String> {
+    /// Every ability that the uncut model has must be lost, and the text as well: without arithmetic and brackets a cut
+    /// may still classify.
+    pub fn collapsed(&self, base: &SentinelReading, cut: &SentinelReading) -> Option<String> {
         let mut parts = Vec::new();
         for (name, before, after) in
             [("arithmetic", base.arithmetic, cut.arithmetic), ("brackets", base.brackets, cut.brackets)]
@@ -171,10 +154,10 @@ impl Floor {
     }
 }
 
-/// The gap alarm: raised where classification's retention exceeds generation's by more than `threshold`.
+/// The gap alarm: raised where classification's retention exceeds generation's by more than `threshold`; never where one
+/// of them is undefined.
 pub fn gap_alarm(classification: &Retention, generative: &Retention, threshold: f64) -> Option<GapAlarm> {
     let gap = classification.value - generative.value;
-    // An undefined retention raises nothing.
     (gap > threshold).then(|| GapAlarm {
         classification: classification.value,
         generative: generative.value,
@@ -197,24 +180,24 @@ mod tests {
     }
 
     #[test]
-    fn a_branch_is_hopeless_only_when_everything_is_gone() {
-        let (floor, base) = (Floor::default(), reading(0.9, 1.0, 2.0));
-        assert!(floor.hopeless(&base, &reading(0.1, 0.0, 40.0)).unwrap().contains("brackets 100 → 0 %"));
-        assert_eq!(floor.hopeless(&base, &reading(0.1, 0.0, 6.0)), None);
-        assert_eq!(floor.hopeless(&base, &reading(0.1, 0.5, 40.0)), None);
-        assert_eq!(floor.hopeless(&base, &base), None);
-        // A model that never could says nothing about its cuts.
-        assert_eq!(floor.hopeless(&reading(0.1, 0.0, 2.0), &reading(0.0, 0.0, 900.0)), None);
+    fn a_cut_has_collapsed_only_when_everything_is_lost() {
+        let (thresholds, base) = (CollapseThresholds::default(), reading(0.9, 1.0, 2.0));
+        assert!(thresholds.collapsed(&base, &reading(0.1, 0.0, 40.0)).unwrap().contains("brackets 100 → 0 %"));
+        assert_eq!(thresholds.collapsed(&base, &reading(0.1, 0.0, 6.0)), None);
+        assert_eq!(thresholds.collapsed(&base, &reading(0.1, 0.5, 40.0)), None);
+        assert_eq!(thresholds.collapsed(&base, &base), None);
+        // A model without the abilities says nothing about its cuts.
+        assert_eq!(thresholds.collapsed(&reading(0.1, 0.0, 2.0), &reading(0.0, 0.0, 900.0)), None);
     }
 
     #[test]
     fn the_alarm_needs_the_gap_and_says_whether_it_is_certain() {
         let retention =
             |value: f64, half: f64| Retention { value, ci95: [value - half, value + half], lower95: value, n: 9 };
-        assert_eq!(gap_alarm(&retention(0.9, 0.1), &retention(0.75, 0.1), GAP), None);
-        assert!(!gap_alarm(&retention(0.9, 0.2), &retention(0.6, 0.2), GAP).unwrap().certain);
-        let alarm = gap_alarm(&retention(0.95, 0.05), &retention(0.2, 0.1), GAP).unwrap();
+        assert_eq!(gap_alarm(&retention(0.9, 0.1), &retention(0.75, 0.1), GAP_THRESHOLD), None);
+        assert!(!gap_alarm(&retention(0.9, 0.2), &retention(0.6, 0.2), GAP_THRESHOLD).unwrap().certain);
+        let alarm = gap_alarm(&retention(0.95, 0.05), &retention(0.2, 0.1), GAP_THRESHOLD).unwrap();
         assert!(alarm.certain && alarm.sentence().contains("keeps 95 %, generation 20 %"), "{}", alarm.sentence());
-        assert_eq!(gap_alarm(&retention(f64::NAN, 0.1), &retention(0.1, 0.1), GAP), None);
+        assert_eq!(gap_alarm(&retention(f64::NAN, 0.1), &retention(0.1, 0.1), GAP_THRESHOLD), None);
     }
 }

@@ -105,5 +105,5 @@ pub fn compare(base: &TaskOutcome, cut: &TaskOutcome, seed: u64) -> Result<Compa
 pub fn overall(base: &[TaskOutcome], cut: &[TaskOutcome], seed: u64) -> Result<Option<Retention>> {
     let scores: Vec<(Vec<f64>, Vec<f64>)> = base.iter().zip(cut).map(|(b, c)| (b.scores(), c.scores())).collect();
     let pairs: Vec<Pair<'_>> = scores.iter().map(|(base, cut)| Pair { base, cut }).collect();
-    stats::group_retention(&pairs, RESAMPLES, seed)
+    Ok(stats::group_retention(&pairs, RESAMPLES, seed)?)
 }

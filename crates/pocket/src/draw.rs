@@ -21,6 +21,13 @@ impl Draw {
         Self(ChaCha8Rng::from_seed(*hasher.finalize().as_bytes()))
     }
 
+    /// The numbered `stream` of `seed`, for generated items that are not the pocket model's.
+    pub fn of_stream(seed: u64, stream: u64) -> Self {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        rng.set_stream(stream);
+        Self(rng)
+    }
+
     /// A number in `0..n`; 0 where `n` is 0.
     pub fn below(&mut self, n: usize) -> usize {
         ((u128::from(self.0.next_u64()) * n as u128) >> 64) as usize

@@ -1,15 +1,15 @@
-//! Resampling items with replacement, and the percentiles of what comes out (Efron 1979).
+//! The percentile bootstrap (Efron 1979): items resampled with replacement, and quantiles of a statistic of them.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
-/// Resamples unless told otherwise: the Monte Carlo error of a 2.5 % quantile is then about 0.15
-/// percentage points of coverage.
+/// The default number of resamples: the Monte Carlo error of a 2.5 % quantile is then about 0.15 percentage points of
+/// coverage.
 pub const RESAMPLES: usize = 10_000;
 
-/// Draws `resamples` times `n` indices below `n` and hands each set to `visit`. The same seed and
-/// stream give the same sets, so every model of a study is resampled on the same items.
-pub(super) fn resample(n: usize, resamples: usize, seed: u64, stream: u64, mut visit: impl FnMut(&[u32])) {
+/// Draws `n` indices below `n`, `resamples` times, and calls `visit` with each set. The same seed and stream give the
+/// same sets, so every model of a study is resampled on the same items.
+pub(crate) fn resample(n: usize, resamples: usize, seed: u64, stream: u64, mut visit: impl FnMut(&[u32])) {
     debug_assert!(n > 0 && u32::try_from(n).is_ok());
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     rng.set_stream(stream);
@@ -24,7 +24,7 @@ pub(super) fn resample(n: usize, resamples: usize, seed: u64, stream: u64, mut v
 }
 
 /// The `q` quantile of sorted values with linear interpolation (numpy's default); NaN for none.
-pub fn quantile(sorted: &[f64], q: f64) -> f64 {
+pub(crate) fn quantile(sorted: &[f64], q: f64) -> f64 {
     let Some(last) = sorted.len().checked_sub(1) else {
         return f64::NAN;
     };

@@ -1,20 +1,47 @@
-//! Uncertainty: standard errors, intervals, retention against the uncut model, and how many items
-//! it takes to tell two models apart.
+//! Statistics of an evaluation: how certain a score is, how much of it a cut model retains, whether two models differ,
+//! and how many layers may go.
 //!
-//! Everything is a pure function of the items' scores and a seed. A task's items are compared in
-//! pairs (the same item answered by both models), which is far sharper than comparing two means.
-//! Checked against scipy and numpy in `fixtures/stats/`. Not covered: scores whose items are
-//! themselves correlated, such as several samples of one prompt.
+//! Pure functions of items' scores and a seed; the results are the plain records of `lopper_record`. The items of two
+//! models are compared in pairs (the same question answered by both), which is far sharper than comparing two means.
+//!
+//! - [`score`], [`group_score`], [`pooled_score`]: a mean with its standard error and 95 % interval;
+//! - [`retention`], [`group_retention`]: a cut model's score divided by the uncut model's, with its bounds;
+//! - [`depth_budget`]: the deepest cut that retains enough;
+//! - [`mcnemar_exact`], [`items_needed_paired`], [`items_needed_unpaired`]: paired tests and sample sizes;
+//! - [`Moments`], [`proportion`]: means of values that come one by one.
+//!
+//! ```
+//! use lopper_stats::{RESAMPLES, mcnemar_exact, retention};
+//!
+//! // Twenty questions answered by the uncut model and by a cut: 1 is right, 0 is wrong.
+//! let uncut = [1., 1., 1., 0., 1., 1., 1., 1., 0., 1., 1., 1., 0., 1., 1., 1., 1., 1., 1., 0.];
+//! let cut = [1., 1., 0., 0., 1., 1., 1., 0., 0., 1., 1., 1., 0., 1., 1., 0., 1., 1., 1., 0.];
+//!
+//! let retained = retention(&uncut, &cut, RESAMPLES, 0).unwrap().expect("the uncut model answers some");
+//! assert_eq!(retained.value, 13.0 / 16.0);
+//! // At 95 % confidence the cut retains at least this much; a depth budget is decided on it.
+//! assert!((0.6..0.7).contains(&retained.lower95));
+//! // Three items lost and none gained may be chance.
+//! assert_eq!(mcnemar_exact(3, 0), 0.25);
+//! ```
+//!
+//! Not here: where scores come from (`lopper_tasks`) and which tasks and candidates are compared (`lopper_measure`). Not
+//! covered: scores whose items are themselves correlated, such as several samples of one prompt. Checked against scipy
+//! and numpy in `fixtures/stats/`; `design/statistics.md` has the reasons.
 
 mod bootstrap;
-mod compare;
+mod budget;
+mod moments;
+mod paired;
 mod retention;
 mod summary;
 
-pub use bootstrap::{RESAMPLES, bootstrap_mean_ci95, quantile};
-pub use compare::{items_needed_paired, items_needed_unpaired, mcnemar_exact};
-pub use retention::{Pair, group_retention, retention};
-pub use summary::{group_score, mean, pooled_score, score, stderr, wilson95};
+pub use bootstrap::{RESAMPLES, bootstrap_mean_ci95};
+pub use budget::depth_budget;
+pub use moments::{Moments, proportion};
+pub use paired::{items_needed_paired, items_needed_unpaired, mcnemar_exact};
+pub use retention::{Pair, ScoresError, group_retention, retention};
+pub use summary::{group_score, mean, pooled_score, score};
 
 /// Standard normal quantile at 0.975: two-sided 95 %.
 const Z_975: f64 = 1.959_963_984_540_054;

@@ -1,27 +1,26 @@
-//! Retention: a cut model's score divided by the uncut model's on the same items, for a task and
-//! averaged over a group, with a paired bootstrap.
+//! Retention: a cut model's score divided by the uncut model's on the same items, for one task and averaged over the
+//! tasks of a group, with a paired bootstrap.
 //!
-//! The items are resampled with both models' answers attached; a group's tasks are resampled
-//! independently of each other and each task weighs the same. Two cases need more than the plain
-//! percentile bootstrap:
+//! Items are resampled together with both models' scores; a group's tasks are resampled independently of each other and
+//! each task has the same weight. Two cases need more than the plain percentile bootstrap:
 //!
-//! * It has no width when no item changed, as if that were certain. For right-or-wrong items on
-//!   which nothing was lost (or nothing gained) that side gets at least the exact binomial bound
-//!   on a rate seen 0 times in n, 1 − α^(1/n), which is the "rule of three". In a group such a
-//!   task's extra width is added in quadrature.
-//! * The ratio is undefined where a resample's uncut score is 0. When that befalls more than 5 %
-//!   of the resamples the uncut model is too weak for a ratio to mean anything, and none is given.
+//! * It has no width when no item changed, as if that were certain. For right-or-wrong items of which none was lost (or
+//!   none gained) that side gets at least the exact binomial bound on a rate seen 0 times in n, 1 − α^(1/n), which is
+//!   the "rule of three". In a group such a task's extra width is added in quadrature.
+//! * The ratio is undefined where a resample's uncut score is 0. When that happens in more than 5 % of the resamples,
+//!   the uncut model is too weak for a ratio to mean anything, and none is given.
 
-use anyhow::{Result, ensure};
+use std::fmt;
+
 use lopper_record::Retention;
 
-use super::bootstrap::{quantile, resample};
-use super::summary::{is_binary, mean};
+use crate::bootstrap::{quantile, resample};
+use crate::summary::{is_binary, mean};
 
-/// Least share of resamples in which the ratio must be defined.
+/// The ratio must be defined in at least this fraction of the resamples.
 const DEFINED: f64 = 0.95;
 
-/// One task's items as both models answered them, in the same order.
+/// The scores of one task's items by both models, in the same order.
 #[derive(Debug, Clone, Copy)]
 pub struct Pair<'a> {
     /// The uncut model's scores.
@@ -30,25 +29,55 @@ pub struct Pair<'a> {
     pub cut: &'a [f64],
 }
 
-/// A task's retention; `None` when the uncut model scores nothing or too little to divide by.
+/// Why two lists of scores cannot be compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ScoresError {
+    /// The lists differ in length.
+    Lengths {
+        /// Items of the uncut model.
+        base: usize,
+        /// Items of the cut model.
+        cut: usize,
+    },
+    /// There are 2^32 items or more.
+    TooMany,
+    /// A score is negative or not finite.
+    NotAScore,
+}
+
+impl fmt::Display for ScoresError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Lengths { base, cut } => {
+                write!(f, "paired items differ in number: {base} of the uncut model, {cut} of the cut one")
+            }
+            Self::TooMany => f.write_str("too many items for a bootstrap"),
+            Self::NotAScore => f.write_str("an item's score is negative or not a number"),
+        }
+    }
+}
+
+impl std::error::Error for ScoresError {}
+
+/// A task's retention; `None` when the uncut model scores 0, or so little that the ratio is undefined too often.
 ///
 /// # Errors
 /// When the two lists differ in length or hold a number that is negative or not finite.
-pub fn retention(base: &[f64], cut: &[f64], resamples: usize, seed: u64) -> Result<Option<Retention>> {
+pub fn retention(base: &[f64], cut: &[f64], resamples: usize, seed: u64) -> Result<Option<Retention>, ScoresError> {
     group_retention(&[Pair { base, cut }], resamples, seed)
 }
 
-/// The mean of the tasks' retentions. Tasks on which the uncut model scores nothing are left out;
-/// `None` when no other is left or a ratio is undefined too often.
+/// The mean of the tasks' retentions. Tasks on which the uncut model scores 0 are left out; `None` when no other is left
+/// or a ratio is undefined too often.
 ///
 /// # Errors
 /// As [`retention`].
-pub fn group_retention(tasks: &[Pair<'_>], resamples: usize, seed: u64) -> Result<Option<Retention>> {
+pub fn group_retention(tasks: &[Pair<'_>], resamples: usize, seed: u64) -> Result<Option<Retention>, ScoresError> {
     let mut parts = Vec::new();
     for (stream, task) in tasks.iter().enumerate() {
         check(task)?;
         if mean(task.base) > 0.0 {
-            parts.push(Part::new(task, resamples, seed, stream as u64));
+            parts.push(TaskResamples::new(task, resamples, seed, stream as u64));
         }
     }
     let count = parts.len() as f64;
@@ -79,23 +108,20 @@ pub fn group_retention(tasks: &[Pair<'_>], resamples: usize, seed: u64) -> Resul
     }))
 }
 
-fn check(task: &Pair<'_>) -> Result<()> {
-    ensure!(
-        task.base.len() == task.cut.len(),
-        "paired items differ in number: {} of the uncut model, {} of the cut one",
-        task.base.len(),
-        task.cut.len()
-    );
-    ensure!(u32::try_from(task.base.len()).is_ok(), "too many items for a bootstrap");
-    ensure!(
-        task.base.iter().chain(task.cut).all(|x| x.is_finite() && *x >= 0.0),
-        "an item's score is negative or not a number"
-    );
-    Ok(())
+fn check(task: &Pair<'_>) -> Result<(), ScoresError> {
+    let (base, cut) = (task.base.len(), task.cut.len());
+    if base != cut {
+        return Err(ScoresError::Lengths { base, cut });
+    }
+    if u32::try_from(base).is_err() {
+        return Err(ScoresError::TooMany);
+    }
+    let all = task.base.iter().chain(task.cut).all(|score| score.is_finite() && *score >= 0.0);
+    if all { Ok(()) } else { Err(ScoresError::NotAScore) }
 }
 
-/// One task inside a group.
-struct Part {
+/// One task of a group.
+struct TaskResamples {
     n: usize,
     base_mean: f64,
     value: f64,
@@ -106,7 +132,7 @@ struct Part {
     no_gains: bool,
 }
 
-impl Part {
+impl TaskResamples {
     fn new(task: &Pair<'_>, resamples: usize, seed: u64, stream: u64) -> Self {
         let n = task.base.len();
         let mut ratios = Vec::with_capacity(resamples);
@@ -133,7 +159,7 @@ impl Part {
         }
     }
 
-    /// What the lower side's squared half-width lacks of the exact bound.
+    /// How much the squared half-width of the lower side falls short of the exact bound.
     fn extra_below(&self, alpha: f64) -> f64 {
         if !self.no_losses {
             return 0.0;
@@ -142,7 +168,7 @@ impl Part {
         (self.unseen(alpha).powi(2) - seen.powi(2)).max(0.0)
     }
 
-    /// The same for the upper side, where a score above 1 per item is impossible.
+    /// The same of the upper side, where a score above 1 per item is impossible.
     fn extra_above(&self, alpha: f64) -> f64 {
         if !self.no_gains {
             return 0.0;
@@ -152,8 +178,7 @@ impl Part {
         (self.unseen(alpha).min(room).powi(2) - seen.powi(2)).max(0.0)
     }
 
-    /// The largest rate of a change that is seen 0 times in n with probability `alpha`, in units
-    /// of retention.
+    /// The largest rate of a change that is seen 0 times in n items with probability `alpha`, in units of retention.
     fn unseen(&self, alpha: f64) -> f64 {
         (1.0 - alpha.powf(1.0 / self.n as f64)) / self.base_mean
     }

@@ -2,16 +2,16 @@
 
 use lopper_record::Score;
 
-use super::{RESAMPLES, Z_975, bootstrap_mean_ci95};
+use crate::{RESAMPLES, Z_975, bootstrap_mean_ci95};
 
 /// Arithmetic mean; NaN for no items.
 pub fn mean(items: &[f64]) -> f64 {
     items.iter().sum::<f64>() / items.len() as f64
 }
 
-/// Standard error of the mean from the sample variance (n − 1), as lm-evaluation-harness has it;
-/// NaN for fewer than two items.
-pub fn stderr(items: &[f64]) -> f64 {
+/// Standard error of the mean from the sample variance (n − 1), as in lm-evaluation-harness; NaN for fewer than two
+/// items.
+pub(crate) fn stderr(items: &[f64]) -> f64 {
     if items.len() < 2 {
         return f64::NAN;
     }
@@ -21,9 +21,9 @@ pub fn stderr(items: &[f64]) -> f64 {
     (variance / n).sqrt()
 }
 
-/// Wilson's score interval for a proportion (Wilson 1927), without continuity correction. Unlike
-/// the normal interval it keeps a width at 0 and at `n` successes. NaN for no items.
-pub fn wilson95(successes: usize, n: usize) -> [f64; 2] {
+/// Wilson's score interval for a proportion (Wilson 1927), without continuity correction. Unlike the normal interval it
+/// keeps a width at 0 and at `n` successes. NaN for no items.
+pub(crate) fn wilson95(successes: usize, n: usize) -> [f64; 2] {
     if n == 0 {
         return [f64::NAN; 2];
     }
@@ -34,13 +34,13 @@ pub fn wilson95(successes: usize, n: usize) -> [f64; 2] {
     [(centre - half).max(0.0), (centre + half).min(1.0)]
 }
 
-/// Whether every item is simply right (1) or wrong (0).
-pub(super) fn is_binary(items: &[f64]) -> bool {
+/// Whether every item is right (1) or wrong (0), not graded in between.
+pub(crate) fn is_binary(items: &[f64]) -> bool {
     items.iter().all(|&x| x == 0.0 || x == 1.0)
 }
 
-/// The score of a task from its items: Wilson's interval when each is right or wrong, else a
-/// percentile bootstrap of the mean (ROUGE and other graded scores).
+/// The score of a task from its items: Wilson's interval when each is right or wrong, else a percentile bootstrap of the
+/// mean (ROUGE and other graded scores). The same items and seed give the same interval.
 pub fn score(items: &[f64], seed: u64) -> Score {
     if items.is_empty() {
         return Score::UNDEFINED;
@@ -54,8 +54,8 @@ pub fn score(items: &[f64], seed: u64) -> Score {
     Score { value: mean(items), stderr: stderr(items), ci95, n: items.len() }
 }
 
-/// The mean of independent tasks' scores. Its interval combines theirs by recovering each side's
-/// variance from the task's own interval (MOVER, Zou and Donner 2008), so it keeps their skewness.
+/// The mean of independent tasks' scores, each task with the same weight. Its interval combines theirs by recovering
+/// each side's variance from the task's own interval (MOVER, Zou and Donner 2008), so it keeps their skewness.
 pub fn group_score(tasks: &[Score]) -> Score {
     if tasks.is_empty() {
         return Score::UNDEFINED;
@@ -71,20 +71,20 @@ pub fn group_score(tasks: &[Score]) -> Score {
     }
 }
 
-/// The score of several tasks' items together: every item weighs the same, so large tasks weigh more, as
-/// lm-evaluation-harness scores MMLU. The standard error pools the tasks' variances (its
-/// `pooled_sample_stderr`); the interval is normal within `0..=1`.
+/// The score of several tasks' items together, each item with the same weight, so that large tasks count for more, as
+/// lm-evaluation-harness scores MMLU. The standard error pools the tasks' variances (its `pooled_sample_stderr`); the
+/// interval is normal within `0..=1`.
 pub fn pooled_score(tasks: &[Score]) -> Score {
     let n: usize = tasks.iter().map(|task| task.n).sum();
     if n == 0 {
         return Score::UNDEFINED;
     }
-    let of = |task: &Score| task.n as f64;
-    let value = tasks.iter().filter(|task| task.n > 0).map(|task| task.value * of(task)).sum::<f64>() / n as f64;
-    let squares: f64 =
-        tasks.iter().filter(|task| task.n > 1).map(|task| (of(task) - 1.0) * task.stderr.powi(2) * of(task)).sum();
-    let free = n as f64 - tasks.len() as f64;
-    let stderr = if free > 0.0 { (squares / free / n as f64).sqrt() } else { f64::NAN };
+    let count = |task: &Score| task.n as f64;
+    let value = tasks.iter().filter(|task| task.n > 0).map(|task| task.value * count(task)).sum::<f64>() / n as f64;
+    let several = tasks.iter().filter(|task| task.n > 1);
+    let squares: f64 = several.map(|task| (count(task) - 1.0) * task.stderr.powi(2) * count(task)).sum();
+    let degrees_of_freedom = n as f64 - tasks.len() as f64;
+    let stderr = if degrees_of_freedom > 0.0 { (squares / degrees_of_freedom / n as f64).sqrt() } else { f64::NAN };
     let ci95 = [(value - Z_975 * stderr).max(0.0), (value + Z_975 * stderr).min(1.0)];
     Score { value, stderr, ci95, n }
 }

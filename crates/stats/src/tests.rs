@@ -1,10 +1,13 @@
-//! Against scipy and numpy: `fixtures/stats/make.py` writes `expected.json`. Closed forms agree to
-//! 1e-12; a bootstrap's quantiles to the Monte Carlo error of both sides, so that their tolerance
-//! is stated where they are compared.
+//! Against scipy and numpy: `fixtures/stats/make.py` writes `expected.json`. Closed forms agree to 1e-12; a bootstrap's
+//! quantiles to the Monte Carlo error of both sides, so that their tolerance is stated where they are compared.
 
+use lopper_record::Retention;
+use lopper_record::study::Mean;
 use serde::Deserialize;
 
 use super::*;
+use crate::bootstrap::quantile;
+use crate::summary::{stderr, wilson95};
 
 #[derive(Deserialize)]
 struct Expected {
@@ -58,10 +61,9 @@ fn means_and_standard_errors_agree_with_scipy() {
     for case in &expected.means {
         close(mean(&case.items), case.mean, 1e-12);
         close(stderr(&case.items), case.stderr, 1e-12);
-        let ci95 = bootstrap_mean_ci95(&case.items, RESAMPLES, 7);
-        for (got, want) in ci95.iter().zip(case.bootstrap) {
-            close(*got, want, 0.12 * case.stderr);
-        }
+        let [low, high] = bootstrap_mean_ci95(&case.items, RESAMPLES, 7);
+        close(low, case.bootstrap[0], 0.12 * case.stderr);
+        close(high, case.bootstrap[1], 0.12 * case.stderr);
     }
 }
 
@@ -99,7 +101,7 @@ fn tests_and_sample_sizes_agree_with_scipy() {
 #[test]
 fn retention_agrees_with_numpy() {
     let expected = expected();
-    let agree = |got: lopper_record::Retention, want: &Interval| {
+    let agree = |got: Retention, want: &Interval| {
         let tolerance = 0.04 * (want.ci95[1] - want.ci95[0]);
         close(got.value, want.value, 1e-12);
         close(got.ci95[0], want.ci95[0], tolerance);
@@ -163,6 +165,35 @@ fn items_that_do_not_match_are_refused() {
     assert!(retention(&[1.0], &[1.0, 0.0], 10, 1).is_err());
     assert!(retention(&[1.0, f64::NAN], &[1.0, 0.0], 10, 1).is_err());
     assert!(retention(&[1.0, -1.0], &[1.0, 0.0], 10, 1).is_err());
+}
+
+#[test]
+fn a_mean_of_values_that_come_one_by_one_is_the_mean() {
+    let moments: Moments = [1.0, 2.0, 4.0, f64::NAN].into_iter().collect();
+    let mean = moments.mean().unwrap();
+    assert_eq!(mean.n, 3);
+    assert!((mean.value - 7.0 / 3.0).abs() < 1e-15);
+    // Sample variance 7/3 of [1, 2, 4]; its standard error is √(7/9).
+    let [low, high] = mean.ci95.unwrap();
+    assert!(((high - low) / 2.0 - Z_975 * (7.0_f64 / 9.0).sqrt()).abs() < 1e-12);
+    assert_eq!(Moments::default().mean(), None);
+    let one: Moments = [3.0].into_iter().collect();
+    assert_eq!(one.mean().unwrap(), Mean { value: 3.0, ci95: None, n: 1 });
+    assert_eq!(proportion([]), None);
+    let half = proportion([true, false]).unwrap();
+    assert_eq!((half.value, half.n, half.ci95), (0.5, 2, Some(wilson95(1, 2))));
+}
+
+#[test]
+fn a_shallower_failure_ends_the_depth_budget() {
+    let cut =
+        |removed, lower95| (removed, Some(Retention { value: lower95 + 0.03, ci95: [lower95, 1.0], lower95, n: 100 }));
+    let at_most = |cuts: &[(usize, Option<Retention>)]| depth_budget(cuts.iter().copied(), 0.9).1;
+    assert_eq!(at_most(&[cut(3, 0.8), cut(1, 0.97), cut(2, 0.92)]), Some(2));
+    assert_eq!(at_most(&[cut(1, 0.97), cut(2, 0.7), cut(3, 0.95)]), Some(1));
+    assert_eq!(at_most(&[cut(1, 0.5)]), Some(0));
+    assert_eq!(at_most(&[]), None);
+    assert_eq!(at_most(&[(1, None)]), None);
 }
 
 #[test]

@@ -1,7 +1,7 @@
-//! The depth budget: the deepest cut whose retention is still above a threshold with 95 %
-//! confidence, and no shallower measured cut that fails.
+//! The depth budget of a study's points, as the record words it.
 
-use lopper_record::study::{BudgetDepth, BudgetLine, Point};
+use lopper_record::study::{BudgetLine, Point};
+use lopper_stats::depth_budget;
 
 /// Decides the budget of one group from the points of one strategy, healed or not.
 ///
@@ -14,18 +14,9 @@ pub fn decide(
     strategy: &str,
     num_layers: usize,
 ) -> BudgetLine {
-    let mut depths: Vec<BudgetDepth> = points
-        .iter()
-        .filter(|p| p.strategy == strategy && p.healed.is_some() == healed)
-        .map(|p| {
-            let retention = p.group(group).and_then(|g| g.retention);
-            let holds = retention.is_some_and(|r| r.lower95 >= threshold);
-            BudgetDepth { removed: p.removed, retention, holds }
-        })
-        .collect();
-    depths.sort_by_key(|d| d.removed);
-    let decided = depths.iter().any(|d| d.retention.is_some_and(|r| r.lower95.is_finite()));
-    let max_layers = decided.then(|| depths.iter().take_while(|d| d.holds).last().map_or(0, |d| d.removed));
+    let of_strategy = points.iter().filter(|p| p.strategy == strategy && p.healed.is_some() == healed);
+    let cuts = of_strategy.map(|p| (p.removed, p.group(group).and_then(|g| g.retention)));
+    let (depths, max_layers) = depth_budget(cuts, threshold);
     let mut line = BudgetLine {
         group: group.to_owned(),
         threshold,
@@ -51,27 +42,14 @@ mod tests {
         Point { strategy: "bi".into(), removed, groups, ..Default::default() }
     }
 
-    fn budget(points: &[Point]) -> Option<usize> {
-        decide(&points.iter().collect::<Vec<_>>(), "generative", 0.9, false, "bi", 12).max_layers
-    }
-
-    #[test]
-    fn a_shallower_failure_ends_the_budget() {
-        assert_eq!(budget(&[point(1, 0.97), point(2, 0.92), point(3, 0.8)]), Some(2));
-        assert_eq!(budget(&[point(1, 0.97), point(2, 0.7), point(3, 0.95)]), Some(1));
-        assert_eq!(budget(&[point(1, 0.5)]), Some(0));
-        assert_eq!(budget(&[]), None);
-        let mut unknown = point(1, 0.97);
-        unknown.groups.clear();
-        assert_eq!(budget(&[unknown]), None);
-    }
-
     #[test]
     fn other_strategies_and_healed_points_do_not_count() {
         let mut other = point(2, 0.1);
         other.strategy = "random".into();
         let mut healed = point(3, 0.1);
         healed.healed = Some(Default::default());
-        assert_eq!(budget(&[point(1, 0.97), other, healed]), Some(1));
+        let points = [point(1, 0.97), other, healed];
+        let line = decide(&points.iter().collect::<Vec<_>>(), "generative", 0.9, false, "bi", 12);
+        assert_eq!((line.max_layers, line.depths.len()), (Some(1), 1));
     }
 }

@@ -3,7 +3,7 @@
 
 use anyhow::Result;
 use lopper_diagnose::sentinel::gap_alarm;
-use lopper_diagnose::{Examination, ExamineOptions, Examined};
+use lopper_diagnose::{CandidateResults, DiagnosticOptions, DiagnosticSuite};
 use lopper_model::Model;
 use lopper_record::Retention;
 use lopper_record::study::{
@@ -25,7 +25,7 @@ const KEPT_ENTRIES: usize = 3;
 /// What to diagnose.
 pub struct DiagnoseOptions {
     /// What is asked.
-    pub examine: ExamineOptions,
+    pub examine: DiagnosticOptions,
     /// The layers that stay in the cut, if there is one, by their places in the model.
     pub kept: Option<Vec<usize>>,
     /// The model with an adapter on the layers of the cut, if it is healed, and how.
@@ -63,7 +63,7 @@ pub fn diagnose(
     }
     observer.stage("diagnosis", cuts.len(), 0);
     observer.cell("preparing");
-    let examination = Examination::prepare(text, &options.examine)?;
+    let examination = DiagnosticSuite::prepare(text, &options.examine)?;
     observer.cell_done();
     observer.cell(match cuts.len() {
         1 => "the uncut model",
@@ -112,7 +112,7 @@ struct Job<'a> {
     subject: &'a Subject,
     options: &'a DiagnoseOptions,
     tasks: Vec<TaskMeta>,
-    base: &'a Examined,
+    base: &'a CandidateResults,
     ledger: Vec<LedgerEntry>,
 }
 
@@ -138,7 +138,7 @@ impl Job<'_> {
 
     /// Which items were asked, in sentences.
     fn splits(&self) -> Vec<String> {
-        let ExamineOptions { eval, bench, .. } = &self.options.examine;
+        let DiagnosticOptions { eval, bench, .. } = &self.options.examine;
         let generated = format!("Generated items of the `{}` split.", eval.split.name());
         if self.base.outcomes.values().all(|outcome| outcome.source.is_none()) {
             return vec![generated];
@@ -150,7 +150,7 @@ impl Job<'_> {
         vec![generated, rows]
     }
 
-    fn compared(&self, cut: &Examined) -> Result<Compared> {
+    fn compared(&self, cut: &CandidateResults) -> Result<Compared> {
         let group = |name: &'static str| -> (&'static str, Vec<String>) {
             let of = self.tasks.iter().filter(|task| task.group == name);
             (name, of.map(|task| task.name.clone()).collect())
@@ -164,7 +164,7 @@ impl Job<'_> {
         compare(&self.base.outcomes, &cut.outcomes, &groups, self.options.examine.eval.seed)
     }
 
-    fn point(&mut self, examined: &Examined, kept: Option<&[usize]>, healed: Option<&str>) -> Result<Point> {
+    fn point(&mut self, examined: &CandidateResults, kept: Option<&[usize]>, healed: Option<&str>) -> Result<Point> {
         let (mut tasks, mut groups) = self.compared(examined)?;
         let (diagnosis, mut entries) = examined.diagnosis(kept.map(|_| self.base));
         let card = &self.subject.card;

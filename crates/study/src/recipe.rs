@@ -2,7 +2,7 @@
 //! the pocket study; a key that is not known is refused.
 
 use anyhow::{Context, Result};
-use lopper_diagnose::sentinel::GAP;
+use lopper_diagnose::sentinel::GAP_THRESHOLD;
 use lopper_heal::{HealRecipe, Method};
 use lopper_infer::Sampling;
 use lopper_pocket::Split;
@@ -189,7 +189,7 @@ impl Default for Recipe {
 
 impl Default for Sentinels {
     fn default() -> Self {
-        Self { stop: true, gap: GAP }
+        Self { stop: true, gap: GAP_THRESHOLD }
     }
 }
 

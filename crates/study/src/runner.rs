@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::path::Path;
 
 use anyhow::Result;
-use lopper_diagnose::of_outcomes;
+use lopper_diagnose::diagnose_outcomes;
 use lopper_diagnose::sentinel::Sentinels;
 use lopper_infer::TextModel;
 use lopper_model::chat::Message;
@@ -146,9 +146,9 @@ impl Study<'_> {
         // Against itself it keeps all, unless it scores too little for a ratio to mean anything.
         point.groups.iter_mut().for_each(|g| g.retention = g.retention.map(|_| Retention::uncut(g.score.n)));
         point.parameters = Some(self.subject.card.parameters);
-        point.diagnosis = Some(of_outcomes(&base, None).0);
+        point.diagnosis = Some(diagnose_outcomes(&base, None).0);
         self.record.base = Some(point);
-        self.record.ablation_base = Some(of_outcomes(&base_select, None).0);
+        self.record.ablation_base = Some(diagnose_outcomes(&base_select, None).0);
         for meta in &mut self.record.tasks {
             let items = |outcomes: &Outcomes| outcomes.get(&meta.name).map_or(0, |outcome| outcome.n);
             (meta.n_report, meta.n_select) = (items(&base), items(&base_select));
@@ -212,7 +212,7 @@ impl Study<'_> {
             let cut = stage.eval(self, kept, *split, &format!("without layer {layer}"))?;
             ablation.push(mean_retention(base, &cut, &self.tasks.groups));
             let (tasks, _) = compare(base, &cut, &self.tasks.groups, self.recipe.seed)?;
-            let diagnosis = Some(of_outcomes(&cut, Some(base)).0);
+            let diagnosis = Some(diagnose_outcomes(&cut, Some(base)).0);
             self.record.ablation.push(AblatedLayer { layer, tasks, diagnosis });
         }
         stage.end(self)?;

@@ -5,8 +5,8 @@
 use std::collections::{BTreeMap, HashSet};
 
 use anyhow::Result;
-use lopper_diagnose::of_outcomes;
-use lopper_diagnose::sentinel::{Floor, SentinelOptions, Sentinels};
+use lopper_diagnose::diagnose_outcomes;
+use lopper_diagnose::sentinel::{CollapseThresholds, SentinelOptions, Sentinels};
 use lopper_infer::TextModel;
 use lopper_record::study::{LedgerEntry, Point, SentinelReading, StoppedBranch, Timing};
 use lopper_record::write_atomic;
@@ -138,7 +138,7 @@ impl Study<'_> {
             }
             let reading = readings.get(&lopper_record::kept(layers, dropped)).copied().unwrap_or_default();
             if strategy != main
-                && let Some(reason) = Floor::default().hopeless(base, &reading)
+                && let Some(reason) = CollapseThresholds::default().collapsed(base, &reading)
             {
                 let (strategy, removed, skipped) = (strategy.clone(), dropped.len(), vec![]);
                 stopped.push(StoppedBranch { strategy, removed, reading, reason, skipped });
@@ -151,7 +151,7 @@ impl Study<'_> {
 
     /// Puts what broke in a measured cut into its point, and its failures into the ledger.
     pub fn diagnose(&mut self, point: &mut Point, base: &Outcomes, cut: &Outcomes, perplexity: Option<f64>) {
-        let (diagnosis, mut entries) = of_outcomes(cut, Some(base));
+        let (diagnosis, mut entries) = diagnose_outcomes(cut, Some(base));
         point.diagnosis = Some(diagnosis);
         set_perplexity(point, perplexity);
         point.gap = gap(&point.groups, self.recipe.sentinels.gap);

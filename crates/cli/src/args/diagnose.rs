@@ -62,7 +62,7 @@ pub struct DiagnoseArgs {
     pub seed: u64,
 
     /// Raise the alarm when classification keeps more than generation by this share
-    #[arg(long, value_name = "SHARE", default_value_t = lopper_diagnose::sentinel::GAP)]
+    #[arg(long, value_name = "SHARE", default_value_t = lopper_diagnose::sentinel::GAP_THRESHOLD)]
     pub gap: f64,
 
     /// Write the record, the report and the whole ledger into this new directory

@@ -46,7 +46,7 @@ pub struct SearchArgs {
     pub no_sentinels: bool,
 
     /// Raise the alarm when classification keeps more than generation by this share
-    #[arg(long, value_name = "SHARE", default_value_t = lopper_diagnose::sentinel::GAP)]
+    #[arg(long, value_name = "SHARE", default_value_t = lopper_diagnose::sentinel::GAP_THRESHOLD)]
     pub gap: f64,
 
     #[command(flatten)]

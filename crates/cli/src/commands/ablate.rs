@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
-use lopper_diagnose::programs_of;
+use lopper_diagnose::program_outcomes;
 use lopper_infer::TextModel;
 use lopper_measure::Drafts;
 use lopper_record::study::Programs;
@@ -130,7 +130,7 @@ fn candidate<'a>(
             ratios.push(found.primary_score().value / base.primary_score().value);
         }
         let (version, n, primary) = (found.version, found.n, found.primary.as_str());
-        let (metrics, programs) = (&found.metrics, programs_of(found));
+        let (metrics, programs) = (&found.metrics, program_outcomes(found));
         tasks.insert(found.task.as_str(), TaskScore { version, n, primary, metrics, retention, programs });
     }
     Ok(Candidate { layers, tasks, mean_retention: stats::mean(&ratios) })

@@ -5,7 +5,7 @@ mod record;
 use std::ops::ControlFlow;
 
 use anyhow::{Context, Result};
-use lopper_diagnose::sentinel::{Floor, SentinelOptions, Sentinels};
+use lopper_diagnose::sentinel::{CollapseThresholds, SentinelOptions, Sentinels};
 use lopper_infer::TextModel;
 use lopper_prune::search::{Problem, Racing, Round, State, Strategy, search};
 use lopper_prune::{Choice, Numbering, Plan};
@@ -72,7 +72,8 @@ pub fn run(env: &Env, args: &SearchArgs) -> Result<()> {
             if let Some(sentinels) = &sentinels {
                 let cut = round.kept.iter().copied().filter(|layer| !round.removed.contains(layer)).collect();
                 let reading = sentinels.read(&text, &[cut], &|_, _| {})?.pop().context("one cut was read")?;
-                record.stopped = record.uncut.as_ref().and_then(|uncut| Floor::default().hopeless(uncut, &reading));
+                record.stopped =
+                    record.uncut.as_ref().and_then(|uncut| CollapseThresholds::default().collapsed(uncut, &reading));
                 record.readings.insert(at + 1, reading);
             }
         }

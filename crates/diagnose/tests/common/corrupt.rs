@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::Path;
 
 use anyhow::Result;
-use lopper_diagnose::chain::first_slip;
+use lopper_diagnose::equations::first_false;
 use lopper_tasks::{DataRoot, Table};
 use serde_json::{Map, Value};
 
@@ -68,13 +68,13 @@ pub fn measure(answers: &[String], annotated: bool) -> Count {
     let mut count = Count::default();
     for (seed, answer) in answers.iter().enumerate() {
         count.right += 1;
-        if let Some(slip) = first_slip(&shown(answer)) {
+        if let Some(slip) = first_false(&shown(answer)) {
             count.false_alarms += 1;
             count.notes.push(format!("false alarm: {} (is {})", slip.equation, slip.value));
         }
         let Some((copy, wrong)) = corrupted(answer, seed) else { continue };
         count.corrupted += 1;
-        match first_slip(&shown(&copy)) {
+        match first_false(&shown(&copy)) {
             Some(slip) if slip.equation.replace([',', '$'], "").contains(&wrong) => count.found += 1,
             Some(slip) => {
                 count.elsewhere += 1;

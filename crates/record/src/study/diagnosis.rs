@@ -7,66 +7,16 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-/// Standard normal quantile at 0.975: two-sided 95 %.
-const Z_975: f64 = 1.959_963_984_540_054;
-
-/// A mean over `n` things with its normal 95 % interval.
-///
-/// Built while a file is read, so it needs no list of the values (Welford 1962).
+/// A mean over `n` values with its 95 % interval: Wilson's for a proportion, else ± 1.96 standard errors.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Mean {
     /// The mean.
     pub value: f64,
-    /// Value ± 1.96 standard errors; absent with fewer than two values.
+    /// The interval; absent where there are too few values for one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ci95: Option<[f64; 2]>,
     /// Number of values.
     pub n: usize,
-}
-
-impl Mean {
-    /// The mean of `values`; none of none.
-    pub fn of(values: impl IntoIterator<Item = f64>) -> Option<Self> {
-        let mut moments = Moments::default();
-        values.into_iter().for_each(|value| moments.add(value));
-        moments.mean()
-    }
-}
-
-/// Mean and variance of values that come one by one.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct Moments {
-    n: usize,
-    mean: f64,
-    squares: f64,
-}
-
-impl Moments {
-    /// Takes a value; one that is not finite is left out.
-    pub fn add(&mut self, value: f64) {
-        if !value.is_finite() {
-            return;
-        }
-        self.n += 1;
-        let before = value - self.mean;
-        self.mean += before / self.n as f64;
-        self.squares += before * (value - self.mean);
-    }
-
-    /// Takes a value where there is one.
-    pub fn add_some(&mut self, value: Option<f64>) {
-        if let Some(value) = value {
-            self.add(value);
-        }
-    }
-
-    /// The mean so far; none of no values.
-    pub fn mean(&self) -> Option<Mean> {
-        let n = self.n as f64;
-        let half = (self.n > 1).then(|| Z_975 * (self.squares / (n - 1.0) / n).sqrt());
-        let ci95 = half.map(|half| [self.mean - half, self.mean + half]);
-        (self.n > 0).then_some(Mean { value: self.mean, ci95, n: self.n })
-    }
 }
 
 /// Everything that was found out about one model.
@@ -420,18 +370,6 @@ pub struct StoppedBranch {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_mean_that_comes_one_by_one_is_the_mean() {
-        let mean = Mean::of([1.0, 2.0, 4.0, f64::NAN]).unwrap();
-        assert_eq!(mean.n, 3);
-        assert!((mean.value - 7.0 / 3.0).abs() < 1e-15);
-        // Sample variance 7/3 of [1, 2, 4]; its standard error is √(7/9).
-        let [low, high] = mean.ci95.unwrap();
-        assert!(((high - low) / 2.0 - Z_975 * (7.0_f64 / 9.0).sqrt()).abs() < 1e-12);
-        assert_eq!(Mean::of([]), None);
-        assert_eq!(Mean::of([3.0]).unwrap(), Mean { value: 3.0, ci95: None, n: 1 });
-    }
 
     #[test]
     fn both_spellings_of_the_seven_classes_count() {

@@ -19,7 +19,7 @@ mod measured;
 
 pub use budget::{BudgetDepth, BudgetLine};
 pub use diagnosis::{
-    Arithmetic, Brackets, Cause, Degeneration, Diagnosis, GapAlarm, Ledger, LedgerEntry, Mean, Moments, Programs,
+    Arithmetic, Brackets, Cause, Degeneration, Diagnosis, GapAlarm, Ledger, LedgerEntry, Mean, Programs,
     SentinelReading, StoppedBranch,
 };
 pub use measured::{AblatedLayer, Answer, GroupResult, HealInfo, Point, Sample, TaskResult};

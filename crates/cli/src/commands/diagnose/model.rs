@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::Result;
 use lopper_diagnose::arithmetic::{self, ArithmeticItem};
-use lopper_diagnose::{ExamineOptions, material};
+use lopper_diagnose::{DiagnosticOptions, probe_set};
 use lopper_infer::{Sampling, TextModel};
 use lopper_record::study::{AblatedLayer, Diagnosis, LedgerEntry, Point, StudyRecord};
 use lopper_record::{Fault, ensure_new, format_layers, write_atomic};
@@ -60,7 +60,7 @@ pub fn run(env: &Env, args: &DiagnoseArgs) -> Result<()> {
         false => Some(lopper_tasks::expand(&args.tasks)?),
     };
     let limit = args.limit.map_or(LIMIT, std::num::NonZero::get);
-    let mut examine = ExamineOptions::new(vec![], limit, args.seed);
+    let mut examine = DiagnosticOptions::new(vec![], limit, args.seed);
     examine.bench = bench::options(env, &args.bench, RowChoice::Divided)?;
     if let Some(most) = args.bench.max_new_tokens {
         examine.max_new_tokens = most.get();
@@ -90,7 +90,7 @@ pub fn run(env: &Env, args: &DiagnoseArgs) -> Result<()> {
     };
     examine.tasks = match tasks {
         Some(tasks) => tasks,
-        None if material::is_pocket(&text) => names(&["pocket"])?,
+        None if probe_set::is_pocket_model(&text) => names(&["pocket"])?,
         None => vec![],
     };
     let options = DiagnoseOptions {

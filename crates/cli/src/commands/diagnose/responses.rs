@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use anyhow::Result;
-use lopper_diagnose::responses::{FileFigures, examine};
-use lopper_diagnose::{judged, of_outcomes};
+use lopper_diagnose::response_file::{FileMetrics, measure};
+use lopper_diagnose::{diagnose_outcomes, graded_samples};
 use lopper_record::study::{Diagnosis, LedgerEntry, Programs};
 use lopper_record::{Fault, ensure_new, write_atomic_with};
 use lopper_study::diagnose::excerpt;
@@ -26,7 +26,7 @@ const EXPECTED: &str = "a MODEL, not a file of responses";
 #[derive(Serialize)]
 struct Document<'a> {
     #[serde(flatten)]
-    found: &'a FileFigures,
+    found: &'a FileMetrics,
     /// Against the uncut model's file.
     #[serde(skip_serializing_if = "Option::is_none")]
     diagnosis: Option<&'a Diagnosis>,
@@ -70,9 +70,9 @@ pub fn run(env: &Env, args: &DiagnoseArgs) -> Result<()> {
         env.check_interrupt()
     };
     let found = match &args.figures_out {
-        None => examine(path, limit, &observer, &mut |_| Ok(()))?,
+        None => measure(path, limit, &observer, &mut |_| Ok(()))?,
         Some(to) => write_atomic_with(to, |out| {
-            examine(path, limit, &observer, &mut |figures| Ok(writeln!(out, "{}", serde_json::to_string(figures)?)?))
+            measure(path, limit, &observer, &mut |figures| Ok(writeln!(out, "{}", serde_json::to_string(figures)?)?))
         })?,
     };
     drop(progress);
@@ -86,8 +86,8 @@ pub fn run(env: &Env, args: &DiagnoseArgs) -> Result<()> {
     let compared = match &args.base {
         None => None,
         Some(from) => {
-            let (own, base) = (judged::read(path, limit)?, judged::read(from, None)?);
-            let compared = of_outcomes(&own.outcomes, Some(&base.outcomes));
+            let (own, base) = (graded_samples::read(path, limit)?, graded_samples::read(from, None)?);
+            let compared = diagnose_outcomes(&own.outcomes, Some(&base.outcomes));
             if compared.0.ledger.is_none() {
                 return Err(nothing_shared(path, from).into());
             }
@@ -133,7 +133,7 @@ fn of_tasks(args: &BenchArgs) -> [(&'static str, bool); 8] {
     ]
 }
 
-fn human(found: &FileFigures) -> String {
+fn human(found: &FileMetrics) -> String {
     let steps = &found.steps;
     let mut rows = degeneration_rows(&found.degeneration);
     let count = |n: usize| table::count(n as u64);

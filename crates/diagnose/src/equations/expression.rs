@@ -1,21 +1,22 @@
-//! The expressions on both sides of a sign of equality, by recursive descent: the longest that ends at the
-//! sign, and the longest that begins behind it, provided that what stands beyond them belongs to neither.
+//! The expressions on both sides of an equals sign, by recursive descent: the longest that ends at the sign and the
+//! longest that begins after it, unless what is next to them would belong to them.
 
 use num_bigint::BigInt;
+use num_traits::Zero;
 
+use super::BigRational;
 use super::lexer::{Token, TokenKind};
-use super::{BigRational, is_nothing};
 
-/// Most tokens of one side; a longer one is not read.
-const MOST_TOKENS: usize = 64;
-/// Brackets within brackets.
-const MOST_NESTING: usize = 16;
-/// Words passed over between a number and the sign that follows it.
+/// Most tokens of one side; a longer side is not read.
+const MAX_TOKENS: usize = 64;
+/// Deepest nesting of brackets.
+const MAX_NESTING: usize = 16;
+/// Most words that are skipped between a number and the operator after it.
 const UNIT_WORDS: usize = 8;
-/// The same between a sign and the number that follows it.
+/// Most words that are skipped between an operator and the number after it.
 const LEADING_WORDS: usize = 2;
 /// Bits of the largest value that is computed with.
-const MOST_BITS: u64 = 512;
+const MAX_BITS: u64 = 512;
 
 #[derive(Debug, Clone)]
 enum Expr {
@@ -24,19 +25,19 @@ enum Expr {
     Binary(char, Box<Expr>, Box<Expr>),
 }
 
-/// An expression and where it stands.
+/// An expression and its byte range in the text.
 pub(super) struct Parsed {
     root: Expr,
-    /// Operators between two operands.
+    /// Number of operators between two operands.
     pub operators: usize,
-    /// Decimals, where it is one written number.
+    /// Decimals, where it is a single number.
     pub single_decimals: Option<u32>,
     pub start: usize,
     pub end: usize,
     /// Tokens up to its end, leading units included.
     pub tokens: usize,
     first: Option<BigRational>,
-    /// Where its first number ends.
+    /// Byte at which its first number ends.
     pub first_end: usize,
 }
 
@@ -46,36 +47,40 @@ impl Parsed {
         self.first.clone()
     }
 
-    /// Its value; `shares`: `25%` is a quarter, otherwise 25. None where it has none (a division by nothing).
-    pub fn value(&self, shares: bool) -> Option<BigRational> {
-        value(&self.root, shares)
+    /// Its value; none of a division by zero. `percent_as_fraction`: `25%` is a quarter, otherwise 25.
+    pub fn value(&self, percent_as_fraction: bool) -> Option<BigRational> {
+        value(&self.root, percent_as_fraction)
     }
 }
 
-fn value(expr: &Expr, shares: bool) -> Option<BigRational> {
+fn value(expr: &Expr, percent_as_fraction: bool) -> Option<BigRational> {
     let result = match expr {
-        Expr::Number { value, percent: true } if shares => value / BigRational::from(BigInt::from(100)),
+        Expr::Number { value, percent: true } if percent_as_fraction => value / BigRational::from(BigInt::from(100)),
         Expr::Number { value, .. } => value.clone(),
-        Expr::Negative(inner) => -value(inner, shares)?,
+        Expr::Negative(inner) => -value(inner, percent_as_fraction)?,
         Expr::Binary(operator, left, right) => {
-            let (left, right) = (value(left, shares)?, value(right, shares)?);
+            let (left, right) = (value(left, percent_as_fraction)?, value(right, percent_as_fraction)?);
             match operator {
                 '+' => left + right,
                 '-' => left - right,
                 '*' => left * right,
-                _ if is_nothing(&right) => return None,
+                _ if right.is_zero() => return None,
                 _ => left / right,
             }
         }
     };
-    (result.numer().bits() < MOST_BITS && result.denom().bits() < MOST_BITS).then_some(result)
+    (result.numer().bits() < MAX_BITS && result.denom().bits() < MAX_BITS).then_some(result)
+}
+
+/// Whether no expression continues across a token.
+fn is_barrier(token: &Token) -> bool {
+    matches!(token.kind, TokenKind::Stop | TokenKind::Equals | TokenKind::Unknown)
 }
 
 /// The longest expression at the end of `tokens`.
 pub(super) fn parse_suffix(tokens: &[Token]) -> Option<Parsed> {
-    let barrier = |kind: &TokenKind| matches!(kind, TokenKind::Stop | TokenKind::Equals | TokenKind::Unknown);
-    let earliest = tokens.iter().rposition(|token| barrier(&token.kind)).map_or(0, |at| at + 1);
-    if tokens.len() - earliest > MOST_TOKENS {
+    let earliest = tokens.iter().rposition(is_barrier).map_or(0, |at| at + 1);
+    if tokens.len() - earliest > MAX_TOKENS {
         return None;
     }
     for start in earliest..tokens.len() {
@@ -84,13 +89,10 @@ pub(super) fn parse_suffix(tokens: &[Token]) -> Option<Parsed> {
         if parser.at != tokens.len() {
             continue;
         }
-        // An operand or sign before it belongs to it and was not understood.
+        // An operand or operator before it belongs to it and could not be read.
         let before = start.checked_sub(1).map(|at| &tokens[at].kind);
-        let alone = match before {
-            None | Some(TokenKind::Stop | TokenKind::Equals | TokenKind::Word) => true,
-            Some(TokenKind::Open) => true,
-            Some(_) => false,
-        };
+        let alone =
+            matches!(before, None | Some(TokenKind::Stop | TokenKind::Equals | TokenKind::Word | TokenKind::Open));
         return alone.then(|| finish(tokens, start, parser.at, root, parser.operators)).flatten();
     }
     None
@@ -98,10 +100,9 @@ pub(super) fn parse_suffix(tokens: &[Token]) -> Option<Parsed> {
 
 /// The longest expression at the beginning of `tokens`.
 pub(super) fn parse_prefix(tokens: &[Token]) -> Option<Parsed> {
-    let barrier = |kind: &TokenKind| matches!(kind, TokenKind::Stop | TokenKind::Equals | TokenKind::Unknown);
-    let limit = tokens.iter().position(|token| barrier(&token.kind)).unwrap_or(tokens.len());
-    let part = &tokens[..limit.min(MOST_TOKENS)];
-    // A unit may stand before the number, as in `= EUR 5`.
+    let limit = tokens.iter().position(is_barrier).unwrap_or(tokens.len());
+    let part = &tokens[..limit.min(MAX_TOKENS)];
+    // A unit may precede the number, as in `= EUR 5`.
     let first = part.iter().take(1).take_while(|token| token.kind == TokenKind::Word).count();
     for end in (first + 1..=part.len()).rev() {
         let mut parser = Parser { tokens: &part[..end], at: first, nesting: 0, operators: 0 };
@@ -181,8 +182,8 @@ impl Parser<'_> {
                     let right = self.signed()?;
                     left = self.binary(operator, left, right);
                 }
-                // `20% of 50`, `3/4 of 20`; a plain number of something is no product.
-                Some(TokenKind::Of) if is_share(&left) => {
+                // `20% of 50`, `3/4 of 20`; a plain number of something is not a product.
+                Some(TokenKind::Of) if is_fraction(&left) => {
                     self.at += 1;
                     self.skip_words(LEADING_WORDS);
                     let right = self.signed()?;
@@ -198,7 +199,7 @@ impl Parser<'_> {
         }
     }
 
-    /// Whether the next token stands right beside the one before.
+    /// Whether nothing separates the next token from the one before it.
     fn touches(&self) -> bool {
         self.at > 0 && self.tokens[self.at - 1].end == self.tokens[self.at].start
     }
@@ -219,7 +220,7 @@ impl Parser<'_> {
                 self.skip_words(UNIT_WORDS);
                 Some(number)
             }
-            TokenKind::Open if self.nesting < MOST_NESTING => {
+            TokenKind::Open if self.nesting < MAX_NESTING => {
                 self.at += 1;
                 self.nesting += 1;
                 let inner = self.sum()?;
@@ -245,8 +246,8 @@ impl Parser<'_> {
     }
 }
 
-/// Whether it is a percentage or a fraction, of which something can be taken.
-fn is_share(expr: &Expr) -> bool {
+/// Whether it is a percentage or a fraction, which "of" multiplies.
+fn is_fraction(expr: &Expr) -> bool {
     match expr {
         Expr::Number { percent, .. } => *percent,
         Expr::Binary(operator, ..) => *operator == '/',

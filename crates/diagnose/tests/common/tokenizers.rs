@@ -1,4 +1,4 @@
-//! Tiny random models whose tokenizers write numbers in different ways.
+//! Tiny random models whose tokenizers split numbers in different ways.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use lopper_model::tokenizer::Tokenizer;
 use lopper_testkit::{Tiny, tiny_config};
 use serde_json::{Map, Value, json};
 
-/// A tokenizer that cuts text by `pattern` and has `words` as tokens, over a tiny random model.
+/// A tiny random model whose tokenizer splits text by `pattern` and has `words` as tokens.
 pub fn model(pattern: &str, words: impl IntoIterator<Item = String>) -> TextModel {
     let ascii = (0x20..0x7f_u8).map(|b| char::from(b).to_string());
     let words = std::iter::once("<unk>".to_owned()).chain(ascii).chain(["\n".to_owned()]).chain(words);

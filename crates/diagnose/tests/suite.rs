@@ -1,10 +1,10 @@
 //! A whole examination: on a model of its own language, and on the pocket model's language by its tasks.
 
-#[path = "common/spoken.rs"]
-mod spoken;
+#[path = "common/tokenizers.rs"]
+mod tokenizers;
 
 use lopper_diagnose::sentinel::{SentinelOptions, Sentinels};
-use lopper_diagnose::{Examination, ExamineOptions, material};
+use lopper_diagnose::{DiagnosticOptions, DiagnosticSuite, probe_set};
 use lopper_infer::{Engine, TextModel};
 use lopper_model::Checkpoint;
 use lopper_pocket::embedded::FILES;
@@ -16,11 +16,11 @@ fn pocket() -> TextModel {
 
 #[test]
 fn any_model_is_asked_generated_items_and_open_prompts() {
-    let text = spoken::model(".", []);
-    assert!(!material::is_pocket(&text));
-    let mut options = ExamineOptions::new(vec![], 6, 3);
+    let text = tokenizers::model(".", []);
+    assert!(!probe_set::is_pocket_model(&text));
+    let mut options = DiagnosticOptions::new(vec![], 6, 3);
     options.max_new_tokens = 12;
-    let examination = Examination::prepare(&text, &options).unwrap();
+    let examination = DiagnosticSuite::prepare(&text, &options).unwrap();
     let cuts = [vec![0, 1], vec![0], vec![0, 1]];
     let found = examination.run(&text, &cuts, &|done, total| assert!(done <= total)).unwrap();
     let (uncut, _) = found[0].diagnosis(None);
@@ -44,9 +44,9 @@ fn any_model_is_asked_generated_items_and_open_prompts() {
 #[test]
 fn the_pocket_model_loses_arithmetic_before_its_text() {
     let text = pocket();
-    assert!(material::is_pocket(&text));
+    assert!(probe_set::is_pocket_model(&text));
     let tasks = ["pocket_word", "pocket_arith", "pocket_brackets", "pocket_code"].map(String::from).to_vec();
-    let examination = Examination::prepare(&text, &ExamineOptions::new(tasks, 12, 0)).unwrap();
+    let examination = DiagnosticSuite::prepare(&text, &DiagnosticOptions::new(tasks, 12, 0)).unwrap();
     let all = text.engine.all_layers();
     let without = |gone: std::ops::RangeInclusive<usize>| all.iter().copied().filter(|l| !gone.contains(l)).collect();
     let cuts = [all.clone(), without(6..=11), without(3..=11)];

@@ -1,25 +1,25 @@
 use super::*;
 
-/// The equations found and whether they hold.
+/// The equations found and whether they are true.
 fn read(text: &str) -> Vec<(String, bool)> {
-    steps(text).into_iter().map(|step| (step.equation, step.holds)).collect()
+    check_all(text).into_iter().map(|found| (found.equation, found.holds)).collect()
 }
 
-fn holds(text: &str) {
+fn is_true(text: &str) {
     let found = read(text);
     assert!(!found.is_empty() && found.iter().all(|(_, holds)| *holds), "{text}: {found:?}");
 }
 
-fn slips(text: &str) {
-    assert!(first_slip(text).is_some(), "{text}: {:?}", read(text));
+fn is_false(text: &str) {
+    assert!(first_false(text).is_some(), "{text}: {:?}", read(text));
 }
 
-fn unread(text: &str) {
+fn is_not_read(text: &str) {
     assert_eq!(read(text), [], "{text}");
 }
 
 #[test]
-fn true_equations_as_people_and_models_write_them() {
+fn true_equations_as_people_and_models_write_them_hold() {
     for text in [
         "20 - 2 = 18. 3 * 2 = 6.",
         "She makes 9 * 2 = $<<9*2=18>>18 every day",
@@ -55,7 +55,7 @@ fn true_equations_as_people_and_models_write_them() {
         "10 cages * 5 pieces of straw per hamster cage = 50 pieces of straw",
         "There are 3 times as many, 3 * 4 = 12",
     ] {
-        holds(text);
+        is_true(text);
     }
 }
 
@@ -75,16 +75,16 @@ fn false_equations_are_found() {
         "5x3=16",
         "so she has 4 (2 + 3 = 6) left",
     ] {
-        slips(text);
+        is_false(text);
     }
-    let step = first_slip("20 - 2 = 18. 18 * 3 = 64. 64 + 1 = 66.").unwrap();
-    assert_eq!((step.equation.as_str(), step.value.as_str()), ("18 * 3 = 64", "54"));
-    assert_eq!(first_slip("1 / 8 = 0.5").unwrap().value, "0.125");
-    assert_eq!(first_slip("1 / 3 = 2").unwrap().value, "0.3333…");
+    let found = first_false("20 - 2 = 18. 18 * 3 = 64. 64 + 1 = 66.").unwrap();
+    assert_eq!((found.equation.as_str(), found.value.as_str()), ("18 * 3 = 64", "54"));
+    assert_eq!(first_false("1 / 8 = 0.5").unwrap().value, "0.125");
+    assert_eq!(first_false("1 / 3 = 2").unwrap().value, "0.3333…");
 }
 
 #[test]
-fn what_cannot_be_read_whole_is_not_judged() {
+fn what_cannot_be_read_completely_is_not_checked() {
     for text in [
         "x = 5",
         "2x + 4 = 10",
@@ -105,12 +105,12 @@ fn what_cannot_be_read_whole_is_not_judged() {
         let found = read(text);
         assert!(found.iter().all(|(_, holds)| *holds), "{text}: {found:?}");
     }
-    unread("x = 5");
-    unread("1 + 1 ≈ 3");
+    is_not_read("x = 5");
+    is_not_read("1 + 1 ≈ 3");
 }
 
 #[test]
-fn hostile_texts_end() {
+fn hostile_texts_take_bounded_time() {
     for text in [
         "(".repeat(5000) + "1 = 1",
         "1+".repeat(5000) + "1 = 2",
@@ -119,8 +119,8 @@ fn hostile_texts_end() {
         "<<".repeat(100_000),
         "<<1+1=".repeat(40_000),
     ] {
-        steps(&text);
+        check_all(&text);
     }
-    steps(&"\\frac{1}{2".repeat(2000));
-    steps(&"\\text{".repeat(2000));
+    check_all(&"\\frac{1}{2".repeat(2000));
+    check_all(&"\\text{".repeat(2000));
 }

@@ -1,9 +1,9 @@
-//! Samples that say what was right: those of `lopper eval --samples-out` and of lm-evaluation-harness
-//! (`--log_samples`), as outcomes by task, so that a cut's file can be laid beside the uncut model's.
+//! Graded samples: files of `lopper eval --samples-out` and of lm-evaluation-harness (`--log_samples`), read as outcomes
+//! by task, so that a cut's file can be compared with the uncut model's.
 //!
-//! An item is known by its `id`, or its `doc_id`, within its `task`. It is right where `correct` is true, or where
-//! the first of `exact_match`, `acc`, `pass@1`, `pass_at_1` is 1. Lines without generated text, without a verdict, or
-//! for another filter than the file's first are passed over; a line that cannot be read is counted. Here a file is
+//! An item is identified by its `id`, or its `doc_id`, within its `task`. It is right where `correct` is true, or where
+//! the first of `exact_match`, `acc`, `pass@1`, `pass_at_1` that the line has is 1. Lines without generated text, without
+//! a verdict, or for another filter than the file's first are skipped; lines that cannot be read are counted. The file is
 //! held in memory.
 
 use std::collections::BTreeMap;
@@ -13,30 +13,30 @@ use anyhow::Result;
 use lopper_infer::Finish;
 use lopper_pocket::Group;
 use lopper_record::Fault;
+use lopper_tasks::{ItemResult, TaskOutcome};
 use serde_json::{Map, Value};
 
-use super::outcomes::Outcomes;
-use lopper_tasks::{ItemResult, TaskOutcome};
+use crate::Outcomes;
 
-/// Verdicts of other programs, in the order of trial.
+/// Metrics of other programs that say whether an item is right; the first that a line has counts.
 const VERDICTS: [&str; 4] = ["exact_match", "acc", "pass@1", "pass_at_1"];
-/// What a task is called where its lines do not say.
+/// The task's name where lines have none.
 const UNNAMED: &str = "samples";
 
-/// Judged responses of a file, by task.
+/// Graded responses of a file.
 #[derive(Debug, Clone, Default)]
-pub struct Judged {
-    /// The outcomes.
+pub struct GradedSamples {
+    /// The outcomes by task.
     pub outcomes: Outcomes,
     /// Lines that could not be read.
     pub broken: usize,
 }
 
-/// Reads the first `limit` responses of a file of judged samples, or all.
+/// Reads the first `limit` graded responses of a file, or all.
 ///
 /// # Errors
-/// A [`Fault`] when it cannot be read or judges no response.
-pub fn read(path: &Path, limit: Option<usize>) -> Result<Judged> {
+/// A [`Fault`] when the file cannot be read or has no graded response.
+pub fn read(path: &Path, limit: Option<usize>) -> Result<GradedSamples> {
     let text = std::fs::read_to_string(path).map_err(|error| {
         Fault::new("the samples cannot be read").file(path).got(error.to_string()).hint("check the path")
     })?;
@@ -62,7 +62,7 @@ pub fn read(path: &Path, limit: Option<usize>) -> Result<Judged> {
     }
     items.retain(|_, items| !items.is_empty());
     if items.is_empty() {
-        return Err(Fault::new("the file judges no response")
+        return Err(Fault::new("the file has no graded response")
             .file(path)
             .expected("lines with a response and `correct`, or with `resps` and `exact_match`, `acc` or `pass@1`")
             .got(format!("{} lines without both", text.lines().count()))
@@ -70,12 +70,12 @@ pub fn read(path: &Path, limit: Option<usize>) -> Result<Judged> {
             .into());
     }
     let outcomes = items.into_iter().map(|(task, items)| (task.clone(), outcome(task, items))).collect();
-    Ok(Judged { outcomes, broken })
+    Ok(GradedSamples { outcomes, broken })
 }
 
 fn outcome(task: String, items: Vec<ItemResult>) -> TaskOutcome {
     let all = |metric: &str| items.iter().all(|item| item.metrics.contains_key(metric));
-    // The metric tells bracket items and programs from others.
+    // The metric distinguishes bracket items and programs from others.
     let primary = ["balanced", "pass@1", "exact_match"].into_iter().find(|metric| all(metric)).unwrap_or("correct");
     let primary = primary.to_owned();
     let n = items.len();
@@ -97,9 +97,10 @@ fn outcome(task: String, items: Vec<ItemResult>) -> TaskOutcome {
     }
 }
 
-fn item(row: &Map<String, Value>, place: usize) -> Option<ItemResult> {
+/// The item of a line; `index` identifies it where the line does not.
+fn item(row: &Map<String, Value>, index: usize) -> Option<ItemResult> {
     let text = |name: &str| row.get(name).and_then(Value::as_str).map(str::to_owned);
-    // A filter that makes programs gives a list of them.
+    // Filters that build programs write a list of them.
     let first = |name: &str| {
         let found = row.get(name)?.get(0)?;
         found.as_str().or_else(|| found.get(0)?.as_str()).map(str::to_owned)
@@ -119,7 +120,7 @@ fn item(row: &Map<String, Value>, place: usize) -> Option<ItemResult> {
     metrics.extend(VERDICTS.iter().filter_map(|name| Some(((*name).to_owned(), number(row.get(*name)?)?))));
     metrics.insert("correct".into(), score);
     let id = row.get("id").or_else(|| row.get("doc_id"));
-    let id = id.map_or_else(|| place.to_string(), |id| id.as_str().map_or_else(|| id.to_string(), str::to_owned));
+    let id = id.map_or_else(|| index.to_string(), |id| id.as_str().map_or_else(|| id.to_string(), str::to_owned));
     let question = || {
         let argument = row.get("arguments").map(|arguments| match arguments {
             Value::Object(named) => named.get("gen_args_0").and_then(|args| args.get("arg_0")),
@@ -127,10 +128,10 @@ fn item(row: &Map<String, Value>, place: usize) -> Option<ItemResult> {
         });
         argument.flatten().and_then(Value::as_str).map(str::to_owned)
     };
-    // The harness writes `[invalid]` where its filter found nothing.
+    // The harness writes `[invalid]` where its filter finds nothing.
     let extracted = text("extracted").or_else(|| first("filtered_resps")).filter(|found| found != "[invalid]");
     Some(ItemResult {
-        doc_id: row.get("doc_id").and_then(Value::as_u64).map_or(place, |doc| doc as usize),
+        doc_id: row.get("doc_id").and_then(Value::as_u64).map_or(index, |doc| doc as usize),
         id,
         score,
         metrics,
@@ -150,19 +151,17 @@ fn item(row: &Map<String, Value>, place: usize) -> Option<ItemResult> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::of_outcomes;
+    use crate::diagnose_outcomes;
     use lopper_record::study::Cause;
 
-    fn judged(name: &str, text: &str) -> Result<Judged> {
-        let path = std::env::temp_dir().join(format!("lopper-judged-{}-{name}.jsonl", std::process::id()));
-        std::fs::write(&path, text).unwrap();
-        let found = read(&path, None);
-        std::fs::remove_file(path).unwrap();
-        found
+    fn read_text(text: &str) -> Result<GradedSamples> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(&file, text).unwrap();
+        read(file.path(), None)
     }
 
     #[test]
-    fn samples_of_the_harness_are_laid_beside_each_other() {
+    fn samples_of_the_harness_are_compared_item_by_item() {
         let line = |doc: u32, filter: &str, text: &str, right: u32| {
             format!(
                 "{{\"doc_id\":{doc},\"filter\":\"{filter}\",\"target\":\"4\",\"arguments\":[[\"Q {doc}\",{{}}]],\
@@ -170,14 +169,14 @@ mod tests {
             )
         };
         let base = line(0, "strict", "2 + 2 = 4 #### 4", 1) + &line(0, "flexible", "2 + 2 = 4 #### 4", 1) + "broken\n";
-        let base = judged("base", &(base + &line(1, "strict", "?", 0))).unwrap();
+        let base = read_text(&(base + &line(1, "strict", "?", 0))).unwrap();
         assert_eq!((base.broken, base.outcomes[UNNAMED].n), (1, 2));
         let cut = line(1, "strict", "2 + 2 = 4 #### 4", 1) + &line(0, "strict", "2 + 2 = 5 #### 5", 0);
-        let (diagnosis, entries) = of_outcomes(&judged("cut", &cut).unwrap().outcomes, Some(&base.outcomes));
+        let (diagnosis, entries) = diagnose_outcomes(&read_text(&cut).unwrap().outcomes, Some(&base.outcomes));
         let ledger = diagnosis.ledger.unwrap();
         assert_eq!((ledger.compared, ledger.lost, ledger.gained, ledger.of(Cause::ArithmeticSlip)), (2, 1, 1, 1));
         assert!(entries.iter().any(|entry| entry.detail == "2 + 2 = 5 (is 4)" && entry.prompt == "Q 0"));
-        let error = judged("none", "{\"text\":\"no verdict\"}\n").unwrap_err();
+        let error = read_text("{\"text\":\"no verdict\"}\n").unwrap_err();
         assert!(error.downcast_ref::<Fault>().unwrap().hint.as_deref().unwrap().contains("--log_samples"));
     }
 }

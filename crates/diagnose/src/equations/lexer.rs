@@ -1,29 +1,29 @@
-//! Text to the tokens of equations: numbers, operators, brackets, signs of equality, words (which may be
-//! units), and marks at which no equation goes on.
+//! Splits text into the tokens of equations: numbers, operators, brackets, equals signs, words (which may be units), and
+//! marks at which an equation ends.
 
 use num_bigint::BigInt;
 
 use super::BigRational;
 
-/// Bytes of the longest annotation.
-const LONGEST_ANNOTATION: usize = 400;
-/// Digits of the longest number that is read.
-const MOST_DIGITS: usize = 24;
-/// LaTeX commands of a kind that are spelt out; each is a pass over the text.
-const MOST_COMMANDS: usize = 500;
-/// Words that are no unit: a computation does not go on beyond them.
-const JOINTS: [&str; 24] = [
+/// Longest annotation, in bytes.
+const MAX_ANNOTATION: usize = 400;
+/// Most digits of a number that is read.
+const MAX_DIGITS: usize = 24;
+/// Most LaTeX commands of one kind that are replaced; each is a pass over the text.
+const MAX_COMMANDS: usize = 500;
+/// Words that are not units: a computation ends at them.
+const NOT_UNITS: [&str; 24] = [
     "a", "and", "or", "so", "then", "is", "are", "was", "were", "be", "if", "because", "since", "which", "that",
     "than", "there", "to", "from", "we", "he", "she", "they", "gives",
 ];
 
-/// Small words that go on with a unit.
-const PHRASE: [&str; 8] = ["of", "per", "in", "a", "an", "the", "for", "that"];
+/// Words that continue a unit of several words.
+const UNIT_CONTINUATIONS: [&str; 8] = ["of", "per", "in", "a", "an", "the", "for", "that"];
 
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Token {
     pub kind: TokenKind,
-    /// Where it begins and ends in the text, in bytes.
+    /// Byte range in the text.
     pub start: usize,
     pub end: usize,
 }
@@ -43,29 +43,29 @@ pub(super) enum TokenKind {
     Equals,
     /// A word that may be a unit.
     Word,
-    /// "of" after a number: times, where the number is a share.
+    /// "of" after a number: a multiplication, where the number is a fraction.
     Of,
-    /// What stands beside it cannot be understood: a letter for an unknown, a power.
+    /// Makes an expression next to it unreadable: a letter for an unknown, a power.
     Unknown,
     /// The end of a sentence, line or list item.
     Stop,
 }
 
-/// LaTeX commands of arithmetic spelt as plain signs, other commands and braces as they are.
-pub(super) fn plain(text: &str) -> String {
+/// Replaces LaTeX commands of arithmetic by plain signs; other commands and braces stay.
+pub(super) fn without_latex(text: &str) -> String {
     let mut text = text.replace("\\times", "*").replace("\\cdot", "*").replace("\\div", "/");
     for (command, sign) in [("\\$", "$"), ("\\%", "%"), ("\\(", " "), ("\\)", " "), ("\\[", "\n"), ("\\]", "\n")] {
         text = text.replace(command, sign);
     }
     for command in ["\\frac", "\\dfrac", "\\tfrac"] {
-        for _ in 0..MOST_COMMANDS {
+        for _ in 0..MAX_COMMANDS {
             let Some(at) = text.find(&format!("{command}{{")) else { break };
             let Some((numerator, denominator, end)) = fraction(&text[at + command.len()..]) else { break };
             let spelt = format!("(({numerator})/({denominator}))");
             text.replace_range(at..at + command.len() + end, &spelt);
         }
     }
-    for _ in 0..MOST_COMMANDS {
+    for _ in 0..MAX_COMMANDS {
         let Some(at) = text.find("\\text{") else { break };
         let Some(close) = text[at..].find('}') else { break };
         let inner = text[at + 6..at + close].to_owned();
@@ -74,7 +74,7 @@ pub(super) fn plain(text: &str) -> String {
     text
 }
 
-/// The two arguments of a fraction without braces in them, and where it ends.
+/// The two arguments of a fraction that hold no braces, and the length of all.
 fn fraction(text: &str) -> Option<(&str, &str, usize)> {
     let (numerator, rest) = text.strip_prefix('{')?.split_once('}')?;
     let (denominator, _) = rest.strip_prefix('{')?.split_once('}')?;
@@ -83,15 +83,14 @@ fn fraction(text: &str) -> Option<(&str, &str, usize)> {
     (simple(numerator) && simple(denominator)).then_some((numerator, denominator, end))
 }
 
-/// The text without what stands between `<<` and `>>`, and each of these with the place in the remaining
-/// text where it stood.
+/// The text without its annotations `<<…>>`, and the content of each with its place in the remaining text.
 pub(super) fn without_annotations(text: &str) -> (String, Vec<(usize, &str)>) {
     let (mut visible, mut annotations) = (String::with_capacity(text.len()), Vec::new());
     let mut rest = text;
     while let Some((before, after)) = rest.split_once("<<") {
         visible.push_str(before);
-        // Only so far is its end looked for, so that a text full of beginnings takes no longer.
-        let near = &after[..after.floor_char_boundary(LONGEST_ANNOTATION)];
+        // The search for its end is bounded, so that a text full of `<<` takes no longer.
+        let near = &after[..after.floor_char_boundary(MAX_ANNOTATION)];
         match near.split_once(">>").filter(|(inner, _)| !inner.contains('\n')) {
             Some((inner, _)) => {
                 annotations.push((visible.len(), inner));
@@ -140,15 +139,10 @@ impl<'a> Lexer<'a> {
             }
             '*' if rest.starts_with("**") => {
                 // Emphasis around a result, or a power between two operands.
-                let kind = if self.after_operand() && rest[2..].trim_start().starts_with(|c: char| c.is_alphanumeric())
-                {
-                    Some(TokenKind::Unknown)
-                } else {
-                    None
-                };
-                match kind {
-                    Some(kind) => self.push(kind, 2),
-                    None => self.at += 2,
+                let operand_follows = rest[2..].trim_start().starts_with(char::is_alphanumeric);
+                match self.after_operand() && operand_follows {
+                    true => self.push(TokenKind::Unknown, 2),
+                    false => self.at += 2,
                 }
             }
             '0'..='9' => self.number(),
@@ -185,7 +179,7 @@ impl<'a> Lexer<'a> {
         let bytes = self.rest().as_bytes();
         let digits = |from: usize| bytes[from..].iter().take_while(|b| b.is_ascii_digit()).count();
         let mut end = digits(0);
-        // Groups of three after a comma.
+        // Groups of three digits after a comma.
         while bytes.get(end) == Some(&b',') && digits(end + 1) == 3 && end > 0 {
             end += 4;
         }
@@ -198,8 +192,8 @@ impl<'a> Lexer<'a> {
         let item = decimals == 0 && self.begins_line() && matches!(bytes.get(end), Some(b'.' | b')'));
         // `0900` is a time of day, not a number.
         let padded = written.len() > 1 && written.starts_with('0') && bytes.get(1) != Some(&b'.');
-        if item || padded || written.len() > MOST_DIGITS {
-            // The number of a list item, or one that is not computed with.
+        if item || padded || written.len() > MAX_DIGITS {
+            // A list item's number, or a number that is not computed with.
             let kind = if item { TokenKind::Stop } else { TokenKind::Unknown };
             self.push(kind, end + usize::from(item));
             return;
@@ -218,7 +212,7 @@ impl<'a> Lexer<'a> {
         let end = rest.find(|c| !inner(c)).unwrap_or(rest.len());
         let word = &rest[..end];
         let unit_before = self.tokens.last().is_some_and(|token| token.kind == TokenKind::Word);
-        // Signs in words, where an operand follows: "10 plus 9 equals 19".
+        // Operators in words, where an operand follows: "10 plus 9 equals 19".
         let spoken = match word.to_lowercase().as_str() {
             "plus" => Some(TokenKind::Operator('+')),
             "minus" => Some(TokenKind::Operator('-')),
@@ -232,12 +226,12 @@ impl<'a> Lexer<'a> {
             self.push(kind, end);
             return;
         }
-        // `5 x 3`, `5x3`, `5 boxes x 3`: a sign of multiplication between two operands.
+        // `5 x 3`, `5x3`, `5 boxes x 3`: a multiplication sign between two operands.
         let times = self.after_operand() || unit_before && !glued && word.len() == 1;
         if times && (word.starts_with('x') || word.starts_with('X')) {
             let after = rest[1..].trim_start_matches([' ', '$']);
             if after.starts_with(|c: char| c.is_ascii_digit() || c == '(')
-                && (word.len() == 1 || inner_digits(&word[1..]))
+                && (word.len() == 1 || word[1..].bytes().all(|b| b.is_ascii_digit()))
             {
                 self.push(TokenKind::Operator('*'), 1);
                 return;
@@ -252,17 +246,13 @@ impl<'a> Lexer<'a> {
         let kind = match lower.as_str() {
             "of" if self.after_operand() => TokenKind::Of,
             // Within a unit: "pieces of straw per cage".
-            word if unit_before && PHRASE.contains(&word) => TokenKind::Word,
+            word if unit_before && UNIT_CONTINUATIONS.contains(&word) => TokenKind::Word,
             "of" => TokenKind::Stop,
-            word if JOINTS.contains(&word) && !(glued && word == "a") => TokenKind::Stop,
+            word if NOT_UNITS.contains(&word) && !(glued && word == "a") => TokenKind::Stop,
             // A letter for an unknown, `x2`, words run together with a number.
             word if word.chars().count() == 1 || word.ends_with(|c: char| c.is_ascii_digit()) => TokenKind::Unknown,
             _ => TokenKind::Word,
         };
         self.push(kind, length);
     }
-}
-
-fn inner_digits(text: &str) -> bool {
-    text.bytes().all(|b| b.is_ascii_digit())
 }

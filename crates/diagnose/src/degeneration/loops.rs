@@ -1,46 +1,47 @@
-//! Loops: a response that says the same words over and over, the repeated unit and where it begins.
+//! Loops: responses that repeat the same words over and over, the repeated unit and where it begins.
 //!
-//! A loop is a stretch in which every word equals the word one period earlier, over at least three
-//! periods and 16 words (64 where the unit has no letter or digit: rules and table borders are no
-//! loops). The longest such stretch is reported, with its shortest period. A loop that the model leaves
-//! again counts as well; sampling often ends one by chance.
+//! A loop is a stretch in which every word equals the word one period earlier, over at least three periods and 16 words
+//! (64 where the unit has no letter or digit: rules and table borders are not loops). The longest such stretch is
+//! reported, with its shortest period. A loop that the model leaves again counts as well; sampling often ends one by
+//! chance.
 //!
 //! Not covered: loops with variation (counting up), periods above 256 words.
 
-use super::grams::Grams;
-use super::tokens::Tokens;
 use serde::{Deserialize, Serialize};
 
-/// Longest period that is looked for, in words.
-const MOST_PERIOD: usize = 256;
+use super::ngrams::NGrams;
+use super::words::Words;
+
+/// Longest period that is found, in words.
+const MAX_PERIOD: usize = 256;
 /// Fewest words of a loop.
-const FEWEST_WORDS: usize = 16;
-/// The same where the unit is of marks only.
-const FEWEST_MARKS: usize = 64;
-/// Repeated 4-grams that a loop has at least: of its 13 and more at most a third of its words is new.
-const FEWEST_REPEATED: usize = 8;
+const MIN_WORDS: usize = 16;
+/// Fewest words where the unit consists of punctuation marks only.
+const MIN_MARKS: usize = 64;
+/// Every loop has at least this many repeated 4-grams: of its 13 and more at most a third of its words is new.
+const MIN_REPEATED: usize = 8;
 
 /// A loop within a response.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Loop {
-    /// The words that are repeated, as they stand where the loop begins.
+    /// The words that are repeated, as they are written the first time.
     pub unit: String,
-    /// Words before the loop.
+    /// Number of words before the loop.
     pub begins_at_word: usize,
-    /// Characters before the loop.
+    /// Number of characters before the loop.
     pub begins_at_char: usize,
-    /// How often the unit comes, the first time included; an unfinished last one is not counted.
+    /// How many times the unit occurs, the first one included and an incomplete last one not.
     pub times: usize,
 }
 
 /// The longest loop of a response.
-pub fn find_loop(text: &str, tokens: &Tokens, grams: &Grams) -> Option<Loop> {
-    if grams.repeated(4) < FEWEST_REPEATED {
+pub fn find_loop(text: &str, words: &Words, grams: &NGrams) -> Option<Loop> {
+    if grams.repeated(4) < MIN_REPEATED {
         return None;
     }
-    let ids = &tokens.ids;
+    let ids = &words.ids;
     let mut best: Option<(usize, usize, usize)> = None;
-    for period in 1..=MOST_PERIOD.min(ids.len() / 3) {
+    for period in 1..=MAX_PERIOD.min(ids.len() / 3) {
         let mut run = 0;
         for at in period..=ids.len() {
             if at < ids.len() && ids[at] == ids[at - period] {
@@ -48,10 +49,10 @@ pub fn find_loop(text: &str, tokens: &Tokens, grams: &Grams) -> Option<Loop> {
                 continue;
             }
             let length = run + period;
-            let enough = run > 0 && length >= FEWEST_WORDS && length >= 3 * period;
+            let enough = run > 0 && length >= MIN_WORDS && length >= 3 * period;
             if enough && best.is_none_or(|(_, _, longest)| length > longest) {
                 let start = at - length;
-                if length >= FEWEST_MARKS || says_something(text, tokens, start, period) {
+                if length >= MIN_MARKS || has_text(text, words, start, period) {
                     best = Some((start, period, length));
                 }
             }
@@ -59,27 +60,28 @@ pub fn find_loop(text: &str, tokens: &Tokens, grams: &Grams) -> Option<Loop> {
         }
     }
     let (start, period, length) = best?;
-    let from = tokens.spans[start].start;
+    let from = words.spans[start].start;
     Some(Loop {
-        unit: text[from..tokens.spans[start + period - 1].end].to_owned(),
+        unit: text[from..words.spans[start + period - 1].end].to_owned(),
         begins_at_word: start,
         begins_at_char: text[..from].chars().count(),
         times: length / period,
     })
 }
 
-fn says_something(text: &str, tokens: &Tokens, start: usize, period: usize) -> bool {
-    tokens.spans[start..start + period].iter().any(|span| text[span.clone()].contains(char::is_alphanumeric))
+/// Whether a unit holds a letter or digit.
+fn has_text(text: &str, words: &Words, start: usize, period: usize) -> bool {
+    words.spans[start..start + period].iter().any(|span| text[span.clone()].contains(char::is_alphanumeric))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tokens::tokens;
+    use crate::degeneration::words::split;
 
     fn found(text: &str) -> Option<Loop> {
-        let tokens = tokens(text);
-        find_loop(text, &tokens, &Grams::new(&tokens))
+        let words = split(text);
+        find_loop(text, &words, &NGrams::new(&words))
     }
 
     #[test]

@@ -1,42 +1,42 @@
-//! Words and sentences of a response, as Rep-n, Self-BLEU and the search for loops see them.
+//! Splits a response into words and sentences for Rep-n, Self-BLEU and loops.
 //!
-//! The paper (arXiv 2602.01997) says "lower-cased word tokens" and no more; the usual tokenisers of
-//! NLTK need downloaded models and differ between versions. So the rules are ours, small enough to
-//! state in full (`fixtures/diagnostics/make.py` has them in Python):
+//! The paper (arXiv 2602.01997) says "lower-cased word tokens" and no more; the usual tokenisers of NLTK need downloaded
+//! models and differ between versions. So the rules are Lopper's own, short enough to state in full
+//! (`fixtures/diagnostics/make.py` has them in Python):
 //!
-//! - **words**: runs of letters, digits and `_`, or one other visible character, each in lower case:
-//!   the regular expression `\w+|[^\w\s]`;
-//! - **sentences**: end at a line break; after `.`, `!`, `?`, `…` (several together, and closing
-//!   quotes or brackets after them) before white space or the end; after `。`, `！`, `？` wherever
-//!   they stand. Pieces without a letter or digit are no sentences.
+//! - **words**: runs of letters, digits and `_`, or one other visible character, each in lower case: the regular
+//!   expression `\w+|[^\w\s]`;
+//! - **sentences**: end at a line break; after `.`, `!`, `?`, `…` (several together, and closing quotes or brackets after
+//!   them) before white space or the end; after `。`, `！`, `？` wherever they occur. Pieces without a letter or digit are
+//!   not sentences.
 //!
-//! Not covered: abbreviations (`Dr. Lee` is two sentences), languages that put no spaces between
-//! words (a run of Chinese characters is one word).
+//! Not covered: abbreviations (`Dr. Lee` is two sentences), languages that put no spaces between words (a run of Chinese
+//! characters is one word).
 
 use std::collections::HashMap;
 use std::ops::Range;
 
-/// A response in words, each numbered by what it says.
+/// The words and sentences of a response.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Tokens {
-    /// The number of each word; equal words have equal numbers, below [`Tokens::kinds`].
+pub struct Words {
+    /// The id of each word; equal words have equal ids, below `distinct`.
     pub ids: Vec<u32>,
-    /// Where each word stands in the text, in bytes.
+    /// The byte range of each word in the text.
     pub spans: Vec<Range<usize>>,
-    /// How many different words there are.
-    pub kinds: usize,
-    /// The words of each sentence.
+    /// Number of different words.
+    pub distinct: usize,
+    /// The range of words of each sentence.
     pub sentences: Vec<Range<usize>>,
 }
 
-/// Longest response that is read, in bytes; what follows is left out. The longest context of a model
-/// is some hundred thousand tokens.
-const MOST_BYTES: usize = 8 << 20;
+/// Longest response that is read, in bytes; the rest is ignored. The longest context of a model is some hundred thousand
+/// tokens.
+const MAX_BYTES: usize = 8 << 20;
 
-/// Divides a response into words and sentences.
-pub fn tokens(text: &str) -> Tokens {
-    let text = &text[..text.floor_char_boundary(MOST_BYTES)];
-    let mut result = Tokens::default();
+/// Splits a response into words and sentences.
+pub fn split(text: &str) -> Words {
+    let text = &text[..text.floor_char_boundary(MAX_BYTES)];
+    let mut result = Words::default();
     let mut numbers: HashMap<String, u32> = HashMap::new();
     let mut begin = 0;
     while begin < text.len() {
@@ -47,8 +47,7 @@ pub fn tokens(text: &str) -> Tokens {
             let word = &text[begin + span.start..begin + span.end];
             visible |= word.chars().next().is_some_and(is_word);
             let next = numbers.len() as u32;
-            let lower =
-                if word.bytes().all(|b| b.is_ascii()) { word.to_ascii_lowercase() } else { word.to_lowercase() };
+            let lower = if word.is_ascii() { word.to_ascii_lowercase() } else { word.to_lowercase() };
             result.ids.push(*numbers.entry(lower).or_insert(next));
             result.spans.push(begin + span.start..begin + span.end);
         }
@@ -57,13 +56,8 @@ pub fn tokens(text: &str) -> Tokens {
         }
         begin = end;
     }
-    result.kinds = numbers.len();
+    result.distinct = numbers.len();
     result
-}
-
-/// The words of a text, in lower case.
-pub fn lower_words(text: &str) -> Vec<String> {
-    words(text).map(|span| text[span].to_lowercase()).collect()
 }
 
 fn is_word(c: char) -> bool {
@@ -113,18 +107,19 @@ fn sentence_length(text: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::degeneration::tests::lower_case;
 
     fn sentences(text: &str) -> Vec<String> {
-        let tokens = tokens(text);
-        tokens.sentences.iter().map(|s| text[tokens.spans[s.start].start..tokens.spans[s.end - 1].end].into()).collect()
+        let words = split(text);
+        words.sentences.iter().map(|s| text[words.spans[s.start].start..words.spans[s.end - 1].end].into()).collect()
     }
 
     #[test]
     fn words_are_runs_or_single_marks_in_lower_case() {
-        assert_eq!(lower_words("It's 3.50 — Größe_1!"), ["it", "'", "s", "3", ".", "50", "—", "größe_1", "!"]);
-        let numbered = tokens("The the THE a");
-        assert_eq!((numbered.ids, numbered.kinds), (vec![0, 0, 0, 1], 2));
-        assert_eq!(tokens(" \n "), Tokens::default());
+        assert_eq!(lower_case("It's 3.50 — Größe_1!"), ["it", "'", "s", "3", ".", "50", "—", "größe_1", "!"]);
+        let numbered = split("The the THE a");
+        assert_eq!((numbered.ids, numbered.distinct), (vec![0, 0, 0, 1], 2));
+        assert_eq!(split(" \n "), Words::default());
     }
 
     #[test]

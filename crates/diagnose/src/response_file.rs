@@ -1,12 +1,12 @@
-//! Responses of other programs, from files of JSON lines of any size: read line by line, examined a batch at a
-//! time on all threads, and summed up, so that memory does not grow with the file.
+//! Responses of any program, from JSON lines files of any size: read line by line, measured in batches on all threads and
+//! averaged, so that memory does not grow with the file.
 //!
-//! A line gives its text as `response`, `text` or `output`, as the last assistant turn of `messages` (content as a
-//! text or as a list of parts), or as `resps` of lm-evaluation-harness. Where it says so, `finish` or
-//! `finish_reason` is why it ended, `tokens` how long it is, `mean_logprob` how probable its author found it, and `outcome` how
-//! its program ended.
-//! lm-evaluation-harness writes each response once for each filter; the first filter's lines count. Lines of
-//! multiple choice, which have no text, are counted apart. A line that cannot be read is named and passed over.
+//! A line has its text in `response`, `text` or `output`, as the last assistant turn of `messages` (content as a string or
+//! a list of parts), or as `resps` of lm-evaluation-harness. Optional are `finish` or `finish_reason` (why generation
+//! ended), `tokens` (length), `mean_logprob` (of its tokens under the model that wrote it), and `outcome` (the class of
+//! its program's end). lm-evaluation-harness writes each response once for each filter; the first filter's lines count.
+//! Lines of multiple-choice tasks have no text and are counted separately. A line that cannot be read is reported and
+//! skipped.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
@@ -19,23 +19,23 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::chain::{Step, steps};
-use super::degeneration::{Circumstances, Tally, TextFigures, text_figures};
+use crate::degeneration::{DegenerationTally, Loop, ResponseMetadata, TextMetrics, text_metrics};
+use crate::equations::{CheckedEquation, check_all};
 
-/// Lines that are examined together.
+/// Lines that are measured together.
 const BATCH: usize = 256;
 /// Longest line that is read, in bytes.
-const MOST_BYTES: usize = 64 << 20;
-/// Broken lines and loops that are told one by one.
-const TOLD: usize = 10;
+const MAX_BYTES: usize = 64 << 20;
+/// Most unreadable lines, loops and false equations that are listed one by one.
+const LISTED: usize = 10;
 
-/// What a file of responses tells.
+/// Figures of a file of responses.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct FileFigures {
-    /// Of the responses' text.
+pub struct FileMetrics {
+    /// Repetition and length of the responses.
     pub degeneration: Degeneration,
-    /// Worked steps.
-    pub steps: StepFigures,
+    /// Equations in the responses.
+    pub steps: EquationCounts,
     /// How programs ended, where lines say so.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub programs: Option<Programs>,
@@ -43,25 +43,25 @@ pub struct FileFigures {
     pub loops: Vec<LoopAt>,
     /// Lines without generated text (multiple choice), and repetitions of one response for other filters.
     pub without_text: usize,
-    /// Lines that could not be read.
+    /// Number of lines that could not be read.
     pub broken: usize,
-    /// The first of them.
+    /// The first of these lines.
     pub broken_lines: Vec<BrokenLine>,
 }
 
 /// Equations in the responses.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct StepFigures {
+pub struct EquationCounts {
     /// Equations that could be checked.
     pub equations: usize,
-    /// Of these, false ones.
+    /// Of these, the false ones.
     pub wrong: usize,
     /// Responses with an equation.
     pub responses: usize,
     /// Of these, the ones with a false equation.
     pub responses_with_a_slip: usize,
-    /// The first slips.
-    pub slips: Vec<SlipAt>,
+    /// The first false equations.
+    pub slips: Vec<FalseEquationAt>,
 }
 
 /// Where a response loops.
@@ -71,17 +71,17 @@ pub struct LoopAt {
     pub line: usize,
     /// The loop.
     #[serde(flatten)]
-    pub looped: super::Loop,
+    pub looped: Loop,
 }
 
-/// Where a response slips.
+/// Where a response has its first false equation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SlipAt {
+pub struct FalseEquationAt {
     /// The line, from 1.
     pub line: usize,
     /// The false equation.
     pub equation: String,
-    /// What its left side comes to.
+    /// The value of its left side.
     pub value: String,
 }
 
@@ -94,36 +94,36 @@ pub struct BrokenLine {
     pub why: String,
 }
 
-/// What one line holds.
+/// The content of one line.
 #[derive(Debug, Clone, PartialEq)]
 enum Row {
-    Text { text: String, around: Circumstances, filter: Option<String>, outcome: Option<String> },
+    Text { text: String, metadata: ResponseMetadata, filter: Option<String>, outcome: Option<String> },
     WithoutText,
 }
 
-/// The figures of one line, as they are written for each response.
+/// The figures of one response.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct LineFigures {
+pub struct LineMetrics {
     /// The line, from 1.
     pub line: usize,
-    /// Of its text.
+    /// Repetition and length.
     #[serde(flatten)]
-    pub figures: TextFigures,
+    pub metrics: TextMetrics,
     /// The first false equation.
-    pub slip: Option<Step>,
+    pub slip: Option<CheckedEquation>,
 }
 
-/// Examines the first `limit` responses of a file. `observer` is told the bytes read so far and may stop the
-/// reading; `each` gets the figures of every response, in order.
+/// Measures the first `limit` responses of a file, or all; `-` is standard input. `each` is called with the figures of
+/// every response, in order.
 ///
 /// # Errors
-/// A [`Fault`] when the file cannot be read, or when no line of it holds a response.
-pub fn examine(
+/// A [`Fault`] when the file cannot be read, or when no line of it holds a response; those of `each`.
+pub fn measure(
     path: &Path,
     limit: Option<usize>,
     observer: &dyn Fn(u64) -> Result<()>,
-    each: &mut dyn FnMut(&LineFigures) -> Result<()>,
-) -> Result<FileFigures> {
+    each: &mut dyn FnMut(&LineMetrics) -> Result<()>,
+) -> Result<FileMetrics> {
     let unreadable = |error: std::io::Error| {
         Fault::new("the responses cannot be read").file(path).got(error.to_string()).hint("check the path")
     };
@@ -146,11 +146,11 @@ pub fn examine(
             None if batch.is_empty() => break,
             None => {}
         }
-        sum.take(&batch, each)?;
+        sum.add_batch(&batch, each)?;
         batch.clear();
-        observer(bytes)?;
+        observer(bytes as u64)?;
     }
-    if sum.tally.finish().responses == 0 {
+    if sum.responses == 0 {
         let first = sum.found.broken_lines.first();
         return Err(Fault::new("the file holds no response")
             .file(path)
@@ -161,7 +161,7 @@ pub fn examine(
             })
             .hint(match first {
                 Some(_) => "one JSON object a line; docs/reference/diagnostics.md lists the forms",
-                None => "multiple-choice samples have no text to examine",
+                None => "multiple-choice samples have no text to measure",
             })
             .into());
     }
@@ -171,32 +171,32 @@ pub fn examine(
 
 /// A line as it was read.
 struct Line {
-    /// Nothing where it is too long or not UTF-8, and why.
+    /// The reason, where it is too long or not UTF-8.
     text: Result<String, String>,
-    bytes: u64,
+    bytes: usize,
 }
 
 fn next_line(mut reader: &mut dyn BufRead) -> std::io::Result<Option<Line>> {
     let mut buffer = Vec::new();
-    let read = (&mut reader).take(MOST_BYTES as u64).read_until(b'\n', &mut buffer)?;
+    let read = (&mut reader).take(MAX_BYTES as u64).read_until(b'\n', &mut buffer)?;
     if read == 0 {
         return Ok(None);
     }
-    let mut bytes = read as u64;
-    if read == MOST_BYTES && buffer.last() != Some(&b'\n') {
-        // The rest of it is passed over without being kept.
+    let mut bytes = read;
+    if read == MAX_BYTES && buffer.last() != Some(&b'\n') {
+        // The rest of it is skipped without being held in memory.
         loop {
             let part = reader.fill_buf()?;
             let end = part.iter().position(|byte| *byte == b'\n');
             let length = end.map_or(part.len(), |at| at + 1);
             let done = end.is_some() || part.is_empty();
             reader.consume(length);
-            bytes += length as u64;
+            bytes += length;
             if done {
                 break;
             }
         }
-        return Ok(Some(Line { text: Err(format!("longer than {MOST_BYTES} bytes")), bytes }));
+        return Ok(Some(Line { text: Err(format!("longer than {MAX_BYTES} bytes")), bytes }));
     }
     let text = String::from_utf8(buffer)
         .map_err(|error| format!("not UTF-8 from byte {} on", error.utf8_error().valid_up_to()));
@@ -205,8 +205,8 @@ fn next_line(mut reader: &mut dyn BufRead) -> std::io::Result<Option<Line>> {
 
 #[derive(Default)]
 struct Sum {
-    tally: Tally,
-    found: FileFigures,
+    tally: DegenerationTally,
+    found: FileMetrics,
     filter: Option<Option<String>>,
     responses: usize,
     limit: usize,
@@ -217,13 +217,13 @@ impl Sum {
         self.responses >= self.limit
     }
 
-    fn take(
+    fn add_batch(
         &mut self,
         batch: &[(usize, Result<String, String>)],
-        each: &mut dyn FnMut(&LineFigures) -> Result<()>,
+        each: &mut dyn FnMut(&LineMetrics) -> Result<()>,
     ) -> Result<()> {
-        type Examined = Option<Result<(Row, TextFigures, Vec<Step>), String>>;
-        let examined: Vec<Examined> = batch
+        type Measured = Option<Result<(Row, TextMetrics, Vec<CheckedEquation>), String>>;
+        let measured: Vec<Measured> = batch
             .par_iter()
             .map(|(_, text)| {
                 let text = match text {
@@ -233,27 +233,27 @@ impl Sum {
                 };
                 Some(row(text).map(|row| match &row {
                     Row::Text { text, .. } => {
-                        let (figures, steps) = (text_figures(text), steps(text));
-                        (row, figures, steps)
+                        let (metrics, equations) = (text_metrics(text), check_all(text));
+                        (row, metrics, equations)
                     }
-                    Row::WithoutText => (row, TextFigures::default(), vec![]),
+                    Row::WithoutText => (row, TextMetrics::default(), vec![]),
                 }))
             })
             .collect();
-        for ((line, _), examined) in batch.iter().zip(examined) {
+        for ((line, _), measured) in batch.iter().zip(measured) {
             if self.full() {
                 break;
             }
-            match examined {
+            match measured {
                 None => {}
                 Some(Err(why)) => {
                     self.found.broken += 1;
-                    if self.found.broken_lines.len() < TOLD {
+                    if self.found.broken_lines.len() < LISTED {
                         self.found.broken_lines.push(BrokenLine { line: *line, why });
                     }
                 }
                 Some(Ok((Row::WithoutText, ..))) => self.found.without_text += 1,
-                Some(Ok((Row::Text { around, filter, outcome, .. }, figures, steps))) => {
+                Some(Ok((Row::Text { metadata, filter, outcome, .. }, metrics, equations))) => {
                     if *self.filter.get_or_insert_with(|| filter.clone()) != filter {
                         self.found.without_text += 1;
                         continue;
@@ -262,7 +262,7 @@ impl Sum {
                     if outcome.is_some_and(|class| programs.count(&class)) {
                         self.found.programs = Some(programs);
                     }
-                    self.add(*line, figures, &around, steps, each)?;
+                    self.add(*line, metrics, &metadata, equations, each)?;
                 }
             }
         }
@@ -272,33 +272,33 @@ impl Sum {
     fn add(
         &mut self,
         line: usize,
-        figures: TextFigures,
-        around: &Circumstances,
-        steps: Vec<Step>,
-        each: &mut dyn FnMut(&LineFigures) -> Result<()>,
+        metrics: TextMetrics,
+        metadata: &ResponseMetadata,
+        equations: Vec<CheckedEquation>,
+        each: &mut dyn FnMut(&LineMetrics) -> Result<()>,
     ) -> Result<()> {
         self.responses += 1;
-        self.tally.add(&figures, around);
+        self.tally.add(&metrics, metadata);
         let sum = &mut self.found.steps;
-        let wrong = steps.iter().filter(|step| !step.holds).count();
-        sum.equations += steps.len();
+        let wrong = equations.iter().filter(|equation| !equation.holds).count();
+        sum.equations += equations.len();
         sum.wrong += wrong;
-        sum.responses += usize::from(!steps.is_empty());
+        sum.responses += usize::from(!equations.is_empty());
         sum.responses_with_a_slip += usize::from(wrong > 0);
-        let slip = steps.into_iter().find(|step| !step.holds);
-        if let Some(step) = slip.as_ref().filter(|_| sum.slips.len() < TOLD) {
-            sum.slips.push(SlipAt { line, equation: step.equation.clone(), value: step.value.clone() });
+        let slip = equations.into_iter().find(|equation| !equation.holds);
+        if let Some(slip) = slip.as_ref().filter(|_| sum.slips.len() < LISTED) {
+            sum.slips.push(FalseEquationAt { line, equation: slip.equation.clone(), value: slip.value.clone() });
         }
-        if let Some(looped) = figures.looped.as_ref().filter(|_| self.found.loops.len() < TOLD) {
+        if let Some(looped) = metrics.looped.as_ref().filter(|_| self.found.loops.len() < LISTED) {
             self.found.loops.push(LoopAt { line, looped: looped.clone() });
         }
-        each(&LineFigures { line, figures, slip })
+        each(&LineMetrics { line, metrics, slip })
     }
 }
 
-/// Reads a line.
+/// Parses a line.
 fn row(line: &str) -> Result<Row, String> {
-    // A byte-order mark may stand before the first.
+    // The first line may begin with a byte-order mark.
     let value: Value =
         serde_json::from_str(line.trim_start_matches('\u{feff}')).map_err(|error| format!("not JSON: {error}"))?;
     let Value::Object(fields) = value else { return Err("not a JSON object".into()) };
@@ -308,7 +308,7 @@ fn row(line: &str) -> Result<Row, String> {
         match fields.get(name) {
             Some(Value::String(value)) => text = text.or_else(|| Some(value.clone())),
             None | Some(Value::Null) => {}
-            Some(_) => return Err(format!("`{name}` is not a text")),
+            Some(_) => return Err(format!("`{name}` is not a string")),
         }
     }
     let text = match (text, fields.get("messages"), fields.get("resps")) {
@@ -323,8 +323,8 @@ fn row(line: &str) -> Result<Row, String> {
     let mean = fields.get("mean_logprob").and_then(Value::as_f64);
     let logprob = tokens.zip(mean).map(|(tokens, mean)| tokens as f64 * mean);
     let finish = word("finish").or_else(|| word("finish_reason"));
-    let around = Circumstances { finish, tokens, logprob };
-    Ok(Row::Text { text, around, filter: word("filter"), outcome: word("outcome") })
+    let metadata = ResponseMetadata { finish, tokens, logprob };
+    Ok(Row::Text { text, metadata, filter: word("filter"), outcome: word("outcome") })
 }
 
 /// The last assistant turn of a conversation.
@@ -343,7 +343,7 @@ fn harness(resps: &Value) -> Result<Option<String>, String> {
     match &resps[0][0] {
         Value::String(text) => Ok(Some(text.clone())),
         Value::Array(_) => Ok(None),
-        _ => Err("`resps` has not the form of lm-evaluation-harness's samples".into()),
+        _ => Err("`resps` does not have the form of lm-evaluation-harness's samples".into()),
     }
 }
 
@@ -351,20 +351,10 @@ fn harness(resps: &Value) -> Result<Option<String>, String> {
 mod tests {
     use super::*;
 
-    fn write(text: &[u8]) -> std::path::PathBuf {
-        use std::sync::atomic::{AtomicUsize, Ordering};
-        static NEXT: AtomicUsize = AtomicUsize::new(0);
-        let name = format!("lopper-responses-{}-{}.jsonl", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        let path = std::env::temp_dir().join(name);
-        std::fs::write(&path, text).unwrap();
-        path
-    }
-
-    fn read(text: &[u8], limit: Option<usize>) -> Result<FileFigures> {
-        let path = write(text);
-        let found = examine(&path, limit, &|_| Ok(()), &mut |_| Ok(()));
-        std::fs::remove_file(path).unwrap();
-        found
+    fn read(text: &[u8], limit: Option<usize>) -> Result<FileMetrics> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(&file, text).unwrap();
+        measure(file.path(), limit, &|_| Ok(()), &mut |_| Ok(()))
     }
 
     #[test]
@@ -402,7 +392,7 @@ mod tests {
     }
 
     #[test]
-    fn broken_lines_are_named_and_the_rest_is_read() {
+    fn unreadable_lines_are_listed_and_the_rest_is_read() {
         let text = b"{\"text\":\"fine\"}\n{\"text\":3}\nnonsense\n{\"question\":\"?\"}\n[1]\n{\"messages\":[]}\n\xff\xfe\n{\"text\":\"too\"}";
         let found = read(text, None).unwrap();
         assert_eq!((found.degeneration.responses, found.broken), (2, 6));
@@ -412,7 +402,7 @@ mod tests {
     }
 
     #[test]
-    fn loops_are_told_with_their_line() {
+    fn loops_are_listed_with_their_line() {
         let text = format!("{{\"text\":\"fine\"}}\n{{\"text\":\"{}\"}}\n", "and then ".repeat(20));
         let found = read(text.as_bytes(), None).unwrap();
         assert_eq!((found.loops[0].line, found.loops[0].looped.unit.as_str()), (2, "and then"));

@@ -1,19 +1,18 @@
-//! The ten digits under tokenizers that write numbers in different ways. The reference is the definition: the
-//! probability of a first digit is the sum over all tokens of the vocabulary that begin with it, each asked of the
-//! engine by itself.
+//! The first digit under tokenizers that split numbers in different ways. The reference is the definition: the
+//! probability of a first digit is the sum over all tokens of the vocabulary that begin with it, each scored by itself.
 
-#[path = "common/spoken.rs"]
-mod spoken;
+#[path = "common/tokenizers.rs"]
+mod tokenizers;
 
 use lopper_diagnose::arithmetic::{ArithmeticItem, ArithmeticProbe};
 use lopper_infer::{LoglikRequest, TextModel};
-use spoken::model;
+use tokenizers::model;
 
 fn item(answer: &str) -> ArithmeticItem {
     ArithmeticItem { prompt: "Question: What is 3 - 9 - 7? Answer:".into(), answer: answer.into() }
 }
 
-/// Log-probability of each first digit by the definition, `before` being what its token begins with.
+/// Log-probability of each first digit by the definition; `before` is what its token begins with.
 fn reference(text: &TextModel, context: &[u32], before: &str) -> [f64; 10] {
     let size = text.tokenizer.vocab_size() as u32;
     let request = LoglikRequest { context: context.to_vec(), continuations: (0..size).map(|id| vec![id]).collect() };
@@ -29,15 +28,19 @@ fn reference(text: &TextModel, context: &[u32], before: &str) -> [f64; 10] {
     sums.map(f64::ln)
 }
 
+fn close(ours: [f64; 10], theirs: [f64; 10], what: &str) {
+    for digit in 0..10 {
+        assert!((ours[digit] - theirs[digit]).abs() < 1e-5, "{what}: digit {digit}: {ours:?} and {theirs:?}");
+    }
+}
+
 fn check(text: &TextModel, answer: &str, context: &[u32], before: &str, style: &str) {
     let probe = ArithmeticProbe::prepare(text, &[item(answer)], "here").unwrap();
     let replies = text.engine.loglikelihood(&text.engine.all_layers(), &probe.requests(), &|_| {}).unwrap();
-    let reading = probe.read(&replies).unwrap()[0];
-    for (digit, (ours, theirs)) in reading.logprobs.iter().zip(reference(text, context, before)).enumerate() {
-        assert!((ours - theirs).abs() < 1e-5, "{style}: digit {digit}: {ours} and {theirs}");
-    }
-    assert_eq!(reading.right, answer.trim_start_matches([' ', '-']).as_bytes()[0] as usize - 48);
-    let figures = probe.figures(&[reading], None);
+    let digits = probe.digit_logprobs(&replies).unwrap()[0];
+    close(digits.logprobs, reference(text, context, before), style);
+    assert_eq!(digits.right, answer.trim_start_matches([' ', '-']).as_bytes()[0] as usize - 48);
+    let figures = probe.summarize(&[digits], None);
     assert_eq!((figures.numbers.as_str(), figures.source.as_str()), (style, "here"));
 }
 
@@ -82,14 +85,12 @@ fn a_digit_without_a_joined_token() {
     let probe = ArithmeticProbe::prepare(&text, &[item(" 12")], "here").unwrap();
     let all = text.engine.all_layers();
     let replies = text.engine.loglikelihood(&all, &probe.requests(), &|_| {}).unwrap();
-    let ours = probe.read(&replies).unwrap()[0].logprobs;
+    let ours = probe.digit_logprobs(&replies).unwrap()[0].logprobs;
     let space = text.plain(" ").unwrap();
     let request = LoglikRequest { context: prompt.clone(), continuations: vec![space.clone()] };
     let alone = text.engine.loglikelihood(&all, &[request], &|_| {}).unwrap()[0][0].sum;
     let zero = alone + reference(&text, &[prompt.clone(), space].concat(), "")[0];
     let mut theirs = reference(&text, &prompt, " ");
     theirs[0] = zero;
-    for (digit, (ours, theirs)) in ours.iter().zip(theirs).enumerate() {
-        assert!((ours - theirs).abs() < 1e-5, "digit {digit}: {ours} and {theirs}");
-    }
+    close(ours, theirs, "no joined token");
 }

@@ -1,40 +1,39 @@
-//! Rep-n (Welleck et al., arXiv 1908.04319): which share of a response's n-grams repeats an earlier one, and
-//! Self-BLEU-4 within a response (Zhu et al., arXiv 1802.01886, turned inwards): how like each other its
-//! sentences are. Formulas as METHOD.md section 3 states them:
+//! Rep-n (Welleck et al., arXiv 1908.04319), the fraction of a response's n-grams that repeat an earlier one, and
+//! Self-BLEU-4 within a response (Zhu et al., arXiv 1802.01886, applied to the sentences of one response), how similar
+//! its sentences are:
 //!
 //! - Rep-n = 100 · (1 − unique n-grams / n-grams) over the lower-cased words of the whole response;
-//! - Self-BLEU-4 = mean over the sentences of BLEU-4 of each against all the others as references, weights
-//!   ¼, smoothing method 1 (Chen and Cherry 2014: a precision of 0 becomes 0.1 / n-grams), brevity
-//!   penalty by the reference nearest in length.
+//! - Self-BLEU-4 = mean over the sentences of BLEU-4 of each against all the others as references, weights ¼, smoothing
+//!   method 1 (Chen and Cherry 2014: a precision of 0 becomes 0.1 / n-grams), brevity penalty by the reference nearest in
+//!   length.
 //!
-//! BLEU is NLTK 3.10's `sentence_bleu(…, smoothing_function=SmoothingFunction().method1)`, its
-//! particulars included (no common word: 0; an order longer than the sentence: 0.1 / 1). Agreement to
-//! 1e-9 is tested on `fixtures/diagnostics/texts.json`. What NLTK computes in time quadratic in the
-//! sentences is linear here: of each n-gram the two largest counts over sentences suffice for the largest
-//! over all *other* sentences.
+//! BLEU is NLTK 3.10's `sentence_bleu(…, smoothing_function=SmoothingFunction().method1)` in every detail (no common
+//! word: 0; an order longer than the sentence: 0.1 / 1). Agreement to 1e-9 is tested on
+//! `fixtures/diagnostics/texts.json`. NLTK takes time quadratic in the sentences; here it is linear: the two largest
+//! counts of each n-gram over the sentences give the largest over all *other* sentences.
 
-use super::grams::Grams;
-use super::tokens::Tokens;
+use super::ngrams::NGrams;
+use super::words::Words;
 
-/// Added to a precision of nothing in smoothing method 1.
+/// The numerator that smoothing method 1 puts in place of 0.
 const EPSILON: f64 = 0.1;
 
 /// Rep-n in per cent; none of a response shorter than n words.
-pub fn rep_n(grams: &Grams, n: usize) -> Option<f64> {
-    let total = grams.of(n).len();
-    (total > 0).then(|| 100.0 * (1.0 - grams.kinds(n) as f64 / total as f64))
+pub fn rep_n(grams: &NGrams, n: usize) -> Option<f64> {
+    let total = grams.ids(n).len();
+    (total > 0).then(|| 100.0 * (1.0 - grams.distinct(n) as f64 / total as f64))
 }
 
 /// Self-BLEU-4 of a response, from 0 to 1; none with fewer than two sentences.
-pub fn self_bleu_4(tokens: &Tokens, grams: &Grams) -> Option<f64> {
-    let sentences = &tokens.sentences;
+pub fn self_bleu_4(words: &Words, grams: &NGrams) -> Option<f64> {
+    let sentences = &words.sentences;
     if sentences.len() < 2 {
         return None;
     }
     // The clipped counts of each sentence for n = 1..=4.
     let mut common = vec![[0_u32; 4]; sentences.len()];
     for n in 1..=4 {
-        clip(tokens, grams, n, &mut common);
+        clip(words, grams, n, &mut common);
     }
     let mut lengths: Vec<usize> = sentences.iter().map(|s| s.len()).collect();
     lengths.sort_unstable();
@@ -54,18 +53,17 @@ struct Top {
     second: u32,
 }
 
-/// For each sentence, the n-grams that other sentences have as well, each at most as often as one of
-/// them has it.
-fn clip(tokens: &Tokens, grams: &Grams, n: usize, common: &mut [[u32; 4]]) {
-    let numbers = grams.of(n);
-    let mut top = vec![Top::default(); grams.kinds(n)];
-    // Of every sentence its n-grams with their counts, one after the other.
-    let mut counted: Vec<(u32, u32)> = Vec::with_capacity(numbers.len());
-    let mut ends = Vec::with_capacity(tokens.sentences.len());
-    let mut count = vec![0_u32; grams.kinds(n)];
-    for (index, sentence) in tokens.sentences.iter().enumerate() {
-        // A sentence of fewer than n words has none, and may stand where no n-gram begins any more.
-        let within = numbers.get(sentence.start..(sentence.end + 1).saturating_sub(n)).unwrap_or_default();
+/// Adds up, for each sentence, its n-grams that occur in another sentence, each at most as often as in any one of them.
+fn clip(words: &Words, grams: &NGrams, n: usize, common: &mut [[u32; 4]]) {
+    let ids = grams.ids(n);
+    let mut top = vec![Top::default(); grams.distinct(n)];
+    // The n-grams of every sentence with their counts, sentence by sentence.
+    let mut counted: Vec<(u32, u32)> = Vec::with_capacity(ids.len());
+    let mut ends = Vec::with_capacity(words.sentences.len());
+    let mut count = vec![0_u32; grams.distinct(n)];
+    for (index, sentence) in words.sentences.iter().enumerate() {
+        // A sentence of fewer than n words has none, and may lie behind the start of the last n-gram.
+        let within = ids.get(sentence.start..(sentence.end + 1).saturating_sub(n)).unwrap_or_default();
         for &gram in within {
             count[gram as usize] += 1;
         }
@@ -135,12 +133,11 @@ fn nearest_other(sorted: &[usize], own: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tokens::tokens;
+    use crate::text_metrics;
 
     fn measure(text: &str) -> ([Option<f64>; 3], Option<f64>) {
-        let tokens = tokens(text);
-        let grams = Grams::new(&tokens);
-        ([2, 3, 4].map(|n| rep_n(&grams, n)), self_bleu_4(&tokens, &grams))
+        let metrics = text_metrics(text);
+        ([metrics.rep_2, metrics.rep_3, metrics.rep_4], metrics.self_bleu_4)
     }
 
     #[test]

@@ -1,8 +1,8 @@
-//! Precision and recall of the chain checker on worked solutions of GSM8K: each right solution as it is and a copy in
+//! Precision and recall of the equation checker on worked solutions of GSM8K: each right solution as it is and a copy in
 //! which one result is corrupted, with and without annotations (`<<48/2=24>>`).
 //!
 //! ```sh
-//! cargo run --example chain_check -- ../shared/data test 200
+//! cargo run --example equation_check -- ../shared/data test 200
 //! ```
 
 #[path = "../tests/common/corrupt.rs"]
