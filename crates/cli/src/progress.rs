@@ -1,6 +1,6 @@
 //! Progress bars with rate and time left, on standard error and only where someone looks at it.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -78,6 +78,32 @@ impl Progress {
         if self.begun.elapsed() >= DELAY && self.waiting.swap(false, Ordering::Relaxed) {
             self.bar.set_draw_target(ProgressDrawTarget::stderr());
         }
+    }
+}
+
+/// A bar shows the innermost step of the work under way.
+impl lopper_record::Progress for Progress {
+    fn step(&self, step: lopper_record::Step<'_>) -> Box<dyn lopper_record::Progress + '_> {
+        Box::new(BarStep { bar: self, total: step.total.into() })
+    }
+}
+
+struct BarStep<'a> {
+    bar: &'a Progress,
+    total: AtomicUsize,
+}
+
+impl lopper_record::Progress for BarStep<'_> {
+    fn step(&self, step: lopper_record::Step<'_>) -> Box<dyn lopper_record::Progress + '_> {
+        Box::new(BarStep { bar: self.bar, total: step.total.into() })
+    }
+
+    fn set(&self, done: usize) {
+        self.bar.set_of(done, self.total.load(Ordering::Relaxed));
+    }
+
+    fn set_total(&self, total: usize) {
+        self.total.store(total, Ordering::Relaxed);
     }
 }
 

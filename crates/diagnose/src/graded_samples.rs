@@ -83,7 +83,7 @@ fn outcome(task: String, items: Vec<ItemResult>) -> TaskOutcome {
         task,
         group: Group::Generative,
         version: 0,
-        shots: 0,
+        policy: Default::default(),
         n,
         metrics: BTreeMap::new(),
         primary,

@@ -174,7 +174,7 @@ mod tests {
             task: "word".into(),
             group: Group::Generative,
             version: 1,
-            shots: 0,
+            policy: Default::default(),
             n: items.len(),
             metrics: Default::default(),
             primary: "exact_match".into(),

@@ -4,11 +4,11 @@
 //! left out.
 
 use anyhow::Result;
-use lopper_infer::{Generation, Request, Sampling, TextModel};
+use lopper_infer::{Generation, Request, TextModel};
 use lopper_model::chat::Message;
 use lopper_pocket::{Group, Split};
 use lopper_record::study::{Arithmetic, Brackets, Degeneration, Diagnosis, LedgerEntry};
-use lopper_tasks::{BenchOptions, EvalOptions, Suite, TaskOutcome};
+use lopper_tasks::{GenerationPolicy, ItemSelection, Replies, Resources, Suite, TaskOutcome};
 use rayon::prelude::*;
 
 use crate::arithmetic::{ArithmeticItem, ArithmeticProbe, DigitLogprobs};
@@ -23,11 +23,13 @@ use crate::{arithmetic, probe_set, sentinel};
 pub struct DiagnosticOptions {
     /// Tasks to evaluate; may be empty.
     pub tasks: Vec<String>,
-    /// How they are evaluated. Its split and seed hold for the probes and prompts as well, its limit for each task, each
-    /// probe, and the prompts.
-    pub eval: EvalOptions,
-    /// Prompts of tasks over rows, and where the rows are.
-    pub bench: BenchOptions,
+    /// Which items. Its split and seed hold for the probes and prompts as well, its limit for each task, each probe, and
+    /// the prompts.
+    pub selection: ItemSelection,
+    /// How responses are produced.
+    pub policy: GenerationPolicy,
+    /// Where rows are read from, and what runs programs.
+    pub resources: Resources,
     /// Arithmetic items in place of the default ones, and where they come from.
     pub arithmetic: Option<(Vec<ArithmeticItem>, String)>,
     /// Conversations in place of the default open prompts.
@@ -43,8 +45,9 @@ impl DiagnosticOptions {
     pub fn new(tasks: Vec<String>, limit: usize, seed: u64) -> Self {
         Self {
             tasks,
-            eval: EvalOptions { split: Split::Report, limit, seed, sampling: Sampling::Greedy, sampling_seed: seed },
-            bench: BenchOptions::default(),
+            selection: ItemSelection::new(Split::Report, limit, seed),
+            policy: GenerationPolicy { sampling_seed: seed, ..GenerationPolicy::default() },
+            resources: Resources::default(),
             arithmetic: None,
             prompts: None,
             max_new_tokens: 256,
@@ -76,10 +79,12 @@ pub struct CandidateResults {
 impl DiagnosticSuite {
     /// Draws the items and tokenizes them.
     pub fn prepare(text: &TextModel, options: &DiagnosticOptions) -> Result<Self> {
-        let EvalOptions { split, limit, seed, sampling, .. } = options.eval;
+        let DiagnosticOptions { selection, policy, resources, .. } = options;
+        let ItemSelection { split, limit, seed, .. } = *selection;
+        let text = &text.with_template_variables(&policy.template_variables)?;
         let suite = match options.tasks.is_empty() {
             true => None,
-            false => Some(Suite::prepare_with(text, &options.tasks, &options.eval, &options.bench)?),
+            false => Some(Suite::prepare(text, &options.tasks, selection, policy, resources)?),
         };
         let names: Vec<&str> = suite.iter().flat_map(Suite::tasks).collect();
         let has = |name: &str| names.contains(&name);
@@ -101,7 +106,7 @@ impl DiagnosticSuite {
             suite,
             arithmetic,
             brackets,
-            prompts: probe_set::requests(text, &conversations, options.max_new_tokens, sampling, seed)?,
+            prompts: probe_set::requests(text, &conversations, options.max_new_tokens, policy.sampling, seed)?,
             held_out: probe_set::held_out(text, split, options.text_tokens, seed)?,
         })
     }
@@ -118,11 +123,12 @@ impl DiagnosticSuite {
         let part = |pass: usize| move |done: usize, _: usize| observer(pass * cuts.len() + done, total);
         let mut results: Vec<CandidateResults> = vec![CandidateResults::default(); cuts.len()];
         if let Some(suite) = &self.suite {
-            let choices = loglikelihood_each(engine, cuts, suite.loglik_requests(), &part(0))?;
-            let generations = generate_each(engine, cuts, suite.generation_requests(), &part(1))?;
+            let choices = loglikelihood_each(engine, cuts, &suite.requests().choices, &part(0))?;
+            let generations = generate_each(engine, cuts, &suite.requests().generations, &part(1))?;
             for ((own, choices), generations) in results.iter_mut().zip(choices).zip(generations) {
-                let outcomes = suite.grade(text, &choices, &generations)?;
-                own.degeneration = degeneration(&outcomes, &generations);
+                let replies = Replies { choices, generations, ..Replies::default() };
+                let outcomes = suite.grade(text, &replies)?;
+                own.degeneration = degeneration(&outcomes, &replies.generations);
                 own.outcomes = outcomes.into_iter().map(|outcome| (outcome.task.clone(), outcome)).collect();
             }
         }

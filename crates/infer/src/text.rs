@@ -8,6 +8,7 @@ use lopper_model::generation::SpecialIds;
 use lopper_model::tokenizer::Tokenizer;
 use lopper_model::{Checkpoint, Model};
 use lopper_record::Fault;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// An engine and what turns text into its tokens and back. Cloning shares everything.
@@ -35,6 +36,23 @@ impl TextModel {
     /// The same text side over another model (a healed one, say).
     pub fn with_model(&self, model: Model) -> Self {
         Self { engine: self.engine.with_model(model), ..self.clone() }
+    }
+
+    /// The same model whose chat template is rendered with these variables, such as `enable_thinking`.
+    ///
+    /// # Errors
+    /// A [`Fault`] for variables without a chat template, and for names that the renderer itself sets.
+    pub fn with_template_variables(&self, variables: &BTreeMap<String, serde_json::Value>) -> Result<Self> {
+        if variables.is_empty() {
+            return Ok(self.clone());
+        }
+        let chat = self.chat.as_ref().ok_or_else(|| {
+            Fault::new("the model has no chat template, so it has no template variables")
+                .expected("chat_template.jinja, or `chat_template` in tokenizer_config.json")
+                .got(format!("`{}`", variables.keys().cloned().collect::<Vec<_>>().join("`, `")))
+                .hint("leave --template-var out")
+        })?;
+        Ok(Self { chat: Some(Arc::new(chat.with_variables(variables)?)), ..self.clone() })
     }
 
     /// Tokens of a conversation as the chat template renders it; with the generation prompt the

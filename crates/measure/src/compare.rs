@@ -1,12 +1,14 @@
-//! A cut model beside the uncut one on the same items: retention, a paired test, and how many items it
-//! would take.
+//! A cut model against the uncut one on the same items of a task: retention, a paired test, and how many items it would
+//! take to see a difference.
 
 use anyhow::Result;
+use lopper_record::study::GroupResult;
 use lopper_record::{Fault, Retention};
+use lopper_stats::{self as stats, RESAMPLES};
+use lopper_tasks::TaskOutcome;
 use serde::Serialize;
 
-use lopper_stats::{self as stats, Pair, RESAMPLES};
-use lopper_tasks::TaskOutcome;
+use crate::{group_mean_retention, retention};
 
 /// The difference of accuracy that a reader usually asks about.
 pub const DIFFERENCE: f64 = 0.05;
@@ -69,8 +71,8 @@ impl Power {
 pub fn compare(base: &TaskOutcome, cut: &TaskOutcome, seed: u64) -> Result<Comparison> {
     let same = base.items.len() == cut.items.len() && base.items.iter().zip(&cut.items).all(|(a, b)| a.id == b.id);
     if !same || base.task != cut.task || base.primary != cut.primary {
-        return Err(Fault::new(format!("{} and {} were not asked of the same items", base.task, cut.task))
-            .expected("the same task and items of both models")
+        return Err(Fault::new(format!("{} and {} were not evaluated on the same items", base.task, cut.task))
+            .expected("the same task and items for both models")
             .got(format!("{} and {} items", base.items.len(), cut.items.len()))
             .into());
     }
@@ -98,12 +100,24 @@ pub fn compare(base: &TaskOutcome, cut: &TaskOutcome, seed: u64) -> Result<Compa
     })
 }
 
-/// Retention of all tasks together, each weighing the same.
+/// A cut against the uncut model on all tasks of a suite.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Comparisons {
+    /// Task by task.
+    pub tasks: Vec<Comparison>,
+    /// Retention by group of tasks, each task weighing the same.
+    pub groups: Vec<GroupResult>,
+    /// The objective that layers are chosen by; none where the uncut model scores 0 on every task.
+    pub group_mean_retention: Option<f64>,
+}
+
+/// Compares two models' outcomes task by task, which have the same order, and by group.
 ///
 /// # Errors
-/// Those of [`stats::group_retention`].
-pub fn overall(base: &[TaskOutcome], cut: &[TaskOutcome], seed: u64) -> Result<Option<Retention>> {
-    let scores: Vec<(Vec<f64>, Vec<f64>)> = base.iter().zip(cut).map(|(b, c)| (b.scores(), c.scores())).collect();
-    let pairs: Vec<Pair<'_>> = scores.iter().map(|(base, cut)| Pair { base, cut }).collect();
-    Ok(stats::group_retention(&pairs, RESAMPLES, seed)?)
+/// A [`Fault`] where the items are not the same.
+pub fn compare_all(base: &[TaskOutcome], cut: &[TaskOutcome], seed: u64) -> Result<Comparisons> {
+    let pairs: Vec<(&TaskOutcome, &TaskOutcome)> = base.iter().zip(cut).collect();
+    let tasks = pairs.iter().map(|(base, cut)| compare(base, cut, seed)).collect::<Result<_>>()?;
+    let (_, groups) = retention(&pairs, seed)?;
+    Ok(Comparisons { tasks, groups, group_mean_retention: group_mean_retention(pairs) })
 }

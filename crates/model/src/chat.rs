@@ -13,6 +13,7 @@
 mod json;
 mod strftime;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -33,6 +34,8 @@ const NAME: &str = "chat template";
 const FUEL: u64 = 5_000_000;
 const MAX_RECURSION: usize = 200;
 const MAX_TEMPLATE_BYTES: usize = 1 << 22;
+/// Variables that every rendering sets itself.
+const RESERVED: [&str; 2] = ["messages", "add_generation_prompt"];
 
 /// One turn of a conversation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,9 +69,11 @@ impl Message {
 }
 
 /// A compiled chat template.
+#[derive(Clone)]
 pub struct ChatTemplate {
     environment: Environment<'static>,
     specials: SpecialStrings,
+    variables: BTreeMap<String, serde_json::Value>,
     path: PathBuf,
 }
 
@@ -118,7 +123,7 @@ impl ChatTemplate {
         environment
             .add_template_owned(NAME, without_generation_tags(source))
             .map_err(|error| fault("the chat template cannot be compiled", path, &error))?;
-        Ok(Self { environment, specials, path: path.to_path_buf() })
+        Ok(Self { environment, specials, variables: BTreeMap::new(), path: path.to_path_buf() })
     }
 
     /// Lets `strftime_now` tell this time (seconds since 1970, UTC) instead of the present, so that
@@ -126,6 +131,22 @@ impl ChatTemplate {
     pub fn at(mut self, seconds: u64) -> Self {
         add_clock(&mut self.environment, seconds);
         self
+    }
+
+    /// The same template, rendered with these variables as well, such as `enable_thinking`.
+    ///
+    /// # Errors
+    /// A [`Fault`] for a variable that the renderer itself sets.
+    pub fn with_variables(&self, variables: &BTreeMap<String, serde_json::Value>) -> Result<Self> {
+        if let Some(name) = variables.keys().find(|name| RESERVED.contains(&name.as_str())) {
+            return Err(Fault::new(format!("the template variable `{name}` is set by the renderer"))
+                .expected(format!("a name other than {}", RESERVED.join(", ")))
+                .got(name.clone())
+                .into());
+        }
+        let mut template = self.clone();
+        template.variables.extend(variables.iter().map(|(name, value)| (name.clone(), value.clone())));
+        Ok(template)
     }
 
     /// The text of a conversation; with `add_generation_prompt`, up to where the model's answer
@@ -142,14 +163,14 @@ impl ChatTemplate {
         add_generation_prompt: bool,
         variables: &Map<String, serde_json::Value>,
     ) -> Result<String> {
-        let mut context = std::collections::BTreeMap::new();
+        let mut context = BTreeMap::new();
         for (name, token) in self.specials.iter() {
             context.insert(name.to_owned(), Value::from(token));
         }
         // transformers always passes these two; templates ask whether they are none.
         context.insert("tools".to_owned(), Value::from(()));
         context.insert("documents".to_owned(), Value::from(()));
-        for (name, value) in variables {
+        for (name, value) in self.variables.iter().chain(variables) {
             context.insert(name.clone(), Value::from(Serde(value)));
         }
         context.insert("messages".to_owned(), Value::from(Serde(messages)));

@@ -3,7 +3,8 @@
 
 use anyhow::Result;
 use lopper_diagnose::sentinel::gap_alarm;
-use lopper_diagnose::{CandidateResults, DiagnosticOptions, DiagnosticSuite};
+use lopper_diagnose::{DiagnosticSuite, DiagnosticOptions, CandidateResults};
+use lopper_measure::{group_mean_retention, paired, retention};
 use lopper_model::Model;
 use lopper_record::Retention;
 use lopper_record::study::{
@@ -13,7 +14,6 @@ use lopper_record::study::{
 use lopper_tasks::{RowChoice, TaskOutcome, task_entries};
 
 use crate::Subject;
-use crate::measure::compare;
 use crate::observer::StudyObserver;
 use crate::record::task_meta;
 
@@ -100,7 +100,8 @@ pub fn diagnose(
         let layer = options.names.get(place).copied().unwrap_or(place);
         entries.iter_mut().for_each(|entry| entry.dropped = vec![layer]);
         job.ledger.extend(entries);
-        record.ablation.push(AblatedLayer { layer, tasks, diagnosis: Some(diagnosis) });
+        let kept = group_mean_retention(paired(&job.base.outcomes, &cut.outcomes, &job.names()));
+        record.ablation.push(AblatedLayer { layer, group_mean_retention: kept, tasks, diagnosis: Some(diagnosis) });
     }
     record.ablation.sort_by_key(|ablated| ablated.layer);
     record.ledger = excerpt(&job.ledger, KEPT_ENTRIES);
@@ -120,16 +121,17 @@ type Compared = (Vec<lopper_record::study::TaskResult>, Vec<GroupResult>);
 
 impl Job<'_> {
     fn record(&self) -> StudyRecord {
-        let eval = &self.options.examine.eval;
+        let DiagnosticOptions { selection, policy, .. } = &self.options.examine;
         let seed = |name: &str, value| Seed { name: name.to_owned(), value };
         StudyRecord {
             schema: SCHEMA,
             lopper_version: env!("CARGO_PKG_VERSION").into(),
             command: self.options.command.clone(),
             model: self.subject.card.clone(),
-            seeds: vec![seed("items and bootstrap", eval.seed), seed("sampling", eval.sampling_seed)],
+            seeds: vec![seed("items and bootstrap", selection.seed), seed("sampling", policy.sampling_seed)],
             splits: self.splits(),
             tasks: self.tasks.clone(),
+            policy: serde_json::to_value(policy).unwrap_or_default(),
             main_strategy: GIVEN.into(),
             warnings: self.base.outcomes.values().flat_map(rows_lost).collect(),
             ..StudyRecord::default()
@@ -138,30 +140,24 @@ impl Job<'_> {
 
     /// Which items were asked, in sentences.
     fn splits(&self) -> Vec<String> {
-        let DiagnosticOptions { eval, bench, .. } = &self.options.examine;
-        let generated = format!("Generated items of the `{}` split.", eval.split.name());
+        let selection = &self.options.examine.selection;
+        let generated = format!("Generated items of the `{}` split.", selection.split.name());
         if self.base.outcomes.values().all(|outcome| outcome.source.is_none()) {
             return vec![generated];
         }
-        let rows = match bench.rows {
-            RowChoice::Divided => format!("Rows of benchmarks that are in the `{}` split.", eval.split.name()),
+        let rows = match selection.rows {
+            RowChoice::Divided => format!("Rows of benchmarks that are in the `{}` split.", selection.split.name()),
             RowChoice::All => "All rows of benchmarks.".to_owned(),
         };
         vec![generated, rows]
     }
 
+    fn names(&self) -> Vec<String> {
+        self.tasks.iter().map(|task| task.name.clone()).collect()
+    }
+
     fn compared(&self, cut: &CandidateResults) -> Result<Compared> {
-        let group = |name: &'static str| -> (&'static str, Vec<String>) {
-            let of = self.tasks.iter().filter(|task| task.group == name);
-            (name, of.map(|task| task.name.clone()).collect())
-        };
-        let groups = [group(CLASSIFICATION), group(GENERATIVE)];
-        let groups: Vec<(&str, &[String])> = groups
-            .iter()
-            .filter(|(_, tasks)| !tasks.is_empty())
-            .map(|(name, tasks)| (*name, tasks.as_slice()))
-            .collect();
-        compare(&self.base.outcomes, &cut.outcomes, &groups, self.options.examine.eval.seed)
+        retention(&paired(&self.base.outcomes, &cut.outcomes, &self.names()), self.options.examine.selection.seed)
     }
 
     fn point(&mut self, examined: &CandidateResults, kept: Option<&[usize]>, healed: Option<&str>) -> Result<Point> {

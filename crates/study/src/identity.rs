@@ -2,12 +2,11 @@
 
 use lopper_diagnose::sentinel::SentinelOptions;
 use lopper_heal::HealRecipe;
-use lopper_infer::Sampling;
-use lopper_tasks::EvalOptions;
+use lopper_tasks::{GenerationPolicy, ItemSelection};
 use serde::Serialize;
 
 /// Changes whenever a change of the program changes results that the other fields do not tell.
-const REVISION: u32 = 3;
+pub const REVISION: u32 = 4;
 
 /// Layer scores over calibration text.
 #[derive(Debug, Clone, Serialize)]
@@ -56,11 +55,10 @@ pub struct EvalKey<'a> {
     /// The hash of file, rows and prompts of a task over rows.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rows: Option<&'a str>,
-    pub split: &'a str,
-    pub limit: usize,
-    pub seed: u64,
-    pub sampling: Sampling,
-    pub sampling_seed: u64,
+    #[serde(flatten)]
+    pub items: ItemSelection,
+    /// The part of the generation policy that applies to the task.
+    pub policy: &'a GenerationPolicy,
 }
 
 /// One model's sentinels.
@@ -104,28 +102,4 @@ pub fn heal_key<'a>(
     workers: usize,
 ) -> HealKey<'a> {
     HealKey { revision: REVISION, kept, recipe, responses, workers }
-}
-
-pub fn eval_key<'a>(
-    model: &'a str,
-    kept: &'a [usize],
-    healed: Option<HealKey<'a>>,
-    task: (&'a str, u32, Option<&'a str>),
-    options: &EvalOptions,
-) -> EvalKey<'a> {
-    let (task, version, rows) = task;
-    EvalKey {
-        revision: REVISION,
-        model,
-        kept,
-        healed,
-        task,
-        version,
-        rows,
-        split: options.split.name(),
-        limit: options.limit,
-        seed: options.seed,
-        sampling: options.sampling,
-        sampling_seed: options.sampling_seed,
-    }
 }

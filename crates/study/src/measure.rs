@@ -4,15 +4,13 @@ use std::collections::{BTreeMap, HashSet};
 
 use anyhow::Result;
 use lopper_infer::TextModel;
-use lopper_measure::{Drafts, ManyOptions};
+use lopper_measure::{Execution, Outcomes, evaluate};
 use lopper_pocket::Split;
-use lopper_record::Store;
-use lopper_record::study::{GroupResult, TaskResult};
-use lopper_stats::{self as stats, Pair, RESAMPLES};
-use lopper_tasks::{BenchOptions, EvalOptions, Suite, TaskOutcome};
+use lopper_record::{LayerSet, NoProgress, Progress, Step, Store};
+use lopper_tasks::{GenerationPolicy, Resources, Suite, TaskOutcome};
 
 use crate::Recipe;
-use crate::identity::{EvalKey, HealKey, eval_key};
+use crate::identity::{EvalKey, HealKey, REVISION};
 use crate::observer::StudyObserver;
 use crate::tasks::StudyTasks;
 
@@ -32,10 +30,8 @@ pub struct Candidate<'a> {
 /// The study's tasks on one division's items, asked of every candidate.
 pub struct Questions {
     suite: Suite,
-    options: EvalOptions,
     tasks: Vec<Task>,
-    /// The first answers given, which are tried as the other candidates'.
-    drafts: Drafts,
+    execution: Execution,
 }
 
 /// What identifies a task's cells.
@@ -43,6 +39,7 @@ struct Task {
     name: String,
     version: u32,
     rows: Option<String>,
+    policy: GenerationPolicy,
 }
 
 impl Questions {
@@ -51,18 +48,19 @@ impl Questions {
         text: &TextModel,
         tasks: &StudyTasks,
         recipe: &Recipe,
-        bench: &BenchOptions,
+        resources: &Resources,
         split: Split,
     ) -> Result<Self> {
-        let options = recipe.eval_options(split);
-        let suite = Suite::prepare_with(text, &tasks.references, &options, bench)?;
+        let (selection, policy) = (recipe.item_selection(split), recipe.generation_policy());
+        let suite = Suite::prepare(text, &tasks.references, &selection, &policy, resources)?;
         let tasks = (tasks.entries.iter())
             .map(|entry| {
-                let rows = suite.identity(&entry.name)?;
-                Ok(Task { name: entry.name.clone(), version: entry.version, rows })
+                let (rows, name) = (suite.identity(&entry.name)?, entry.name.clone());
+                let policy = suite.policy_of(&name).cloned().unwrap_or_default();
+                Ok(Task { name, version: entry.version, rows, policy })
             })
             .collect::<Result<_>>()?;
-        Ok(Self { suite, options, tasks, drafts: Drafts::default() })
+        Ok(Self { suite, tasks, execution: Execution::default() })
     }
 
     /// The identities of all items, by task.
@@ -76,8 +74,17 @@ impl Questions {
     }
 
     fn key<'a>(&'a self, candidate: &Candidate<'a>, task: &'a Task) -> EvalKey<'a> {
-        let identity = (task.name.as_str(), task.version, task.rows.as_deref());
-        eval_key(candidate.model, candidate.kept, candidate.healed.clone(), identity, &self.options)
+        EvalKey {
+            revision: REVISION,
+            model: candidate.model,
+            kept: candidate.kept,
+            healed: candidate.healed.clone(),
+            task: &task.name,
+            version: task.version,
+            rows: task.rows.as_deref(),
+            items: *self.suite.selection(),
+            policy: &task.policy,
+        }
     }
 
     /// The tasks whose cells are not there; whether a cell can be read shows when it is asked for.
@@ -134,12 +141,10 @@ impl Questions {
     ) -> Result<Vec<Vec<(TaskOutcome, f64)>>> {
         let Some(first) = candidates.first() else { return Ok(vec![]) };
         let began = std::time::Instant::now();
-        let progress = |p: lopper_tasks::EvalProgress| observer.work(p.done, p.total);
-        let runs: Vec<Vec<usize>> = candidates.iter().map(|candidate| candidate.run.to_vec()).collect();
+        let runs: Vec<_> = candidates.iter().map(|candidate| LayerSet::from(candidate.run.to_vec())).collect();
         let part = (names.len() < self.tasks.len()).then(|| self.suite.only(|task| names.contains(&task)));
         let suite = part.as_ref().unwrap_or(&self.suite);
-        let (all, _) =
-            lopper_measure::run_many(&suite, first.text, &runs, &ManyOptions::default(), &self.drafts, &progress)?;
+        let all = evaluate(first.text, suite, &runs, &self.execution, &Work(observer))?.outcomes;
         let seconds = began.elapsed().as_secs_f64() / (candidates.len() * names.len()) as f64;
         let mut computed = Vec::with_capacity(all.len());
         for (candidate, outcomes) in candidates.iter().zip(all) {
@@ -157,9 +162,6 @@ impl Questions {
     }
 }
 
-/// Outcomes of one model by task.
-pub type Outcomes = BTreeMap<String, TaskOutcome>;
-
 /// Outcomes of one model, and what they cost.
 pub struct Measured {
     pub outcomes: Outcomes,
@@ -176,50 +178,23 @@ struct Timed {
     outcome: TaskOutcome,
 }
 
-/// Task and group results against the uncut model's outcomes on the same items.
-pub fn compare(
-    base: &Outcomes,
-    cut: &Outcomes,
-    groups: &[(&str, impl AsRef<[String]>)],
-    seed: u64,
-) -> Result<(Vec<TaskResult>, Vec<GroupResult>)> {
-    let (mut tasks, mut results) = (Vec::new(), Vec::new());
-    for (group, names) in groups {
-        let (mut pairs, mut scores) = (Vec::new(), Vec::new());
-        for name in names.as_ref() {
-            let (Some(base), Some(cut)) = (base.get(name), cut.get(name)) else { continue };
-            pairs.push((base.scores(), cut.scores()));
-            scores.push(*cut.primary_score());
-            let (base, cut) = &pairs[pairs.len() - 1];
-            let retention = stats::retention(base, cut, RESAMPLES, seed)?;
-            tasks.push(TaskResult { task: name.clone(), score: scores[scores.len() - 1], retention });
-        }
-        if pairs.is_empty() {
-            continue;
-        }
-        let pairs: Vec<Pair<'_>> = pairs.iter().map(|(base, cut)| Pair { base, cut }).collect();
-        let retention = stats::group_retention(&pairs, RESAMPLES, seed)?;
-        results.push(GroupResult { group: (*group).to_owned(), score: stats::group_score(&scores), retention });
+/// Passes the work inside a cell on to the study's observer.
+struct Work<'a>(&'a dyn StudyObserver);
+
+impl Progress for Work<'_> {
+    fn step(&self, step: Step<'_>) -> Box<dyn Progress + '_> {
+        Box::new(WorkStep(self.0, step.total))
     }
-    Ok((tasks, results))
 }
 
-/// Mean over the groups of the mean over their tasks of `cut / base`, without intervals: the figure
-/// by which selection compares candidates. Tasks on which the uncut model scores nothing say
-/// nothing and are left out.
-pub fn mean_retention(base: &Outcomes, cut: &Outcomes, groups: &[(&str, impl AsRef<[String]>)]) -> f64 {
-    let mut means = Vec::new();
-    for (_, names) in groups {
-        let ratios: Vec<f64> = names
-            .as_ref()
-            .iter()
-            .filter_map(|name| Some((base.get(name)?.primary_score().value, cut.get(name)?.primary_score().value)))
-            .filter(|(base, _)| *base > 0.0)
-            .map(|(base, cut)| cut / base)
-            .collect();
-        if !ratios.is_empty() {
-            means.push(stats::mean(&ratios));
-        }
+struct WorkStep<'a>(&'a dyn StudyObserver, usize);
+
+impl Progress for WorkStep<'_> {
+    fn step(&self, _: Step<'_>) -> Box<dyn Progress + '_> {
+        Box::new(NoProgress)
     }
-    if means.is_empty() { 0.0 } else { stats::mean(&means) }
+
+    fn set(&self, done: usize) {
+        self.0.work(done, self.1);
+    }
 }

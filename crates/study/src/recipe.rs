@@ -1,13 +1,15 @@
 //! The study file: what is measured, cut, healed and decided. Every key has a default, which is
 //! the pocket study; a key that is not known is refused.
 
+use std::collections::BTreeMap;
+
 use anyhow::{Context, Result};
 use lopper_diagnose::sentinel::GAP_THRESHOLD;
 use lopper_heal::{HealRecipe, Method};
 use lopper_infer::Sampling;
 use lopper_pocket::Split;
 use lopper_record::study::{CLASSIFICATION, GENERATIVE};
-use lopper_tasks::{EvalOptions, known_tasks};
+use lopper_tasks::{GenerationPolicy, ItemSelection, known_tasks};
 use serde::{Deserialize, Serialize};
 
 /// The model that comes with Lopper.
@@ -29,6 +31,8 @@ pub struct Recipe {
     pub tasks: Tasks,
     /// How tasks over rows of data sets are asked.
     pub rows: Rows,
+    /// Variables for the chat template, such as `enable_thinking`, wherever a prompt is rendered.
+    pub template: BTreeMap<String, serde_json::Value>,
     /// Which cuts.
     pub cuts: Cuts,
     /// How cuts are healed.
@@ -179,6 +183,7 @@ impl Default for Recipe {
             items: Items::default(),
             tasks: Tasks::default(),
             rows: Rows::default(),
+            template: BTreeMap::new(),
             cuts: Cuts::default(),
             heal: Heal::default(),
             sentinels: Sentinels::default(),
@@ -246,9 +251,22 @@ impl Recipe {
         toml::to_string(self).context("a recipe cannot be written as TOML")
     }
 
-    /// How items of `split` are evaluated: greedily, so that a score has no sampling noise.
-    pub fn eval_options(&self, split: Split) -> EvalOptions {
+    /// Which items of `split` are evaluated.
+    pub fn item_selection(&self, split: Split) -> ItemSelection {
         let limit = if split == Split::Select { self.items.select } else { self.items.report };
-        EvalOptions { split, limit, seed: self.seed, sampling: Sampling::Greedy, sampling_seed: self.seed }
+        ItemSelection::new(split, limit, self.seed)
+    }
+
+    /// How their answers are produced: greedily, so that a score has no sampling noise.
+    pub fn generation_policy(&self) -> GenerationPolicy {
+        GenerationPolicy {
+            max_new_tokens: Some(self.rows.max_new_tokens).filter(|length| *length > 0),
+            sampling: Sampling::Greedy,
+            sampling_seed: self.seed,
+            shots: self.rows.shots.number(),
+            chat_template: self.rows.chat,
+            template_variables: self.template.clone(),
+            ..GenerationPolicy::default()
+        }
     }
 }

@@ -8,16 +8,19 @@ use anyhow::Result;
 use lopper_diagnose::diagnose_outcomes;
 use lopper_diagnose::sentinel::Sentinels;
 use lopper_infer::TextModel;
+use lopper_measure::{Outcomes, group_mean_retention, paired, retention};
 use lopper_model::chat::Message;
 use lopper_pocket::Split;
 use lopper_prune::criteria::Measures;
 use lopper_prune::{LayerScores, criteria};
-use lopper_record::study::{AblatedLayer, LedgerEntry, ModelCard, Point, SCHEMA, StudyRecord, TaskMeta, Timing};
+use lopper_record::study::{
+    AblatedLayer, GroupResult, LedgerEntry, ModelCard, Point, SCHEMA, StudyRecord, TaskMeta, TaskResult, Timing,
+};
 use lopper_record::{Retention, Store};
-use lopper_tasks::BenchOptions;
+use lopper_tasks::Resources;
 
 use crate::healing::{Asking, Cut, Responses};
-use crate::measure::{Candidate, Outcomes, Questions, compare, mean_retention};
+use crate::measure::{Candidate, Questions};
 use crate::observer::StudyObserver;
 use crate::place::Place;
 use crate::stage::{Asked, Stage};
@@ -37,8 +40,8 @@ pub struct Subject {
 /// What a study is given besides its file.
 #[derive(Default)]
 pub struct Material {
-    /// How tasks over rows are asked: where rows lie, and what runs programs.
-    pub bench: BenchOptions,
+    /// Where rows are read from, and what runs programs.
+    pub resources: Resources,
     /// Prompts to heal by in place of the tasks' training splits, for `heal.data`.
     pub prompts: Option<Vec<Vec<Message>>>,
 }
@@ -57,10 +60,14 @@ pub fn run(
     recipe.check_model(subject.card.num_layers)?;
     let tasks = recipe.resolved_tasks()?;
     // What cannot be asked is refused before anything is written.
-    let prepare = |split| Questions::prepare(&subject.text, &tasks, recipe, &material.bench, split);
+    let text = subject.text.with_template_variables(&recipe.template)?;
+    let subject = &Subject { card: subject.card.clone(), text };
+    let resources = &material.resources;
+    let prepare = |split| Questions::prepare(&subject.text, &tasks, recipe, resources, split);
     let (report, select) = (prepare(Split::Report)?, prepare(Split::Select)?);
     let prompts = material.prompts.as_deref();
-    let training = Training::gather(&subject.text, &tasks, &material.bench, prompts, &[&report, &select])?;
+    let policy = recipe.generation_policy();
+    let training = Training::gather(&subject.text, &tasks, (&policy, resources), prompts, &[&report, &select])?;
     let place = Place::before(directory);
     let store = Store::open(directory)?;
     let record = StudyRecord {
@@ -69,6 +76,7 @@ pub fn run(
         command: command.to_owned(),
         model: subject.card.clone(),
         recipe: serde_json::to_value(recipe)?,
+        policy: serde_json::to_value(&policy)?,
         seeds: record::seeds(recipe),
         splits: record::splits(recipe, &tasks),
         tasks: tasks
@@ -140,7 +148,7 @@ impl Study<'_> {
             Stage::begin(self, "uncut model", &[(all.clone(), Split::Report), (all.clone(), Split::Select)])?;
         let base = stage.eval(self, &all, Split::Report, "reporting items")?;
         let base_select = stage.eval(self, &all, Split::Select, "selection items")?;
-        let (tasks, groups) = compare(&base, &base, &self.tasks.groups, self.recipe.seed)?;
+        let (tasks, groups) = self.retention(&base, &base)?;
         let mut point = Point { strategy: String::new(), tasks, groups, ..Point::default() };
         point.tasks.iter_mut().for_each(|t| t.retention = None);
         // Against itself it keeps all, unless it scores too little for a ratio to mean anything.
@@ -202,7 +210,7 @@ impl Study<'_> {
         Ok(finished.value)
     }
 
-    /// Every layer removed alone; for each the mean retention over both groups.
+    /// Every layer removed alone; for each the group mean retention.
     fn layer_map(&mut self, base: &Outcomes) -> Result<Vec<f64>> {
         let layers = self.subject.card.num_layers;
         let cuts: Vec<Asked> = (0..layers).map(|l| (lopper_record::kept(layers, &[l]), Split::Select)).collect();
@@ -210,10 +218,11 @@ impl Study<'_> {
         let mut ablation = Vec::with_capacity(layers);
         for (layer, (kept, split)) in cuts.iter().enumerate() {
             let cut = stage.eval(self, kept, *split, &format!("without layer {layer}"))?;
-            ablation.push(mean_retention(base, &cut, &self.tasks.groups));
-            let (tasks, _) = compare(base, &cut, &self.tasks.groups, self.recipe.seed)?;
+            let kept = self.group_mean_retention(base, &cut);
+            ablation.push(kept.unwrap_or(0.0));
+            let (tasks, _) = self.retention(base, &cut)?;
             let diagnosis = Some(diagnose_outcomes(&cut, Some(base)).0);
-            self.record.ablation.push(AblatedLayer { layer, tasks, diagnosis });
+            self.record.ablation.push(AblatedLayer { layer, group_mean_retention: kept, tasks, diagnosis });
         }
         stage.end(self)?;
         Ok(ablation)
@@ -236,7 +245,7 @@ impl Study<'_> {
         let mut best: Option<(f64, &String)> = None;
         for (name, (kept, split)) in cuts.strategies.iter().zip(&kept) {
             let cut = stage.eval(self, kept, *split, &format!("{name} at {depth}"))?;
-            let value = mean_retention(base, &cut, &self.tasks.groups);
+            let value = self.group_mean_retention(base, &cut).unwrap_or(0.0);
             if best.is_none_or(|(most, _)| value > most) {
                 best = Some((value, name));
             }
@@ -280,8 +289,18 @@ impl Study<'_> {
         Ok(main_outcomes)
     }
 
+    /// Retention by task and by group.
+    fn retention(&self, base: &Outcomes, cut: &Outcomes) -> Result<(Vec<TaskResult>, Vec<GroupResult>)> {
+        retention(&paired(base, cut, &self.tasks.names()), self.recipe.seed)
+    }
+
+    /// The objective that layers and strategies are chosen by.
+    fn group_mean_retention(&self, base: &Outcomes, cut: &Outcomes) -> Option<f64> {
+        group_mean_retention(paired(base, cut, &self.tasks.names()))
+    }
+
     fn point(&self, name: &str, dropped: &[usize], kept: &[usize], base: &Outcomes, cut: &Outcomes) -> Result<Point> {
-        let (tasks, groups) = compare(base, cut, &self.tasks.groups, self.recipe.seed)?;
+        let (tasks, groups) = self.retention(base, cut)?;
         let card = &self.subject.card;
         let gone: u64 = dropped.iter().filter_map(|l| card.parameters_per_layer.get(*l)).sum();
         debug_assert_eq!(kept.len() + dropped.len(), card.num_layers);

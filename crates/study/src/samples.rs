@@ -1,8 +1,7 @@
 //! The same prompts answered by the uncut, the cut and the healed model, for the report.
 
+use lopper_measure::Outcomes;
 use lopper_record::study::{Answer, Sample};
-
-use crate::measure::Outcomes;
 
 /// Items shown per task.
 const PER_TASK: usize = 3;

@@ -8,13 +8,13 @@ use anyhow::Result;
 use lopper_diagnose::diagnose_outcomes;
 use lopper_diagnose::sentinel::{CollapseThresholds, SentinelOptions, Sentinels};
 use lopper_infer::TextModel;
+use lopper_measure::Outcomes;
 use lopper_record::study::{LedgerEntry, Point, SentinelReading, StoppedBranch, Timing};
 use lopper_record::write_atomic;
 use serde::{Deserialize, Serialize};
 
 use crate::diagnose::{excerpt, gap};
 use crate::identity::{HealKey, sentinel_key};
-use crate::measure::Outcomes;
 use crate::runner::Study;
 
 /// Every item of the ledger, one JSON object a line, beside the record.

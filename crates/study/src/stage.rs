@@ -9,10 +9,11 @@
 use std::collections::HashSet;
 
 use anyhow::Result;
+use lopper_measure::Outcomes;
 use lopper_pocket::Split;
 use lopper_record::study::Timing;
 
-use crate::measure::{Candidate, Outcomes};
+use crate::measure::Candidate;
 use crate::runner::Study;
 
 /// Cuts measured together: enough for most of the sharing, few enough that an interrupt loses little.

@@ -8,7 +8,7 @@ use lopper_infer::TextModel;
 use lopper_model::chat::Message;
 use lopper_pocket::{Example, Prompt, Split, examples, task};
 use lopper_record::Fault;
-use lopper_tasks::{BenchOptions, Lesson, lessons, question_id};
+use lopper_tasks::{GenerationPolicy, Resources, TrainingExample, question_id, training_examples};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
@@ -53,7 +53,7 @@ impl Training {
     pub fn gather(
         text: &TextModel,
         tasks: &StudyTasks,
-        bench: &BenchOptions,
+        (policy, resources): (&GenerationPolicy, &Resources),
         prompts: Option<&[Vec<Message>]>,
         asked: &[&Questions],
     ) -> Result<Self> {
@@ -74,14 +74,15 @@ impl Training {
                 continue;
             }
             // Other tasks may have enough to learn from.
-            let mut found = match lessons(reference, bench).map_err(|error| error.downcast::<Fault>()) {
-                Ok(found) => found,
-                Err(Ok(fault)) => {
-                    training.without.push((reference.clone(), fault.message));
-                    continue;
-                }
-                Err(Err(error)) => return Err(error),
-            };
+            let mut found =
+                match training_examples(reference, policy, resources).map_err(|error| error.downcast::<Fault>()) {
+                    Ok(found) => found,
+                    Err(Ok(fault)) => {
+                        training.without.push((reference.clone(), fault.message));
+                        continue;
+                    }
+                    Err(Err(error)) => return Err(error),
+                };
             found.retain(|lesson| !items.contains(lesson.id.as_str()));
             match found.is_empty() {
                 true => training.without.push((reference.clone(), "it has no training split".to_owned())),
@@ -135,7 +136,7 @@ fn of_example(example: Example) -> Question {
 }
 
 /// A row in conversation wherever the model has a chat template, as the paper heals (METHOD section 4).
-fn of_row(lesson: &Lesson, text: &TextModel) -> Question {
+fn of_row(lesson: &TrainingExample, text: &TextModel) -> Question {
     let form = match text.chat.is_some() {
         true => Form::Chat(vec![Message::user(lesson.question.trim())]),
         false => Form::Plain {

@@ -11,7 +11,7 @@ use lopper_model::chat::Message;
 use lopper_record::study::StudyRecord;
 use lopper_record::{Fault, Store};
 use lopper_study::{Heal, Items, Material, Recipe, Silent, Tasks, run};
-use lopper_tasks::{BenchOptions, DataRoot};
+use lopper_tasks::{DataRoot, Resources};
 use serde_json::{Value, json};
 
 const CHOICE: &str = r#"
@@ -102,8 +102,8 @@ impl Place {
     }
 
     fn material(&self) -> Material {
-        let bench = BenchOptions { data_root: DataRoot::new(self.dir.path()), ..BenchOptions::default() };
-        Material { bench, prompts: None }
+        let resources = Resources { data_root: DataRoot::new(self.dir.path()), code: None };
+        Material { resources, prompts: None }
     }
 
     fn recipe(&self) -> Recipe {

@@ -20,21 +20,24 @@ mod benchmark;
 pub mod metrics;
 mod outcome;
 mod pocket;
+mod policy;
 mod python_random;
 mod registry;
-mod request;
+mod requests;
 mod rows;
 mod suite;
 
 pub use benchmark::code::CodeRunner;
 pub use benchmark::items::{BadRow, question_id};
-pub use benchmark::lessons::Lesson;
-pub use benchmark::{BenchOptions, RowChoice};
+pub use benchmark::training::TrainingExample;
 pub use lopper_pocket::{Group, Split};
 pub use outcome::{ItemResult, RowSource, SampleResult, TaskOutcome, Timing};
+pub use policy::{GenerationPolicy, ItemSelection, Resources, RowChoice};
 pub use registry::{
-    KnownTask, TaskEntry, all_tasks, chance, expand, known_tasks, lessons, task_entries, task_file, task_version,
+    KnownTask, TaskEntry, all_tasks, chance, expand, known_tasks, task_entries, task_file, task_version,
+    training_examples,
 };
+pub use requests::{Pace, Replies, Requests};
 pub use rows::{DATA_ROOT_VARIABLE, DataRoot, Row, RowFetcher, SplitFiles, Table};
 pub use suite::lm_eval::{LmEval, RunFacts, families};
-pub use suite::{EvalOptions, EvalProgress, GivenResponses, Suite, evaluate};
+pub use suite::{GivenResponses, Suite};

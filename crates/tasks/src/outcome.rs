@@ -1,4 +1,4 @@
-//! What an evaluation gives back: scores by task, and every item behind them.
+//! The results of an evaluation: scores by task, and every item behind them.
 
 use std::collections::BTreeMap;
 
@@ -8,11 +8,12 @@ use lopper_record::Score;
 use serde::{Deserialize, Serialize};
 
 use crate::benchmark::items::BadRow;
+use crate::policy::GenerationPolicy;
 
-/// What became of one item.
+/// The result of one item.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ItemResult {
-    /// Its place among the task's items, from 0.
+    /// Its index among the task's items, from 0; of a benchmark its row number.
     pub doc_id: usize,
     /// Identity of its content.
     pub id: String,
@@ -20,7 +21,7 @@ pub struct ItemResult {
     pub score: f64,
     /// Values of all metrics, the primary one among them.
     pub metrics: BTreeMap<String, f64>,
-    /// What was asked, before the chat template.
+    /// The prompt as text; of generated items before the chat template.
     pub prompt: String,
     /// The choices, where there are any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -32,9 +33,9 @@ pub struct ItemResult {
     /// The reference.
     pub target: String,
     /// Natural log-likelihood of each choice; in the arithmetic probe, of each of the ten digits
-    /// where the answer's first digit stands.
+    /// at the position of the answer's first digit.
     pub logprobs: Option<Vec<f64>>,
-    /// How it went in a word: the class of a program's end (`passed`, `assertion`,
+    /// The outcome in a word: how a program ended (`passed`, `assertion`,
     /// `bracket_or_literal`, …), or `right`, `wrong`, `no_answer` of a number.
     pub outcome: Option<String>,
     /// Why the generation ended.
@@ -57,21 +58,21 @@ pub struct SampleResult {
     pub response: String,
     /// What was read from it.
     pub extracted: Option<String>,
-    /// How it went in a word.
+    /// The outcome in a word.
     pub outcome: Option<String>,
     /// Why the generation ended.
     pub finish: Finish,
 }
 
-/// What an item took.
+/// The tokens and the time of an item.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Timing {
     /// Tokens read: context and choices, or the prompt.
     pub read_tokens: usize,
     /// Tokens generated.
     pub new_tokens: usize,
-    /// Its share of the time of the engine's call: items go through in batches, so time is divided by
-    /// tokens. Zero where the call was not [`crate::Suite::run`].
+    /// Its share of the time of the engine's call. Items and candidates go through in batches, so the time of a call is
+    /// divided by the tokens of all of them.
     pub seconds: f64,
 }
 
@@ -84,8 +85,9 @@ pub struct TaskOutcome {
     pub group: Group,
     /// Version of its definition.
     pub version: u32,
-    /// Worked examples put before each item, beyond what the task itself shows.
-    pub shots: usize,
+    /// How its answers were produced: the part of the policy that applies to it, with its number of few-shot examples
+    /// and its length of a response.
+    pub policy: GenerationPolicy,
     /// Number of items.
     pub n: usize,
     /// Every metric with its interval.
@@ -94,7 +96,7 @@ pub struct TaskOutcome {
     pub primary: String,
     /// Every item, in order.
     pub items: Vec<ItemResult>,
-    /// What guessing scores; none where a guess has no meaningful rate.
+    /// The score of guessing; none where a guess has no meaningful rate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chance: Option<f64>,
     /// Names that it is scored under together with others (`mmlu`, `mmlu_stem`).
@@ -103,13 +105,13 @@ pub struct TaskOutcome {
     /// Where its rows came from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<RowSource>,
-    /// Rows that could not be asked.
+    /// Rows that were left out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub bad_rows: Vec<BadRow>,
     /// Rows whose prompt lost its beginning, by number.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub truncated: Vec<usize>,
-    /// What each item took, in their order. Not recorded: it is never the same twice.
+    /// Tokens and time of each item, in their order. Not recorded, since times differ from run to run.
     #[serde(skip)]
     pub timings: Vec<Timing>,
 }
@@ -127,6 +129,11 @@ pub struct RowSource {
 }
 
 impl TaskOutcome {
+    /// Few-shot examples before each item, beyond what the task itself shows.
+    pub fn shots(&self) -> usize {
+        self.policy.shots.unwrap_or_default()
+    }
+
     /// The items' values of the primary metric, in order: what paired comparisons work on.
     pub fn scores(&self) -> Vec<f64> {
         self.items.iter().map(|item| item.score).collect()

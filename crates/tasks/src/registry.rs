@@ -9,10 +9,10 @@ use lopper_record::study::{CLASSIFICATION, GENERATIVE};
 use serde::Serialize;
 
 use crate::benchmark::builtin::{builtin, file, is_file};
-use crate::benchmark::lessons::Lesson;
 use crate::benchmark::spec::Spec;
-use crate::benchmark::{self, BenchOptions};
+use crate::benchmark::training::{self, TrainingExample};
 use crate::pocket::{Family, brackets, choice, code, number, summary};
+use crate::policy::{GenerationPolicy, Resources};
 
 /// A task as far as a listing tells it.
 #[derive(Debug, Clone, PartialEq)]
@@ -100,62 +100,77 @@ pub(crate) enum Task {
     /// Its items are generated.
     Pocket(PocketTask),
     /// Its items are rows.
-    Bench(Arc<Spec>),
+    Benchmark(Arc<Spec>),
 }
 
 impl Task {
     pub fn name(&self) -> &str {
         match self {
             Self::Pocket(task) => task.info.name,
-            Self::Bench(spec) => &spec.name,
+            Self::Benchmark(spec) => &spec.name,
         }
     }
 
-    fn chance(&self) -> Option<f64> {
+    pub fn group(&self) -> Group {
+        match self {
+            Self::Pocket(task) => task.info.group,
+            Self::Benchmark(spec) => spec.group,
+        }
+    }
+
+    pub fn primary_metric(&self) -> String {
+        match self {
+            Self::Pocket(task) => task.family.metrics()[0].to_owned(),
+            Self::Benchmark(spec) => spec.metrics().swap_remove(0),
+        }
+    }
+
+    pub fn chance(&self) -> Option<f64> {
         match self {
             Self::Pocket(task) => task.chance,
-            Self::Bench(spec) => spec.chance,
+            Self::Benchmark(spec) => spec.chance,
         }
     }
 
-    fn version(&self) -> u32 {
+    pub fn version(&self) -> u32 {
         match self {
             Self::Pocket(task) => task.version,
-            Self::Bench(spec) => spec.version,
+            Self::Benchmark(spec) => spec.version,
         }
     }
 
     fn entry(&self) -> TaskEntry {
+        let own = TaskEntry {
+            name: self.name().to_owned(),
+            group: self.group(),
+            description: String::new(),
+            metric: self.primary_metric(),
+            version: self.version(),
+            chance: self.chance(),
+            shots: 0,
+            rows: None,
+            max_new_tokens: None,
+            tags: vec![],
+            runs_code: false,
+        };
         match self {
-            Self::Pocket(task) => TaskEntry {
-                name: task.info.name.to_owned(),
-                group: task.info.group,
-                description: task.info.description.to_owned(),
-                metric: task.family.metrics()[0].to_owned(),
-                version: task.version,
-                chance: task.chance,
-                shots: 0,
-                rows: None,
-                max_new_tokens: Some(task.info.max_new_tokens).filter(|most| *most > 0),
-                tags: GROUPS
-                    .iter()
-                    .filter(|(_, group)| group.is_none_or(|group| group == task.info.group))
-                    .map(|(name, _)| (*name).to_owned())
-                    .collect(),
-                runs_code: false,
-            },
-            Self::Bench(spec) => TaskEntry {
-                name: spec.name.clone(),
-                group: spec.group,
+            Self::Pocket(task) => {
+                let groups = GROUPS.iter().filter(|(_, group)| group.is_none_or(|group| group == task.info.group));
+                TaskEntry {
+                    description: task.info.description.to_owned(),
+                    max_new_tokens: Some(task.info.max_new_tokens).filter(|most| *most > 0),
+                    tags: groups.map(|(name, _)| (*name).to_owned()).collect(),
+                    ..own
+                }
+            }
+            Self::Benchmark(spec) => TaskEntry {
                 description: spec.description.clone(),
-                metric: spec.metrics().swap_remove(0),
-                version: spec.version,
-                chance: spec.chance,
                 shots: spec.shots.number,
                 rows: Some(format!("{}/{}", spec.rows.data_set, spec.rows.config)),
                 max_new_tokens: spec.generate.as_ref().map(|generate| generate.max_new_tokens),
                 tags: spec.tags.clone(),
                 runs_code: spec.runs_code(),
+                ..own
             },
         }
     }
@@ -192,7 +207,7 @@ pub fn known_tasks() -> &'static [KnownTask] {
 
 /// Every task that comes with Lopper.
 pub fn all_tasks() -> Vec<TaskEntry> {
-    let bench = builtin().iter().cloned().map(Task::Bench);
+    let bench = builtin().iter().cloned().map(Task::Benchmark);
     pocket().map(Task::Pocket).chain(bench).map(|task| task.entry()).collect()
 }
 
@@ -202,7 +217,7 @@ pub fn all_tasks() -> Vec<TaskEntry> {
 /// A [`Fault`] for an unknown name.
 pub fn task_file(name: &str) -> Result<Option<String>, Fault> {
     Ok(resolve(&[name])?.into_iter().find_map(|(_, task)| match task {
-        Task::Bench(spec) => Some(spec.source.clone()),
+        Task::Benchmark(spec) => Some(spec.source.clone()),
         Task::Pocket(_) => None,
     }))
 }
@@ -215,16 +230,20 @@ pub fn task_entries(name: &str) -> Result<Vec<TaskEntry>, Fault> {
     Ok(resolve(&[name])?.iter().map(|(_, task)| task.entry()).collect())
 }
 
-/// Questions of a task over rows to learn from, with their reference answers; none for generated tasks, which have a
-/// training split of their own, and for those without a split besides that of their items.
+/// The training examples of benchmarks; none for generated tasks, which have a training split of their own, and for
+/// benchmarks without a split besides that of their items.
 ///
 /// # Errors
 /// A [`Fault`] for an unknown name, and where the rows cannot be read.
-pub fn lessons(name: &str, options: &BenchOptions) -> anyhow::Result<Vec<Lesson>> {
+pub fn training_examples(
+    name: &str,
+    policy: &GenerationPolicy,
+    resources: &Resources,
+) -> anyhow::Result<Vec<TrainingExample>> {
     let mut all = Vec::new();
     for (_, task) in resolve(&[name])? {
-        if let Task::Bench(spec) = task {
-            all.extend(benchmark::lessons::lessons(&spec, options)?);
+        if let Task::Benchmark(spec) = task {
+            all.extend(training::training_examples(&spec, policy, resources)?);
         }
     }
     Ok(all)
@@ -266,7 +285,7 @@ pub(crate) fn resolve(names: &[impl AsRef<str>]) -> Result<Vec<(String, Task)>, 
         let name = name.as_ref().trim();
         let mut members: Vec<(String, Task)> = Vec::new();
         if is_file(name) {
-            members.extend(file(name)?.into_iter().map(|spec| (name.to_owned(), Task::Bench(spec))));
+            members.extend(file(name)?.into_iter().map(|spec| (name.to_owned(), Task::Benchmark(spec))));
         } else {
             let group = GROUPS.iter().find(|(group, _)| *group == name);
             let of_pocket = pocket().filter(|task| match group {
@@ -275,7 +294,7 @@ pub(crate) fn resolve(names: &[impl AsRef<str>]) -> Result<Vec<(String, Task)>, 
             });
             members.extend(of_pocket.map(|task| (task.info.name.to_owned(), Task::Pocket(task))));
             let of_rows = builtin().iter().filter(|spec| spec.name == name || spec.tags.iter().any(|tag| tag == name));
-            members.extend(of_rows.map(|spec| (spec.name.clone(), Task::Bench(spec.clone()))));
+            members.extend(of_rows.map(|spec| (spec.name.clone(), Task::Benchmark(spec.clone()))));
         }
         if members.is_empty() {
             return Err(unknown(name));

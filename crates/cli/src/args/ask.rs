@@ -26,10 +26,6 @@ pub struct AskArgs {
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
 
-    /// Let answers that go round in a loop go on until their length ends them
-    #[arg(long)]
-    pub no_loop_stop: bool,
-
     /// Decode every candidate token by token, without trying the uncut model's answers as drafts
     /// (which changes no token)
     #[arg(long)]

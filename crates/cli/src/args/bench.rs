@@ -1,11 +1,12 @@
-//! Arguments of tasks over rows of data sets, for every command that asks tasks.
+//! Arguments of tasks, for every command that evaluates them.
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::Args;
+use serde_json::Value;
 
-/// How tasks over rows are asked.
+/// Where rows come from, and how answers are produced.
 #[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Benchmarks")]
 pub struct BenchArgs {
@@ -14,7 +15,7 @@ pub struct BenchArgs {
     #[arg(long, value_name = "DIR")]
     pub data_root: Option<PathBuf>,
 
-    /// Worked examples before each item [default: the task's own number]
+    /// Few-shot examples before each item [default: the task's own number]
     #[arg(long, value_name = "K")]
     pub shots: Option<usize>,
 
@@ -22,7 +23,7 @@ pub struct BenchArgs {
     #[arg(long)]
     pub apply_chat_template: bool,
 
-    /// In conversation, put worked examples into one message instead of turns of their own
+    /// In conversation, put few-shot examples into one message instead of turns of their own
     #[arg(long)]
     pub examples_in_one_message: bool,
 
@@ -38,6 +39,15 @@ pub struct BenchArgs {
     #[arg(long)]
     pub truncate_questions: bool,
 
+    /// Set a variable of the chat template, such as `enable_thinking=false`; VALUE is JSON, or else text. May be
+    /// repeated
+    #[arg(long, value_name = "NAME=VALUE", value_parser = parse_variable)]
+    pub template_var: Vec<(String, Value)>,
+
+    /// Do not stop repetitive answers early
+    #[arg(long)]
+    pub no_loop_stop: bool,
+
     /// Run the programs that the model writes, apart from this machine as far as it allows
     #[arg(long)]
     pub allow_code_execution: bool,
@@ -49,4 +59,29 @@ pub struct BenchArgs {
     /// The Python that runs them [default: python3 of the search path]
     #[arg(long, value_name = "PATH", requires = "allow_code_execution")]
     pub python: Option<PathBuf>,
+}
+
+/// A variable of a chat template.
+fn parse_variable(text: &str) -> Result<(String, Value), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.trim().is_empty() => {
+            let value = serde_json::from_str(value).unwrap_or_else(|_| Value::from(value));
+            Ok((name.trim().to_owned(), value))
+        }
+        _ => Err(format!("`{text}` is no variable; expected NAME=VALUE, such as `enable_thinking=false`")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_json_or_text() {
+        let value = |text: &str| parse_variable(text).map(|(name, value)| (name, value.to_string()));
+        assert_eq!(value("enable_thinking=false"), Ok(("enable_thinking".into(), "false".into())));
+        assert_eq!(value("tools=[1]"), Ok(("tools".into(), "[1]".into())));
+        assert_eq!(value("style=a=b"), Ok(("style".into(), "\"a=b\"".into())));
+        assert!(value("=1").is_err() && value("name").is_err());
+    }
 }

@@ -5,11 +5,10 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 use lopper_diagnose::program_outcomes;
 use lopper_infer::TextModel;
-use lopper_measure::Drafts;
+use lopper_measure::{evaluate, group_mean_retention, retention};
 use lopper_record::study::Programs;
-use lopper_record::{Fault, Retention, Score, format_layers, kept};
-use lopper_stats::{self as stats, RESAMPLES};
-use lopper_tasks::TaskOutcome;
+use lopper_record::{Fault, LayerPosition, LayerSet, Retention, Score, format_layers};
+use lopper_tasks::{GenerationPolicy, ItemSelection, TaskOutcome};
 use serde::Serialize;
 
 use super::ask::{self, CostRecord};
@@ -26,6 +25,8 @@ struct Ablation<'a> {
     layers: &'a [usize],
     base: Candidate<'a>,
     removals: Vec<Candidate<'a>>,
+    items: &'a ItemSelection,
+    policy: &'a GenerationPolicy,
     cost: CostRecord,
     seconds: f64,
     seed: u64,
@@ -36,8 +37,8 @@ struct Candidate<'a> {
     /// What is removed.
     layers: Vec<usize>,
     tasks: BTreeMap<&'a str, TaskScore<'a>>,
-    /// Mean over tasks of the score divided by the uncut model's.
-    mean_retention: f64,
+    /// The objective that removals are compared by: the mean over groups of tasks of their mean retention.
+    group_mean_retention: Option<f64>,
 }
 
 #[derive(Serialize)]
@@ -59,45 +60,46 @@ pub fn run(env: &Env, args: &AblateArgs) -> Result<()> {
     let layers = loaded.config().num_hidden_layers;
     let removals = removals(&loaded, args)?;
     let text = TextModel::new(loaded.engine(env, &args.run)?, &loaded.checkpoint)?;
-    let (suite, options) = ask::suite(env, &text, &args.ask)?;
-    let mut candidates = vec![(0..layers).collect::<Vec<_>>()];
-    candidates.extend(removals.iter().map(|removed| kept(layers, removed)));
+    let suite = ask::suite(env, &text, &args.ask)?;
+    let mut candidates = vec![LayerSet::all(layers)];
+    candidates.extend(removals.iter().map(|removed| removed.complement(layers).slots()));
 
     let begun = std::time::Instant::now();
-    let progress = env.progress("ablating", "requests", candidates.len() * suite.requests());
-    let drafts = Drafts::default();
-    let watch = |p: lopper_tasks::EvalProgress| progress.set(p.done);
-    let (outcomes, cost) =
-        lopper_measure::run_many(&suite, &text, &candidates, &ask::many(&args.ask), &drafts, &watch)?;
+    let progress = env.progress("ablating", "requests", 0);
+    let evaluation = evaluate(&text, &suite, &candidates, &ask::execution(&args.ask), &progress)?;
     drop(progress);
-    let seconds = begun.elapsed().as_secs_f64();
+    let (seconds, outcomes) = (begun.elapsed().as_secs_f64(), &evaluation.outcomes);
 
+    let seed = suite.selection().seed;
     let mut all = Vec::with_capacity(candidates.len());
     for (at, found) in outcomes.iter().enumerate() {
-        let removed = if at == 0 { vec![] } else { numbering.originals(&removals[at - 1])? };
-        all.push(candidate(removed, found, &outcomes[0], options.seed)?);
+        let removed = match at.checked_sub(1) {
+            None => vec![],
+            Some(at) => numbering.originals(&removals[at].indices().collect::<Vec<_>>())?,
+        };
+        all.push(candidate(removed, found, &outcomes[0], seed)?);
     }
     if args.json {
         let base = all.remove(0);
-        let (hash, cost) = (loaded.checkpoint.hash(), cost.into());
-        let (layers, seed) = (numbering.present(), options.seed);
         return env.printer.json(&Ablation {
             model: &loaded.name,
-            hash,
-            layers,
+            hash: loaded.checkpoint.hash(),
+            layers: numbering.present(),
             base,
             removals: all,
-            cost,
+            items: suite.selection(),
+            policy: suite.policy(),
+            cost: evaluation.cost.into(),
             seconds,
             seed,
         });
     }
-    env.printer.note(&format!("{seconds:.1} s; {}", ask::told(&cost)));
+    env.printer.note(&format!("{seconds:.1} s; {}", ask::told(&evaluation.cost)));
     env.printer.result(&human(&all, suite.tasks()))
 }
 
 /// What is removed, by position: blocks of neighbours.
-fn removals(loaded: &Loaded, args: &AblateArgs) -> Result<Vec<Vec<usize>>> {
+fn removals(loaded: &Loaded, args: &AblateArgs) -> Result<Vec<LayerSet<LayerPosition>>> {
     let (layers, block) = (loaded.config().num_hidden_layers, args.block.get());
     if block >= layers {
         return Err(Fault::new("the blocks are as large as the model")
@@ -119,26 +121,27 @@ fn removals(loaded: &Loaded, args: &AblateArgs) -> Result<Vec<Vec<usize>>> {
 fn candidate<'a>(
     layers: Vec<usize>,
     found: &'a [TaskOutcome],
-    base: &[TaskOutcome],
+    base: &'a [TaskOutcome],
     seed: u64,
 ) -> Result<Candidate<'a>> {
-    let mut tasks = BTreeMap::new();
-    let mut ratios = Vec::new();
-    for (found, base) in found.iter().zip(base) {
-        let retention = stats::retention(&base.scores(), &found.scores(), RESAMPLES, seed)?;
-        if base.primary_score().value > 0.0 {
-            ratios.push(found.primary_score().value / base.primary_score().value);
-        }
-        let (version, n, primary) = (found.version, found.n, found.primary.as_str());
-        let (metrics, programs) = (&found.metrics, program_outcomes(found));
-        tasks.insert(found.task.as_str(), TaskScore { version, n, primary, metrics, retention, programs });
-    }
-    Ok(Candidate { layers, tasks, mean_retention: stats::mean(&ratios) })
+    let pairs: Vec<_> = base.iter().zip(found).collect();
+    let mut retentions: BTreeMap<String, Option<Retention>> =
+        retention(&pairs, seed)?.0.into_iter().map(|result| (result.task, result.retention)).collect();
+    let mut scores = |found: &'a TaskOutcome| TaskScore {
+        version: found.version,
+        n: found.n,
+        primary: &found.primary,
+        metrics: &found.metrics,
+        retention: retentions.remove(&found.task).flatten(),
+        programs: program_outcomes(found),
+    };
+    let tasks = found.iter().map(|found| (found.task.as_str(), scores(found))).collect();
+    Ok(Candidate { layers, tasks, group_mean_retention: group_mean_retention(pairs) })
 }
 
 fn human<'a>(all: &[Candidate<'_>], tasks: impl Iterator<Item = &'a str>) -> String {
     let tasks: Vec<&str> = tasks.collect();
-    let mut head = vec!["removed", "mean retention"];
+    let mut head = vec!["removed", "group mean retention"];
     head.extend(&tasks);
     let percent = |value: f64| if value.is_nan() { "-".to_owned() } else { format!("{:.1}", 100.0 * value) };
     let rows: Vec<Vec<String>> = all
@@ -153,7 +156,7 @@ fn human<'a>(all: &[Candidate<'_>], tasks: impl Iterator<Item = &'a str>) -> Str
                 let score = scores.and_then(|task| task.metrics.get(task.primary));
                 score.map_or_else(|| "-".to_owned(), |score| percent(score.value))
             });
-            [removed, percent(candidate.mean_retention)].into_iter().chain(scores).collect()
+            [removed, percent(candidate.group_mean_retention.unwrap_or(f64::NAN))].into_iter().chain(scores).collect()
         })
         .collect();
     table::render_rows(&head, &rows)

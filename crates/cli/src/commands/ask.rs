@@ -1,63 +1,35 @@
-//! What ablations and searches share: the tasks they ask, and how they say what it took.
+//! What ablations and searches share: the tasks they evaluate on, and the work it took.
 
 use anyhow::Result;
-use lopper_infer::{LoopStop, Sampling, TextModel};
-use lopper_measure::{Cost, ManyOptions};
-use lopper_tasks::{EvalOptions, RowChoice, Split, Suite};
+use lopper_infer::TextModel;
+use lopper_measure::{Cost, Execution};
+use lopper_tasks::{ItemSelection, RowChoice, Split, Suite};
 use serde::Serialize;
 
 use super::bench;
-use crate::args::{AskArgs, BenchArgs, SplitArg};
+use crate::args::{AskArgs, SplitArg};
 use crate::env::Env;
 use crate::table;
 
 /// The tasks' items in the model's tokens.
-pub fn suite(env: &Env, text: &TextModel, args: &AskArgs) -> Result<(Suite, EvalOptions)> {
+pub fn suite(env: &Env, text: &TextModel, args: &AskArgs) -> Result<Suite> {
     let (split, rows) = match args.split {
         SplitArg::Report => (Split::Report, RowChoice::Divided),
         SplitArg::Select => (Split::Select, RowChoice::Divided),
         SplitArg::All => (Split::Report, RowChoice::All),
     };
-    let options =
-        EvalOptions { split, limit: args.limit.get(), seed: args.seed, sampling: Sampling::Greedy, sampling_seed: 0 };
+    let selection = ItemSelection { rows, ..ItemSelection::new(split, args.limit.get(), args.seed) };
     let tasks = lopper_tasks::expand(&args.tasks)?;
-    let bench = bench::options(env, &args.bench, rows)?;
-    Ok((Suite::prepare_with(text, &tasks, &options, &bench)?, options))
+    Suite::prepare(text, &tasks, &selection, &bench::policy(&args.bench), &bench::resources(env, &args.bench)?)
 }
 
-/// What of the arguments decides which questions are asked, for records.
-pub fn identity(args: &AskArgs, options: &EvalOptions) -> Result<serde_json::Value> {
-    let BenchArgs {
-        shots,
-        apply_chat_template,
-        examples_in_one_message,
-        system,
-        max_new_tokens,
-        truncate_questions,
-        ..
-    } = &args.bench;
-    Ok(serde_json::json!({
-        "items": options,
-        "all_rows": args.split == SplitArg::All,
-        "shots": shots,
-        "chat_template": apply_chat_template,
-        "one_message": examples_in_one_message,
-        "system": system,
-        "max_new_tokens": max_new_tokens,
-        "truncate_questions": truncate_questions,
-    }))
+/// How candidates are run.
+pub fn execution(args: &AskArgs) -> Execution {
+    let default = Execution::default();
+    Execution { drafts: default.drafts.filter(|_| !args.no_drafts), ..default }
 }
 
-/// How candidates are asked.
-pub fn many(args: &AskArgs) -> ManyOptions {
-    ManyOptions {
-        loops: (!args.no_loop_stop).then(LoopStop::default),
-        drafts: !args.no_drafts,
-        ..ManyOptions::default()
-    }
-}
-
-/// What an evaluation of many candidates took, for JSON.
+/// The work of an evaluation of many candidates, for JSON.
 #[derive(Serialize)]
 pub struct CostRecord {
     /// Tokens times layers that were computed for multiple choice.

@@ -1,35 +1,40 @@
-//! From arguments to how tasks over rows are asked; the sandbox, announced before anything runs.
+//! From arguments to the generation policy and to what tasks read and run.
 
+use std::num::NonZero;
 use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Result;
 use lopper_sandbox::Policy;
-use lopper_tasks::{BenchOptions, CodeRunner, DataRoot, RowChoice};
+use lopper_tasks::{CodeRunner, DataRoot, GenerationPolicy, Resources};
 
 use crate::args::BenchArgs;
 use crate::env::Env;
 use crate::hub;
 
-/// Settings for the tasks of one command. Says on standard error what protects this machine where
-/// programs may be run.
-pub fn options(env: &Env, args: &BenchArgs, rows: RowChoice) -> Result<BenchOptions> {
+/// How answers are produced.
+pub fn policy(args: &BenchArgs) -> GenerationPolicy {
+    let default = GenerationPolicy::default();
+    GenerationPolicy {
+        max_new_tokens: args.max_new_tokens.map(NonZero::get),
+        loop_stop: default.loop_stop.filter(|_| !args.no_loop_stop),
+        shots: args.shots,
+        chat_template: args.apply_chat_template,
+        multiturn: !args.examples_in_one_message,
+        system: args.system.clone(),
+        template_variables: args.template_var.iter().cloned().collect(),
+        truncate_questions: args.truncate_questions,
+        ..default
+    }
+}
+
+/// What tasks read and run. Says on standard error what protects this machine where programs may be run.
+pub fn resources(env: &Env, args: &BenchArgs) -> Result<Resources> {
     let code = match args.allow_code_execution {
         true => Some(Arc::new(runner(env, args)?)),
         false => None,
     };
-    Ok(BenchOptions {
-        data_root: data_root(env, args.data_root.as_deref()),
-        rows,
-        shots: args.shots,
-        chat: args.apply_chat_template,
-        multiturn: !args.examples_in_one_message,
-        system: args.system.clone(),
-        max_new_tokens: args.max_new_tokens.map(std::num::NonZero::get),
-        truncate_questions: args.truncate_questions,
-        code,
-        ..BenchOptions::default()
-    })
+    Ok(Resources { data_root: data_root(env, args.data_root.as_deref()), code })
 }
 
 /// Where rows come from: the directory `named`, or else the one that the environment names, and the hub for what is

@@ -10,16 +10,15 @@ use std::time::SystemTime;
 
 use anyhow::Result;
 use lopper_infer::{Sampling, TextModel};
-use lopper_record::{Fault, Score, ensure_new, format_layers};
+use lopper_measure::{Comparisons, Execution, compare_all, evaluate};
+use lopper_record::{Fault, LayerSet, Score, ensure_new, format_layers};
 use lopper_stats as stats;
 use lopper_tasks::{
-    BadRow, BenchOptions, EvalOptions, Group, RowChoice, RowSource, RunFacts, Split, Suite, TaskOutcome, families,
+    BadRow, GenerationPolicy, Group, ItemSelection, RowChoice, RowSource, RunFacts, Split, Suite, TaskOutcome, families,
 };
 use serde::Serialize;
 
 use super::bench;
-use compare::Comparisons;
-
 use crate::args::{EvalArgs, SplitArg};
 use crate::env::Env;
 use crate::loaded::Loaded;
@@ -33,12 +32,14 @@ struct Evaluation<'a> {
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     groups: BTreeMap<String, GroupScores>,
     model: ModelId<'a>,
-    /// The division of generated items.
+    /// The split of generated items.
     split: Split,
     /// Whether rows of benchmarks are divided so, too.
-    rows: &'a str,
+    rows: RowChoice,
     sampling: Sampling,
     seeds: Seeds,
+    /// How answers were produced.
+    policy: &'a GenerationPolicy,
     #[serde(skip_serializing_if = "Option::is_none")]
     comparison: Option<Comparisons>,
 }
@@ -60,7 +61,7 @@ struct TaskScores<'a> {
     metrics: &'a BTreeMap<String, Score>,
     #[serde(skip_serializing_if = "Option::is_none")]
     source: Option<&'a RowSource>,
-    /// How many rows could not be asked.
+    /// How many rows were left out.
     #[serde(skip_serializing_if = "Option::is_none")]
     skipped: Option<usize>,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
@@ -92,7 +93,8 @@ pub fn run(env: &Env, args: &EvalArgs) -> Result<()> {
         ensure_new(path, args.force)?;
     }
     let tasks = lopper_tasks::expand(&args.tasks)?;
-    let options = options(args)?;
+    let policy = policy(args);
+    policy.check()?;
     let whole = args.drop.is_none() && args.adapter.is_none();
     if args.compare && whole {
         return Err(Fault::new("there is nothing to compare the model with")
@@ -101,46 +103,46 @@ pub fn run(env: &Env, args: &EvalArgs) -> Result<()> {
             .hint("--compare evaluates the model also without them, on the same items")
             .into());
     }
-    let rows = if args.split.is_none_or(|split| split == SplitArg::All) { RowChoice::All } else { RowChoice::Divided };
-    let bench = BenchOptions {
-        repeats: args.responses.get(),
-        row_limit: Some(args.limit.map_or(usize::MAX, NonZeroUsize::get)),
-        ..bench::options(env, &args.bench, rows)?
-    };
+    let resources = bench::resources(env, &args.bench)?;
     let loaded = Loaded::open(env, &args.model)?;
     let kept = loaded.kept(args.drop.as_deref())?;
     let uncut = TextModel::new(loaded.engine(env, &args.run)?, &loaded.checkpoint)?;
-    let text = match &args.adapter {
-        None => uncut.clone(),
+    let all = LayerSet::all(loaded.config().num_hidden_layers);
+    let (text, cut) = match &args.adapter {
+        None => (uncut, LayerSet::from(kept.clone())),
         Some(directory) => {
             let mut model = uncut.engine.model().clone();
             lopper_heal::load_adapter(directory, &mut model, &kept)?;
-            uncut.with_model(model)
+            match args.compare {
+                false => (uncut.with_model(model), LayerSet::from(kept.clone())),
+                // The adapted layers come after the model's own, so that both models are evaluated together.
+                true => {
+                    let (engine, adapted) = uncut.engine.beside(&model, &kept);
+                    (TextModel { engine, ..uncut }, LayerSet::from(adapted))
+                }
+            }
         }
     };
-    let suite = Suite::prepare_with(&text, &tasks, &options, &bench)?;
+    let selection = selection(args);
+    let suite = Suite::prepare(&text, &tasks, &selection, &policy, &resources)?;
     if let Some(path) = &args.disjoint_from {
         samples::refuse_shared(path, &suite)?;
     }
-    let passes = if args.compare { 2 } else { 1 };
-    let progress = env.progress("evaluating", "requests", suite.requests() * passes);
-    let outcomes = match &args.responses_from {
-        Some(path) => suite.grade_given(&text, &samples::responses(path)?)?,
-        None => suite.run(&text, &kept, &|p| progress.set(p.done))?,
-    };
-    let base = match args.compare {
-        true => {
-            let all: Vec<usize> = (0..loaded.config().num_hidden_layers).collect();
-            Some(suite.run(&uncut, &all, &|p| progress.set(suite.requests() + p.done))?)
+    let candidates = if args.compare { vec![all, cut] } else { vec![cut] };
+    let mut outcomes = match &args.responses_from {
+        Some(path) => vec![suite.grade_given(&samples::responses(path)?)?],
+        None => {
+            let progress = env.progress("evaluating", "requests", 0);
+            evaluate(&text, &suite, &candidates, &Execution::default(), &progress)?.outcomes
         }
-        false => None,
     };
-    drop(progress);
+    let base = args.compare.then(|| outcomes.remove(0));
+    let outcomes = outcomes.pop().unwrap_or_default();
     warn_of_rows(env, &outcomes);
     let comparison = match &base {
         Some(base) => {
             compare::caution(base).iter().for_each(|line| env.printer.warn(line));
-            Some(compare::all(base, &outcomes, options.seed)?)
+            Some(compare_all(base, &outcomes, selection.seed)?)
         }
         None => None,
     };
@@ -167,15 +169,16 @@ pub fn run(env: &Env, args: &EvalArgs) -> Result<()> {
         let groups = groups.into_iter().map(|(name, tasks, score)| (name, GroupScores { tasks: tasks.len(), score }));
         let hash = loaded.checkpoint.hash();
         let model = ModelId { name: &loaded.name, hash, layers, adapter: args.adapter.as_deref() };
-        let seeds = Seeds { items: options.seed, sampling: options.sampling_seed };
+        let seeds = Seeds { items: selection.seed, sampling: policy.sampling_seed };
         return env.printer.json(&Evaluation {
             tasks,
             groups: groups.collect(),
             model,
-            split: options.split,
-            rows: if rows == RowChoice::All { "all" } else { "divided" },
-            sampling: options.sampling,
+            split: selection.split,
+            rows: selection.rows,
+            sampling: policy.sampling,
             seeds,
+            policy: &policy,
             comparison,
         });
     }
@@ -183,17 +186,18 @@ pub fn run(env: &Env, args: &EvalArgs) -> Result<()> {
         "{} with layers {}; {}, 95 % intervals",
         loaded.name,
         format_layers(&layers),
-        what_was_asked(&outcomes, rows, options.split)
+        items_in_words(&outcomes, &selection)
     ));
     env.printer.result(&human(&outcomes))?;
     match comparison {
-        Some(comparison) => env.printer.result(&format!("\n{}", comparison.human())),
+        Some(comparison) => env.printer.result(&format!("\n{}", compare::human(&comparison))),
         None => Ok(()),
     }
 }
 
-/// Which items were asked, in words.
-fn what_was_asked(outcomes: &[TaskOutcome], rows: RowChoice, split: Split) -> String {
+/// Which items were evaluated, in words.
+fn items_in_words(outcomes: &[TaskOutcome], selection: &ItemSelection) -> String {
+    let ItemSelection { rows, split, .. } = *selection;
     let of_rows = outcomes.iter().filter(|outcome| outcome.source.is_some()).count();
     match (of_rows, rows) {
         (0, _) | (_, RowChoice::Divided) => format!("items of the {} split", split.name()),
@@ -225,28 +229,33 @@ fn warn_of_rows(env: &Env, outcomes: &[TaskOutcome]) {
     }
 }
 
-fn options(args: &EvalArgs) -> Result<EvalOptions> {
-    /// Generated items never end.
-    const GENERATED: usize = 200;
+fn policy(args: &EvalArgs) -> GenerationPolicy {
     let sampling = match args.temperature {
         None | Some(0.0) => Sampling::Greedy,
         Some(temperature) => {
             Sampling::Sample { temperature, top_k: args.top_k.map(NonZeroUsize::get), top_p: args.top_p }
         }
     };
-    sampling.check()?;
-    let split = match args.split {
-        None | Some(SplitArg::Report | SplitArg::All) => Split::Report,
-        Some(SplitArg::Select) => Split::Select,
+    let (sampling_seed, responses) = (args.sampling_seed, args.responses.get());
+    GenerationPolicy { sampling, sampling_seed, responses, ..bench::policy(&args.bench) }
+}
+
+fn selection(args: &EvalArgs) -> ItemSelection {
+    /// Generated items never end.
+    const GENERATED: usize = 200;
+    let (split, rows) = match args.split {
+        None | Some(SplitArg::All) => (Split::Report, RowChoice::All),
+        Some(SplitArg::Report) => (Split::Report, RowChoice::Divided),
+        Some(SplitArg::Select) => (Split::Select, RowChoice::Divided),
     };
-    let (limit, sampling_seed) = (args.limit.map_or(GENERATED, NonZeroUsize::get), args.sampling_seed);
-    Ok(EvalOptions { split, limit, seed: args.seed, sampling, sampling_seed })
+    let row_limit = args.limit.map(NonZeroUsize::get);
+    ItemSelection { split, rows, limit: row_limit.unwrap_or(GENERATED), row_limit, seed: args.seed }
 }
 
 fn task_scores(outcome: &TaskOutcome) -> TaskScores<'_> {
     TaskScores {
         version: outcome.version,
-        shots: outcome.shots,
+        shots: outcome.shots(),
         n: outcome.n,
         group: outcome.group,
         primary: &outcome.primary,

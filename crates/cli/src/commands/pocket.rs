@@ -1,12 +1,13 @@
 //! `lopper pocket`: the embedded model's data and training.
 
 use anyhow::Result;
-use lopper_infer::{Interrupted, Sampling, TextModel};
+use lopper_infer::{Interrupted, TextModel};
+use lopper_measure::{Execution, evaluate};
 use lopper_model::Checkpoint;
 use lopper_pocket::Split;
-use lopper_record::{Fault, ensure_new, write_atomic};
+use lopper_record::{Fault, LayerSet, ensure_new, write_atomic};
 use lopper_study::pocket::{self, CardRow};
-use lopper_tasks::{EvalOptions, evaluate, known_tasks};
+use lopper_tasks::{GenerationPolicy, ItemSelection, Resources, Suite};
 
 use crate::args::{DataArgs, PocketArgs, PocketCommand, TrainArgs};
 use crate::env::Env;
@@ -85,12 +86,11 @@ fn train(env: &Env, args: &TrainArgs) -> Result<()> {
 
 fn held_out(env: &Env, checkpoint: &Checkpoint, items: usize) -> Result<Vec<CardRow>> {
     let text = TextModel::new(env.engine(checkpoint.load_model()?)?, checkpoint)?;
-    let tasks: Vec<String> = known_tasks().iter().map(|t| t.name.to_owned()).collect();
-    let options =
-        EvalOptions { split: Split::Report, limit: items, seed: 0, sampling: Sampling::Greedy, sampling_seed: 0 };
-    let progress = env.progress("measuring", "requests", items * tasks.len());
-    let layers = text.engine.all_layers();
-    let outcomes = evaluate(&text, &layers, &tasks, &options, &|p| progress.set(p.done))?;
+    let selection = ItemSelection::new(Split::Report, items, 0);
+    let suite = Suite::prepare(&text, &["pocket"], &selection, &GenerationPolicy::default(), &Resources::default())?;
+    let uncut = LayerSet::all(text.engine.model().num_layers());
+    let progress = env.progress("measuring", "requests", suite.requests().len());
+    let outcomes = evaluate(&text, &suite, &[uncut], &Execution::default(), &progress)?.into_first();
     let rows = outcomes.iter().flat_map(|outcome| {
         outcome
             .metrics

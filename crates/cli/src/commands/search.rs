@@ -7,10 +7,10 @@ use std::ops::ControlFlow;
 use anyhow::{Context, Result};
 use lopper_diagnose::sentinel::{CollapseThresholds, SentinelOptions, Sentinels};
 use lopper_infer::TextModel;
-use lopper_prune::search::{Problem, Racing, Round, State, Strategy, search};
+use lopper_prune::search::{Problem, Racing, Round, State, Strategy, SuiteEvaluator, search};
 use lopper_prune::{Choice, Numbering, Plan};
-use lopper_record::{format_layers, write_atomic};
-use lopper_study::search::{SuiteEvaluator, gap};
+use lopper_record::{LayerPosition, LayerSet, format_layers, write_atomic};
+use lopper_study::search::gap;
 
 use self::record::{PLAN, Spec};
 use super::ask;
@@ -24,15 +24,16 @@ pub fn run(env: &Env, args: &SearchArgs) -> Result<()> {
     let numbering = loaded.numbering()?;
     let problem = Problem::new(loaded.config().num_hidden_layers, args.remove)?;
     let text = TextModel::new(loaded.engine(env, &args.run)?, &loaded.checkpoint)?;
-    let (suite, options) = ask::suite(env, &text, &args.ask)?;
+    let suite = ask::suite(env, &text, &args.ask)?;
+    let seed = suite.selection().seed;
     let spec = Spec {
         model: loaded.name.clone(),
         hash: loaded.checkpoint.hash().to_owned(),
         problem,
         strategy: strategy(args),
         tasks: suite.tasks().map(|task| (task.to_owned(), lopper_tasks::task_version(task))).collect(),
-        options: ask::identity(&args.ask, &options)?,
-        loop_stop: !args.ask.no_loop_stop,
+        items: *suite.selection(),
+        policy: suite.policy().clone(),
         dtype: format!("{:?}", args.run.dtype).to_lowercase(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
     };
@@ -44,8 +45,7 @@ pub fn run(env: &Env, args: &SearchArgs) -> Result<()> {
 
     let problem = record.spec.problem.clone();
     let progress = env.progress("searching", "requests", 0);
-    let watch = |p: lopper_tasks::EvalProgress| progress.set_of(p.done, p.total);
-    let evaluator = SuiteEvaluator::new(&text, &suite, ask::many(&args.ask), &watch);
+    let evaluator = SuiteEvaluator::new(&text, &suite, ask::execution(&args.ask));
     let sentinels = match args.no_sentinels {
         true => None,
         false => Some(Sentinels::prepare(&text, &SentinelOptions::default())?),
@@ -54,40 +54,39 @@ pub fn run(env: &Env, args: &SearchArgs) -> Result<()> {
         record.uncut = sentinels.read(&text, &[text.engine.all_layers()], &|_, _| {})?.pop();
     }
     let state = std::mem::take(&mut record.state);
-    let mut told = state.rounds.len();
-    // Where nothing was left, nothing more is to be found, unless sentinels are not to be asked.
+    let mut reported = state.rounds.len();
+    // Where nothing was left, nothing more is to be found, unless sentinels are switched off.
     if sentinels.is_none() {
         record.stopped = None;
     }
     let over = record.stopped.is_some();
     let mut each = |state: &State| -> Result<ControlFlow<()>> {
         record.state = state.clone();
-        for (at, round) in state.rounds.iter().enumerate().skip(told) {
+        for (at, round) in state.rounds.iter().enumerate().skip(reported) {
             env.printer.note(&line(at + 1, round, &numbering)?);
             let base = state.base.as_ref().context("the uncut model comes first")?;
-            if let Some(gap) = gap(&suite, base, &round.scores, args.gap, options.seed)? {
+            if let Some(gap) = gap(&suite, base, &round.scores, args.gap, seed)? {
                 env.printer.warn(&format!("gap alarm: {}", gap.sentence()));
                 record.gaps.insert(at + 1, gap);
             }
             if let Some(sentinels) = &sentinels {
-                let cut = round.kept.iter().copied().filter(|layer| !round.removed.contains(layer)).collect();
+                let cut = round.kept.without(&round.removed).into();
                 let reading = sentinels.read(&text, &[cut], &|_, _| {})?.pop().context("one cut was read")?;
                 record.stopped =
                     record.uncut.as_ref().and_then(|uncut| CollapseThresholds::default().collapsed(uncut, &reading));
                 record.readings.insert(at + 1, reading);
             }
         }
-        told = state.rounds.len();
+        reported = state.rounds.len();
         record.write(&args.out)?;
         Ok(if record.stopped.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
     };
     let strategy = strategy(args);
-    let state = if over { state } else { search(&problem, strategy, &evaluator, state, &mut each)? };
+    let state = if over { state } else { search(&problem, strategy, &evaluator, state, &progress, &mut each)? };
     let cost = evaluator.cost();
 
     let kept = state.kept(&problem);
-    let dropped: Vec<usize> = (0..problem.layers).filter(|layer| !kept.contains(layer)).collect();
-    let dropped = numbering.originals(&dropped)?;
+    let dropped = numbering.originals(&Vec::from(kept.complement(problem.layers)))?;
     record.state = state;
     record.removed = Some(dropped.clone());
     record.write(&args.out)?;
@@ -97,26 +96,27 @@ pub fn run(env: &Env, args: &SearchArgs) -> Result<()> {
             "nothing is left of the model ({why}): the search ended after {found} of {wanted} layers (--no-sentinels goes on)"
         ));
     }
-    let choice =
-        Choice { criterion: format!("search-{}", name(args.strategy)), seed: Some(options.seed), ..Choice::given() };
+    let choice = Choice { criterion: format!("search-{}", name(args.strategy)), seed: Some(seed), ..Choice::given() };
     let plan = Plan::new(&loaded.checkpoint, &loaded.name, &dropped, choice)?;
     write_atomic(&args.out.join(PLAN), plan.to_json()?.as_bytes())?;
     if args.json {
         return env.printer.json(&record);
     }
     let evaluations = table::count(record.state.evaluations as u64);
-    env.printer.note(&format!("{evaluations} items were asked; {}", ask::told(&cost)));
+    env.printer.note(&format!("{evaluations} items were evaluated; {}", ask::told(&cost)));
     env.printer.note(&format!("to cut: lopper prune {} --plan {} -o OUT", loaded.name, args.out.join(PLAN).display()));
     env.printer.result(&format_layers(&dropped))
 }
 
 /// What a round found, in a line.
 fn line(number: usize, round: &Round, numbering: &Numbering) -> Result<String> {
-    let names = |layers: &[usize]| numbering.originals(layers).map(|layers| format_layers(&layers));
+    let names = |layers: &LayerSet<LayerPosition>| {
+        numbering.originals(&layers.indices().collect::<Vec<_>>()).map(|layers| format_layers(&layers))
+    };
     let (removed, score) = (names(&round.removed)?, 100.0 * round.score);
     let mut line = format!("round {number}: without {removed} {score:.1} % of the uncut model's score");
     if !round.ties.is_empty() {
-        let ties = round.ties.iter().take(5).map(|tie| names(tie)).collect::<Result<Vec<_>>>()?;
+        let ties = round.ties.iter().take(5).map(names).collect::<Result<Vec<_>>>()?;
         let more = if round.ties.len() > 5 { ", …" } else { "" };
         line += &format!("; the items cannot tell it from {}{more}", ties.join(", "));
     }

@@ -1,7 +1,6 @@
 //! `lopper study`: the main job. Runs the stages, writes the report, prints the table.
 
 use std::io::IsTerminal;
-use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
@@ -10,7 +9,6 @@ use lopper_model::checkpoint::torch_name;
 use lopper_record::study::{ModelCard, STUDY_FILE};
 use lopper_record::{Fault, write_atomic};
 use lopper_study::{Material, Recipe, Subject, TASKS};
-use lopper_tasks::RowChoice;
 
 use super::bench;
 use crate::args::{BenchArgs, RunArgs, StudyArgs};
@@ -85,23 +83,19 @@ fn command(args: &StudyArgs) -> String {
     command
 }
 
-/// How tasks over rows are asked, and the prompts of `heal.data`.
+/// What tasks read and run, and the prompts of `heal.data`.
 fn material(env: &Env, args: &StudyArgs, recipe: &Recipe) -> Result<Material> {
-    let rows = &recipe.rows;
-    let in_file = Some(&rows.data_root).filter(|root| !root.is_empty()).map(PathBuf::from);
+    let in_file = Some(&recipe.rows.data_root).filter(|root| !root.is_empty()).map(PathBuf::from);
     let bench = BenchArgs {
         data_root: args.data_root.clone().or(in_file),
-        shots: rows.shots.number(),
-        apply_chat_template: rows.chat,
-        max_new_tokens: NonZeroUsize::new(rows.max_new_tokens),
-        allow_code_execution: rows.allow_code_execution || args.allow_code_execution,
+        allow_code_execution: recipe.rows.allow_code_execution || args.allow_code_execution,
         ..BenchArgs::default()
     };
     let prompts = match recipe.heal.data.as_str() {
         TASKS => None,
         data => Some(prompts::read(data, Some(recipe.heal.prompts.max(recipe.items.calibration)), recipe.seed, None)?),
     };
-    Ok(Material { bench: bench::options(env, &bench, RowChoice::Divided)?, prompts })
+    Ok(Material { resources: bench::resources(env, &bench)?, prompts })
 }
 
 /// Names the study file in a fault that shows only once the model is known.

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Result, ensure};
-use lopper_record::Fault;
+use lopper_record::{Fault, LayerPosition, LayerSet};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -24,8 +24,8 @@ impl Session<'_> {
         seed: u64,
         record: &mut Recorder<'_>,
     ) -> Result<()> {
-        let kept: Vec<usize> = (0..self.problem.layers).collect();
-        let free: Vec<usize> = self.problem.removable(&kept).collect();
+        let kept = LayerSet::all(self.problem.layers);
+        let free: Vec<LayerPosition> = self.problem.removable(&kept).iter().collect();
         ensure!(population > 0 && generations > 0, "a population and a generation at least");
         if free.len() < self.problem.remove {
             return Err(Fault::new("too many layers are to be removed")
@@ -38,7 +38,8 @@ impl Session<'_> {
             let mut rng = ChaCha8Rng::seed_from_u64(seed);
             rng.set_stream(state.rounds.len() as u64);
             let known: Vec<Scored> = state.rounds.last().map(|round| round.candidates.clone()).unwrap_or_default();
-            let mut seen: BTreeSet<Vec<usize>> = known.iter().map(|scored| scored.removes.clone()).collect();
+            let mut seen: BTreeSet<LayerSet<LayerPosition>> =
+                known.iter().map(|scored| scored.removes.clone()).collect();
             let mut children = Vec::new();
             // There may be fewer sets than asked for.
             for _ in 0..20 * population {
@@ -68,7 +69,7 @@ impl Session<'_> {
             let equal = candidates[1..].iter().filter(|other| other.score == best.score);
             let ties = equal.map(|other| other.removes.clone()).collect();
             let (removed, score) = (best.removes, best.score);
-            state.rounds.push(Round { kept: kept.clone(), removed, score, scores, candidates, ties });
+            self.finish(state, Round { kept: kept.clone(), removed, score, scores, candidates, ties });
             if record(state)?.is_break() {
                 break;
             }
@@ -88,17 +89,15 @@ fn below(rng: &mut ChaCha8Rng, n: usize) -> usize {
     (rng.next_u64() % n as u64) as usize
 }
 
-fn draw(free: &[usize], n: usize, rng: &mut ChaCha8Rng) -> Vec<usize> {
+fn draw(free: &[LayerPosition], n: usize, rng: &mut ChaCha8Rng) -> LayerSet<LayerPosition> {
     let mut pool = free.to_vec();
-    let mut set: Vec<usize> = (0..n).map(|_| pool.swap_remove(below(rng, pool.len()))).collect();
-    set.sort_unstable();
-    set
+    (0..n).map(|_| pool.swap_remove(below(rng, pool.len()))).collect()
 }
 
 /// One or two of the removed layers come back, and as many others go.
-fn mutated(removes: &[usize], free: &[usize], rng: &mut ChaCha8Rng) -> Vec<usize> {
-    let mut set = removes.to_vec();
-    let mut others: Vec<usize> = free.iter().copied().filter(|layer| !set.contains(layer)).collect();
+fn mutated(removes: &LayerSet<LayerPosition>, free: &[LayerPosition], rng: &mut ChaCha8Rng) -> LayerSet<LayerPosition> {
+    let mut set: Vec<LayerPosition> = removes.iter().collect();
+    let mut others: Vec<LayerPosition> = free.iter().copied().filter(|layer| !set.contains(layer)).collect();
     for _ in 0..1 + below(rng, 2) {
         if others.is_empty() || set.is_empty() {
             break;
@@ -106,6 +105,5 @@ fn mutated(removes: &[usize], free: &[usize], rng: &mut ChaCha8Rng) -> Vec<usize
         let (out, back) = (below(rng, others.len()), below(rng, set.len()));
         std::mem::swap(&mut set[back], &mut others[out]);
     }
-    set.sort_unstable();
-    set
+    set.into_iter().collect()
 }

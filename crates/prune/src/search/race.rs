@@ -1,10 +1,9 @@
-//! Racing: candidates that cannot win any more are not asked further items.
+//! Racing: candidates that cannot win any more are not evaluated on further items.
 
+use lopper_measure::{ItemScores, Objective};
 use serde::{Deserialize, Serialize};
 
-use super::{ItemScores, mean, objective};
-
-/// How a race goes.
+/// When candidates are dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Racing {
     /// Items of each task in the first sample; each further sample is as large as all before it.
@@ -31,14 +30,19 @@ impl Racing {
     }
 
     /// The candidates that may still win, and whether what is between them does not matter.
-    pub(super) fn survivors(self, running: &[usize], scores: &[ItemScores], base: &ItemScores) -> (Vec<usize>, bool) {
-        let value = |at: usize| objective(&scores[at], base);
+    pub(super) fn survivors(
+        self,
+        running: &[usize],
+        scores: &[ItemScores],
+        objective: &Objective,
+    ) -> (Vec<usize>, bool) {
+        let value = |at: usize| objective.value(&scores[at]);
         let Some(leader) = running.iter().copied().max_by(|a, b| value(*a).total_cmp(&value(*b)).then(a.cmp(b))) else {
             return (vec![], true);
         };
         let (mut left, mut tied) = (vec![], true);
         for &at in running {
-            let (difference, error) = difference(&scores[leader], &scores[at], base);
+            let (difference, error) = objective.difference(&scores[leader], &scores[at]);
             if at == leader || difference <= self.errors * error {
                 left.push(at);
                 tied &= at == leader || difference + 2.0 * error <= self.indifference;
@@ -46,26 +50,4 @@ impl Racing {
         }
         (left, tied)
     }
-}
-
-/// By how much `a` is ahead of `b` in the objective, over the items both were asked, and the standard
-/// error of that: differences are paired item by item within each task.
-pub(super) fn difference(a: &ItemScores, b: &ItemScores, base: &ItemScores) -> (f64, f64) {
-    let (mut differences, mut variance) = (Vec::new(), 0.0);
-    for ((a, b), base) in a.iter().zip(b).zip(base) {
-        let base = mean(base);
-        let pairs: Vec<f64> = a.iter().zip(b).map(|(a, b)| (a - b) / base).collect();
-        if base <= 0.0 || pairs.is_empty() {
-            continue;
-        }
-        let n = pairs.len() as f64;
-        let center = mean(&pairs);
-        // A sample in which nothing differs does not prove that nothing ever does: one item that
-        // differs is added to every sample.
-        let squares: f64 = pairs.iter().map(|x| (x - center).powi(2)).sum::<f64>() + 1.0;
-        differences.push(center);
-        variance += squares / n / (n + 1.0);
-    }
-    let tasks = differences.len().max(1) as f64;
-    (mean(&differences), variance.sqrt() / tasks)
 }

@@ -3,26 +3,41 @@
 
 use anyhow::{Context, Result};
 
-use super::race::{Racing, difference};
-use super::{Evaluator, ItemScores, Problem, Recorder, Round, Scored, State, count, objective, without};
+use lopper_measure::{ItemScores, Objective};
+use lopper_record::{LayerPosition, LayerSet, Progress};
+
+use super::{Evaluator, Problem, Racing, Recorder, Round, Scored, State, count};
 
 /// What all rounds of a search share.
 pub(super) struct Session<'a> {
     pub problem: &'a Problem,
     pub evaluator: &'a dyn Evaluator,
-    pub base: &'a ItemScores,
+    pub objective: Objective,
+    /// How many tasks there are.
+    pub tasks: usize,
     /// Items of the largest task.
     pub most: usize,
+    pub progress: &'a dyn Progress,
 }
 
 impl Session<'_> {
+    fn single_removals(&self, kept: &LayerSet<LayerPosition>) -> Vec<LayerSet<LayerPosition>> {
+        self.problem.removable(kept).iter().map(|layer| LayerSet::from_iter([layer])).collect()
+    }
+
+    /// Enters a finished round into the state.
+    pub fn finish(&self, state: &mut State, round: Round) {
+        state.rounds.push(round);
+        self.progress.set(state.rounds.len());
+    }
+
     /// Round after round, the removal that costs least.
     pub fn greedy(&self, state: &mut State, racing: Option<Racing>, record: &mut Recorder<'_>) -> Result<()> {
         while state.rounds.len() < self.problem.remove {
             let kept = state.kept(self.problem);
-            let removals: Vec<Vec<usize>> = self.problem.removable(&kept).map(|layer| vec![layer]).collect();
+            let removals = self.single_removals(&kept);
             let round = self.best_of(&kept, removals, racing, &mut state.evaluations)?;
-            state.rounds.push(round);
+            self.finish(state, round);
             if record(state)?.is_break() {
                 break;
             }
@@ -36,20 +51,20 @@ impl Session<'_> {
             return Ok(());
         }
         let kept = state.kept(self.problem);
-        let removals: Vec<Vec<usize>> = self.problem.removable(&kept).map(|layer| vec![layer]).collect();
+        let removals = self.single_removals(&kept);
         let mut round = self.best_of(&kept, removals, None, &mut state.evaluations)?;
         let mut order: Vec<&Scored> = round.candidates.iter().collect();
         order.sort_by(|a, b| better(a, b));
-        let mut removed: Vec<usize> =
-            order.iter().take(self.problem.remove).flat_map(|scored| scored.removes.clone()).collect();
-        removed.sort_unstable();
-        let set = without(&kept, &removed);
-        let scores = self.evaluator.evaluate(&[set], 0..self.most)?.pop().context("one candidate was asked")?;
+        let removed: LayerSet<LayerPosition> =
+            order.iter().take(self.problem.remove).flat_map(|scored| scored.removes.iter()).collect();
+        let cut = kept.without(&removed);
+        let scores = self.evaluator.evaluate(&[cut], 0..self.most, self.progress)?;
+        let scores = scores.into_iter().next().context("one candidate was evaluated")?;
         state.evaluations += count(&scores);
         // Ties of single layers say nothing about the set.
-        (round.removed, round.score, round.ties) = (removed, objective(&scores, self.base), vec![]);
+        (round.removed, round.score, round.ties) = (removed, self.objective.value(&scores), vec![]);
         round.scores = scores;
-        state.rounds.push(round);
+        self.finish(state, round);
         record(state).map(drop)
     }
 
@@ -59,31 +74,29 @@ impl Session<'_> {
             return Ok(());
         }
         let kept = state.kept(self.problem);
-        let blocks = kept
-            .windows(self.problem.remove)
-            .filter(|block| block.iter().all(|layer| !self.problem.protected.contains(layer)))
-            .map(<[usize]>::to_vec)
-            .collect();
+        let layers: Vec<LayerPosition> = kept.iter().collect();
+        let blocks = layers.windows(self.problem.remove).map(|block| block.iter().copied().collect());
+        let blocks = blocks.filter(|block: &LayerSet<_>| block.without(&self.problem.protected) == *block).collect();
         let round = self.best_of(&kept, blocks, None, &mut state.evaluations)?;
-        state.rounds.push(round);
+        self.finish(state, round);
         record(state).map(drop)
     }
 
     /// Evaluates every removal from `kept` and finds the best.
     pub fn best_of(
         &self,
-        kept: &[usize],
-        removals: Vec<Vec<usize>>,
+        kept: &LayerSet<LayerPosition>,
+        removals: Vec<LayerSet<LayerPosition>>,
         racing: Option<Racing>,
         evaluations: &mut usize,
     ) -> Result<Round> {
-        let mut scores: Vec<ItemScores> = vec![vec![vec![]; self.base.len()]; removals.len()];
+        let mut scores: Vec<ItemScores> = vec![vec![vec![]; self.tasks]; removals.len()];
         let mut running: Vec<usize> = (0..removals.len()).collect();
         let mut done = 0;
         while done < self.most && !running.is_empty() {
             let to = racing.map_or(self.most, |racing| racing.next(done)).min(self.most);
-            let asked: Vec<Vec<usize>> = running.iter().map(|at| without(kept, &removals[*at])).collect();
-            let found = self.evaluator.evaluate(&asked, done..to)?;
+            let candidates: Vec<_> = running.iter().map(|at| kept.without(&removals[*at])).collect();
+            let found = self.evaluator.evaluate(&candidates, done..to, self.progress)?;
             for (at, found) in running.iter().zip(found) {
                 *evaluations += count(&found);
                 for (all, new) in scores[*at].iter_mut().zip(found) {
@@ -92,7 +105,7 @@ impl Session<'_> {
             }
             done = to;
             if let Some(racing) = racing.filter(|_| done < self.most) {
-                let (left, tied) = racing.survivors(&running, &scores, self.base);
+                let (left, tied) = racing.survivors(&running, &scores, &self.objective);
                 running = left;
                 if tied {
                     break;
@@ -102,9 +115,9 @@ impl Session<'_> {
         let candidates: Vec<Scored> = removals
             .into_iter()
             .zip(&scores)
-            .map(|(removes, scores)| Scored { removes, score: objective(scores, self.base), items: count(scores) })
+            .map(|(removes, scores)| Scored { removes, score: self.objective.value(scores), items: count(scores) })
             .collect();
-        // Only candidates that were asked everything that any was asked can win.
+        // Only candidates that were evaluated on every item that any was evaluated on can win.
         let winner = running
             .iter()
             .copied()
@@ -114,7 +127,7 @@ impl Session<'_> {
             .iter()
             .filter(|at| **at != winner)
             .filter(|at| {
-                let (difference, error) = difference(&scores[winner], &scores[**at], self.base);
+                let (difference, error) = self.objective.difference(&scores[winner], &scores[**at]);
                 difference <= TIE * error
             })
             .map(|at| &candidates[*at])
@@ -123,7 +136,7 @@ impl Session<'_> {
         let ties = ties.into_iter().map(|scored| scored.removes.clone()).collect();
         let Scored { removes: removed, score, .. } = candidates[winner].clone();
         let scores = scores.swap_remove(winner);
-        Ok(Round { kept: kept.to_vec(), candidates, removed, score, scores, ties })
+        Ok(Round { kept: kept.clone(), candidates, removed, score, scores, ties })
     }
 }
 

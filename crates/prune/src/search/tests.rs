@@ -1,4 +1,5 @@
 use super::*;
+use lopper_record::NoProgress;
 use proptest::{prop_assert_eq, proptest};
 use std::cell::Cell;
 
@@ -7,31 +8,36 @@ use std::cell::Cell;
 struct Made {
     cost: Vec<f64>,
     items: usize,
-    asked: Cell<usize>,
+    evaluated: Cell<usize>,
 }
 
 impl Made {
     fn new(cost: &[f64], items: usize) -> Self {
-        Self { cost: cost.to_vec(), items, asked: Cell::new(0) }
+        Self { cost: cost.to_vec(), items, evaluated: Cell::new(0) }
     }
 
-    fn loss(&self, kept: &[usize]) -> f64 {
-        let gone: Vec<usize> = (0..self.cost.len()).filter(|layer| !kept.contains(layer)).collect();
+    fn loss(&self, kept: &LayerSet<LayerPosition>) -> f64 {
+        let gone: Vec<usize> = kept.complement(self.cost.len()).indices().collect();
         let alone: f64 = gone.iter().map(|layer| self.cost[*layer]).sum();
         alone + 0.02 * gone.windows(2).filter(|pair| pair[1] == pair[0] + 1).count() as f64
     }
 }
 
 impl Evaluator for Made {
-    fn items(&self) -> Vec<usize> {
-        vec![self.items, self.items / 2]
+    fn tasks(&self) -> Vec<(Group, usize)> {
+        vec![(Group::Generative, self.items), (Group::Generative, self.items / 2)]
     }
 
-    fn evaluate(&self, candidates: &[Vec<usize>], range: Range<usize>) -> Result<Vec<ItemScores>> {
-        let task = |kept: &[usize], items: usize, salt: usize| -> Vec<f64> {
+    fn evaluate(
+        &self,
+        candidates: &[LayerSet<LayerPosition>],
+        range: Range<usize>,
+        _: &dyn Progress,
+    ) -> Result<Vec<ItemScores>> {
+        let task = |kept: &LayerSet<LayerPosition>, items: usize, salt: usize| -> Vec<f64> {
             (range.start..range.end.min(items))
                 .map(|item| {
-                    self.asked.set(self.asked.get() + 1);
+                    self.evaluated.set(self.evaluated.get() + 1);
                     // Difficulties spread evenly over 0 to 1, in an order of no meaning.
                     let difficulty = ((item * 7919 + salt * 31) % 997) as f64 / 997.0;
                     f64::from(u8::from(difficulty > self.loss(kept)))
@@ -46,29 +52,29 @@ const COSTS: [f64; 8] = [0.01, 0.5, 0.08, 0.2, 0.05, 0.12, 0.3, 0.6];
 
 fn run(made: &Made, remove: usize, strategy: Strategy) -> State {
     let problem = Problem::new(made.cost.len(), remove).unwrap();
-    search(&problem, strategy, made, State::default(), &mut |_| Ok(ControlFlow::Continue(()))).unwrap()
+    search(&problem, strategy, made, State::default(), &NoProgress, &mut |_| Ok(ControlFlow::Continue(()))).unwrap()
 }
 
-fn gone(state: &State, layers: usize) -> Vec<usize> {
-    let mut list: Vec<usize> = match state.rounds.as_slice() {
-        [only] => only.removed.clone(),
-        rounds => rounds.iter().flat_map(|round| round.removed.clone()).collect(),
-    };
-    list.sort_unstable();
-    assert!(list.iter().all(|layer| *layer < layers));
-    list
+fn gone(state: &State, layers: usize) -> LayerSet<LayerPosition> {
+    let set: LayerSet<LayerPosition> = state.rounds.iter().flat_map(|round| round.removed.iter()).collect();
+    assert!(set.indices().all(|layer| layer < layers));
+    set
+}
+
+fn set(layers: &[usize]) -> LayerSet<LayerPosition> {
+    layers.iter().copied().collect()
 }
 
 #[test]
 fn every_strategy_finds_the_cheap_layers() {
     let made = Made::new(&COSTS, 400);
     // Layer 0 is cheapest and stays; 4 and 2 are next, then 5, which stands beside 4.
-    assert_eq!(gone(&run(&made, 2, Strategy::Greedy), 8), [2, 4]);
-    assert_eq!(gone(&run(&made, 3, Strategy::Greedy), 8), [2, 4, 5]);
-    assert_eq!(gone(&run(&made, 3, Strategy::OneShot), 8), [2, 4, 5]);
-    assert_eq!(gone(&run(&made, 2, Strategy::Block), 8), [4, 5]);
+    assert_eq!(gone(&run(&made, 2, Strategy::Greedy), 8), set(&[2, 4]));
+    assert_eq!(gone(&run(&made, 3, Strategy::Greedy), 8), set(&[2, 4, 5]));
+    assert_eq!(gone(&run(&made, 3, Strategy::OneShot), 8), set(&[2, 4, 5]));
+    assert_eq!(gone(&run(&made, 2, Strategy::Block), 8), set(&[4, 5]));
     let evolved = run(&made, 3, Strategy::Evolution { population: 12, generations: 6, seed: 1 });
-    assert_eq!(evolved.rounds.last().unwrap().removed, [2, 4, 5]);
+    assert_eq!(evolved.rounds.last().unwrap().removed, set(&[2, 4, 5]));
     assert!(evolved.rounds.is_sorted_by(|a, b| a.score <= b.score), "the best set never gets lost");
     // A round's item scores are those of what it removes.
     for strategy in [
@@ -80,10 +86,11 @@ fn every_strategy_finds_the_cheap_layers() {
     ] {
         let state = run(&made, 2, strategy);
         for round in &state.rounds {
-            assert_eq!(objective(&round.scores, state.base.as_ref().unwrap()), round.score, "{strategy:?}");
-            let kept = without(&round.kept, &round.removed);
-            let asked = made.evaluate(&[kept], 0..round.scores[0].len()).unwrap().remove(0);
-            assert_eq!(asked, round.scores);
+            let objective = Objective::new(&[Group::Generative; 2], state.base.as_ref().unwrap());
+            assert_eq!(objective.value(&round.scores), round.score, "{strategy:?}");
+            let kept = round.kept.without(&round.removed);
+            let evaluated = made.evaluate(&[kept], 0..round.scores[0].len(), &NoProgress).unwrap().remove(0);
+            assert_eq!(evaluated, round.scores);
         }
     }
 }
@@ -97,8 +104,13 @@ fn racing_finds_what_greedy_finds_for_less() {
         let expected = run(&greedy, 3, Strategy::Greedy);
         let state = run(&raced, 3, Strategy::Racing(Racing::default()));
         assert_eq!(gone(&state, 8), gone(&expected, 8));
-        assert_eq!(state.evaluations, raced.asked.get());
-        assert!(3 * raced.asked.get() < 2 * greedy.asked.get(), "{} of {}", raced.asked.get(), greedy.asked.get());
+        assert_eq!(state.evaluations, raced.evaluated.get());
+        assert!(
+            3 * raced.evaluated.get() < 2 * greedy.evaluated.get(),
+            "{} of {}",
+            raced.evaluated.get(),
+            greedy.evaluated.get()
+        );
     }
 }
 
@@ -106,19 +118,16 @@ fn racing_finds_what_greedy_finds_for_less() {
 fn a_race_between_equals_ends_early() {
     let made = Made::new(&[0.9, 0.0, 0.0, 0.0, 0.9, 0.0], 4096);
     let state = run(&made, 1, Strategy::Racing(Racing::default()));
-    assert_eq!((state.rounds[0].removed.as_slice(), state.rounds[0].ties.len()), ([5].as_slice(), 3));
-    // The uncut model is asked everything, the candidates hardly a tenth of it.
-    assert!(made.asked.get() < 6144 + 5 * 6144 / 10, "{}", made.asked.get());
+    assert_eq!((&state.rounds[0].removed, state.rounds[0].ties.len()), (&set(&[5]), 3));
+    // The uncut model is evaluated on everything, the candidates hardly a tenth of it.
+    assert!(made.evaluated.get() < 6144 + 5 * 6144 / 10, "{}", made.evaluated.get());
 }
 
 #[test]
 fn equal_candidates_are_reported_and_the_later_layer_goes() {
     let made = Made::new(&[0.0, 0.3, 0.1, 0.1, 0.9], 200);
     let state = run(&made, 1, Strategy::Greedy);
-    assert_eq!(
-        (state.rounds[0].removed.as_slice(), state.rounds[0].ties.as_slice()),
-        ([3].as_slice(), [vec![2]].as_slice())
-    );
+    assert_eq!((&state.rounds[0].removed, &state.rounds[0].ties), (&set(&[3]), &vec![set(&[2])]));
 }
 
 #[test]
@@ -132,13 +141,13 @@ fn a_resumed_search_gives_the_same_answer() {
     ];
     for strategy in strategies {
         let mut states = Vec::new();
-        let whole = search(&problem, strategy, &made, State::default(), &mut |s| {
+        let whole = search(&problem, strategy, &made, State::default(), &NoProgress, &mut |s| {
             states.push(s.clone());
             Ok(ControlFlow::Continue(()))
         });
         for state in states {
             assert_eq!(
-                search(&problem, strategy, &made, state, &mut |_| Ok(ControlFlow::Continue(()))).unwrap(),
+                search(&problem, strategy, &made, state, &NoProgress, &mut |_| Ok(ControlFlow::Continue(()))).unwrap(),
                 *whole.as_ref().unwrap()
             );
         }
@@ -148,11 +157,10 @@ fn a_resumed_search_gives_the_same_answer() {
 #[test]
 fn a_model_that_can_do_nothing_and_impossible_removals_are_faults() {
     let made = Made::new(&[2.0; 4], 10);
-    let problem = Problem { layers: 4, remove: 1, protected: vec![0] };
+    let problem = Problem { layers: 4, remove: 1, protected: set(&[0]) };
     let nothing = Made { cost: vec![], items: 0, ..made };
-    assert!(
-        search(&problem, Strategy::Greedy, &nothing, State::default(), &mut |_| Ok(ControlFlow::Continue(()))).is_err()
-    );
+    let mut record = |_: &State| Ok(ControlFlow::Continue(()));
+    assert!(search(&problem, Strategy::Greedy, &nothing, State::default(), &NoProgress, &mut record).is_err());
     assert!(Problem::new(4, 0).is_err() && Problem::new(4, 4).is_err());
 }
 
@@ -160,7 +168,7 @@ fn a_model_that_can_do_nothing_and_impossible_removals_are_faults() {
 fn a_recorder_can_end_the_search() {
     let made = Made::new(&COSTS, 64);
     let problem = Problem::new(8, 5).unwrap();
-    let state = search(&problem, Strategy::Greedy, &made, State::default(), &mut |state| {
+    let state = search(&problem, Strategy::Greedy, &made, State::default(), &NoProgress, &mut |state| {
         Ok(if state.rounds.len() == 2 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
     });
     assert_eq!(state.unwrap().rounds.len(), 2);
@@ -172,6 +180,6 @@ proptest! {
         let made = Made::new(&costs, 60);
         let state = run(&made, costs.len() - 1, Strategy::Greedy);
         prop_assert_eq!(state.rounds.len(), costs.len() - 1);
-        prop_assert_eq!(state.kept(&Problem::new(costs.len(), costs.len() - 1).unwrap()), vec![0]);
+        prop_assert_eq!(state.kept(&Problem::new(costs.len(), costs.len() - 1).unwrap()), set(&[0]));
     }
 }

@@ -11,6 +11,10 @@ use crate::{Retention, Score, finite};
 pub struct AblatedLayer {
     /// The layer that was removed.
     pub layer: usize,
+    /// The objective that layers are ranked by: the mean over groups of the mean over each group's tasks of the score
+    /// divided by the uncut model's. Tasks on which the uncut model scores 0 are left out; none where that is all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub group_mean_retention: Option<f64>,
     /// Scores by task.
     pub tasks: Vec<TaskResult>,
     /// What broke.

@@ -49,6 +49,9 @@ pub struct StudyRecord {
     pub model: ModelCard,
     /// The resolved study file.
     pub recipe: Value,
+    /// How answers were produced: length, stops, sampling, few-shot examples, template variables.
+    #[serde(skip_serializing_if = "Value::is_null")]
+    pub policy: Value,
     /// Every seed with its use.
     pub seeds: Vec<Seed>,
     /// How items were split, in sentences.

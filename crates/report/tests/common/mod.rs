@@ -152,6 +152,7 @@ fn ledger_entry(cause: Option<Cause>, detail: &str, base: &str, cut: &str) -> Le
 fn ablation() -> Vec<AblatedLayer> {
     let row = |layer: usize| AblatedLayer {
         layer,
+        group_mean_retention: None,
         tasks: TASKS
             .iter()
             .enumerate()
@@ -253,6 +254,7 @@ pub fn study() -> StudyRecord {
             vocab_size: 137,
             dtype: "bf16".into(),
         },
+        policy: serde_json::Value::Null,
         recipe: serde_json::json!({"model": "pocket", "remove": [1, 2, 3, 4, 5], "heal": {"method": "lora", "rank": 16}}),
         seeds: vec![seed("items", 1), seed("sampling", 2), seed("bootstrap", 3)],
         splits: vec![

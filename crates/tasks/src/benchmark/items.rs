@@ -1,5 +1,5 @@
-//! From rows to items: what is asked of each row and what would be right. A row that cannot be asked is
-//! named with its file and number and left out; the others are asked.
+//! From rows to items: the prompts of each row and its right answer. A row that makes no prompt is named with its file
+//! and number and left out.
 
 use std::path::PathBuf;
 
@@ -13,16 +13,16 @@ use serde_json::{Map, Value};
 use super::prompt::{Role, Turn, joined};
 use super::spec::{Choose, ColumnType, Spec};
 use super::template::{Fields, Templates};
-use super::{BenchOptions, RowChoice};
+use crate::policy::{GenerationPolicy, ItemSelection, Resources, RowChoice};
 use crate::python_random::PythonRandom;
 use crate::rows::{Parts, Row, Table};
 
-/// The seed of lm-evaluation-harness's worked examples (`--seed`, fourth value).
+/// The seed of lm-evaluation-harness's few-shot examples (`--seed`, fourth value).
 const SHOTS_SEED: u32 = 1234;
 /// Layers are chosen on one row in so many, and scores are reported on the others.
 const SELECT_ONE_IN: u64 = 4;
 
-/// A row that is not asked.
+/// A row that is left out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BadRow {
     /// Its number in the split, from 0; a split in several files is counted through.
@@ -38,26 +38,26 @@ pub struct BadRow {
 pub(crate) struct Prompt {
     /// The description, if there is one.
     pub system: Option<Turn>,
-    /// Worked examples.
+    /// Few-shot examples.
     pub shots: Vec<Turn>,
     /// The item's own question.
     pub question: Turn,
 }
 
 impl Prompt {
-    /// All turns, or those without the worked examples.
+    /// All turns, or those without the few-shot examples.
     pub fn turns(&self, with_shots: bool) -> Vec<Turn> {
         let shots = if with_shots { self.shots.as_slice() } else { &[] };
         self.system.iter().chain(shots).chain(std::iter::once(&self.question)).cloned().collect()
     }
 }
 
-/// A row that is asked.
+/// A row as an item.
 #[derive(Debug, Clone)]
 pub(crate) struct Item {
     /// Its number in the file.
     pub row: usize,
-    /// Identity of the question, whichever task asks it.
+    /// Identity of the question, the same in every task that has it.
     pub id: String,
     /// The row.
     pub doc: Map<String, Value>,
@@ -86,32 +86,38 @@ pub(crate) struct Items {
     pub shots: usize,
 }
 
-/// Makes the items that `options` and `split` ask for: the first `limit` rows.
-pub(crate) fn items(spec: &Spec, options: &BenchOptions, split: Split, limit: usize) -> Result<Items> {
-    if split == Split::Train && options.rows == RowChoice::Divided {
-        return Err(Fault::new(format!("{} is asked of a model, not learned from", spec.name))
-            .expected("the division `select` or `report`")
+/// Makes the items of `selection`: of the rows that belong to it the first.
+pub(crate) fn items(
+    spec: &Spec,
+    selection: &ItemSelection,
+    policy: &GenerationPolicy,
+    resources: &Resources,
+) -> Result<Items> {
+    let ItemSelection { split, rows, row_limit, .. } = *selection;
+    if split == Split::Train && rows == RowChoice::Divided {
+        return Err(Fault::new(format!("{} has no items of the split `train`", spec.name))
+            .expected("the split `select` or `report`")
             .got("`train`")
-            .hint("worked examples come from the split that the task's file names")
+            .hint("few-shot examples come from the split that the task's file names")
             .into());
     }
-    let (name, files) = spec.files(&options.data_root, &spec.rows.splits)?;
+    let (name, files) = spec.files(&resources.data_root, &spec.rows.splits)?;
     let mut table = Table::read(&files)?;
-    let maker = Maker::new(spec, options);
+    let maker = Maker::new(spec, policy);
     for row in &mut table.rows {
         maker.conform(row);
     }
     let wanted: Vec<usize> = (0..table.rows.len())
-        .filter(|&at| match (&options.rows, &table.rows[at]) {
-            (RowChoice::Divided, Ok(row)) => division(&maker.id(row)) == split,
+        .filter(|&at| match (rows, &table.rows[at]) {
+            (RowChoice::Divided, Ok(row)) => split_of(&maker.id(row)) == split,
             _ => true,
         })
-        .take(limit)
+        .take(row_limit.unwrap_or(usize::MAX))
         .collect();
-    let shots = options.shots.unwrap_or(spec.shots.number);
+    let shots = policy.shots.unwrap_or(spec.shots.number);
     let until = wanted.last().map_or(0, |last| last + 1);
-    let drawn = maker.shots(options, &table, shots, until)?;
-    let system = options.system.as_deref().unwrap_or_default();
+    let drawn = maker.shots(resources, &table, shots, until)?;
+    let system = policy.system.as_deref().unwrap_or_default();
     let made: Vec<Result<Item, BadRow>> = wanted
         .par_iter()
         .map(|&at| {
@@ -130,8 +136,8 @@ pub(crate) fn items(spec: &Spec, options: &BenchOptions, split: Split, limit: us
     Ok(Items { items, bad, files: table.parts, split: name, revision: files.revision, shots })
 }
 
-/// The division of a question: the same wherever it is asked.
-fn division(id: &str) -> Split {
+/// The split of a question: the same in every task that has it.
+fn split_of(id: &str) -> Split {
     match u64::from_str_radix(id.get(..16).unwrap_or_default(), 16).unwrap_or_default() % SELECT_ONE_IN {
         0 => Split::Select,
         _ => Split::Report,
@@ -156,7 +162,7 @@ pub fn question_id(texts: impl IntoIterator<Item = impl AsRef<str>>) -> String {
     hasher.finalize().to_hex()[..32].to_owned()
 }
 
-/// Makes items and worked examples of rows.
+/// Makes items and few-shot examples of rows.
 pub(super) struct Maker<'a> {
     spec: &'a Spec,
     templates: Templates,
@@ -164,8 +170,8 @@ pub(super) struct Maker<'a> {
 }
 
 impl<'a> Maker<'a> {
-    pub fn new(spec: &'a Spec, options: &BenchOptions) -> Self {
-        Self { spec, templates: Templates::new(), conversation: options.chat || spec.prompt.conversation }
+    pub fn new(spec: &'a Spec, policy: &GenerationPolicy) -> Self {
+        Self { spec, templates: Templates::new(), conversation: policy.chat_template || spec.prompt.conversation }
     }
 
     /// Checks a row's columns, and turns text into what the column should hold where the file's kind
@@ -193,8 +199,8 @@ impl<'a> Maker<'a> {
         question_id(texts)
     }
 
-    /// The worked examples of the first `until` rows, as turns.
-    fn shots(&self, options: &BenchOptions, table: &Table, shots: usize, until: usize) -> Result<Vec<Vec<Turn>>> {
+    /// The few-shot examples of the first `until` rows, as turns.
+    fn shots(&self, resources: &Resources, table: &Table, shots: usize, until: usize) -> Result<Vec<Vec<Turn>>> {
         if shots == 0 {
             return Ok(vec![]);
         }
@@ -202,13 +208,13 @@ impl<'a> Maker<'a> {
         let pool = if spec.splits.is_empty() {
             table.clone()
         } else {
-            let (_, files) = self.spec.files(&options.data_root, &spec.splits)?;
+            let (_, files) = self.spec.files(&resources.data_root, &spec.splits)?;
             let mut pool = Table::read(&files)?;
             pool.rows.iter_mut().for_each(|row| self.conform(row));
             pool
         };
         let few = || -> anyhow::Error {
-            Fault::new(format!("there are too few rows for {shots} worked examples of {}", self.spec.name))
+            Fault::new(format!("there are too few rows for {shots} few-shot examples of {}", self.spec.name))
                 .file(pool.file(0))
                 .got(format!("{} rows", pool.rows.len()))
                 .hint("lower --shots")
@@ -243,10 +249,10 @@ impl<'a> Maker<'a> {
                 if rendered[at].is_none() {
                     let example = pool.rows[at].clone().and_then(|row| self.example(&row));
                     rendered[at] = Some(example.map_err(|reason| {
-                        Fault::new(format!("row {at} cannot be a worked example of {}", self.spec.name))
+                        Fault::new(format!("row {at} cannot be a few-shot example of {}", self.spec.name))
                             .file(pool.file(at))
                             .got(reason)
-                            .hint("take the row out, or ask with --shots 0")
+                            .hint("take the row out, or use --shots 0")
                     })?);
                 }
                 turns.extend(rendered[at].iter().flatten().cloned());
@@ -256,7 +262,7 @@ impl<'a> Maker<'a> {
         Ok(all)
     }
 
-    /// A row as a worked example.
+    /// A row as a few-shot example.
     pub fn example(&self, row: &Map<String, Value>) -> Result<Vec<Turn>, String> {
         let (fields, prompt) = (Fields::new(row), &self.spec.prompt);
         let choices = self.choices(&fields)?;
@@ -267,7 +273,7 @@ impl<'a> Maker<'a> {
         let answer = match (&prompt.answer, &choices) {
             (Some(answer), _) => self.templates.text(answer, &fields)?,
             (None, Some((list, label))) => list[*label].clone(),
-            (None, None) => return Err("the task says no answer of a worked example (`prompt.answer`)".to_owned()),
+            (None, None) => return Err("the task says no answer of a few-shot example (`prompt.answer`)".to_owned()),
         };
         if answer.is_empty() {
             return Err("its answer is empty".to_owned());
@@ -283,12 +289,12 @@ impl<'a> Maker<'a> {
         let description = self.templates.text(&prompt.description, &fields)?;
         let first = joined(system, &description, &prompt.between);
         let system = (!first.is_empty()).then(|| Turn::new(Role::System, first, ""));
-        let asked = |question: String| Prompt {
+        let prompt_of = |question: String| Prompt {
             system: system.clone(),
             shots: shots.clone(),
             question: Turn::new(Role::User, question, ""),
         };
-        // In conversation the template separates what is asked from the answer.
+        // In conversation the chat template separates question and answer.
         let delimiter = if self.conversation { "" } else { &prompt.delimiter };
         let id = self.id(&doc);
         let Some((choices, label)) = self.choices(&fields)? else {
@@ -299,16 +305,16 @@ impl<'a> Maker<'a> {
             if target.trim().is_empty() {
                 return Err("its target is empty".to_owned());
             }
-            let prompts = vec![asked(self.templates.text(&prompt.question, &fields)?)];
+            let prompts = vec![prompt_of(self.templates.text(&prompt.question, &fields)?)];
             return Ok(Item { row: at, id, doc, prompts, choices: vec![], answers: vec![], label: 0, target });
         };
         let target = choices[label].trim_start().to_owned();
         let (prompts, answers) = if self.contexts() {
             let answer = self.templates.text(prompt.answer.as_deref().unwrap_or_default(), &fields)?;
-            (choices.iter().map(|choice| asked(choice.clone())).collect(), vec![format!("{delimiter}{answer}")])
+            (choices.iter().map(|choice| prompt_of(choice.clone())).collect(), vec![format!("{delimiter}{answer}")])
         } else {
             let question = self.templates.text(&prompt.question, &fields)?;
-            (vec![asked(question)], choices.iter().map(|choice| format!("{delimiter}{choice}")).collect())
+            (vec![prompt_of(question)], choices.iter().map(|choice| format!("{delimiter}{choice}")).collect())
         };
         if answers.iter().any(|answer: &String| answer.trim().is_empty()) {
             return Err("a choice is empty".to_owned());

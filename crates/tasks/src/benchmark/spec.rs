@@ -346,6 +346,14 @@ impl Spec {
         all
     }
 
+    /// Names that it is scored under together with others: the task it is a member of, and its category there.
+    pub fn families(&self) -> Vec<String> {
+        let Some((_, category)) = &self.member else { return vec![] };
+        let family = self.tags.iter().filter(|tag| self.name.starts_with(tag.as_str()));
+        let category = self.tags.iter().filter(|tag| tag.ends_with(&format!("_{category}")));
+        family.chain(category).cloned().collect()
+    }
+
     /// Whether answers are programs.
     pub fn runs_code(&self) -> bool {
         self.answer.as_ref().is_some_and(|answer| matches!(answer.check, Check::Program | Check::Value))

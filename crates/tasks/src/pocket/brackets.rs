@@ -6,7 +6,7 @@ use lopper_pocket::grade::Verdict;
 use lopper_pocket::{Example, TaskInfo};
 
 use super::{Family, Grade, binary, generated};
-use crate::request::{Ask, Reply, generation};
+use crate::requests::{ItemRequest, Reply, generation};
 
 pub(crate) struct Brackets;
 
@@ -15,7 +15,7 @@ impl Family for Brackets {
         &["balanced"]
     }
 
-    fn asks(&self, text: &TextModel, item: &Example, info: &TaskInfo) -> Result<Vec<Ask>> {
+    fn requests(&self, text: &TextModel, item: &Example, info: &TaskInfo) -> Result<Vec<ItemRequest>> {
         Ok(vec![generation(text, item, info)?])
     }
 

@@ -6,7 +6,7 @@ use lopper_pocket::{Check, Example, TaskInfo};
 
 use super::{Family, Grade, binary, log_likelihoods};
 use crate::metrics::choice::{best, best_per_length};
-use crate::request::{Ask, Reply, continuations};
+use crate::requests::{ItemRequest, Reply, continuations};
 
 pub(crate) struct Choice;
 
@@ -15,9 +15,9 @@ impl Family for Choice {
         &["acc", "acc_norm"]
     }
 
-    fn asks(&self, text: &TextModel, item: &Example, _: &TaskInfo) -> Result<Vec<Ask>> {
+    fn requests(&self, text: &TextModel, item: &Example, _: &TaskInfo) -> Result<Vec<ItemRequest>> {
         let (choices, _) = choices(item)?;
-        Ok(vec![Ask::Loglikelihood(continuations(text, item.prompt.text(), choices)?)])
+        Ok(vec![ItemRequest::Loglikelihood(continuations(text, item.prompt.text(), choices)?)])
     }
 
     fn grade(&self, item: &Example, replies: &[Reply]) -> Result<Grade> {

@@ -9,7 +9,7 @@ use lopper_pocket::grade::Verdict;
 use lopper_pocket::{Example, TaskInfo};
 
 use super::{Family, Grade, binary, generated};
-use crate::request::{Ask, Reply, generation};
+use crate::requests::{ItemRequest, Reply, generation};
 
 pub(crate) struct Code;
 
@@ -18,7 +18,7 @@ impl Family for Code {
         &["pass@1"]
     }
 
-    fn asks(&self, text: &TextModel, item: &Example, info: &TaskInfo) -> Result<Vec<Ask>> {
+    fn requests(&self, text: &TextModel, item: &Example, info: &TaskInfo) -> Result<Vec<ItemRequest>> {
         Ok(vec![generation(text, item, info)?])
     }
 

@@ -12,7 +12,7 @@ use lopper_pocket::{Check, Example, TaskInfo};
 use super::{Family, Grade, binary, generated, log_likelihoods};
 use crate::metrics::choice::best;
 use crate::metrics::number::last_number;
-use crate::request::{Ask, Reply, continuations, generation, share_prefix};
+use crate::requests::{ItemRequest, Reply, continuations, generation, share_prefix};
 
 pub(crate) struct Number {
     /// Whether the digits are compared where the answer's first one stands.
@@ -27,16 +27,16 @@ impl Family for Number {
         }
     }
 
-    fn asks(&self, text: &TextModel, item: &Example, info: &TaskInfo) -> Result<Vec<Ask>> {
-        let mut asks = vec![generation(text, item, info)?];
+    fn requests(&self, text: &TextModel, item: &Example, info: &TaskInfo) -> Result<Vec<ItemRequest>> {
+        let mut requests = vec![generation(text, item, info)?];
         if self.first_digit {
             let (at, _) = first_digit(item)?;
             // The answer up to its first digit is given, a minus sign included.
             let context = format!("{}{}", item.prompt.text(), &item.answer[..at]);
             let digits: Vec<String> = (0..10).map(|digit| digit.to_string()).collect();
-            asks.push(Ask::Loglikelihood(share_prefix(continuations(text, &context, &digits)?)));
+            requests.push(ItemRequest::Loglikelihood(share_prefix(continuations(text, &context, &digits)?)));
         }
-        Ok(asks)
+        Ok(requests)
     }
 
     fn grade(&self, item: &Example, replies: &[Reply]) -> Result<Grade> {

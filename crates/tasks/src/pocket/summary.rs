@@ -6,7 +6,7 @@ use lopper_pocket::{Check, Example, TaskInfo};
 
 use super::{Family, Grade, generated};
 use crate::metrics::rouge::rouge;
-use crate::request::{Ask, Reply, generation};
+use crate::requests::{ItemRequest, Reply, generation};
 
 pub(crate) struct Summary;
 
@@ -15,7 +15,7 @@ impl Family for Summary {
         &["rouge_l", "rouge_1", "rouge_2"]
     }
 
-    fn asks(&self, text: &TextModel, item: &Example, info: &TaskInfo) -> Result<Vec<Ask>> {
+    fn requests(&self, text: &TextModel, item: &Example, info: &TaskInfo) -> Result<Vec<ItemRequest>> {
         Ok(vec![generation(text, item, info)?])
     }
 

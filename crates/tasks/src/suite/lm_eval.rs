@@ -13,7 +13,8 @@ use lopper_record::{ensure_new, write_atomic};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
-use super::{Prepared, Slot, Suite};
+use super::rows::PreparedRow;
+use super::{Items, Prepared, Slot, Suite};
 use crate::benchmark::spec::Spec;
 use crate::outcome::{ItemResult, TaskOutcome};
 use lopper_stats as stats;
@@ -90,10 +91,10 @@ impl Suite {
             results.insert(name.clone(), scores.into());
             configs.insert(name.clone(), config(spec, outcome));
             versions.insert(name.clone(), outcome.version.into());
-            shots.insert(name.clone(), outcome.shots.into());
+            shots.insert(name.clone(), outcome.shots().into());
             higher.insert(name.clone(), better.into());
-            let asked = outcome.n + outcome.bad_rows.len();
-            counts.insert(name.clone(), json!({"original": asked, "effective": outcome.n}));
+            let rows = outcome.n + outcome.bad_rows.len();
+            counts.insert(name.clone(), json!({"original": rows, "effective": outcome.n}));
             subtasks.insert(name.clone(), json!([]));
             samples.push((name, lines(task, outcome)));
         }
@@ -144,9 +145,9 @@ pub fn families(outcomes: &[TaskOutcome]) -> Vec<(String, Vec<String>, lopper_re
 
 impl Prepared {
     fn spec(&self) -> Option<&Spec> {
-        match self {
-            Self::Generated(_) => None,
-            Self::Rows(task) => Some(&task.spec),
+        match &self.items {
+            Items::Generated(..) => None,
+            Items::Rows(rows) => Some(&rows.spec),
         }
     }
 }
@@ -167,7 +168,7 @@ fn config(spec: Option<&Spec>, outcome: &TaskOutcome) -> Value {
         "task": outcome.task, "dataset_path": spec.rows.data_set, "dataset_name": spec.rows.config,
         "test_split": outcome.source.as_ref().map(|source| source.split.as_str()),
         "output_type": if spec.choices.is_some() { "multiple_choice" } else { "generate_until" },
-        "num_fewshot": outcome.shots, "description": spec.prompt.description, "doc_to_text": spec.prompt.question,
+        "num_fewshot": outcome.shots(), "description": spec.prompt.description, "doc_to_text": spec.prompt.question,
         "metadata": {"version": spec.version},
     })
 }
@@ -176,23 +177,24 @@ fn config(spec: Option<&Spec>, outcome: &TaskOutcome) -> Value {
 fn lines(task: &Prepared, outcome: &TaskOutcome) -> Vec<Value> {
     let mut lines = Vec::new();
     for (at, item) in outcome.items.iter().enumerate() {
-        let (doc, arguments, responses) = match task {
-            Prepared::Generated(_) => (json!({"id": item.id}), vec![(item.prompt.clone(), None)], resps(item)),
-            Prepared::Rows(task) => {
-                let (row, asked) = &task.items[at];
+        let (doc, arguments) = match &task.items {
+            Items::Generated(..) => (json!({"id": item.id}), vec![(item.prompt.clone(), None)]),
+            Items::Rows(rows) => {
+                let (PreparedRow { item: row, prompts }, slots) = (&rows.items[at], &task.slots[at]);
                 let follows: Vec<Option<&String>> = match row.answers.as_slice() {
-                    [] => vec![None; asked.slots.len()],
-                    [one] if row.choices.len() != 1 => vec![Some(one); asked.prompts.len()],
+                    [] => vec![None; slots.len()],
+                    [one] if row.choices.len() != 1 => vec![Some(one); prompts.len()],
                     several => several.iter().map(Some).collect(),
                 };
-                let generated = asked.slots.iter().any(|slot| matches!(slot, Slot::Generation(_)));
-                let context = |place: usize| asked.prompts.get(place).or(asked.prompts.first()).cloned();
+                let generated = slots.iter().any(|slot| matches!(slot, Slot::Generation(_)));
+                let context = |place: usize| prompts.get(place).or(prompts.first()).cloned();
                 let arguments = follows.iter().enumerate().take(if generated { 1 } else { usize::MAX });
                 let arguments =
                     arguments.map(|(place, follows)| (context(place).unwrap_or_default(), follows.cloned())).collect();
-                (Value::Object(row.doc.clone()), arguments, resps(item))
+                (Value::Object(row.doc.clone()), arguments)
             }
         };
+        let responses = resps(item);
         let mut by_filter: BTreeMap<String, Vec<(String, f64)>> = BTreeMap::new();
         for (metric, value) in &item.metrics {
             let (metric, filter) = names(task.spec(), metric);

@@ -1,223 +1,199 @@
 //! Tasks whose items are rows of a data set.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use lopper_infer::{Finish, Loglik, Sampling, StopStrings, TextModel};
+use lopper_infer::{Finish, Loglik, StopStrings, TextModel};
 use lopper_record::{Fault, key_hash};
 use lopper_sandbox::Outcome;
 use rayon::prelude::*;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::{EvalOptions, GivenResponses, Replies, Requests, Slot, scores};
-use crate::benchmark::ask::{Asked, Asker};
+use super::{GivenResponses, Items, Prepared, Slot};
 use crate::benchmark::code::CodeRunner;
 use crate::benchmark::grade::{self, Graded, Judge, Response};
 use crate::benchmark::items::{BadRow, Item, items};
+use crate::benchmark::prompt_tokens::{PromptBuilder, PromptTokens};
 use crate::benchmark::spec::Spec;
-use crate::benchmark::{BenchOptions, RowChoice};
-use crate::outcome::{ItemResult, RowSource, TaskOutcome};
-use crate::request::{Draw, engine_request, stop_strings};
+use crate::outcome::{ItemResult, RowSource};
+use crate::policy::{GenerationPolicy, ItemSelection, Resources, RowChoice};
+use crate::registry::Task;
+use crate::requests::{Replies, RequestMaker, Requests, before_stop, response_text, stop_strings};
 
-/// Such a task with its items in tokens.
-#[derive(Clone)]
-pub(super) struct RowTask {
-    pub(super) spec: Arc<Spec>,
-    stop: Option<Arc<StopStrings>>,
-    pub(super) items: Vec<(Item, AskedItem)>,
-    pub(super) shots: usize,
-    source: RowSource,
-    bad: Vec<BadRow>,
-    truncated: Vec<usize>,
+/// The rows of a task, and what it needs to grade them.
+pub(super) struct Rows {
+    pub spec: Arc<Spec>,
+    pub items: Vec<PreparedRow>,
+    pub source: RowSource,
+    pub bad: Vec<BadRow>,
+    pub truncated: Vec<usize>,
     code: Option<Arc<CodeRunner>>,
 }
 
-/// What became of an item's asks.
+/// A row with its prompts as text: one, or one for each choice.
 #[derive(Clone)]
-pub(super) struct AskedItem {
+pub(super) struct PreparedRow {
+    pub item: Item,
     pub prompts: Vec<String>,
-    pub slots: Vec<Slot>,
 }
 
-impl RowTask {
-    pub fn name(&self) -> &str {
-        &self.spec.name
+impl PreparedRow {
+    /// The texts that a row may be recognised by: its question, and those that its identity is made of.
+    pub fn identifying_texts<'a>(&'a self, spec: &'a Spec) -> impl Iterator<Item = &'a str> {
+        let columns = spec.rows.identity.iter().filter_map(|name| self.item.doc.get(name)?.as_str());
+        columns.chain(self.item.prompts.iter().map(|prompt| prompt.question.content.as_str()))
+    }
+}
+
+/// Reads the rows of a task and adds their requests.
+pub(super) fn prepare(
+    text: &TextModel,
+    spec: &Arc<Spec>,
+    selection: &ItemSelection,
+    policy: &GenerationPolicy,
+    resources: &Resources,
+    requests: &mut Requests,
+) -> Result<Prepared> {
+    let made = items(spec, selection, policy, resources)?;
+    let length = spec.generate.as_ref().map(|generate| policy.max_new_tokens.unwrap_or(generate.max_new_tokens));
+    let stop = spec.generate.as_ref().and_then(|generate| stop_strings(text, &generate.until, policy));
+    let conversation = policy.chat_template || spec.prompt.conversation;
+    let builder = PromptBuilder { text, conversation, policy, max_new_tokens: length.unwrap_or(0) };
+    // Tokenising is worth sharing out.
+    let tokens: Vec<Result<PromptTokens, String>> =
+        made.items.par_iter().map(|item| builder.tokens(item)).collect::<Result<_>>()?;
+
+    let maker = RequestMaker { text, policy, task: &spec.name, stop: stop.as_ref() };
+    let (mut kept, mut all_slots, mut bad, mut truncated) = (Vec::new(), Vec::new(), made.bad, Vec::new());
+    for (item, tokens) in made.items.into_iter().zip(tokens) {
+        let tokens = match tokens {
+            Ok(tokens) => tokens,
+            Err(reason) => {
+                bad.push(BadRow { row: item.row, file: made.files.file(item.row).to_path_buf(), reason });
+                continue;
+            }
+        };
+        if tokens.truncated {
+            truncated.push(item.row);
+        }
+        let mut slots: Vec<Slot> = tokens.choices.into_iter().map(|request| requests.add_choice(request)).collect();
+        for repeat in 0..if item.choices.is_empty() { policy.repeats() } else { 0 } {
+            let request = maker.response(&item.id, repeat, &tokens.prompt, length.unwrap_or(0))?;
+            slots.push(requests.add_generation(request));
+        }
+        all_slots.push(slots);
+        kept.push(PreparedRow { item, prompts: tokens.prompts });
+    }
+    bad.sort_by_key(|row| row.row);
+    let file = made.files.file(0).to_path_buf();
+    if kept.is_empty() {
+        return Err(no_item(spec, &file, &bad, selection));
+    }
+    let rows = Rows {
+        spec: spec.clone(),
+        items: kept,
+        source: RowSource { file, split: made.split, revision: made.revision },
+        bad,
+        truncated,
+        code: if spec.runs_code() { resources.code.clone() } else { None },
+    };
+    let policy = policy.applied(made.shots, length);
+    Ok(Prepared { task: Task::Benchmark(spec.clone()), items: Items::Rows(rows), slots: all_slots, stop, policy })
+}
+
+impl Rows {
+    /// Some of the rows.
+    pub fn part(&self, range: Range<usize>) -> Self {
+        Self {
+            spec: self.spec.clone(),
+            items: self.items[range].to_vec(),
+            source: self.source.clone(),
+            bad: self.bad.clone(),
+            truncated: self.truncated.clone(),
+            code: self.code.clone(),
+        }
     }
 
-    /// The hash of what is asked and compared with.
-    pub fn identity(&self, requests: &Requests) -> Result<String> {
-        let items: Vec<serde_json::Value> = self
-            .items
-            .iter()
-            .map(|(item, asked)| {
-                let tokens: Vec<serde_json::Value> = asked
-                    .slots
-                    .iter()
-                    .map(|slot| match *slot {
-                        Slot::Loglikelihood(at) => {
-                            json!([requests.choices[at].context, requests.choices[at].continuations])
-                        }
-                        Slot::Generation(at) => {
-                            json!([requests.generations[at].prompt, requests.generations[at].max_new_tokens])
-                        }
-                    })
-                    .collect();
+    /// The hash of the task's file, its rows, and their prompts in `tokens`.
+    pub fn identity(&self, tokens: Vec<Vec<Value>>) -> Result<String> {
+        let rows = self.items.iter().zip(tokens);
+        let items: Vec<Value> = rows
+            .map(|(PreparedRow { item, .. }, tokens)| {
                 json!([item.row, item.doc, item.target, item.choices, item.label, tokens])
             })
             .collect();
         key_hash(&json!({ "file": self.spec.source, "member": self.spec.member, "items": items }))
     }
 
-    pub fn prepare(
+    /// Grades the engine's replies.
+    pub fn grade(
+        &self,
+        slots: &[Vec<Slot>],
         text: &TextModel,
-        spec: Arc<Spec>,
-        options: &EvalOptions,
-        bench: &BenchOptions,
-        requests: &mut Requests,
-    ) -> Result<Self> {
-        let made = items(&spec, bench, options.split, bench.row_limit.unwrap_or(options.limit))?;
-        let own = spec.generate.as_ref().map_or(0, |generate| generate.max_new_tokens);
-        let max_new_tokens = if own == 0 { 0 } else { bench.max_new_tokens.unwrap_or(own) };
-        let conversation = bench.chat || spec.prompt.conversation;
-        let asker = Asker { text, conversation, options: bench, max_new_tokens };
-        let stops = spec.generate.as_ref().map(|generate| generate.until.as_slice()).unwrap_or_default();
-        let stop = stop_strings(text, stops);
-        // Tokenising is worth sharing out.
-        let asked: Vec<Result<Asked, String>> =
-            made.items.par_iter().map(|item| asker.ask(item)).collect::<Result<_>>()?;
-
-        // Greedy responses to one prompt are one response.
-        let repeats = if options.sampling == Sampling::Greedy { 1 } else { bench.repeats.max(1) };
-        let (mut kept, mut bad, mut truncated) = (Vec::new(), made.bad, Vec::new());
-        for (item, asked) in made.items.into_iter().zip(asked) {
-            let asked = match asked {
-                Ok(asked) => asked,
-                Err(reason) => {
-                    bad.push(BadRow { row: item.row, file: made.files.file(item.row).to_path_buf(), reason });
-                    continue;
-                }
-            };
-            if asked.truncated {
-                truncated.push(item.row);
-            }
-            let mut slots = Vec::new();
-            for request in asked.choices {
-                requests.choices.push(request);
-                slots.push(Slot::Loglikelihood(requests.choices.len() - 1));
-            }
-            for repeat in 0..if item.choices.is_empty() { repeats } else { 0 } {
-                let draw = Draw {
-                    task: &spec.name,
-                    item: &item.id,
-                    repeat,
-                    sampling: options.sampling,
-                    seed: options.sampling_seed,
-                };
-                let request = engine_request(text, (&asked.prompt, max_new_tokens), draw, stop.as_ref())?;
-                requests.generations.push(request);
-                slots.push(Slot::Generation(requests.generations.len() - 1));
-            }
-            kept.push((item, AskedItem { prompts: asked.prompts, slots }));
+        replies: &Replies,
+        stop: Option<&Arc<StopStrings>>,
+    ) -> Result<Vec<ItemResult>> {
+        if self.spec.choices.is_some() {
+            return Ok(self.items.iter().zip(slots).map(|(row, slots)| self.choice(row, slots, replies)).collect());
         }
-        bad.sort_by_key(|row| row.row);
-        if kept.is_empty() {
-            return Err(nothing_to_ask(&spec, made.files.file(0), &bad, options, bench));
-        }
-        Ok(Self {
-            stop,
-            items: kept,
-            shots: made.shots,
-            source: RowSource { file: made.files.file(0).to_path_buf(), split: made.split, revision: made.revision },
-            bad,
-            truncated,
-            code: if spec.runs_code() { bench.code.clone() } else { None },
-            spec,
-        })
+        let response = |slot: &Slot| match *slot {
+            Slot::Loglikelihood(_) => None,
+            Slot::Generation(at) => {
+                let generation = &replies.generations[at];
+                let text = response_text(text, generation, stop);
+                Some(text.map(|text| Response { text, finish: generation.finish }))
+            }
+        };
+        let responses = slots.iter().map(|slots| slots.iter().filter_map(response).collect());
+        self.grade_responses(&responses.collect::<Result<Vec<_>>>()?)
     }
 
-    pub fn outcome(&self, text: &TextModel, replies: &Replies<'_>, seed: u64) -> Result<TaskOutcome> {
-        let items = match self.spec.choices.is_some() {
-            true => self.items.iter().map(|(item, asked)| self.choice(item, asked, replies)).collect(),
-            false => self.generated(text, replies)?,
-        };
-        let families = match &self.spec.member {
-            Some((_, category)) => {
-                let family = self.spec.tags.iter().filter(|tag| self.spec.name.starts_with(tag.as_str()));
-                let category = self.spec.tags.iter().filter(|tag| tag.ends_with(&format!("_{category}")));
-                family.chain(category).cloned().collect()
-            }
-            None => vec![],
-        };
-        Ok(TaskOutcome {
-            task: self.spec.name.clone(),
-            group: self.spec.group,
-            version: self.spec.version,
-            shots: self.shots,
-            n: items.len(),
-            metrics: scores(&items, seed),
-            primary: self.spec.metrics().swap_remove(0),
-            items,
-            chance: self.spec.chance,
-            families,
-            source: Some(self.source.clone()),
-            bad_rows: self.bad.clone(),
-            truncated: self.truncated.clone(),
-            timings: vec![],
-        })
-    }
-
-    fn choice(&self, item: &Item, asked: &AskedItem, replies: &Replies<'_>) -> ItemResult {
-        let logliks: Vec<Loglik> = asked
-            .slots
+    fn choice(&self, row: &PreparedRow, slots: &[Slot], replies: &Replies) -> ItemResult {
+        let logliks: Vec<Loglik> = slots
             .iter()
-            .flat_map(|slot| match slot {
-                Slot::Loglikelihood(at) => replies.choices[*at].as_slice(),
+            .flat_map(|slot| match *slot {
+                Slot::Loglikelihood(at) => replies.choices[at].as_slice(),
                 Slot::Generation(_) => &[],
             })
             .copied()
             .collect();
-        let graded = grade::choices(&self.spec, item, &logliks);
-        let choices = item.choices.iter().map(|choice| choice.trim_start().to_owned()).collect();
+        let graded = grade::choices(&self.spec, &row.item, &logliks);
+        let choices = row.item.choices.iter().map(|choice| choice.trim_start().to_owned()).collect();
         ItemResult {
             choices: Some(choices),
             logprobs: Some(logliks.iter().map(|loglik| loglik.sum).collect()),
             greedy: Some(logliks.iter().map(|loglik| loglik.greedy).collect()),
-            ..self.result(item, asked, graded)
+            ..self.result(row, graded)
         }
     }
 
-    fn generated(&self, text: &TextModel, replies: &Replies<'_>) -> Result<Vec<ItemResult>> {
+    /// Grades the responses to every item.
+    pub fn grade_responses(&self, responses: &[Vec<Response>]) -> Result<Vec<ItemResult>> {
         let judge = Judge::new(&self.spec)?;
-        let responses: Vec<Vec<Response>> = match replies.given {
-            Some(given) => self.items.iter().map(|(item, _)| self.given(item, given)).collect::<Result<_>>()?,
-            None => self.items.iter().map(|(_, asked)| self.responses(text, asked, replies)).collect::<Result<_>>()?,
-        };
-        let ran = self.ran(&judge, &responses)?;
+        let outcomes = self.program_outcomes(&judge, responses)?;
         let mut results = Vec::with_capacity(self.items.len());
         let mut at = 0;
-        for ((item, asked), responses) in self.items.iter().zip(&responses) {
-            let own = ran.get(at..at + responses.len()).unwrap_or_default();
+        for (row, responses) in self.items.iter().zip(responses) {
+            let own = outcomes.get(at..at + responses.len()).unwrap_or_default();
             at += responses.len();
-            let graded = judge.grade(item, responses, own)?;
+            let graded = judge.grade(&row.item, responses, own)?;
             let first = responses.first().context("an item has at least one response")?;
-            results.push(ItemResult {
-                response: Some(first.text.clone()),
-                finish: Some(first.finish),
-                ..self.result(item, asked, graded)
-            });
+            let (response, finish) = (Some(first.text.clone()), Some(first.finish));
+            results.push(ItemResult { response, finish, ..self.result(row, graded) });
         }
         Ok(results)
     }
 
-    /// What became of each response's program, in the order of items and responses; nothing where answers
-    /// are no programs. Responses to an item that are alike are run once.
-    fn ran(&self, judge: &Judge<'_>, responses: &[Vec<Response>]) -> Result<Vec<Outcome>> {
+    /// How each response's program ended, in the order of items and responses; nothing where answers are no programs.
+    /// Identical responses to an item are run once.
+    fn program_outcomes(&self, judge: &Judge<'_>, responses: &[Vec<Response>]) -> Result<Vec<Outcome>> {
         let Some(runner) = &self.code else { return Ok(vec![]) };
         let (mut programs, mut places) = (Vec::new(), Vec::new());
-        for ((item, _), responses) in self.items.iter().zip(responses) {
+        for (row, responses) in self.items.iter().zip(responses) {
             let begin = programs.len();
             for response in responses {
-                let program = judge.program(item, &response.text)?;
+                let program = judge.program(&row.item, &response.text)?;
                 // Other items have other tests.
                 let same = programs[begin..].iter().position(|other| *other == program).map(|at| begin + at);
                 places.push(same.unwrap_or(programs.len()));
@@ -230,56 +206,34 @@ impl RowTask {
         Ok(places.into_iter().map(|place| outcomes[place].clone()).collect())
     }
 
-    /// An item's responses from elsewhere, cut as the engine's are.
-    fn given(&self, item: &Item, given: &GivenResponses) -> Result<Vec<Response>> {
-        let found = given.get(&(self.spec.name.clone(), item.row)).filter(|responses| !responses.is_empty());
-        let Some(responses) = found else {
-            return Err(Fault::new(format!("there is no response to row {} of {}", item.row, self.spec.name))
-                .expected("a response to every row that is asked")
-                .hint("--limit N asks the first N rows only")
-                .into());
+    /// The responses from elsewhere to every item, cut as the engine's are.
+    pub fn given(&self, given: &GivenResponses, stop: Option<&Arc<StopStrings>>) -> Result<Vec<Vec<Response>>> {
+        let of_row = |row: &PreparedRow| {
+            let row = row.item.row;
+            let found = given.get(&(self.spec.name.clone(), row)).filter(|responses| !responses.is_empty());
+            let responses = found.ok_or_else(|| {
+                Fault::new(format!("there is no response to row {row} of {}", self.spec.name))
+                    .expected("a response to every row that is taken")
+                    .hint("--limit N takes the first N rows only")
+            })?;
+            let response = |text: &String| Response { text: before_stop(text.clone(), stop), finish: Finish::Stop };
+            Ok(responses.iter().map(response).collect())
         };
-        let cut = |response: &String| {
-            let mut text = response.clone();
-            if let Some(end) = self.stop.as_ref().and_then(|stop| stop.find(&text)) {
-                text.truncate(end);
-            }
-            Response { text, finish: Finish::Stop }
-        };
-        Ok(responses.iter().map(cut).collect())
+        self.items.iter().map(of_row).collect()
     }
 
-    pub fn is_generated(&self) -> bool {
-        self.spec.choices.is_none()
-    }
-
-    fn responses(&self, text: &TextModel, asked: &AskedItem, replies: &Replies<'_>) -> Result<Vec<Response>> {
-        let generation = |slot: &Slot| match slot {
-            Slot::Generation(at) => Some(&replies.generations[*at]),
-            Slot::Loglikelihood(_) => None,
-        };
-        let decoded = asked.slots.iter().filter_map(generation).map(|generation| {
-            let mut response = text.decode(&generation.tokens)?;
-            if let Some(end) = self.stop.as_ref().and_then(|stop| stop.find(&response)) {
-                response.truncate(end);
-            }
-            Ok(Response { text: response, finish: generation.finish })
-        });
-        decoded.collect()
-    }
-
-    fn result(&self, item: &Item, asked: &AskedItem, graded: Graded) -> ItemResult {
+    fn result(&self, row: &PreparedRow, graded: Graded) -> ItemResult {
         let primary = self.spec.metrics().swap_remove(0);
         ItemResult {
-            doc_id: item.row,
-            id: item.id.clone(),
+            doc_id: row.item.row,
+            id: row.item.id.clone(),
             score: graded.values.get(&primary).copied().unwrap_or_default(),
             metrics: graded.values,
-            prompt: asked.prompts.first().cloned().unwrap_or_default(),
+            prompt: row.prompts.first().cloned().unwrap_or_default(),
             choices: None,
             response: None,
             extracted: graded.extracted,
-            target: item.target.clone(),
+            target: row.item.target.clone(),
             logprobs: None,
             outcome: graded.outcome,
             finish: None,
@@ -289,14 +243,8 @@ impl RowTask {
     }
 }
 
-fn nothing_to_ask(
-    spec: &Spec,
-    file: &std::path::Path,
-    bad: &[BadRow],
-    options: &EvalOptions,
-    bench: &BenchOptions,
-) -> anyhow::Error {
-    let fault = Fault::new(format!("no row of {} can be asked", spec.name)).file(file);
+fn no_item(spec: &Spec, file: &std::path::Path, bad: &[BadRow], selection: &ItemSelection) -> anyhow::Error {
+    let fault = Fault::new(format!("no row of {} is an item", spec.name)).file(file);
     match bad.first() {
         Some(first) => fault.expected("at least one good row").got(format!(
             "{} bad rows; row {}: {}",
@@ -304,8 +252,8 @@ fn nothing_to_ask(
             first.row,
             first.reason
         )),
-        None if bench.rows == RowChoice::Divided => {
-            fault.got(format!("no row in the division `{}`", options.split.name()))
+        None if selection.rows == RowChoice::Divided => {
+            fault.got(format!("no row in the split `{}`", selection.split.name()))
         }
         None => fault.got("no row"),
     }

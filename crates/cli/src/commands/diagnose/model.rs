@@ -10,7 +10,7 @@ use lopper_record::study::{AblatedLayer, Diagnosis, LedgerEntry, Point, StudyRec
 use lopper_record::{Fault, ensure_new, format_layers, write_atomic};
 use lopper_study::Subject;
 use lopper_study::diagnose::{DiagnoseOptions, diagnose};
-use lopper_tasks::{DataRoot, RowChoice};
+use lopper_tasks::{DataRoot, GenerationPolicy};
 use serde::Serialize;
 
 use super::sweep;
@@ -61,16 +61,17 @@ pub fn run(env: &Env, args: &DiagnoseArgs) -> Result<()> {
     };
     let limit = args.limit.map_or(LIMIT, std::num::NonZero::get);
     let mut examine = DiagnosticOptions::new(vec![], limit, args.seed);
-    examine.bench = bench::options(env, &args.bench, RowChoice::Divided)?;
+    examine.policy = GenerationPolicy { sampling_seed: args.seed, ..bench::policy(&args.bench) };
+    examine.resources = bench::resources(env, &args.bench)?;
     if let Some(most) = args.bench.max_new_tokens {
         examine.max_new_tokens = most.get();
     }
     if let Some(temperature) = args.temperature.filter(|t| *t != 0.0) {
         // As the paper samples.
-        examine.eval.sampling = Sampling::Sample { temperature, top_k: Some(50), top_p: None };
-        examine.eval.sampling.check()?;
+        examine.policy.sampling = Sampling::Sample { temperature, top_k: Some(50), top_p: None };
+        examine.policy.sampling.check()?;
     }
-    examine.arithmetic = arithmetic_items(args, &examine.bench.data_root, limit)?;
+    examine.arithmetic = arithmetic_items(args, &examine.resources.data_root, limit)?;
     examine.prompts =
         args.prompts.as_ref().map(|source| prompts::read(source, Some(limit), args.seed, None)).transpose()?;
     if let Some(out) = args.out.as_ref().filter(|_| !args.force) {

@@ -120,7 +120,7 @@ fn nothing_shared(path: &Path, base: &Path) -> Fault {
 }
 
 /// Which arguments for asking tasks were given: a file asks nothing.
-fn of_tasks(args: &BenchArgs) -> [(&'static str, bool); 8] {
+fn of_tasks(args: &BenchArgs) -> [(&'static str, bool); 10] {
     [
         ("--data-root", args.data_root.is_some()),
         ("--shots", args.shots.is_some()),
@@ -129,6 +129,8 @@ fn of_tasks(args: &BenchArgs) -> [(&'static str, bool); 8] {
         ("--system", args.system.is_some()),
         ("--max-new-tokens", args.max_new_tokens.is_some()),
         ("--truncate-questions", args.truncate_questions),
+        ("--template-var", !args.template_var.is_empty()),
+        ("--no-loop-stop", args.no_loop_stop),
         ("--allow-code-execution", args.allow_code_execution),
     ]
 }

@@ -1,50 +1,32 @@
-//! `--compare`: the cut model beside the whole one on the same items.
+//! `--compare`: the cut model and the whole one on the same items.
 
-use anyhow::Result;
-use lopper_measure::compare::{self, Comparison};
+use lopper_measure::{Comparison, Comparisons};
 use lopper_record::Retention;
 use lopper_tasks::TaskOutcome;
-use serde::Serialize;
 
 use super::percent;
 use crate::table;
 
-/// What the comparison of all tasks gives.
-#[derive(Serialize)]
-pub struct Comparisons {
-    tasks: Vec<Comparison>,
-    /// All tasks together, each weighing the same; none where one has no retention.
-    overall: Option<Retention>,
-}
-
-/// Compares task by task.
-pub fn all(base: &[TaskOutcome], cut: &[TaskOutcome], seed: u64) -> Result<Comparisons> {
-    let tasks = base.iter().zip(cut).map(|(base, cut)| compare::compare(base, cut, seed)).collect::<Result<_>>()?;
-    Ok(Comparisons { tasks, overall: compare::overall(base, cut, seed)? })
-}
-
-impl Comparisons {
-    /// A table, and a line for each task about what so many items can tell.
-    pub fn human(&self) -> String {
-        let mut rows: Vec<[String; 8]> = self.tasks.iter().map(row).collect();
-        if let (true, Some(overall)) = (self.tasks.len() > 1, &self.overall) {
-            let none = String::new;
-            rows.push([
-                format!("mean of {}", self.tasks.len()),
-                none(),
-                none(),
-                none(),
-                percent(overall.value),
-                interval(overall),
-                none(),
-                table::count(overall.n as u64),
-            ]);
+/// A table, and a line for each task about the differences that so many items can show.
+pub fn human(found: &Comparisons) -> String {
+    let mut rows: Vec<[String; 8]> = found.tasks.iter().map(row).collect();
+    let mean = |name: &str, retention: String, interval: String, n: String| {
+        let none = String::new;
+        [name.to_owned(), none(), none(), none(), retention, interval, none(), n]
+    };
+    if found.tasks.len() > 1 {
+        for (name, retention) in found.groups.iter().filter_map(|group| Some((&group.group, group.retention.as_ref()?)))
+        {
+            rows.push(mean(name, percent(retention.value), interval(retention), table::count(retention.n as u64)));
         }
-        let header = ["task", "metric", "whole", "cut", "retention", "95 % interval", "p", "n"];
-        let power: Vec<String> =
-            self.tasks.iter().map(|task| format!("{}: {}", task.task, task.power.line(task.n))).collect();
-        format!("{}\n\n{}", table::render(header, &rows), power.join("\n"))
     }
+    if let (true, Some(value)) = (found.groups.len() > 1, found.group_mean_retention) {
+        rows.push(mean("mean of the groups", percent(value), String::new(), String::new()));
+    }
+    let header = ["task", "metric", "whole", "cut", "retention", "95 % interval", "p", "n"];
+    let power: Vec<String> =
+        found.tasks.iter().map(|task| format!("{}: {}", task.task, task.power.line(task.n))).collect();
+    format!("{}\n\n{}", table::render(header, &rows), power.join("\n"))
 }
 
 fn row(task: &Comparison) -> [String; 8] {

@@ -1,4 +1,4 @@
-//! The record of a search: what it was asked, how far it has come, and what was noticed on the way.
+//! The record of a search: its settings, its finished rounds, and the warnings on the way.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use lopper_prune::search::{Problem, State, Strategy};
 use lopper_record::study::{GapAlarm, SentinelReading};
 use lopper_record::{Fault, ensure_new, write_atomic};
+use lopper_tasks::{GenerationPolicy, ItemSelection};
 use serde::{Deserialize, Serialize};
 
 /// The record in the output directory.
@@ -47,8 +48,8 @@ pub struct Spec {
     pub problem: Problem,
     pub strategy: Strategy,
     pub tasks: Vec<(String, u32)>,
-    pub options: serde_json::Value,
-    pub loop_stop: bool,
+    pub items: ItemSelection,
+    pub policy: GenerationPolicy,
     pub dtype: String,
     pub version: String,
 }

@@ -1,4 +1,4 @@
-//! Families of tasks, one file each: what an item asks of a model, and what the replies are worth.
+//! Kinds of tasks with generated items, one file each: an item's requests, and the grade of the replies.
 
 pub(crate) mod brackets;
 pub(crate) mod choice;
@@ -10,17 +10,17 @@ use anyhow::{Result, bail};
 use lopper_infer::{Finish, TextModel};
 use lopper_pocket::{Example, TaskInfo};
 
-use crate::request::{Ask, Reply};
+use crate::requests::{ItemRequest, Reply};
 
-/// How the tasks of one kind are asked and graded.
+/// How the tasks of one kind are prompted and graded.
 pub(crate) trait Family: Sync {
     /// The metrics' names, the primary one first.
     fn metrics(&self) -> &'static [&'static str];
 
-    /// What an item asks of the model.
-    fn asks(&self, text: &TextModel, item: &Example, info: &TaskInfo) -> Result<Vec<Ask>>;
+    /// An item's requests.
+    fn requests(&self, text: &TextModel, item: &Example, info: &TaskInfo) -> Result<Vec<ItemRequest>>;
 
-    /// What the replies, in the order of the asks, are worth.
+    /// Grades the replies, which are in the order of the requests.
     fn grade(&self, item: &Example, replies: &[Reply]) -> Result<Grade>;
 }
 

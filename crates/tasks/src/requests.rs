@@ -1,16 +1,72 @@
-//! From an item's texts to the engine's requests, and from what the engine returns back to text.
+//! What a model is to compute ([`Requests`]), what it computed ([`Replies`]), and the way from an item's texts to
+//! requests in tokens.
 
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
-use lopper_infer::{Finish, LoglikRequest, Request, Sampling, StopStrings, TextModel};
+use lopper_infer::{Finish, Generation, Loglik, LoglikRequest, LoopStop, Request, StopStrings, TextModel};
 use lopper_model::chat::Message;
 use lopper_pocket::{Example, Prompt, TaskInfo};
 use lopper_record::key_hash;
 use serde_json::json;
 
-/// Something an item asks of the model.
-pub(crate) enum Ask {
+use crate::GenerationPolicy;
+
+/// What one candidate is to compute, in tokens. Together with the model and its layers it decides every reply.
+#[derive(Debug, Clone, Default)]
+pub struct Requests {
+    /// Log-likelihoods of continuations.
+    pub choices: Vec<LoglikRequest>,
+    /// Texts to generate.
+    pub generations: Vec<Request>,
+    /// Sequences of which the log-probability of every token is wanted.
+    pub sequences: Vec<Vec<u32>>,
+    /// When a generated text that repeats itself is stopped; none: never.
+    pub loop_stop: Option<LoopStop>,
+}
+
+impl Requests {
+    /// No request yet; what is generated will stop as `policy` says.
+    pub fn new(policy: &GenerationPolicy) -> Self {
+        Self { loop_stop: policy.loop_stop, ..Self::default() }
+    }
+
+    /// Number of requests of all kinds.
+    pub fn len(&self) -> usize {
+        self.choices.len() + self.generations.len() + self.sequences.len()
+    }
+
+    /// Whether there is nothing to compute.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// What one candidate computed: for each of its [`Requests`] one reply, in their order.
+#[derive(Debug, Clone, Default)]
+pub struct Replies {
+    /// The log-likelihood of each continuation.
+    pub choices: Vec<Vec<Loglik>>,
+    /// The generated texts.
+    pub generations: Vec<Generation>,
+    /// The natural log-probability of every token but the first, which nothing predicts.
+    pub sequences: Vec<Vec<Option<f32>>>,
+    /// What it took.
+    pub pace: Pace,
+}
+
+/// Seconds for each token that a call of the engine read or generated. Where several candidates went through together,
+/// their time is divided by the tokens of all.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Pace {
+    /// Of log-likelihoods.
+    pub choices: f64,
+    /// Of generated texts, prompts among them.
+    pub generations: f64,
+}
+
+/// A request that an item makes.
+pub(crate) enum ItemRequest {
     /// Log-likelihoods of continuations of one context.
     Loglikelihood(LoglikRequest),
     /// Text until a stop.
@@ -22,7 +78,7 @@ pub(crate) enum Ask {
     },
 }
 
-/// What came back for an [`Ask`] of the same kind.
+/// The reply to an [`ItemRequest`] of the same kind.
 pub(crate) enum Reply {
     /// One log-likelihood for each continuation.
     Loglikelihood(Vec<f64>),
@@ -35,7 +91,7 @@ pub(crate) enum Reply {
     },
 }
 
-/// Asks for the log-likelihood of each of `choices` after `context`.
+/// The request for the log-likelihood of each of `choices` after `context`.
 ///
 /// Tokens follow lm-evaluation-harness: white space at the end of the context belongs to the
 /// choices, and a choice's tokens are those of both together after those of the context alone, since
@@ -92,62 +148,82 @@ pub(crate) fn share_prefix(mut request: LoglikRequest) -> LoglikRequest {
     request
 }
 
-/// Asks for a response to the item's prompt.
+/// The request for a response to the item's prompt.
 ///
-/// The task's length is in the pocket tokenizer's words. Another tokenizer may need more tokens, so
+/// The task's own length is in the pocket tokenizer's words. Another tokenizer may need more tokens, so
 /// the reference answer and its end token always fit.
-pub(crate) fn generation(text: &TextModel, item: &Example, info: &TaskInfo) -> Result<Ask> {
+pub(crate) fn generation(text: &TextModel, item: &Example, info: &TaskInfo) -> Result<ItemRequest> {
     let prompt = match &item.prompt {
         Prompt::Chat(message) => text.conversation(&[Message::user(message.as_str())], true)?,
         Prompt::Plain(prompt) => text.plain(prompt)?,
     };
     let reference = text.tokenizer.encode(&item.answer, false)?.len() + 1;
-    Ok(Ask::Generate { prompt, max_new_tokens: info.max_new_tokens.max(reference) })
+    Ok(ItemRequest::Generate { prompt, max_new_tokens: info.max_new_tokens.max(reference) })
 }
 
-/// The stop strings of a task, if it has any.
-pub(crate) fn stop_strings(text: &TextModel, stops: &[impl AsRef<str>]) -> Option<Arc<StopStrings>> {
+/// The stop strings of a task and of a policy, if there are any.
+pub(crate) fn stop_strings(
+    text: &TextModel,
+    of_task: &[impl AsRef<str>],
+    policy: &GenerationPolicy,
+) -> Option<Arc<StopStrings>> {
+    let of_task = of_task.iter().map(AsRef::as_ref);
+    let stops: Vec<String> = of_task.chain(policy.stop.iter().map(String::as_str)).map(str::to_owned).collect();
     if stops.is_empty() {
         return None;
     }
     let tokenizer = text.tokenizer.clone();
     // Ids come from the model, whose vocabulary the tokenizer may not fill; such a token is no text.
     let decode = move |tokens: &[u32]| tokenizer.decode(tokens, true).unwrap_or_default();
-    Some(Arc::new(StopStrings::new(Arc::new(decode), stops.iter().map(|stop| stop.as_ref().to_owned()))))
+    Some(Arc::new(StopStrings::new(Arc::new(decode), stops)))
 }
 
-/// Whose response a generation is; its draws depend on nothing else.
-#[derive(Clone, Copy)]
-pub(crate) struct Draw<'a> {
-    pub task: &'a str,
-    pub item: &'a str,
-    /// The number of the response, where an item gets several.
-    pub repeat: usize,
-    pub sampling: Sampling,
-    pub seed: u64,
-}
-
-/// The engine's request for a generation. Its seed depends on the item, not on what runs beside it.
-pub(crate) fn engine_request(
+/// A generation as text, cut before the first of `stop`.
+pub(crate) fn response_text(
     text: &TextModel,
-    ask: (&[u32], usize),
-    draw: Draw<'_>,
+    generation: &Generation,
     stop: Option<&Arc<StopStrings>>,
-) -> Result<Request> {
-    let mut key = json!({"seed": draw.seed, "task": draw.task, "item": draw.item});
-    if draw.repeat > 0 {
-        key["repeat"] = draw.repeat.into();
+) -> Result<String> {
+    Ok(before_stop(text.decode(&generation.tokens)?, stop))
+}
+
+/// A text cut before the first of `stop`.
+pub(crate) fn before_stop(mut text: String, stop: Option<&Arc<StopStrings>>) -> String {
+    if let Some(end) = stop.and_then(|stop| stop.find(&text)) {
+        text.truncate(end);
     }
-    let hash = key_hash(&key)?;
-    let seed = hash.get(..16).and_then(|head| u64::from_str_radix(head, 16).ok()).context("a hash is hexadecimal")?;
-    Ok(Request {
-        prompt: ask.0.to_vec(),
-        max_new_tokens: ask.1,
-        sampling: draw.sampling,
-        seed,
-        stop_tokens: text.special.eos.clone(),
-        stop: stop.map(|stop| stop.clone() as _),
-    })
+    text
+}
+
+/// Makes the engine's requests of one task.
+#[derive(Clone, Copy)]
+pub(crate) struct RequestMaker<'a> {
+    pub text: &'a TextModel,
+    pub policy: &'a GenerationPolicy,
+    pub task: &'a str,
+    pub stop: Option<&'a Arc<StopStrings>>,
+}
+
+impl RequestMaker<'_> {
+    /// Response number `repeat` to an item. What is sampled depends on the policy's seed, the task, the item and this
+    /// number, and on nothing that runs in the same batch.
+    pub fn response(&self, item: &str, repeat: usize, prompt: &[u32], max_new_tokens: usize) -> Result<Request> {
+        let mut key = json!({"seed": self.policy.sampling_seed, "task": self.task, "item": item});
+        if repeat > 0 {
+            key["repeat"] = repeat.into();
+        }
+        let hash = key_hash(&key)?;
+        let seed =
+            hash.get(..16).and_then(|head| u64::from_str_radix(head, 16).ok()).context("a hash is hexadecimal")?;
+        Ok(Request {
+            prompt: prompt.to_vec(),
+            max_new_tokens,
+            sampling: self.policy.sampling,
+            seed,
+            stop_tokens: self.text.special.eos.clone(),
+            stop: self.stop.map(|stop| stop.clone() as _),
+        })
+    }
 }
 
 #[cfg(test)]

@@ -4,18 +4,23 @@ use std::path::Path;
 use std::sync::Mutex;
 
 use lopper_infer::{Engine, Sampling, TextModel};
+use lopper_measure::{Execution, evaluate};
 use lopper_model::chat::ChatTemplate;
 use lopper_model::generation::{SpecialIds, SpecialStrings};
 use lopper_model::tokenizer::Tokenizer;
 use lopper_model::{Config, Model};
 use lopper_pocket::model_files::CHAT_TEMPLATE;
 use lopper_pocket::tokenizer::{BOS, END, PAD, tokenizer_json, vocabulary_size};
-use lopper_record::Fault;
-use lopper_tasks::{EvalOptions, EvalProgress, ItemResult, Split, Suite, TaskOutcome, evaluate};
+use lopper_record::{Fault, LayerSet, LayerSlot, NoProgress, Progress, Step};
+use lopper_tasks::{GenerationPolicy, ItemResult, ItemSelection, Resources, Split, Suite, TaskOutcome};
 use lopper_testkit::{Tiny, tiny_config};
 
 const ALL: [usize; 4] = [0, 1, 2, 3];
 const KEPT: [usize; 2] = [0, 2];
+
+fn greedy() -> GenerationPolicy {
+    GenerationPolicy::default()
+}
 
 fn model() -> Model {
     let config = tiny_config(Tiny { vocab: vocabulary_size(), qk_norm: true, ..Tiny::default() });
@@ -33,15 +38,27 @@ fn text(model: Model, threads: usize) -> TextModel {
     }
 }
 
-fn options(limit: usize) -> EvalOptions {
-    EvalOptions { split: Split::Report, limit, seed: 3, sampling: Sampling::Greedy, sampling_seed: 0 }
+fn suite(text: &TextModel, tasks: &[&str], limit: usize, policy: &GenerationPolicy) -> anyhow::Result<Suite> {
+    Suite::prepare(text, tasks, &ItemSelection::new(Split::Report, limit, 3), policy, &Resources::default())
 }
 
-fn silent(_: EvalProgress) {}
+fn outcomes(suite: &Suite, text: &TextModel, kept: &[usize]) -> anyhow::Result<Vec<TaskOutcome>> {
+    let kept: LayerSet<LayerSlot> = kept.iter().copied().collect();
+    Ok(evaluate(text, suite, &[kept], &Execution::default(), &NoProgress)?.into_first())
+}
 
-fn run(text: &TextModel, kept: &[usize], tasks: &[&str], options: &EvalOptions) -> Vec<TaskOutcome> {
-    let tasks: Vec<String> = tasks.iter().map(|task| (*task).to_owned()).collect();
-    evaluate(text, kept, &tasks, options, &silent).unwrap()
+fn run_with(
+    text: &TextModel,
+    kept: &[usize],
+    tasks: &[&str],
+    limit: usize,
+    policy: &GenerationPolicy,
+) -> Vec<TaskOutcome> {
+    outcomes(&suite(text, tasks, limit, policy).unwrap(), text, kept).unwrap()
+}
+
+fn run(text: &TextModel, kept: &[usize], tasks: &[&str], limit: usize) -> Vec<TaskOutcome> {
+    run_with(text, kept, tasks, limit, &greedy())
 }
 
 /// Everything but the log-likelihoods, which may differ in their last bits between batches.
@@ -60,12 +77,13 @@ fn assert_same(a: &[TaskOutcome], b: &[TaskOutcome]) {
 
 #[test]
 fn all_tasks_run_and_their_items_add_up_to_their_scores() {
-    let calls = Mutex::new(vec![]);
-    let observer = |progress: EvalProgress| calls.lock().unwrap().push(progress);
-    let outcomes = evaluate(&text(model(), 2), &ALL, &["pocket".to_owned()], &options(6), &observer).unwrap();
+    let (text, calls) = (text(model(), 2), Calls::default());
+    let suite = suite(&text, &["pocket"], 6, &greedy()).unwrap();
+    let uncut = LayerSet::from(ALL);
+    let outcomes = evaluate(&text, &suite, &[uncut], &Execution::default(), &calls).unwrap().into_first();
     assert_eq!(outcomes.len(), 9);
     for outcome in &outcomes {
-        assert_eq!((outcome.n, outcome.items.len(), outcome.shots), (6, 6, 0), "{}", outcome.task);
+        assert_eq!((outcome.n, outcome.items.len(), outcome.shots()), (6, 6, 0), "{}", outcome.task);
         for (name, score) in &outcome.metrics {
             let values = outcome.scores_of(name).unwrap();
             assert_eq!(*score, lopper_stats::score(&values, 3));
@@ -90,21 +108,45 @@ fn all_tasks_run_and_their_items_add_up_to_their_scores() {
             }
         }
     }
-    let mut calls = calls.into_inner().unwrap();
-    calls.sort_by_key(|progress| progress.done);
-    assert_eq!((calls[0].done, calls.last().unwrap().done), (0, 9 * 6 + 6));
-    assert!(calls.iter().all(|progress| progress.total == 9 * 6 + 6));
+    assert_eq!(*calls.totals.lock().unwrap(), [9 * 6 + 6]);
+    assert_eq!(calls.done.lock().unwrap().iter().max(), Some(&(9 * 6 + 6)));
+}
+
+/// Notes the totals of steps, and how far they came.
+#[derive(Default)]
+struct Calls {
+    totals: Mutex<Vec<usize>>,
+    done: Mutex<Vec<usize>>,
+}
+
+impl Progress for Calls {
+    fn step(&self, step: Step<'_>) -> Box<dyn Progress + '_> {
+        self.totals.lock().unwrap().push(step.total);
+        Box::new(Inner(self))
+    }
+}
+
+struct Inner<'a>(&'a Calls);
+
+impl Progress for Inner<'_> {
+    fn step(&self, _: Step<'_>) -> Box<dyn Progress + '_> {
+        Box::new(NoProgress)
+    }
+
+    fn set(&self, done: usize) {
+        self.0.done.lock().unwrap().push(done);
+    }
 }
 
 #[test]
 fn results_depend_neither_on_threads_nor_on_what_runs_beside() {
-    let together = run(&text(model(), 2), &KEPT, &["pocket"], &options(5));
-    assert_same(&together, &run(&text(model(), 1), &KEPT, &["pocket"], &options(5)));
+    let together = run(&text(model(), 2), &KEPT, &["pocket"], 5);
+    assert_same(&together, &run(&text(model(), 1), &KEPT, &["pocket"], 5));
     let names: Vec<&str> = together.iter().map(|outcome| outcome.task.as_str()).collect();
-    let alone: Vec<_> = names.iter().flat_map(|name| run(&text(model(), 1), &KEPT, &[name], &options(5))).collect();
+    let alone: Vec<_> = names.iter().flat_map(|name| run(&text(model(), 1), &KEPT, &[name], 5)).collect();
     assert_same(&together, &alone);
     // A lower limit takes the first items of the same order.
-    let fewer = run(&text(model(), 2), &KEPT, &["pocket"], &options(2));
+    let fewer = run(&text(model(), 2), &KEPT, &["pocket"], 2);
     for (all, fewer) in together.iter().zip(&fewer) {
         assert_eq!(fewer.items.len(), 2);
         assert!(all.items.iter().zip(&fewer.items).all(|(a, b)| (&a.id, &a.response) == (&b.id, &b.response)));
@@ -114,37 +156,46 @@ fn results_depend_neither_on_threads_nor_on_what_runs_beside() {
 #[test]
 fn kept_layers_are_the_pruned_model() {
     let whole = text(model(), 2);
-    let shared = run(&whole, &KEPT, &["pocket"], &options(5));
+    let shared = run(&whole, &KEPT, &["pocket"], 5);
     let pruned = text(model().keep(&KEPT), 2);
-    assert_same(&shared, &run(&pruned, &[0, 1], &["pocket"], &options(5)));
+    assert_same(&shared, &run(&pruned, &[0, 1], &["pocket"], 5));
     // And the layers left out do matter.
-    let uncut = run(&whole, &ALL, &["pocket"], &options(5));
+    let uncut = run(&whole, &ALL, &["pocket"], 5);
     assert!(uncut.iter().zip(&shared).any(|(a, b)| a.items[0].response != b.items[0].response));
     // A suite prepared once serves every candidate.
-    let suite = Suite::prepare(&whole, &["pocket"], &options(5)).unwrap();
-    assert_same(&suite.run(&whole, &KEPT, &silent).unwrap(), &shared);
-    assert_same(&suite.run(&whole, &ALL, &silent).unwrap(), &uncut);
-    assert_same(&suite.run(&whole.with_model(model().keep(&KEPT)), &[0, 1], &silent).unwrap(), &shared);
+    let suite = suite(&whole, &["pocket"], 5, &greedy()).unwrap();
+    assert_same(&outcomes(&suite, &whole, &KEPT).unwrap(), &shared);
+    assert_same(&outcomes(&suite, &whole, &ALL).unwrap(), &uncut);
+    assert_same(&outcomes(&suite, &whole.with_model(model().keep(&KEPT)), &[0, 1]).unwrap(), &shared);
+    // Candidates that go together score what each does alone, with drafts and without.
+    let candidates = [LayerSet::from(ALL), LayerSet::from(KEPT)];
+    for execution in [Execution::default(), Execution { drafts: None, ..Execution::default() }] {
+        let together = evaluate(&whole, &suite, &candidates, &execution, &NoProgress).unwrap().outcomes;
+        assert_same(&together[0], &uncut);
+        assert_same(&together[1], &shared);
+    }
 }
 
 #[test]
 fn draws_follow_their_seed() {
     let sampling = Sampling::Sample { temperature: 0.9, top_k: Some(50), top_p: None };
-    let with = |sampling_seed| EvalOptions { sampling, sampling_seed, ..options(4) };
     let text = text(model(), 2);
-    let first = run(&text, &ALL, &["pocket_word", "pocket_code"], &with(1));
-    assert_same(&first, &run(&text, &ALL, &["pocket_word", "pocket_code"], &with(1)));
-    let other = run(&text, &ALL, &["pocket_word", "pocket_code"], &with(2));
+    let with = |tasks: &[&str], sampling_seed| {
+        run_with(&text, &ALL, tasks, 4, &GenerationPolicy { sampling, sampling_seed, ..greedy() })
+    };
+    let first = with(&["pocket_word", "pocket_code"], 1);
+    assert_same(&first, &with(&["pocket_word", "pocket_code"], 1));
+    let other = with(&["pocket_word", "pocket_code"], 2);
     assert!(first.iter().zip(&other).all(|(a, b)| a.items[0].prompt == b.items[0].prompt));
     assert!(first.iter().zip(&other).any(|(a, b)| a.items[0].response != b.items[0].response));
     // What is drawn for a task does not depend on the tasks beside it.
-    assert_same(&first[1..], &run(&text, &ALL, &["pocket_code"], &with(1)));
+    assert_same(&first[1..], &with(&["pocket_code"], 1));
 }
 
 #[test]
 fn choices_are_scored_as_whole_sequences_are() {
     let text = text(model(), 1);
-    let outcome = &run(&text, &ALL, &["pocket_topic"], &options(3))[0];
+    let outcome = &run(&text, &ALL, &["pocket_topic"], 3)[0];
     for item in &outcome.items {
         for (choice, expected) in item.choices.iter().flatten().zip(item.logprobs.iter().flatten()) {
             let whole = text.plain(&format!("{} {choice}", item.prompt)).unwrap();
@@ -159,7 +210,7 @@ fn choices_are_scored_as_whole_sequences_are() {
 #[test]
 fn the_first_digit_is_compared_where_it_stands() {
     let text = text(model(), 1);
-    let outcome = &run(&text, &ALL, &["pocket_arith"], &options(12))[0];
+    let outcome = &run(&text, &ALL, &["pocket_arith"], 12)[0];
     assert!(outcome.items.iter().any(|item| item.target.starts_with('-')), "a negative answer among the items");
     for item in &outcome.items {
         let negative = item.target.starts_with('-');
@@ -181,18 +232,24 @@ fn the_first_digit_is_compared_where_it_stands() {
 
 #[test]
 fn faults_are_the_users() {
-    let fault = |text: &TextModel, tasks: &[&str], options: &EvalOptions| {
-        let error = Suite::prepare(text, tasks, options).err().expect("refused");
+    let refused = |text: &TextModel, tasks: &[&str], limit: usize, policy: GenerationPolicy| {
+        let error = suite(text, tasks, limit, &policy).err().expect("refused");
         error.downcast::<Fault>().unwrap()
     };
+    let fault = |text: &TextModel, tasks: &[&str], limit: usize| refused(text, tasks, limit, greedy());
     let whole = text(model(), 1);
-    assert!(fault(&whole, &["pocket_wrod"], &options(1)).hint.unwrap().contains("pocket_word"));
-    assert!(fault(&whole, &["pocket_kind"], &options(0)).hint.unwrap().contains("limit"));
+    assert!(fault(&whole, &["pocket_wrod"], 1).hint.unwrap().contains("pocket_word"));
+    assert!(fault(&whole, &["pocket_kind"], 0).hint.unwrap().contains("limit"));
     let sampling = Sampling::Sample { temperature: -1.0, top_k: None, top_p: None };
-    fault(&whole, &["pocket_kind"], &EvalOptions { sampling, ..options(1) });
+    refused(&whole, &["pocket_kind"], 1, GenerationPolicy { sampling, ..greedy() });
+    let variables = |name: &str| [(name.to_owned(), serde_json::json!(false))].into();
+    let with = |name: &str| GenerationPolicy { template_variables: variables(name), ..greedy() };
+    assert!(refused(&whole, &["pocket_kind"], 1, with("messages")).message.contains("`messages`"));
+    suite(&whole, &["pocket_word"], 1, &with("enable_thinking")).unwrap();
     let base = TextModel { chat: None, ..whole.clone() };
-    assert!(fault(&base, &["pocket_word"], &options(1)).message.contains("chat template"));
-    Suite::prepare(&base, &["pocket_classification", "pocket_arith"], &options(1)).unwrap();
+    assert!(fault(&base, &["pocket_word"], 1).message.contains("chat template"));
+    suite(&base, &["pocket_classification", "pocket_arith"], 1, &greedy()).unwrap();
+    assert!(refused(&base, &["pocket_kind"], 1, with("enable_thinking")).message.contains("no chat template"));
 
     let mut damaged = model();
     damaged.visit_mut(|name, parameter| {
@@ -201,14 +258,14 @@ fn faults_are_the_users() {
         }
     });
     let damaged = text(damaged, 1);
-    let suite = Suite::prepare(&damaged, &["pocket_kind"], &options(1)).unwrap();
-    let error = suite.run(&damaged, &ALL, &silent).expect_err("not finite");
+    let suite = suite(&damaged, &["pocket_kind"], 1, &greedy()).unwrap();
+    let error = outcomes(&suite, &damaged, &ALL).expect_err("not finite");
     assert!(error.downcast::<Fault>().unwrap().message.contains("finite"));
 }
 
 #[test]
 fn outcomes_survive_json() {
-    let outcomes = run(&text(model(), 1), &ALL, &["pocket_arith", "pocket_kind", "pocket_summary"], &options(1));
+    let outcomes = run(&text(model(), 1), &ALL, &["pocket_arith", "pocket_kind", "pocket_summary"], 1);
     let json = serde_json::to_string(&outcomes).unwrap();
     let back: Vec<TaskOutcome> = serde_json::from_str(&json).unwrap();
     // One item has no standard error, so NaN stands beside numbers and equality must go by JSON.

@@ -1,10 +1,9 @@
 //! Searches for the layers to remove that evaluate candidates on tasks, as opposed to criteria, which
-//! read a score of each layer.
+//! score each layer by itself.
 //!
-//! A search asks an [`Evaluator`] for the scores of candidates item by item; the evaluator asks all
-//! of them at once of one set of weights. Every strategy compares candidates by the same
-//! [`objective`]: the mean over tasks of the score divided by the uncut model's. Of equal candidates
-//! the one that loses the later layer wins, and equality is reported ([`Round::ties`]).
+//! A search gives candidates to an [`Evaluator`], usually a [`SuiteEvaluator`], and gets their scores item by item.
+//! Every strategy compares candidates by the [`Objective`] of `lopper-measure`, the group mean retention. Of equal
+//! candidates the one that loses the later layer wins, and equality is reported ([`Round::ties`]).
 //!
 //! - [`Strategy::Greedy`]: in each round the removal that costs least (the paper's iterative search,
 //!   arXiv 2602.01997);
@@ -15,9 +14,10 @@
 //! - [`Strategy::Block`]: the contiguous block that costs least;
 //! - [`Strategy::Evolution`]: mutation and selection of whole sets (after EvoPress, arXiv 2410.14649).
 //!
-//! A search goes on from where it was interrupted ([`State`]) and gives the same answer for the same
-//! seed. Not covered: searches over attention and MLP apart.
+//! An interrupted search continues from its [`State`] and gives the same answer for the same seed. Not covered:
+//! searches over attention and MLP separately.
 
+mod evaluator;
 mod evolution;
 mod race;
 mod rounds;
@@ -28,22 +28,27 @@ mod tests;
 use std::ops::{ControlFlow, Range};
 
 use anyhow::Result;
-use lopper_record::Fault;
+use lopper_measure::{ItemScores, Objective};
+use lopper_record::{Fault, LayerPosition, LayerSet, Progress, Step};
+use lopper_tasks::Group;
 use serde::{Deserialize, Serialize};
 
+pub use evaluator::SuiteEvaluator;
 pub use race::Racing;
 
-/// Scores of items by task: `scores[task][item]`.
-pub type ItemScores = Vec<Vec<f64>>;
-
-/// Answers what candidates score.
+/// Scores candidates.
 pub trait Evaluator {
-    /// Items of each task.
-    fn items(&self) -> Vec<usize>;
+    /// The group and the number of items of each task.
+    fn tasks(&self) -> Vec<(Group, usize)>;
 
     /// The scores of each candidate (its kept layers) on the items `range` of every task, as far as a
     /// task has them.
-    fn evaluate(&self, candidates: &[Vec<usize>], range: Range<usize>) -> Result<Vec<ItemScores>>;
+    fn evaluate(
+        &self,
+        candidates: &[LayerSet<LayerPosition>],
+        range: Range<usize>,
+        progress: &dyn Progress,
+    ) -> Result<Vec<ItemScores>>;
 }
 
 /// How candidates are chosen.
@@ -69,7 +74,7 @@ pub enum Strategy {
     },
 }
 
-/// What is searched for.
+/// The size of a search: how many layers to remove of which.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Problem {
     /// Layers of the model, by position.
@@ -77,7 +82,7 @@ pub struct Problem {
     /// How many to remove.
     pub remove: usize,
     /// Layers that stay whatever they score.
-    pub protected: Vec<usize>,
+    pub protected: LayerSet<LayerPosition>,
 }
 
 impl Problem {
@@ -93,40 +98,40 @@ impl Problem {
                 .hint("the first layer always stays")
                 .into());
         }
-        Ok(Self { layers, remove, protected: vec![0] })
+        Ok(Self { layers, remove, protected: LayerSet::from([0]) })
     }
 
-    fn removable<'a>(&'a self, kept: &'a [usize]) -> impl Iterator<Item = usize> + 'a {
-        kept.iter().copied().filter(|layer| !self.protected.contains(layer))
+    fn removable(&self, kept: &LayerSet<LayerPosition>) -> LayerSet<LayerPosition> {
+        kept.without(&self.protected)
     }
 }
 
 /// What one candidate scored.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Scored {
-    /// The layers it lacks, of those there were at the start of the round.
-    pub removes: Vec<usize>,
-    /// [`objective`], over the items it was asked.
+    /// The layers it lacks, of those that were left at the start of the round.
+    pub removes: LayerSet<LayerPosition>,
+    /// The [`Objective`], over the items it was evaluated on.
     pub score: f64,
-    /// Items it was asked, of all tasks together.
+    /// Items it was evaluated on, of all tasks together.
     pub items: usize,
 }
 
 /// One step of a search.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Round {
-    /// Layers kept when it began.
-    pub kept: Vec<usize>,
+    /// Layers left when it began.
+    pub kept: LayerSet<LayerPosition>,
     /// All candidates, in the order of what they remove.
     pub candidates: Vec<Scored>,
     /// What the winner removes.
-    pub removed: Vec<usize>,
-    /// The winner's [`objective`].
+    pub removed: LayerSet<LayerPosition>,
+    /// The winner's [`Objective`].
     pub score: f64,
-    /// The winner's scores of the items it was asked.
+    /// The winner's scores of the items it was evaluated on.
     pub scores: ItemScores,
     /// What other candidates remove that the items cannot tell from the winner, the best first.
-    pub ties: Vec<Vec<usize>>,
+    pub ties: Vec<LayerSet<LayerPosition>>,
 }
 
 /// How far a search has come, as it is recorded.
@@ -136,78 +141,63 @@ pub struct State {
     pub base: Option<ItemScores>,
     /// Finished rounds.
     pub rounds: Vec<Round>,
-    /// Items asked so far, the uncut model's among them.
+    /// Items evaluated so far, the uncut model's among them.
     pub evaluations: usize,
 }
 
 impl State {
     /// Layers that are left.
-    pub fn kept(&self, problem: &Problem) -> Vec<usize> {
+    pub fn kept(&self, problem: &Problem) -> LayerSet<LayerPosition> {
         match self.rounds.last() {
-            None => (0..problem.layers).collect(),
-            Some(round) => without(&round.kept, &round.removed),
+            None => LayerSet::all(problem.layers),
+            Some(round) => round.kept.without(&round.removed),
         }
     }
 }
 
-/// Mean over tasks of the mean score divided by the uncut model's mean over the same items. Tasks on
-/// which the uncut model scores nothing say nothing and are left out.
-pub fn objective(scores: &ItemScores, base: &ItemScores) -> f64 {
-    let ratios: Vec<f64> = scores
-        .iter()
-        .zip(base)
-        .filter_map(|(scores, base)| {
-            let asked = base.get(..scores.len())?;
-            let base = mean(base);
-            (base > 0.0 && !asked.is_empty()).then(|| mean(scores) / base)
-        })
-        .collect();
-    mean(&ratios)
-}
-
-fn mean(values: &[f64]) -> f64 {
-    if values.is_empty() { 0.0 } else { values.iter().sum::<f64>() / values.len() as f64 }
-}
-
-fn without(kept: &[usize], removed: &[usize]) -> Vec<usize> {
-    kept.iter().copied().filter(|layer| !removed.contains(layer)).collect()
-}
-
-/// Is given the state after every round, and says whether to go on.
+/// Receives the state after every round, and says whether to continue.
 pub type Recorder<'a> = dyn FnMut(&State) -> Result<ControlFlow<()>> + 'a;
 
-/// Searches, going on from `state`; `record` is given the state after every round.
+/// Searches, continuing from `state`; `record` receives the state after every round.
 ///
 /// # Errors
-/// A [`Fault`] where the uncut model scores nothing on any task; what the evaluator or `record`
-/// returns.
+/// A [`Fault`] where the uncut model scores nothing on any task; those of the evaluator and of `record`.
 pub fn search(
     problem: &Problem,
     strategy: Strategy,
     evaluator: &dyn Evaluator,
     state: State,
+    progress: &dyn Progress,
     record: &mut Recorder<'_>,
 ) -> Result<State> {
     let mut state = state;
-    let most = evaluator.items().into_iter().max().unwrap_or(0);
+    let tasks = evaluator.tasks();
+    let most = tasks.iter().map(|(_, items)| *items).max().unwrap_or(0);
+    let rounds = match strategy {
+        Strategy::Greedy | Strategy::Racing(_) => problem.remove,
+        Strategy::OneShot | Strategy::Block => 1,
+        Strategy::Evolution { generations, .. } => generations,
+    };
+    let step = progress.step(Step::new("searching", "rounds", rounds).found(state.rounds.len()));
     if state.base.is_none() {
-        let all: Vec<usize> = (0..problem.layers).collect();
-        let base = evaluator.evaluate(&[all], 0..most)?.pop().unwrap_or_default();
+        let base = evaluator.evaluate(&[LayerSet::all(problem.layers)], 0..most, &*step)?.pop().unwrap_or_default();
         state.evaluations += count(&base);
         state.base = Some(base);
         if record(&state)?.is_break() {
             return Ok(state);
         }
     }
+    let groups: Vec<Group> = tasks.iter().map(|(group, _)| *group).collect();
     let base = state.base.clone().unwrap_or_default();
-    if base.iter().all(|scores| mean(scores) <= 0.0) {
+    let objective = Objective::new(&groups, &base);
+    if !objective.is_defined() {
         return Err(Fault::new("the uncut model scores nothing on any of the tasks")
             .expected("a task that it can do, to see what cutting costs")
             .got("a mean of 0 on each")
             .hint("take other tasks, or more items")
             .into());
     }
-    let session = rounds::Session { problem, evaluator, base: &base, most };
+    let session = rounds::Session { problem, evaluator, objective, tasks: groups.len(), most, progress: &*step };
     match strategy {
         Strategy::Greedy => session.greedy(&mut state, None, record)?,
         Strategy::Racing(racing) => session.greedy(&mut state, Some(racing), record)?,

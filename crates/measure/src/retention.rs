@@ -1,0 +1,45 @@
+//! Retention by task and by group, with intervals.
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+use lopper_record::study::{CLASSIFICATION, GENERATIVE, GroupResult, TaskResult};
+use lopper_stats::{self as stats, Pair, RESAMPLES};
+use lopper_tasks::{Group, TaskOutcome};
+
+/// Outcomes of one model by task.
+pub type Outcomes = BTreeMap<String, TaskOutcome>;
+
+/// The outcomes of two models on each of `tasks` that both have.
+pub fn paired<'a>(
+    base: &'a Outcomes,
+    cut: &'a Outcomes,
+    tasks: impl IntoIterator<Item = &'a String>,
+) -> Vec<(&'a TaskOutcome, &'a TaskOutcome)> {
+    tasks.into_iter().filter_map(|name| Some((base.get(name)?, cut.get(name)?))).collect()
+}
+
+/// Results of a cut by task, and by group of tasks, each task weighing the same; `pairs` are the uncut model's outcome
+/// and the cut's, on the same items. Classification comes first, and within a group the order of `pairs`.
+///
+/// # Errors
+/// Where the two have different numbers of items.
+pub fn retention(pairs: &[(&TaskOutcome, &TaskOutcome)], seed: u64) -> Result<(Vec<TaskResult>, Vec<GroupResult>)> {
+    let (mut tasks, mut groups) = (Vec::new(), Vec::new());
+    for (group, name) in [(Group::Classification, CLASSIFICATION), (Group::Generative, GENERATIVE)] {
+        let (mut items, mut scores) = (Vec::new(), Vec::new());
+        for (base, cut) in pairs.iter().filter(|(base, _)| base.group == group) {
+            let (task, score) = (cut.task.clone(), *cut.primary_score());
+            let (base, cut) = (base.scores(), cut.scores());
+            tasks.push(TaskResult { task, score, retention: stats::retention(&base, &cut, RESAMPLES, seed)? });
+            scores.push(score);
+            items.push((base, cut));
+        }
+        if !items.is_empty() {
+            let items: Vec<Pair<'_>> = items.iter().map(|(base, cut)| Pair { base, cut }).collect();
+            let retention = stats::group_retention(&items, RESAMPLES, seed)?;
+            groups.push(GroupResult { group: name.to_owned(), score: stats::group_score(&scores), retention });
+        }
+    }
+    Ok((tasks, groups))
+}

@@ -1,0 +1,201 @@
+//! What decides a score besides the model: which items a task takes ([`ItemSelection`]) and how answers to them are
+//! produced ([`GenerationPolicy`]). Both are recorded with every result and are part of its identity. What changes no
+//! result is kept apart: [`Resources`] here, batches and drafts in `lopper-measure`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use anyhow::Result;
+use lopper_infer::{LoopStop, Sampling};
+use lopper_pocket::Split;
+use lopper_record::Fault;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::benchmark::code::CodeRunner;
+use crate::rows::DataRoot;
+
+/// Which items each task takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ItemSelection {
+    /// The split of generated items, and of rows where [`RowChoice::Divided`] says so. Generated items of `Train` never
+    /// end, so it needs a limit.
+    pub split: Split,
+    /// Which rows of a benchmark.
+    pub rows: RowChoice,
+    /// Most generated items of each task: the first of its order.
+    pub limit: usize,
+    /// Most rows of each benchmark; none: all.
+    pub row_limit: Option<usize>,
+    /// Seed of the order of generated items, and of bootstrap intervals.
+    pub seed: u64,
+}
+
+impl ItemSelection {
+    /// The first `limit` items of `split`; of benchmarks the rows that belong to it.
+    pub fn new(split: Split, limit: usize, seed: u64) -> Self {
+        Self { split, rows: RowChoice::Divided, limit, row_limit: Some(limit), seed }
+    }
+}
+
+/// Which rows of a benchmark are taken.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RowChoice {
+    /// Those of [`ItemSelection::split`]: layers are chosen on some rows, and scores reported on others.
+    #[default]
+    Divided,
+    /// All of them.
+    All,
+}
+
+/// How answers are produced. One type with one default for every command and every study.
+///
+/// Tasks with generated items have fixed prompts: of the prompt settings only `template_variables` applies to them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct GenerationPolicy {
+    /// Most tokens of a response; the task's own number where none is given.
+    pub max_new_tokens: Option<usize>,
+    /// Strings that end a response, in addition to the task's own.
+    pub stop: Vec<String>,
+    /// When a response that repeats itself is stopped; none: never.
+    pub loop_stop: Option<LoopStop>,
+    /// How tokens are chosen.
+    pub sampling: Sampling,
+    /// Seed of sampled tokens. What is drawn for an item depends on it and on the item only.
+    pub sampling_seed: u64,
+    /// Responses to each item, each with a seed of its own. Greedy responses are one response.
+    pub responses: usize,
+    /// Few-shot examples before each item; the task's own number where none is given.
+    pub shots: Option<usize>,
+    /// Apply the chat template also where the task's prompt is plain text.
+    pub chat_template: bool,
+    /// In conversations, few-shot examples are turns of their own rather than one message.
+    pub multiturn: bool,
+    /// Precedes every conversation or plain prompt.
+    pub system: Option<String>,
+    /// Variables for the chat template, such as `enable_thinking`.
+    pub template_variables: BTreeMap<String, Value>,
+    /// Questions that do not fit into the model's context by themselves lose their beginning, as in
+    /// lm-evaluation-harness, instead of being left out as bad rows.
+    pub truncate_questions: bool,
+}
+
+impl Default for GenerationPolicy {
+    fn default() -> Self {
+        Self {
+            max_new_tokens: None,
+            stop: vec![],
+            loop_stop: Some(LoopStop::default()),
+            sampling: Sampling::Greedy,
+            sampling_seed: 0,
+            responses: 1,
+            shots: None,
+            chat_template: false,
+            multiturn: true,
+            system: None,
+            template_variables: BTreeMap::new(),
+            truncate_questions: false,
+        }
+    }
+}
+
+impl GenerationPolicy {
+    /// Refuses settings that mean nothing.
+    ///
+    /// # Errors
+    /// A [`Fault`] for a length of 0, no response, an empty stop string, or sampling out of range.
+    pub fn check(&self) -> Result<()> {
+        let wrong = [
+            (self.max_new_tokens == Some(0), "the length of a response is 0", "at least one new token"),
+            (self.responses == 0, "there is no response to an item", "at least one response"),
+            (self.stop.iter().any(String::is_empty), "a stop string is empty", "text that ends a response"),
+        ];
+        if let Some((_, message, expected)) = wrong.into_iter().find(|(wrong, ..)| *wrong) {
+            return Err(Fault::new(message).expected(expected).into());
+        }
+        self.sampling.check()
+    }
+
+    /// The part that applies to a task: with its number of few-shot examples, and with its length of a response, or
+    /// without anything about responses where it scores choices (`length` is none).
+    pub(crate) fn applied(&self, shots: usize, length: Option<usize>) -> Self {
+        let own = Self { shots: Some(shots), max_new_tokens: length, ..self.clone() };
+        match length {
+            Some(_) => own,
+            None => {
+                let Self { stop, loop_stop, sampling, sampling_seed, responses, .. } = Self::default();
+                Self { stop, loop_stop, sampling, sampling_seed, responses, ..own }
+            }
+        }
+    }
+
+    /// The part that applies to a task whose prompts are fixed.
+    pub(crate) fn applied_to_fixed_prompts(&self, length: Option<usize>) -> Self {
+        let Self { chat_template, multiturn, system, truncate_questions, .. } = Self::default();
+        Self { chat_template, multiturn, system, truncate_questions, ..self.applied(0, length) }
+    }
+
+    /// Responses that are generated for each item.
+    pub(crate) fn repeats(&self) -> usize {
+        if self.sampling == Sampling::Greedy { 1 } else { self.responses.max(1) }
+    }
+}
+
+/// What tasks need and no result depends on.
+#[derive(Clone)]
+pub struct Resources {
+    /// Where rows are read from.
+    pub data_root: DataRoot,
+    /// Runs programs that the model writes; tasks that need it are refused without.
+    pub code: Option<Arc<CodeRunner>>,
+}
+
+impl Default for Resources {
+    /// The data root that the environment names; no program is run.
+    fn default() -> Self {
+        Self { data_root: DataRoot::from_env(), code: None }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_stops_loops_and_survives_json() {
+        let policy = GenerationPolicy::default();
+        assert!(policy.loop_stop.is_some());
+        assert_eq!(serde_json::from_str::<GenerationPolicy>("{}").unwrap(), policy);
+        let other = GenerationPolicy { loop_stop: None, stop: vec!["Q:".into()], shots: Some(3), ..policy };
+        let json = serde_json::to_value(&other).unwrap();
+        assert_eq!(serde_json::from_value::<GenerationPolicy>(json).unwrap(), other);
+        assert!(serde_json::from_str::<GenerationPolicy>(r#"{"loops": 1}"#).is_err());
+    }
+
+    #[test]
+    fn what_applies_to_choices_has_no_lengths_and_stops() {
+        let sampling = Sampling::Sample { temperature: 1.0, top_k: None, top_p: None };
+        let policy = GenerationPolicy {
+            stop: vec!["Q:".into()],
+            loop_stop: None,
+            sampling,
+            chat_template: true,
+            ..Default::default()
+        };
+        assert_eq!(
+            policy.applied(5, None),
+            GenerationPolicy { shots: Some(5), chat_template: true, ..Default::default() }
+        );
+        let own = policy.applied_to_fixed_prompts(Some(9));
+        assert_eq!((own.shots, own.max_new_tokens, own.chat_template, own.stop.len()), (Some(0), Some(9), false, 1));
+        for wrong in [
+            GenerationPolicy { max_new_tokens: Some(0), ..Default::default() },
+            GenerationPolicy { responses: 0, ..Default::default() },
+            GenerationPolicy { stop: vec![String::new()], ..Default::default() },
+        ] {
+            assert!(wrong.check().is_err());
+        }
+    }
+}

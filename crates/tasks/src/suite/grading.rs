@@ -1,0 +1,125 @@
+//! From replies to outcomes.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Result, ensure};
+use lopper_infer::{LoglikRequest, TextModel};
+use lopper_record::{Fault, Score};
+use lopper_stats as stats;
+use rayon::prelude::*;
+
+use super::{Items, Prepared, Slot, Suite, generated, refusals};
+use crate::outcome::{ItemResult, TaskOutcome, Timing};
+use crate::requests::{Replies, Requests};
+
+/// Responses that were generated elsewhere, by task and row.
+pub type GivenResponses = BTreeMap<(String, usize), Vec<String>>;
+
+impl Suite {
+    /// Grades one candidate's replies to [`Suite::requests`]; an outcome for each task, in order. `text` must have the
+    /// tokenizer that the suite was prepared with.
+    ///
+    /// # Errors
+    /// A [`Fault`] where the model's output is not finite.
+    pub fn grade(&self, text: &TextModel, replies: &Replies) -> Result<Vec<TaskOutcome>> {
+        let Requests { choices, generations, .. } = &self.requests;
+        ensure!(
+            replies.choices.len() == choices.len() && replies.generations.len() == generations.len(),
+            "the engine left requests unanswered"
+        );
+        if replies.choices.iter().flatten().any(|choice| !choice.sum.is_finite()) {
+            return Err(Fault::new("a log-likelihood is not finite")
+                .expected("finite weights")
+                .got("infinity or not-a-number in a forward pass")
+                .hint("the checkpoint is damaged, or its training diverged")
+                .into());
+        }
+        let outcome = |task: &Prepared| {
+            let timings = task.slots.iter().map(|slots| self.timing(slots, replies)).collect();
+            Ok(TaskOutcome { timings, ..self.outcome(task, task.grade(text, replies)?) })
+        };
+        self.tasks.iter().map(outcome).collect()
+    }
+
+    /// Grades responses that were generated elsewhere instead of the engine's.
+    ///
+    /// # Errors
+    /// A [`Fault`] for a task that is not answered by text, and for an item without a response.
+    pub fn grade_given(&self, given: &GivenResponses) -> Result<Vec<TaskOutcome>> {
+        let outcome = |task: &Prepared| match &task.items {
+            Items::Rows(rows) if rows.spec.choices.is_none() => {
+                let responses = rows.given(given, task.stop.as_ref())?;
+                Ok(self.outcome(task, rows.grade_responses(&responses)?))
+            }
+            _ => Err(refusals::not_from_a_file(task.name())),
+        };
+        self.tasks.iter().map(outcome).collect()
+    }
+
+    fn outcome(&self, prepared: &Prepared, items: Vec<ItemResult>) -> TaskOutcome {
+        let task = &prepared.task;
+        let rows = match &prepared.items {
+            Items::Generated(..) => None,
+            Items::Rows(rows) => Some(rows),
+        };
+        TaskOutcome {
+            task: task.name().to_owned(),
+            group: task.group(),
+            version: task.version(),
+            policy: prepared.policy.clone(),
+            n: items.len(),
+            metrics: scores(&items, self.selection.seed),
+            primary: task.primary_metric(),
+            items,
+            chance: task.chance(),
+            families: rows.map(|rows| rows.spec.families()).unwrap_or_default(),
+            source: rows.map(|rows| rows.source.clone()),
+            bad_rows: rows.map(|rows| rows.bad.clone()).unwrap_or_default(),
+            truncated: rows.map(|rows| rows.truncated.clone()).unwrap_or_default(),
+            timings: vec![],
+        }
+    }
+
+    fn timing(&self, slots: &[Slot], replies: &Replies) -> Timing {
+        let mut timing = Timing::default();
+        for slot in slots {
+            match *slot {
+                Slot::Loglikelihood(at) => {
+                    let LoglikRequest { context, continuations } = &self.requests.choices[at];
+                    let tokens = context.len() + continuations.iter().map(Vec::len).sum::<usize>();
+                    timing.read_tokens += tokens;
+                    timing.seconds += tokens as f64 * replies.pace.choices;
+                }
+                Slot::Generation(at) => {
+                    let (read, made) =
+                        (self.requests.generations[at].prompt.len(), replies.generations[at].tokens.len());
+                    timing.read_tokens += read;
+                    timing.new_tokens += made;
+                    timing.seconds += (read + made) as f64 * replies.pace.generations;
+                }
+            }
+        }
+        timing
+    }
+}
+
+impl Prepared {
+    fn grade(&self, text: &TextModel, replies: &Replies) -> Result<Vec<ItemResult>> {
+        match &self.items {
+            // Generated programs are run here, which takes long enough to share out.
+            Items::Generated(task, items) => (items.par_iter().enumerate())
+                .map(|(at, item)| generated::grade(self, task, item, at, text, replies))
+                .collect(),
+            Items::Rows(rows) => rows.grade(&self.slots, text, replies, self.stop.as_ref()),
+        }
+    }
+}
+
+/// The scores of the metrics that any item has.
+fn scores(items: &[ItemResult], seed: u64) -> BTreeMap<String, Score> {
+    let mut values: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
+    for (name, value) in items.iter().flat_map(|item| &item.metrics) {
+        values.entry(name).or_default().push(*value);
+    }
+    values.into_iter().map(|(name, values)| (name.to_owned(), stats::score(&values, seed))).collect()
+}
