@@ -19,7 +19,7 @@ fn an_ablation_is_each_removal_evaluated() {
     let ask = ["--tasks", TASKS, "--limit", "10", "--split", "report", "--json"];
     let ablation = json(place.path(), &[&["ablate", "pocket"], &ask[..]].concat());
     let removals = ablation["removals"].as_array().unwrap();
-    assert_eq!((removals.len(), ablation["base"]["mean_retention"].as_f64()), (12, Some(1.0)));
+    assert_eq!((removals.len(), ablation["base"]["group_mean_retention"].as_f64()), (12, Some(1.0)));
     for layer in [0, 7] {
         let drop = layer.to_string();
         let alone = json(place.path(), &[&["eval", "pocket", "--drop", &drop], &ask[..]].concat());
@@ -40,6 +40,53 @@ fn an_ablation_is_each_removal_evaluated() {
     let blocks = json(place.path(), &[&["ablate", "pocket", "--block", "3", "--layers", "2-4"], &ask[..]].concat());
     let removed: Vec<&Value> = blocks["removals"].as_array().unwrap().iter().map(|r| &r["layers"]).collect();
     assert_eq!(removed, [&serde_json::json!([2, 3, 4]), &serde_json::json!([3, 4, 5]), &serde_json::json!([4, 5, 6])]);
+}
+
+/// Three tasks of one group and one of the other: averaging over tasks would rank layers otherwise.
+#[test]
+fn ablate_search_and_study_rank_layers_by_the_same_figure() {
+    let place = tempfile::tempdir().unwrap();
+    let study = r#"
+        items = { report = 2, select = 8, calibration = 2 }
+        cuts = { strategies = ["reverse"], depths = [1], main = "reverse" }
+        heal = { depths = [] }
+        [tasks]
+        classification = ["pocket_kind", "pocket_topic", "pocket_trend"]
+        generative = ["pocket_arith"]
+    "#;
+    std::fs::write(place.path().join("study.toml"), study).unwrap();
+    // The order of the tasks changes no bit.
+    let ask = ["--tasks", "pocket_arith,pocket_trend,pocket_kind,pocket_topic", "--limit", "8", "--json"];
+    let record = json(place.path(), &["study", "study.toml", "--out", "out", "--json"]);
+    let ablation = json(place.path(), &[&["ablate", "pocket"], &ask[..]].concat());
+    let search = ["search", "pocket", "--remove", "1", "--no-sentinels", "-o", "found"];
+    let search = json(place.path(), &[&search[..], &ask].concat());
+    assert_eq!(ablation["policy"], record["policy"]);
+
+    let (map, removals) = (record["ablation"].as_array().unwrap(), ablation["removals"].as_array().unwrap());
+    assert_eq!((map.len(), removals.len()), (12, 12));
+    for (in_study, removal) in map.iter().zip(removals) {
+        assert!(in_study["group_mean_retention"].is_number());
+        assert_eq!(in_study["group_mean_retention"], removal["group_mean_retention"], "without {}", in_study["layer"]);
+    }
+    let candidates = search["state"]["rounds"][0]["candidates"].as_array().unwrap();
+    assert_eq!(candidates.len(), 11, "the first layer stays");
+    for candidate in candidates {
+        let layer = candidate["removes"][0].as_u64().unwrap() as usize;
+        assert_eq!(candidate["score"], removals[layer]["group_mean_retention"], "without {layer}");
+    }
+    let ratio = |removal: &Value, task: &str| {
+        let score = |of: &Value| {
+            let task = &of["tasks"][task];
+            task["metrics"][task["primary"].as_str().unwrap()]["value"].as_f64().unwrap()
+        };
+        score(removal) / score(&ablation["base"])
+    };
+    let differs = |removal: &&Value| {
+        let by_task = ask[1].split(',').map(|task| ratio(removal, task)).sum::<f64>() / 4.0;
+        (by_task - removal["group_mean_retention"].as_f64().unwrap()).abs() > 0.01
+    };
+    assert!(removals.iter().filter(differs).count() > 6);
 }
 
 #[test]
