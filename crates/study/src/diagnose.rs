@@ -3,7 +3,7 @@
 
 use anyhow::Result;
 use lopper_diagnose::sentinel::gap_alarm;
-use lopper_diagnose::{DiagnosticSuite, DiagnosticOptions, CandidateResults};
+use lopper_diagnose::{CandidateResults, DiagnosticOptions, DiagnosticSuite};
 use lopper_measure::{group_mean_retention, paired, retention};
 use lopper_model::Model;
 use lopper_record::Retention;
