@@ -1,23 +1,24 @@
-//! Whether two answers say the same.
+//! Whether two parsed answers are equivalent.
 //!
-//! The rules are symmetric: it does not matter which side is the reference. Where a form is
-//! ambiguous — `(1,2)` is a point and an interval, `1,2` a set and a point without its brackets — the
-//! other side decides; a written set is never a point.
+//! The rules are symmetric: it does not matter which side is the reference. Where a form is ambiguous (`(1,2)` is a point
+//! and an interval, `1,2` a set and a point without its brackets), the other side decides; a written set is never a point.
 
-use super::form::{Expr, Form, Relation, Scalar};
-use super::polynomial::Trouble;
-use super::region::Region;
-use super::scalar::Scalars;
-use super::words;
+use num_traits::Signed;
+
+use crate::form::{Expr, Form, Relation, Scalar};
+use crate::polynomial::Trouble;
+use crate::region::Region;
+use crate::scalar::Scalars;
+use crate::words;
 
 /// Deepest tuple inside a tuple that is compared.
 const MAX_DEPTH: usize = 20;
 
-/// Whether two answers agree.
+/// Whether two answers are equivalent.
 ///
 /// # Errors
 /// The reason why that could not be decided.
-pub(super) fn same(a: &Form, b: &Form) -> Result<bool, String> {
+pub(crate) fn same(a: &Form, b: &Form) -> Result<bool, String> {
     Comparer { scalars: Scalars::new(), depth: 0 }.forms(a, b)
 }
 
@@ -117,8 +118,8 @@ impl Comparer {
         Ok(true)
     }
 
-    /// As sets: each entry of one side occurs on the other. An entry that certainly occurs nowhere decides,
-    /// whatever could not be compared beside it.
+    /// As sets: each entry of one side occurs on the other. An entry that certainly does not occur decides, even where other
+    /// entries could not be compared.
     fn any_order(&mut self, a: &[Form], b: &[Form]) -> Result<bool, String> {
         let table: Vec<Vec<Result<bool, String>>> =
             a.iter().map(|x| b.iter().map(|y| self.forms(x, y)).collect()).collect();
@@ -140,12 +141,7 @@ impl Comparer {
         if a.len() != b.len() || a[0].len() != b[0].len() {
             return Ok(false);
         }
-        for (a, b) in a.iter().flatten().zip(b.iter().flatten()) {
-            if !self.scalars.same(a, b)? {
-                return Ok(false);
-            }
-        }
-        Ok(true)
+        self.all_same(a.iter().flatten().zip(b.iter().flatten()))
     }
 
     /// Ratios are equal up to a common factor.
@@ -162,8 +158,7 @@ impl Comparer {
         Ok(true)
     }
 
-    /// Equations are equal if one is a multiple of the other, or if both name the same and give it
-    /// the same value.
+    /// Equations are equal if one is a multiple of the other, or if both define the same name with the same value.
     fn equations(&mut self, a: &[Form], b: &[Form]) -> Result<bool, String> {
         let named = |sides: &[Form]| sides.first().is_some_and(is_name);
         if named(a) && named(b) && a[0] == b[0] {
@@ -177,15 +172,15 @@ impl Comparer {
         {
             return Ok(factor);
         }
-        // Chains of numbers end in their value.
+        // The value of a chain of numbers is its last side.
         match (value_of(a), value_of(b)) {
             (Some(x), Some(y)) if !named(a) && !named(b) => self.forms(x, y),
             _ => Ok(false),
         }
     }
 
-    /// Whether `a.0 − a.1` is a multiple of `b.0 − b.1`, by a positive number if `positive`; none if both
-    /// are zero or that cannot be said.
+    /// Whether `a.0 − a.1` is a multiple of `b.0 − b.1`, by a positive number if `positive`; none if both are zero or it
+    /// cannot be decided.
     fn factor(&mut self, a: (&Expr, &Expr), b: (&Expr, &Expr), positive: bool) -> Result<Option<bool>, String> {
         let normalizer = &mut self.scalars.normalizer;
         let difference =
@@ -195,7 +190,7 @@ impl Comparer {
             (Err(Trouble::Undefined), _) | (_, Err(Trouble::Undefined)) => return Ok(Some(false)),
             _ => return Ok(None),
         };
-        // The sign of what stands below a line may change with the variables.
+        // The sign of a denominator may change with the variables.
         if positive && (x.below.as_constant().is_none() || y.below.as_constant().is_none()) {
             return Ok(None);
         }
@@ -203,9 +198,7 @@ impl Comparer {
         if first.is_empty() && second.is_empty() {
             return Ok(None);
         }
-        let zero = num_traits::Zero::zero();
-        let sign = |value: &super::token::Rational| *value > zero;
-        if first != second || positive && sign(p) != sign(q) {
+        if first != second || positive && p.is_positive() != q.is_positive() {
             return Ok(Some(false));
         }
         let (p, q) = (p.clone(), q.clone());
@@ -240,20 +233,13 @@ impl Comparer {
             }
             return Ok(self.factor((p, q), (t, u), r != Relation::NotEqual)?.unwrap_or(false));
         }
-        let forwards = r == s && self.all_same(x.iter(), y.iter())?;
+        let forwards = r == s && self.all_same(x.iter().zip(y))?;
         let flipped: Vec<Relation> = s.iter().rev().map(|relation| relation.flipped()).collect();
-        Ok(forwards || *r == flipped && self.all_same(x.iter(), y.iter().rev())?)
+        Ok(forwards || *r == flipped && self.all_same(x.iter().zip(y.iter().rev()))?)
     }
 
-    fn all_same<'a>(
-        &mut self,
-        a: impl ExactSizeIterator<Item = &'a Expr>,
-        b: impl ExactSizeIterator<Item = &'a Expr>,
-    ) -> Result<bool, String> {
-        if a.len() != b.len() {
-            return Ok(false);
-        }
-        for (a, b) in a.zip(b) {
+    fn all_same<'a>(&mut self, pairs: impl Iterator<Item = (&'a Expr, &'a Expr)>) -> Result<bool, String> {
+        for (a, b) in pairs {
             if !self.scalars.same(a, b)? {
                 return Ok(false);
             }
@@ -262,7 +248,7 @@ impl Comparer {
     }
 }
 
-/// Whether a side of an equation only names what the other side is.
+/// Whether a side of an equation is only a name for the other side.
 fn is_name(side: &Form) -> bool {
     match side {
         Form::Scalar(scalar) => scalar.expr.is_symbol(),
@@ -273,7 +259,7 @@ fn is_name(side: &Form) -> bool {
     }
 }
 
-/// The value that an equation gives: the last side, if the first names it or all sides are numbers.
+/// The value that an equation states: the last side, if the first is a name or all sides are numbers.
 fn value_of(sides: &[Form]) -> Option<&Form> {
     let (first, last) = (sides.first()?, sides.last()?);
     let number = |side: &Form| matches!(side, Form::Scalar(scalar) if scalar.expr.variables().is_empty());

@@ -1,10 +1,10 @@
-//! What an answer can be.
+//! The forms of an answer.
 
-use super::token::Rational;
+use crate::token::Rational;
 
 /// A formula whose value is one number, for given values of its variables.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Expr {
+pub(crate) enum Expr {
     Number(Rational),
     /// A variable; subscripts and primes are part of its name.
     Variable(String),
@@ -26,10 +26,9 @@ pub(super) enum Expr {
     Call(Function, Box<Expr>),
 }
 
-/// A function of one argument. Those that are quotients of others (tangent, secant, …) are written
-/// as such by the parser.
+/// A function of one argument. The parser writes those that are quotients of others (tangent, secant, …) as quotients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Function {
+pub(crate) enum Function {
     Sin,
     Cos,
     Arcsin,
@@ -43,15 +42,15 @@ pub(super) enum Function {
     Factorial,
 }
 
-/// A formula with what was written around it.
+/// A formula with its percent sign, unit or base.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Scalar {
+pub(crate) struct Scalar {
     pub expr: Expr,
-    /// Places after the point, if it is one decimal.
+    /// Places after the decimal point, if it is a single decimal.
     pub places: Option<u32>,
     /// Whether a percent sign follows; `expr` is the number before it.
     pub percent: bool,
-    /// What follows as its unit.
+    /// The unit after it.
     pub unit: Option<String>,
     /// The base written as a subscript; `expr` is then the digits, read as decimal.
     pub base: Option<u32>,
@@ -59,9 +58,9 @@ pub(super) struct Scalar {
     pub without_letter: Option<Expr>,
 }
 
-/// Between two sides.
+/// A relation between two sides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Relation {
+pub(crate) enum Relation {
     Less,
     LessEqual,
     Greater,
@@ -84,9 +83,9 @@ impl Relation {
 
 /// An answer.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Form {
+pub(crate) enum Form {
     Scalar(Scalar),
-    /// Answers with commas, `and` or `or` between them; whether any was `and`.
+    /// Answers separated by commas, `and` or `or`; whether any separator was `and`.
     List {
         items: Vec<Form>,
         and: bool,
@@ -164,7 +163,7 @@ impl Expr {
         names
     }
 
-    /// Whether it is a variable, or variables side by side as in `f(x)` or `AB`.
+    /// Whether it is a variable, or a product of variables as in `f(x)` or `AB`.
     pub fn is_symbol(&self) -> bool {
         match self {
             Self::Variable(_) | Self::E | Self::I => true,
@@ -184,14 +183,14 @@ impl Expr {
 }
 
 impl Scalar {
-    /// A formula with nothing around it.
+    /// A formula alone.
     pub fn plain(expr: Expr) -> Self {
         Self { expr, places: None, percent: false, unit: None, base: None, without_letter: None }
     }
 }
 
 impl Form {
-    /// The formula, if nothing that changes its value stands around it.
+    /// The formula, if no percent sign or base changes its value.
     pub fn expr(&self) -> Option<&Expr> {
         match self {
             Self::Scalar(scalar) if !scalar.percent && scalar.base.is_none() => Some(&scalar.expr),

@@ -1,90 +1,36 @@
-//! From the text of an answer to its words.
+//! Splits the text of an answer into tokens.
 //!
-//! One pass, in time linear in the length: what is only typesetting is dropped, prose is told from
-//! formulas, numbers are read ([`super::number`]). LaTeX and plain notation are read alike, since
-//! models mix them: `\frac{1}{2}`, `1/2`, `sqrt(2)`, `√2`, `x² ≤ 4`.
+//! One pass, in time linear in the length: commands that are only typesetting are dropped, prose is told from formulas,
+//! numbers are read ([`crate::number`]). LaTeX and plain notation are read alike, since models mix them: `\frac{1}{2}`,
+//! `1/2`, `sqrt(2)`, `√2`, `x² ≤ 4`.
 
-use super::token::{self, Kind, SET_CLOSE, SET_OPEN, Token};
-use super::{MAX_BYTES, number, unit};
+use crate::token::{self, Kind, SET_CLOSE, SET_OPEN, Token};
+use crate::{MAX_BYTES, number, unit};
 
 /// Deepest `\text` inside `\text`.
 const MAX_TEXT_DEPTH: usize = 4;
 
-/// Commands that change only how the rest looks.
-const INVISIBLE: &[&str] = &[
-    "left",
-    "right",
-    "mleft",
-    "mright",
-    "big",
-    "Big",
-    "bigg",
-    "Bigg",
-    "bigl",
-    "bigr",
-    "Bigl",
-    "Bigr",
-    "biggl",
-    "biggr",
-    "Biggl",
-    "Biggr",
-    "displaystyle",
-    "textstyle",
-    "scriptstyle",
-    "limits",
-    "nolimits",
-    "quad",
-    "qquad",
-    "boxed",
-    "fbox",
-    "rm",
-    "bf",
-    "it",
-    "mathstrut",
-    "strut",
-    "thinspace",
-    "negthinspace",
-    "hline",
-    "cdotp",
-    "ensuremath",
-];
+/// Commands that change only the appearance of what follows.
+const INVISIBLE: &str = "left right mleft mright big Big bigg Bigg bigl bigr Bigl Bigr biggl biggr Biggl Biggr \
+    displaystyle textstyle scriptstyle limits nolimits quad qquad boxed fbox rm bf it mathstrut strut thinspace \
+    negthinspace hline cdotp ensuremath";
 
 /// Commands whose argument is prose or a symbol in another shape.
-const SHAPES: &[&str] = &[
-    "text",
-    "textbf",
-    "textit",
-    "textrm",
-    "textnormal",
-    "textsf",
-    "texttt",
-    "mbox",
-    "hbox",
-    "mathrm",
-    "mathbf",
-    "mathit",
-    "mathsf",
-    "mathtt",
-    "mathcal",
-    "boldsymbol",
-    "bm",
-    "operatorname",
-    "emph",
-    "underline",
-];
+const SHAPES: &str = "text textbf textit textrm textnormal textsf texttt mbox hbox mathrm mathbf mathit mathsf mathtt \
+    mathcal boldsymbol bm operatorname emph underline";
 
-/// The words of `text`.
+/// The tokens of `text`.
 ///
 /// # Errors
-/// The reason, when it is too long or holds what Lopper does not read.
-pub(super) fn lex(text: &str) -> Result<Vec<Token>, String> {
+/// The reason, when it is too long or holds characters or commands that are not read.
+pub(crate) fn lex(text: &str) -> Result<Vec<Token>, String> {
     if text.len() > MAX_BYTES {
         return Err(format!("longer than {MAX_BYTES} bytes"));
     }
     let mut lexer = Lexer { text, at: 0, spaced: false, brackets: 0, depth: 0, out: Vec::new() };
     lexer.run()?;
     let mut tokens = lexer.out;
-    // A full stop or a comma after the answer belongs to the sentence around it.
+    // A full stop or comma after the answer belongs to the sentence around it.
     while tokens.last().is_some_and(|last| matches!(last.kind, Kind::Symbol('.' | ',' | ';'))) {
         tokens.pop();
     }
@@ -263,8 +209,8 @@ impl<'a> Lexer<'a> {
             "ldots" | "dots" | "cdots" => return Err("an ellipsis is not read".to_owned()),
             "textdollar" | "pounds" => {}
             "percent" => self.symbol('%'),
-            _ if INVISIBLE.contains(&name) => {}
-            _ if SHAPES.contains(&name) => self.shape(name)?,
+            _ if token::is_listed(INVISIBLE, name) => {}
+            _ if token::is_listed(SHAPES, name) => self.shape(name)?,
             _ => match token::command(name) {
                 Some(known) => self.push(Kind::Command(known)),
                 None => return Err(format!("the command \\{name} is not read")),
@@ -273,11 +219,12 @@ impl<'a> Lexer<'a> {
         Ok(())
     }
 
-    /// `\\` before a letter is often a doubled backslash of `\\frac`; else it ends a row.
+    /// `\\` before a letter is often a doubled backslash, as in `\\frac`; otherwise it ends a row of a matrix.
     fn break_or_command(&mut self) {
         let letters = self.rest().find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(self.rest().len());
         let name = &self.rest()[..letters];
-        let doubled = token::command(name).is_some() || SHAPES.contains(&name) || INVISIBLE.contains(&name);
+        let doubled =
+            token::command(name).is_some() || token::is_listed(SHAPES, name) || token::is_listed(INVISIBLE, name);
         let in_matrix = self.out.iter().any(|token| matches!(token.kind, Kind::Begin { .. }));
         if doubled && !in_matrix {
             self.at -= 1;
@@ -286,7 +233,7 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    /// The content of the braces that follow, and moves behind them; none without braces.
+    /// Reads the content of the braces that follow; none without braces.
     fn argument(&mut self) -> Option<&'a str> {
         let rest = self.rest();
         let inner = rest.trim_start().strip_prefix('{')?;
@@ -334,7 +281,7 @@ impl<'a> Lexer<'a> {
         Ok(())
     }
 
-    /// `\text{…}` and its kin: prose, a unit, or a formula in another shape.
+    /// `\text{…}` and similar commands: prose, a unit, or a formula in another shape.
     fn shape(&mut self, name: &str) -> Result<(), String> {
         let Some(content) = self.argument() else {
             // `\mathrm x`: the shape of one letter.
@@ -371,7 +318,7 @@ impl<'a> Lexer<'a> {
     }
 }
 
-/// Whether two letters stand side by side that belong to no command, or an abbreviation (`a.m.`).
+/// Whether the text has two adjacent letters outside commands, or is an abbreviation (`a.m.`).
 fn is_prose(text: &str) -> bool {
     if text.contains('.') && text.chars().all(|c| c == '.' || c.is_alphabetic()) {
         return true;

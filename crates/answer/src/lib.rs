@@ -1,17 +1,27 @@
-//! Answers of mathematics: finding them in a response, and telling whether they are right.
+//! Answers to mathematical questions: extracts them from a response and decides whether they are right.
 //!
-//! - [`extract`]: what a response gives as its answer (`\boxed{…}`, `#### 42`, "the final answer is …",
-//!   a block of code), and lm-evaluation-harness's answer filters;
-//! - [`equivalent`]: whether it equals the reference, however both are written.
+//! - [`extract`]: the answer of a response (`\boxed{…}`, "the final answer is …", a block of code), and
+//!   lm-evaluation-harness's answer filters;
+//! - [`equivalent`]: whether an answer equals the reference, in whatever notation the two are written.
 //!
-//! Equivalence is decided by parsing both sides (text → words → form), then comparing forms: numbers
-//! exactly, formulas by a normal form and at seeded points, sets without order, intervals with
-//! their ends. It follows math-verify where a convention has to be chosen, and is stricter where
-//! math-verify calls different things equal; `design/answers.md` lists both. Texts are untrusted: length,
-//! depth, exponents and the work of a comparison are bounded, so any output of a model is safe.
+//! ```
+//! use lopper_answer::{Verdict, equivalent, extract};
 //!
-//! Not covered: solving (`x^2 = 4` is not `x = \pm 2`), congruences, determinants, integrals, sums,
-//! piecewise functions, number words (`five`).
+//! let response = r"Half of the clips were sold, so the answer is $\boxed{\frac12}$.";
+//! let answer = extract::chat_answer(response).unwrap();
+//! assert_eq!(answer, r"\frac12");
+//! assert_eq!(equivalent(answer, "0.5"), Verdict::Equal);
+//! assert_eq!(equivalent(r"x \in (2, 5]", r"2 < x \le 5"), Verdict::Equal);
+//! assert_eq!(equivalent("2x", "x^2"), Verdict::Different);
+//! ```
+//!
+//! [`equivalent`] parses both sides (text → tokens → form) and compares the forms: numbers exactly, formulas by a normal
+//! form and at seeded points, sets without order, intervals with their ends. It follows math-verify where a convention has
+//! to be chosen, and is stricter where math-verify calls different things equal; `design/answers.md` lists both. Texts are
+//! untrusted: length, depth, exponents and the work of a comparison are bounded, so that any output of a model is safe.
+//!
+//! Not here: which filter and which comparison a task uses (`lopper_tasks`). Not covered: solving (`x^2 = 4` is not
+//! `x = \pm 2`), congruences, determinants, integrals, sums, piecewise functions, number words (`five`).
 
 mod compare;
 pub mod extract;
@@ -34,12 +44,11 @@ pub const MAX_BYTES: usize = 2048;
 /// Whether an answer equals the reference.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
-    /// They say the same.
+    /// They are equivalent.
     Equal,
-    /// They do not.
+    /// They are not.
     Different,
-    /// One of them could not be read, or the two could not be compared; scored as wrong, but worth
-    /// showing apart.
+    /// One of them could not be parsed, or the two could not be compared. Scored as wrong, but reported separately.
     Unparsed {
         /// Which of them, and why.
         reason: String,
@@ -53,21 +62,13 @@ impl Verdict {
     }
 }
 
-/// Whether `answer` says the same as `reference`. Both are answers alone, in LaTeX or plain notation,
-/// with or without dollar signs; see [`extract`] for taking one out of a response. The verdict does
-/// not depend on which is which.
-///
-/// ```
-/// use lopper_answer::{Verdict, equivalent};
-/// assert_eq!(equivalent(r"1\frac{1}{2}", "1.50"), Verdict::Equal);
-/// assert_eq!(equivalent(r"x \in (2, 5]", r"2 < x \le 5"), Verdict::Equal);
-/// assert_eq!(equivalent("2x", "x^2"), Verdict::Different);
-/// ```
+/// Whether `answer` is equivalent to `reference`. Both are answers alone, in LaTeX or plain notation, with or without
+/// dollar signs; see [`extract`] for taking one from a response. The order of the two does not matter.
 pub fn equivalent(answer: &str, reference: &str) -> Verdict {
     let unparsed = |reason: String| Verdict::Unparsed { reason };
     let (left, right) = match (lex::lex(answer), lex::lex(reference)) {
         (Ok(left), Ok(right)) => (left, right),
-        // What is not read may still be the same text.
+        // Texts that cannot be read may still be the same.
         _ if is_same_text(answer, reference) => return Verdict::Equal,
         (Err(reason), _) => return unparsed(format!("the answer: {reason}")),
         (_, Err(reason)) => return unparsed(format!("the reference: {reason}")),
@@ -92,7 +93,7 @@ pub fn equivalent(answer: &str, reference: &str) -> Verdict {
     }
 }
 
-/// Whether two texts within bounds differ in white space at most, and say anything.
+/// Whether two texts within bounds, not both empty, differ at most in white space.
 fn is_same_text(a: &str, b: &str) -> bool {
     let visible = |text: &str| text.chars().filter(|c| !c.is_whitespace()).collect::<String>();
     let short = a.len() <= MAX_BYTES && b.len() <= MAX_BYTES;

@@ -1,33 +1,33 @@
 //! The normal form of a formula: a quotient of two polynomials.
 //!
-//! Two formulas are equal where both are defined if the difference of their normal forms has no terms
-//! above its fraction line. What does not fit in — a function, a variable exponent, a nested root —
-//! becomes an atom under a name made of the normal form of what it is applied to.
+//! Two formulas are equal where both are defined if the numerator of the difference of their normal forms has no terms.
+//! What is not a polynomial (a function, a variable exponent, a nested root) becomes an atom, named by the normal form of
+//! its argument.
 
 use num_bigint::BigInt;
 use num_traits::{One, Signed, ToPrimitive, Zero};
 
-use super::form::{Expr, Function};
-use super::polynomial::{Atom, Atoms, Budget, MAX_BITS, Polynomial, Trouble, bits};
-use super::token::Rational;
+use crate::form::{Expr, Function};
+use crate::polynomial::{Atom, Atoms, Budget, MAX_BITS, Polynomial, Trouble, bits};
+use crate::token::Rational;
 
-/// Largest index of a root that is taken apart.
+/// Largest index of a root that is reduced.
 const MAX_INDEX: u32 = 12;
-/// Factors of radicands are sought up to this; what is left below its square is prime.
+/// Largest factor that is searched in radicands; a rest below its square is prime.
 const MAX_FACTOR: u32 = 2000;
 /// Largest argument of a factorial that is multiplied out.
 const MAX_FACTORIAL: u32 = 170;
 
-/// A quotient of polynomials.
+/// A quotient of polynomials: numerator and denominator.
 #[derive(Debug, Clone)]
-pub(super) struct Quotient {
+pub(crate) struct Quotient {
     pub above: Polynomial,
     pub below: Polynomial,
 }
 
-/// What the formulas of one comparison share.
+/// The atoms and the budget that all formulas of one comparison use.
 #[derive(Debug)]
-pub(super) struct Normalizer {
+pub(crate) struct Normalizer {
     pub atoms: Atoms,
     pub budget: Budget,
 }
@@ -111,7 +111,7 @@ impl Normalizer {
         }
     }
 
-    /// The difference of two formulas above its fraction line.
+    /// The numerator of the difference of two formulas.
     ///
     /// # Errors
     /// [`Trouble`], when one of them has no normal form.
@@ -152,7 +152,7 @@ impl Normalizer {
         self.times(a, &Quotient { above: b.below.clone(), below: b.above.clone() })
     }
 
-    /// A number below the line moves above it, so that sums of fractions keep small lines.
+    /// Moves a numeric denominator into the numerator, so that sums of fractions stay small.
     fn reduced(&self, above: Polynomial, below: Polynomial) -> Quotient {
         match below.as_constant() {
             Some(value) if !value.is_zero() => {
@@ -183,7 +183,7 @@ impl Normalizer {
             return Ok(self.opaque_power(base, exponent));
         };
         let negative = value.is_negative();
-        // The sign under a root of a number: the real root where the index is odd, i where it is two.
+        // The root of −1: real where the index is odd, i where it is two.
         let sign = match (negative, index) {
             (false, _) => None,
             (true, 2) => Some(self.normal(&Expr::I)?),
@@ -204,7 +204,7 @@ impl Normalizer {
             return Err(Trouble::Undefined);
         }
         let exponent = power.unsigned_abs();
-        // What would be refused at the end is refused before the work.
+        // A result that would be too large is refused before it is computed.
         for part in [above, below] {
             let largest = part.terms().map(|(_, value)| bits(value)).max().unwrap_or(0);
             let unit = part.as_constant().is_some_and(|value| value.abs().is_one());
@@ -217,8 +217,8 @@ impl Normalizer {
         Ok(self.reduced(above, below))
     }
 
-    /// The root of a non-negative number: (p/q)^(1/k) is (p·q^(k−1))^(1/k) / q, and each prime factor
-    /// gives its whole powers and an atom for the rest.
+    /// The root of a non-negative number: (p/q)^(1/k) is (p·q^(k−1))^(1/k) / q; of each prime factor whole powers leave the
+    /// root, and an atom remains for the rest.
     fn root(&mut self, value: &Rational, index: u32) -> Result<Quotient, Trouble> {
         if value.is_zero() {
             return Ok(self.number(Rational::zero()));
@@ -276,7 +276,8 @@ fn constant(quotient: &Quotient) -> Option<Rational> {
     (!below.is_zero()).then(|| above / below)
 }
 
-/// A name that equal quotients mostly share: both lines are divided by the leading coefficient below.
+/// A name that equal quotients mostly have in common: numerator and denominator are divided by the leading coefficient of
+/// the denominator.
 fn name(quotient: &Quotient) -> String {
     match quotient.below.leading() {
         Some((_, leading)) => {
@@ -315,7 +316,7 @@ fn factors(mut value: BigInt, index: u32) -> Vec<(BigInt, u32, bool)> {
     }
     if value > BigInt::one() {
         let prime = value < BigInt::from(u64::from(MAX_FACTOR) * u64::from(MAX_FACTOR));
-        // A large perfect power is taken out, too: √(10007²) is rational.
+        // A large perfect power is recognized as well: √(10007²) is rational.
         let root = value.nth_root(index);
         if root.pow(index) == value { found.push((root, index, false)) } else { found.push((value, 1, prime)) }
     }

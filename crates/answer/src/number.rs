@@ -1,37 +1,35 @@
-//! Reading a written number: digits, separators of thousands, a point, repeating digits, a power of ten.
+//! Reads a written number: digits, thousands separators, a decimal point, repeating digits, a power of ten.
 //!
-//! `1,234` is one number where nothing encloses it, but two entries in `(1,234)`, since there a
-//! comma separates; `1{,}234`, `1,\!234` and `1\,234` are one number everywhere. `1e3` and `1e-3` are
-//! scientific: a space, a brace or a sign apart from its digit makes `e` Euler's number.
+//! `1,234` is one number outside brackets, but two entries in `(1,234)`; `1{,}234`, `1,\!234` and `1\,234` are one number
+//! everywhere. `1e3` and `1e-3` are scientific notation; with a space, a brace or a caret, `e` is Euler's number.
 
 use num_bigint::BigInt;
 use num_traits::{One, Pow, Zero};
 
-use super::token::Rational;
+use crate::token::Rational;
 
 /// Most digits of a number.
 const MAX_DIGITS: usize = 600;
 /// Largest power of ten of `1e…`.
 const MAX_EXPONENT: u32 = 400;
 
-/// A number, and where its text ends.
+/// A number, and the byte at which its text ends.
 #[derive(Debug)]
-pub(super) struct Written {
+pub(crate) struct Written {
     pub value: Rational,
     /// Digits after the point, if there is one.
     pub places: Option<u32>,
     pub end: usize,
 }
 
-/// Ways to write the space between groups of three digits. The comma alone is treated apart.
+/// Separators between groups of three digits, apart from a bare comma.
 const GROUPS: [&str; 9] = ["{,}", ",\\!", "\\,", "\\ ", "\\;", "\\:", "~", " ", "\u{202f}"];
 
-/// The number that begins at `start`; none if no digit stands there. `commas` says whether a bare
-/// comma may separate thousands.
+/// The number that begins at `start`; none if there is none. `commas`: whether a bare comma may separate thousands.
 ///
 /// # Errors
-/// The reason, if the number is longer than Lopper reads.
-pub(super) fn read(text: &str, start: usize, commas: bool) -> Result<Option<Written>, &'static str> {
+/// The reason, if the number is too long.
+pub(crate) fn read(text: &str, start: usize, commas: bool) -> Result<Option<Written>, &'static str> {
     let bytes = text.as_bytes();
     let first = digits(bytes, start);
     let pointed = bytes.get(first) == Some(&b'.') && (bytes.get(first + 1).is_some_and(u8::is_ascii_digit));
@@ -52,7 +50,7 @@ pub(super) fn read(text: &str, start: usize, commas: bool) -> Result<Option<Writ
             places = cycle.is_empty().then_some((last - end - 1) as u32);
             end = after;
         } else if !bytes.get(end + 1).is_some_and(|next| *next == b'.' || next.is_ascii_alphanumeric()) {
-            // A point with nothing after it ends a sentence, or stands for the place of the units.
+            // A point with nothing after it ends a sentence, or the number.
             end += 1;
         }
     }
@@ -87,8 +85,8 @@ fn digits(bytes: &[u8], start: usize) -> usize {
     bytes[start.min(bytes.len())..].iter().position(|c| !c.is_ascii_digit()).map_or(bytes.len(), |n| start + n)
 }
 
-/// Appends the groups of three digits that follow, and returns where they end. Either all that is
-/// written like a group is one, or nothing is.
+/// Appends the groups of three digits that follow to `whole`, and returns where they end. Either all that is written like
+/// a group is one, or nothing is.
 fn grouped(text: &str, start: usize, first: usize, commas: bool, whole: &mut String) -> usize {
     if first == start || first - start > 3 || text.as_bytes()[start] == b'0' {
         return first;
@@ -116,7 +114,7 @@ fn grouped(text: &str, start: usize, first: usize, commas: bool, whole: &mut Str
     first
 }
 
-/// The digits under a bar at `at`, and where the bar ends.
+/// The repeating digits under a bar at `at`, and where the bar ends.
 fn cycle(text: &str, at: usize) -> (&str, usize) {
     for command in ["\\overline{", "\\bar{", "\\overline ", "\\bar "] {
         let Some(rest) = text[at..].strip_prefix(command) else { continue };
@@ -191,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_number_or_too_long_is_refused() {
+    fn other_text_and_too_long_numbers_are_refused() {
         assert!(read("x", 0, true).unwrap().is_none());
         assert!(read(".", 0, true).unwrap().is_none());
         assert!(read("1e99999", 0, true).is_err());

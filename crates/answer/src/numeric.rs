@@ -1,17 +1,16 @@
 //! Values of formulas in floating point, each with a bound on its error.
 //!
-//! Values are complex. Every operation adds its own rounding to the error that its operands carry, to
-//! first order and with a factor of safety, so that two values may be called equal when they lie within
-//! their errors and different when they do not. A value whose error has grown too large decides
-//! nothing.
+//! Values are complex. Every operation adds its own rounding to the errors of its operands, to first order and with a
+//! safety factor, so that two values count as equal when they are within their errors and as different when they are not.
+//! A value whose error has grown too large decides nothing.
 
 use num_bigint::BigInt;
 use num_traits::{Signed, ToPrimitive, Zero};
 
-use super::form::{Expr, Function};
-use super::token::Rational;
+use crate::form::{Expr, Function};
+use crate::token::Rational;
 
-/// Rounding of one operation, with a factor of safety.
+/// Rounding of one operation, with a safety factor.
 const EPSILON: f64 = 4.0 * f64::EPSILON;
 /// Largest magnitude that is computed with.
 const HUGE: f64 = 1e150;
@@ -20,7 +19,7 @@ const MAX_POWER: f64 = 512.0;
 
 /// A complex value and a bound on the distance from the true one.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Value {
+pub(crate) struct Value {
     re: f64,
     im: f64,
     error: f64,
@@ -28,7 +27,7 @@ pub(super) struct Value {
 
 /// Whether two values are the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Agreement {
+pub(crate) enum Agreement {
     Same,
     Different,
     /// The errors are too large to say.
@@ -44,7 +43,7 @@ impl Value {
         self.re.hypot(self.im)
     }
 
-    /// The value, if it is finite and of a size that the bounds hold for.
+    /// The value, if it is finite and small enough for the bounds to hold.
     fn checked(self) -> Option<Self> {
         (self.size() < HUGE && self.error < HUGE).then_some(self)
     }
@@ -188,7 +187,7 @@ impl Value {
 
     /// Compares two values.
     pub fn agreement(self, other: Self) -> Agreement {
-        /// A difference that is invisible beside this relative error is not trusted.
+        /// Values whose relative error is larger than this are not called equal.
         const COARSE: f64 = 1e-9;
         let error = self.error + other.error;
         let distance = (self.re - other.re).hypot(self.im - other.im);
@@ -203,7 +202,7 @@ impl Value {
 }
 
 /// The nearest float and a bound on its error.
-pub(super) fn float(value: &Rational) -> Option<Value> {
+pub(crate) fn float(value: &Rational) -> Option<Value> {
     let (above, below) = (value.numer(), value.denom());
     let exact = |n: &BigInt| n.abs().bits() <= 53;
     if exact(above) && exact(below) {
@@ -221,8 +220,8 @@ pub(super) fn float(value: &Rational) -> Option<Value> {
     (scaled != 0.0 || above.is_zero()).then_some(Value::real(scaled, EPSILON * scaled.abs())).and_then(Value::checked)
 }
 
-/// The value of `expr`, variables taken from `point`; none where it has none that floats can hold.
-pub(super) fn evaluate(expr: &Expr, point: &impl Fn(&str) -> f64) -> Option<Value> {
+/// The value of `expr` with the variables' values of `point`; none where it has none that a float can hold.
+pub(crate) fn evaluate(expr: &Expr, point: &impl Fn(&str) -> f64) -> Option<Value> {
     let value = match expr {
         Expr::Number(value) => float(value)?,
         Expr::Variable(name) => Value::real(point(name), 0.0),

@@ -1,12 +1,11 @@
 //! Polynomials with rational coefficients over atoms.
 //!
-//! An atom is what arithmetic cannot take apart: a variable, π, e, i, a root of a prime, a function of
-//! something. Multiplying reduces i² to −1 and a power of a root to its radicand, so that a
-//! polynomial in variables, π, i and square roots is zero exactly when no term is left: products
-//! of square roots of different primes are linearly independent over the rationals.
+//! An atom is what arithmetic does not decompose: a variable, π, e, i, a root of a prime, a function of something.
+//! Multiplying reduces i² to −1 and a power of a root to its radicand, so that a polynomial in variables, π, i and square
+//! roots is zero exactly when no term is left: products of square roots of different primes are linearly independent over
+//! the rationals.
 //!
-//! Every operation draws on a [`Budget`], so that the time and memory of a comparison are bounded
-//! whatever a model writes.
+//! Every operation spends from a [`Budget`], so that the time and memory of a comparison are bounded for any text.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -15,10 +14,10 @@ use num_bigint::BigInt;
 use num_rational::Ratio;
 use num_traits::{One, Zero};
 
-use super::token::Rational;
+use crate::token::Rational;
 
 /// Largest number of bits of a numerator or denominator.
-pub(super) const MAX_BITS: u64 = 4096;
+pub(crate) const MAX_BITS: u64 = 4096;
 /// Most terms of a polynomial.
 const MAX_TERMS: usize = 1000;
 /// Largest exponent of an atom.
@@ -26,16 +25,16 @@ const MAX_EXPONENT: u32 = 400;
 
 /// Why a formula has no normal form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Trouble {
-    /// It is larger than what is expanded.
+pub(crate) enum Trouble {
+    /// It is too large to expand.
     TooLarge,
     /// It has no value: a division by zero, an infinity inside a formula.
     Undefined,
 }
 
-/// Work that may still be done, in products of machine words, roughly.
+/// Work that may still be done, roughly in products of machine words.
 #[derive(Debug)]
-pub(super) struct Budget(u64);
+pub(crate) struct Budget(u64);
 
 impl Budget {
     pub fn new(work: u64) -> Self {
@@ -50,7 +49,7 @@ impl Budget {
 
 /// What an atom is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Atom {
+pub(crate) enum Atom {
     Variable,
     Pi,
     E,
@@ -62,13 +61,13 @@ pub(super) enum Atom {
         index: u32,
         prime: bool,
     },
-    /// Anything else; only its name tells it from others.
+    /// Anything else, identified by its name only.
     Opaque,
 }
 
 /// The atoms of a comparison: their kinds by number.
 #[derive(Debug, Default)]
-pub(super) struct Atoms {
+pub(crate) struct Atoms {
     kinds: Vec<Atom>,
     names: std::collections::HashMap<String, u32>,
 }
@@ -89,16 +88,16 @@ impl Atoms {
 }
 
 /// Atoms with their exponents, ascending, none zero.
-pub(super) type Monomial = Vec<(u32, u32)>;
+pub(crate) type Monomial = Vec<(u32, u32)>;
 
 /// Terms with their coefficients, none zero.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(super) struct Polynomial {
+pub(crate) struct Polynomial {
     terms: BTreeMap<Monomial, Rational>,
 }
 
 /// Bits of the larger of numerator and denominator.
-pub(super) fn bits(value: &Rational) -> u64 {
+pub(crate) fn bits(value: &Rational) -> u64 {
     value.numer().bits().max(value.denom().bits())
 }
 
@@ -132,7 +131,7 @@ impl Polynomial {
         }
     }
 
-    /// The term of the first monomial in the order.
+    /// The term of the largest monomial.
     pub fn leading(&self) -> Option<(&Monomial, &Rational)> {
         self.terms.iter().next_back()
     }
@@ -179,7 +178,7 @@ impl Polynomial {
         self
     }
 
-    /// The polynomial times a number. Its bits are those of the next operation to check.
+    /// The polynomial times a number. The next operation checks the size of the result.
     pub fn scaled(&self, factor: &Rational) -> Self {
         if factor.is_zero() {
             return Self::default();
@@ -233,7 +232,7 @@ impl Polynomial {
     }
 }
 
-/// The product of two monomials, and the number that its reduction leaves.
+/// The product of two monomials, and the numeric factor from reducing i and roots.
 fn multiply(a: &Monomial, b: &Monomial, atoms: &Atoms) -> Result<(Monomial, Option<Rational>), Trouble> {
     let mut product = Vec::with_capacity(a.len() + b.len());
     let mut factor: Option<Rational> = None;

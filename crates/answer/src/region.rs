@@ -3,16 +3,16 @@
 //! `(2,5]`, `2 < x \le 5` and `x \in (2,5]` are one set; so are `\mathbb{R}\setminus\{1\}`,
 //! `x \ne 1` and `(-\infty,1)\cup(1,\infty)`.
 
-use super::form::{Expr, Form, Relation};
-use super::numeric::evaluate;
-use super::scalar::Scalars;
+use crate::form::{Expr, Form, Relation};
+use crate::numeric::evaluate;
+use crate::scalar::Scalars;
 
 /// An end of an interval.
 #[derive(Debug, Clone)]
 struct End {
-    /// The formula; none where the interval goes on for ever.
+    /// The formula; none where the interval is unbounded.
     expr: Option<Expr>,
-    /// Its value, infinite where there is none.
+    /// Its value; infinite where there is no formula.
     value: f64,
     closed: bool,
 }
@@ -26,7 +26,7 @@ struct Piece {
 
 /// Disjoint intervals in ascending order.
 #[derive(Debug, Clone)]
-pub(super) struct Region(Vec<Piece>);
+pub(crate) struct Region(Vec<Piece>);
 
 impl End {
     fn infinite(positive: bool) -> Self {
@@ -58,7 +58,7 @@ impl Region {
         Self(vec![Piece { low: End::infinite(false), high: End::infinite(true) }])
     }
 
-    /// The set that a form stands for; none if it is none that Lopper can order.
+    /// The set that a form means; none if it is not a set of reals or its ends cannot be ordered.
     ///
     /// # Errors
     /// The reason why two ends could not be compared.
@@ -111,7 +111,7 @@ impl Region {
         Self::joined(pieces, scalars).map(Some)
     }
 
-    /// What a variable may be between two numbers, or on one side of one.
+    /// The values of a variable that an inequality allows.
     fn inequality(sides: &[Expr], relations: &[Relation], scalars: &mut Scalars) -> Result<Option<Self>, String> {
         let mut region = Self::line();
         let variable =
@@ -152,7 +152,7 @@ impl Region {
         Ok(Some(region))
     }
 
-    /// Pieces sorted, those that meet joined.
+    /// The pieces in order, overlapping and touching ones joined.
     fn joined(mut pieces: Vec<Piece>, scalars: &mut Scalars) -> Result<Self, String> {
         pieces.sort_by(|a, b| a.low.value.total_cmp(&b.low.value).then(b.low.closed.cmp(&a.low.closed)));
         let mut joined: Vec<Piece> = Vec::new();
@@ -219,10 +219,10 @@ impl Region {
     }
 }
 
-/// An expression and whether it belongs to the set.
+/// A bound and whether it belongs to the set.
 type Bound<'a> = Option<(&'a Expr, bool)>;
 
-/// Lower and upper bound of a variable that stands left of the relation.
+/// Lower and upper bound of a variable on the left of the relation.
 fn bounds(relation: Relation, c: &Expr) -> (Bound<'_>, Bound<'_>) {
     match relation {
         Relation::Less => (None, Some((c, false))),

@@ -1,21 +1,21 @@
 //! Whether two formulas are the same number for all values of their variables.
 //!
-//! First exactly, by normal form ([`super::normal`]); where that leaves it open, at seeded points, each
-//! value with its error ([`super::numeric`]). One point where the values differ by more than their
-//! errors proves the formulas different; several where they agree, and none where they differ, make
-//! them equal. Points of several sizes, and whole ones, tell apart what is alike near zero only.
+//! First exactly, by normal form ([`crate::normal`]); where that does not decide, at seeded points, each value with its
+//! error ([`crate::numeric`]). One point where the values differ by more than their errors proves the formulas different;
+//! several where they agree, and none where they differ, make them equal. Points of several sizes, integers included,
+//! distinguish formulas that agree only near zero.
 
 use num_bigint::BigInt;
 use num_integer::Integer;
 use num_rational::Ratio;
 use num_traits::{One, Pow, Signed};
 
-use super::form::{Expr, Scalar};
-use super::normal::Normalizer;
-use super::numeric::{Agreement, evaluate};
-use super::polynomial::{Atom, Polynomial, Trouble};
-use super::token::Rational;
-use super::unit;
+use crate::form::{Expr, Scalar};
+use crate::normal::Normalizer;
+use crate::numeric::{Agreement, evaluate};
+use crate::polynomial::{Atom, Polynomial, Trouble};
+use crate::token::Rational;
+use crate::unit;
 
 /// Work of exact arithmetic in one comparison of answers.
 const WORK: u64 = 120_000;
@@ -23,13 +23,13 @@ const WORK: u64 = 120_000;
 const POINTS: u64 = 16;
 /// Points that must have decided before formulas are called equal.
 const ENOUGH: usize = 4;
-/// Decimals with at least this many places may stand for a number they are the rounding of.
+/// Decimals with at least this many places may equal a number that they are the rounding of.
 const ROUNDED_PLACES: u32 = 6;
-/// And with at least this many digits from the first that is not zero.
+/// Such decimals have at least this many significant digits.
 const ROUNDED_DIGITS: usize = 4;
 
-/// What the comparisons within one answer share.
-pub(super) struct Scalars {
+/// Compares the formulas of one answer.
+pub(crate) struct Scalars {
     pub normalizer: Normalizer,
 }
 
@@ -57,7 +57,7 @@ impl Scalars {
             Ok(difference) if self.is_independent(&difference) => return Ok(false),
             Ok(_) => {}
             Err(Trouble::TooLarge) => large = true,
-            // What has no value is equal to nothing.
+            // A formula without a value equals no other.
             Err(Trouble::Undefined) => return Ok(false),
         }
         let open = if large { "a number or formula is too large to compare" } else { "no value could be computed" };
@@ -82,11 +82,11 @@ impl Scalars {
             Atom::Root { index, prime, .. } => *index == 2 && *prime,
             Atom::Opaque => false,
         });
-        // π and e are each transcendental; that no polynomial joins them is not proven.
+        // π and e are each transcendental; whether they are algebraically independent is not known.
         known && !(pi && e)
     }
 
-    /// Whether two answers that are formulas agree, with what is written around them.
+    /// Whether two answers that are formulas agree, with their units, bases and percent signs.
     ///
     /// # Errors
     /// The reason why that could not be decided.
@@ -123,8 +123,8 @@ impl Scalars {
         result
     }
 
-    /// `50\%` against an answer without the sign: it is 1/2; and it is 50, if both are whole, since
-    /// a question may ask for the percentage. math-verify does the same.
+    /// `50\%` against an answer without the sign: it is 1/2, and it is 50 if both are integers, since a question may ask for
+    /// the percentage. math-verify does the same.
     fn percent(&mut self, percent: &Scalar, plain: &Scalar) -> Result<bool, String> {
         let hundredth = Expr::Quotient(Box::new(percent.expr.clone()), Box::new(Expr::integer(100)));
         let value = Scalar { places: percent.places.map(|places| places + 2), ..Scalar::plain(hundredth) };
@@ -137,8 +137,7 @@ impl Scalars {
         Ok(whole(self, percent) && whole(self, plain) && self.same(&percent.expr, &plain.expr)?)
     }
 
-    /// Whether `decimal` is written with enough places and is what `exact`, which is no decimal
-    /// itself, rounds to.
+    /// Whether `decimal` has enough places and is the rounding of `exact`, which is not a decimal itself.
     fn rounded(&mut self, decimal: &Scalar, exact: &Scalar) -> Result<bool, String> {
         let Some(places) = decimal.places.filter(|places| *places >= ROUNDED_PLACES) else { return Ok(false) };
         if exact.places.is_some() || !exact.expr.variables().is_empty() {
@@ -157,7 +156,7 @@ impl Scalars {
         let Some(written) = evaluate(&decimal.expr, &|_| 0.0).and_then(|value| value.as_real()) else {
             return Ok(false);
         };
-        // Past the digits of a float nothing can be said about the last place.
+        // Beyond the digits of a float the last place cannot be checked.
         let half = 0.5 * 10f64.powi(-(places.min(300) as i32));
         Ok((exact - written).abs() <= half.max(8.0 * f64::EPSILON * exact.abs()))
     }
@@ -170,7 +169,7 @@ fn nearest(value: &Rational) -> BigInt {
     if value.is_negative() { -magnitude } else { magnitude }
 }
 
-/// Compares at points; none if too few decide.
+/// Compares two formulas at points; none if too few points decide.
 fn at_points(a: &Expr, b: &Expr) -> Option<bool> {
     let constant = a.variables().is_empty() && b.variables().is_empty();
     let (points, enough) = if constant { (1, 1) } else { (POINTS, ENOUGH) };
@@ -187,8 +186,7 @@ fn at_points(a: &Expr, b: &Expr) -> Option<bool> {
     (agreed >= enough).then_some(true)
 }
 
-/// The value of a variable at a point: the same for the same name, with few binary digits, so that it
-/// is exact.
+/// The value of a variable at a point: the same for the same name, with few binary digits, so that it is exact.
 fn coordinate(name: &str, index: u64) -> f64 {
     let mut state = name.bytes().fold(0x2602_0199_7000_0001 ^ index.wrapping_mul(0x9e37_79b9_7f4a_7c15), |state, c| {
         (state ^ u64::from(c)).wrapping_mul(0x0100_0000_01b3)

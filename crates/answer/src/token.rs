@@ -1,35 +1,35 @@
-//! The words of a written answer, before any grammar.
+//! The tokens of a written answer.
 //!
-//! [`super::lex`] makes them. What only steers typesetting (`\left`, `\displaystyle`, thin spaces,
-//! dollar signs) is gone; synonyms (`\dfrac`, `\leqslant`, `≤`) are one; numbers are exact.
+//! [`crate::lex`] makes them. Commands that only steer typesetting (`\left`, `\displaystyle`, thin spaces, dollar signs)
+//! are dropped, synonyms (`\dfrac`, `\leqslant`, `≤`) are one command, numbers are exact.
 
 use num_bigint::BigInt;
 use num_rational::Ratio;
 
 /// An exact rational number.
-pub(super) type Rational = Ratio<BigInt>;
+pub(crate) type Rational = Ratio<BigInt>;
 
-/// One word, and whether space stood before it.
+/// A token, and whether white space precedes it.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Token {
+pub(crate) struct Token {
     pub kind: Kind,
     pub spaced: bool,
 }
 
-/// What a word is.
+/// The kinds of tokens.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Kind {
-    /// A number as written; the places after its point, where it has one.
+pub(crate) enum Kind {
+    /// A number as written, and the places after its decimal point, where it has one.
     Number { value: Rational, places: Option<u32> },
     /// A letter that stands for a variable or constant.
     Letter(char),
-    /// Prose: what `\text{…}` holds, or a word that no formula would contain; lower case.
+    /// Prose: the content of `\text{…}`, or a word that no formula contains; lower case.
     Text(String),
     /// A command without its backslash, or a name that is written without one (`sin`).
     Command(&'static str),
     /// A single character with a meaning: operators, brackets, separators.
     Symbol(char),
-    /// `\begin{…}` of a matrix; whether its value is its determinant.
+    /// `\begin{…}` of a matrix, or of a determinant.
     Begin { determinant: bool },
     /// `\end{…}` of a matrix.
     End,
@@ -40,82 +40,45 @@ pub(super) enum Kind {
 }
 
 /// A written set's braces, which are not the grouping braces of LaTeX.
-pub(super) const SET_OPEN: char = '⦃';
+pub(crate) const SET_OPEN: char = '⦃';
 /// See [`SET_OPEN`].
-pub(super) const SET_CLOSE: char = '⦄';
+pub(crate) const SET_CLOSE: char = '⦄';
 
-/// Synonyms: as written, and the name the parser knows. Commands that are absent are refused.
+/// The parser's names of commands, each with all its spellings. Other commands are refused.
 const COMMANDS: &[(&str, &str)] = &[
-    ("frac", "frac"),
-    ("dfrac", "frac"),
-    ("tfrac", "frac"),
-    ("cfrac", "frac"),
+    ("frac", "frac dfrac tfrac cfrac"),
     ("sqrt", "sqrt"),
-    ("binom", "binom"),
-    ("dbinom", "binom"),
-    ("tbinom", "binom"),
+    ("binom", "binom dbinom tbinom"),
     ("choose", "choose"),
     ("pi", "pi"),
-    ("infty", "infty"),
-    ("infinity", "infty"),
-    ("inf", "infty"),
-    ("circ", "circ"),
-    ("degree", "circ"),
+    ("infty", "infty infinity inf"),
+    ("circ", "circ degree"),
     ("pm", "pm"),
     ("mp", "mp"),
-    ("le", "le"),
-    ("leq", "le"),
-    ("leqslant", "le"),
-    ("leqq", "le"),
-    ("ge", "ge"),
-    ("geq", "ge"),
-    ("geqslant", "ge"),
-    ("geqq", "ge"),
-    ("ne", "ne"),
-    ("neq", "ne"),
-    ("approx", "approx"),
-    ("simeq", "approx"),
+    ("le", "le leq leqslant leqq"),
+    ("ge", "ge geq geqslant geqq"),
+    ("ne", "ne neq"),
+    ("approx", "approx simeq"),
     ("in", "in"),
-    ("cup", "cup"),
-    ("bigcup", "cup"),
-    ("setminus", "setminus"),
-    ("backslash", "setminus"),
-    ("emptyset", "emptyset"),
-    ("varnothing", "emptyset"),
-    ("implies", "implies"),
-    ("Rightarrow", "implies"),
-    ("Longrightarrow", "implies"),
+    ("cup", "cup bigcup"),
+    ("setminus", "setminus backslash"),
+    ("emptyset", "emptyset varnothing"),
+    ("implies", "implies Rightarrow Longrightarrow"),
     ("prime", "prime"),
-    ("sin", "sin"),
-    ("cos", "cos"),
-    ("tan", "tan"),
-    ("cot", "cot"),
-    ("sec", "sec"),
-    ("csc", "csc"),
-    ("arcsin", "arcsin"),
-    ("arccos", "arccos"),
-    ("arctan", "arctan"),
-    ("sinh", "sinh"),
-    ("cosh", "cosh"),
-    ("tanh", "tanh"),
-    ("ln", "ln"),
-    ("log", "log"),
-    ("lg", "log"),
-    ("exp", "exp"),
-    ("overline", "overline"),
-    ("bar", "overline"),
-    ("vec", "vec"),
-    ("overrightarrow", "vec"),
-    ("hat", "vec"),
-    ("widehat", "vec"),
-    ("angle", "angle"),
-    ("measuredangle", "angle"),
+    ("log", "log lg"),
+    ("overline", "overline bar"),
+    ("vec", "vec overrightarrow hat widehat"),
+    ("angle", "angle measuredangle"),
     ("triangle", "triangle"),
     ("mathbb", "mathbb"),
 ];
 
-/// Greek letters and their like: variables under a name of more than one letter.
-const NAMES: &[&str] = &[
+/// Functions of one argument that have one spelling.
+const FUNCTIONS: [&str; 14] =
+    ["sin", "cos", "tan", "cot", "sec", "csc", "arcsin", "arccos", "arctan", "sinh", "cosh", "tanh", "ln", "exp"];
+
+/// Greek letters and similar: variables with a name of more than one letter.
+const NAMES: [&str; 36] = [
     "alpha",
     "beta",
     "gamma",
@@ -154,33 +117,37 @@ const NAMES: &[&str] = &[
     "ell",
 ];
 
-/// Functions and constants that people also write without a backslash.
-const BARE: &[&str] = &[
-    "sqrt", "pi", "infty", "infinity", "inf", "sin", "cos", "tan", "cot", "sec", "csc", "arcsin", "arccos", "arctan",
-    "sinh", "cosh", "tanh", "ln", "log", "exp",
-];
+/// What is also written without a backslash, apart from the functions.
+const BARE: [&str; 6] = ["sqrt", "pi", "infty", "infinity", "inf", "log"];
+
+/// Whether `word` is in a list of words separated by spaces.
+pub(crate) fn is_listed(list: &str, word: &str) -> bool {
+    list.split(' ').any(|listed| listed == word)
+}
 
 /// The parser's name of a command; none if it is unknown.
-pub(super) fn command(name: &str) -> Option<&'static str> {
-    COMMANDS
-        .iter()
-        .find(|(written, _)| *written == name)
-        .map(|(_, known)| *known)
-        .or_else(|| NAMES.iter().find(|known| **known == name).copied())
+pub(crate) fn command(name: &str) -> Option<&'static str> {
+    let synonym = COMMANDS.iter().find(|(_, spellings)| is_listed(spellings, name)).map(|(known, _)| *known);
+    synonym.or_else(|| FUNCTIONS.into_iter().chain(NAMES).find(|known| *known == name))
+}
+
+/// Whether a command takes an argument as functions do.
+pub(crate) fn is_function(command: &str) -> bool {
+    command == "log" || FUNCTIONS.contains(&command)
 }
 
 /// Whether a command is the name of a variable.
-pub(super) fn is_name(command: &str) -> bool {
+pub(crate) fn is_name(command: &str) -> bool {
     NAMES.contains(&command)
 }
 
 /// The parser's name of a word that needs no backslash.
-pub(super) fn bare(word: &str) -> Option<&'static str> {
-    BARE.contains(&word).then(|| command(word)).flatten()
+pub(crate) fn bare(word: &str) -> Option<&'static str> {
+    (BARE.contains(&word) || FUNCTIONS.contains(&word)).then(|| command(word)).flatten()
 }
 
-/// A character that stands for LaTeX, spelt out.
-pub(super) fn spelt(c: char) -> Option<Kind> {
+/// The token of a Unicode character that has a LaTeX command.
+pub(crate) fn spelt(c: char) -> Option<Kind> {
     let command = |name| Some(Kind::Command(name));
     match c {
         '−' | '–' | '—' => Some(Kind::Symbol('-')),
@@ -210,6 +177,6 @@ pub(super) fn spelt(c: char) -> Option<Kind> {
 }
 
 /// The digit of a superscript.
-pub(super) fn superscript(c: char) -> Option<u32> {
+pub(crate) fn superscript(c: char) -> Option<u32> {
     "⁰¹²³⁴⁵⁶⁷⁸⁹".chars().position(|digit| digit == c).map(|digit| digit as u32)
 }

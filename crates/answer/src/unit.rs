@@ -1,7 +1,7 @@
-//! Units that stand after a number.
+//! Units after a number.
 //!
-//! An answer may give its unit or leave it out, as the reference may, so a unit is compared only
-//! when both sides have one that is known: `5 cm` is not `5 m`, while `5 apples` is `5`.
+//! The answer and the reference may each have a unit or leave it out, so units are compared only where both have a known
+//! one: `5 cm` is not `5 m`, while `5 apples` is `5`.
 
 /// Known units: the canonical name, then its spellings. `mm` and the like need no `\text` around them.
 const UNITS: &[&[&str]] = &[
@@ -38,42 +38,42 @@ const UNITS: &[&[&str]] = &[
     &["unit", "units"],
 ];
 
-/// Words that are a factor, and the power of ten they stand for.
+/// Words that are a factor, with their power of ten.
 const FACTORS: [(&str, u32); 6] =
     [("hundred", 2), ("thousand", 3), ("million", 6), ("billion", 9), ("trillion", 12), ("quadrillion", 15)];
 
-/// Words with which something begins that is no unit, but changes what is said.
+/// First words of a text after a number that is not a unit but changes the meaning.
 const CONDITIONS: [&str; 12] = ["or", "and", "to", "if", "when", "where", "for", "not", "than", "less", "more", "out"];
 
-/// Letters that may be a unit when a space parts them from the number: `5 m`.
+/// Letters that may be a unit after a number and a space: `5 m`.
 const LETTERS: [char; 6] = ['m', 'g', 's', 'h', 'L', 'l'];
 
-/// The unit of degrees, which has a sign of its own.
-pub(super) const DEGREE: &str = "degree";
+/// The unit of degrees, which is also written as a sign.
+pub(crate) const DEGREE: &str = "degree";
 
 /// Whether a lower-case word is a known unit.
-pub(super) fn is_known(word: &str) -> bool {
+pub(crate) fn is_known(word: &str) -> bool {
     word != "in" && UNITS.iter().any(|names| names.contains(&word))
 }
 
 /// The power of ten that a unit begins with (`million dollars`).
-pub(super) fn power_of_ten(unit: &str) -> Option<u32> {
+pub(crate) fn power_of_ten(unit: &str) -> Option<u32> {
     let first = unit.split_whitespace().next()?;
     FACTORS.iter().find(|(word, _)| *word == first).map(|(_, power)| *power)
 }
 
 /// Whether a text after a number is a condition rather than a unit.
-pub(super) fn is_condition(unit: &str) -> bool {
+pub(crate) fn is_condition(unit: &str) -> bool {
     unit.split_whitespace().next().is_some_and(|first| CONDITIONS.contains(&first))
 }
 
-/// Whether a letter may be one.
-pub(super) fn is_letter(c: char) -> bool {
+/// Whether a letter may be a unit.
+pub(crate) fn is_letter(c: char) -> bool {
     LETTERS.contains(&c)
 }
 
-/// Whether two texts after a number may be the same unit: false only if both are known and differ.
-pub(super) fn may_agree(a: &str, b: &str) -> bool {
+/// Whether two texts after numbers may be the same unit: false only if both are known and differ.
+pub(crate) fn may_agree(a: &str, b: &str) -> bool {
     match (canonical(a), canonical(b)) {
         (Some(a), Some(b)) => a == b,
         _ => true,

@@ -1,10 +1,10 @@
 //! Answers in words: `\text{east}`, `East`, `(B)`.
 
-use super::token::{Kind, Token};
+use crate::token::{Kind, Token};
 
-/// The letters and digits of an answer that consists of words and letters only, in lower case, and
-/// whether any of it was prose rather than letters that may be variables.
-pub(super) fn of(tokens: &[Token]) -> Option<(String, bool)> {
+/// The letters and digits of an answer that consists of words and letters only, in lower case, and whether any of it is
+/// prose rather than letters that may be variables.
+fn text_of(tokens: &[Token]) -> Option<(String, bool)> {
     let mut all = String::new();
     let mut prose = false;
     for token in tokens {
@@ -21,14 +21,14 @@ pub(super) fn of(tokens: &[Token]) -> Option<(String, bool)> {
     (!all.is_empty()).then_some((all, prose))
 }
 
-/// Letters and digits alone.
-pub(super) fn letters(text: &str) -> String {
+/// Only the letters and digits.
+pub(crate) fn letters(text: &str) -> String {
     text.chars().filter(|c| c.is_alphanumeric()).collect()
 }
 
 /// Whether two answers are the same words. Two products of variables are not words: `ab` is not `AB`.
-pub(super) fn same(a: &[Token], b: &[Token]) -> bool {
-    match (of(a), of(b)) {
+pub(crate) fn same(a: &[Token], b: &[Token]) -> bool {
+    match (text_of(a), text_of(b)) {
         (Some((a, prose)), Some((b, other))) => a == b && (prose || other),
         _ => false,
     }

@@ -20,6 +20,26 @@ struct Gsm8k {
     exact_match: ExactMatchSettings,
 }
 
+/// What `gsm8k.toml` says of answers.
+#[derive(Deserialize)]
+struct TaskFile {
+    answer: TaskAnswer,
+}
+
+#[derive(Deserialize)]
+struct TaskAnswer {
+    readings: Vec<Reading>,
+    ignore: ExactMatchSettings,
+}
+
+#[derive(Deserialize)]
+struct Reading {
+    filter: String,
+    pattern: String,
+    #[serde(default)]
+    group_select: isize,
+}
+
 #[derive(Deserialize)]
 struct Equivalence {
     cases: Vec<Case>,
@@ -53,22 +73,22 @@ fn filters_return_what_those_of_lm_evaluation_harness_return() {
 }
 
 #[test]
-fn gsm8ks_filters_are_those_of_its_task_file() {
+fn filters_of_lopper_s_gsm8k_are_those_of_the_harness_s() {
     let fixture = extract();
-    let named = [
-        ("strict-match", RegexFilter::gsm8k_strict().unwrap()),
-        ("flexible-extract", RegexFilter::gsm8k_flexible().unwrap()),
-    ];
-    for (name, filter) in named {
-        let (pattern, select) = &fixture.gsm8k.filters[name];
+    let task: TaskFile = toml::from_str(include_str!("../../tasks/src/definitions/gsm8k.toml")).unwrap();
+    assert_eq!(task.answer.readings.len(), fixture.gsm8k.filters.len());
+    for Reading { filter: name, pattern, group_select } in task.answer.readings {
+        let filter = RegexFilter::new(&pattern, group_select, None).unwrap();
+        let (pattern, select) = &fixture.gsm8k.filters[&name];
         let cases: Vec<_> = fixture.filters.iter().filter(|(p, s, _, _)| p == pattern && s == select).collect();
         assert!(cases.len() > 50, "{name}");
         for (_, _, response, expected) in cases {
             assert_eq!(filter.apply(response).unwrap(), *expected, "{name} in {response:?}");
         }
     }
-    // The settings, by what they do to every text of the fixture.
-    let (ours, theirs) = (ExactMatch::gsm8k().unwrap(), ExactMatch::new(fixture.gsm8k.exact_match).unwrap());
+    // The settings, by their effect on every text of the fixture.
+    let ours = ExactMatch::new(task.answer.ignore).unwrap();
+    let theirs = ExactMatch::new(fixture.gsm8k.exact_match).unwrap();
     for (_, prediction, reference, _) in &fixture.matches {
         let verdict = ours.is_match(prediction, reference).unwrap();
         assert_eq!(verdict, theirs.is_match(prediction, reference).unwrap(), "{prediction:?} {reference:?}");

@@ -1,13 +1,13 @@
 //! The last `\boxed{…}` of a response.
 
-/// What the last closed `\boxed{…}` or `\fbox{…}` holds, without white space around it. Braces are
-/// balanced, `\{` and `\}` being no braces; of a box inside a box, the inner one is later. A box that
-/// the end of the response cuts off is passed over. `\boxed 5` without braces holds one word.
+/// The content of the last closed `\boxed{…}` or `\fbox{…}`, without white space around it. Braces are balanced, `\{` and
+/// `\}` not counting as braces; of a box inside a box, the inner one is the later. A box that is not closed at the end of
+/// the response is ignored. `\boxed 5` without braces contains one word.
 ///
-/// Linear in the length of the response.
+/// Takes time linear in the length of the response.
 pub fn boxed(response: &str) -> Option<&str> {
     let bytes = response.as_bytes();
-    // For each open brace, where the content of its box begins, if it is a box's.
+    // For each open brace, where the content begins, if it is the brace of a box.
     let mut open: Vec<Option<usize>> = Vec::new();
     let mut last: Option<(usize, usize)> = None;
     let mut at = 0;
@@ -31,7 +31,7 @@ pub fn boxed(response: &str) -> Option<&str> {
                             at = after;
                         }
                     }
-                    // The backslash takes the next character with it, which may be a brace.
+                    // The backslash escapes the next character, which may be a brace.
                     None => at += 1 + response[at + 1..].chars().next().map_or(0, char::len_utf8),
                 }
             }
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_row_of_open_boxes_takes_no_time_to_speak_of() {
+    fn many_open_boxes_take_linear_time() {
         let response = r"\boxed{".repeat(200_000) + "1}";
         assert_eq!(boxed(&response), Some("1"));
     }

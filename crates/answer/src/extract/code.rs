@@ -7,7 +7,7 @@ pub struct CodeBlock<'a> {
     pub language: &'a str,
     /// The lines between the fences, with their line ends.
     pub code: &'a str,
-    /// Whether a closing fence was there; the end of the response closes the last block, too.
+    /// Whether it has a closing fence; a block without one ends with the response.
     pub closed: bool,
 }
 
@@ -42,7 +42,7 @@ pub fn code_blocks(response: &str) -> Vec<CodeBlock<'_>> {
     blocks
 }
 
-/// The code of the first block marked as Python, or else of the first that is not marked.
+/// The code of the first block marked as Python, or else of the first without a language.
 pub fn python_block(response: &str) -> Option<&str> {
     let blocks = code_blocks(response);
     let python = |block: &&CodeBlock<'_>| {

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::pattern::Pattern;
 
-/// What is ignored, as a task's `metric_list` says.
+/// What the comparison ignores, as in a task's `metric_list`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ExactMatchSettings {
@@ -19,7 +19,7 @@ pub struct ExactMatchSettings {
     pub ignore_numbers: bool,
 }
 
-/// Compares a prediction with a reference after both were simplified.
+/// Compares a prediction with a reference after removing from both what is ignored.
 #[derive(Debug, Clone)]
 pub struct ExactMatch {
     ignored: Vec<Pattern>,
@@ -30,19 +30,10 @@ impl ExactMatch {
     /// A comparison with these settings.
     ///
     /// # Errors
-    /// A [`Fault`] if a pattern is none.
+    /// A [`Fault`] if a pattern is not valid.
     pub fn new(settings: ExactMatchSettings) -> Result<Self, Fault> {
         let ignored = settings.regexes_to_ignore.iter().map(|source| Pattern::new(source)).collect::<Result<_, _>>()?;
         Ok(Self { ignored, settings })
-    }
-
-    /// GSM8K's settings: commas, dollar signs, all up to `#### ` and a full stop at the end are ignored.
-    ///
-    /// # Errors
-    /// None in practice; those of [`ExactMatch::new`].
-    pub fn gsm8k() -> Result<Self, Fault> {
-        let regexes_to_ignore = [",", r"\$", "(?s).*#### ", r"\.$"].map(str::to_owned).to_vec();
-        Self::new(ExactMatchSettings { regexes_to_ignore, ignore_case: true, ..Default::default() })
     }
 
     /// Whether the two are equal.
@@ -67,7 +58,7 @@ impl ExactMatch {
         if self.settings.ignore_numbers {
             text.retain(|c| !c.is_ascii_digit());
         }
-        // numpy's strings, in which lm-evaluation-harness compares, do not keep NULs at the end.
+        // lm-evaluation-harness compares numpy strings, which drop NULs at the end.
         text.truncate(text.trim_end_matches('\0').len());
         Ok(text)
     }

@@ -1,14 +1,14 @@
 //! "The final answer is …".
 
-/// Ways to announce an answer, in lower case. The order is that of preference.
+/// Phrases before an answer, in lower case, in the order of preference.
 const ANNOUNCEMENTS: [&str; 5] = ["final answer is", "final answer:", "answer is", "answer:", "answer**:"];
-/// What a line may end with after the answer.
+/// Sentences that may follow the answer on its line.
 const FAREWELLS: [&str; 2] = ["i hope it is correct", "i hope this is correct"];
 
-/// What follows the last announcement of a final answer, up to the end of the sentence or line: inside
-/// dollar signs if it begins with them, without emphasis, a full stop, or a hope of being correct.
+/// The text after the last announcement of a final answer, up to the end of the sentence or line: the content of dollar
+/// signs if it begins with them; without emphasis, a full stop, or "I hope it is correct".
 pub fn final_answer(response: &str) -> Option<&str> {
-    // Lower case of ASCII only, so that places in both texts are the same.
+    // Only ASCII letters change case, so that byte positions in both texts are the same.
     let lower = response.to_ascii_lowercase();
     let after = ANNOUNCEMENTS.iter().find_map(|words| lower.rfind(words).map(|at| at + words.len()))?;
     let lead = |c: char| c.is_whitespace() || c == ':' || c == '*';
@@ -17,7 +17,7 @@ pub fn final_answer(response: &str) -> Option<&str> {
         if let Some((inside, _)) = rest.strip_prefix(open).and_then(|inside| inside.split_once(close)) {
             // `$5` is money: dollar signs around a formula close on the same line.
             if open != "$" || !inside.contains('\n') && !inside.trim().is_empty() {
-                return kept(inside);
+                return trimmed(inside);
             }
         }
     }
@@ -27,10 +27,10 @@ pub fn final_answer(response: &str) -> Option<&str> {
     // A sentence ends at a full stop before a space.
     let sentence = &line[..end];
     let end = sentence.find(". ").unwrap_or(sentence.len());
-    kept(&sentence[..end])
+    trimmed(&sentence[..end])
 }
 
-fn kept(text: &str) -> Option<&str> {
+fn trimmed(text: &str) -> Option<&str> {
     let text = text.trim_matches(|c: char| c.is_whitespace() || c == '*').trim_end_matches(['.', '!', ' ', '*']);
     (!text.is_empty()).then_some(text)
 }

@@ -1,9 +1,8 @@
-//! Regular expressions as Python's `re` means them, since task files written for
-//! lm-evaluation-harness hold them.
+//! Regular expressions with the meaning of Python's `re`, which task files of lm-evaluation-harness use.
 //!
-//! fancy-regex reads the same syntax, look-around and back-references included; what differs and
-//! occurs in such files is translated: `$` also matches before a line feed at the end, and `\Z` is the
-//! very end. A pattern without look-around runs in linear time; one with it stops at a limit.
+//! fancy-regex reads the same syntax, look-around and back-references included; what differs and occurs in such files is
+//! translated: `$` also matches before a line feed at the end, and `\Z` is the very end. A pattern without look-around
+//! runs in linear time; one with it fails after a limited number of steps.
 
 use fancy_regex::{Captures, Regex};
 use lopper_record::Fault;
@@ -16,21 +15,21 @@ pub struct Pattern {
 }
 
 impl Pattern {
-    /// Compiles a pattern of Python's `re`.
+    /// Compiles a pattern in the syntax of Python's `re`.
     ///
     /// # Errors
-    /// A [`Fault`] if it is none.
+    /// A [`Fault`] if it is not valid.
     pub fn new(source: &str) -> Result<Self, Fault> {
         let regex = Regex::new(&translated(source)).map_err(|error| {
-            Fault::new("this is no regular expression")
+            Fault::new("the regular expression is not valid")
                 .expected("a pattern as Python's `re` reads it")
                 .got(format!("`{source}`: {error}"))
         })?;
         Ok(Self { regex, source: source.to_owned() })
     }
 
-    /// What `re.findall` returns: for each match its groups, or the whole if there are none. A group that
-    /// did not take part is empty.
+    /// The result of `re.findall`: for each match its groups, or the whole match if the pattern has none. A group that did
+    /// not take part in the match is empty.
     ///
     /// # Errors
     /// A [`Fault`] if matching takes more steps than allowed.
@@ -47,7 +46,7 @@ impl Pattern {
         Ok(found)
     }
 
-    /// `text` without what matches, as `re.sub` with an empty replacement.
+    /// `text` with all matches removed, as `re.sub` with an empty replacement.
     ///
     /// # Errors
     /// A [`Fault`] if matching takes more steps than allowed.
@@ -55,7 +54,7 @@ impl Pattern {
         self.replaced(text, "")
     }
 
-    /// `text` with another in the place of what matches. Groups cannot be named in it.
+    /// `text` with all matches replaced by `with`, in which groups cannot be named.
     ///
     /// # Errors
     /// A [`Fault`] if matching takes more steps than allowed.
@@ -80,7 +79,7 @@ fn next(text: &str, at: usize) -> usize {
     at + text[at..].chars().next().map_or(1, char::len_utf8)
 }
 
-/// `$` outside brackets as Python means it, unless the pattern switches to lines.
+/// The pattern with `$` outside brackets as in Python, unless its flags switch to multi-line mode, and with `\Z`.
 fn translated(source: &str) -> String {
     let by_line = source.starts_with("(?") && source.find(')').is_some_and(|end| source[..end].contains('m'));
     let mut out = String::with_capacity(source.len() + 8);

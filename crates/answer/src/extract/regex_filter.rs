@@ -1,15 +1,15 @@
-//! The `regex` filter of lm-evaluation-harness (`lm_eval/filters/extraction.py`, 0.4.13), followed by
-//! its `take_first`: one string out of one response.
+//! The `regex` filter of lm-evaluation-harness (`lm_eval/filters/extraction.py`, 0.4.13), followed by its `take_first`:
+//! one string from one response.
 
 use lopper_record::Fault;
 
 use super::pattern::Pattern;
 
-/// Stands for an answer that was not found.
+/// The result where nothing is found.
 const FALLBACK: &str = "[invalid]";
 
-/// Finds a pattern in a response. Of all matches `group_select` picks one, from the end if it is
-/// negative; of a match with groups, the first that is not empty counts.
+/// Finds a pattern in a response. `group_select` picks one of all matches, from the end if it is negative; of a match with
+/// groups, the first that is not empty counts.
 #[derive(Debug, Clone)]
 pub struct RegexFilter {
     pattern: Pattern,
@@ -18,38 +18,22 @@ pub struct RegexFilter {
 }
 
 impl RegexFilter {
-    /// A filter with a pattern of Python's `re`.
+    /// A filter with a pattern in the syntax of Python's `re`.
     ///
     /// # Errors
-    /// A [`Fault`] if the pattern is none.
+    /// A [`Fault`] if the pattern is not valid.
     pub fn new(pattern: &str, group_select: isize, fallback: Option<&str>) -> Result<Self, Fault> {
         let fallback = fallback.unwrap_or(FALLBACK).to_owned();
         Ok(Self { pattern: Pattern::new(pattern)?, group_select, fallback })
     }
 
-    /// What stands for an answer that was not found.
+    /// The result where nothing is found.
     pub fn fallback(&self) -> &str {
         &self.fallback
     }
 
-    /// GSM8K's `strict-match`: the number after `####`.
-    ///
-    /// # Errors
-    /// None in practice; those of [`RegexFilter::new`].
-    pub fn gsm8k_strict() -> Result<Self, Fault> {
-        Self::new(r"#### (\-?[0-9\.\,]+)", 0, None)
-    }
-
-    /// GSM8K's `flexible-extract`: the last number.
-    ///
-    /// # Errors
-    /// None in practice; those of [`RegexFilter::new`].
-    pub fn gsm8k_flexible() -> Result<Self, Fault> {
-        Self::new(r"(-?[$0-9.,]{2,})|(-?[0-9]+)", -1, None)
-    }
-
-    /// What the filter returns for a response. Where `group_select` picks a match that is not there,
-    /// which stops lm-evaluation-harness with an error, this is the fallback.
+    /// The filter's result for a response. Where `group_select` picks a match that does not exist, for which
+    /// lm-evaluation-harness stops with an error, it is the fallback.
     ///
     /// # Errors
     /// A [`Fault`] if matching takes more steps than allowed.
@@ -68,7 +52,7 @@ impl RegexFilter {
                 None => self.fallback.as_str(),
             },
         };
-        // Python counts four separators among white space that Unicode does not.
+        // Python's white space includes four separators that Unicode's does not.
         Ok(chosen.trim_matches(|c: char| c.is_whitespace() || ('\x1c'..='\x1f').contains(&c)).to_owned())
     }
 }

@@ -2,12 +2,11 @@
 
 use num_traits::Zero;
 
-use super::super::form::{Expr, Function};
-use super::super::token::{self, Kind};
 use super::Parser;
-use super::expression::is_function;
+use crate::form::{Expr, Function};
+use crate::token::{self, Kind};
 
-/// Largest lower index of a binomial coefficient with a variable above it.
+/// Largest lower index of a binomial coefficient whose upper index has a variable.
 const MAX_CHOOSE: u32 = 12;
 /// Largest upper index of a binomial coefficient of numbers.
 const MAX_UPPER: u32 = 1000;
@@ -36,8 +35,8 @@ impl Parser<'_> {
             "frac" => self.fraction(),
             "sqrt" => self.root(),
             "binom" => {
-                let above = self.deeper(Self::argument)?;
-                let below = self.deeper(Self::argument)?;
+                let above = self.deeper(Self::atom)?;
+                let below = self.deeper(Self::atom)?;
                 choose(above, below)
             }
             "angle" | "triangle" => self.deeper(Self::atom),
@@ -46,7 +45,7 @@ impl Parser<'_> {
                 let content = self.name_of_argument()?;
                 self.variable(format!("{shape}{content}"))
             }
-            _ if is_function(name) => self.call(name),
+            _ if token::is_function(name) => self.call(name),
             _ if token::is_name(name) => self.variable(name.to_owned()),
             _ => Err(format!("\\{name} where a formula should be")),
         }
@@ -89,12 +88,7 @@ impl Parser<'_> {
         if self.eat('|') { Ok(Expr::call(Function::Abs, inner)) } else { Err("a bar is not closed".to_owned()) }
     }
 
-    /// A group in braces or a single word.
-    fn argument(&mut self) -> Result<Expr, String> {
-        self.atom()
-    }
-
-    /// `\frac` and what stands above and below; `\frac12` has one digit above.
+    /// The numerator and denominator after `\frac`; the numerator of `\frac12` has one digit.
     fn fraction(&mut self) -> Result<Expr, String> {
         if let Some(Kind::Number { value, places }) = self.peek().cloned() {
             let digits = value.to_string();
@@ -108,8 +102,8 @@ impl Parser<'_> {
                 };
             }
         }
-        let above = self.deeper(Self::argument)?;
-        let below = self.deeper(Self::argument)?;
+        let above = self.deeper(Self::atom)?;
+        let below = self.deeper(Self::atom)?;
         Ok(above.over(below))
     }
 
@@ -121,7 +115,7 @@ impl Parser<'_> {
             self.at += 1;
             index = self.group(start)?;
         }
-        let radicand = self.deeper(Self::argument)?;
+        let radicand = self.deeper(Self::atom)?;
         Ok(Expr::Root(Box::new(radicand), Box::new(index)))
     }
 
@@ -139,7 +133,7 @@ impl Parser<'_> {
         })
     }
 
-    /// The words of an argument as part of a name.
+    /// The tokens of an argument as part of a name.
     fn name_of_argument(&mut self) -> Result<String, String> {
         let start = self.at;
         if self.at >= self.end {
@@ -160,11 +154,6 @@ impl Parser<'_> {
         }
         self.at = if braced { to + 1 } else { to };
         Ok(name)
-    }
-
-    /// The base of a logarithm.
-    pub(super) fn index(&mut self) -> Result<Expr, String> {
-        self.atom()
     }
 }
 

@@ -1,14 +1,14 @@
 //! Sums, products, quotients, powers and function calls.
 //!
-//! Factors that merely stand side by side bind tighter than a slash, as in math-verify: `1/2x` is
-//! 1/(2x). Nobody agrees on it; in a task's score, agreeing with the usual checker counts for more.
+//! Factors without a sign between them bind tighter than a slash, as in math-verify: `1/2x` is 1/(2x). There is no
+//! agreed rule; for a task's score, agreement with the usual checker matters more.
 
-use super::super::form::{Expr, Function};
-use super::super::token::Kind;
 use super::Parser;
+use crate::form::{Expr, Function};
+use crate::token::{Kind, is_function};
 use num_traits::Signed;
 
-/// Most factorial signs, degree signs and powers behind one factor.
+/// Most factorial signs, degree signs and powers after one factor.
 const MAX_POSTFIX: usize = 6;
 
 impl Parser<'_> {
@@ -122,7 +122,7 @@ impl Parser<'_> {
         Ok(None)
     }
 
-    /// Whether what comes next multiplies what stands before it.
+    /// Whether the next token begins a factor, which multiplies the one before it.
     fn starts_factor(&self) -> bool {
         match self.peek() {
             Some(Kind::Number { .. } | Kind::Letter(_)) => true,
@@ -151,9 +151,9 @@ impl Parser<'_> {
                 self.at += 1;
                 base = base.over(Expr::integer(100));
             } else if self.eat('^') {
-                if self.degree_exponent() {
+                if self.eat_exponent("circ") {
                     base = self.degrees(base);
-                } else if self.prime_exponent() {
+                } else if self.eat_exponent("prime") {
                     base = prime(base)?;
                 } else {
                     base = base.to(self.deeper(Self::exponent)?);
@@ -164,19 +164,11 @@ impl Parser<'_> {
                 return Ok(base);
             }
         }
-        Err("too many signs behind one factor".to_owned())
+        Err("too many signs after one factor".to_owned())
     }
 
-    /// `\circ` or `{\circ}` after `^`.
-    fn degree_exponent(&mut self) -> bool {
-        self.command_exponent("circ")
-    }
-
-    fn prime_exponent(&mut self) -> bool {
-        self.command_exponent("prime")
-    }
-
-    fn command_exponent(&mut self, name: &'static str) -> bool {
+    /// Reads the command `name`, or the same in braces, after `^`: `^\circ`, `^{\circ}`. Whether it is there.
+    fn eat_exponent(&mut self, name: &'static str) -> bool {
         let command = Some(&Kind::Command(name));
         if self.peek() == command {
             self.at += 1;
@@ -197,18 +189,18 @@ impl Parser<'_> {
         if self.plain { base } else { Expr::Degrees(Box::new(base)) }
     }
 
-    /// What stands after `^`: a group, or a single factor without powers of its own.
+    /// The exponent after `^`: a group, or a single factor without powers of its own.
     fn exponent(&mut self) -> Result<Expr, String> {
         if self.eat('-') {
             return Ok(Expr::Negative(Box::new(self.deeper(Self::exponent)?)));
         }
         self.eat('+');
         let base = self.atom()?;
-        // `2^3^4` without braces is read from the right, as powers are.
+        // `2^3^4` without braces is read from the right, as usual for powers.
         if self.eat('^') { Ok(base.to(self.deeper(Self::exponent)?)) } else { Ok(base) }
     }
 
-    /// The function `name`, whose word has been read.
+    /// A call of the function `name`, whose token has been read.
     pub(super) fn call(&mut self, name: &str) -> Result<Expr, String> {
         let mut power = None;
         let mut base = None;
@@ -216,7 +208,7 @@ impl Parser<'_> {
             if power.is_none() && self.eat('^') {
                 power = Some(self.deeper(Self::exponent)?);
             } else if base.is_none() && name == "log" && self.eat('_') {
-                base = Some(self.deeper(Self::index)?);
+                base = Some(self.deeper(Self::atom)?);
             }
         }
         let argument = self.deeper(Self::function_argument)?;
@@ -271,28 +263,7 @@ fn prime(base: Expr) -> Result<Expr, String> {
     }
 }
 
-/// Whether a command takes an argument as functions do.
-pub(super) fn is_function(name: &str) -> bool {
-    matches!(
-        name,
-        "sin"
-            | "cos"
-            | "tan"
-            | "cot"
-            | "sec"
-            | "csc"
-            | "arcsin"
-            | "arccos"
-            | "arctan"
-            | "sinh"
-            | "cosh"
-            | "tanh"
-            | "ln"
-            | "log"
-            | "exp"
-    )
-}
-
+/// The value of the function `name` at `x`; `base` is the base of a logarithm, where one is written.
 fn apply(name: &str, base: Option<Expr>, x: Expr) -> Result<Expr, String> {
     let sin = |x: Expr| Expr::call(Function::Sin, x);
     let cos = |x: Expr| Expr::call(Function::Cos, x);

@@ -1,8 +1,8 @@
 //! Lists, relations, sets, intervals, tuples, matrices and ratios.
 
-use super::super::form::{Expr, Form, Relation};
-use super::super::token::{Kind, SET_OPEN};
 use super::Parser;
+use crate::form::{Expr, Form, Relation};
+use crate::token::{Kind, SET_OPEN};
 
 /// Most entries of a list, set, tuple or matrix; comparing sets takes time quadratic in it.
 const MAX_ITEMS: usize = 40;
@@ -21,25 +21,21 @@ impl Parser<'_> {
         }
     }
 
-    /// What stands between the separators, empty parts left out (`1, 2, and 3` has one).
+    /// The answers between the separators, without empty ones (`1, 2, and 3` has an empty one).
     fn parts(&mut self, from: usize, to: usize, separators: &[usize]) -> Result<Vec<Form>, String> {
         if separators.len() >= 2 * MAX_ITEMS {
             return Err(format!("more than {MAX_ITEMS} entries"));
         }
         let mut items = Vec::new();
-        let mut start = from;
-        for end in separators.iter().copied().chain([to]) {
-            if end > start {
-                items.push(self.deeper(|parser| parser.relation(start, end))?);
-            }
-            start = end + 1;
+        for (start, end) in Self::between(from, to, separators).filter(|(start, end)| end > start) {
+            items.push(self.deeper(|parser| parser.relation(start, end))?);
         }
         if items.len() > MAX_ITEMS { Err(format!("more than {MAX_ITEMS} entries")) } else { Ok(items) }
     }
 
     /// Sides with relations between them, or one.
     fn relation(&mut self, mut from: usize, mut to: usize) -> Result<Form, String> {
-        // What follows from the steps before is the answer.
+        // The answer is what the steps before it imply.
         if let Some(last) = self.top_level(from, to, |kind| *kind == Kind::Command("implies")).last() {
             from = last + 1;
         }
@@ -49,7 +45,7 @@ impl Parser<'_> {
             _ => false,
         };
         let mut places = self.top_level(from, to, relations);
-        // `1/3 ≈ 0.33`: the exact form counts; but the only value of `x ≈ 0.33` is what follows.
+        // `1/3 ≈ 0.33`: the exact form counts, but the only value of `x ≈ 0.33` is the approximate one.
         if let Some(at) = places.iter().position(|at| self.tokens[*at].kind == Kind::Command("approx"))
             && (at > 0 || !self.is_name(from, places[0]))
         {
@@ -60,15 +56,11 @@ impl Parser<'_> {
             return self.union(from, to);
         }
         if self.tokens[places[0]].kind == Kind::Command("in") {
-            return self.relation_free(places[0] + 1, to);
+            return self.deeper(|parser| parser.union(places[0] + 1, to));
         }
-        let mut bounds = vec![from];
-        bounds.extend(places.iter().map(|at| at + 1));
-        let ends: Vec<usize> = places.iter().copied().chain([to]).collect();
-        let mut sides = Vec::with_capacity(bounds.len());
-        for (start, end) in bounds.into_iter().zip(ends) {
-            sides.push(self.deeper(|parser| parser.union(start, end))?);
-        }
+        let sides = Self::between(from, to, &places)
+            .map(|(start, end)| self.deeper(|parser| parser.union(start, end)))
+            .collect::<Result<Vec<_>, _>>()?;
         let kinds: Vec<Option<Relation>> = places.iter().map(|at| relation_of(&self.tokens[*at].kind)).collect();
         if kinds.iter().all(Option::is_none) {
             return Ok(Form::Equation(sides));
@@ -82,12 +74,7 @@ impl Parser<'_> {
         Ok(Form::Inequality { sides, relations })
     }
 
-    /// A set after `∈`.
-    fn relation_free(&mut self, from: usize, to: usize) -> Result<Form, String> {
-        self.deeper(|parser| parser.union(from, to))
-    }
-
-    /// Whether the words are one variable.
+    /// Whether the tokens are one variable.
     fn is_name(&self, from: usize, to: usize) -> bool {
         to == from + 1 && matches!(self.kind(from), Some(Kind::Letter(_) | Kind::Text(_)))
     }
@@ -99,19 +86,14 @@ impl Parser<'_> {
             return match minus[..] {
                 [] => self.single(from, to),
                 [at] => Ok(Form::Difference(Box::new(self.single(from, at)?), Box::new(self.single(at + 1, to)?))),
-                _ => Err("more than one set is taken away".to_owned()),
+                _ => Err("more than one set is subtracted".to_owned()),
             };
         }
         if cups.len() >= MAX_ITEMS {
             return Err(format!("more than {MAX_ITEMS} entries"));
         }
-        let mut parts = Vec::new();
-        let mut start = from;
-        for end in cups.into_iter().chain([to]) {
-            parts.push(self.single(start, end)?);
-            start = end + 1;
-        }
-        Ok(Form::Union(parts))
+        let parts = Self::between(from, to, &cups).map(|(start, end)| self.single(start, end));
+        Ok(Form::Union(parts.collect::<Result<_, _>>()?))
     }
 
     /// One value or set.
@@ -156,13 +138,8 @@ impl Parser<'_> {
                 return Ok(Form::Text(time));
             }
             self.without_two_signs(from, to)?;
-            let mut parts = Vec::new();
-            let mut start = from;
-            for end in colons.into_iter().chain([to]) {
-                parts.push(self.formula(start, end)?);
-                start = end + 1;
-            }
-            return Ok(Form::Ratio(parts));
+            let parts = Self::between(from, to, &colons).map(|(start, end)| self.formula(start, end));
+            return Ok(Form::Ratio(parts.collect::<Result<_, _>>()?));
         }
         self.scalar(from, to)
     }
@@ -186,13 +163,13 @@ impl Parser<'_> {
         prose.then_some(time)
     }
 
-    /// Refuses `±` where it would stand for two forms at once.
+    /// Refuses `±` where it would mean two matrices or ratios.
     fn without_two_signs(&self, from: usize, to: usize) -> Result<(), String> {
         let signs = self.tokens[from..to].iter().any(|token| matches!(token.kind, Kind::Command("pm" | "mp")));
-        if signs { Err("a sign of two meanings inside a matrix or ratio".to_owned()) } else { Ok(()) }
+        if signs { Err("a plus-minus sign inside a matrix or ratio".to_owned()) } else { Ok(()) }
     }
 
-    /// `\mathbb{R}` and its like.
+    /// `\mathbb{R}` and similar.
     fn number_set(&self, from: usize, to: usize) -> Option<char> {
         if self.kind(from) != Some(&Kind::Command("mathbb")) {
             return None;
@@ -203,7 +180,7 @@ impl Parser<'_> {
         }
     }
 
-    /// What set braces hold: entries, or a variable and its condition.
+    /// The content of set braces: entries, or a variable and its condition.
     fn set(&mut self, from: usize, to: usize) -> Result<Form, String> {
         let bars = self.top_level(from, to, |kind| matches!(kind, Kind::Symbol('|' | ':')));
         if let Some(bar) = bars.first()
@@ -244,11 +221,10 @@ impl Parser<'_> {
             _ => Some(self.formula(from, start)?),
         };
         let mut rows = vec![Vec::new()];
-        let mut cell = start + 1;
         let ends = self.top_level(start + 1, to - 1, |kind| matches!(kind, Kind::Row | Kind::Symbol('&')));
-        for end in ends.into_iter().chain([to - 1]) {
+        for (cell, end) in Self::between(start + 1, to - 1, &ends) {
             let row_ends = end == to - 1 || self.tokens[end].kind == Kind::Row;
-            // `\\` may stand after the last row.
+            // `\\` may follow the last row.
             if !(row_ends && end == cell && rows.last().is_some_and(Vec::is_empty)) {
                 let entry = self.formula(cell, end)?;
                 let entry = match &factor {
@@ -262,7 +238,6 @@ impl Parser<'_> {
             if row_ends && end != to - 1 {
                 rows.push(Vec::new());
             }
-            cell = end + 1;
         }
         rows.retain(|row| !row.is_empty());
         let width = rows.first().map_or(0, Vec::len);

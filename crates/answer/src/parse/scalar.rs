@@ -1,13 +1,13 @@
-//! A formula together with what stands around it: percent, a unit, a base, a sign that means two.
+//! A formula together with its percent sign, unit or base, and with plus-minus signs.
 
-use super::super::form::{Expr, Form, Scalar};
-use super::super::token::{Kind, Token};
-use super::super::unit;
 use super::Parser;
+use crate::form::{Expr, Form, Scalar};
+use crate::token::{Kind, Token};
+use crate::unit;
 use num_traits::ToPrimitive;
 
 impl Parser<'_> {
-    /// A scalar, or two where `±` stands in it.
+    /// A scalar, or two where it has a `±`.
     pub(super) fn scalar(&mut self, from: usize, to: usize) -> Result<Form, String> {
         let signs = |token: &Token| matches!(token.kind, Kind::Command("pm" | "mp"));
         if !self.tokens[from..to].iter().any(signs) {

@@ -1,26 +1,25 @@
-//! From the words of an answer to what it says.
+//! Parses the tokens of an answer.
 //!
-//! Recursive descent over the words, in two layers: [`form`](self::form) finds lists, sets,
-//! intervals, matrices and relations, [`expression`](self::expression) reads formulas. Depth is
-//! bounded, so that no text exhausts the stack, and brackets are paired once, so that the time is
-//! bounded by length times depth.
+//! Recursive descent in two layers: [`form`](self::form) finds lists, sets, intervals, matrices and relations,
+//! [`expression`](self::expression) reads formulas. Depth is bounded, so that no text exhausts the stack, and brackets are
+//! paired once, so that the time is bounded by length times depth.
 
 mod atom;
 mod expression;
 mod form;
 mod scalar;
 
-use super::form::Form;
-use super::token::{Kind, SET_CLOSE, SET_OPEN, Token};
+use crate::form::Form;
+use crate::token::{Kind, SET_CLOSE, SET_OPEN, Token};
 
 /// Deepest nesting of brackets, exponents and signs.
 const MAX_DEPTH: usize = 40;
 
-/// What `tokens` say.
+/// The answer that `tokens` form.
 ///
 /// # Errors
-/// The reason why they cannot be read.
-pub(super) fn parse(tokens: &[Token]) -> Result<Form, String> {
+/// The reason why they cannot be parsed.
+pub(crate) fn parse(tokens: &[Token]) -> Result<Form, String> {
     let partner = pair(tokens)?;
     let mut parser = Parser { tokens, partner, at: 0, end: tokens.len(), depth: 0, upper: true, bars: 0, plain: false };
     parser.list(0, tokens.len())
@@ -28,21 +27,21 @@ pub(super) fn parse(tokens: &[Token]) -> Result<Form, String> {
 
 struct Parser<'a> {
     tokens: &'a [Token],
-    /// For an opening bracket, where it closes.
+    /// For each opening bracket the index of its closing one.
     partner: Vec<usize>,
     at: usize,
-    /// The current formula ends before this.
+    /// The end of the current formula, exclusive.
     end: usize,
     depth: usize,
     /// Whether `±` is read as plus.
     upper: bool,
-    /// Bars of absolute values that are open.
+    /// Number of open bars of absolute values.
     bars: usize,
     /// Whether a degree sign is a unit rather than a factor of π/180.
     plain: bool,
 }
 
-/// For each opening bracket the place where it closes. `(` may close with `]`, as intervals do.
+/// For each opening bracket the index of its closing one. `(` may close with `]`, as in intervals.
 fn pair(tokens: &[Token]) -> Result<Vec<usize>, String> {
     let mut partner = vec![usize::MAX; tokens.len()];
     let mut open: Vec<(usize, u8)> = Vec::new();
@@ -81,7 +80,7 @@ impl Parser<'_> {
         self.tokens.get(at).map(|token| &token.kind)
     }
 
-    /// The word at the current place, within the current formula.
+    /// The next token of the current formula.
     fn peek(&self) -> Option<&Kind> {
         if self.at < self.end { self.kind(self.at) } else { None }
     }
@@ -111,7 +110,7 @@ impl Parser<'_> {
         result
     }
 
-    /// Places of `from..to` outside all brackets where `wanted` holds.
+    /// The tokens of `from..to` outside all brackets for which `wanted` holds, by index.
     fn top_level(&self, from: usize, to: usize, wanted: impl Fn(&Kind) -> bool) -> Vec<usize> {
         let mut found = Vec::new();
         let mut at = from;
@@ -119,9 +118,14 @@ impl Parser<'_> {
             if wanted(&self.tokens[at].kind) {
                 found.push(at);
             }
-            // What a bracket encloses is skipped; its end lies inside `from..to` since brackets pair.
+            // The content of a bracket is skipped; its end is within `from..to` since brackets pair.
             at = if self.partner[at] == usize::MAX { at + 1 } else { self.partner[at] + 1 };
         }
         found
+    }
+    /// The ranges of `from..to` between `separators`, empty ones included.
+    fn between(from: usize, to: usize, separators: &[usize]) -> impl Iterator<Item = (usize, usize)> {
+        let starts = std::iter::once(from).chain(separators.iter().map(|at| at + 1));
+        starts.zip(separators.iter().copied().chain([to]))
     }
 }

@@ -1,10 +1,9 @@
-//! Taking the answer out of a response. Pure functions of text, none of which judges it.
+//! Extracts the answer from a response: pure functions of text, which do not decide whether the answer is right.
 //!
 //! - [`boxed`](self::boxed()): the last `\boxed{…}`;
-//! - [`final_answer`]: what follows "the final answer is";
-//! - [`chat_answer`]: the first of these that is there;
-//! - [`RegexFilter`], [`ExactMatch`]: lm-evaluation-harness's `regex` filter and `exact_match`, with
-//!   GSM8K's settings;
+//! - [`final_answer`]: the text after "the final answer is";
+//! - [`chat_answer`]: the first of these that the response has;
+//! - [`RegexFilter`], [`ExactMatch`]: lm-evaluation-harness's `regex` filter and `exact_match`;
 //! - [`code_blocks`], [`python_block`]: fenced code.
 
 mod boxed;
@@ -21,7 +20,7 @@ pub use final_answer::final_answer;
 pub use pattern::Pattern;
 pub use regex_filter::RegexFilter;
 
-/// The answer of a free response: the last box, or else what is announced as the final answer.
+/// The answer of a free-form response: the last box, or else what is announced as the final answer.
 pub fn chat_answer(response: &str) -> Option<&str> {
     boxed(response).or_else(|| final_answer(response))
 }
@@ -31,7 +30,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_box_counts_for_more_than_an_announcement() {
+    fn a_box_is_preferred_to_an_announcement() {
         assert_eq!(chat_answer(r"The final answer is 4, so \boxed{5}."), Some("5"));
         assert_eq!(chat_answer("The final answer is: 4."), Some("4"));
         assert_eq!(chat_answer("I do not know."), None);
