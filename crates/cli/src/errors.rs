@@ -2,8 +2,8 @@
 //! what was found, and what to do.
 
 use anyhow::Error;
-use lopper_infer::Interrupted;
 use lopper_record::Fault;
+use lopper_record::Interrupted;
 
 /// Exit status of anything that is neither the user's input nor an interrupt.
 const FAILED: u8 = 1;

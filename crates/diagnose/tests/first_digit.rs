@@ -6,6 +6,7 @@ mod tokenizers;
 
 use lopper_diagnose::arithmetic::{ArithmeticItem, ArithmeticProbe};
 use lopper_infer::{LoglikRequest, TextModel};
+use lopper_record::NoProgress;
 use tokenizers::model;
 
 fn item(answer: &str) -> ArithmeticItem {
@@ -16,7 +17,7 @@ fn item(answer: &str) -> ArithmeticItem {
 fn reference(text: &TextModel, context: &[u32], before: &str) -> [f64; 10] {
     let size = text.tokenizer.vocab_size() as u32;
     let request = LoglikRequest { context: context.to_vec(), continuations: (0..size).map(|id| vec![id]).collect() };
-    let all = text.engine.loglikelihood(&text.engine.all_layers(), &[request], &|_| {}).unwrap();
+    let all = text.engine.loglikelihood(&text.engine.all_layers(), &[request], &NoProgress).unwrap();
     let mut sums = [0.0; 10];
     for (id, reply) in (0..size).zip(&all[0]) {
         let written = text.tokenizer.id_to_token(id).unwrap();
@@ -36,7 +37,7 @@ fn close(ours: [f64; 10], theirs: [f64; 10], what: &str) {
 
 fn check(text: &TextModel, answer: &str, context: &[u32], before: &str, style: &str) {
     let probe = ArithmeticProbe::prepare(text, &[item(answer)], "here").unwrap();
-    let replies = text.engine.loglikelihood(&text.engine.all_layers(), &probe.requests(), &|_| {}).unwrap();
+    let replies = text.engine.loglikelihood(&text.engine.all_layers(), &probe.requests(), &NoProgress).unwrap();
     let digits = probe.digit_logprobs(&replies).unwrap()[0];
     close(digits.logprobs, reference(text, context, before), style);
     assert_eq!(digits.right, answer.trim_start_matches([' ', '-']).as_bytes()[0] as usize - 48);
@@ -84,11 +85,11 @@ fn a_digit_without_a_joined_token() {
     let prompt = text.plain(&item("").prompt).unwrap();
     let probe = ArithmeticProbe::prepare(&text, &[item(" 12")], "here").unwrap();
     let all = text.engine.all_layers();
-    let replies = text.engine.loglikelihood(&all, &probe.requests(), &|_| {}).unwrap();
+    let replies = text.engine.loglikelihood(&all, &probe.requests(), &NoProgress).unwrap();
     let ours = probe.digit_logprobs(&replies).unwrap()[0].logprobs;
     let space = text.plain(" ").unwrap();
     let request = LoglikRequest { context: prompt.clone(), continuations: vec![space.clone()] };
-    let alone = text.engine.loglikelihood(&all, &[request], &|_| {}).unwrap()[0][0].sum;
+    let alone = text.engine.loglikelihood(&all, &[request], &NoProgress).unwrap()[0][0].sum;
     let zero = alone + reference(&text, &[prompt.clone(), space].concat(), "")[0];
     let mut theirs = reference(&text, &prompt, " ");
     theirs[0] = zero;

@@ -47,7 +47,7 @@ fn the_pocket_model_loses_arithmetic_before_its_text() {
     assert!(probe_set::is_pocket_model(&text));
     let tasks = ["pocket_word", "pocket_arith", "pocket_brackets", "pocket_code"].map(String::from).to_vec();
     let examination = DiagnosticSuite::prepare(&text, &DiagnosticOptions::new(tasks, 12, 0)).unwrap();
-    let all = text.engine.all_layers();
+    let all = text.engine.model().all_layers();
     let without = |gone: std::ops::RangeInclusive<usize>| all.iter().copied().filter(|l| !gone.contains(l)).collect();
     let cuts = [all.clone(), without(6..=11), without(3..=11)];
     let found = examination.run(&text, &cuts, &|_, _| {}).unwrap();
@@ -72,7 +72,7 @@ fn the_pocket_model_loses_arithmetic_before_its_text() {
 fn sentinels_see_the_same_in_any_company() {
     let text = pocket();
     let sentinels = Sentinels::prepare(&text, &SentinelOptions::default()).unwrap();
-    let all = text.engine.all_layers();
+    let all = text.engine.model().all_layers();
     let cut: Vec<usize> = all[..6].to_vec();
     let both = sentinels.read(&text, &[all.clone(), cut.clone()], &|_, _| {}).unwrap();
     let alone = sentinels.read(&text, &[cut], &|_, _| {}).unwrap();

@@ -5,9 +5,9 @@
 
 use crate::examples::{ExampleText, Examples, Renderer};
 use anyhow::Result;
-use lopper_infer::{Finish, GenerateOptions, Progress, Request, Sampling, StopCheck, StopStrings, TextModel};
+use lopper_infer::{Finish, GenerateOptions, Request, Sampling, StopCheck, StopStrings, TextModel};
 use lopper_model::chat::Message;
-use lopper_record::key_hash;
+use lopper_record::{LayerSet, LayerSlot, Progress, key_hash};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::collections::HashMap;
@@ -85,10 +85,10 @@ pub struct SelfGenerated {
 /// Lets `text`, over the layers `kept` (all of them, for healing), answer the prompts.
 pub fn generate_responses(
     text: &TextModel,
-    kept: &[usize],
+    kept: &LayerSet<LayerSlot>,
     prompts: &[SgrPrompt],
     options: &SgrOptions,
-    observer: &(dyn Fn(Progress) + Sync),
+    progress: &dyn Progress,
 ) -> Result<SelfGenerated> {
     let mut stops = Stops { text, made: HashMap::new() };
     let mut asked = Vec::with_capacity(prompts.len());
@@ -109,7 +109,7 @@ pub fn generate_responses(
         });
         asked.push(prompt);
     }
-    let answers = text.engine.generate(kept, &requests, &GenerateOptions::default(), observer)?;
+    let answers = text.engine.generate(kept, &requests, &GenerateOptions::default(), progress)?;
     let mut result = SelfGenerated::default();
     for ((prompt, request), answer) in asked.into_iter().zip(&requests).zip(answers) {
         let finished = matches!(answer.finish, Finish::Stop | Finish::StopString);

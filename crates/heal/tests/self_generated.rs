@@ -2,10 +2,11 @@
 
 use lopper_heal::self_generated::examples_of;
 use lopper_heal::{ExampleText, Renderer, SgrOptions, SgrPrompt, generate_responses};
-use lopper_infer::{Engine, Finish, Sampling, TextModel, silent};
+use lopper_infer::{Engine, Finish, Sampling, TextModel};
 use lopper_model::chat::{ChatTemplate, Message};
 use lopper_model::generation::{SpecialIds, SpecialStrings};
 use lopper_model::tokenizer::Tokenizer;
+use lopper_record::NoProgress;
 use lopper_testkit::{Tiny, tiny_model};
 use serde_json::{Map, Value, json};
 use std::path::Path;
@@ -59,7 +60,7 @@ fn answers_are_seeded_and_only_whole_ones_are_kept() {
     let text = text_model();
     let kept = text.engine.all_layers();
     let answer = |prompts: &[SgrPrompt], options: &SgrOptions| {
-        generate_responses(&text, &kept, prompts, options, &silent).unwrap()
+        generate_responses(&text, &kept, prompts, options, &NoProgress).unwrap()
     };
     let made = answer(&prompts(), &options());
     assert_eq!(made, answer(&prompts(), &options()));
@@ -88,7 +89,7 @@ fn answers_are_seeded_and_only_whole_ones_are_kept() {
 fn answers_become_examples_that_hold_what_was_generated() {
     let text = text_model();
     let options = SgrOptions { system: Some("sys".into()), keep_unfinished: true, ..options() };
-    let made = generate_responses(&text, &text.engine.all_layers(), &prompts(), &options, &silent).unwrap();
+    let made = generate_responses(&text, &text.engine.all_layers(), &prompts(), &options, &NoProgress).unwrap();
     let examples = examples_of(&made.rows, &Renderer::of(&text), 64).unwrap();
     let whole: Vec<_> = made.rows.iter().filter(|r| matches!(r.finish, Finish::Stop | Finish::StopString)).collect();
     assert_eq!((examples.documents.len(), examples.report.unusable), (whole.len(), 0));

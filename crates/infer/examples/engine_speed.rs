@@ -5,10 +5,11 @@
 //! `words` asks word problems of the pocket model, whose answers end by themselves.
 
 use anyhow::{Context, Result};
-use lopper_infer::{Engine, GenerateOptions, Generation, Request, TextModel, silent};
+use lopper_infer::{Engine, GenerateOptions, Generation, Request, TextModel};
 use lopper_model::chat::Message;
 use lopper_model::{Checkpoint, Model, Precision};
 use lopper_pocket::{Split, examples};
+use lopper_record::{LayerSet, LayerSlot, NoProgress};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -66,23 +67,23 @@ fn main() -> Result<()> {
     let mut result = serde_json::Map::new();
     if what.contains(&"scoring") {
         let texts = texts(8, 256, vocab);
-        let seconds = best(3, || engine.token_logprobs(&all, &texts, &silent).map(drop))?;
+        let seconds = best(3, || engine.token_logprobs(&all, &texts, &NoProgress).map(drop))?;
         result.insert("scoring".into(), json!((8 * 256) as f64 / seconds));
     }
     for (name, batch, new) in [("decode1", 1, 32), ("decode8", 8, 32), ("decode64", 64, 64)] {
         if what.contains(&"decode") && (batch < 64 || what.contains(&"small")) {
             let requests = prompts(batch, 16, new, vocab);
             let options = GenerateOptions::default();
-            let seconds = best(3, || engine.generate(&all, &requests, &options, &silent).map(drop))?;
+            let seconds = best(3, || engine.generate(&all, &requests, &options, &NoProgress).map(drop))?;
             result.insert(name.into(), json!((batch * new) as f64 / seconds));
         }
     }
     if what.contains(&"candidates") {
         // Single layers removed, and of a model with few layers blocks of neighbours as well.
         let blocks = (1..layers).flat_map(|size| (0..=layers - size).map(move |first| first..first + size));
-        let cuts = blocks.map(|block| all.iter().copied().filter(|l| !block.contains(l)).collect());
-        // The uncut model first, as in a sweep: the others try its answers as theirs.
-        let candidates: Vec<Vec<usize>> = std::iter::once(all.clone()).chain(cuts).take(24).collect();
+        let cuts = blocks.map(|block| all.without(&block.collect()));
+        // The uncut model first, as in a sweep: its answers are drafts for the others.
+        let candidates: Vec<LayerSet<LayerSlot>> = std::iter::once(all.clone()).chain(cuts).take(24).collect();
         let has = |word: &str| args.iter().any(|arg| arg == word);
         let requests = match (has("ragged"), has("words")) {
             // Greedy texts of random weights never end, so each is told how long it may be.
@@ -92,13 +93,13 @@ fn main() -> Result<()> {
             (_, true) => words(&TextModel::new(engine.clone(), &checkpoint)?)?,
             _ => prompts(16, 24, 24, vocab),
         };
-        let plain = GenerateOptions { sibling_drafts: false, batch: 192, ..GenerateOptions::default() };
-        let drafts = GenerateOptions { sibling_drafts: true, ..plain.clone() };
+        let plain = GenerateOptions { draft_from_first: false, batch: 192, ..GenerateOptions::default() };
+        let drafts = GenerateOptions { draft_from_first: true, ..plain.clone() };
         let mut alone = Vec::new();
         let apart = best(1, || {
             alone = candidates
                 .iter()
-                .map(|kept| engine.generate(kept, &requests, &plain, &silent))
+                .map(|kept| engine.generate(kept, &requests, &plain, &NoProgress))
                 .collect::<Result<Vec<_>>>()?;
             Ok(())
         })?;
@@ -106,7 +107,7 @@ fn main() -> Result<()> {
         let run = |options: &GenerateOptions| -> Result<Value> {
             let mut share = 0.0;
             let seconds = best(1, || {
-                let many = engine.generate_many(&candidates, &requests, options, &silent)?;
+                let many = engine.generate_many(&candidates, &requests, options, &NoProgress)?;
                 anyhow::ensure!(many.candidates == alone, "other tokens than each candidate alone");
                 share = many.accepted as f64 / many.drafted.max(1) as f64;
                 Ok(())

@@ -1,49 +1,22 @@
-//! The engine itself: a model, its threads, and how work is shared between them.
+//! The engine itself: a model, its threads, and how work is divided between them.
 //!
-//! The products of a small model are too small to be worth splitting, so its batches are shared
-//! out whole: each thread runs one with sequential kernels. A large model, or a single batch, gets
-//! all threads inside each kernel instead. Neither choice changes a result, since no row's result
-//! depends on what goes with it.
+//! The matrix products of a small model are too small to be worth splitting, so each thread takes whole batches and
+//! runs sequential kernels. A large model, or a single batch, gets all threads inside each kernel instead. Neither
+//! choice changes a result, since a token's result never depends on what else is in its batch.
 
 use anyhow::{Context, Result};
 use lopper_model::{Forward, Model, Pack, Precision};
+use lopper_record::{Interrupted, LayerPosition, LayerSet, LayerSlot};
 use rayon::{ThreadPool, ThreadPoolBuilder};
-use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 /// Parameters above which the threads work together on one batch, and weights are used as stored.
 const SMALL_MODEL: usize = 50_000_000;
-/// Bytes that hidden states may take unless told otherwise.
+/// Bytes that hidden states may take by default.
 const MEMORY: usize = 1 << 30;
 
-/// How far a call has come; for a progress bar.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Progress {
-    /// Requests (or sequences) finished.
-    pub done: usize,
-    /// Requests (or sequences) of the call.
-    pub total: usize,
-    /// Tokens generated so far; where nothing is generated, tokens times layers read.
-    pub tokens: usize,
-}
-
-/// An observer that ignores what it is told.
-pub fn silent(_: Progress) {}
-
-/// The error of a call that was stopped through the flag given to [`Engine::with_interrupt`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Interrupted;
-
-impl fmt::Display for Interrupted {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("interrupted")
-    }
-}
-
-impl std::error::Error for Interrupted {}
-
-/// Runs one model at any depth. Cloning shares the weights and the threads.
+/// Runs one model with any of its layers left out. Cloning shares the weights and the threads.
 #[derive(Debug, Clone)]
 pub struct Engine {
     model: Model,
@@ -75,19 +48,20 @@ impl Engine {
         })
     }
 
-    /// The same threads and interrupt flag for another model.
+    /// The same threads and settings for another model.
     pub fn with_model(&self, model: Model) -> Self {
         let split_batches = splits(&model);
         Self { model, split_batches, forward: Arc::default(), ..self.clone() }
     }
 
-    /// The engine for this model and for the layers `kept` of `adapted`, the same model with an adapter; and the
-    /// list of layers that is the latter's. Candidates of both go together then.
-    pub fn beside(&self, adapted: &Model, kept: &[usize]) -> (Self, Vec<usize>) {
-        let model = self.model.beside(adapted, kept);
-        let layers = (self.model.num_layers()..model.num_layers()).collect();
-        // As many threads for a batch as for either alone, so that sums are those of either alone.
-        (Self { model, forward: Arc::default(), ..self.clone() }, layers)
+    /// An engine that also holds copies of the layers `kept` with an adapter, taken from `adapted` (the same model
+    /// with the adapter attached), and the slots of these copies. The cut with the adapter is then one more candidate
+    /// of the same engine.
+    pub fn with_adapted_layers(&self, adapted: &Model, kept: &LayerSet<LayerPosition>) -> (Self, LayerSet<LayerSlot>) {
+        let model = self.model.beside(adapted, &kept.indices().collect::<Vec<_>>());
+        let slots = (self.model.num_layers()..model.num_layers()).collect();
+        // `split_batches` stays that of the model alone, so that sums are taken in the same order.
+        (Self { model, forward: Arc::default(), ..self.clone() }, slots)
     }
 
     /// Calls end with [`Interrupted`] soon after `flag` becomes true.
@@ -96,13 +70,13 @@ impl Engine {
         self
     }
 
-    /// Products are computed in `precision` from here on.
+    /// Computes matrix products in `precision` from here on.
     pub fn with_precision(self, precision: Precision) -> Self {
         Self { precision, forward: Arc::default(), ..self }
     }
 
-    /// Hidden states of all candidates and texts that go through a layer together take at most
-    /// `bytes`; one text at a time always runs.
+    /// Limits the hidden states of all candidates and texts that go through a layer together to `bytes` (1 GiB by
+    /// default); one text at a time always runs.
     pub fn with_memory(self, bytes: usize) -> Self {
         Self { memory: bytes, ..self }
     }
@@ -117,9 +91,9 @@ impl Engine {
         &self.model
     }
 
-    /// All layers in order: the uncut model's list of kept layers.
-    pub fn all_layers(&self) -> Vec<usize> {
-        self.model.all_layers()
+    /// All layers: the uncut model as a candidate.
+    pub fn all_layers(&self) -> LayerSet<LayerSlot> {
+        LayerSet::all(self.model.num_layers())
     }
 
     /// Number of threads.
@@ -142,13 +116,13 @@ impl Engine {
         self.forward.get_or_init(|| Forward::new(&self.model, pack, self.precision))
     }
 
-    /// Whether work goes to one thread each rather than to all threads inside each kernel.
+    /// Whether each thread takes whole batches rather than all threads sharing each kernel.
     pub(crate) fn splits(&self) -> bool {
         self.split_batches
     }
 
-    /// How many batches should run side by side when there are `available` of them.
-    pub(crate) fn lanes(&self, available: usize) -> usize {
+    /// How many batches should run in parallel when there are `available` of them.
+    pub(crate) fn parallel_batches(&self, available: usize) -> usize {
         if self.split_batches { self.threads().min(available).max(1) } else { 1 }
     }
 
@@ -158,15 +132,15 @@ impl Engine {
     }
 }
 
-/// Whether batches of this model go to one thread each. Weights that are given back to their file are
-/// read once for all threads instead.
+/// Whether each thread should take whole batches of this model. The weights of a streamed model are read once for all
+/// threads instead.
 fn splits(model: &Model) -> bool {
     !model.is_streamed() && model.parameter_count() < SMALL_MODEL
 }
 
-/// Splits `0..lengths.len()` into runs of neighbours of at most `budget` tokens together; an item
-/// longer than that gets a run of its own.
-pub(crate) fn runs(lengths: impl IntoIterator<Item = usize>, budget: usize) -> Vec<std::ops::Range<usize>> {
+/// Divides `0..lengths.len()` into consecutive ranges of at most `budget` tokens together; an item longer than that
+/// gets a range of its own.
+pub(crate) fn ranges(lengths: impl IntoIterator<Item = usize>, budget: usize) -> Vec<std::ops::Range<usize>> {
     let mut result = Vec::new();
     let (mut start, mut sum, mut end) = (0, 0usize, 0);
     for (i, len) in lengths.into_iter().enumerate() {
@@ -185,12 +159,12 @@ pub(crate) fn runs(lengths: impl IntoIterator<Item = usize>, budget: usize) -> V
 
 #[cfg(test)]
 mod tests {
-    use super::runs;
+    use super::ranges;
 
     #[test]
-    fn runs_cover_everything_within_the_budget() {
-        assert_eq!(runs([3, 3, 3, 20, 1, 0, 9], 6), [0..2, 2..3, 3..4, 4..6, 6..7]);
-        assert!(runs([], 6).is_empty());
-        assert_eq!(runs([0, 0, 1], 0), [0..2, 2..3]);
+    fn ranges_cover_everything_within_the_budget() {
+        assert_eq!(ranges([3, 3, 3, 20, 1, 0, 9], 6), [0..2, 2..3, 3..4, 4..6, 6..7]);
+        assert!(ranges([], 6).is_empty());
+        assert_eq!(ranges([0, 0, 1], 0), [0..2, 2..3]);
     }
 }

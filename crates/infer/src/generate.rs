@@ -1,30 +1,28 @@
-//! Generation by continuous batching (Orca, Yu et al., OSDI 2022): all active sequences, whichever
-//! prompt and candidate they belong to, take each step together, leave as they finish, and waiting
-//! ones enter in their place.
+//! Generation by continuous batching (Orca, Yu et al., OSDI 2022): all active sequences, whichever prompt and candidate
+//! they belong to, take each decoding step together, leave as they finish, and waiting ones enter in their place.
 //!
-//! Several samples of one prompt (requests whose prompts are identical) share one prefill, and the
-//! candidates that agree on their first layers share those layers of it. What a request draws
-//! depends on its own seed only, whatever runs beside it.
+//! Several samples of one prompt (requests whose prompts are identical) share one prefill, and candidates that agree on
+//! their first layers share those layers of it. What a request draws depends on its own seed only, not on the batch.
 //!
-//! **Sibling drafts.** The greedy answers of models that differ by a few layers mostly begin alike.
-//! The tokens of a sibling's answer are checked in one parallel pass, as far as they are what this
-//! candidate would have said itself, and checked again later where the texts meet: speculative
-//! decoding (Leviathan et al., arXiv 2211.17192) without a draft model, lossless because only the
-//! candidate's own choices are kept.
+//! **Drafts.** The greedy answers of models that differ by a few layers mostly begin alike. The tokens of the first
+//! candidate's answer are checked in one parallel pass, as far as they are what this candidate would have generated
+//! itself, and again later where the texts agree: speculative decoding (Leviathan et al., arXiv 2211.17192) without a
+//! draft model, lossless because only the candidate's own choices are kept.
 
-use crate::depths::check_candidates;
-use crate::engine::{Engine, Progress};
+use crate::decode_context::{Counts, DecodeContext, PrefillBatch};
+use crate::engine::Engine;
+use crate::layer_trie::check_candidates;
 use crate::loops::LoopStop;
 use crate::sampling::Sampling;
-use crate::shared::Shared;
 use crate::stop::StopCheck;
 use crate::worker::Worker;
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use lopper_model::Par;
+use lopper_record::{LayerSet, LayerSlot, Progress, Step};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 /// One prompt to continue.
 #[derive(Debug, Clone)]
@@ -44,7 +42,7 @@ pub struct Request {
 }
 
 impl Request {
-    /// A greedy continuation by at most `max_new_tokens`, without stops.
+    /// A greedy continuation by at most `max_new_tokens`, without stop tokens or strings.
     pub fn greedy(prompt: impl Into<Vec<u32>>, max_new_tokens: usize) -> Self {
         Self {
             prompt: prompt.into(),
@@ -69,11 +67,11 @@ pub enum Finish {
     Length,
     /// Prompt and generation fill the context.
     ContextFull,
-    /// It went round in a loop ([`LoopStop`]).
+    /// It repeated itself ([`LoopStop`]).
     Loop,
 }
 
-/// What came after one prompt.
+/// The continuation of one prompt.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Generation {
     /// Generated tokens, without the stop token; where a stop string ended it, up to and including
@@ -96,9 +94,9 @@ impl Generation {
 /// How a call of [`Engine::generate`] uses the machine, and where a generation ends.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GenerateOptions {
-    /// Sequences that decode together, on each of the threads where those work apart.
+    /// Sequences that decode together; of a small model, on each thread.
     pub batch: usize,
-    /// Prompt tokens read in one pass (a longer prompt goes alone).
+    /// Prompt tokens in one prefill pass (a longer prompt goes alone).
     pub prefill_tokens: usize,
     /// Bytes that all keys and values together may take; one sequence always runs.
     pub cache_bytes: usize,
@@ -106,8 +104,8 @@ pub struct GenerateOptions {
     pub context_limit: Option<usize>,
     /// When an answer that repeats itself is stopped; `None`: never.
     pub loops: Option<LoopStop>,
-    /// Whether the first candidate's greedy answers are drafts for the others'.
-    pub sibling_drafts: bool,
+    /// Whether the first candidate's greedy answers are drafts for the others.
+    pub draft_from_first: bool,
 }
 
 impl Default for GenerateOptions {
@@ -118,7 +116,7 @@ impl Default for GenerateOptions {
             cache_bytes: 2 << 30,
             context_limit: None,
             loops: None,
-            sibling_drafts: true,
+            draft_from_first: true,
         }
     }
 }
@@ -126,54 +124,51 @@ impl Default for GenerateOptions {
 /// What a call generated, and how.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Generations {
-    /// `candidates[c][r]`: what candidate `c` made of request `r`.
+    /// `candidates[candidate][request]`.
     pub candidates: Vec<Vec<Generation>>,
-    /// Tokens that were generated.
+    /// Generated tokens.
     pub tokens: usize,
     /// Draft tokens that were checked.
     pub drafted: usize,
-    /// Draft tokens that were what the candidate would have said.
+    /// Draft tokens that were what the candidate would have generated.
     pub accepted: usize,
 }
 
 impl Engine {
-    /// Continues every request over the kept layers; the results stand in the requests' order.
+    /// Continues every request with only the layers `kept`; the results are in the requests' order.
     ///
-    /// `observer` is told how far the call has come, from whichever thread is at work.
+    /// # Errors
+    /// Empty prompts, tokens outside the vocabulary, layers that the model does not have, a [`lopper_record::Fault`]
+    /// for sampling settings out of range, logits that are not finite, and [`lopper_record::Interrupted`]. The same
+    /// holds for all methods here.
     pub fn generate(
         &self,
-        kept: &[usize],
+        kept: &LayerSet<LayerSlot>,
         requests: &[Request],
         options: &GenerateOptions,
-        observer: &(dyn Fn(Progress) + Sync),
+        progress: &dyn Progress,
     ) -> Result<Vec<Generation>> {
-        let mut made = self.generate_many(&[kept.to_vec()], requests, options, observer)?;
+        let mut made = self.generate_many(std::slice::from_ref(kept), requests, options, progress)?;
         Ok(made.candidates.pop().unwrap_or_default())
     }
 
-    /// As [`Engine::generate`] for each of `candidates`, lists of kept layers: the same tokens as
-    /// each of them alone.
+    /// [`Engine::generate`] for each of `candidates` (the layers each keeps): the same tokens as each of them alone.
     pub fn generate_many(
         &self,
-        candidates: &[Vec<usize>],
+        candidates: &[LayerSet<LayerSlot>],
         requests: &[Request],
         options: &GenerateOptions,
-        observer: &(dyn Fn(Progress) + Sync),
+        progress: &dyn Progress,
     ) -> Result<Generations> {
         let no_drafts = vec![None; requests.len()];
-        let total = candidates.len() * requests.len();
-        if !options.sibling_drafts || candidates.len() < 2 {
-            return self.generate_drafted(candidates, requests, &no_drafts, options, observer);
+        if !options.draft_from_first || candidates.len() < 2 {
+            return self.generate_drafted(candidates, requests, &no_drafts, options, progress);
         }
-        let of_all = |done: Progress, before: (usize, usize)| {
-            observer(Progress { done: before.0 + done.done, total, tokens: before.1 + done.tokens });
-        };
-        let mut made =
-            self.generate_drafted(&candidates[..1], requests, &no_drafts, options, &|p| of_all(p, (0, 0)))?;
+        let step = progress.step(Step::new("generating", "answers", candidates.len() * requests.len()));
+        let mut made = self.decode(&candidates[..1], requests, &no_drafts, options, (&*step, 0))?;
         let drafts: Vec<Option<Vec<u32>>> =
             made.candidates[0].iter().map(|g| (!g.tokens.is_empty()).then(|| g.tokens.clone())).collect();
-        let before = (requests.len(), made.tokens);
-        let rest = self.generate_drafted(&candidates[1..], requests, &drafts, options, &|p| of_all(p, before))?;
+        let rest = self.decode(&candidates[1..], requests, &drafts, options, (&*step, requests.len()))?;
         made.candidates.extend(rest.candidates);
         made.tokens += rest.tokens;
         made.drafted += rest.drafted;
@@ -181,15 +176,27 @@ impl Engine {
         Ok(made)
     }
 
-    /// As [`Engine::generate_many`], with a text for each request that the greedy answers may
-    /// resemble.
+    /// [`Engine::generate_many`] with a draft or none for each request: a text that its greedy answers may resemble.
     pub fn generate_drafted(
         &self,
-        candidates: &[Vec<usize>],
+        candidates: &[LayerSet<LayerSlot>],
         requests: &[Request],
         drafts: &[Option<Vec<u32>>],
         options: &GenerateOptions,
-        observer: &(dyn Fn(Progress) + Sync),
+        progress: &dyn Progress,
+    ) -> Result<Generations> {
+        let step = progress.step(Step::new("generating", "answers", candidates.len() * requests.len()));
+        self.decode(candidates, requests, drafts, options, (&*step, 0))
+    }
+
+    /// As [`Engine::generate_drafted`], as part of a step of which some answers are finished already.
+    fn decode(
+        &self,
+        candidates: &[LayerSet<LayerSlot>],
+        requests: &[Request],
+        drafts: &[Option<Vec<u32>>],
+        options: &GenerateOptions,
+        (progress, before): (&dyn Progress, usize),
     ) -> Result<Generations> {
         check_candidates(self, candidates)?;
         ensure!(drafts.len() == requests.len(), "one draft or none for each request");
@@ -222,16 +229,27 @@ impl Engine {
             }
         }
         let jobs = waiting.len() * candidates.len();
-        let lanes = self.lanes(jobs);
-        // Not more in one lane than its fair share, so that a short list still uses every thread.
-        let capacity = options.batch.min(jobs.div_ceil(lanes)).max(1);
-        let prompts = units(requests, &waiting, capacity);
-        let shared = Shared::new(self, candidates, requests, drafts, options, limit, observer, prompts);
-        shared.skip((requests.len() - waiting.len()) * candidates.len());
-        let run = |par| Worker::new(&shared, par, capacity, lanes).run();
+        let workers = self.parallel_batches(jobs);
+        // An even division, so that a short list still uses every thread.
+        let capacity = options.batch.min(jobs.div_ceil(workers)).max(1);
+        let prefill = |requests| PrefillBatch { candidates: (0..candidates.len()).collect(), requests };
+        let context = DecodeContext {
+            engine: self,
+            candidates,
+            requests,
+            drafts,
+            options,
+            limit,
+            progress,
+            before: before + (requests.len() - waiting.len()) * candidates.len(),
+            queue: Mutex::new(same_prompt(requests, &waiting, capacity).into_iter().map(prefill).collect()),
+            counts: Counts::default(),
+        };
+        progress.set(context.before);
+        let run = |par| Worker::new(&context, par, capacity, workers).run();
         let finished: Vec<_> = self.pool_install(|| {
-            if lanes > 1 {
-                (0..lanes).into_par_iter().with_max_len(1).map(|_| run(Par::Sequential)).collect::<Result<_>>()
+            if workers > 1 {
+                (0..workers).into_par_iter().with_max_len(1).map(|_| run(Par::Sequential)).collect::<Result<_>>()
             } else {
                 run(if self.splits() { Par::Sequential } else { Par::Pool }).map(|list| vec![list])
             }
@@ -239,30 +257,28 @@ impl Engine {
         for ((candidate, index), generation) in finished.into_iter().flatten() {
             results[candidate][index] = Some(generation);
         }
-        let unfinished = || anyhow::anyhow!("a request was left unfinished");
-        let candidates = results
-            .into_iter()
-            .map(|list| list.into_iter().map(|r| r.ok_or_else(unfinished)).collect::<Result<Vec<_>>>())
-            .collect::<Result<_>>()?;
-        Ok(shared.outcome(candidates))
+        let all = |list: Vec<Option<Generation>>| list.into_iter().collect::<Option<Vec<_>>>();
+        let generations =
+            results.into_iter().map(all).collect::<Option<_>>().context("a request was left unfinished")?;
+        Ok(context.counts.into_generations(generations))
     }
 }
 
-/// The requests of each prompt, in order of first appearance and in pieces of at most `capacity`.
-fn units(requests: &[Request], waiting: &[usize], capacity: usize) -> Vec<Vec<usize>> {
+/// The waiting requests of each prompt, in order of first appearance and in lists of at most `capacity`.
+fn same_prompt(requests: &[Request], waiting: &[usize], capacity: usize) -> Vec<Vec<usize>> {
     let mut open: HashMap<&[u32], usize> = HashMap::new();
-    let mut units: Vec<Vec<usize>> = Vec::new();
+    let mut lists: Vec<Vec<usize>> = Vec::new();
     for &index in waiting {
         let prompt = requests[index].prompt.as_slice();
         match open.get(prompt) {
-            Some(&at) if units[at].len() < capacity => units[at].push(index),
+            Some(&at) if lists[at].len() < capacity => lists[at].push(index),
             _ => {
-                open.insert(prompt, units.len());
-                units.push(vec![index]);
+                open.insert(prompt, lists.len());
+                lists.push(vec![index]);
             }
         }
     }
-    units
+    lists
 }
 
 #[cfg(test)]
@@ -270,9 +286,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn identical_prompts_form_units_of_bounded_size() {
+    fn requests_of_one_prompt_form_lists_of_bounded_size() {
         let requests: Vec<Request> = [1, 2, 1, 1, 3, 2].iter().map(|t| Request::greedy(vec![*t], 4)).collect();
-        assert_eq!(units(&requests, &[0, 1, 2, 3, 4, 5], 2), [vec![0, 2], vec![1, 5], vec![3], vec![4]]);
-        assert_eq!(units(&requests, &[1, 2, 3], 9), [vec![1], vec![2, 3]]);
+        assert_eq!(same_prompt(&requests, &[0, 1, 2, 3, 4, 5], 2), [vec![0, 2], vec![1, 5], vec![3], vec![4]]);
+        assert_eq!(same_prompt(&requests, &[1, 2, 3], 9), [vec![1], vec![2, 3]]);
     }
 }

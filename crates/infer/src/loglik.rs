@@ -1,16 +1,16 @@
-//! Log-likelihoods: of continuations after a context that its choices share (multiple choice), and
-//! of every token of whole sequences (perplexity), for one candidate or many.
+//! Log-likelihoods: of continuations after a context that its choices share (multiple choice), and of every token of
+//! whole sequences (perplexity), for one candidate or many.
 //!
-//! Texts form trees: what the contexts of neighbouring requests begin with (worked examples) is
-//! computed once for all of them, a context once for all its choices, and a candidate's layers once
-//! for all candidates that agree so far ([`crate::depths`]). No result depends on what is shared.
-//! The context limit of the model is not enforced, as transformers does not either.
+//! What texts begin with is computed once: few-shot examples that neighbouring contexts share, a context for all its
+//! choices, and a candidate's layers for all candidates that agree so far ([`crate::layer_trie`]). No result depends on
+//! what is shared. The context limit of the model is not enforced, as in transformers.
 
-use crate::depths::{CHUNK_TOKENS, Meter, State, Taps, Visit, Work, check_candidates, layers_of_work};
-use crate::engine::{Engine, Progress, runs};
-use crate::forest::{Chunk, chunks};
+use crate::engine::{Engine, ranges};
+use crate::layer_trie::{BATCH_TOKENS, Hooks, LayerHook, State, Work, WorkMeter, check_candidates, trie_size};
+use crate::prefix_tree::{Owner, ScoringBatch, scoring_batches};
 use anyhow::{Result, ensure};
-use lopper_model::{Batch, Par, Target, TokenLogprob};
+use lopper_model::{Par, Target, TokenLogprob};
+use lopper_record::{LayerSet, LayerSlot, Progress, Step};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
@@ -18,9 +18,9 @@ use std::ops::Range;
 /// A context and what may come after it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LoglikRequest {
-    /// Tokens that are given; at least one.
+    /// Token ids that are given; at least one.
     pub context: Vec<u32>,
-    /// Tokens to score after the context; at least one each.
+    /// Token ids to score after the context; at least one each.
     pub continuations: Vec<Vec<u32>>,
 }
 
@@ -45,25 +45,33 @@ impl Loglik {
     }
 }
 
+/// Natural log-probability of each token of each sequence, by sequence; `None` for the first token, which nothing
+/// predicts.
+pub type TokenLogprobs = Vec<Vec<Option<f32>>>;
+
 impl Engine {
-    /// Log-likelihood of each continuation of each request, over the kept layers.
+    /// Log-likelihood of each continuation of each request, with only the layers `kept`: `results[request][choice]`.
+    ///
+    /// # Errors
+    /// Empty contexts and continuations, tokens outside the vocabulary, layers that the model does not have, and
+    /// [`lopper_record::Interrupted`]. The same holds for all methods here.
     pub fn loglikelihood(
         &self,
-        kept: &[usize],
+        kept: &LayerSet<LayerSlot>,
         requests: &[LoglikRequest],
-        observer: &(dyn Fn(Progress) + Sync),
+        progress: &dyn Progress,
     ) -> Result<Vec<Vec<Loglik>>> {
-        let (mut results, _) = self.loglikelihood_many(&[kept.to_vec()], requests, observer)?;
+        let (mut results, _) = self.loglikelihood_many(std::slice::from_ref(kept), requests, progress)?;
         Ok(results.pop().unwrap_or_default())
     }
 
-    /// As [`Engine::loglikelihood`] for each of `candidates`, lists of kept layers, in one pass; and
-    /// what it cost. `results[c][r]` are the continuations of request `r` for candidate `c`.
+    /// [`Engine::loglikelihood`] for each of `candidates` (the layers each keeps) in one pass, and what it cost:
+    /// `results[candidate][request][choice]`.
     pub fn loglikelihood_many(
         &self,
-        candidates: &[Vec<usize>],
+        candidates: &[LayerSet<LayerSlot>],
         requests: &[LoglikRequest],
-        observer: &(dyn Fn(Progress) + Sync),
+        progress: &dyn Progress,
     ) -> Result<(Vec<Vec<Vec<Loglik>>>, Work)> {
         for request in requests {
             ensure!(!request.context.is_empty(), "an empty context predicts nothing; begin with the model's BOS token");
@@ -73,121 +81,123 @@ impl Engine {
                 self.model().check(continuation, &[])?;
             }
         }
+        let step = progress.step(Step::new("scoring", "requests", requests.len() * candidates.len()));
         let blank: Vec<Vec<Loglik>> = requests.iter().map(|r| vec![Loglik::EMPTY; r.continuations.len()]).collect();
         let mut results = vec![blank; candidates.len()];
-        let chunks = chunks(self.model(), requests);
-        let work = self.score(candidates, &chunks, requests.len(), None, observer, |candidate, owner, token| {
+        let batches = scoring_batches(self.model(), requests);
+        let work = self.score(candidates, &batches, requests.len(), None, &*step, |candidate, owner, token| {
             results[candidate][owner.request][owner.choice].add(token);
         })?;
         Ok((results, work))
     }
 
-    /// Log-probability of every token of every sequence after the tokens before it; `None` for the
-    /// first, which nothing predicts.
+    /// Log-probability of every token of every sequence, with only the layers `kept`.
     pub fn token_logprobs(
         &self,
-        kept: &[usize],
+        kept: &LayerSet<LayerSlot>,
         sequences: &[Vec<u32>],
-        observer: &(dyn Fn(Progress) + Sync),
-    ) -> Result<Vec<Vec<Option<f32>>>> {
-        let (mut results, _) = self.token_logprobs_many(&[kept.to_vec()], sequences, observer)?;
+        progress: &dyn Progress,
+    ) -> Result<TokenLogprobs> {
+        let (mut results, _) = self.token_logprobs_many(std::slice::from_ref(kept), sequences, progress)?;
         Ok(results.pop().unwrap_or_default())
     }
 
-    /// As [`Engine::token_logprobs`] for each of `candidates` in one pass, and what it cost.
-    #[allow(clippy::type_complexity, reason = "a list for each candidate, sequence and token")]
+    /// [`Engine::token_logprobs`] for each of `candidates` in one pass, and what it cost.
     pub fn token_logprobs_many(
         &self,
-        candidates: &[Vec<usize>],
+        candidates: &[LayerSet<LayerSlot>],
         sequences: &[Vec<u32>],
-        observer: &(dyn Fn(Progress) + Sync),
-    ) -> Result<(Vec<Vec<Vec<Option<f32>>>>, Work)> {
-        self.visited_logprobs(candidates, sequences, None, observer)
+        progress: &dyn Progress,
+    ) -> Result<(Vec<TokenLogprobs>, Work)> {
+        self.token_logprobs_with_hook(candidates, sequences, None, progress)
     }
 
-    /// As [`Engine::token_logprobs_many`]; `visit` sees what each layer does in the first candidate.
-    #[allow(clippy::type_complexity, reason = "a list for each candidate, sequence and token")]
-    pub fn visited_logprobs(
+    /// [`Engine::token_logprobs_many`]; `hook` gets the hidden states into and out of each layer of the first candidate.
+    pub fn token_logprobs_with_hook(
         &self,
-        candidates: &[Vec<usize>],
+        candidates: &[LayerSet<LayerSlot>],
         sequences: &[Vec<u32>],
-        visit: Option<&Visit<'_>>,
-        observer: &(dyn Fn(Progress) + Sync),
-    ) -> Result<(Vec<Vec<Vec<Option<f32>>>>, Work)> {
+        hook: Option<&LayerHook<'_>>,
+        progress: &dyn Progress,
+    ) -> Result<(Vec<TokenLogprobs>, Work)> {
         for sequence in sequences {
             self.model().check(sequence, &[])?;
         }
-        let chunks: Vec<Chunk> = runs(sequences.iter().map(Vec::len), CHUNK_TOKENS)
+        let step = progress.step(Step::new("scoring", "sequences", sequences.len() * candidates.len()));
+        let batches: Vec<ScoringBatch> = ranges(sequences.iter().map(Vec::len), BATCH_TOKENS)
             .into_iter()
-            .map(|range| Chunk::of_sequences(&sequences[range.clone()], range.start))
+            .map(|range| ScoringBatch::of_sequences(&sequences[range.clone()], range.start))
             .collect();
-        let blank: Vec<Vec<Option<f32>>> =
-            sequences.iter().map(|s| s.first().map(|_| None).into_iter().collect()).collect();
+        let blank: TokenLogprobs = sequences.iter().map(|s| s.first().map(|_| None).into_iter().collect()).collect();
         let mut results = vec![blank; candidates.len()];
-        let work = self.score(candidates, &chunks, sequences.len(), visit, observer, |candidate, owner, token| {
+        let work = self.score(candidates, &batches, sequences.len(), hook, &*step, |candidate, owner, token| {
             results[candidate][owner.request].push(Some(token.logprob));
         })?;
         Ok((results, work))
     }
 
-    /// Scores the targets of all chunks for all candidates; `take` gets every token of a candidate
-    /// in its order.
+    /// Scores the targets of all batches for all candidates; `take` gets a candidate's tokens in their order.
     fn score(
         &self,
-        candidates: &[Vec<usize>],
-        chunks: &[Chunk],
+        candidates: &[LayerSet<LayerSlot>],
+        batches: &[ScoringBatch],
         requests: usize,
-        visit: Option<&Visit<'_>>,
-        observer: &(dyn Fn(Progress) + Sync),
-        mut take: impl FnMut(usize, crate::forest::Owner, TokenLogprob),
+        hook: Option<&LayerHook<'_>>,
+        progress: &dyn Progress,
+        mut take: impl FnMut(usize, Owner, TokenLogprob),
     ) -> Result<Work> {
         check_candidates(self, candidates)?;
-        let sizes: Vec<usize> = chunks.iter().map(|chunk| chunk.batch.len()).collect();
-        let (groups, waves) = self.waves(candidates, &sizes);
-        let rows: u64 = sizes.iter().map(|rows| *rows as u64).sum();
-        let layers: usize = groups.iter().map(|group| layers_of_work(&candidates[group.clone()])).sum();
-        let meter = Meter::new(rows * layers as u64, requests * candidates.len(), observer);
-        let mut head_rows = 0;
-        for wave in &waves {
-            let batches: Vec<Batch> = chunks[wave.clone()].iter().map(|chunk| chunk.batch.clone()).collect();
-            for group in &groups {
-                let members = &candidates[group.clone()];
+        let sizes: Vec<usize> = batches.iter().map(|scoring| scoring.batch.len()).collect();
+        let (candidate_groups, batch_groups) = self.groups(candidates, &sizes);
+        let tokens: u64 = sizes.iter().map(|tokens| *tokens as u64).sum();
+        let layers: usize = candidate_groups.iter().map(|group| trie_size(&candidates[group.clone()])).sum();
+        let meter = WorkMeter::new(tokens * layers as u64, requests * candidates.len(), progress);
+        let mut head_tokens = 0;
+        for range in batch_groups {
+            let group_batches = &batches[range.clone()];
+            for members in &candidate_groups {
                 let scored = self.pool_install(|| {
-                    let readings = self.readings(batches.clone());
-                    let visit = visit.filter(|_| group.start == 0);
-                    let taps = Taps { visit, first_chunk: wave.start, ..Taps::default() };
-                    let states = self.run_depths(members, &readings, taps, &|rows| meter.advance(rows))?;
-                    self.targets(&states, &chunks[wave.clone()])
+                    let prepared = self.prepare(group_batches.iter().map(|scoring| scoring.batch.clone()));
+                    let activations = hook.filter(|_| members.start == 0);
+                    let hooks =
+                        Hooks { activations, first_batch: range.start, meter: Some(&meter), ..Hooks::default() };
+                    let states = self.run_candidates(&candidates[members.clone()], &prepared, progress, hooks)?;
+                    self.targets(&states, group_batches)
                 })?;
-                for (state, chunk, tokens) in scored {
-                    let chunk = &chunks[wave.start + chunk];
-                    head_rows += chunk.rows.len() as u64;
+                for (state, batch, tokens) in scored {
+                    let scoring = &group_batches[batch];
+                    head_tokens += scoring.rows.len() as u64;
                     for member in &state {
-                        for (owner, token) in chunk.owners.iter().zip(&tokens) {
-                            take(group.start + member, *owner, *token);
+                        for (owner, token) in scoring.owners.iter().zip(&tokens) {
+                            take(members.start + member, *owner, *token);
                         }
                     }
                 }
             }
         }
-        let apart = candidates.iter().map(|kept| kept.len() as u64 * rows).sum();
-        Ok(Work { layer_rows: meter.rows(), head_rows, apart_rows: apart })
+        let unshared_layer_tokens = candidates.iter().map(|kept| kept.len() as u64 * tokens).sum();
+        Ok(Work { layer_tokens: meter.total(), head_tokens, unshared_layer_tokens })
     }
 
-    /// The log-probabilities of each chunk's targets after each state, chunk by chunk within a state.
-    #[allow(clippy::type_complexity, reason = "members, number of the chunk, its targets")]
-    fn targets(&self, states: &[State], chunks: &[Chunk]) -> Result<Vec<(Vec<usize>, usize, Vec<TokenLogprob>)>> {
+    /// The log-probabilities of each batch's targets after each state, batch by batch within a state: the state's
+    /// members, the batch's number, its targets.
+    #[allow(clippy::type_complexity, reason = "described above")]
+    fn targets(
+        &self,
+        states: &[State],
+        batches: &[ScoringBatch],
+    ) -> Result<Vec<(Vec<usize>, usize, Vec<TokenLogprob>)>> {
         let forward = self.forward();
         let jobs: Vec<(usize, usize)> =
-            (0..states.len()).flat_map(|state| (0..chunks.len()).map(move |chunk| (state, chunk))).collect();
-        let normed = |(state, chunk): (usize, usize)| {
-            forward.normed_rows(&states[state].hidden[chunk], chunks[chunk].rows.iter().copied())
+            (0..states.len()).flat_map(|state| (0..batches.len()).map(move |batch| (state, batch))).collect();
+        let normed = |(state, batch): (usize, usize)| {
+            forward.normed_rows(&states[state].hidden[batch], batches[batch].rows.iter().copied())
         };
-        let result = |(state, chunk): (usize, usize), tokens| (states[state].members.clone(), chunk, tokens);
+        let result = |(state, batch): (usize, usize), tokens| (states[state].members.clone(), batch, tokens);
         let parallel = self.splits() || jobs.len() >= 2 * self.threads();
         if parallel && !self.model().is_streamed() {
             let score = |job: &(usize, usize)| {
-                let tokens = forward.token_logprobs(Par::Sequential, &normed(*job), &chunks[job.1].targets);
+                let tokens = forward.token_logprobs(Par::Sequential, &normed(*job), &batches[job.1].targets);
                 result(*job, tokens)
             };
             return Ok(jobs.par_iter().with_max_len(1).map(score).collect());
@@ -198,7 +208,7 @@ impl Engine {
         for job in &jobs {
             let (first, from) = (all.len() / width, targets.len());
             all.extend(normed(*job));
-            targets.extend(chunks[job.1].targets.iter().map(|t| Target { row: first + t.row, token: t.token }));
+            targets.extend(batches[job.1].targets.iter().map(|t| Target { row: first + t.row, token: t.token }));
             spans.push(from..targets.len());
         }
         let tokens = forward.token_logprobs(Par::Pool, &all, &targets);

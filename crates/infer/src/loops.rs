@@ -1,21 +1,21 @@
-//! Answers that go round in circles: a greedy answer that has said the same thing word for word
-//! several times over will go on so until its length ends it, which costs more than all others.
+//! Repetitive answers: a greedy answer that has repeated the same tokens several times goes on so until its length ends
+//! it, which costs more than all other answers.
 
 use serde::{Deserialize, Serialize};
 
-/// When a generation counts as a loop.
+/// When a generation counts as a loop and is stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LoopStop {
-    /// How often the same tokens must have come one after another.
+    /// Least number of consecutive repetitions of the same tokens.
     pub periods: usize,
-    /// How many tokens these repetitions must make up at least.
+    /// Least number of tokens in these repetitions together.
     pub tokens: usize,
-    /// The longest unit that is looked for, in tokens.
+    /// Most tokens in the repeated unit.
     pub longest: usize,
 }
 
 impl Default for LoopStop {
-    /// Four times the same, and at least 48 tokens of it; units of up to 96 tokens.
+    /// Four repetitions of at least 48 tokens together; units of up to 96 tokens.
     fn default() -> Self {
         Self { periods: 4, tokens: 48, longest: 96 }
     }
@@ -24,12 +24,12 @@ impl Default for LoopStop {
 /// Watches one generation.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct LoopWatch {
-    /// `runs[p − 1]`: how many of the newest tokens equal the token `p` places before.
+    /// `runs[p − 1]`: how many of the newest tokens in a row equal the token `p` tokens before them.
     runs: Vec<u32>,
 }
 
 impl LoopWatch {
-    /// Takes the newest token of `tokens`; whether a loop is complete with it.
+    /// Whether the newest token of `tokens` completes a loop. Called once for each token.
     pub fn push(&mut self, tokens: &[u32], stop: LoopStop) -> bool {
         let Some((newest, before)) = tokens.split_last() else { return false };
         self.runs.resize(stop.longest, 0);

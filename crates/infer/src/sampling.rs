@@ -2,10 +2,9 @@
 //! order and with the tie rules of Hugging Face's logits processors (`TemperatureLogitsWarper`,
 //! `TopKLogitsWarper`, `TopPLogitsWarper`).
 //!
-//! A request's randomness is one uniform number per token from its own ChaCha8 stream, turned into
-//! a token by inverting the distribution in order of token id; nothing else is drawn, so neither
-//! the batch nor how candidates were selected can change it. Nucleus sampling: Holtzman et al.,
-//! arXiv 1904.09751.
+//! A request's randomness is one uniform number per token from its own ChaCha8 stream, turned into a token by inverting
+//! the distribution in order of token id; nothing else is drawn, so the batch cannot change it. Nucleus sampling:
+//! Holtzman et al., arXiv 1904.09751.
 
 use anyhow::{Result, ensure};
 use lopper_model::kernels::loss::log_sum_exp;
@@ -21,7 +20,7 @@ pub enum Sampling {
     /// The most probable token; the lowest id wins a tie.
     #[default]
     Greedy,
-    /// A draw from the model's distribution, sharpened and cut.
+    /// A draw from the model's distribution after temperature, top-k and top-p.
     Sample {
         /// Divides the logits; above zero.
         temperature: f64,
@@ -33,7 +32,10 @@ pub enum Sampling {
 }
 
 impl Sampling {
-    /// Refuses settings that mean nothing.
+    /// Refuses settings out of range.
+    ///
+    /// # Errors
+    /// A [`Fault`] that names the setting.
     pub fn check(&self) -> Result<()> {
         let Self::Sample { temperature, top_k, top_p } = *self else { return Ok(()) };
         let fault = |what: &str, expected: &str, got: String| {
@@ -56,14 +58,14 @@ impl Sampling {
     }
 }
 
-/// The state of one request's sampling.
+/// Chooses the tokens of one request.
 #[derive(Debug, Clone)]
 pub struct Sampler {
     sampling: Sampling,
     rng: ChaCha8Rng,
 }
 
-/// Buffers that choices share.
+/// Buffers reused from choice to choice.
 #[derive(Debug, Default)]
 pub(crate) struct Scratch {
     scaled: Vec<f32>,
@@ -77,7 +79,10 @@ impl Sampler {
         Self { sampling, rng: ChaCha8Rng::seed_from_u64(seed) }
     }
 
-    /// The next token and its log-probability under the model itself, before temperature and cuts.
+    /// The next token and its natural log-probability under the model itself, before temperature, top-k and top-p.
+    ///
+    /// # Errors
+    /// Where the logits are not finite.
     pub fn choose(&mut self, logits: &[f32]) -> Result<(u32, f32)> {
         self.choose_with(logits, &mut Scratch::default())
     }
@@ -140,7 +145,7 @@ fn draw(
             return *token;
         }
     }
-    // Rounding used up the last crumb: the last candidate that has any probability.
+    // Rounding used up all probability: the last candidate that has any.
     weights.iter().zip(candidates.iter()).rev().find(|(w, _)| **w > 0.0).map_or(0, |(_, (_, token))| *token)
 }
 

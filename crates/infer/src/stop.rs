@@ -1,5 +1,4 @@
-//! Stop strings, seen from the engine's side: something that looks at generated tokens and says
-//! whether to stop. Text is the caller's business.
+//! Stop strings. The engine knows token ids only: it asks a [`StopCheck`], which knows the text.
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,27 +13,27 @@ pub trait StopCheck: Send + Sync + fmt::Debug {
 /// Turns token ids into text.
 pub type Decode = dyn Fn(&[u32]) -> String + Send + Sync;
 
-/// Stops when the decoded text contains one of several strings, wherever token borders fall.
+/// Stops when the decoded text contains one of several strings, also across tokens.
 ///
-/// Only the end of the generated text is decoded at each step, as much as a stop string could
-/// reach back from the newest token.
+/// Only the end of the generated text is decoded at each step: as much as a stop string that ends in the newest token
+/// may take.
 #[derive(Clone)]
 pub struct StopStrings {
     decode: Arc<Decode>,
     strings: Vec<String>,
 }
 
-/// Bytes decoded beyond what a stop string needs: decoders may swallow a leading space, or show a
-/// character cut in half as a replacement character.
+/// Bytes decoded beyond the length of a stop string: decoders may drop a leading space, or show half a character as a
+/// replacement character.
 const SLACK: usize = 8;
 
 impl StopStrings {
-    /// Stops at any of `strings` (empty ones are ignored) in what `decode` makes of the tokens.
+    /// Stops at any of `strings` (empty ones are ignored) in the text that `decode` gives for the tokens.
     pub fn new(decode: Arc<Decode>, strings: impl IntoIterator<Item = String>) -> Self {
         Self { decode, strings: strings.into_iter().filter(|s| !s.is_empty()).collect() }
     }
 
-    /// Where in `text` the first stop string begins, in bytes: where the caller cuts the answer.
+    /// The byte at which the first stop string in `text` begins: the end of the answer.
     pub fn find(&self, text: &str) -> Option<usize> {
         self.strings.iter().filter_map(|s| text.find(s.as_str())).min()
     }
@@ -47,7 +46,7 @@ impl StopCheck for StopStrings {
         let mut window = longest + SLACK;
         loop {
             let start = before.saturating_sub(window);
-            // Tokens may decode to nothing; what precedes the newest one must be long enough.
+            // Tokens may decode to nothing; the text before the newest one must be long enough.
             if start == 0 || (self.decode)(&generated[start..before]).len() >= longest + SLACK {
                 return self.find(&(self.decode)(&generated[start..])).is_some();
             }
@@ -74,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn stop_strings_are_found_across_token_borders() {
+    fn stop_strings_are_found_across_tokens() {
         let check = stop(&["\n\nQ"]);
         assert!(!check.stopped(&[1, 2]));
         assert!(check.stopped(&[1, 2, 3]));

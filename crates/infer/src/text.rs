@@ -1,5 +1,4 @@
-//! A model that understands text: the engine, which knows token ids only, with the tokenizer,
-//! chat template and special tokens of the same checkpoint.
+//! An engine, which knows token ids only, with the tokenizer, chat template and special tokens of the same checkpoint.
 
 use crate::engine::Engine;
 use anyhow::Result;
@@ -11,14 +10,14 @@ use lopper_record::Fault;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// An engine and what turns text into its tokens and back. Cloning shares everything.
+/// An engine with its tokenizer and chat template. Cloning shares everything.
 #[derive(Clone)]
 pub struct TextModel {
     /// Runs the model.
     pub engine: Engine,
-    /// Text to tokens and back.
+    /// Turns text into tokens and back.
     pub tokenizer: Arc<Tokenizer>,
-    /// Renders conversations, where the checkpoint has a template.
+    /// Renders conversations; none where the checkpoint has no chat template.
     pub chat: Option<Arc<ChatTemplate>>,
     /// Tokens that begin and end texts.
     pub special: SpecialIds,
@@ -33,7 +32,7 @@ impl TextModel {
         Ok(Self { engine, tokenizer, chat, special })
     }
 
-    /// The same text side over another model (a healed one, say).
+    /// Another model (a healed one, say) with the same tokenizer and chat template.
     pub fn with_model(&self, model: Model) -> Self {
         Self { engine: self.engine.with_model(model), ..self.clone() }
     }
@@ -55,19 +54,22 @@ impl TextModel {
         Ok(Self { chat: Some(Arc::new(chat.with_variables(variables)?)), ..self.clone() })
     }
 
-    /// Tokens of a conversation as the chat template renders it; with the generation prompt the
-    /// model's answer comes next.
+    /// Tokens of a conversation as the chat template renders it; with the generation prompt at its end, the model's
+    /// answer comes next.
+    ///
+    /// # Errors
+    /// A [`Fault`] where the model has no chat template.
     pub fn conversation(&self, messages: &[Message], add_generation_prompt: bool) -> Result<Vec<u32>> {
         let chat = self.chat.as_ref().ok_or_else(|| {
-            Fault::new("the model has no chat template, so it cannot be asked anything")
+            Fault::new("the model has no chat template, which prompts need")
                 .expected("chat_template.jinja, or `chat_template` in tokenizer_config.json")
-                .hint("base models have none; take the instruction-tuned model")
+                .hint("base models have none; use the instruction-tuned model")
         })?;
         // The template writes its own special tokens; adding them again would double the first.
         self.tokenizer.encode(&chat.render(messages, add_generation_prompt)?, false)
     }
 
-    /// Tokens of plain text, with the special tokens the tokenizer puts around it.
+    /// Tokens of plain text, with the special tokens that the tokenizer adds.
     pub fn plain(&self, text: &str) -> Result<Vec<u32>> {
         self.tokenizer.encode(text, true)
     }

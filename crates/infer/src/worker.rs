@@ -1,18 +1,18 @@
-//! The decoding loop of one lane: takes waiting prompts, reads them for all their candidates, and
-//! steps all its active sequences together until nothing is left.
+//! The decoding loop of one worker: takes waiting prompts, runs their prefill for all their candidates, and steps all
+//! its active sequences together until nothing is left.
 
+use crate::decode_context::{DecodeContext, Job, PrefillBatch};
 use crate::draft::Draft;
 use crate::generate::{Finish, Generation, Request};
 use crate::loops::LoopWatch;
 use crate::sampling::{Sampler, Sampling, Scratch};
-use crate::shared::{Job, Shared, Unit};
 use anyhow::{Result, ensure};
 use lopper_model::{Batch, Par, Past, SequenceCache, Workspace};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-/// A sequence that has been read and waits for a place.
+/// A sequence after its prefill, waiting to be decoded.
 pub(crate) struct Ready {
     pub job: Job,
     pub cache: SequenceCache,
@@ -37,13 +37,13 @@ struct Active<'a> {
     tokens: Vec<u32>,
     logprobs: Vec<f32>,
     watch: LoopWatch,
-    draft: Option<Draft<'a>>,
+    draft: Draft<'a>,
     bytes: usize,
 }
 
 impl Active<'_> {
-    /// Takes the next token; says why the generation ends, if it does.
-    fn take(&mut self, (token, logprob): (u32, f32), shared: &Shared<'_>) -> Option<Finish> {
+    /// Appends the next token; says why the generation ends, if it does.
+    fn push(&mut self, (token, logprob): (u32, f32), context: &DecodeContext<'_>) -> Option<Finish> {
         if self.request.stop_tokens.contains(&token) {
             return Some(Finish::Stop);
         }
@@ -53,30 +53,29 @@ impl Active<'_> {
             Some(Finish::StopString)
         } else if self.tokens.len() >= self.request.max_new_tokens {
             Some(Finish::Length)
-        } else if self.request.prompt.len() + self.tokens.len() >= shared.limit {
+        } else if self.request.prompt.len() + self.tokens.len() >= context.limit {
             Some(Finish::ContextFull)
-        } else if shared.options.loops.is_some_and(|stop| self.watch.push(&self.tokens, stop)) {
+        } else if context.options.loops.is_some_and(|stop| self.watch.push(&self.tokens, stop)) {
             Some(Finish::Loop)
         } else {
             None
         }
     }
 
-    /// Takes choices as long as each comes after what was chosen before it: `read` are the draft
-    /// tokens that all choices but the first came after. Gives the number of draft tokens that were
-    /// right, too.
-    fn take_checked(
+    /// Appends `choices` as far as the draft was right: the first choice follows the sequence, each other one follows a
+    /// token of `draft`. Returns how many draft tokens were right, and why the generation ends, if it does.
+    fn push_checked(
         &mut self,
         choices: &[(u32, f32)],
-        read: &[u32],
-        shared: &Shared<'_>,
+        draft: &[u32],
+        context: &DecodeContext<'_>,
     ) -> Result<(usize, Option<Finish>)> {
         for (at, choice) in choices.iter().enumerate() {
             ensure!(choice.1.is_finite(), "the model gave logits that are not finite; are its weights damaged?");
-            if let Some(finish) = self.take(*choice, shared) {
+            if let Some(finish) = self.push(*choice, context) {
                 return Ok((at, Some(finish)));
             }
-            if read.get(at) != Some(&choice.0) {
+            if draft.get(at) != Some(&choice.0) {
                 return Ok((at, None));
             }
         }
@@ -84,9 +83,9 @@ impl Active<'_> {
     }
 }
 
-/// One lane.
+/// One decoding loop; of a small model, one runs on each thread.
 pub(crate) struct Worker<'a> {
-    pub(crate) shared: &'a Shared<'a>,
+    pub(crate) context: &'a DecodeContext<'a>,
     pub(crate) par: Par,
     capacity: usize,
     cache_bytes: usize,
@@ -99,12 +98,12 @@ pub(crate) struct Worker<'a> {
 }
 
 impl<'a> Worker<'a> {
-    pub fn new(shared: &'a Shared<'a>, par: Par, capacity: usize, lanes: usize) -> Self {
+    pub fn new(context: &'a DecodeContext<'a>, par: Par, capacity: usize, workers: usize) -> Self {
         Self {
-            shared,
+            context,
             par,
             capacity,
-            cache_bytes: shared.options.cache_bytes / lanes,
+            cache_bytes: context.options.cache_bytes / workers,
             reserved: 0,
             ready: VecDeque::new(),
             active: Vec::with_capacity(capacity),
@@ -118,16 +117,17 @@ impl<'a> Worker<'a> {
     pub fn run(mut self) -> Result<Vec<(Job, Generation)>> {
         let result = self.work();
         if result.is_err() {
-            self.shared.failed.store(true, Ordering::Relaxed);
+            self.context.counts.failed.store(true, Ordering::Relaxed);
         }
         result.map(|()| self.finished)
     }
 
     fn work(&mut self) -> Result<()> {
         loop {
-            self.shared.engine.check_interrupt()?;
-            if self.shared.failed.load(Ordering::Relaxed) {
-                return Ok(()); // another lane's error is the one to report
+            self.context.engine.check_interrupt()?;
+            self.context.progress.check()?;
+            if self.context.counts.failed.load(Ordering::Relaxed) {
+                return Ok(()); // another worker's error is the one to report
             }
             self.admit()?;
             if self.active.is_empty() {
@@ -137,8 +137,8 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// Fills free places with prompts. Waits until a few places are free, because reading prompts one
-    /// by one is slower.
+    /// Fills up the active sequences with waiting prompts. Waits until several can enter, because prefill of one prompt
+    /// at a time is slower.
     fn admit(&mut self) -> Result<()> {
         if !self.active.is_empty() && self.capacity - self.active.len() < self.capacity.div_ceil(8) {
             return Ok(());
@@ -146,7 +146,7 @@ impl<'a> Worker<'a> {
         loop {
             while self.active.len() < self.capacity
                 && let Some(ready) = self.ready.front()
-                && self.fits(self.shared.cache_bytes(ready.job))
+                && self.fits(self.context.cache_bytes(ready.job))
                 && let Some(ready) = self.ready.pop_front()
             {
                 self.start(ready)?;
@@ -154,54 +154,55 @@ impl<'a> Worker<'a> {
             if !self.ready.is_empty() || self.active.len() >= self.capacity {
                 return Ok(());
             }
-            let units = self.take();
-            if units.is_empty() {
+            let batches = self.take();
+            if batches.is_empty() {
                 return Ok(());
             }
-            self.read(&units)?;
+            self.prefill(&batches)?;
         }
     }
 
-    /// Whether `bytes` more of cache may be promised; a lane with nothing to do takes anything.
+    /// Whether `bytes` more of cache may be reserved; an idle worker takes anything.
     fn fits(&self, bytes: usize) -> bool {
         self.active.is_empty() || self.reserved.saturating_add(bytes) <= self.cache_bytes
     }
 
     /// Takes prompts, or one prompt for some of its candidates, from the queue.
-    fn take(&mut self) -> Vec<Unit> {
+    fn take(&mut self) -> Vec<PrefillBatch> {
+        let context = self.context;
         let room = self.capacity - self.active.len();
-        let (mut taken, mut jobs, mut tokens, mut bytes) = (Vec::<Unit>::new(), 0, 0, self.reserved);
-        let mut queue = self.shared.queue.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let (mut taken, mut jobs, mut tokens, mut bytes) = (Vec::<PrefillBatch>::new(), 0, 0, self.reserved);
+        let mut queue = context.queue.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         while jobs < room
-            && let Some(unit) = queue.front_mut()
+            && let Some(batch) = queue.front_mut()
         {
-            let request = unit.requests[0];
-            tokens += self.shared.requests[request].prompt.len() + self.shared.draft(request).map_or(0, <[u32]>::len);
-            if !taken.is_empty() && tokens > self.shared.options.prefill_tokens {
+            let request = batch.requests[0];
+            tokens += context.requests[request].prompt.len() + context.draft(request).len();
+            if !taken.is_empty() && tokens > context.options.prefill_tokens {
                 break;
             }
-            // As many candidates as there is room for; the others read the prompt again later. What
-            // has been read may wait for a place.
-            let size = unit.requests.len();
+            // As many candidates as there is room for; for the others, the prompt is read again later. Sequences whose
+            // prefill is done may wait.
+            let size = batch.requests.len();
             let mut count = 0;
-            while count < unit.candidates.len() && (jobs == 0 && count == 0 || jobs + (count + 1) * size <= room) {
-                let more = size * self.shared.cache_bytes((unit.candidates[count], request));
+            while count < batch.candidates.len() && (jobs == 0 && count == 0 || jobs + (count + 1) * size <= room) {
+                let more = size * context.cache_bytes((batch.candidates[count], request));
                 if bytes.saturating_add(more) > self.cache_bytes {
                     break;
                 }
                 bytes += more;
                 count += 1;
             }
-            if count == unit.candidates.len() {
+            if count == batch.candidates.len() {
                 jobs += count * size;
                 taken.extend(queue.pop_front());
                 continue;
             }
-            // A lane with nothing to do takes one candidate of one request, whatever it needs.
+            // An idle worker takes one candidate of one request, whatever it needs.
             if count == 0 && taken.is_empty() && self.active.is_empty() {
                 if size > 1 {
-                    let requests = unit.requests.split_off(size / 2);
-                    let later = Unit { candidates: unit.candidates.clone(), requests };
+                    let requests = batch.requests.split_off(size / 2);
+                    let later = PrefillBatch { candidates: batch.candidates.clone(), requests };
                     queue.insert(1, later);
                     tokens = 0;
                     continue;
@@ -209,9 +210,9 @@ impl<'a> Worker<'a> {
                 count = 1;
             }
             if count > 0 {
-                let candidates = unit.candidates.drain(..count).collect();
-                taken.push(Unit { candidates, requests: unit.requests.clone() });
-                if unit.candidates.is_empty() {
+                let candidates = batch.candidates.drain(..count).collect();
+                taken.push(PrefillBatch { candidates, requests: batch.requests.clone() });
+                if batch.candidates.is_empty() {
                     queue.pop_front();
                 }
             }
@@ -220,11 +221,12 @@ impl<'a> Worker<'a> {
         taken
     }
 
-    /// Takes what comes after a prompt and makes the sequence active unless that was all.
+    /// Appends the tokens that the prefill gave, and makes the sequence active unless it ends with them.
     fn start(&mut self, ready: Ready) -> Result<()> {
         let Ready { job, cache, first } = ready;
-        let request = &self.shared.requests[job.1];
-        let draft = self.shared.draft(job.1);
+        let context = self.context;
+        let request = &context.requests[job.1];
+        let draft = context.draft(job.1);
         let mut active = Active {
             job,
             request,
@@ -233,29 +235,24 @@ impl<'a> Worker<'a> {
             tokens: Vec::new(),
             logprobs: Vec::new(),
             watch: LoopWatch::default(),
-            draft: draft.map(Draft::new),
-            bytes: self.shared.cache_bytes(job),
+            draft: Draft::new(draft),
+            bytes: context.cache_bytes(job),
         };
         let finish = match first {
             First::Greedy(choices) => {
-                let (right, finish) = active.take_checked(&choices, draft.unwrap_or_default(), self.shared)?;
-                self.shared.drafted.fetch_add(draft.map_or(0, <[u32]>::len), Ordering::Relaxed);
-                self.shared.accepted.fetch_add(right, Ordering::Relaxed);
+                let (right, finish) = active.push_checked(&choices, draft, context)?;
+                context.count_draft(draft.len(), right);
                 finish
             }
             First::Logits(logits) => {
                 let choice = active.sampler.choose_with(&logits, &mut self.scratch)?;
-                active.take(choice, self.shared)
+                active.push(choice, context)
             }
         };
-        let tokens = active.tokens.len();
+        context.report(usize::from(finish.is_some()), active.tokens.len());
         match finish {
-            Some(finish) => {
-                self.shared.report(1, tokens);
-                self.finish(active, finish);
-            }
+            Some(finish) => self.finish(active, finish),
             None => {
-                self.shared.report(0, tokens);
                 self.reserved += active.bytes;
                 self.active.push(active);
             }
@@ -263,20 +260,20 @@ impl<'a> Worker<'a> {
         Ok(())
     }
 
-    /// Reads again the sequences that become long with the next token, where a long text is turned
-    /// otherwise than a short one.
-    fn reread(&mut self) -> Result<()> {
-        let Shared { engine, candidates, .. } = *self.shared;
+    /// Computes the caches of sequences again whose keys become useless with the next token, because their rotary
+    /// embedding depends on the length of the text.
+    fn recompute_caches(&mut self) -> Result<()> {
+        let DecodeContext { engine, candidates, .. } = *self.context;
         for active in &mut self.active {
             let past = active.cache.len();
             if !engine.model().rereads_between(past, past + 1) {
                 continue;
             }
-            let kept = &candidates[active.job.0];
+            let kept: Vec<usize> = candidates[active.job.0].indices().collect();
             let text: Vec<u32> = active.request.prompt.iter().chain(&active.tokens).copied().collect();
             let mut cache = SequenceCache::new(kept.len());
             let batch = Batch::new(&[&text[..past + 1]]);
-            engine.forward().hidden_states(&batch, kept, self.par, Some(&mut [&mut cache]), None)?;
+            engine.forward().hidden_states(&batch, &kept, self.par, Some(&mut [&mut cache]), None)?;
             // The step itself reads the last token.
             cache.truncate(past);
             active.cache = cache;
@@ -286,69 +283,65 @@ impl<'a> Worker<'a> {
 
     /// One token, and what a draft adds to it, for every active sequence.
     fn step(&mut self) -> Result<()> {
-        let shared = self.shared;
-        let (engine, forward) = (shared.engine, shared.engine.forward());
-        self.reread()?;
-        let proposals: Vec<Vec<u32>> = self
+        let context = self.context;
+        let (engine, forward) = (context.engine, context.engine.forward());
+        self.recompute_caches()?;
+        let inputs: Vec<Vec<u32>> = self
             .active
-            .iter_mut()
+            .iter()
             .map(|a| {
-                let room = a.request.max_new_tokens.min(shared.limit - a.request.prompt.len()) - a.tokens.len();
-                let proposed =
-                    a.draft.as_ref().map_or(&[][..], |draft| draft.propose(&a.tokens, room.saturating_sub(1)));
+                let room = a.request.max_new_tokens.min(context.limit - a.request.prompt.len()) - a.tokens.len();
+                let proposed = a.draft.propose(&a.tokens, room.saturating_sub(1));
                 [&a.tokens[a.tokens.len() - 1..], proposed].concat()
             })
             .collect();
         let past = self.active.iter().map(|a| a.cache.len());
-        let batch = Batch::continued(proposals.iter().map(Vec::as_slice).zip(past));
-        let reading = engine.readings(vec![batch]).remove(0);
-        let bounds = &reading.batch.bounds;
+        let batch = forward.reading(Batch::continued(inputs.iter().map(Vec::as_slice).zip(past)));
+        let bounds = &batch.batch.bounds;
         let width = engine.model().config.hidden_size;
         let (mut x, mut out) = (Vec::new(), Vec::new());
-        forward.embed(&reading.batch.tokens, &mut x);
+        forward.embed(&batch.batch.tokens, &mut x);
         for layer in 0..engine.model().num_layers() {
-            let slot = |a: &Active<'_>| shared.slots[a.job.0][layer];
-            let members: Vec<usize> =
-                self.active.iter().enumerate().filter(|(_, a)| slot(a).is_some()).map(|(i, _)| i).collect();
+            let (mut members, mut caches) = (Vec::new(), Vec::new());
+            for (at, active) in self.active.iter_mut().enumerate() {
+                if let Some(index) = context.cache_index(active.job.0, layer) {
+                    members.push(at);
+                    caches.push(&mut active.cache.layers_mut()[index]);
+                }
+            }
             if members.is_empty() {
                 continue;
             }
-            let mut caches: Vec<_> = self
-                .active
-                .iter_mut()
-                .filter_map(|a| slot(a).map(|slot| (slot, a)))
-                .map(|(slot, a)| &mut a.cache.layers_mut()[slot])
-                .collect();
             let past = Past::Caches(&mut caches);
             if members.len() == bounds.len() - 1 {
-                forward.layer(layer, &reading, &x, past, self.par, &mut self.work, &mut out);
+                forward.layer(layer, &batch, &x, past, self.par, &mut self.work, &mut out);
                 std::mem::swap(&mut x, &mut out);
             } else {
-                let rows = |i: usize| bounds[i] * width..bounds[i + 1] * width;
-                let gathered: Vec<f32> = members.iter().flat_map(|i| x[rows(*i)].iter().copied()).collect();
-                let part = reading.subset(&members);
+                let values = |i: usize| bounds[i] * width..bounds[i + 1] * width;
+                let gathered: Vec<f32> = members.iter().flat_map(|i| x[values(*i)].iter().copied()).collect();
+                let part = batch.subset(&members);
                 forward.layer(layer, &part, &gathered, past, self.par, &mut self.work, &mut out);
                 for (&i, w) in members.iter().zip(part.batch.bounds.windows(2)) {
-                    x[rows(i)].copy_from_slice(&out[w[0] * width..w[1] * width]);
+                    x[values(i)].copy_from_slice(&out[w[0] * width..w[1] * width]);
                 }
             }
             forward.release_layer(layer);
         }
-        self.choose(&proposals, bounds, &x)
+        self.choose(&inputs, bounds, &x)
     }
 
-    /// Takes the next tokens from the hidden states after the step.
-    fn choose(&mut self, proposals: &[Vec<u32>], bounds: &[usize], hidden: &[f32]) -> Result<()> {
-        let shared = self.shared;
-        let forward = shared.engine.forward();
-        let vocab = shared.engine.model().config.vocab_size;
+    /// Chooses the next tokens from the hidden states after the step over `inputs`.
+    fn choose(&mut self, inputs: &[Vec<u32>], bounds: &[usize], hidden: &[f32]) -> Result<()> {
+        let context = self.context;
+        let forward = context.engine.forward();
+        let vocab = context.engine.model().config.vocab_size;
         let is_greedy = |a: &Active<'_>| a.request.sampling == Sampling::Greedy;
-        let rows = |greedy: bool| {
+        let normed = |greedy: bool| {
             let chosen = self.active.iter().enumerate().filter(move |(_, a)| is_greedy(a) == greedy);
             forward.normed_rows(hidden, chosen.flat_map(|(i, _)| bounds[i]..bounds[i + 1]))
         };
-        let choices = forward.greedy(self.par, &rows(true));
-        let (sampled, mut logits) = (rows(false), Vec::new());
+        let choices = forward.greedy(self.par, &normed(true));
+        let (sampled, mut logits) = (normed(false), Vec::new());
         if !sampled.is_empty() {
             forward.logits(self.par, &sampled, &mut logits);
         }
@@ -357,28 +350,25 @@ impl<'a> Worker<'a> {
         for (at, active) in self.active.iter_mut().enumerate() {
             let before = active.tokens.len();
             let finish = if is_greedy(active) {
-                let (own, rest) = choices.split_at(proposals[at].len());
+                let (own, rest) = choices.split_at(inputs[at].len());
                 choices = rest;
-                let read = &proposals[at][1..];
-                let (right, finish) = active.take_checked(own, read, shared)?;
-                if let Some(draft) = &mut active.draft {
-                    draft.checked(read.len(), right.min(read.len()));
-                }
-                shared.drafted.fetch_add(read.len(), Ordering::Relaxed);
-                shared.accepted.fetch_add(right.min(read.len()), Ordering::Relaxed);
+                let draft = &inputs[at][1..];
+                let (right, finish) = active.push_checked(own, draft, context)?;
+                let right = right.min(draft.len());
+                active.draft.checked(draft.len(), right);
+                context.count_draft(draft.len(), right);
                 finish
             } else {
-                let row = logits.next().unwrap_or_default();
-                let choice = active.sampler.choose_with(row, &mut self.scratch)?;
-                active.take(choice, shared)
+                let choice = active.sampler.choose_with(logits.next().unwrap_or_default(), &mut self.scratch)?;
+                active.push(choice, context)
             };
             tokens += active.tokens.len() - before;
-            // The newest token has not been read yet; what was read of a wrong draft is forgotten.
-            active.cache.set_len(active.cache.len() + proposals[at].len());
+            // The newest token has not been read yet; the cache entries of wrong draft tokens are dropped.
+            active.cache.set_len(active.cache.len() + inputs[at].len());
             active.cache.truncate(active.request.prompt.len() + active.tokens.len() - 1);
             ended.extend(finish.map(|finish| (at, finish)));
         }
-        shared.report(ended.len(), tokens);
+        context.report(ended.len(), tokens);
         // From the last to the first, so that a finished one can be replaced by the last.
         for (at, finish) in ended.into_iter().rev() {
             let active = self.active.swap_remove(at);

@@ -1,13 +1,11 @@
-//! What generation promises: the cache changes nothing, neither do batch, threads or the requests
-//! beside, and a list of kept layers over shared weights is the pruned model.
+//! What generation promises: neither the cache nor batch, threads or other requests change anything, and keeping some
+//! layers of shared weights is the pruned model.
 
-use lopper_infer::{
-    Engine, Finish, GenerateOptions, Generation, Interrupted, Progress, Request, Sampling, StopStrings, silent,
-};
+use lopper_infer::{Engine, Finish, GenerateOptions, Generation, Request, Sampling, StopStrings};
 use lopper_model::{Batch, Model, Par};
-use lopper_testkit::{Tiny, assert_close, tiny_model, token_sequences};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use lopper_record::{Interrupted, LayerSet, NoProgress};
+use lopper_testkit::{RecordedProgress, Tiny, assert_close, tiny_model, token_sequences};
+use std::sync::Arc;
 
 const LENGTHS: [usize; 9] = [5, 1, 17, 3, 9, 2, 30, 4, 12];
 const SAMPLE: Sampling = Sampling::Sample { temperature: 0.9, top_k: Some(20), top_p: Some(0.95) };
@@ -32,7 +30,7 @@ fn requests(sampling: Sampling) -> Vec<Request> {
 }
 
 fn run(engine: &Engine, kept: &[usize], requests: &[Request], options: &GenerateOptions) -> Vec<Generation> {
-    engine.generate(kept, requests, options, &silent).unwrap()
+    engine.generate(&kept.iter().copied().collect(), requests, options, &NoProgress).unwrap()
 }
 
 /// Without cache or batch: the whole sequence again for every token.
@@ -116,7 +114,7 @@ fn kept_layers_equal_the_pruned_model_exactly() {
         let options = GenerateOptions::default();
         assert_eq!(
             run(&shared, &kept, &requests, &options),
-            run(&pruned, &pruned.all_layers(), &requests, &options),
+            run(&pruned, &pruned.model().all_layers(), &requests, &options),
             "kept {kept:?}"
         );
     }
@@ -130,7 +128,9 @@ fn a_stop_token_ends_and_is_left_out() {
         .zip(&plain)
         .map(|(r, g)| Request { stop_tokens: vec![g.tokens[5], 36], ..r })
         .collect();
-    for (result, plain) in run(&engine(2), &[0, 1], &stopped, &GenerateOptions::default()).iter().zip(&plain) {
+    let results = run(&engine(2), &[0, 1], &stopped, &GenerateOptions::default());
+    assert_eq!(results.len(), plain.len());
+    for (result, plain) in results.iter().zip(&plain) {
         let first = plain.tokens.iter().position(|t| *t == plain.tokens[5] || *t == 36).unwrap();
         assert_eq!(result.finish, Finish::Stop);
         assert_eq!(result.tokens, plain.tokens[..first]);
@@ -171,55 +171,41 @@ fn generation_ends_where_the_context_does() {
 }
 
 #[test]
-fn the_observer_sees_every_request_and_token() {
-    let last = Mutex::new(Progress::default());
-    let calls = AtomicUsize::new(0);
-    let requests = requests(Sampling::Greedy);
-    let results = engine(2)
-        .generate(&[0, 1], &requests, &GenerateOptions::default(), &|p| {
-            calls.fetch_add(1, Ordering::Relaxed);
-            let mut last = last.lock().unwrap();
-            last.done = last.done.max(p.done);
-            last.total = p.total;
-            last.tokens = last.tokens.max(p.tokens);
-        })
-        .unwrap();
-    let tokens = results.iter().map(|g| g.tokens.len()).sum();
-    assert_eq!(*last.lock().unwrap(), Progress { done: requests.len(), total: requests.len(), tokens });
-    assert!(calls.into_inner() > 10);
+fn progress_counts_every_answer() {
+    let (progress, requests) = (RecordedProgress::default(), requests(Sampling::Greedy));
+    let kept = [LayerSet::from([0, 1])];
+    let made = engine(2).generate_many(&kept, &requests, &GenerateOptions::default(), &progress).unwrap();
+    assert_eq!(made.tokens, made.candidates[0].iter().map(|g| g.tokens.len()).sum::<usize>());
+    let step = progress.last("generating");
+    assert_eq!((step.unit, step.done, step.total), ("answers", requests.len(), requests.len()));
+    assert!(step.reports > 2);
 }
 
 #[test]
 fn an_interrupt_stops_between_steps() {
-    let flag = Arc::new(AtomicBool::new(false));
-    let engine = engine(2).with_interrupt(flag.clone());
+    let (progress, kept) = (RecordedProgress::interrupting_at(20), LayerSet::from([0, 1]));
     let requests = requests(Sampling::Greedy);
-    let error = engine
-        .generate(&[0, 1], &requests, &GenerateOptions::default(), &|p| {
-            if p.tokens > 20 {
-                flag.store(true, Ordering::Relaxed);
-            }
-        })
-        .unwrap_err();
+    let error = engine(2).generate(&kept, &requests, &GenerateOptions::default(), &progress).unwrap_err();
     assert!(error.is::<Interrupted>());
-    assert!(engine.token_logprobs(&[0], &[vec![1, 2]], &silent).unwrap_err().is::<Interrupted>());
+    assert!(progress.last("generating").done < requests.len());
+    assert!(engine(2).token_logprobs(&kept, &[vec![1, 2]], &progress).unwrap_err().is::<Interrupted>());
 }
 
 #[test]
 fn what_cannot_be_run_is_refused() {
     let engine = engine(2);
-    let refused = |kept: &[usize], request: Request| {
-        engine.generate(kept, &[request], &GenerateOptions::default(), &silent).unwrap_err()
+    let refused = |kept: usize, request: Request| {
+        engine.generate(&LayerSet::from([kept]), &[request], &GenerateOptions::default(), &NoProgress).unwrap_err()
     };
-    refused(&[0], Request::greedy(vec![], 3));
-    refused(&[0], Request::greedy(vec![37], 3));
-    refused(&[4], Request::greedy(vec![1], 3));
+    refused(0, Request::greedy(vec![], 3));
+    refused(0, Request::greedy(vec![37], 3));
+    refused(4, Request::greedy(vec![1], 3));
     for (temperature, top_k, top_p) in [(0.0, None, None), (1.0, Some(0), None), (1.0, None, Some(1.5))] {
         let sampling = Sampling::Sample { temperature, top_k, top_p };
-        let error = refused(&[0], Request { sampling, ..Request::greedy(vec![1], 3) });
+        let error = refused(0, Request { sampling, ..Request::greedy(vec![1], 3) });
         assert!(error.is::<lopper_record::Fault>(), "{error}");
     }
-    assert!(engine.generate(&[0], &[], &GenerateOptions::default(), &silent).unwrap().is_empty());
+    assert!(engine.generate(&LayerSet::from([0]), &[], &GenerateOptions::default(), &NoProgress).unwrap().is_empty());
 }
 
 #[test]
@@ -230,7 +216,8 @@ fn damaged_weights_are_an_error_not_a_text() {
             Arc::make_mut(&mut param.data)[3] = f32::NAN;
         }
     });
-    let engine = Engine::new(model, 2).unwrap();
-    let error = engine.generate(&[0], &requests(Sampling::Greedy), &GenerateOptions::default(), &silent).unwrap_err();
+    let (engine, kept) = (Engine::new(model, 2).unwrap(), LayerSet::from([0]));
+    let error =
+        engine.generate(&kept, &requests(Sampling::Greedy), &GenerateOptions::default(), &NoProgress).unwrap_err();
     assert!(error.to_string().contains("not finite"), "{error}");
 }

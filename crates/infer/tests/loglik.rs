@@ -1,10 +1,11 @@
 //! Scores of continuations, of whole sequences, and the hidden states, against one plain forward
 //! pass for each sequence.
 
-use lopper_infer::{Engine, LayerStep, LoglikRequest, Progress, silent};
+use lopper_infer::{Engine, LayerActivations, LoglikRequest};
 use lopper_model::kernels::loss::log_sum_exp;
 use lopper_model::{Batch, Model, Par};
-use lopper_testkit::{Tiny, assert_close, tiny_model, token_sequences};
+use lopper_record::{LayerSet, LayerSlot, NoProgress};
+use lopper_testkit::{RecordedProgress, Tiny, assert_close, tiny_model, token_sequences};
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
@@ -12,12 +13,18 @@ fn model() -> Model {
     tiny_model(Tiny { bias: true, tied: false, ..Tiny::default() }, 6)
 }
 
+fn engine(threads: usize) -> Engine {
+    Engine::new(model(), threads).unwrap()
+}
+
 /// Log-probability of each token of a sequence, and whether it was the arg-max, by one pass.
 fn plain(model: &Model, kept: &[usize], sequence: &[u32]) -> Vec<(f32, bool)> {
     let hidden = model.hidden_states(&Batch::new(&[sequence]), kept, Par::Sequential, None, None).unwrap();
     let logits = model.logits(&model.normed_rows(&hidden, 0..sequence.len()), Par::Sequential);
-    let rows = logits.chunks_exact(model.config.vocab_size);
-    rows.zip(&sequence[1..])
+    let rows: Vec<&[f32]> = logits.chunks_exact(model.config.vocab_size).collect();
+    assert_eq!(rows.len(), sequence.len());
+    rows.into_iter()
+        .zip(&sequence[1..])
         .map(|(row, token)| {
             let value = row[*token as usize];
             (value - log_sum_exp(row), row.iter().all(|v| *v <= value))
@@ -40,7 +47,6 @@ fn requests() -> Vec<LoglikRequest> {
 fn shared_contexts_equal_whole_sequences() {
     let model = model();
     for (threads, kept) in [(1, vec![0, 1, 2, 3]), (3, vec![0, 2, 3]), (2, vec![1])] {
-        let engine = Engine::new(model.clone(), threads).unwrap();
         let mut requests = requests();
         // A continuation that is certainly greedy.
         let mut sequence = requests[0].context.clone();
@@ -51,7 +57,8 @@ fn shared_contexts_equal_whole_sequences() {
         }
         let context = requests[0].context.len();
         requests[0].continuations.push(sequence[context..].to_vec());
-        let results = engine.loglikelihood(&kept, &requests, &silent).unwrap();
+        let results = engine(threads).loglikelihood(&kept.clone().into(), &requests, &NoProgress).unwrap();
+        assert_eq!(results.len(), requests.len());
         let mut greedy = 0;
         for (request, results) in requests.iter().zip(&results) {
             assert_eq!(request.continuations.len(), results.len());
@@ -72,22 +79,19 @@ fn shared_contexts_equal_whole_sequences() {
 #[test]
 fn many_contexts_need_several_passes() {
     let model = model();
-    let engine = Engine::new(model.clone(), 2).unwrap();
     let contexts = token_sequences(&[60; 80], 37, 9);
     let requests: Vec<_> = contexts
         .into_iter()
         .map(|context| LoglikRequest { context, continuations: vec![vec![3, 4], vec![5]] })
         .collect();
-    let seen = Mutex::new(Progress::default());
-    let results = engine
-        .loglikelihood(&[0, 1], &requests, &|p| {
-            let mut seen = seen.lock().unwrap();
-            *seen = if p.done > seen.done { p } else { *seen };
-        })
-        .unwrap();
-    // The second token of the first choice is not read; two layers are kept.
-    assert_eq!(*seen.lock().unwrap(), Progress { done: 80, total: 80, tokens: 80 * 61 * 2 });
-    for (request, result) in requests.iter().zip(&results).step_by(13) {
+    let progress = RecordedProgress::default();
+    let (results, work) = engine(2).loglikelihood_many(&[LayerSet::from([0, 1])], &requests, &progress).unwrap();
+    let step = progress.last("scoring");
+    assert_eq!((step.unit, step.done, step.total), ("requests", 80, 80));
+    // The second token of the first choice is only predicted; two layers are kept.
+    assert_eq!(work.layer_tokens, 80 * 61 * 2);
+    assert_eq!(results[0].len(), requests.len());
+    for (request, result) in requests.iter().zip(&results[0]).step_by(13) {
         let whole = [request.context.as_slice(), &[3, 4]].concat();
         let expected: f64 = plain(&model, &[0, 1], &whole)[59..].iter().map(|(l, _)| f64::from(*l)).sum();
         assert!((result[0].sum - expected).abs() < 1e-4);
@@ -96,12 +100,12 @@ fn many_contexts_need_several_passes() {
 
 #[test]
 fn requests_that_predict_nothing_are_refused() {
-    let engine = Engine::new(model(), 1).unwrap();
+    let (engine, kept) = (engine(1), LayerSet::from([0]));
     for (context, continuation) in [(vec![], vec![1]), (vec![1], vec![]), (vec![1], vec![37])] {
         let request = LoglikRequest { context, continuations: vec![continuation] };
-        assert!(engine.loglikelihood(&[0], &[request], &silent).is_err());
+        assert!(engine.loglikelihood(&kept, &[request], &NoProgress).is_err());
     }
-    assert!(engine.loglikelihood(&[0], &[], &silent).unwrap().is_empty());
+    assert!(engine.loglikelihood(&kept, &[], &NoProgress).unwrap().is_empty());
 }
 
 #[test]
@@ -109,8 +113,8 @@ fn every_token_after_the_first_has_a_logprob() {
     let model = model();
     let sequences = token_sequences(&[5, 1, 0, 50, 2, 33], 37, 2);
     for threads in [1, 2] {
-        let engine = Engine::new(model.clone(), threads).unwrap();
-        let results = engine.token_logprobs(&[0, 3], &sequences, &silent).unwrap();
+        let results = engine(threads).token_logprobs(&LayerSet::from([0, 3]), &sequences, &NoProgress).unwrap();
+        assert_eq!(results.len(), sequences.len());
         for (sequence, result) in sequences.iter().zip(&results) {
             assert_eq!(sequence.len(), result.len());
             let Some((first, rest)) = result.split_first() else { continue };
@@ -124,44 +128,43 @@ fn every_token_after_the_first_has_a_logprob() {
 
 #[test]
 fn kept_layers_equal_the_pruned_model_exactly() {
-    let model = model();
     let sequences = token_sequences(&[5, 50, 2, 33], 37, 2);
-    let pruned = Engine::new(model.keep(&[0, 2]), 2).unwrap();
-    let shared = Engine::new(model, 1).unwrap();
+    let pruned = Engine::new(model().keep(&[0, 2]), 2).unwrap();
+    let (shared, kept, all) = (engine(1), LayerSet::from([0, 2]), pruned.all_layers());
     assert_eq!(
-        shared.token_logprobs(&[0, 2], &sequences, &silent).unwrap(),
-        pruned.token_logprobs(&[0, 1], &sequences, &silent).unwrap()
+        shared.token_logprobs(&kept, &sequences, &NoProgress).unwrap(),
+        pruned.token_logprobs(&all, &sequences, &NoProgress).unwrap()
     );
     assert_eq!(
-        shared.loglikelihood(&[0, 2], &requests(), &silent).unwrap(),
-        pruned.loglikelihood(&[0, 1], &requests(), &silent).unwrap()
+        shared.loglikelihood(&kept, &requests(), &NoProgress).unwrap(),
+        pruned.loglikelihood(&all, &requests(), &NoProgress).unwrap()
     );
 }
 
 #[test]
-fn layers_show_what_they_do() {
-    let model = model();
-    let engine = Engine::new(model.clone(), 3).unwrap();
+fn hooks_get_the_hidden_states_of_every_layer() {
+    let engine = engine(3);
     let sequences = token_sequences(&[60; 80], 37, 9);
-    let candidates = [vec![0, 2, 3], vec![0, 3], vec![2]];
-    // The hidden states after each layer, of each chunk.
+    let candidates: Vec<LayerSet<LayerSlot>> = vec![[0, 2, 3].into(), [0, 3].into(), [2].into()];
+    // By batch, the hidden states before the first layer and after each.
     let seen: Mutex<BTreeMap<usize, Vec<Vec<f32>>>> = Mutex::default();
-    let visit = |step: LayerStep<'_>| {
+    let hook = |layer: LayerActivations<'_>| {
         let mut seen = seen.lock().unwrap();
-        let states = seen.entry(step.chunk).or_insert_with(|| vec![step.before.to_vec()]);
-        assert_eq!(states.last().unwrap(), step.before);
-        assert_eq!(step.layer, candidates[0][states.len() - 1]);
-        assert_eq!(step.after.len(), step.batch.len() * 24);
-        states.push(step.after.to_vec());
+        let states = seen.entry(layer.batch_index).or_insert_with(|| vec![layer.input.to_vec()]);
+        assert_eq!(states.last().unwrap(), layer.input);
+        assert_eq!(Some(layer.layer), candidates[0].get(states.len() - 1));
+        assert_eq!(layer.output.len(), layer.batch.len() * 24);
+        states.push(layer.output.to_vec());
     };
-    let (visited, _) = engine.visited_logprobs(&candidates, &sequences, Some(&visit), &silent).unwrap();
-    assert_eq!(visited, engine.token_logprobs_many(&candidates, &sequences, &silent).unwrap().0);
+    let hooked = engine.token_logprobs_with_hook(&candidates, &sequences, Some(&hook), &NoProgress).unwrap().0;
+    assert_eq!(hooked, engine.token_logprobs_many(&candidates, &sequences, &NoProgress).unwrap().0);
     let seen = seen.into_inner().unwrap();
     assert!(seen.len() > 1 && seen.keys().copied().eq(0..seen.len()));
     let mut expected = vec![];
     let mut tap = |_: usize, hidden: &[f32]| expected.push(hidden.to_vec());
     let batch = Batch::new(&[&sequences[70]]);
-    model.hidden_states(&batch, &candidates[0], Par::Sequential, None, Some(&mut tap)).unwrap();
+    engine.model().hidden_states(&batch, &[0, 2, 3], Par::Sequential, None, Some(&mut tap)).unwrap();
+    assert_eq!(expected.len(), 4);
     for (boundary, expected) in expected.iter().enumerate() {
         let all: Vec<f32> = seen.values().flat_map(|states| states[boundary].iter().copied()).collect();
         assert_close(&all[70 * 60 * 24..71 * 60 * 24], expected, 1e-4);

@@ -1,12 +1,13 @@
 //! Many candidates at once are each of them alone, to the last bit, and cost what the trie of their
 //! layers says.
 
-use lopper_infer::{Engine, Finish, GenerateOptions, LoglikRequest, LoopStop, Request, Sampling, silent};
+use lopper_infer::{Engine, Finish, GenerateOptions, LoglikRequest, LoopStop, Request, Sampling};
 use lopper_model::checkpoint::{Dtype, save_model};
 use lopper_model::families::config_json;
 use lopper_model::linear::Lora;
 use lopper_model::param::Param;
 use lopper_model::{Checkpoint, Model};
+use lopper_record::{LayerSet, LayerSlot, NoProgress};
 use lopper_testkit::{Tiny, tiny_model, token_sequences, zoo};
 use std::sync::Arc;
 
@@ -32,12 +33,11 @@ fn engines(directory: &std::path::Path) -> Vec<Engine> {
 }
 
 /// The uncut model, every single removal, some pairs, a block, the same again, and nothing at all.
-fn candidates() -> Vec<Vec<usize>> {
-    let without = |dropped: &[usize]| (0..LAYERS).filter(|l| !dropped.contains(l)).collect::<Vec<_>>();
-    let mut list = vec![without(&[])];
-    list.extend((0..LAYERS).map(|l| without(&[l])));
-    list.extend([without(&[1, 4]), without(&[2, 3, 4]), without(&[1, 4]), vec![]]);
-    list
+fn candidates() -> Vec<LayerSet<LayerSlot>> {
+    let mut removals = vec![vec![]];
+    removals.extend((0..LAYERS).map(|layer| vec![layer]));
+    removals.extend([vec![1, 4], vec![2, 3, 4], vec![1, 4], (0..LAYERS).collect()]);
+    removals.into_iter().map(|removed| LayerSet::from(removed).complement(LAYERS)).collect()
 }
 
 fn questions() -> Vec<LoglikRequest> {
@@ -60,34 +60,36 @@ fn log_likelihoods_of_many_are_those_of_each_alone() {
     let directory = tempfile::tempdir().unwrap();
     let (candidates, questions) = (candidates(), questions());
     for engine in engines(directory.path()) {
-        let (together, work) = engine.loglikelihood_many(&candidates, &questions, &silent).unwrap();
+        let (together, work) = engine.loglikelihood_many(&candidates, &questions, &NoProgress).unwrap();
+        assert_eq!(together.len(), candidates.len());
         for (kept, together) in candidates.iter().zip(&together) {
             let alone: Vec<_> = questions
                 .iter()
-                .flat_map(|q| engine.loglikelihood(kept, std::slice::from_ref(q), &silent).unwrap())
+                .flat_map(|q| engine.loglikelihood(kept, std::slice::from_ref(q), &NoProgress).unwrap())
                 .collect();
             assert_eq!(alone, *together, "{kept:?}");
         }
-        // Little memory divides candidates and texts into waves, which changes nothing.
-        let (waves, more) =
-            engine.clone().with_memory(40_000).loglikelihood_many(&candidates, &questions, &silent).unwrap();
-        assert_eq!(waves, together);
-        assert!(more.layer_rows > work.layer_rows, "{more:?} {work:?}");
+        // Little memory divides candidates and texts into groups, which changes nothing.
+        let (grouped, more) =
+            engine.clone().with_memory(40_000).loglikelihood_many(&candidates, &questions, &NoProgress).unwrap();
+        assert_eq!(grouped, together);
+        assert!(more.layer_tokens > work.layer_tokens, "{more:?} {work:?}");
     }
 }
 
 #[test]
 fn single_removals_cost_half_of_each_alone() {
     let engine = Engine::new(model(), 2).unwrap();
-    let single: Vec<Vec<usize>> = candidates()[1..=LAYERS].to_vec();
+    let single = candidates()[1..=LAYERS].to_vec();
     let texts = token_sequences(&[20, 33, 47], 37, 6);
-    let (many, work) = engine.token_logprobs_many(&single, &texts, &silent).unwrap();
-    let rows = 100;
-    assert_eq!(work.apart_rows, (rows * LAYERS * (LAYERS - 1)) as u64);
+    let (many, work) = engine.token_logprobs_many(&single, &texts, &NoProgress).unwrap();
+    let tokens = 100;
+    assert_eq!(work.unshared_layer_tokens, (tokens * LAYERS * (LAYERS - 1)) as u64);
     // L(L−1)/2 for the layers after each gap, and those before it, which all share.
-    assert_eq!(work.layer_rows, (rows * (LAYERS * (LAYERS - 1) / 2 + LAYERS - 1)) as u64);
+    assert_eq!(work.layer_tokens, (tokens * (LAYERS * (LAYERS - 1) / 2 + LAYERS - 1)) as u64);
+    assert_eq!(many.len(), single.len());
     for (kept, many) in single.iter().zip(&many) {
-        assert_eq!(engine.token_logprobs(kept, &texts, &silent).unwrap(), *many);
+        assert_eq!(engine.token_logprobs(kept, &texts, &NoProgress).unwrap(), *many);
     }
 }
 
@@ -107,25 +109,25 @@ fn generations_of_many_are_those_of_each_alone() {
         for sampling in [Sampling::Greedy, SAMPLE] {
             let requests = prompts(sampling);
             for loops in [None, Some(LoopStop { periods: 3, tokens: 9, longest: 6 })] {
-                let plain = GenerateOptions { sibling_drafts: false, loops, ..GenerateOptions::default() };
+                let plain = GenerateOptions { draft_from_first: false, loops, ..GenerateOptions::default() };
                 let alone: Vec<Vec<_>> = candidates
                     .iter()
                     .map(|kept| {
                         let one =
-                            |r| engine.generate(kept, std::slice::from_ref(r), &plain, &silent).unwrap().remove(0);
+                            |r| engine.generate(kept, std::slice::from_ref(r), &plain, &NoProgress).unwrap().remove(0);
                         requests.iter().map(one).collect()
                     })
                     .collect();
                 let finishes = alone.iter().flatten().map(|g| g.finish);
                 let looped = finishes.filter(|f| *f == Finish::Loop).count();
                 assert!(if loops.is_none() { looped == 0 } else { looped > 0 || sampling == SAMPLE });
-                let drafts = GenerateOptions { sibling_drafts: true, ..plain.clone() };
+                let drafts = GenerateOptions { draft_from_first: true, ..plain.clone() };
                 let tight = GenerateOptions { batch: 3, prefill_tokens: 20, cache_bytes: 60_000, ..drafts.clone() };
                 for options in [&plain, &drafts, &tight] {
-                    let many = engine.generate_many(&candidates, &requests, options, &silent).unwrap();
+                    let many = engine.generate_many(&candidates, &requests, options, &NoProgress).unwrap();
                     assert_eq!(many.candidates, alone);
                     assert_eq!(many.tokens, alone.iter().flatten().map(|g| g.tokens.len()).sum::<usize>());
-                    let drafted = options.sibling_drafts && sampling == Sampling::Greedy;
+                    let drafted = options.draft_from_first && sampling == Sampling::Greedy;
                     assert_eq!(many.drafted > 0, drafted);
                     assert!(many.accepted <= many.drafted && (many.accepted > 0) == drafted, "{many:?}");
                 }
@@ -138,10 +140,10 @@ fn generations_of_many_are_those_of_each_alone() {
 #[test]
 fn a_candidate_with_an_adapter_among_others_is_what_it_is_alone() {
     let directory = tempfile::tempdir().unwrap();
-    let (kept, questions) = (vec![0, 1, 3, 5], questions());
+    let (layers, questions) = ([0, 1, 3, 5], questions());
     for engine in engines(directory.path()) {
         let mut adapted = engine.model().clone();
-        for &layer in &kept {
+        for layer in layers {
             for (_, linear) in adapted.layers[layer].linears_mut() {
                 let matrix = |rows: usize, cols: usize, salt: usize| {
                     let value = |i: usize| ((i * 7919 + salt * 31 + layer) % 13) as f32 / 26.0 - 0.25;
@@ -152,20 +154,24 @@ fn a_candidate_with_an_adapter_among_others_is_what_it_is_alone() {
             }
         }
         let alone = engine.with_model(adapted.clone());
-        let (both, healed) = engine.beside(&adapted, &kept);
-        assert_eq!(healed, [6, 7, 8, 9]);
+        let (both, healed) = engine.with_adapted_layers(&adapted, &layers.into());
+        assert_eq!(healed, LayerSet::from([6, 7, 8, 9]));
+        let kept = LayerSet::from(layers);
         let candidates = [engine.all_layers(), kept.clone(), healed];
-        let answers = |engine: &Engine, kept: &[usize]| engine.loglikelihood(kept, &questions, &silent).unwrap();
+        let answers =
+            |engine: &Engine, kept: &LayerSet<LayerSlot>| engine.loglikelihood(kept, &questions, &NoProgress).unwrap();
         let expected = [answers(&engine, &candidates[0]), answers(&engine, &kept), answers(&alone, &kept)];
         assert_ne!(expected[1], expected[2], "the adapter does something");
-        assert_eq!(both.loglikelihood_many(&candidates, &questions, &silent).unwrap().0, expected);
+        assert_eq!(both.loglikelihood_many(&candidates, &questions, &NoProgress).unwrap().0, expected);
 
         let (requests, options) = (prompts(Sampling::Greedy), GenerateOptions::default());
-        let made = |engine: &Engine, kept: &[usize]| engine.generate(kept, &requests, &options, &silent).unwrap();
+        let made = |engine: &Engine, kept: &LayerSet<LayerSlot>| {
+            engine.generate(kept, &requests, &options, &NoProgress).unwrap()
+        };
         let expected = [made(&engine, &candidates[0]), made(&engine, &kept), made(&alone, &kept)];
-        let drafts = GenerateOptions { sibling_drafts: true, ..options.clone() };
+        let drafts = GenerateOptions { draft_from_first: true, ..options.clone() };
         for options in [&options, &drafts] {
-            assert_eq!(both.generate_many(&candidates, &requests, options, &silent).unwrap().candidates, expected);
+            assert_eq!(both.generate_many(&candidates, &requests, options, &NoProgress).unwrap().candidates, expected);
         }
     }
 }
@@ -175,10 +181,10 @@ fn a_candidate_with_an_adapter_among_others_is_what_it_is_alone() {
 fn a_twin_needs_no_step_of_its_own() {
     for (name, config) in zoo(4, 37) {
         let engine = Engine::new(Model::random(config, 0.4, 3).unwrap(), 1).unwrap();
-        let twins = vec![vec![0, 1, 3], vec![0, 1, 3]];
+        let twins = [[0, 1, 3]; 2].map(LayerSet::from);
         let requests: Vec<_> =
             token_sequences(&[9, 4, 20], 37, 2).into_iter().map(|p| Request::greedy(p, 24)).collect();
-        let many = engine.generate_many(&twins, &requests, &GenerateOptions::default(), &silent).unwrap();
+        let many = engine.generate_many(&twins, &requests, &GenerateOptions::default(), &NoProgress).unwrap();
         assert_eq!(many.candidates[0], many.candidates[1], "{name}");
         if !engine.model().depends_on_length(4, 60) {
             assert_eq!((many.drafted, many.accepted), (72, 72 - 3), "{name}: the last token ends it");
@@ -187,10 +193,9 @@ fn a_twin_needs_no_step_of_its_own() {
 }
 
 #[test]
-fn layers_out_of_order_are_refused() {
+fn layers_that_the_model_lacks_are_refused() {
     let engine = Engine::new(model(), 1).unwrap();
-    let question = questions().remove(0);
-    for kept in [vec![1, 0], vec![2, 2], vec![LAYERS]] {
-        assert!(engine.loglikelihood_many(&[kept], std::slice::from_ref(&question), &silent).is_err());
-    }
+    let (kept, options) = ([LayerSet::from([0, LAYERS])], GenerateOptions::default());
+    assert!(engine.loglikelihood_many(&kept, &questions()[..1], &NoProgress).is_err());
+    assert!(engine.generate_many(&kept, &prompts(SAMPLE), &options, &NoProgress).is_err());
 }

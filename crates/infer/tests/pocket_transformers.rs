@@ -4,10 +4,11 @@
 //! Numbers come from `fixtures/pocket/make.py` (its versions stand in `expected.json`), which
 //! raises the bf16 weights to f32 as this side does, so both compute the same function.
 
-use lopper_infer::{Engine, Finish, GenerateOptions, Generation, Request, TextModel, silent};
+use lopper_infer::{Engine, Finish, GenerateOptions, Generation, Request, TextModel};
 use lopper_model::chat::Message;
 use lopper_model::{Batch, Checkpoint, Par};
 use lopper_pocket::embedded::FILES;
+use lopper_record::{LayerSet, LayerSlot, NoProgress};
 use serde::Deserialize;
 use std::path::PathBuf;
 
@@ -81,15 +82,15 @@ fn pocket() -> TextModel {
     TextModel::new(Engine::new(checkpoint.load_model().unwrap(), 2).unwrap(), &checkpoint).unwrap()
 }
 
-fn kept(model: &TextModel, dropped: &[usize]) -> Vec<usize> {
-    model.engine.all_layers().into_iter().filter(|layer| !dropped.contains(layer)).collect()
+fn kept(model: &TextModel, dropped: &[usize]) -> LayerSet<LayerSlot> {
+    model.engine.all_layers().without(&dropped.iter().copied().collect())
 }
 
 /// Logits of every position, one row after another.
-fn logits(model: &TextModel, ids: &[u32], kept: &[usize]) -> Vec<Vec<f32>> {
+fn logits(model: &TextModel, ids: &[u32], kept: &LayerSet<LayerSlot>) -> Vec<Vec<f32>> {
     let model = model.engine.model();
     let batch = Batch::new(&[ids.to_vec()]);
-    let hidden = model.hidden_states(&batch, kept, Par::Sequential, None, None).unwrap();
+    let hidden = model.hidden_states(&batch, &Vec::from(kept.clone()), Par::Sequential, None, None).unwrap();
     let logits = model.logits(&model.normed_rows(&hidden, 0..batch.len()), Par::Sequential);
     logits.chunks_exact(model.config.vocab_size).map(<[f32]>::to_vec).collect()
 }
@@ -145,7 +146,7 @@ fn logits_whole_and_without_two_layers() {
                 assert!(run.dropped.is_empty());
                 close(&what, ours.last().unwrap().iter().copied(), &expected.whole_row, allowed);
             }
-            let logprobs = model.engine.token_logprobs(&kept, std::slice::from_ref(&case.ids), &silent).unwrap();
+            let logprobs = model.engine.token_logprobs(&kept, std::slice::from_ref(&case.ids), &NoProgress).unwrap();
             close(&what, logprobs[0].iter().flatten().copied(), &run.logprobs, 2.0 * allowed);
             runs += 1;
         }
@@ -171,7 +172,8 @@ fn greedy_answers_whole_and_without_two_layers() {
         };
         let requests: Vec<Request> = pairs.iter().map(request).collect();
         let options = GenerateOptions::default();
-        let ours = model.engine.generate(&kept(&model, &dropped), &requests, &options, &silent).unwrap();
+        let ours = model.engine.generate(&kept(&model, &dropped), &requests, &options, &NoProgress).unwrap();
+        assert_eq!(ours.len(), pairs.len());
         for ((case, run), Generation { mut tokens, finish, .. }) in pairs.into_iter().zip(ours) {
             if finish == Finish::Stop {
                 // transformers counts the end token in.

@@ -52,7 +52,7 @@ impl Drafts {
 /// The work of one or several calls.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Cost {
-    /// Rows of hidden states that went through layers and head for log-likelihoods.
+    /// Tokens that went through layers and head for log-likelihoods.
     pub work: Work,
     /// Tokens that were generated.
     pub tokens: usize,
@@ -72,9 +72,9 @@ impl Cost {
     }
 
     fn add_work(&mut self, other: Work) {
-        self.work.layer_rows += other.layer_rows;
-        self.work.head_rows += other.head_rows;
-        self.work.apart_rows += other.apart_rows;
+        self.work.layer_tokens += other.layer_tokens;
+        self.work.head_tokens += other.head_tokens;
+        self.work.unshared_layer_tokens += other.unshared_layer_tokens;
     }
 }
 
@@ -123,7 +123,7 @@ pub fn run_requests(
     progress: &dyn Progress,
 ) -> Result<(Vec<Replies>, Cost)> {
     let step = progress.step(Step::new("evaluating", "requests", candidates.len() * requests.len()));
-    let run = Run { engine, candidates: candidates.iter().map(|kept| kept.clone().into()).collect(), step: &*step };
+    let run = Run { engine, candidates, step: &*step };
     let mut cost = Cost::default();
     let begun = Instant::now();
     let choices = run.choices(requests, &mut cost)?;
@@ -148,17 +148,36 @@ pub fn run_requests(
     Ok((replies, cost))
 }
 
+/// A step whose units count as those of a larger one, after the first `before` of it.
+struct Part<'a> {
+    whole: &'a dyn Progress,
+    before: usize,
+}
+
+impl Progress for Part<'_> {
+    fn step(&self, _: Step<'_>) -> Box<dyn Progress + '_> {
+        Box::new(Self { ..*self })
+    }
+
+    fn set(&self, done: usize) {
+        self.whole.set(self.before + done);
+    }
+
+    fn check(&self) -> Result<()> {
+        self.whole.check()
+    }
+}
+
 struct Run<'a> {
     engine: &'a Engine,
-    candidates: Vec<Vec<usize>>,
+    candidates: &'a [LayerSet<LayerSlot>],
     step: &'a dyn Progress,
 }
 
 impl Run<'_> {
-    /// Tells the progress of a call that begins when `before` requests of each candidate are answered.
-    fn watch(&self, before: usize) -> impl Fn(lopper_infer::Progress) + Sync + '_ {
-        let before = before * self.candidates.len();
-        move |progress| self.step.set(before + progress.done)
+    /// The progress of a call that begins when `before` requests of each candidate are answered.
+    fn watch(&self, before: usize) -> Part<'_> {
+        Part { whole: self.step, before: before * self.candidates.len() }
     }
 
     fn nothing<T>(&self) -> Vec<Vec<T>> {
@@ -169,7 +188,7 @@ impl Run<'_> {
         if requests.choices.is_empty() {
             return Ok(self.nothing());
         }
-        let (replies, work) = self.engine.loglikelihood_many(&self.candidates, &requests.choices, &self.watch(0))?;
+        let (replies, work) = self.engine.loglikelihood_many(self.candidates, &requests.choices, &self.watch(0))?;
         cost.add_work(work);
         self.step.check()?;
         Ok(replies)
@@ -183,11 +202,11 @@ impl Run<'_> {
         let options = GenerateOptions {
             batch: execution.batch,
             loops: requests.loop_stop,
-            sibling_drafts: execution.drafts.is_some(),
+            draft_from_first: execution.drafts.is_some(),
             ..GenerateOptions::default()
         };
         let watch = self.watch(requests.choices.len());
-        let (engine, candidates) = (self.engine, &self.candidates);
+        let (engine, candidates) = (self.engine, self.candidates);
         let made: Generations = match execution.drafts.as_ref().and_then(|drafts| drafts.of(generations)) {
             Some(drafts) => engine.generate_drafted(candidates, generations, &drafts, &options, &watch)?,
             None => engine.generate_many(candidates, generations, &options, &watch)?,
@@ -207,7 +226,7 @@ impl Run<'_> {
             return Ok(self.nothing());
         }
         let watch = self.watch(requests.choices.len() + requests.generations.len());
-        let (replies, work) = self.engine.token_logprobs_many(&self.candidates, &requests.sequences, &watch)?;
+        let (replies, work) = self.engine.token_logprobs_many(self.candidates, &requests.sequences, &watch)?;
         cost.add_work(work);
         self.step.check()?;
         Ok(replies)

@@ -200,7 +200,7 @@ fn choices_are_scored_as_whole_sequences_are() {
         for (choice, expected) in item.choices.iter().flatten().zip(item.logprobs.iter().flatten()) {
             let whole = text.plain(&format!("{} {choice}", item.prompt)).unwrap();
             let context = text.plain(&item.prompt).unwrap().len();
-            let logprobs = text.engine.token_logprobs(&ALL, &[whole], &lopper_infer::silent).unwrap();
+            let logprobs = text.engine.token_logprobs(&ALL.into(), &[whole], &NoProgress).unwrap();
             let sum: f64 = logprobs[0][context..].iter().flatten().map(|value| f64::from(*value)).sum();
             assert!((sum - expected).abs() < 1e-3, "{sum} and {expected}");
         }
@@ -222,7 +222,7 @@ fn the_first_digit_is_compared_where_it_stands() {
                 tokens.iter().copied().chain([token]).collect()
             })
             .collect();
-        let logprobs = text.engine.token_logprobs(&ALL, &sequences, &lopper_infer::silent).unwrap();
+        let logprobs = text.engine.token_logprobs(&ALL.into(), &sequences, &NoProgress).unwrap();
         for (list, expected) in logprobs.iter().zip(item.logprobs.as_ref().unwrap()) {
             let value = f64::from(list.last().unwrap().unwrap());
             assert!((value - expected).abs() < 1e-3, "{value} and {expected}");

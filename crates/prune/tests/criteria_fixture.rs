@@ -7,7 +7,7 @@
 
 use std::path::Path;
 
-use lopper_infer::{Engine, silent};
+use lopper_infer::Engine;
 use lopper_model::checkpoint::Checkpoint;
 use lopper_prune::Calibration;
 use lopper_prune::criteria::{BlockScores, LayerScores, Measures, measure};
@@ -54,7 +54,8 @@ fn criteria_equal_those_of_transformers() {
         let model = Checkpoint::open(&fixtures.join(&case.model)).unwrap().load_model().unwrap();
         let calibration = Calibration::new(case.sequences).unwrap();
         let scores: LayerScores =
-            measure(&Engine::new(model, 2).unwrap(), &calibration, Measures::default(), &silent).unwrap();
+            measure(&Engine::new(model, 2).unwrap(), &calibration, Measures::default(), &lopper_record::NoProgress)
+                .unwrap();
         assert_close(&case.model, &scores.block_influence, &case.block_influence);
         assert_close(&case.model, &scores.relative_magnitude, &case.relative_magnitude);
         assert_blocks_close(&case.model, &scores.angular, &case.angular);

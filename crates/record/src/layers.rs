@@ -108,6 +108,11 @@ impl<L: LayerIndex> LayerSet<L> {
         self.0.iter().copied()
     }
 
+    /// The layers in ascending order, as a slice: prefixes of it tell which sets begin alike.
+    pub fn as_slice(&self) -> &[L] {
+        &self.0
+    }
+
     /// The plain numbers in ascending order.
     pub fn indices(&self) -> impl DoubleEndedIterator<Item = usize> + ExactSizeIterator + '_ {
         self.0.iter().map(|layer| layer.index())

@@ -47,15 +47,15 @@ pub fn diagnose(
     observer: &dyn StudyObserver,
 ) -> Result<(StudyRecord, Vec<LedgerEntry>)> {
     let text = &subject.text;
-    let layers = text.engine.all_layers();
+    let layers = text.engine.model().all_layers();
     let mut cuts = vec![layers.clone()];
     cuts.extend(options.kept.clone());
     // The healed cut is a candidate like the others: the same layers, adapted, behind the model's own.
     let mut both = text.clone();
     if let (Some((healed, _)), Some(kept)) = (&options.healed, &options.kept) {
-        let (engine, adapted) = text.engine.beside(healed, kept);
+        let (engine, adapted) = text.engine.with_adapted_layers(healed, &kept.iter().copied().collect());
         both.engine = engine;
-        cuts.push(adapted);
+        cuts.push(adapted.into());
     }
     let before_sweep = cuts.len();
     if options.sweep {

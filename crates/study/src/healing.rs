@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use lopper_heal::self_generated::examples_of;
 use lopper_heal::{HealRecipe, HealStats, Healed, Method, Renderer, Run, SelfGenerated, SgrOptions, SgrPrompt};
-use lopper_infer::{Sampling, TextModel};
+use lopper_infer::{ProgressFn, Sampling, TextModel};
 use lopper_model::Model;
 use lopper_model::checkpoint::{Array, Dtype, TensorView, save_safetensors};
 use lopper_model::hf::WEIGHTS;
@@ -84,9 +84,15 @@ impl Asking {
     ) -> Result<(Responses, f64, bool)> {
         let finished = store.run("responses", &self.key(), || {
             let text = &subject.text;
-            lopper_heal::generate_responses(text, &text.engine.all_layers(), &self.prompts, &self.options, &|p| {
-                observer.work(p.done, p.total);
-            })
+            lopper_heal::generate_responses(
+                text,
+                &text.engine.all_layers(),
+                &self.prompts,
+                &self.options,
+                &ProgressFn(|done, total| {
+                    observer.work(done, total);
+                }),
+            )
         })?;
         Ok((Responses { answers: finished.value, asking: self }, finished.wall_s, finished.cached))
     }

@@ -198,7 +198,7 @@ impl Study<'_> {
         let finished = self.store.run("scores", &key, || {
             let engine = &self.subject.text.engine;
             let what = Measures { perplexity: true, linear: true };
-            let watch = |p: lopper_infer::Progress| self.observer.work(p.done, p.total);
+            let watch = lopper_infer::ProgressFn(|done, total| self.observer.work(done, total));
             let mut scores = criteria::measure(engine, &calibration, what, &watch)?;
             if gradients {
                 scores.taylor = Some(criteria::taylor(engine.model(), &calibration, &|_| engine.check_interrupt())?);

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 
 use common::{LAYERS, Watch, recipe, study, timeless, watched};
-use lopper_infer::Interrupted;
+use lopper_record::Interrupted;
 use lopper_record::study::{Point, Timing};
 use lopper_record::{Cell, Fault, Store, StudyRecord};
 use lopper_stats::{self as stats, Pair, RESAMPLES};

@@ -1,11 +1,13 @@
-//! What tests of several crates share: tiny random models of every kind of configuration,
-//! comparisons that say by how much they failed, and a hub on this machine.
+//! What tests of several crates share: tiny random models of every kind of configuration, comparisons that say by how
+//! much they failed, a progress that remembers what was reported, and a hub on this machine.
 
 pub mod hub;
 
+mod progress;
 mod require;
 mod zoo;
 
+pub use progress::{RecordedProgress, RecordedStep};
 pub use require::{Feature, skip_unless};
 pub use zoo::zoo;
 

@@ -44,8 +44,8 @@ pub struct CostRecord {
 impl From<Cost> for CostRecord {
     fn from(cost: Cost) -> Self {
         Self {
-            layer_rows: cost.work.layer_rows,
-            layer_rows_apart: cost.work.apart_rows,
+            layer_rows: cost.work.layer_tokens,
+            layer_rows_apart: cost.work.unshared_layer_tokens,
             generated_tokens: cost.tokens,
             draft_tokens_checked: cost.drafted,
             draft_tokens_accepted: cost.accepted,
@@ -56,8 +56,8 @@ impl From<Cost> for CostRecord {
 /// The same in a sentence.
 pub fn told(cost: &Cost) -> String {
     let mut parts = Vec::new();
-    if cost.work.apart_rows > 0 {
-        let share = 100.0 * cost.work.layer_rows as f64 / cost.work.apart_rows as f64;
+    if cost.work.unshared_layer_tokens > 0 {
+        let share = 100.0 * cost.work.layer_tokens as f64 / cost.work.unshared_layer_tokens as f64;
         parts.push(format!("multiple choice took {share:.0} % of the layer work that each candidate alone would"));
     }
     if cost.drafted > 0 {

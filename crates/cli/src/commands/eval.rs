@@ -117,8 +117,8 @@ pub fn run(env: &Env, args: &EvalArgs) -> Result<()> {
                 false => (uncut.with_model(model), LayerSet::from(kept.clone())),
                 // The adapted layers come after the model's own, so that both models are evaluated together.
                 true => {
-                    let (engine, adapted) = uncut.engine.beside(&model, &kept);
-                    (TextModel { engine, ..uncut }, LayerSet::from(adapted))
+                    let (engine, adapted) = uncut.engine.with_adapted_layers(&model, &kept.clone().into());
+                    (TextModel { engine, ..uncut }, adapted)
                 }
             }
         }

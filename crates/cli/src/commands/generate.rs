@@ -8,7 +8,7 @@ mod partial;
 use std::path::PathBuf;
 
 use anyhow::Result;
-use lopper_infer::{Finish, GenerateOptions, Request, Sampling};
+use lopper_infer::{Finish, GenerateOptions, ProgressFn, Request, Sampling};
 use lopper_model::chat::Message;
 use lopper_model::generation::SpecialIds;
 use lopper_record::{Fault, ensure_new, key_hash, write_atomic};
@@ -90,7 +90,12 @@ pub fn run(env: &Env, args: &GenerateArgs) -> Result<()> {
         let before = partial.len();
         let batch: Vec<Request> = part.iter().map(|index| requests[*index].clone()).collect();
         let answers = engine
-            .generate(&kept, &batch, &GenerateOptions::default(), &|p| progress.set(before + p.done))
+            .generate(
+                &kept.clone().into(),
+                &batch,
+                &GenerateOptions::default(),
+                &ProgressFn(|done, _| progress.set(before + done)),
+            )
             .inspect_err(|_| kept_note(env, before, args))?;
         let mut rows = Vec::with_capacity(part.len());
         for (index, answer) in part.iter().zip(answers) {

@@ -1,6 +1,7 @@
 //! `lopper logprobs`: the log-probability of every token of a text, at any depth.
 
 use anyhow::Result;
+use lopper_infer::ProgressFn;
 use lopper_record::Fault;
 use serde::Serialize;
 
@@ -31,7 +32,7 @@ pub fn run(env: &Env, args: &LogprobsArgs) -> Result<()> {
     let sequences = input::required_sequences(env, &loaded, &args.input)?;
     let engine = loaded.engine(env, &args.run)?;
     let progress = env.progress("reading", "sequences", sequences.len());
-    let logprobs = engine.token_logprobs(&kept, &sequences, &|p| progress.set(p.done))?;
+    let logprobs = engine.token_logprobs(&kept.into(), &sequences, &ProgressFn(|done, _| progress.set(done)))?;
     drop(progress);
 
     if let Some(index) = logprobs.iter().position(|list| list.iter().flatten().any(|value| !value.is_finite())) {

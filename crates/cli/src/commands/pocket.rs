@@ -1,11 +1,11 @@
 //! `lopper pocket`: the embedded model's data and training.
 
 use anyhow::Result;
-use lopper_infer::{Interrupted, TextModel};
+use lopper_infer::TextModel;
 use lopper_measure::{Execution, evaluate};
 use lopper_model::Checkpoint;
 use lopper_pocket::Split;
-use lopper_record::{Fault, LayerSet, ensure_new, write_atomic};
+use lopper_record::{Fault, Interrupted, LayerSet, ensure_new, write_atomic};
 use lopper_study::pocket::{self, CardRow};
 use lopper_tasks::{GenerationPolicy, ItemSelection, Resources, Suite};
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
-use lopper_infer::Engine;
+use lopper_infer::{Engine, ProgressFn};
 use lopper_pocket::{Mixture, Stream};
 use lopper_prune::Calibration;
 use lopper_prune::criteria::{self, Agreement, LayerScores, Measures, Request};
@@ -75,7 +75,7 @@ pub fn calibration(env: &Env, loaded: &Loaded, args: &InputArgs) -> Result<Calib
 /// Measures criteria with a progress bar.
 pub fn measure(env: &Env, engine: &Engine, calibration: &Calibration, what: Measures) -> Result<LayerScores> {
     let progress = env.progress("scoring", "sequences", 0);
-    criteria::measure(engine, calibration, what, &|p| progress.set_of(p.done, p.total))
+    criteria::measure(engine, calibration, what, &ProgressFn(|done, total| progress.set_of(done, total)))
 }
 
 /// Measures gradients with a progress bar; the layers' weights are brought into memory.

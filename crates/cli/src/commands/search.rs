@@ -51,7 +51,7 @@ pub fn run(env: &Env, args: &SearchArgs) -> Result<()> {
         false => Some(Sentinels::prepare(&text, &SentinelOptions::default())?),
     };
     if let Some(sentinels) = sentinels.as_ref().filter(|_| record.uncut.is_none()) {
-        record.uncut = sentinels.read(&text, &[text.engine.all_layers()], &|_, _| {})?.pop();
+        record.uncut = sentinels.read(&text, &[text.engine.model().all_layers()], &|_, _| {})?.pop();
     }
     let state = std::mem::take(&mut record.state);
     let mut reported = state.rounds.len();

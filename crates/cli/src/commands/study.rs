@@ -46,7 +46,7 @@ pub fn run(env: &Env, args: &StudyArgs) -> Result<()> {
     let watch = Watch::new(env.printer);
     let result = lopper_study::run(&Subject { card, text }, &recipe, &material, &args.out, &command, &watch);
     drop(watch);
-    if result.as_ref().is_err_and(|e| e.downcast_ref::<lopper_infer::Interrupted>().is_some()) {
+    if result.as_ref().is_err_and(|e| e.downcast_ref::<lopper_record::Interrupted>().is_some()) {
         env.printer.note(&format!("finished cells are kept; `{command}` goes on from there"));
         if args.out.join(STUDY_FILE).exists() {
             env.printer.note(&format!("`lopper report {}` shows what is there", args.out.display()));

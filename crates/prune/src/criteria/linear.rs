@@ -6,7 +6,7 @@
 //! grow with the square of the model's width.
 
 use anyhow::{Context, Result};
-use lopper_infer::LayerStep;
+use lopper_infer::LayerActivations;
 use lopper_model::kernels::vectorised;
 use rayon::prelude::*;
 
@@ -44,16 +44,16 @@ impl Sample {
         Self { width, every: tokens.div_ceil(2 * TOKENS).max(1), boundaries: vec![vec![]; layers + 1] }
     }
 
-    pub fn take(&mut self, step: &LayerStep<'_>) {
+    pub fn take(&mut self, step: &LayerActivations<'_>) {
         let rows = |hidden: &[f32]| -> Vec<f32> {
             hidden.chunks_exact(self.width).step_by(self.every).flatten().copied().collect()
         };
-        if step.layer == 0 {
-            let before = rows(step.before);
-            self.boundaries[0].push((step.chunk, before));
+        if step.layer.0 == 0 {
+            let before = rows(step.input);
+            self.boundaries[0].push((step.batch_index, before));
         }
-        let after = rows(step.after);
-        self.boundaries[step.layer + 1].push((step.chunk, after));
+        let after = rows(step.output);
+        self.boundaries[step.layer.0 + 1].push((step.batch_index, after));
     }
 
     /// The rows of a boundary in the order of the text, centred column by column.

@@ -14,9 +14,9 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 
 use anyhow::{Result, ensure};
-use lopper_infer::{Engine, LayerStep, Progress};
+use lopper_infer::{Engine, LayerActivations};
 use lopper_model::kernels::vectorised;
-use lopper_record::Fault;
+use lopper_record::{Fault, LayerSet, LayerSlot, Progress};
 
 use super::linear::{self, Sample};
 use super::{BlockScores, LayerScores, PerplexityScores};
@@ -45,37 +45,37 @@ pub fn measure(
     engine: &Engine,
     calibration: &Calibration,
     what: Measures,
-    observer: &(dyn Fn(Progress) + Sync),
+    progress: &dyn Progress,
 ) -> Result<LayerScores> {
     let model = engine.model();
     check(model, calibration)?;
     let (layers, width) = (model.num_layers(), model.config.hidden_size);
-    let all = model.all_layers();
-    let mut candidates = vec![all.clone()];
+    let mut candidates: Vec<LayerSet<LayerSlot>> = vec![engine.all_layers()];
     if what.perplexity {
-        candidates.extend(all.iter().map(|dropped| all.iter().copied().filter(|l| l != dropped).collect()));
+        candidates.extend((0..layers).map(|layer| LayerSet::from([layer]).complement(layers)));
     }
     // Even samples of the tokens, by their numbers in the whole text.
     let tokens = calibration.tokens();
     let every = tokens.div_ceil((MOST_VALUES / ((layers + 1) * width)).max(1)).max(1);
     let chunks: Mutex<BTreeMap<usize, Chunk>> = Mutex::default();
     let sample = what.linear.then(|| Mutex::new(Sample::new(layers, width, tokens)));
-    let visit = |step: LayerStep<'_>| {
+    let visit = |step: LayerActivations<'_>| {
         // Each chunk's steps come one after another; only the list of chunks is shared.
         let mut chunk = {
             let mut chunks = chunks.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-            chunks.remove(&step.chunk).unwrap_or_else(|| Chunk::new(&step, layers, width, every))
+            chunks.remove(&step.batch_index).unwrap_or_else(|| Chunk::new(&step, layers, width, every))
         };
         chunk.take(&step, width);
         if let Some(sample) = &sample {
             sample.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take(&step);
         }
-        if step.layer + 1 == layers {
+        if step.layer.0 + 1 == layers {
             chunk.forget();
         }
-        chunks.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).insert(step.chunk, chunk);
+        chunks.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).insert(step.batch_index, chunk);
     };
-    let (logprobs, _) = engine.visited_logprobs(&candidates, calibration.sequences(), Some(&visit), observer)?;
+    let (logprobs, _) =
+        engine.token_logprobs_with_hook(&candidates, calibration.sequences(), Some(&visit), progress)?;
     let mut total = Sums::new(layers);
     for chunk in chunks.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner()).values() {
         total.add(&chunk.sums);
@@ -201,7 +201,7 @@ struct Chunk {
 }
 
 impl Chunk {
-    fn new(step: &LayerStep<'_>, layers: usize, width: usize, every: usize) -> Self {
+    fn new(step: &LayerActivations<'_>, layers: usize, width: usize, every: usize) -> Self {
         let batch = step.batch;
         let mut sums = Sums::new(layers);
         sums.tokens = batch.len();
@@ -211,7 +211,7 @@ impl Chunk {
         sums.sampled = sampled_rows.len();
         let mut chunk =
             Self { sums, last: Boundaries::new(last_rows, width), sampled: Boundaries::new(sampled_rows, width) };
-        chunk.push(step.before);
+        chunk.push(step.input);
         chunk
     }
 
@@ -220,14 +220,14 @@ impl Chunk {
         self.sampled.push(hidden, &mut self.sums.angular_mean);
     }
 
-    fn take(&mut self, step: &LayerStep<'_>, width: usize) {
+    fn take(&mut self, step: &LayerActivations<'_>, width: usize) {
         let (influence, magnitude) = vectorised(
             #[inline(always)]
-            || compare(step.before, step.after, width),
+            || compare(step.input, step.output, width),
         );
-        self.sums.block_influence[step.layer] = influence;
-        self.sums.relative_magnitude[step.layer] = magnitude;
-        self.push(step.after);
+        self.sums.block_influence[step.layer.0] = influence;
+        self.sums.relative_magnitude[step.layer.0] = magnitude;
+        self.push(step.output);
     }
 
     /// Keeps the sums alone.

@@ -1,7 +1,8 @@
 use super::*;
 use crate::calibration::Calibration;
-use lopper_infer::{Engine, silent};
+use lopper_infer::Engine;
 use lopper_model::{Config, Model, QkNorm};
+use lopper_record::NoProgress;
 
 fn model(layers: usize) -> Model {
     let config = Config {
@@ -25,7 +26,7 @@ fn text(lengths: &[usize]) -> Calibration {
 
 fn measured(model: &Model, text: &Calibration) -> Result<LayerScores> {
     let what = Measures { perplexity: true, linear: true };
-    measure(&Engine::new(model.clone(), 2)?, text, what, &silent)
+    measure(&Engine::new(model.clone(), 2)?, text, what, &NoProgress)
 }
 
 fn scores(layers: usize) -> LayerScores {
@@ -72,7 +73,7 @@ fn grouping_and_threads_do_not_change_the_scores() {
     }
     let what = Measures { perplexity: true, linear: true };
     let one = Engine::new(model.clone(), 1).unwrap().with_memory(1 << 20);
-    assert_eq!(measure(&one, &many, what, &silent).unwrap(), together);
+    assert_eq!(measure(&one, &many, what, &NoProgress).unwrap(), together);
 }
 
 #[test]
@@ -189,7 +190,7 @@ fn gradients_tell_what_weights_are_worth() {
     let loss = |model: &Model| {
         let engine = Engine::new(model.clone(), 1).unwrap();
         let what = Measures { perplexity: true, linear: false };
-        measure(&engine, &text, what, &silent).unwrap().perplexity.unwrap().mean_nll
+        measure(&engine, &text, what, &NoProgress).unwrap().perplexity.unwrap().mean_nll
     };
     // One matrix alone: Σ w·g is the derivative of the loss by a factor on it, and no larger than
     // Σ |w·g| of its layer.

@@ -1,0 +1,92 @@
+//! What all workers of one call to generate share: candidates, requests, the queue of prompts, and counts.
+
+use crate::engine::Engine;
+use crate::generate::{GenerateOptions, Generation, Generations, Request};
+use crate::sampling::Sampling;
+use lopper_record::{LayerSet, LayerSlot, Progress};
+use std::collections::VecDeque;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+/// A sequence to generate: a candidate and a request, by index.
+pub(crate) type Job = (usize, usize);
+
+/// Requests of one prompt for some candidates, waiting for their prefill.
+pub(crate) struct PrefillBatch {
+    pub candidates: Vec<usize>,
+    pub requests: Vec<usize>,
+}
+
+pub(crate) struct DecodeContext<'a> {
+    pub engine: &'a Engine,
+    pub candidates: &'a [LayerSet<LayerSlot>],
+    pub requests: &'a [Request],
+    pub drafts: &'a [Option<Vec<u32>>],
+    pub options: &'a GenerateOptions,
+    /// Most tokens of prompt and generation together.
+    pub limit: usize,
+    pub progress: &'a dyn Progress,
+    /// Sequences that were finished before this call, for `progress`.
+    pub before: usize,
+    pub queue: Mutex<VecDeque<PrefillBatch>>,
+    pub counts: Counts,
+}
+
+/// What the workers have done so far.
+#[derive(Default)]
+pub(crate) struct Counts {
+    done: AtomicUsize,
+    tokens: AtomicUsize,
+    drafted: AtomicUsize,
+    accepted: AtomicUsize,
+    /// Whether a worker has failed, so that the others stop.
+    pub failed: AtomicBool,
+}
+
+impl Counts {
+    /// The call's result.
+    pub fn into_generations(self, candidates: Vec<Vec<Generation>>) -> Generations {
+        let Self { tokens, drafted, accepted, .. } = self;
+        let [tokens, drafted, accepted] = [tokens, drafted, accepted].map(AtomicUsize::into_inner);
+        Generations { candidates, tokens, drafted, accepted }
+    }
+}
+
+impl<'a> DecodeContext<'a> {
+    /// The index of `layer` in the caches of a candidate, if it keeps the layer.
+    pub fn cache_index(&self, candidate: usize, layer: usize) -> Option<usize> {
+        self.candidates[candidate].place(LayerSlot(layer))
+    }
+
+    /// Counts finished sequences and generated tokens, and reports the sequences.
+    pub fn report(&self, done: usize, tokens: usize) {
+        self.counts.tokens.fetch_add(tokens, Ordering::Relaxed);
+        if done > 0 {
+            let done = self.counts.done.fetch_add(done, Ordering::Relaxed) + done;
+            self.progress.set(self.before + done);
+        }
+    }
+
+    /// Counts checked and accepted draft tokens.
+    pub fn count_draft(&self, drafted: usize, accepted: usize) {
+        self.counts.drafted.fetch_add(drafted, Ordering::Relaxed);
+        self.counts.accepted.fetch_add(accepted, Ordering::Relaxed);
+    }
+
+    /// Bytes of keys and values that a sequence may come to need.
+    pub fn cache_bytes(&self, (candidate, request): Job) -> usize {
+        let request = &self.requests[request];
+        let tokens = request.prompt.len().saturating_add(request.max_new_tokens).min(self.limit);
+        tokens * self.candidates[candidate].len() * self.engine.model().config.key_value_size() * 2 * size_of::<f32>()
+    }
+
+    /// The draft of a request, where one may be used; empty otherwise.
+    pub fn draft(&self, request: usize) -> &'a [u32] {
+        let Request { sampling, prompt, max_new_tokens, .. } = &self.requests[request];
+        let Some(draft) = self.drafts[request].as_deref().filter(|_| *sampling == Sampling::Greedy) else { return &[] };
+        let draft = &draft[..draft.len().min(*max_new_tokens).min(self.limit - prompt.len())];
+        // Where rotary embeddings depend on the length of the text so far, tokens can only be read one at a time.
+        let one_by_one = self.engine.model().depends_on_length(prompt.len(), prompt.len() + draft.len() + 1);
+        if one_by_one { &[] } else { draft }
+    }
+}
