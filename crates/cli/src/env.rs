@@ -59,6 +59,6 @@ impl Env {
 
     /// A progress bar that shows up if the work takes more than a moment.
     pub fn progress(&self, title: &str, unit: &'static str, total: usize) -> Progress {
-        Progress::new(self.printer, title, unit, total)
+        Progress::new(self.printer, title, unit, total).with_interrupt(self.interrupted.clone())
     }
 }

@@ -12,8 +12,7 @@ use lopper_model::chat::ChatTemplate;
 use lopper_model::checkpoint::{Checkpoint, Dtype};
 use lopper_model::tokenizer::Tokenizer;
 use lopper_model::{Config, Model, Precision, Release};
-use lopper_prune::Numbering;
-use lopper_record::Fault;
+use lopper_record::{Fault, LayerNumbering, LayerSet};
 
 use crate::args::{DtypeArg, RunArgs};
 use crate::env::Env;
@@ -70,22 +69,22 @@ impl Loaded {
     }
 
     /// How the layers are numbered: as in the original model, where this one has been cut before.
-    pub fn numbering(&self) -> Result<Numbering> {
-        Numbering::of(&self.checkpoint)
+    pub fn numbering(&self) -> Result<LayerNumbering> {
+        lopper_prune::layer_numbering(&self.checkpoint)
     }
 
     /// The positions of the layers that are left without those of `--drop`.
     pub fn kept(&self, drop: Option<&str>) -> Result<Vec<usize>> {
         let layers = self.config().num_hidden_layers;
         let Some(spec) = drop else { return Ok((0..layers).collect()) };
-        let dropped = self.numbering()?.positions(&self.layers(spec)?)?;
+        let dropped = Vec::from(self.numbering()?.positions(&self.layers(spec)?)?);
         lopper_record::check_dropped(&dropped, layers)?;
         Ok(lopper_record::kept(layers, &dropped))
     }
 
     /// The layers that `spec` lists, in the original numbering.
-    pub fn layers(&self, spec: &str) -> Result<Vec<usize>> {
-        lopper_record::parse_layers(spec, self.numbering()?.original_layers())
+    pub fn layers(&self, spec: &str) -> Result<LayerSet> {
+        Ok(LayerSet::parse(spec, self.numbering()?.original_layers())?)
     }
 
     pub fn tokenizer(&self) -> Result<Tokenizer> {

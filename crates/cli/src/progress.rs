@@ -1,10 +1,12 @@
 //! Progress bars with rate and time left, on standard error and only where someone looks at it.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use crate::interrupt;
 use crate::printer::Printer;
 
 /// Work that is done sooner shows no bar.
@@ -15,6 +17,7 @@ pub struct Progress {
     bar: ProgressBar,
     begun: Instant,
     waiting: AtomicBool,
+    interrupted: Arc<AtomicBool>,
 }
 
 impl Progress {
@@ -36,13 +39,18 @@ impl Progress {
             bar.set_style(style.progress_chars("=> "));
         }
         bar.set_message(title.to_owned());
-        Self { bar, begun: Instant::now(), waiting: AtomicBool::new(printer.shows_progress()) }
+        Self {
+            bar,
+            begun: Instant::now(),
+            waiting: AtomicBool::new(printer.shows_progress()),
+            interrupted: Arc::default(),
+        }
     }
 
-    /// Moves the bar on by `n`.
-    pub fn add(&self, n: usize) {
-        self.show_when_due();
-        self.bar.inc(n as u64);
+    /// Work that shows this bar ends once `flag` is set.
+    pub fn with_interrupt(mut self, flag: Arc<AtomicBool>) -> Self {
+        self.interrupted = flag;
+        self
     }
 
     /// Moves the bar to `n`.
@@ -86,6 +94,10 @@ impl lopper_record::Progress for Progress {
     fn step(&self, step: lopper_record::Step<'_>) -> Box<dyn lopper_record::Progress + '_> {
         Box::new(BarStep { bar: self, total: step.total.into() })
     }
+
+    fn check(&self) -> anyhow::Result<()> {
+        interrupt::check(&self.interrupted)
+    }
 }
 
 struct BarStep<'a> {
@@ -104,6 +116,10 @@ impl lopper_record::Progress for BarStep<'_> {
 
     fn set_total(&self, total: usize) {
         self.total.store(total, Ordering::Relaxed);
+    }
+
+    fn check(&self) -> anyhow::Result<()> {
+        interrupt::check(&self.bar.interrupted)
     }
 }
 

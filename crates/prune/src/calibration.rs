@@ -1,8 +1,7 @@
 //! The token sequences over which layer criteria are measured.
 //!
-//! Criteria depend on the text they see, so a cut records a hash of it. Block influence averages
-//! over tokens and angular distance over the last tokens of sequences: where a text is divided
-//! matters, and the division is part of the hash.
+//! Scores depend on the text, so a cut records its hash. Block influence averages over tokens and angular distance over
+//! the last tokens of sequences: how a text is divided into sequences matters, and is part of the hash.
 
 use anyhow::Result;
 use lopper_record::Fault;
@@ -15,7 +14,7 @@ pub struct Calibration {
 }
 
 impl Calibration {
-    /// Takes the sequences as they are.
+    /// Calibration over these sequences of token ids.
     ///
     /// # Errors
     /// A [`Fault`] when there is no sequence, or one without a token.
@@ -61,21 +60,25 @@ impl Calibration {
         hasher.finalize().to_hex().to_string()
     }
 
-    /// The sequences in groups of at most `most` tokens (a longer sequence is a group by itself),
-    /// in order. The grouping changes no result.
+    /// The sequences in groups of at most `most` tokens, in order. The grouping changes no result.
     pub(crate) fn groups(&self, most: usize) -> Vec<&[Vec<u32>]> {
-        let mut groups = Vec::new();
-        let (mut start, mut tokens) = (0, 0);
-        for (index, sequence) in self.sequences.iter().enumerate() {
-            if index > start && tokens + sequence.len() > most {
-                groups.push(&self.sequences[start..index]);
-                (start, tokens) = (index, 0);
-            }
-            tokens += sequence.len();
-        }
-        groups.push(&self.sequences[start..]);
-        groups
+        groups(&self.sequences, |sequence| sequence.len() as u64, most as u64)
     }
+}
+
+/// Divides `items` into consecutive groups whose sizes add up to at most `most`; a larger item is a group by itself.
+pub(crate) fn groups<T>(items: &[T], size: impl Fn(&T) -> u64, most: u64) -> Vec<&[T]> {
+    let mut groups = Vec::new();
+    let (mut start, mut sum) = (0, 0u64);
+    for (index, item) in items.iter().enumerate() {
+        if index > start && sum.saturating_add(size(item)) > most {
+            groups.push(&items[start..index]);
+            (start, sum) = (index, 0);
+        }
+        sum = sum.saturating_add(size(item));
+    }
+    groups.push(&items[start..]);
+    groups
 }
 
 /// Divides a sequence that is longer than `longest` tokens into pieces of `longest`; the last
@@ -104,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn the_hash_tells_where_sequences_end() {
+    fn the_hash_depends_on_where_sequences_end() {
         let hash = |s: Vec<Vec<u32>>| Calibration::new(s).unwrap().hash();
         assert_ne!(hash(vec![vec![1, 2], vec![3]]), hash(vec![vec![1], vec![2, 3]]));
         assert_eq!(hash(vec![vec![1, 2]]), hash(vec![vec![1, 2]]));

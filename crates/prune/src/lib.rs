@@ -1,7 +1,44 @@
-//! Choosing which layers to remove, and removing them.
+//! Chooses layers to remove from a model, and writes the model without them.
 //!
-//! Criteria score layers over [`calibration`] text in one pass ([`criteria`]); nothing is written
-//! or reloaded to try a candidate.
+//! - [`criteria`] score every layer over [`calibration`] text in one pass, and choose by the scores;
+//! - [`search`] evaluates candidates on tasks and chooses by what they score; nothing is written or reloaded to try one;
+//! - [`plan`] is the file `cut.json`: which layers of which model are removed, and how they were chosen;
+//! - [`writer`] writes the pruned model as a Hugging Face directory, and [`verify`] compares it with its source.
+//!
+//! Layers are [positions](lopper_record::LayerPosition) in the model at hand, except in plans, which count in the
+//! numbering of the uncut model; [`layer_numbering`] reads how a model's layers are numbered. Not here: running the
+//! model (`lopper-infer`) and finetuning what is left of it (`lopper-heal`).
+//!
+//! Removing the two layers of the pocket model with the least block influence over a short text:
+//!
+//! ```
+//! use std::sync::Arc;
+//!
+//! use lopper_infer::{Engine, TextModel};
+//! use lopper_model::Checkpoint;
+//! use lopper_prune::criteria::{self, Measures, Request};
+//! use lopper_prune::{Calibration, Choice, Plan, WriteOptions, layer_numbering, write_pruned};
+//! use lopper_record::NoProgress;
+//!
+//! # fn main() -> anyhow::Result<()> {
+//! let checkpoint = Arc::new(Checkpoint::from_bytes(lopper_pocket::embedded::FILES)?);
+//! let model = TextModel::new(Engine::new(checkpoint.load_model()?, 1)?, &checkpoint)?;
+//! let calibration = Calibration::new(vec![model.plain("Anna has 3 apples and buys 4 more.")?])?;
+//! let scores = criteria::measure(&model.engine, &calibration, Measures::default(), &NoProgress)?;
+//!
+//! let request = Request { num_layers: scores.num_layers(), remove: 2, scores: Some(&scores), seed: 0 };
+//! let selection = criteria::select(criteria::criterion("bi")?, &request)?;
+//! let dropped = layer_numbering(&checkpoint)?.originals(&selection.dropped)?;
+//! let choice = Choice { criterion: "bi".into(), scores: selection.scores, ..Choice::given() };
+//! let plan = Plan::new(&checkpoint, "pocket", &dropped, choice)?;
+//!
+//! let directory = tempfile::tempdir()?;
+//! let out = directory.path().join("pruned");
+//! write_pruned(&checkpoint, &plan, &out, &WriteOptions::default(), &NoProgress)?;
+//! assert_eq!(Checkpoint::open(&out)?.config().num_hidden_layers, scores.num_layers() - 2);
+//! # Ok(())
+//! # }
+//! ```
 
 pub mod calibration;
 pub mod criteria;
@@ -12,6 +49,8 @@ pub mod writer;
 
 pub use calibration::Calibration;
 pub use criteria::{Criterion, LayerScores, Selection};
-pub use plan::{CalibrationId, Choice, ConfigChange, MergekitCut, ModelId, Numbering, Plan, PlanFormat, Verification};
+pub use plan::{
+    CalibrationId, Choice, ConfigChange, MergekitCut, ModelId, Plan, PlanFormat, Verification, layer_numbering,
+};
 pub use verify::compare_logits;
-pub use writer::{WriteOptions, WriteReport, write_pruned, write_pruned_checked, write_trained};
+pub use writer::{WriteOptions, WriteReport, write_pruned, write_trained};

@@ -1,15 +1,14 @@
 //! `cut.json`: which layers of which model were removed, and how they were chosen.
 //!
-//! Layers are always counted from 0 in the numbering of the original, uncut model, however often a
-//! model has been cut: a cut of a cut composes. The file travels with the pruned model, so whoever
-//! has it can repeat the cut, and knows what `--drop 21` means for a model that has lost layer 3.
+//! Layers are always counted from 0 in the numbering of the original, uncut model, however often a model has been cut: a
+//! cut of a cut composes. The file is part of the pruned model, so whoever has the model can repeat the cut, and
+//! `--drop 21` has a meaning for a model that has lost layer 3.
 //!
-//! Keys are only ever added to the format, and optional: older files are read, and older readers
-//! ignore what they do not know. Other tools' lists of layers: [`PlanFormat`], [`MergekitCut`].
+//! New keys of the format are always optional: older files are read, and older readers ignore keys they do not know.
+//! Other tools' lists of layers: [`PlanFormat`], [`MergekitCut`].
 
 mod export;
 mod mergekit;
-mod numbering;
 mod record;
 
 #[cfg(test)]
@@ -19,27 +18,26 @@ use std::path::Path;
 
 use anyhow::Result;
 use lopper_model::Checkpoint;
-use lopper_record::Fault;
-use serde::{Deserialize, Serialize};
+use lopper_record::{Fault, LayerNumbering, LayerPosition, LayerSet, OriginalLayer};
+use serde::{Deserialize, Deserializer, Serialize};
 
 pub use export::PlanFormat;
 pub use mergekit::MergekitCut;
-pub use numbering::Numbering;
 pub use record::{ConfigChange, Verification};
 
-/// The plan's name beside a pruned model.
+/// The plan's file in the directory of a pruned model.
 pub const PLAN_FILE: &str = "cut.json";
 /// The format that this version writes and reads.
 pub const PLAN_FORMAT: u32 = 1;
-/// Says in the file how its layers are counted.
+/// How the file counts layers, as it says itself.
 pub const LAYER_NUMBERING: &str = "0-based, in the original uncut model";
 
 const MAX_PLAN_BYTES: u64 = 1 << 24;
 
-/// A model that a plan speaks of.
+/// A model that a plan names.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModelId {
-    /// What the user called it: a directory, a hub id, `pocket`.
+    /// As the user named it: a directory, a hub id, `pocket`.
     pub id: String,
     /// [`Checkpoint::hash`]; empty until it is known ([`Plan::unhashed`]).
     pub hash: String,
@@ -92,10 +90,12 @@ pub struct Plan {
     /// The uncut model that `source` is itself a cut of; absent where `source` is uncut.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub original: Option<ModelId>,
-    /// Layers that stay, ascending.
-    pub kept: Vec<usize>,
-    /// Layers that are gone, ascending; those missing from `source` already are among them.
-    pub dropped: Vec<usize>,
+    /// The layers that are kept.
+    #[serde(deserialize_with = "ascending")]
+    pub kept: LayerSet<OriginalLayer>,
+    /// The layers that are removed, with those that `source` lacks already.
+    #[serde(deserialize_with = "ascending")]
+    pub dropped: LayerSet<OriginalLayer>,
     /// How they were chosen.
     #[serde(flatten)]
     pub choice: Choice,
@@ -114,23 +114,29 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// The plan to remove the layers `drop` (original numbers, in any order) from `checkpoint`,
-    /// which the user calls `id`.
-    pub fn new(checkpoint: &Checkpoint, id: &str, drop: &[usize], choice: Choice) -> Result<Self> {
+    /// The plan to remove the layers `drop` from `checkpoint`, which the user calls `id`.
+    ///
+    /// # Errors
+    /// A [`Fault`] for layers that the checkpoint does not have, and where no layer would be left.
+    pub fn new(checkpoint: &Checkpoint, id: &str, drop: &LayerSet, choice: Choice) -> Result<Self> {
         let mut plan = Self::unhashed(checkpoint, id, drop, choice)?;
         plan.source.hash = checkpoint.hash().to_owned();
         Ok(plan)
     }
 
-    /// As [`Plan::new`] without the source's hash, for which all its weights would be read: the
-    /// writer, which reads them anyway, fills it in.
-    pub fn unhashed(checkpoint: &Checkpoint, id: &str, drop: &[usize], choice: Choice) -> Result<Self> {
-        let numbering = Numbering::of(checkpoint)?;
-        let mut positions = numbering.positions(drop)?;
-        positions.sort_unstable();
-        lopper_record::check_dropped(&positions, numbering.present().len())?;
-        let kept: Vec<usize> = numbering.present().iter().copied().filter(|layer| !drop.contains(layer)).collect();
-        let dropped = (0..numbering.original_layers()).filter(|layer| kept.binary_search(layer).is_err()).collect();
+    /// As [`Plan::new`] without the source's hash, for which all its weights would be read: the writer, which reads
+    /// them anyway, fills it in.
+    pub fn unhashed(checkpoint: &Checkpoint, id: &str, drop: &LayerSet, choice: Choice) -> Result<Self> {
+        let numbering = layer_numbering(checkpoint)?;
+        numbering.positions(drop)?;
+        let kept = numbering.present().without(drop);
+        if kept.is_empty() {
+            return Err(Fault::new("every layer would be dropped")
+                .expected(format!("at most {} of the {} layers", drop.len().saturating_sub(1), drop.len()))
+                .got(format!("`{drop}`"))
+                .hint("keep at least one layer")
+                .into());
+        }
         let plan = Self {
             format: PLAN_FORMAT,
             lopper_version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -140,9 +146,9 @@ impl Plan {
                 hash: String::new(),
                 num_hidden_layers: checkpoint.config().num_hidden_layers,
             },
-            original: numbering.original().cloned(),
+            original: Self::of_checkpoint(checkpoint)?.map(|earlier| earlier.original_model().clone()),
+            dropped: kept.complement(numbering.original_layers()),
             kept,
-            dropped,
             choice,
             command: None,
             dtype: Some(checkpoint.dtype().to_string()),
@@ -153,7 +159,34 @@ impl Plan {
         Ok(plan)
     }
 
+    /// The plan in the directory of a pruned model; none where `checkpoint` is an uncut model.
+    ///
+    /// # Errors
+    /// A [`Fault`] where the file is not a plan, or not one of this model.
+    pub fn of_checkpoint(checkpoint: &Checkpoint) -> Result<Option<Self>> {
+        let Some(bytes) = checkpoint.file(PLAN_FILE)? else { return Ok(None) };
+        let (path, layers) = (checkpoint.path_of(PLAN_FILE), checkpoint.config().num_hidden_layers);
+        let plan = Self::parse(&bytes, &path)?;
+        if plan.kept.len() != layers {
+            return Err(Fault::new("cut.json contradicts the model in its directory")
+                .file(&path)
+                .expected(format!("{layers} kept layers, by config.json"))
+                .got(plan.kept.len().to_string())
+                .hint("remove cut.json if it belongs to another model")
+                .into());
+        }
+        Ok(Some(plan))
+    }
+
+    /// The uncut model.
+    pub fn original_model(&self) -> &ModelId {
+        self.original.as_ref().unwrap_or(&self.source)
+    }
+
     /// Reads and checks a plan file.
+    ///
+    /// # Errors
+    /// A [`Fault`] where it cannot be read or is not a plan.
     pub fn read(path: &Path) -> Result<Self> {
         Self::parse(&read_file(path)?, path)
     }
@@ -183,9 +216,11 @@ impl Plan {
         Ok(serde_json::to_string_pretty(self)? + "\n")
     }
 
-    /// Which layers of `checkpoint`, by position, the plan keeps. Faults if the plan was made for
-    /// another model.
-    pub fn kept_positions(&self, checkpoint: &Checkpoint) -> Result<Vec<usize>> {
+    /// Where the kept layers are in `checkpoint`.
+    ///
+    /// # Errors
+    /// A [`Fault`] where the plan was made for another model.
+    pub fn kept_positions(&self, checkpoint: &Checkpoint) -> Result<LayerSet<LayerPosition>> {
         if !self.source.hash.is_empty() && self.source.hash != checkpoint.hash() {
             return Err(Fault::new("the plan was made for another model")
                 .file(checkpoint.path_of(""))
@@ -194,7 +229,7 @@ impl Plan {
                 .hint("to cut this model at the same layers, name them with --drop")
                 .into());
         }
-        Numbering::of(checkpoint)?.positions(&self.kept)
+        layer_numbering(checkpoint)?.positions(&self.kept)
     }
 
     fn validate(&self, path: &Path) -> Result<()> {
@@ -205,19 +240,15 @@ impl Plan {
             let expected = format!("format {PLAN_FORMAT}");
             return fault("a plan of another version", expected, format!("format {}", self.format));
         }
-        let layers = self.original.as_ref().unwrap_or(&self.source).num_hidden_layers;
+        let layers = self.original_model().num_hidden_layers;
         // Checked first: it bounds the counting below by the length of the file.
         if self.kept.len().checked_add(self.dropped.len()) != Some(layers) {
             let got = format!("{} kept and {} dropped", self.kept.len(), self.dropped.len());
             return fault("the plan does not account for every layer", format!("{layers} layers"), got);
         }
-        let ascending = |list: &[usize]| list.windows(2).all(|pair| pair[0] < pair[1]);
-        let mut all = [self.kept.as_slice(), self.dropped.as_slice()].concat();
-        all.sort_unstable();
-        let complete = all.iter().enumerate().all(|(index, layer)| index == *layer);
-        if !ascending(&self.kept) || !ascending(&self.dropped) || !complete {
-            let expected = format!("each of 0 to {} once, in ascending order", layers.saturating_sub(1));
-            let got = format!("kept {:?}, dropped {:?}", self.kept, self.dropped);
+        if self.kept.complement(layers) != self.dropped {
+            let expected = format!("each of 0 to {} once", layers.saturating_sub(1));
+            let got = format!("kept {}, dropped {}", self.kept, self.dropped);
             return fault("the plan's layers are not those of one model", expected, got);
         }
         if self.choice.scores.iter().flatten().any(|score| !score.is_finite()) {
@@ -236,6 +267,27 @@ impl Plan {
         }
         Ok(())
     }
+}
+
+/// Which layer of the original, uncut model each layer of `checkpoint` is, from the `cut.json` in its directory; without
+/// one, it is an uncut model.
+///
+/// # Errors
+/// As [`Plan::of_checkpoint`].
+pub fn layer_numbering(checkpoint: &Checkpoint) -> Result<LayerNumbering> {
+    Ok(match Plan::of_checkpoint(checkpoint)? {
+        None => LayerNumbering::uncut(checkpoint.config().num_hidden_layers),
+        Some(plan) => LayerNumbering::new(plan.kept.clone(), plan.original_model().num_hidden_layers),
+    })
+}
+
+/// Refuses lists that are not in ascending order, or hold a layer twice, which a set would not show any more.
+fn ascending<'de, D: Deserializer<'de>>(deserializer: D) -> Result<LayerSet<OriginalLayer>, D::Error> {
+    let list = Vec::<usize>::deserialize(deserializer)?;
+    if !list.is_sorted_by(|a, b| a < b) {
+        return Err(serde::de::Error::custom("layers are not in ascending order, each once"));
+    }
+    Ok(list.into())
 }
 
 /// The bytes of a plan file, at most one more than a plan may have.

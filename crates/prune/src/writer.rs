@@ -1,13 +1,13 @@
 //! Writes a pruned model: a Hugging Face directory that loads like any other.
 //!
-//! Weights are copied byte for byte, tensor by tensor in the order of the source, with layers
-//! renumbered; memory stays flat and a model is written at the disk's speed. `config.json` is the
-//! source's, edited as JSON, so that keys Lopper does not know survive; settings that belong to
-//! layers follow the kept layers (`writer/config.rs`). Tokenizer, chat template, licence and the
-//! like are copied unchanged; the model card gains a section on the cut.
+//! Weights are copied byte for byte, tensor by tensor in the order of the source, with layers renumbered; memory use
+//! does not grow with the model, and writing is as fast as the disk. `config.json` is the source's, edited as JSON, so
+//! that keys Lopper does not know are kept; lists with an entry for each layer are cut like the layers
+//! (`writer/config.rs`). Tokenizer, chat template, licence and the like are copied unchanged; the model card gains a
+//! section on the cut.
 //!
-//! Everything is written into a directory beside the output, read back and compared by hash, and
-//! then renamed into place: an interrupted run leaves no half of a model under the output's name.
+//! Everything is written into a temporary directory, read back and compared by hash, and then renamed to the output: an
+//! interrupted run leaves no incomplete model there.
 
 mod card;
 mod config;
@@ -19,15 +19,16 @@ mod trained;
 mod tests;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use anyhow::{Context, Result, ensure};
 use lopper_model::Checkpoint;
 use lopper_model::families::{layer_of, rename_layer};
 use lopper_model::hf::CONFIG;
-use lopper_record::{Fault, ensure_new};
+use lopper_record::{Fault, LayerPosition, LayerSet, Progress, Step, ensure_new};
 
-use crate::plan::{PLAN_FILE, Plan, Verification};
+use crate::plan::{PLAN_FILE, Plan};
+use crate::verify::compare_logits;
 
 use shards::Copy;
 
@@ -41,14 +42,16 @@ pub struct WriteOptions {
     pub force: bool,
     /// Largest weights file, in bytes of tensors; a larger tensor has a file to itself.
     pub max_shard_bytes: u64,
-    /// Refuse cuts after which a layer stands where the uncut model has one of another kind.
+    /// Refuse cuts that move a layer to a position where the uncut model has a layer of another kind.
     pub keep_pattern: bool,
+    /// Compare the logits of the written model with those of the source without the removed layers.
+    pub verify: bool,
 }
 
 impl Default for WriteOptions {
     fn default() -> Self {
         // 5 GB: transformers' long-standing default.
-        Self { force: false, max_shard_bytes: 5_000_000_000, keep_pattern: false }
+        Self { force: false, max_shard_bytes: 5_000_000_000, keep_pattern: false, verify: true }
     }
 }
 
@@ -65,38 +68,24 @@ pub struct WriteReport {
     pub tensors: usize,
     /// Bytes of all tensors.
     pub weight_bytes: u64,
-    /// The plan as it was written beside the model: with what was changed in `config.json`, and
-    /// with the comparison if there was one.
+    /// The plan as it was written to `cut.json`: with the changes in `config.json`, and with the comparison if there was
+    /// one.
     pub plan: Plan,
-    /// Which other programs would compute another model from what was written.
+    /// Other programs that would compute a different model from the written files, and why.
     pub warnings: Vec<String>,
 }
 
-/// Compares the written model with its source before it is put in place; an error leaves nothing.
-/// Gets the written model and the positions, in the source, of its layers.
-pub type Check<'a> = dyn Fn(&Arc<Checkpoint>, &[usize]) -> Result<Option<Verification>> + 'a;
-
-/// Writes `checkpoint` without the layers that `plan` drops as the directory `out`.
+/// Writes `checkpoint` without the layers that `plan` removes as the directory `out`.
 ///
-/// `progress` is told the bytes done and the bytes to do: every byte is written, then read back.
+/// # Errors
+/// A [`Fault`] where the plan is for another model, where the output cannot be there, and where the configuration
+/// cannot express the cut; [`lopper_record::Interrupted`]. No error leaves anything at `out`.
 pub fn write_pruned(
-    checkpoint: &Checkpoint,
+    checkpoint: &Arc<Checkpoint>,
     plan: &Plan,
     out: &Path,
     options: &WriteOptions,
-    progress: &dyn Fn(u64, u64),
-) -> Result<WriteReport> {
-    write_pruned_checked(checkpoint, plan, out, options, progress, &|_, _| Ok(None))
-}
-
-/// As [`write_pruned`], with a check of what was written whose result goes into `cut.json`.
-pub fn write_pruned_checked(
-    checkpoint: &Checkpoint,
-    plan: &Plan,
-    out: &Path,
-    options: &WriteOptions,
-    progress: &dyn Fn(u64, u64),
-    check: &Check<'_>,
+    progress: &dyn Progress,
 ) -> Result<WriteReport> {
     check_output(checkpoint, out, options.force)?;
     let kept = plan.kept_positions(checkpoint)?;
@@ -113,26 +102,22 @@ pub fn write_pruned_checked(
     let temporary = temporary_directory(parent)?;
     let directory = temporary.path();
 
-    let done = std::cell::Cell::new(0u64);
-    let advance = |bytes: u64| {
-        if bytes == 0 {
-            return;
-        }
-        done.set(done.get() + bytes);
-        progress(done.get(), 2 * weight_bytes);
-    };
-    shards::write(checkpoint, &copies, directory, options.max_shard_bytes, &advance)?;
+    // Every byte is written, then read back.
+    let step = progress.step(Step::new("writing", Step::BYTES, 2 * weight_bytes as usize));
+    let copied = Copied { step: &*step, bytes: Mutex::new(0) };
+    shards::write(checkpoint, &copies, directory, options.max_shard_bytes, &copied)?;
+    drop(step);
     files::write(&directory.join(CONFIG), config.text.as_bytes())?;
     files::copy_side_files(checkpoint, directory)?;
 
-    // Opened as a stranger would open it.
+    // Opened like any other model.
     let written = Arc::new(Checkpoint::open(directory).context("reading back what was written")?);
     let names = written.names().count();
     ensure!(names == copies.len(), "{names} tensors were written, not {}", copies.len());
-    // What an earlier writing of the same plan recorded says nothing of this one.
-    let mut plan = Plan { config_changes: config.changes, verification: check(&written, &kept)?, ..plan.clone() };
+    let verification = options.verify.then(|| compare_logits(checkpoint, &kept, &written, progress)).transpose()?;
     drop(written);
-    // What was copied has been hashed on the way; only the dropped layers are read for this.
+    let mut plan = Plan { config_changes: config.changes, verification, ..plan.clone() };
+    // The copied tensors have been hashed already; only the removed layers are read for this.
     plan.source.hash = checkpoint.hash().to_owned();
     files::write(&directory.join(PLAN_FILE), plan.to_json()?.as_bytes())?;
     let uniform = checkpoint.config().layers.windows(2).all(|pair| pair[0] == pair[1]);
@@ -153,13 +138,27 @@ pub fn write_pruned_checked(
     })
 }
 
-/// Which tensors to copy, under which names, in the source's order on the disk.
-fn copies(checkpoint: &Checkpoint, kept: &[usize]) -> Result<Vec<Copy>> {
+/// Counts bytes that were written and read back.
+struct Copied<'a> {
+    step: &'a dyn Progress,
+    bytes: Mutex<usize>,
+}
+
+impl Copied<'_> {
+    fn add(&self, bytes: usize) {
+        let mut done = self.bytes.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        *done += bytes;
+        self.step.set(*done);
+    }
+}
+
+/// The tensors to copy with their new names, in the source's order on the disk.
+fn copies(checkpoint: &Checkpoint, kept: &LayerSet<LayerPosition>) -> Result<Vec<Copy>> {
     let mut copies = Vec::new();
     for name in checkpoint.stored_order() {
         let target = match layer_of(name) {
             None => name.to_owned(),
-            Some((layer, _)) => match kept.iter().position(|position| *position == layer) {
+            Some((layer, _)) => match kept.place(LayerPosition(layer)) {
                 Some(layer) => rename_layer(name, layer).context("a tensor of a layer")?,
                 None => continue,
             },
@@ -169,7 +168,7 @@ fn copies(checkpoint: &Checkpoint, kept: &[usize]) -> Result<Vec<Copy>> {
     Ok(copies)
 }
 
-/// Refuses outputs that exist, and with `force` those that replacing would do harm to.
+/// Refuses outputs that exist; with `force`, only those that should not be replaced.
 fn check_output(checkpoint: &Checkpoint, out: &Path, force: bool) -> Result<()> {
     ensure_new(out, force)?;
     if out.symlink_metadata().is_err() {
@@ -189,7 +188,7 @@ fn check_output(checkpoint: &Checkpoint, out: &Path, force: bool) -> Result<()> 
         return Err(Fault::new("the output exists and is not a model that Lopper has cut")
             .file(out)
             .expected(format!("a directory with {PLAN_FILE}, an empty one, or nothing"))
-            .hint("--force replaces only such directories; remove this one by hand if you mean it")
+            .hint("--force replaces only such directories; remove this one yourself if you no longer need it")
             .into());
     }
     Ok(())

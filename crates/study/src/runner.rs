@@ -201,7 +201,7 @@ impl Study<'_> {
             let watch = lopper_infer::ProgressFn(|done, total| self.observer.work(done, total));
             let mut scores = criteria::measure(engine, &calibration, what, &watch)?;
             if gradients {
-                scores.taylor = Some(criteria::taylor(engine.model(), &calibration, &|_| engine.check_interrupt())?);
+                scores.taylor = Some(criteria::taylor(engine.model(), &calibration, &watch)?);
             }
             Ok(scores)
         })?;

@@ -28,7 +28,7 @@ pub fn choose(strategy: &str, remove: usize, evidence: &Evidence<'_>) -> Result<
     if strategy != ABLATION {
         let request =
             Request { num_layers: evidence.num_layers, remove, scores: Some(evidence.scores), seed: evidence.seed };
-        return Ok(criteria::select(criteria::criterion(strategy)?, &request)?.dropped);
+        return Ok(criteria::select(criteria::criterion(strategy)?, &request)?.dropped.into());
     }
     let mut order: Vec<usize> = (0..evidence.num_layers).filter(|l| !evidence.keep.contains(l)).collect();
     // What keeps most goes first; of equal layers the later one.

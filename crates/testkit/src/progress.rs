@@ -17,6 +17,8 @@ pub struct RecordedStep {
     pub done: usize,
     /// How often units were reported.
     pub reports: usize,
+    /// How often fewer units were reported than before.
+    pub decreases: usize,
 }
 
 /// Remembers every step, in the order in which they began.
@@ -63,7 +65,7 @@ impl Progress for RecordedProgress {
     fn step(&self, step: Step<'_>) -> Box<dyn Progress + '_> {
         let Step { name, unit, total, found } = step;
         let mut steps = self.locked();
-        steps.push(RecordedStep { name: name.to_owned(), unit, total, done: found, reports: 0 });
+        steps.push(RecordedStep { name: name.to_owned(), unit, total, done: found, reports: 0, decreases: 0 });
         Box::new(Recorder { all: self, index: steps.len() - 1 })
     }
 
@@ -85,6 +87,7 @@ impl Progress for Recorder<'_> {
 
     fn set(&self, done: usize) {
         let step = &mut self.all.locked()[self.index];
+        step.decreases += usize::from(done < step.done);
         step.done = step.done.max(done);
         step.reports += 1;
     }

@@ -22,7 +22,7 @@ use crate::table;
 struct Ablation<'a> {
     model: &'a str,
     hash: &'a str,
-    layers: &'a [usize],
+    layers: &'a LayerSet,
     base: Candidate<'a>,
     removals: Vec<Candidate<'a>>,
     items: &'a ItemSelection,
@@ -75,7 +75,7 @@ pub fn run(env: &Env, args: &AblateArgs) -> Result<()> {
     for (at, found) in outcomes.iter().enumerate() {
         let removed = match at.checked_sub(1) {
             None => vec![],
-            Some(at) => numbering.originals(&removals[at].indices().collect::<Vec<_>>())?,
+            Some(at) => numbering.originals(&removals[at])?.into(),
         };
         all.push(candidate(removed, found, &outcomes[0], seed)?);
     }
@@ -108,14 +108,10 @@ fn removals(loaded: &Loaded, args: &AblateArgs) -> Result<Vec<LayerSet<LayerPosi
             .into());
     }
     let firsts = match &args.layers {
-        None => (0..=layers - block).collect(),
+        None => LayerSet::<LayerPosition>::all(layers - block + 1),
         Some(spec) => loaded.numbering()?.positions(&loaded.layers(spec)?)?,
     };
-    Ok(firsts
-        .into_iter()
-        .filter(|first| first + block <= layers)
-        .map(|first| (first..first + block).collect())
-        .collect())
+    Ok(firsts.indices().filter(|first| first + block <= layers).map(|first| (first..first + block).collect()).collect())
 }
 
 fn candidate<'a>(

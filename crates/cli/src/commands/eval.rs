@@ -11,7 +11,7 @@ use std::time::SystemTime;
 use anyhow::Result;
 use lopper_infer::{Sampling, TextModel};
 use lopper_measure::{Comparisons, Execution, compare_all, evaluate};
-use lopper_record::{Fault, LayerSet, Score, ensure_new, format_layers};
+use lopper_record::{Fault, LayerSet, Score, ensure_new};
 use lopper_stats as stats;
 use lopper_tasks::{
     BadRow, GenerationPolicy, Group, ItemSelection, RowChoice, RowSource, RunFacts, Split, Suite, TaskOutcome, families,
@@ -76,7 +76,7 @@ struct TaskScores<'a> {
 struct ModelId<'a> {
     name: &'a str,
     hash: &'a str,
-    layers: Vec<usize>,
+    layers: LayerSet,
     #[serde(skip_serializing_if = "Option::is_none")]
     adapter: Option<&'a Path>,
 }
@@ -150,11 +150,11 @@ pub fn run(env: &Env, args: &EvalArgs) -> Result<()> {
     if let Some(path) = &args.samples_out {
         samples::write(path, &outcomes)?;
     }
-    let layers = loaded.numbering()?.originals(&kept)?;
+    let layers = loaded.numbering()?.originals(&kept.clone().into())?;
     if let Some(directory) = &args.lm_eval_out {
         let facts = RunFacts {
             model: loaded.name.clone(),
-            model_args: serde_json::json!({"pretrained": loaded.name, "layers": format_layers(&layers),
+            model_args: serde_json::json!({"pretrained": loaded.name, "layers": layers.to_string(),
                 "hash": loaded.checkpoint.hash(), "adapter": args.adapter}),
             limit: args.limit.map(NonZeroUsize::get),
             began,
@@ -185,7 +185,7 @@ pub fn run(env: &Env, args: &EvalArgs) -> Result<()> {
     env.printer.note(&format!(
         "{} with layers {}; {}, 95 % intervals",
         loaded.name,
-        format_layers(&layers),
+        layers.to_string(),
         items_in_words(&outcomes, &selection)
     ));
     env.printer.result(&human(&outcomes))?;

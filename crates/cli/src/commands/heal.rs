@@ -84,7 +84,7 @@ pub fn run(env: &Env, args: &HealArgs) -> Result<()> {
             hash: loaded.checkpoint.hash().to_owned(),
             num_hidden_layers: loaded.config().num_hidden_layers,
         },
-        kept: loaded.numbering()?.originals(&kept)?,
+        kept: loaded.numbering()?.originals(&kept.clone().into())?.into(),
         data: &args.data,
         examples: &examples.report,
         recipe: &recipe,

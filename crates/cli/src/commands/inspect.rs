@@ -11,7 +11,7 @@ use anyhow::Result;
 use lopper_model::Config;
 use lopper_model::checkpoint::Checkpoint;
 use lopper_model::families::{self, layer_tensors};
-use lopper_prune::Numbering;
+use lopper_prune::layer_numbering;
 use serde::Serialize;
 
 use crate::args::InspectArgs;
@@ -93,7 +93,7 @@ pub fn run(env: &Env, args: &InspectArgs) -> Result<()> {
 }
 
 fn inspect(name: &str, checkpoint: &Checkpoint, hash: Option<String>, threads: usize) -> Result<Inspection> {
-    let (config, numbering) = (checkpoint.config(), Numbering::of(checkpoint)?);
+    let (config, numbering) = (checkpoint.config(), layer_numbering(checkpoint)?);
     let parameters = parameters(config);
     let mut per_layer_bytes = 0;
     for (name, _) in layer_tensors(config) {
@@ -113,8 +113,8 @@ fn inspect(name: &str, checkpoint: &Checkpoint, hash: Option<String>, threads: u
         hash,
         family: config.model_type.clone(),
         layers,
-        original_layers: (numbering.original_layers() > layers).then(|| numbering.present().to_vec()),
-        layer_kinds: kinds::groups(config, numbering.present()),
+        original_layers: (numbering.original_layers() > layers).then(|| numbering.present().clone().into()),
+        layer_kinds: kinds::groups(config, &Vec::from(numbering.present().clone())),
         hidden_size: config.hidden_size,
         intermediate_size: config.intermediate_size,
         attention_heads: config.num_attention_heads,

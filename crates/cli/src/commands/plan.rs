@@ -2,7 +2,6 @@
 
 use anyhow::Result;
 use lopper_prune::Plan;
-use lopper_record::format_layers;
 
 use crate::args::{PlanArgs, PlanCommand, ShowArgs};
 use crate::env::Env;
@@ -36,8 +35,8 @@ fn human(plan: &Plan) -> String {
     };
     let mut lines = vec![("source", model(&plan.source))];
     lines.extend(plan.original.as_ref().map(|original| ("cut from", model(original))));
-    lines.push(("removed", format_layers(&plan.dropped)));
-    lines.push(("kept", format_layers(&plan.kept)));
+    lines.push(("removed", plan.dropped.to_string()));
+    lines.push(("kept", plan.kept.to_string()));
     lines.push(("counted", plan.layer_numbering.clone()));
     lines.push(("chosen by", plan.choice.criterion.clone()));
     lines.extend(plan.choice.seed.map(|seed| ("seed", seed.to_string())));

@@ -1,54 +1,37 @@
 //! `lopper prune`: writes a model without some of its layers. The layers are named, taken from a
 //! plan, or chosen by a criterion.
 
-use std::sync::Arc;
-
 use anyhow::{Context, Result};
+use lopper_model::Model;
 use lopper_model::checkpoint::torch_name;
-use lopper_model::{Checkpoint, Model};
 use lopper_prune::criteria::{self, Measures, Request};
-use lopper_prune::{CalibrationId, Choice, MergekitCut, Plan, WriteOptions, compare_logits, write_pruned_checked};
-use lopper_record::{Fault, ensure_new, format_layers};
+use lopper_prune::{CalibrationId, Choice, MergekitCut, Plan, WriteOptions, write_pruned};
+use lopper_record::{Fault, LayerSet, ensure_new};
 
 use super::score;
 use crate::args::PruneArgs;
 use crate::env::Env;
 use crate::loaded::Loaded;
+use crate::progress::Progress;
 use crate::{quote, table};
-
-/// Progress is told in units of this many bytes, so that counts stay readable.
-const MEGABYTE: u64 = 1_000_000;
 
 pub fn run(env: &Env, args: &PruneArgs) -> Result<()> {
     // Before the work, so that a forgotten --force does not cost it.
     ensure_new(&args.out, args.force)?;
     let loaded = Loaded::open(env, &args.model)?;
     let plan = Plan { command: Some(quote::command_line()), ..plan(env, &loaded, args)? };
-    let progress = env.progress("writing", "MB", (2 * loaded.checkpoint.weight_bytes() / MEGABYTE) as usize);
-    let options = WriteOptions { force: args.force, keep_pattern: args.keep_pattern, ..WriteOptions::default() };
-    let compare = |written: &Arc<Checkpoint>, kept: &[usize]| {
-        if args.no_verify {
-            return Ok(None);
-        }
-        let progress = env.progress("comparing", "layers", 2 * kept.len());
-        let compared = compare_logits(&loaded.checkpoint, kept, written, &|done, _| {
-            progress.set(done);
-            env.check_interrupt()
-        });
-        compared.map(Some)
+    let progress = Progress::of_bytes(env.printer, "writing", 0).with_interrupt(env.interrupted.clone());
+    let options = WriteOptions {
+        force: args.force,
+        keep_pattern: args.keep_pattern,
+        verify: !args.no_verify,
+        ..WriteOptions::default()
     };
-    let report = write_pruned_checked(
-        &loaded.checkpoint,
-        &plan,
-        &args.out,
-        &options,
-        &|done, _| progress.set((done / MEGABYTE) as usize),
-        &compare,
-    )?;
+    let report = write_pruned(&loaded.checkpoint, &plan, &args.out, &options, &progress)?;
     drop(progress);
     env.printer.note(&format!(
         "dropped layers {} of {} ({}); {} left in {} layers",
-        format_layers(&plan.dropped),
+        plan.dropped,
         loaded.name,
         plan.choice.criterion,
         table::bytes(report.weight_bytes),
@@ -67,7 +50,7 @@ pub fn run(env: &Env, args: &PruneArgs) -> Result<()> {
 }
 
 fn plan(env: &Env, loaded: &Loaded, args: &PruneArgs) -> Result<Plan> {
-    let given = |dropped: &[usize]| Plan::unhashed(&loaded.checkpoint, &loaded.name, dropped, Choice::given());
+    let given = |dropped: &LayerSet| Plan::unhashed(&loaded.checkpoint, &loaded.name, dropped, Choice::given());
     if let Some(path) = &args.plan {
         let Some(cut) = MergekitCut::read(path)? else { return Plan::read(path) };
         let stored = loaded.checkpoint.dtype();
@@ -113,7 +96,7 @@ fn plan(env: &Env, loaded: &Loaded, args: &PruneArgs) -> Result<Plan> {
 }
 
 /// The layers that `spec` lists from 1, by their original numbers from 0.
-fn one_based(loaded: &Loaded, spec: &str) -> Result<Vec<usize>> {
+fn one_based(loaded: &Loaded, spec: &str) -> Result<LayerSet> {
     let layers = loaded.numbering()?.original_layers();
     let wrong = |got: String| {
         Fault::new("layers were to be counted from 1")

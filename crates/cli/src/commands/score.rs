@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
-use lopper_infer::{Engine, ProgressFn};
+use lopper_infer::Engine;
 use lopper_pocket::{Mixture, Stream};
 use lopper_prune::Calibration;
 use lopper_prune::criteria::{self, Agreement, LayerScores, Measures, Request};
@@ -41,7 +41,8 @@ pub fn run(env: &Env, args: &ScoreArgs) -> Result<()> {
         scores.taylor = Some(gradients(env, &loaded, &calibration)?);
     }
     let numbering = loaded.numbering()?;
-    let plans = plans(&scores, numbering.present())?;
+    let names: Vec<usize> = numbering.present().indices().collect();
+    let plans = plans(&scores, &names)?;
     let agreement = criteria::agreement(&scores);
     if args.json {
         return env.printer.json(&Document { scores, agreement, plans });
@@ -51,12 +52,8 @@ pub fn run(env: &Env, args: &ScoreArgs) -> Result<()> {
         table::count(scores.tokens as u64),
         table::count(scores.sequences as u64)
     ));
-    let text = [
-        human(&scores, numbering.present()),
-        blocks(&scores, numbering.present()),
-        agreements(&agreement),
-        quarter(&plans, scores.num_layers()),
-    ];
+    let text =
+        [human(&scores, &names), blocks(&scores, &names), agreements(&agreement), quarter(&plans, scores.num_layers())];
     env.printer.result(&text.join("\n\n"))
 }
 
@@ -75,17 +72,14 @@ pub fn calibration(env: &Env, loaded: &Loaded, args: &InputArgs) -> Result<Calib
 /// Measures criteria with a progress bar.
 pub fn measure(env: &Env, engine: &Engine, calibration: &Calibration, what: Measures) -> Result<LayerScores> {
     let progress = env.progress("scoring", "sequences", 0);
-    criteria::measure(engine, calibration, what, &ProgressFn(|done, total| progress.set_of(done, total)))
+    criteria::measure(engine, calibration, what, &progress)
 }
 
 /// Measures gradients with a progress bar; the layers' weights are brought into memory.
 pub fn gradients(env: &Env, loaded: &Loaded, calibration: &Calibration) -> Result<Vec<f64>> {
     let model = loaded.model()?;
     let progress = env.progress("gradients", "tokens", calibration.tokens());
-    criteria::taylor(&model, calibration, &|tokens| {
-        progress.add(tokens);
-        env.check_interrupt()
-    })
+    criteria::taylor(&model, calibration, &progress)
 }
 
 /// What each criterion would remove, for every number of layers that it can.
@@ -97,7 +91,7 @@ fn plans(scores: &LayerScores, names: &[usize]) -> Result<BTreeMap<&'static str,
         for remove in 1..layers {
             let request = Request { num_layers: layers, remove, scores: Some(scores), seed: 0 };
             let dropped = criteria::select(criterion, &request)?.dropped;
-            let dropped = dropped.into_iter().map(|layer| names[layer]).collect();
+            let dropped = dropped.indices().map(|layer| names[layer]).collect();
             plans.entry(criterion.name).or_default().insert(remove, dropped);
         }
     }

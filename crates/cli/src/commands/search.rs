@@ -8,8 +8,8 @@ use anyhow::{Context, Result};
 use lopper_diagnose::sentinel::{CollapseThresholds, SentinelOptions, Sentinels};
 use lopper_infer::TextModel;
 use lopper_prune::search::{Problem, Racing, Round, State, Strategy, SuiteEvaluator, search};
-use lopper_prune::{Choice, Numbering, Plan};
-use lopper_record::{LayerPosition, LayerSet, format_layers, write_atomic};
+use lopper_prune::{Choice, Plan};
+use lopper_record::{LayerNumbering, LayerPosition, LayerSet, write_atomic};
 use lopper_study::search::gap;
 
 use self::record::{PLAN, Spec};
@@ -37,7 +37,7 @@ pub fn run(env: &Env, args: &SearchArgs) -> Result<()> {
         dtype: format!("{:?}", args.run.dtype).to_lowercase(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
     };
-    let mut record = record::open(&args.out, spec, numbering.present(), args.force)?;
+    let mut record = record::open(&args.out, spec, &Vec::from(numbering.present().clone()), args.force)?;
     if !record.state.rounds.is_empty() {
         env.printer.note(&format!("{} rounds are there already", record.state.rounds.len()));
     }
@@ -86,9 +86,9 @@ pub fn run(env: &Env, args: &SearchArgs) -> Result<()> {
     let cost = evaluator.cost();
 
     let kept = state.kept(&problem);
-    let dropped = numbering.originals(&Vec::from(kept.complement(problem.layers)))?;
+    let dropped = numbering.originals(&kept.complement(problem.layers))?;
     record.state = state;
-    record.removed = Some(dropped.clone());
+    record.removed = Some(dropped.clone().into());
     record.write(&args.out)?;
     if let Some(why) = &record.stopped {
         let (found, wanted) = (dropped.len(), args.remove);
@@ -105,14 +105,12 @@ pub fn run(env: &Env, args: &SearchArgs) -> Result<()> {
     let evaluations = table::count(record.state.evaluations as u64);
     env.printer.note(&format!("{evaluations} items were evaluated; {}", ask::told(&cost)));
     env.printer.note(&format!("to cut: lopper prune {} --plan {} -o OUT", loaded.name, args.out.join(PLAN).display()));
-    env.printer.result(&format_layers(&dropped))
+    env.printer.result(&dropped.to_string())
 }
 
 /// What a round found, in a line.
-fn line(number: usize, round: &Round, numbering: &Numbering) -> Result<String> {
-    let names = |layers: &LayerSet<LayerPosition>| {
-        numbering.originals(&layers.indices().collect::<Vec<_>>()).map(|layers| format_layers(&layers))
-    };
+fn line(number: usize, round: &Round, numbering: &LayerNumbering) -> Result<String> {
+    let names = |layers: &LayerSet<LayerPosition>| numbering.originals(layers).map(|layers| layers.to_string());
     let (removed, score) = (names(&round.removed)?, 100.0 * round.score);
     let mut line = format!("round {number}: without {removed} {score:.1} % of the uncut model's score");
     if !round.ties.is_empty() {

@@ -15,5 +15,5 @@ pub(super) const CRITERION: Criterion = Criterion {
 
 fn choose(request: &Request<'_>) -> Result<Selection> {
     let scores = &request.scores.context("block influence was not measured")?.block_influence;
-    Ok(Selection { dropped: smallest(scores, request.remove), scores: Some(scores.clone()) })
+    Ok(smallest(scores.clone(), request))
 }

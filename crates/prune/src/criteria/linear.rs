@@ -22,11 +22,10 @@ pub(super) const CRITERION: Criterion = Criterion {
 
 fn choose(request: &Request<'_>) -> Result<Selection> {
     let fits = request.scores.and_then(|scores| scores.linear_r2.as_ref()).context("linear fits were not measured")?;
-    let scores: Vec<f64> = fits.iter().map(|r2| 1.0 - r2).collect();
-    Ok(Selection { dropped: smallest(&scores, request.remove), scores: Some(scores) })
+    Ok(smallest(fits.iter().map(|r2| 1.0 - r2).collect(), request))
 }
 
-/// Most tokens that maps are fitted to, and as many that they are measured on.
+/// Most tokens that maps are fitted to; R² is measured on as many others.
 const TOKENS: usize = 512;
 /// The ridge, as a share of the mean squared length of the inputs.
 const RIDGE: f64 = 1e-4;

@@ -1,14 +1,12 @@
 //! One pass over the calibration text, from which every criterion's scores come.
 //!
-//! At each boundary between layers the hidden states are compared with those of the boundary before
-//! (block influence, relative magnitude) and with those of every earlier one (angular distance of
-//! blocks of every size). Sums are kept in f64: near-identical hidden states are the interesting
-//! case, and 1 − cos of them would be lost in f32. The candidates without one layer each, for the
-//! change in perplexity, go through the same pass and share its layers.
+//! At each boundary between layers, the hidden states are compared with those of the boundary before (block influence,
+//! relative magnitude) and with those of every earlier one (angular distance of blocks of every size). Sums are f64:
+//! nearly identical hidden states are the interesting case, and 1 − cos of them would be lost in f32. The candidates
+//! without one layer each, for the change in perplexity, go through the same pass and share its layers.
 //!
-//! Weights are read once for as many tokens as the engine's memory holds. The per-token angular
-//! distance and the linear fit need the hidden states of all boundaries at once: they are taken over
-//! an even sample of tokens where those of all would fill the memory.
+//! The angular distance of every token and the linear fit need the hidden states of all boundaries at once: they are
+//! measured on an even sample of tokens where those of all tokens would take too much memory.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -27,20 +25,20 @@ const MOST_VALUES: usize = 64 << 20;
 /// Norms below it count as this, as in `torch.nn.functional.cosine_similarity`.
 const TINY: f64 = 1e-8;
 
-/// What is measured beside what every boundary tells.
+/// What is measured besides block influence, angular distance and relative magnitude.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Measures {
-    /// The change in perplexity without each layer: about half as many forward passes as layers.
+    /// The change in perplexity without each layer; costs about half as many forward passes as there are layers.
     pub perplexity: bool,
-    /// How far each layer is from a linear map.
+    /// How well each layer is approximated by a linear map.
     pub linear: bool,
 }
 
 /// Measures all scores of all layers.
 ///
 /// # Errors
-/// A [`Fault`] for token ids outside the vocabulary, and for weights that give hidden states which
-/// are not finite. Sequences longer than the model's context are read like any other.
+/// A [`Fault`] for token ids outside the vocabulary, and for hidden states that are not finite;
+/// [`lopper_record::Interrupted`]. Sequences longer than the model's context are not refused.
 pub fn measure(
     engine: &Engine,
     calibration: &Calibration,
@@ -57,28 +55,27 @@ pub fn measure(
     // Even samples of the tokens, by their numbers in the whole text.
     let tokens = calibration.tokens();
     let every = tokens.div_ceil((MOST_VALUES / ((layers + 1) * width)).max(1)).max(1);
-    let chunks: Mutex<BTreeMap<usize, Chunk>> = Mutex::default();
+    let batches: Mutex<BTreeMap<usize, BatchSums>> = Mutex::default();
     let sample = what.linear.then(|| Mutex::new(Sample::new(layers, width, tokens)));
-    let visit = |step: LayerActivations<'_>| {
-        // Each chunk's steps come one after another; only the list of chunks is shared.
-        let mut chunk = {
-            let mut chunks = chunks.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-            chunks.remove(&step.batch_index).unwrap_or_else(|| Chunk::new(&step, layers, width, every))
+    let hook = |step: LayerActivations<'_>| {
+        // The layers of one batch come one after another; only the list of batches is shared.
+        let mut sums = {
+            let mut batches = batches.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            batches.remove(&step.batch_index).unwrap_or_else(|| BatchSums::new(&step, layers, width, every))
         };
-        chunk.take(&step, width);
+        sums.take(&step, width);
         if let Some(sample) = &sample {
             sample.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take(&step);
         }
         if step.layer.0 + 1 == layers {
-            chunk.forget();
+            sums.forget();
         }
-        chunks.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).insert(step.batch_index, chunk);
+        batches.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).insert(step.batch_index, sums);
     };
-    let (logprobs, _) =
-        engine.token_logprobs_with_hook(&candidates, calibration.sequences(), Some(&visit), progress)?;
+    let (logprobs, _) = engine.token_logprobs_with_hook(&candidates, calibration.sequences(), Some(&hook), progress)?;
     let mut total = Sums::new(layers);
-    for chunk in chunks.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner()).values() {
-        total.add(&chunk.sums);
+    for batch in batches.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner()).values() {
+        total.add(&batch.sums);
     }
     let mut scores = total.into_scores()?;
     // A text of single tokens predicts nothing.
@@ -93,7 +90,7 @@ pub fn measure(
     Ok(scores)
 }
 
-/// Mean negative log-likelihood of all tokens that something predicts, in nats.
+/// Mean negative log-likelihood of all predicted tokens, in nats.
 fn mean_nll(sequences: &[Vec<Option<f32>>]) -> f64 {
     let logprobs = sequences.iter().flatten().flatten();
     let (sum, n) = logprobs.fold((0.0, 0usize), |(sum, n), logprob| (sum - f64::from(*logprob), n + 1));
@@ -104,7 +101,7 @@ fn check(model: &lopper_model::Model, calibration: &Calibration) -> Result<()> {
     let vocab = model.config.vocab_size;
     for (index, sequence) in calibration.sequences().iter().enumerate() {
         if let Some(token) = sequence.iter().find(|token| **token as usize >= vocab) {
-            return Err(Fault::new(format!("sequence {index} has a token that the model does not know"))
+            return Err(Fault::new(format!("sequence {index} has a token outside the vocabulary"))
                 .expected(format!("token ids below {vocab}"))
                 .got(token.to_string())
                 .hint("were the ids made with this model's tokenizer?")
@@ -114,7 +111,7 @@ fn check(model: &lopper_model::Model, calibration: &Calibration) -> Result<()> {
     Ok(())
 }
 
-/// Sums over the tokens (or sequences) of some groups.
+/// Sums over the tokens or sequences of some batches.
 struct Sums {
     layers: usize,
     block_influence: Vec<f64>,
@@ -188,19 +185,19 @@ impl Sums {
     }
 }
 
-/// Where the pair of boundaries `from < to` stands in a triangular array.
+/// The index of the pair of boundaries `from < to` in a triangular array.
 fn pair(from: usize, to: usize) -> usize {
     to * (to - 1) / 2 + from
 }
 
-/// One chunk on its way through the layers.
-struct Chunk {
+/// The sums of one batch, and what is kept of its hidden states while it goes through the layers.
+struct BatchSums {
     sums: Sums,
     last: Boundaries,
     sampled: Boundaries,
 }
 
-impl Chunk {
+impl BatchSums {
     fn new(step: &LayerActivations<'_>, layers: usize, width: usize, every: usize) -> Self {
         let batch = step.batch;
         let mut sums = Sums::new(layers);
@@ -209,10 +206,10 @@ impl Chunk {
         let last_rows: Vec<usize> = batch.bounds[1..].iter().map(|end| end - 1).collect();
         let sampled_rows: Vec<usize> = (0..batch.len()).step_by(every).collect();
         sums.sampled = sampled_rows.len();
-        let mut chunk =
+        let mut batch =
             Self { sums, last: Boundaries::new(last_rows, width), sampled: Boundaries::new(sampled_rows, width) };
-        chunk.push(step.input);
-        chunk
+        batch.push(step.input);
+        batch
     }
 
     fn push(&mut self, hidden: &[f32]) {
@@ -266,8 +263,7 @@ impl Boundaries {
         (self.states, self.norms) = Default::default();
     }
 
-    /// Adds a boundary, and its angular distances to all earlier ones, summed over the rows, to
-    /// their places in `sums`.
+    /// Adds a boundary, and adds its angular distances to all earlier ones, summed over the rows, to `sums`.
     fn push(&mut self, hidden: &[f32], sums: &mut [f64]) {
         let width = self.width;
         let state: Vec<f32> = self.rows.iter().flat_map(|row| &hidden[row * width..][..width]).copied().collect();

@@ -1,5 +1,5 @@
 //! Perplexity: how much worse the text is predicted without the layer (Shortened LLaMA, arXiv
-//! 2402.02834; SLEB, arXiv 2402.09025). The layers whose single removal costs least go.
+//! 2402.02834; SLEB, arXiv 2402.09025). The layers with the smallest rise go.
 
 use anyhow::{Context, Result};
 
@@ -15,6 +15,5 @@ pub(super) const CRITERION: Criterion = Criterion {
 
 fn choose(request: &Request<'_>) -> Result<Selection> {
     let scores = request.scores.and_then(|scores| scores.perplexity.as_ref()).context("perplexity was not measured")?;
-    let rises = scores.rises();
-    Ok(Selection { dropped: smallest(&rises, request.remove), scores: Some(rises) })
+    Ok(smallest(scores.rises(), request))
 }

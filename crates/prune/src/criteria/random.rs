@@ -1,8 +1,10 @@
-//! Random layers: the floor that every other criterion has to beat. Seeded; the layers of a smaller
-//! cut are among those of a larger one with the same seed.
+//! Random layers: the baseline that every other criterion has to beat. Seeded; the layers of a smaller cut are among
+//! those of a larger one with the same seed.
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+
+use lopper_record::{LayerPosition, LayerSet};
 
 use super::{Criterion, Selection};
 
@@ -14,7 +16,7 @@ pub(super) const CRITERION: Criterion = Criterion {
     choose: |request| Ok(Selection { dropped: draw(request.num_layers, request.remove, request.seed), scores: None }),
 };
 
-fn draw(num_layers: usize, n: usize, seed: u64) -> Vec<usize> {
+fn draw(num_layers: usize, n: usize, seed: u64) -> LayerSet<LayerPosition> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut layers: Vec<usize> = (0..num_layers).collect();
     for i in 0..n {
@@ -23,7 +25,5 @@ fn draw(num_layers: usize, n: usize, seed: u64) -> Vec<usize> {
         let j = i + ((u128::from(rng.next_u64()) * below) >> 64) as usize;
         layers.swap(i, j);
     }
-    layers.truncate(n);
-    layers.sort_unstable();
-    layers
+    layers.into_iter().take(n).collect()
 }

@@ -1,6 +1,5 @@
-//! Relative magnitude: how much a layer adds to the residual stream for its size,
-//! ‖h_out − h_in‖ / ‖h_out‖, averaged over all tokens (Samragh et al., arXiv 2309.14174). The layers
-//! that add least go.
+//! Relative magnitude: how much a layer adds to the residual stream relative to its norm, ‖h_out − h_in‖ / ‖h_out‖,
+//! averaged over all tokens (Samragh et al., arXiv 2309.14174). The layers that add least go.
 
 use anyhow::{Context, Result};
 
@@ -16,5 +15,5 @@ pub(super) const CRITERION: Criterion = Criterion {
 
 fn choose(request: &Request<'_>) -> Result<Selection> {
     let scores = &request.scores.context("relative magnitude was not measured")?.relative_magnitude;
-    Ok(Selection { dropped: smallest(scores, request.remove), scores: Some(scores.clone()) })
+    Ok(smallest(scores.clone(), request))
 }

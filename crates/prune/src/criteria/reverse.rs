@@ -1,6 +1,5 @@
-//! Reverse order: the last n layers go, as far as nothing is known (Shortened-LLaMA's baseline;
-//! arXiv 2411.15558 finds it strong). Variants keep the very last layer or two, which do more than
-//! their neighbours in most models.
+//! Reverse order: the last n layers go, whatever the model (the baseline of Shortened LLaMA; arXiv 2411.15558 finds it
+//! strong). Variants keep the very last layer or two, which do more than their neighbours in most models.
 
 use anyhow::Result;
 use lopper_record::Fault;
@@ -30,7 +29,7 @@ fn choose(request: &Request<'_>, keep: usize) -> Result<Selection> {
                 request.num_layers
             ))
             .got(request.remove.to_string())
-            .hint("remove fewer layers, or take `reverse`, which may remove the last ones too")
+            .hint("remove fewer layers, or use `reverse`, which may remove the last ones too")
             .into());
     };
     Ok(Selection { dropped: (first..first + request.remove).collect(), scores: None })

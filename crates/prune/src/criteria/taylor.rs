@@ -5,6 +5,7 @@
 
 use anyhow::{Context, Result, ensure};
 use lopper_model::{Model, Par, TrainBatch, TrainOptions, TrainWorkspace};
+use lopper_record::{Progress, Step};
 
 use super::{Criterion, Request, Selection, smallest};
 use crate::calibration::Calibration;
@@ -19,22 +20,20 @@ pub(super) const CRITERION: Criterion = Criterion {
 
 fn choose(request: &Request<'_>) -> Result<Selection> {
     let scores = request.scores.and_then(|scores| scores.taylor.as_ref()).context("gradients were not measured")?;
-    Ok(Selection { dropped: smallest(scores, request.remove), scores: Some(scores.clone()) })
+    Ok(smallest(scores.clone(), request))
 }
 
 /// Tokens whose gradients are computed together.
 const GROUP_TOKENS: usize = 1024;
 
-/// The sum of every layer, by gradients of the mean negative log-likelihood. Takes memory for the
-/// gradients of all layers' weights beside the weights themselves; `advance` is told the tokens done.
+/// The sum of every layer, by gradients of the mean negative log-likelihood. Besides the weights, it takes memory for
+/// the gradients of all layers' weights.
 ///
 /// # Errors
-/// Where the model's weights are not in memory, and where gradients are not finite.
-pub fn taylor(
-    model: &Model,
-    calibration: &Calibration,
-    advance: &(dyn Fn(usize) -> Result<()> + Sync),
-) -> Result<Vec<f64>> {
+/// Where the text predicts nothing, where the model's weights are not in memory, where gradients are not finite, and
+/// [`lopper_record::Interrupted`].
+pub fn taylor(model: &Model, calibration: &Calibration, progress: &dyn Progress) -> Result<Vec<f64>> {
+    let step = progress.step(Step::new("gradients", "tokens", calibration.tokens()));
     let mut model = model.clone();
     let of_layers = |name: &str| name.starts_with("model.layers.") && name.ends_with("_proj.weight");
     let mut gradients = model.set_trainable(of_layers);
@@ -42,11 +41,14 @@ pub fn taylor(
     ensure!(predicted > 0, "a text of single tokens predicts nothing");
     let options = TrainOptions { par: Par::Pool, scale: 1.0 / predicted as f32, dropout: None, checkpointing: true };
     let mut workspace = TrainWorkspace::default();
+    let mut done = 0;
     for group in calibration.groups(GROUP_TOKENS) {
+        step.check()?;
         let weights: Vec<Vec<f32>> = group.iter().map(|sequence| vec![1.0; sequence.len()]).collect();
         let data = TrainBatch::new(group.iter().zip(&weights).map(|(s, w)| (s.as_slice(), w.as_slice())));
         model.loss_and_gradients(&data, &model.all_layers(), options, &mut workspace, &mut gradients)?;
-        advance(group.iter().map(Vec::len).sum())?;
+        done += group.iter().map(Vec::len).sum::<usize>();
+        step.set(done);
     }
     let mut sums = vec![0f64; model.num_layers()];
     for (name, param) in model.parameters() {

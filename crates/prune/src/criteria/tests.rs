@@ -3,6 +3,7 @@ use crate::calibration::Calibration;
 use lopper_infer::Engine;
 use lopper_model::{Config, Model, QkNorm};
 use lopper_record::NoProgress;
+use lopper_testkit::RecordedProgress;
 
 fn model(layers: usize) -> Model {
     let config = Config {
@@ -47,7 +48,7 @@ fn scores(layers: usize) -> LayerScores {
 
 fn choose(name: &str, scores: Option<&LayerScores>, num_layers: usize, remove: usize, seed: u64) -> Vec<usize> {
     let request = Request { num_layers, remove, scores, seed };
-    select(criterion(name).unwrap(), &request).unwrap().dropped
+    select(criterion(name).unwrap(), &request).unwrap().dropped.into()
 }
 
 #[test]
@@ -185,7 +186,10 @@ fn what_cannot_be_measured_is_the_users_fault() {
 fn gradients_tell_what_weights_are_worth() {
     let model = model(3);
     let text = text(&[30, 12]);
-    let sums = taylor(&model, &text, &|_| Ok(())).unwrap();
+    let progress = RecordedProgress::default();
+    let sums = taylor(&model, &text, &progress).unwrap();
+    let step = progress.last("gradients");
+    assert_eq!((step.unit, step.done, step.total), ("tokens", 42, 42));
     assert!(sums.iter().all(|sum| *sum > 0.0));
     let loss = |model: &Model| {
         let engine = Engine::new(model.clone(), 1).unwrap();
@@ -211,7 +215,7 @@ fn gradients_tell_what_weights_are_worth() {
     let p = &mut still.layers[1].down.weight;
     *p = lopper_model::param::Param::matrix(vec![0.0; p.len()], p.rows, p.cols);
     // A layer that adds nothing is worth nothing to first order.
-    let taylor = Some(taylor(&still, &text, &|_| Ok(())).unwrap());
+    let taylor = Some(taylor(&still, &text, &NoProgress).unwrap());
     assert_eq!(taylor.as_ref().unwrap()[1], 0.0);
     let scores = LayerScores { taylor, ..scores(3) };
     assert_eq!(choose("taylor", Some(&scores), 3, 1, 0), [1]);

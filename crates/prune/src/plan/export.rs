@@ -1,6 +1,6 @@
-//! A plan in the words of other tools.
+//! A plan in the notation of other tools.
 //!
-//! How each counts, and where it says so:
+//! How each counts layers, and the source:
 //!
 //! - **mergekit** (0.1.5, `mergekit/config.py`): `slices` of half-open ranges `[first, last + 1)` of
 //!   layers counted from 0;
@@ -9,7 +9,7 @@
 //! - **NeMo**: `--drop_layers` of `scripts/llm/gpt_prune.py` (and of its predecessor
 //!   `megatron_gpt_drop_layers.py`) takes numbers counted from 1, separated by spaces.
 //!
-//! All of them name layers of the original model; a plan that cuts a cut says what is gone since.
+//! All of them name layers of the original model, also where the plan cuts a model that was cut before.
 
 use std::fmt::Write;
 
@@ -32,11 +32,11 @@ impl Plan {
     /// The plan in another notation, without the last line break.
     pub fn export(&self, format: PlanFormat) -> String {
         let join = |separator: &str, first: usize| {
-            let numbers: Vec<String> = self.dropped.iter().map(|layer| (layer + first).to_string()).collect();
+            let numbers: Vec<String> = self.dropped.indices().map(|layer| (layer + first).to_string()).collect();
             numbers.join(separator)
         };
         match format {
-            PlanFormat::Layers => lopper_record::format_layers(&self.dropped),
+            PlanFormat::Layers => self.dropped.to_string(),
             PlanFormat::LlamaCpp => join(",", 0),
             PlanFormat::Nemo => join(" ", 1),
             PlanFormat::Mergekit => self.mergekit(),
@@ -44,12 +44,11 @@ impl Plan {
     }
 
     fn mergekit(&self) -> String {
-        let original = self.original.as_ref().unwrap_or(&self.source);
         // A JSON string is a YAML string, whatever the name holds.
-        let model = serde_json::Value::from(original.id.as_str());
+        let model = serde_json::Value::from(self.original_model().id.as_str());
         let mut text = String::from("merge_method: passthrough\nslices:\n");
-        for run in self.kept.chunk_by(|a, b| a + 1 == *b) {
-            let (first, end) = (run[0], run[0] + run.len());
+        for run in self.kept.as_slice().chunk_by(|a, b| a.0 + 1 == b.0) {
+            let (first, end) = (run[0].0, run[0].0 + run.len());
             // Writing to a string does not fail.
             let _ = writeln!(text, "  - sources:\n      - model: {model}\n        layer_range: [{first}, {end}]");
         }

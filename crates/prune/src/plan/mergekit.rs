@@ -7,10 +7,10 @@
 use std::path::Path;
 
 use anyhow::Result;
-use lopper_record::Fault;
+use lopper_record::{Fault, LayerNumbering, LayerPosition, LayerSet};
 use serde_json::Value;
 
-use super::{MAX_PLAN_BYTES, Numbering, read_file};
+use super::{MAX_PLAN_BYTES, read_file};
 
 /// Keys that change nothing about the weights of a passthrough of one model.
 const HARMLESS: [&str; 6] = ["merge_method", "slices", "dtype", "out_dtype", "tokenizer_source", "base_model"];
@@ -22,13 +22,16 @@ pub struct MergekitCut {
     pub model: String,
     /// The dtype that mergekit would convert the weights to, if it names one.
     pub dtype: Option<String>,
-    /// Kept layers by position in that model, ascending.
-    pub kept: Vec<usize>,
+    /// Where the kept layers are in that model.
+    pub kept: LayerSet<LayerPosition>,
 }
 
 impl MergekitCut {
-    /// Reads the file `path` if it is a mergekit configuration; `None` where it looks like
-    /// something else (a `cut.json`), which [`super::Plan::read`] then judges.
+    /// Reads the file `path` if it is a mergekit configuration; `None` where it looks like something else, such as a
+    /// `cut.json`.
+    ///
+    /// # Errors
+    /// A [`Fault`] where the file cannot be read, and where its cut is not a plain one.
     pub fn read(path: &Path) -> Result<Option<Self>> {
         Self::parse(&read_file(path)?, path)
     }
@@ -39,7 +42,7 @@ impl MergekitCut {
             return Ok(None);
         }
         let Ok(text) = std::str::from_utf8(bytes) else { return Ok(None) };
-        // JSON is YAML, so a plan of Lopper's own that is cut short must not be told off for its YAML.
+        // JSON is YAML, but a damaged `cut.json` should not be reported as bad YAML.
         let document: Value = match serde_json::from_str(text) {
             Ok(document) => document,
             Err(_) if text.trim_start().starts_with(['{', '[']) => return Ok(None),
@@ -70,43 +73,44 @@ impl MergekitCut {
         let Some(slices) = slices.filter(|slices| !slices.is_empty()) else {
             return Err(wrong("there are no slices", object.get("slices").unwrap_or(&Value::Null)).into());
         };
-        let mut cut = Self { model: String::new(), dtype: None, kept: Vec::new() };
+        let (mut model, mut dtype, mut kept) = (String::new(), None, Vec::new());
         for key in ["dtype", "out_dtype"] {
             if let Some(value) = object.get(key).filter(|value| !value.is_null()) {
-                cut.dtype = Some(value.as_str().ok_or_else(|| wrong("the dtype is not a name", value))?.to_owned());
+                dtype = Some(value.as_str().ok_or_else(|| wrong("the dtype is not a name", value))?.to_owned());
             }
         }
         for slice in slices {
-            let (model, first, end) = source(slice).ok_or_else(|| wrong("a slice that is not one source", slice))?;
-            if cut.model.is_empty() {
-                model.clone_into(&mut cut.model);
-            } else if model != cut.model {
-                let message = format!("the slices come from `{}` and `{model}`", cut.model);
-                return Err(fault(&message, path).into());
+            let (source, first, end) = source(slice).ok_or_else(|| wrong("a slice that is not one source", slice))?;
+            if model.is_empty() {
+                source.clone_into(&mut model);
+            } else if source != model {
+                return Err(fault(&format!("the slices come from `{model}` and `{source}`"), path).into());
             }
-            if cut.kept.last().is_some_and(|last| first <= *last) {
+            if kept.last().is_some_and(|last| first <= *last) {
                 return Err(wrong("the slices repeat layers, or are out of order", slice).into());
             }
             if end as u64 > MAX_LAYERS {
                 return Err(wrong("no model has so many layers", slice).into());
             }
-            cut.kept.extend(first..end);
+            kept.extend(first..end);
         }
-        Ok(Some(cut))
+        Ok(Some(Self { model, dtype, kept: kept.into() }))
     }
 
-    /// The layers that the cut drops from a model with this numbering, by their original numbers.
-    /// mergekit counts the layers that are there.
-    pub fn dropped(&self, numbering: &Numbering, path: &Path) -> Result<Vec<usize>> {
+    /// The layers that the cut removes from a model with this numbering; `path` names the file in faults.
+    ///
+    /// # Errors
+    /// A [`Fault`] where it keeps layers that the model does not have.
+    pub fn dropped(&self, numbering: &LayerNumbering, path: &Path) -> Result<LayerSet> {
         let layers = numbering.present().len();
-        if let Some(layer) = self.kept.iter().find(|layer| **layer >= layers) {
+        if let Some(layer) = self.kept.indices().find(|layer| *layer >= layers) {
             return Err(fault("the slices go beyond the model's end", path)
                 .expected(format!("layers below {layers}"))
                 .got(layer.to_string())
                 .hint(format!("`layer_range` is half-open: the last layer is [{}, {layers}]", layers - 1))
                 .into());
         }
-        numbering.originals(&lopper_record::kept(layers, &self.kept))
+        numbering.originals(&self.kept.complement(layers))
     }
 }
 

@@ -1,4 +1,4 @@
-//! Plans in other tools' words, there and back; what of mergekit's is refused.
+//! Plans in other tools' notations and back, and the mergekit configurations that are refused.
 
 use std::path::Path;
 
@@ -7,15 +7,16 @@ use serde_json::json;
 
 use super::*;
 
-fn plan(layers: usize, dropped: &[usize]) -> Plan {
+fn plan(layers: usize, dropped: impl Into<LayerSet>) -> Plan {
+    let dropped = dropped.into();
     Plan {
         format: PLAN_FORMAT,
         lopper_version: "0".into(),
         layer_numbering: LAYER_NUMBERING.into(),
         source: ModelId { id: "org/model".into(), hash: "0".into(), num_hidden_layers: layers },
         original: None,
-        kept: lopper_record::kept(layers, dropped),
-        dropped: dropped.to_vec(),
+        kept: dropped.complement(layers),
+        dropped,
         choice: Choice::given(),
         command: None,
         dtype: Some("BF16".into()),
@@ -37,7 +38,7 @@ fn fault(text: &str) -> Fault {
 
 #[test]
 fn every_tool_counts_its_own_way() {
-    let plan = plan(12, &[0, 7, 8, 9]);
+    let plan = plan(12, [0, 7, 8, 9]);
     assert_eq!(plan.export(PlanFormat::Layers), "0,7-9");
     assert_eq!(plan.export(PlanFormat::LlamaCpp), "0,7,8,9");
     assert_eq!(plan.export(PlanFormat::Nemo), "1 8 9 10");
@@ -49,11 +50,11 @@ fn every_tool_counts_its_own_way() {
 fn mergekit_is_read_as_people_write_it() {
     let text = "# half\nslices:\n- sources:\n  - {model: ./a b, layer_range: [0, 2]}\n- sources:\n  - model: ./a b\n    layer_range:\n      - 5\n      - 6\nmerge_method: passthrough\ndtype: float16\ntokenizer_source: base\n";
     let cut = parse(text).unwrap().unwrap();
-    assert_eq!(cut, MergekitCut { model: "./a b".into(), dtype: Some("float16".into()), kept: vec![0, 1, 5] });
+    assert_eq!(cut, MergekitCut { model: "./a b".into(), dtype: Some("float16".into()), kept: [0, 1, 5].into() });
     // JSON is YAML too.
     let json = json!({"merge_method": "passthrough",
         "slices": [{"sources": [{"model": "m", "layer_range": [2, 4]}]}]});
-    assert_eq!(parse(&json.to_string()).unwrap().unwrap().kept, [2, 3]);
+    assert_eq!(parse(&json.to_string()).unwrap().unwrap().kept, LayerSet::from([2, 3]));
     // Not mergekit's: left to others to judge.
     for text in ["{\"kept\": 3}", "{\"kept\": ", "", "prose", "- 1\n- 2", "a: 1"] {
         assert_eq!(parse(text).unwrap(), None, "{text}");
@@ -95,7 +96,7 @@ fn what_would_make_other_weights_is_refused() {
 
 #[test]
 fn older_files_are_read_and_new_keys_survive() {
-    let plain = plan(4, &[1]);
+    let plain = plan(4, [1]);
     let text = plain.to_json().unwrap();
     for key in ["command", "config_changes", "verification"] {
         assert!(!text.contains(key), "{text}");
@@ -124,10 +125,10 @@ proptest! {
     fn mergekit_and_back(layers in 1usize..60, picks in any::<u64>(), name in "[ -~]{1,20}") {
         let dropped: Vec<usize> = (0..layers).filter(|layer| picks >> layer & 1 == 1).collect();
         prop_assume!(dropped.len() < layers);
-        let mut plan = plan(layers, &dropped);
+        let mut plan = plan(layers, dropped);
         plan.source.id = name.clone();
         let cut = parse(&plan.export(PlanFormat::Mergekit)).unwrap().unwrap();
-        prop_assert_eq!(&cut.kept, &plan.kept);
+        prop_assert_eq!(Vec::from(cut.kept), Vec::from(plan.kept));
         prop_assert_eq!(cut.model, name);
     }
 

@@ -1,11 +1,10 @@
-//! The model card (`README.md`): the source's, with a section on the cut. Its front matter stays
-//! first and unchanged, so that licence and tags go with the model.
+//! The model card (`README.md`): the source's, with a section on the cut. Its front matter stays first and unchanged, so
+//! that licence and tags are kept.
 
 use std::path::Path;
 
 use anyhow::Result;
 use lopper_model::Checkpoint;
-use lopper_record::format_layers;
 
 use crate::plan::{PLAN_FILE, Plan};
 
@@ -28,7 +27,7 @@ pub(super) fn extend(checkpoint: &Checkpoint, section: &str, directory: &Path) -
 
 /// The section on a cut. `uniform`: all layers of the source are of one kind.
 pub(super) fn section(plan: &Plan, warnings: &[String], uniform: bool) -> String {
-    let original = plan.original.as_ref().unwrap_or(&plan.source);
+    let original = plan.original_model();
     let mut lines = vec![
         "## Layers removed with Lopper".to_owned(),
         String::new(),
@@ -39,8 +38,8 @@ pub(super) fn section(plan: &Plan, warnings: &[String], uniform: bool) -> String
             original.id,
         ),
         String::new(),
-        format!("- removed: {}", format_layers(&plan.dropped)),
-        format!("- kept: {}", format_layers(&plan.kept)),
+        format!("- removed: {}", plan.dropped),
+        format!("- kept: {}", plan.kept),
         format!("- chosen by: {}", plan.choice.criterion),
     ];
     if let Some(seed) = plan.choice.seed {
@@ -57,7 +56,7 @@ pub(super) fn section(plan: &Plan, warnings: &[String], uniform: bool) -> String
                 model = AutoModelForCausalLM.from_pretrained(\"path/to/this/directory\")\n\
                 tokenizer = AutoTokenizer.from_pretrained(\"path/to/this/directory\")";
     lines.extend(fenced("python", load));
-    // Where layers are alike, the cut is an ordinary model of the family with fewer of them.
+    // Where all layers are of one kind, the cut is an ordinary model of the family with fewer layers.
     if uniform && warnings.is_empty() {
         lines.extend([
             String::new(),
@@ -82,7 +81,7 @@ pub(super) fn sentence(warning: &str) -> String {
     format!("Note: {warning}.")
 }
 
-/// A block of code that its own text cannot close.
+/// A code block whose fence is longer than any in its text.
 fn fenced(language: &str, text: &str) -> Vec<String> {
     let longest = text.split(|c| c != '`').map(str::len).max().unwrap_or(0);
     let fence = "`".repeat(3.max(longest + 1));

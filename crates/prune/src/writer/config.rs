@@ -1,12 +1,11 @@
-//! `config.json` of a pruned model: the source's with what counts, lists or spaces layers brought
-//! in step. Everything else stays, in its order.
+//! `config.json` of a pruned model: the source's with the number of layers, lists with an entry for each layer, and
+//! periods of layers adapted. Everything else stays, in its order.
 //!
-//! The published scripts for this method cut `layer_types` to its first entries; a model with
-//! alternating attention then runs with the wrong pattern. Here every list follows its layers
-//! ([`lists`]), and fields that give a pattern by its period or its first layer are replaced where
-//! they cannot express what is left ([`rules`]). Whatever was done is then proved: the edited file,
-//! read like any other, must give the source's configuration with only the kept layers, field by
-//! field ([`proof`]). That is the model that was measured.
+//! The published scripts for this method cut `layer_types` to its first entries; a model with alternating attention then
+//! runs with the wrong pattern. Here every list keeps the entries of the kept layers ([`lists`]), and fields that give a
+//! pattern by its period or its first layer are replaced where they cannot express the cut ([`rules`]). The result is
+//! then proved: the edited file, read like any other, must give the source's configuration with only the kept layers,
+//! field by field ([`proof`]). That is the model that was measured.
 
 mod lists;
 mod pattern;
@@ -27,31 +26,34 @@ use lopper_model::hf::CONFIG;
 use lopper_model::{Checkpoint, Config};
 use serde_json::{Map, Value, json};
 
-use crate::plan::{ConfigChange, Numbering};
+use lopper_record::{LayerPosition, LayerSet};
 
-/// Other names that configurations give the number of layers.
+use crate::plan::{ConfigChange, layer_numbering};
+
+/// Other keys for the number of layers.
 const OTHER_COUNTS: [&str; 3] = ["num_layers", "n_layer", "n_layers"];
 
 /// The configuration of a pruned model.
 pub(super) struct Pruned {
     /// `config.json` as text.
     pub text: String,
-    /// What differs from the source.
+    /// The keys that differ from the source.
     pub changes: Vec<ConfigChange>,
-    /// Which other tools would compute another model.
+    /// [`super::WriteReport::warnings`].
     pub warnings: Vec<String>,
 }
 
-/// The configuration of `checkpoint` with the layers at the positions `kept`, ascending. With
-/// `keep_pattern`, every layer must stand where the uncut model has one of its kind.
-pub(super) fn pruned(checkpoint: &Checkpoint, kept: &[usize], keep_pattern: bool) -> Result<Pruned> {
+/// The configuration of `checkpoint` with only the layers `kept`. With `keep_pattern`, cuts are refused that move a
+/// layer to a position where the uncut model has a layer of another kind.
+pub(super) fn pruned(checkpoint: &Checkpoint, kept: &LayerSet<LayerPosition>, keep_pattern: bool) -> Result<Pruned> {
     let (config, path) = (checkpoint.config(), checkpoint.path_of(CONFIG));
-    let numbering = Numbering::of(checkpoint)?;
-    let cut = Cut { config, kept, originals: numbering.present(), path: &path };
+    let originals: Vec<usize> = layer_numbering(checkpoint)?.present().indices().collect();
+    let kept: Vec<usize> = kept.indices().collect();
+    let cut = Cut { config, kept: &kept, originals: &originals, path: &path };
     let source = checkpoint.config_json();
     let json = edit(source, &cut, keep_pattern)?;
     let changes = ConfigChange::between(source, &json);
-    let warnings = readers::warnings(&json, &config.keep(kept));
+    let warnings = readers::warnings(&json, &config.keep(&kept));
     Ok(Pruned { text: serde_json::to_string_pretty(&Value::Object(json))? + "\n", changes, warnings })
 }
 
@@ -59,7 +61,7 @@ pub(super) fn pruned(checkpoint: &Checkpoint, kept: &[usize], keep_pattern: bool
 struct Cut<'a> {
     /// The source's configuration.
     config: &'a Config,
-    /// Positions that stay, ascending.
+    /// Positions of the kept layers, ascending.
     kept: &'a [usize],
     /// The original number of each layer of the source, for messages.
     originals: &'a [usize],

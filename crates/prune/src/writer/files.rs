@@ -1,5 +1,4 @@
-//! The files around the weights: tokenizer and other side files, and putting the finished directory
-//! in its place.
+//! The files besides the weights: tokenizer and other side files; and renaming the finished directory to the output.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -12,10 +11,10 @@ use tempfile::{Builder, TempDir};
 
 /// Where transformers keeps the chat templates of a model that has several.
 const MORE_TEMPLATES: &str = "additional_chat_templates";
-/// Room for everything but the weights.
+/// Space for everything but the weights.
 const SPARE_BYTES: u64 = 64 << 20;
 
-/// Copies the side files that belong to the pruned model too, byte for byte.
+/// Copies tokenizer, chat template, licence and the like, byte for byte.
 pub(super) fn copy_side_files(checkpoint: &Checkpoint, directory: &Path) -> Result<()> {
     for name in checkpoint.side_files()?.into_iter().filter(|name| is_side_file(name)) {
         if let Some(bytes) = checkpoint.file(&name)? {
@@ -25,7 +24,7 @@ pub(super) fn copy_side_files(checkpoint: &Checkpoint, directory: &Path) -> Resu
     copy_templates(checkpoint, directory)
 }
 
-/// The one directory of side files. Others (`original`, `onnx`) hold the uncut weights once more.
+/// Copies the one directory of side files. Others (`original`, `onnx`) hold copies of the uncut weights.
 fn copy_templates(checkpoint: &Checkpoint, directory: &Path) -> Result<()> {
     let Some(source) = checkpoint.directory().map(|source| source.join(MORE_TEMPLATES)) else { return Ok(()) };
     if !source.is_dir() {
@@ -43,7 +42,7 @@ fn copy_templates(checkpoint: &Checkpoint, directory: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Writes a file and hands it to the disk.
+/// Writes a file and flushes it to the disk.
 pub(super) fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     let put = || -> std::io::Result<()> {
         let mut file = File::create_new(path)?;
@@ -53,15 +52,15 @@ pub(super) fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     put().with_context(|| format!("writing {}", path.display()))
 }
 
-/// Faults if the file system of `parent` has no room for a model of `weight_bytes`.
+/// Refuses a file system without space for a model of `weight_bytes`.
 pub(super) fn check_space(parent: &Path, weight_bytes: u64) -> Result<()> {
-    // Where the system cannot tell, writing itself will.
+    // Where the system does not say, writing itself will fail.
     let Ok(available) = fs4::available_space(parent) else { return Ok(()) };
     let needed = weight_bytes.saturating_add(SPARE_BYTES);
     if available >= needed {
         return Ok(());
     }
-    Err(Fault::new("there is not enough room on the disk")
+    Err(Fault::new("there is not enough space on the disk")
         .file(parent)
         .expected(format!("{needed} bytes free"))
         .got(format!("{available} bytes"))
@@ -69,7 +68,7 @@ pub(super) fn check_space(parent: &Path, weight_bytes: u64) -> Result<()> {
         .into())
 }
 
-/// A directory in `parent` that disappears unless it is put in place.
+/// A directory in `parent` that is deleted when it is dropped, unless it is [put in place](put_in_place).
 pub fn temporary_directory(parent: &Path) -> Result<TempDir> {
     let mut builder = Builder::new();
     builder.prefix(".").suffix(".partial");
@@ -82,8 +81,8 @@ pub fn temporary_directory(parent: &Path) -> Result<TempDir> {
     builder.tempdir_in(parent).with_context(|| format!("creating a directory in {}", parent.display()))
 }
 
-/// Renames the finished directory to `out`. With `force`, what stands there is moved aside first
-/// and deleted last, so that there is always one whole model.
+/// Renames the finished directory to `out`. With `force`, what `out` holds is moved aside first and deleted last, so
+/// that there is one complete model at every moment.
 pub fn put_in_place(temporary: TempDir, out: &Path, force: bool) -> Result<()> {
     sync(temporary.path());
     let context = || format!("moving the model to {}", out.display());
@@ -94,7 +93,7 @@ pub fn put_in_place(temporary: TempDir, out: &Path, force: bool) -> Result<()> {
         fs::rename(out, &old).with_context(context)?;
         if let Err(error) = fs::rename(temporary.path(), out) {
             if fs::rename(&old, out).is_err() {
-                // Rather an odd name than a lost model.
+                // Better a model under an odd name than none.
                 let kept = aside.keep();
                 return Err(error).with_context(|| format!("{}; the old one is in {}", context(), kept.display()));
             }
@@ -103,7 +102,7 @@ pub fn put_in_place(temporary: TempDir, out: &Path, force: bool) -> Result<()> {
     } else {
         fs::rename(temporary.path(), out).with_context(context)?;
     }
-    // Its path now belongs to nobody: there is nothing left to delete.
+    // It is at `out` now: nothing is left to delete.
     let _ = temporary.keep();
     sync(&parent);
     Ok(())

@@ -1,9 +1,7 @@
-//! The weights of a pruned model: one `model.safetensors`, or shards with an index, filled piece
-//! by piece.
+//! The weights of a pruned model: one `model.safetensors`, or shards with an index.
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::sync_channel;
 
 use anyhow::{Context, Result, ensure};
@@ -11,6 +9,9 @@ use lopper_model::Checkpoint;
 use lopper_model::checkpoint::{SafetensorsWriter, TensorInfo, tensor_hashes};
 use lopper_model::hf::{WEIGHTS, WEIGHTS_INDEX};
 use serde_json::json;
+
+use super::Copied;
+use crate::calibration::groups;
 
 /// One tensor to copy.
 #[derive(Debug, Clone)]
@@ -20,22 +21,19 @@ pub(super) struct Copy {
     pub bytes: u64,
 }
 
-/// Copies the tensors into `directory` and compares what the files then hold with what was read.
+/// Copies the tensors into `directory`, reads them back and compares them with what was read.
 ///
-/// One thread reads and hashes while another writes; each finished file is flushed to the disk, read
-/// back and compared while the next one is being filled. `advance` is told bytes written and bytes
-/// compared.
+/// One thread reads and hashes while another writes; each finished file is flushed to the disk, read back and compared
+/// while the next one is being filled. `copied` counts bytes written and bytes compared.
 pub(super) fn write(
     checkpoint: &Checkpoint,
     copies: &[Copy],
     directory: &Path,
     max_shard_bytes: u64,
-    advance: &dyn Fn(u64),
+    copied: &Copied<'_>,
 ) -> Result<()> {
-    let shards = split(copies, max_shard_bytes);
+    let shards = groups(copies, |copy| copy.bytes, max_shard_bytes);
     let mut weight_map = BTreeMap::new();
-    let compared = AtomicU64::new(0);
-    let report = |written: usize| advance(written as u64 + compared.swap(0, Ordering::Relaxed));
     std::thread::scope(|scope| -> Result<()> {
         let mut checks = Vec::with_capacity(shards.len());
         for (index, shard) in shards.iter().enumerate() {
@@ -45,23 +43,15 @@ pub(super) fn write(
             };
             weight_map.extend(shard.iter().map(|copy| (copy.target.as_str(), file.clone())));
             let path = directory.join(file);
-            let (writer, hashes) = fill(checkpoint, shard, &path, &report)?;
-            let compared = &compared;
+            let (writer, hashes) = fill(checkpoint, shard, &path, copied)?;
             checks.push(scope.spawn(move || -> Result<()> {
                 writer.finish()?;
-                compare(&path, shard, &hashes, &|bytes| {
-                    compared.fetch_add(bytes as u64, Ordering::Relaxed);
-                })
+                compare(&path, shard, &hashes, copied)
             }));
         }
         for check in checks {
-            while !check.is_finished() {
-                report(0);
-                std::thread::sleep(std::time::Duration::from_millis(20));
-            }
-            check.join().map_err(|_| anyhow::anyhow!("the comparison of a weights file broke off"))??;
+            check.join().map_err(|_| anyhow::anyhow!("the comparison of a weights file failed"))??;
         }
-        report(0);
         Ok(())
     })?;
     if shards.len() > 1 {
@@ -73,17 +63,17 @@ pub(super) fn write(
     Ok(())
 }
 
-/// Pieces on their way from the reader to the writer.
+/// Pieces between the reader and the writer.
 const IN_FLIGHT: usize = 8;
 
-/// Copies one file's tensors; gives the file, not flushed yet, and the hash of each as it was read.
+/// Copies one file's tensors; returns the file, not flushed yet, and the hash of each tensor as it was read.
 fn fill(
     checkpoint: &Checkpoint,
     shard: &[Copy],
     path: &Path,
-    report: &dyn Fn(usize),
+    copied: &Copied<'_>,
 ) -> Result<(SafetensorsWriter, Vec<blake3::Hash>)> {
-    // transformers asks for this entry.
+    // transformers requires this entry.
     let metadata = BTreeMap::from([("format".to_owned(), "pt".to_owned())]);
     let mut infos = Vec::with_capacity(shard.len());
     for copy in shard {
@@ -100,51 +90,36 @@ fn fill(
                     let mut buffer = emptied.try_recv().unwrap_or_default();
                     buffer.clear();
                     buffer.extend_from_slice(piece);
-                    full.send(buffer).context("the copy was given up")
+                    full.send(buffer).context("copying stopped")
                 })
             };
             shard.iter().map(read).collect()
         });
         let mut written = Ok(());
         for piece in filled {
-            written = writer.write(&piece);
+            written = copied.step.check().and_then(|()| writer.write(&piece));
             if written.is_err() {
-                break; // which hangs up on the reader
+                break; // and the reader stops, too
             }
-            report(piece.len());
+            copied.add(piece.len());
             let _ = empty.try_send(piece);
         }
-        let read = reader.join().map_err(|_| anyhow::anyhow!("reading the source broke off"))?;
+        let read = reader.join().map_err(|_| anyhow::anyhow!("reading the source failed"))?;
         written.and(read)
     })?;
     Ok((writer, hashes))
 }
 
 /// Compares every tensor of a finished file with the hash of its source.
-fn compare(path: &Path, shard: &[Copy], hashes: &[blake3::Hash], advance: &dyn Fn(usize)) -> Result<()> {
-    let found = tensor_hashes(path, advance).context("reading back what was written")?;
+fn compare(path: &Path, shard: &[Copy], hashes: &[blake3::Hash], copied: &Copied<'_>) -> Result<()> {
+    let found = tensor_hashes(path, &|bytes| copied.add(bytes)).context("reading back what was written")?;
     ensure!(found.len() == shard.len(), "{} tensors were written, not {}", found.len(), shard.len());
     let found: BTreeMap<_, _> = found.into_iter().collect();
     for (copy, hash) in shard.iter().zip(hashes) {
         let same = found.get(&copy.target) == Some(hash);
-        ensure!(same, "`{}` reads back otherwise than it was written", copy.target);
+        ensure!(same, "`{}` is not read back as it was written", copy.target);
     }
     Ok(())
-}
-
-/// Consecutive tensors, as many in each shard as fit.
-fn split(copies: &[Copy], max_shard_bytes: u64) -> Vec<&[Copy]> {
-    let mut shards = Vec::new();
-    let (mut start, mut bytes) = (0, 0u64);
-    for (index, copy) in copies.iter().enumerate() {
-        if index > start && bytes.saturating_add(copy.bytes) > max_shard_bytes {
-            shards.push(&copies[start..index]);
-            (start, bytes) = (index, 0);
-        }
-        bytes = bytes.saturating_add(copy.bytes);
-    }
-    shards.push(&copies[start..]);
-    shards
 }
 
 #[cfg(test)]
@@ -155,8 +130,8 @@ mod tests {
     fn shards_hold_what_fits_and_lose_nothing() {
         let copy = |bytes| Copy { source: String::new(), target: String::new(), bytes };
         let sizes = |max| {
-            let copies: Vec<_> = [3, 4, 9, 1, 1, 2].map(copy).to_vec();
-            let shards = split(&copies, max);
+            let copies = [3, 4, 9, 1, 1, 2].map(copy);
+            let shards = groups(&copies, |copy| copy.bytes, max);
             shards.iter().map(|shard| shard.iter().map(|copy| copy.bytes).collect()).collect::<Vec<Vec<u64>>>()
         };
         assert_eq!(sizes(100), [[3, 4, 9, 1, 1, 2]]);

@@ -1,7 +1,5 @@
-//! Pruned models on the disk: the same numbers as skipping layers in memory, and outputs that
-//! appear whole or not at all.
+//! Pruned models on the disk: the same numbers as skipping layers in memory, and outputs that are complete or absent.
 
-use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fs;
 
@@ -9,14 +7,16 @@ use lopper_model::checkpoint::{Array, Dtype, save_model, save_safetensors};
 use lopper_model::families::config_json;
 use lopper_model::hf::{WEIGHTS, WEIGHTS_INDEX};
 use lopper_model::{Batch, Model, Par};
-use lopper_testkit::{Tiny, tiny_model};
+use lopper_record::{Interrupted, NoProgress};
+use lopper_testkit::{RecordedProgress, Tiny, tiny_model};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::*;
 use crate::plan::Choice;
 
-const OPTIONS: WriteOptions = WriteOptions { force: false, max_shard_bytes: 5_000_000_000, keep_pattern: false };
+const OPTIONS: WriteOptions =
+    WriteOptions { force: false, max_shard_bytes: 5_000_000_000, keep_pattern: false, verify: false };
 
 struct Source {
     dir: TempDir,
@@ -41,22 +41,29 @@ impl Source {
         self.dir.path().join("out")
     }
 
-    fn open(&self) -> Checkpoint {
-        Checkpoint::open(&self.path()).unwrap()
+    fn open(&self) -> Arc<Checkpoint> {
+        open(&self.path())
     }
 
-    fn prune(&self, drop: &[usize], options: &WriteOptions) -> Result<WriteReport> {
+    fn prune<const N: usize>(&self, drop: [usize; N], options: &WriteOptions) -> Result<WriteReport> {
         let checkpoint = self.open();
-        let plan = Plan::new(&checkpoint, "model", drop, Choice::given())?;
-        write_pruned(&checkpoint, &plan, &self.out(), options, &|_, _| {})
+        write_pruned(&checkpoint, &plan(&checkpoint, drop)?, &self.out(), options, &NoProgress)
     }
 
-    /// Everything beside the source and the output, such as temporary directories left behind.
+    /// Everything besides the source and the output, such as temporary directories left behind.
     fn leftovers(&self) -> Vec<String> {
         let names = fs::read_dir(self.dir.path()).unwrap().map(|entry| entry.unwrap().file_name());
         let names = names.map(|name| name.to_string_lossy().into_owned());
         names.filter(|name| name != "model" && name != "out").collect()
     }
+}
+
+fn open(path: &Path) -> Arc<Checkpoint> {
+    Arc::new(Checkpoint::open(path).unwrap())
+}
+
+fn plan<const N: usize>(checkpoint: &Checkpoint, drop: [usize; N]) -> Result<Plan> {
+    Plan::new(checkpoint, "model", &drop.into(), Choice::given())
 }
 
 fn fault<T>(result: Result<T>) -> Fault {
@@ -77,9 +84,9 @@ fn edit_config(source: &Source, edit: impl Fn(&mut Value)) {
 fn a_written_cut_computes_what_skipping_the_layers_computes() {
     for (qk_norm, tied) in [(false, true), (true, false)] {
         let source = source(Tiny { layers: 5, qk_norm, tied, ..Tiny::default() }, Dtype::F32);
-        let report = source.prune(&[3, 1], &OPTIONS).unwrap();
+        let report = source.prune([3, 1], &OPTIONS).unwrap();
         assert_eq!(report.num_hidden_layers, 3);
-        let pruned = Checkpoint::open(&source.out()).unwrap();
+        let pruned = open(&source.out());
         assert_eq!(pruned.contains("lm_head.weight"), !tied);
         let pruned = pruned.load_model().unwrap();
         let batch = Batch::new(&[[1u32, 2, 3, 4], [5, 6, 7, 8]]);
@@ -96,12 +103,12 @@ fn weights_are_copied_byte_for_byte_from_and_into_shards() {
     let source = source(Tiny { tied: false, bias: true, ..Tiny::default() }, Dtype::BF16);
     let whole = source.open();
     let options = WriteOptions { max_shard_bytes: 20_000, ..OPTIONS };
-    let report = source.prune(&[0], &options).unwrap();
+    let report = source.prune([0], &options).unwrap();
     assert!(
         report.files.contains(&WEIGHTS_INDEX.to_owned())
             && report.files.iter().filter(|f| f.ends_with(".safetensors")).count() > 1
     );
-    let sharded = Checkpoint::open(&source.out()).unwrap();
+    let sharded = open(&source.out());
     let copied = |from: &Checkpoint, to: &Checkpoint, shift: usize| {
         for name in to.names() {
             let original = match layer_of(name) {
@@ -119,10 +126,10 @@ fn weights_are_copied_byte_for_byte_from_and_into_shards() {
     assert_eq!(index["metadata"]["total_size"], json!(report.weight_bytes));
 
     // From shards into one file; layer 0 is gone, so layer 1 is the first.
-    let plan = Plan::new(&sharded, "out", &[1], Choice::given()).unwrap();
+    let cut = plan(&sharded, [1]).unwrap();
     let again = source.dir.path().join("again");
-    write_pruned(&sharded, &plan, &again, &OPTIONS, &|_, _| {}).unwrap();
-    copied(&whole, &Checkpoint::open(&again).unwrap(), 2);
+    write_pruned(&sharded, &cut, &again, &OPTIONS, &NoProgress).unwrap();
+    copied(&whole, &open(&again), 2);
     assert!(!again.join(WEIGHTS_INDEX).exists());
 }
 
@@ -141,7 +148,7 @@ fn everything_around_the_weights_is_kept_or_brought_in_step() {
     put("training_args.bin", "x");
     put("optimizer_notes.txt", "x");
     put("README.md", "---\nlicense: mit\n---\n# Model\n\nText.");
-    let report = source.prune(&[1, 2], &OPTIONS).unwrap();
+    let report = source.prune([1, 2], &OPTIONS).unwrap();
     let read = |name: &str| fs::read_to_string(source.out().join(name)).unwrap();
     for name in ["tokenizer.json", "chat_template.jinja", "generation_config.json", "LICENSE", "merges.txt"] {
         assert_eq!(read(name), name);
@@ -152,55 +159,63 @@ fn everything_around_the_weights_is_kept_or_brought_in_step() {
     assert!(card.starts_with("---\nlicense: mit\n---\n# Model\n\nText.\n\n## Layers removed"), "{card}");
     assert!(card.contains("removed: 1,2") && card.contains("kept: 0,3"), "{card}");
 
-    let (old, new) = (source.open(), Checkpoint::open(&source.out()).unwrap());
+    let (old, new) = (source.open(), open(&source.out()));
     assert!(old.config_json().keys().eq(new.config_json().keys()), "keys and their order");
     let changed: Vec<_> = old.config_json().iter().filter(|(key, value)| new.config_json()[*key] != **value).collect();
     assert_eq!(changed.len(), 3, "{changed:?}");
     assert_eq!(new.config_json()["num_hidden_layers"], json!(2));
     assert_eq!(new.config_json()["layer_types"], json!(["full_attention", "full_attention"]));
     assert_eq!(new.config_json()["max_window_layers"], json!(2));
-    assert_eq!(Plan::read(&source.out().join(PLAN_FILE)).unwrap().dropped, [1, 2]);
+    assert_eq!(Plan::read(&source.out().join(PLAN_FILE)).unwrap().dropped, LayerSet::from([1, 2]));
 }
 
 #[test]
 fn a_cut_of_a_cut_counts_as_the_original() {
     let source = source(Tiny { layers: 6, ..Tiny::default() }, Dtype::F32);
-    source.prune(&[1, 4], &OPTIONS).unwrap();
-    let first = Checkpoint::open(&source.out()).unwrap();
-    // 1 and 4 are gone: the original layer 5 stands at position 3.
-    let plan = Plan::new(&first, "out", &[5], Choice::given()).unwrap();
-    assert_eq!((plan.kept.clone(), plan.dropped.clone()), (vec![0, 2, 3], vec![1, 4, 5]));
-    assert_eq!(plan.source.num_hidden_layers, 4);
-    assert_eq!(plan.original.as_ref().unwrap().hash, source.open().hash());
-    assert_eq!(plan.kept_positions(&first).unwrap(), [0, 1, 2]);
-    assert!(fault(Plan::new(&first, "out", &[4], Choice::given())).message.contains("removed from this model already"));
-    assert!(fault(Plan::new(&first, "out", &[6], Choice::given())).message.contains("no layer 6"));
+    source.prune([1, 4], &OPTIONS).unwrap();
+    let first = open(&source.out());
+    // 1 and 4 are removed: the original layer 5 is at position 3.
+    let cut = plan(&first, [5]).unwrap();
+    assert_eq!((&cut.kept, &cut.dropped), (&LayerSet::from([0, 2, 3]), &LayerSet::from([1, 4, 5])));
+    assert_eq!(cut.source.num_hidden_layers, 4);
+    assert_eq!(cut.original.as_ref().unwrap().hash, source.open().hash());
+    assert_eq!(cut.kept_positions(&first).unwrap(), LayerSet::from([0, 1, 2]));
+    assert!(fault(plan(&first, [4])).message.contains("removed from this model already"));
+    assert!(fault(plan(&first, [6])).message.contains("no layer 6"));
 
     let again = source.dir.path().join("again");
-    write_pruned(&first, &plan, &again, &OPTIONS, &|_, _| {}).unwrap();
-    let second = Checkpoint::open(&again).unwrap();
+    write_pruned(&first, &cut, &again, &OPTIONS, &NoProgress).unwrap();
+    let second = open(&again);
     let values = |name: &str| second.values(name).unwrap();
     assert_eq!(values("model.layers.1.mlp.up_proj.weight"), *source.model.layers[2].gate_up.linears()[1].weight.data);
     // The same layers cut at once from the original make the same weights.
     fs::remove_dir_all(source.out()).unwrap();
-    source.prune(&[1, 4, 5], &OPTIONS).unwrap();
-    assert_eq!(Checkpoint::open(&source.out()).unwrap().hash(), second.hash());
+    source.prune([1, 4, 5], &OPTIONS).unwrap();
+    assert_eq!(open(&source.out()).hash(), second.hash());
 }
 
 #[test]
-fn progress_ends_at_its_total() {
+fn progress_counts_every_byte_written_and_read_back() {
     let source = source(Tiny::default(), Dtype::F16);
-    let checkpoint = source.open();
-    let plan = Plan::new(&checkpoint, "model", &[2], Choice::given()).unwrap();
-    let (last, total) = (Cell::new(0), Cell::new(0));
-    let progress = |done: u64, all: u64| {
-        assert!(done > last.get() && done <= all);
-        last.set(done);
-        total.set(all);
-    };
-    let report = write_pruned(&checkpoint, &plan, &source.out(), &OPTIONS, &progress).unwrap();
-    assert_eq!(last.get(), total.get());
-    assert_eq!(total.get(), 2 * report.weight_bytes);
+    let (checkpoint, progress) = (source.open(), RecordedProgress::default());
+    let cut = plan(&checkpoint, [2]).unwrap();
+    let options = WriteOptions { verify: true, ..OPTIONS };
+    let report = write_pruned(&checkpoint, &cut, &source.out(), &options, &progress).unwrap();
+    for (name, unit, total) in [("writing", Step::BYTES, 2 * report.weight_bytes as usize), ("comparing", "layers", 6)]
+    {
+        let step = progress.last(name);
+        assert_eq!((step.unit, step.done, step.total, step.decreases), (unit, total, total, 0));
+    }
+    assert!(report.plan.verification.is_some());
+
+    // An interrupt leaves nothing, whether it comes while writing or while comparing.
+    fs::remove_dir_all(source.out()).unwrap();
+    for check in [0, 5, report.tensors + 2] {
+        let progress = RecordedProgress::interrupting_at(check);
+        let error = write_pruned(&checkpoint, &cut, &source.out(), &options, &progress).unwrap_err();
+        assert!(error.is::<Interrupted>(), "{error:#}");
+        assert!(!source.out().exists() && source.leftovers().is_empty());
+    }
 }
 
 #[test]
@@ -221,34 +236,34 @@ fn frequencies_saved_by_old_versions_move_with_their_layer() {
         .map(|(name, shape, values)| Array { name: name.clone(), shape: shape.clone(), values })
         .collect();
     save_safetensors(&source.path().join(WEIGHTS), &arrays, Dtype::F32, &BTreeMap::new()).unwrap();
-    source.prune(&[0], &OPTIONS).unwrap();
-    let pruned = Checkpoint::open(&source.out()).unwrap();
+    source.prune([0], &OPTIONS).unwrap();
+    let pruned = open(&source.out());
     assert_eq!(pruned.values("model.layers.0.self_attn.rotary_emb.inv_freq").unwrap(), [1.0]);
 }
 
 #[test]
 fn outputs_are_replaced_only_when_asked_and_harmless() {
     let source = source(Tiny::default(), Dtype::F32);
-    source.prune(&[1], &OPTIONS).unwrap();
-    let before = Checkpoint::open(&source.out()).unwrap().hash().to_owned();
-    assert!(fault(source.prune(&[2], &OPTIONS)).message.contains("already exists"));
-    assert_eq!(Checkpoint::open(&source.out()).unwrap().hash(), before);
+    source.prune([1], &OPTIONS).unwrap();
+    let before = open(&source.out()).hash().to_owned();
+    assert!(fault(source.prune([2], &OPTIONS)).message.contains("already exists"));
+    assert_eq!(open(&source.out()).hash(), before);
 
     let force = WriteOptions { force: true, ..OPTIONS };
-    source.prune(&[2, 3], &force).unwrap();
-    assert_eq!(Checkpoint::open(&source.out()).unwrap().config().num_hidden_layers, 2);
+    source.prune([2, 3], &force).unwrap();
+    assert_eq!(open(&source.out()).config().num_hidden_layers, 2);
     assert!(source.leftovers().is_empty(), "{:?}", source.leftovers());
 
     fs::remove_dir_all(source.out()).unwrap();
     fs::create_dir(source.out()).unwrap();
     fs::write(source.out().join("thesis.txt"), "x").unwrap();
-    assert!(fault(source.prune(&[2], &force)).message.contains("not a model that Lopper has cut"));
+    assert!(fault(source.prune([2], &force)).message.contains("not a model that Lopper has cut"));
     assert_eq!(fs::read_dir(source.out()).unwrap().count(), 1);
 
     let checkpoint = source.open();
-    let plan = Plan::new(&checkpoint, "model", &[1], Choice::given()).unwrap();
+    let cut = plan(&checkpoint, [1]).unwrap();
     for out in [source.path(), source.dir.path().to_path_buf()] {
-        let fault = fault(write_pruned(&checkpoint, &plan, &out, &force, &|_, _| {}));
+        let fault = fault(write_pruned(&checkpoint, &cut, &out, &force, &NoProgress));
         assert!(fault.message.contains("replace the model that is being cut"), "{fault}");
     }
 }
@@ -256,31 +271,32 @@ fn outputs_are_replaced_only_when_asked_and_harmless() {
 #[test]
 fn failures_leave_nothing_behind() {
     let source = source(Tiny::default(), Dtype::F32);
-    let plan = Plan::new(&source.open(), "model", &[1], Choice::given()).unwrap();
+    let cut = plan(&source.open(), [1]).unwrap();
     // Another model, so the plan does not fit.
     edit_config(&source, |json| json["rope_theta"] = json!(5.0));
     let other = source.open();
-    let wrong = fault(write_pruned(&other, &plan, &source.out(), &OPTIONS, &|_, _| {}));
+    let wrong = fault(write_pruned(&other, &cut, &source.out(), &OPTIONS, &NoProgress));
     assert!(wrong.message.contains("another model") && wrong.hint.unwrap().contains("--drop"));
     assert!(!source.out().exists() && source.leftovers().is_empty());
 
     // The weights become shorter while they are read.
-    let plan = Plan::new(&other, "model", &[1], Choice::given()).unwrap();
+    let cut = plan(&other, [1]).unwrap();
     let file = fs::OpenOptions::new().write(true).open(source.path().join(WEIGHTS)).unwrap();
     let length = file.metadata().unwrap().len();
     file.set_len(length - 4).unwrap();
-    assert!(write_pruned(&other, &plan, &source.out(), &OPTIONS, &|_, _| {}).is_err());
+    assert!(write_pruned(&other, &cut, &source.out(), &OPTIONS, &NoProgress).is_err());
     assert!(!source.out().exists() && source.leftovers().is_empty(), "{:?}", source.leftovers());
 }
 
 #[test]
 fn faulty_plans_are_faults() {
     let source = source(Tiny::default(), Dtype::F32);
-    let plan =
-        Plan::new(&source.open(), "model", &[1], Choice { scores: Some(vec![0.5, 0.1]), ..Choice::given() }).unwrap();
+    let cut =
+        Plan::new(&source.open(), "model", &[1].into(), Choice { scores: Some(vec![0.5, 0.1]), ..Choice::given() })
+            .unwrap();
     let path = Path::new("cut.json");
-    assert_eq!(Plan::parse(plan.to_json().unwrap().as_bytes(), path).unwrap(), plan);
-    let good: Value = serde_json::from_str(&plan.to_json().unwrap()).unwrap();
+    assert_eq!(Plan::parse(cut.to_json().unwrap().as_bytes(), path).unwrap(), cut);
+    let good: Value = serde_json::from_str(&cut.to_json().unwrap()).unwrap();
     assert_eq!(good["criterion"], json!("given"));
     let edits: [(&str, Value); 9] = [
         ("format", json!(2)),
@@ -305,8 +321,8 @@ fn faulty_plans_are_faults() {
     extra["note"] = json!("a later version's key");
     Plan::parse(extra.to_string().as_bytes(), path).unwrap();
 
-    let all = Plan::new(&source.open(), "model", &[0, 1, 2, 3], Choice::given());
+    let all = plan(&source.open(), [0, 1, 2, 3]);
     assert!(all.is_err() && fault(all).expected.is_some());
-    fs::write(source.path().join(PLAN_FILE), plan.to_json().unwrap()).unwrap();
-    assert!(fault(source.prune(&[1], &OPTIONS)).message.contains("cut.json contradicts"));
+    fs::write(source.path().join(PLAN_FILE), cut.to_json().unwrap()).unwrap();
+    assert!(fault(source.prune([1], &OPTIONS)).message.contains("cut.json contradicts"));
 }

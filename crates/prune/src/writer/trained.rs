@@ -1,22 +1,26 @@
 //! Writes a model whose weights were trained, as a complete directory.
 //!
-//! As for a cut, `config.json` is the source's with what counts or lists layers brought in step,
-//! and tokenizer, chat template and the like are copied. The weights are stored in the source's
-//! dtype, in one file.
+//! As for a cut, `config.json` is the source's with its counts and lists of layers adapted, and tokenizer, chat
+//! template and the like are copied. The weights are stored in the source's dtype, in one file.
 
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use lopper_model::checkpoint::save_model;
 use lopper_model::{Checkpoint, Model};
+use lopper_record::LayerSet;
 
 use crate::plan::{PLAN_FILE, Plan};
 
 use super::{card, config, files};
 
-/// Fills the empty directory `directory` with `model`, which was trained from `checkpoint` without
-/// the layers that `plan` drops (all of them, where there is no plan). `section` ends its card.
-/// Returns which other programs would compute another model from it.
+/// Writes `model` into the empty directory `directory`. It was trained from `checkpoint`, without the layers that `plan`
+/// removes where there is a plan. `section` is added to its model card. Returns warnings as
+/// [`WriteReport::warnings`](super::WriteReport::warnings).
+///
+/// # Errors
+/// A [`lopper_record::Fault`] where the plan is for another model, where the configuration cannot express the cut, and
+/// where the disk is full.
 pub fn write_trained(
     checkpoint: &Checkpoint,
     plan: Option<&Plan>,
@@ -26,7 +30,7 @@ pub fn write_trained(
 ) -> Result<Vec<String>> {
     let kept = match plan {
         Some(plan) => plan.kept_positions(checkpoint)?,
-        None => (0..checkpoint.config().num_hidden_layers).collect(),
+        None => LayerSet::all(checkpoint.config().num_hidden_layers),
     };
     ensure!(kept.len() == model.num_layers(), "{} layers for a plan that keeps {}", model.num_layers(), kept.len());
     let width = checkpoint.dtype().bitsize() as u64 / 8;
@@ -50,7 +54,7 @@ pub fn write_trained(
         section.push_str(&format!("\n{}\n", card::sentence(warning)));
     }
     card::extend(checkpoint, &section, directory)?;
-    // Read as a stranger would: headers, shapes and configuration agree.
+    // Opened like any other model: headers, shapes and configuration agree.
     Checkpoint::open(directory).context("reading back what was written")?;
     Ok(edited.warnings)
 }

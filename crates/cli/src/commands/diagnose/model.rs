@@ -99,7 +99,7 @@ pub fn run(env: &Env, args: &DiagnoseArgs) -> Result<()> {
         kept,
         healed,
         sweep: args.sweep,
-        names: loaded.numbering()?.present().to_vec(),
+        names: loaded.numbering()?.present().clone().into(),
         gap: args.gap,
         command: quote::command_line(),
     };

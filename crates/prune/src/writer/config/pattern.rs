@@ -1,14 +1,14 @@
-//! Cuts that leave the pattern of the layers alone (`--keep-pattern`): each kept layer must be of
-//! the kind that the uncut model has at its new place. Then every reader computes the same model,
-//! also those that know the pattern only by its period.
+//! Cuts that keep the pattern of the layers (`--keep-pattern`): each kept layer must be of the kind that the uncut model
+//! has at its new position. Then every program computes the same model, also those that know the pattern only by its
+//! period.
 
 use anyhow::Result;
 use lopper_model::config::LayerKind;
-use lopper_record::{Fault, format_layers};
+use lopper_record::{Fault, LayerSet, OriginalLayer};
 
 use super::Cut;
 
-/// Faults if a kept layer would stand where the uncut model has a layer of another kind.
+/// Refuses cuts that move a layer to a position where the uncut model has a layer of another kind.
 pub(super) fn check(cut: &Cut<'_>, kinds: &[LayerKind]) -> Result<()> {
     let Some((place, layer)) = first_broken(kinds, cut.kept) else { return Ok(()) };
     Err(Fault::new("the cut breaks the pattern of the layers")
@@ -27,9 +27,9 @@ pub(super) fn first_broken<K: PartialEq>(kinds: &[K], kept: &[usize]) -> Option<
 /// What to cut instead.
 pub(super) fn suggestion<K: PartialEq>(kinds: &[K], cut: &Cut<'_>) -> String {
     let kept = nearest(kinds, cut.kept);
-    let dropped: Vec<usize> = (0..kinds.len()).filter(|layer| kept.binary_search(layer).is_err()).collect();
-    let numbers: Vec<usize> = dropped.iter().map(|layer| cut.originals[*layer]).collect();
-    format!("`--drop {}` removes as many layers and keeps the pattern", format_layers(&numbers))
+    let dropped: LayerSet<OriginalLayer> =
+        (0..kinds.len()).filter(|layer| !kept.contains(layer)).map(|layer| cut.originals[layer]).collect();
+    format!("`--drop {dropped}` removes as many layers and keeps the pattern")
 }
 
 /// As many layers as `kept`, each of the kind that `kinds` has at its place, with as many of `kept`

@@ -1,10 +1,9 @@
-//! Criteria: which layers to remove, from one pass over calibration text or from none.
+//! Criteria: which layers to remove, by scores from one pass over calibration text, or without any text.
 //!
-//! A criterion is one file with a `CRITERION` constant, one line in [`CRITERIA`] and a test. All of
-//! them read the same [`LayerScores`], so that comparing them costs one pass.
+//! A criterion is one file with a `CRITERION` constant, one line in [`CRITERIA`] and a test. All of them read the same
+//! [`LayerScores`], so that comparing them costs one pass. Layers are positions in the model that was measured.
 //!
-//! Not covered: searches that evaluate candidates on tasks, which are not functions of a score
-//! ([`crate::search`]).
+//! Not here: searches that evaluate candidates on tasks ([`crate::search`]).
 
 mod agreement;
 mod angular;
@@ -22,7 +21,7 @@ mod taylor;
 mod tests;
 
 use anyhow::{Result, ensure};
-use lopper_record::Fault;
+use lopper_record::{Fault, LayerPosition, LayerSet};
 
 pub use agreement::{Agreement, agreement};
 pub use measure::{Measures, measure};
@@ -58,7 +57,7 @@ pub const CRITERIA: [Criterion; 11] = [
     random::CRITERION,
 ];
 
-/// What is asked of a criterion.
+/// What a criterion chooses from.
 #[derive(Debug, Clone, Copy)]
 pub struct Request<'a> {
     /// Layers of the model.
@@ -74,10 +73,10 @@ pub struct Request<'a> {
 /// What a criterion chose.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Selection {
-    /// The layers to remove, ascending.
-    pub dropped: Vec<usize>,
-    /// The scores by which it chose: one per layer, or one per block position for criteria of
-    /// blocks. The smallest are removed.
+    /// The layers to remove.
+    pub dropped: LayerSet<LayerPosition>,
+    /// The scores by which it chose, of which the smallest are removed: one for each layer, or, for criteria of blocks,
+    /// one for each first layer of a block.
     pub scores: Option<Vec<f64>>,
 }
 
@@ -92,12 +91,15 @@ pub fn criterion(name: &str) -> Result<&'static Criterion> {
         Fault::new(format!("unknown criterion `{name}`"))
             .expected(format!("one of {}", names.join(", ")))
             .got(format!("`{name}`"))
-            .hint("`bi` and `angular` measure, `reverse` and `random` need no text")
+            .hint("`bi` and `angular` need calibration text, `reverse` and `random` do not")
             .into()
     })
 }
 
 /// Refuses to remove no layer or every layer.
+///
+/// # Errors
+/// A [`Fault`] that names the numbers that are possible.
 pub fn check_removal(num_layers: usize, remove: usize) -> Result<()> {
     if remove > 0 && remove < num_layers {
         return Ok(());
@@ -105,7 +107,7 @@ pub fn check_removal(num_layers: usize, remove: usize) -> Result<()> {
     Err(Fault::new(format!("{remove} layers cannot be removed"))
         .expected(format!("between 1 and {} of the model's {num_layers} layers", num_layers.saturating_sub(1)))
         .got(remove.to_string())
-        .hint("at least one layer has to stay")
+        .hint("keep at least one layer")
         .into())
 }
 
@@ -127,11 +129,9 @@ pub fn select(criterion: &Criterion, request: &Request<'_>) -> Result<Selection>
     Ok(selection)
 }
 
-/// The `n` smallest scores' indices, ascending; of equal scores the later layer goes first.
-fn smallest(scores: &[f64], n: usize) -> Vec<usize> {
+/// Removes the layers with the smallest scores; of equal scores the later layer goes first.
+fn smallest(scores: Vec<f64>, request: &Request<'_>) -> Selection {
     let mut order: Vec<usize> = (0..scores.len()).collect();
     order.sort_by(|&a, &b| scores[a].total_cmp(&scores[b]).then(b.cmp(&a)));
-    order.truncate(n);
-    order.sort_unstable();
-    order
+    Selection { dropped: order.into_iter().take(request.remove).collect(), scores: Some(scores) }
 }
