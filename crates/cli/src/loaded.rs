@@ -11,7 +11,7 @@ use lopper_infer::Engine;
 use lopper_model::chat::ChatTemplate;
 use lopper_model::checkpoint::{Checkpoint, Dtype};
 use lopper_model::tokenizer::Tokenizer;
-use lopper_model::{Config, Model, Precision, Release};
+use lopper_model::{Config, MatmulPrecision, Model, Release};
 use lopper_record::{Fault, LayerNumbering, LayerSet};
 
 use crate::args::{DtypeArg, RunArgs};
@@ -106,7 +106,7 @@ impl Loaded {
     pub fn engine(&self, env: &Env, args: &RunArgs) -> Result<Engine> {
         let stored = self.checkpoint.dtype();
         let precision = match args.dtype {
-            DtypeArg::Float32 => Precision::F32,
+            DtypeArg::Float32 => MatmulPrecision::F32,
             // A streamed weight is used as it is stored.
             DtypeArg::Bfloat16 if stored != Dtype::BF16 && args.stream => {
                 return Err(Fault::new("the weights are not stored in bfloat16")
@@ -116,7 +116,7 @@ impl Loaded {
                     .hint("leave one of them out")
                     .into());
             }
-            DtypeArg::Bfloat16 => Precision::Bf16,
+            DtypeArg::Bfloat16 => MatmulPrecision::Bf16,
         };
         let release = if args.stream { Release::Layer } else { Release::Never };
         let engine = env.engine(Model::in_place(&self.checkpoint, release)?)?.with_precision(precision);

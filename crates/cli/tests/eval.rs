@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use common::{Workplace, lopper};
 use lopper_heal::{LoraConfig, attach_lora, merge, save_adapter};
-use lopper_model::Checkpoint;
-use lopper_model::checkpoint::{Dtype, save_model};
+use lopper_model::checkpoint::Dtype;
 use lopper_model::families::config_json;
+use lopper_model::{Checkpoint, Model};
 use serde_json::Value;
 
 const ALL: [&str; 6] = ["eval", "model", "--tasks", "pocket", "--limit", "4"];
@@ -83,7 +83,7 @@ fn dropping_layers_is_evaluating_the_pruned_model() {
 fn an_adapter_is_evaluated_as_the_model_it_is_merged_into() {
     let place = Workplace::new(true);
     let kept = [0, 2, 3, 4];
-    let mut model = Checkpoint::open(&place.model()).unwrap().load_model().unwrap();
+    let mut model = Model::from_checkpoint(&Checkpoint::open(&place.model()).unwrap()).unwrap();
     let config = LoraConfig::default();
     attach_lora(&mut model, &config, 1, &kept).unwrap();
     model.visit_mut(|name, parameter| {
@@ -99,7 +99,7 @@ fn an_adapter_is_evaluated_as_the_model_it_is_merged_into() {
     assert_eq!(adapted["model"]["adapter"], "adapter");
     assert_ne!(adapted["tasks"], place.json(&arguments)["tasks"]);
     merge(&mut model);
-    save_model(&place.model(), &model, &config_json(&model.config, Dtype::F32).unwrap(), Dtype::F32).unwrap();
+    model.save(&place.model(), &config_json(&model.config, Dtype::F32).unwrap(), Dtype::F32).unwrap();
     assert_eq!(adapted["tasks"], place.json(&arguments)["tasks"]);
     // It was trained for four layers.
     place.fault(&[&arguments[..2], &["--tasks", "pocket_kind", "--adapter", "adapter"]].concat());

@@ -4,7 +4,7 @@ mod common;
 
 use common::{Workplace, lopper};
 use lopper_heal::load_adapter;
-use lopper_model::{Batch, Checkpoint, Model, Par};
+use lopper_model::{Batch, Checkpoint, Model, Threads};
 use serde_json::{Value, json};
 
 fn workplace() -> Workplace {
@@ -29,7 +29,7 @@ fn heal(place: &Workplace, arguments: &[&str]) -> String {
 }
 
 fn model(place: &Workplace, name: &str) -> Model {
-    Checkpoint::open(&place.path(name)).unwrap().load_model().unwrap()
+    Model::from_checkpoint(&Checkpoint::open(&place.path(name)).unwrap()).unwrap()
 }
 
 fn record(place: &Workplace, name: &str) -> Value {
@@ -38,8 +38,8 @@ fn record(place: &Workplace, name: &str) -> Value {
 
 fn logits(model: &Model) -> Vec<f32> {
     let tokens = [1u32, 20, 300, 40, 41];
-    let hidden = model.hidden_states(&Batch::new(&[tokens]), &model.all_layers(), Par::Sequential, None, None).unwrap();
-    model.logits(&model.normed_rows(&hidden, 0..tokens.len()), Par::Sequential)
+    let hidden = model.hidden_states(&Batch::new(&[tokens]), &model.all_layers(), Threads::One, None, None).unwrap();
+    model.logits(&model.normed_rows(&hidden, 0..tokens.len()), Threads::One)
 }
 
 fn largest_difference(a: &[f32], b: &[f32]) -> f32 {

@@ -6,12 +6,12 @@ mod tokenizers;
 use lopper_diagnose::sentinel::{SentinelOptions, Sentinels};
 use lopper_diagnose::{DiagnosticOptions, DiagnosticSuite, probe_set};
 use lopper_infer::{Engine, TextModel};
-use lopper_model::Checkpoint;
+use lopper_model::{Checkpoint, Model};
 use lopper_pocket::embedded::FILES;
 
 fn pocket() -> TextModel {
     let checkpoint = Checkpoint::from_bytes(FILES).unwrap();
-    TextModel::new(Engine::new(checkpoint.load_model().unwrap(), 2).unwrap(), &checkpoint).unwrap()
+    TextModel::new(Engine::new(Model::from_checkpoint(&checkpoint).unwrap(), 2).unwrap(), &checkpoint).unwrap()
 }
 
 #[test]

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use lopper_heal::{
     AdamWConfig, Document, LoraConfig, Trainer, TrainerConfig, attach_lora, is_adapter, load_adapter, save_adapter,
 };
-use lopper_model::checkpoint::{Dtype, save_model};
+use lopper_model::checkpoint::Dtype;
 use lopper_model::families::config_json;
 use lopper_model::{Checkpoint, Config, Model, QkNorm};
 use rand::{Rng, SeedableRng};
@@ -119,7 +119,7 @@ fn write(directory: &Path, shape: &Shape) -> Result<()> {
     std::fs::create_dir_all(directory.join(ADAPTER))?;
     let Shape { config, dtype, batch: (sequences, predicted) } = shape;
     let mut model = Model::random(config.clone(), 0.02, 1)?;
-    save_model(directory, &model, &config_json(config, *dtype)?, *dtype)?;
+    model.save(directory, &config_json(config, *dtype)?, *dtype)?;
     let lora = LoraConfig { r: 16, alpha: 32.0, dropout: 0.0, ..LoraConfig::default() };
     let layers = model.all_layers();
     attach_lora(&mut model, &lora, 3, &layers)?;
@@ -136,7 +136,7 @@ fn write(directory: &Path, shape: &Shape) -> Result<()> {
 fn run(directory: &Path, config: TrainerConfig, lora: bool, warmup: usize, steps: usize) -> Result<()> {
     // As `lopper heal` does: an adapter's base stays in its file, unless it is small.
     let mut model = Model::mapped(&Arc::new(Checkpoint::open(directory)?))?;
-    if model.parameter_count() < 50_000_000 {
+    if model.is_small() {
         model.load();
     }
     let batch: Vec<Vec<u32>> = serde_json::from_slice(&std::fs::read(directory.join(BATCH))?)?;

@@ -5,7 +5,7 @@
 
 use anyhow::{Context, Result};
 use lopper_heal::{LoraConfig, attach_lora, save_adapter};
-use lopper_model::{Batch, Checkpoint, Model, Par};
+use lopper_model::{Batch, Checkpoint, Model, Threads};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ const SEQUENCES: [&[u32]; 2] = [&[1, 17, 5, 33, 9, 41, 22, 8, 30, 12, 44], &[1, 
 fn main() -> Result<()> {
     let out = PathBuf::from(std::env::args().nth(1).context("usage: write_adapter OUT")?);
     let base = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/llama/untied");
-    let model = Checkpoint::open(&base)?.load_model()?;
+    let model = Model::from_checkpoint(&Checkpoint::open(&base)?)?;
     write(&out.join("whole"), model.clone(), &[], LoraConfig { r: 4, alpha: 8.0, ..LoraConfig::default() })?;
     let targets = ["k_proj", "down_proj"].map(str::to_owned).to_vec();
     write(
@@ -43,8 +43,8 @@ fn write(directory: &Path, mut model: Model, dropped: &[usize], config: LoraConf
     let logits = SEQUENCES
         .iter()
         .map(|tokens| {
-            let hidden = model.hidden_states(&Batch::new(&[*tokens]), &kept, Par::Sequential, None, None)?;
-            let logits = model.logits(&model.normed_rows(&hidden, 0..tokens.len()), Par::Sequential);
+            let hidden = model.hidden_states(&Batch::new(&[*tokens]), &kept, Threads::One, None, None)?;
+            let logits = model.logits(&model.normed_rows(&hidden, 0..tokens.len()), Threads::One);
             Ok(logits.chunks(model.config.vocab_size).map(<[f32]>::to_vec).collect())
         })
         .collect::<Result<Vec<Vec<Vec<f32>>>>>()?;

@@ -3,9 +3,9 @@
 //! steps as large as AdamW's is Liu et al.'s, arXiv 2502.16982). Only `lopper pocket train` uses
 //! it; healing follows the paper's AdamW.
 
-use lopper_model::Par;
+use lopper_model::Threads;
 use lopper_model::kernels::gemm;
-use lopper_model::kernels::rows::Weight;
+use lopper_model::kernels::weight::Weight;
 use std::collections::BTreeMap;
 
 /// Which slots Muon updates, and its constants.
@@ -52,11 +52,11 @@ fn orthogonalise(mut x: Vec<f32>, rows: usize, cols: usize) -> Vec<f32> {
     x.iter_mut().for_each(|v| *v /= norm + 1e-7);
     let (mut gram, mut poly, mut next) = (vec![0f32; n * n], vec![0f32; n * n], vec![0f32; n * k]);
     for _ in 0..STEPS {
-        gemm::linear(Par::Sequential, &x, Weight::of_f32(&x, k), &mut gram, false, 1.0); // X·Xᵀ
+        gemm::linear(Threads::One.into(), &x, Weight::of_f32(&x, k), &mut gram, false, 1.0); // X·Xᵀ
         poly.iter_mut().zip(&gram).for_each(|(p, g)| *p = B * g);
-        gemm::linear(Par::Sequential, &gram, Weight::of_f32(&gram, n), &mut poly, true, C); // symmetric: G·Gᵀ = G²
+        gemm::linear(Threads::One.into(), &gram, Weight::of_f32(&gram, n), &mut poly, true, C); // symmetric: G·Gᵀ = G²
         next.iter_mut().zip(&x).for_each(|(y, v)| *y = A * v);
-        gemm::linear_input_grad(Par::Sequential, &poly, Weight::of_f32(&x, k), &mut next, true, 1.0); // P·X
+        gemm::linear_input_grad(Threads::One.into(), &poly, Weight::of_f32(&x, k), &mut next, true, 1.0); // P·X
         std::mem::swap(&mut x, &mut next);
     }
     if tall { transpose(&x, cols, rows) } else { x }
@@ -77,7 +77,7 @@ mod tests {
             let y = orthogonalise(x, rows, cols);
             let (y, n, k) = if rows > cols { (transpose(&y, rows, cols), cols, rows) } else { (y, rows, cols) };
             let mut gram = vec![0f32; n * n];
-            gemm::linear(Par::Sequential, &y, Weight::of_f32(&y, k), &mut gram, false, 1.0);
+            gemm::linear(Threads::One.into(), &y, Weight::of_f32(&y, k), &mut gram, false, 1.0);
             for i in 0..n {
                 assert!((0.4..1.6).contains(&gram[i * n + i]), "diagonal {}", gram[i * n + i]);
             }

@@ -3,7 +3,7 @@
 use crate::optimizer::AdamWConfig;
 use crate::schedule::Schedule;
 use anyhow::Result;
-use lopper_model::Config;
+use lopper_model::{Config, SMALL_MODEL_PARAMETERS};
 use lopper_record::Fault;
 use serde::{Deserialize, Serialize};
 
@@ -197,7 +197,7 @@ impl HealRecipe {
 
     /// The recipe for a model of this many parameters: the pocket model's below fifty million.
     pub fn for_size(parameters: usize, method: Method) -> Self {
-        if parameters < 50_000_000 { Self::for_pocket(method) } else { Self::paper(method) }
+        if parameters < SMALL_MODEL_PARAMETERS { Self::for_pocket(method) } else { Self::paper(method) }
     }
 
     /// Optimiser steps for so many examples.

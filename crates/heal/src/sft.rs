@@ -18,8 +18,6 @@ use serde_json::json;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// Parameters below which each thread takes examples of its own through the model, whose weights are all in memory.
-const SMALL_MODEL: usize = 50_000_000;
 /// Fewest and most tokens that go through the model at once, apart from single longer examples.
 const MICRO_TOKENS: (usize, usize) = (256, 2048);
 /// Steps over which the last loss is averaged.
@@ -52,7 +50,7 @@ impl Run<'_> {
         // Every worker has gradients of its own: little for an adapter, as much as the weights otherwise.
         let cheap = recipe.method == Method::Lora && recipe.batch >= threads;
         // Products in bf16 run on the calling thread only.
-        let apart = recipe.mixed || cheap || model.parameter_count() < SMALL_MODEL;
+        let apart = recipe.mixed || cheap || model.is_small();
         Self { workers: if apart { threads.max(1) } else { 1 }, state: None }
     }
 }
@@ -134,7 +132,7 @@ pub fn heal(
 ) -> Result<Healed> {
     check(model, kept, documents, recipe)?;
     let mut model = model.keep(kept);
-    if model.parameter_count() < SMALL_MODEL {
+    if model.is_small() {
         model.load();
     }
     let layers = model.all_layers();

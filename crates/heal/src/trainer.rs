@@ -8,7 +8,7 @@ use crate::optimizer::{AdamW, AdamWConfig, clip_norm};
 use anyhow::{Result, anyhow};
 use lopper_model::linear::Dropout;
 use lopper_model::param::Gradients;
-use lopper_model::{Model, Par, TrainBatch, TrainOptions, TrainWorkspace};
+use lopper_model::{MatmulPrecision, Model, Threads, TrainBatch, TrainOptions, TrainWorkspace};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -100,11 +100,9 @@ impl Trainer {
         let scale = if total > 0.0 { (1.0 / total) as f32 } else { 0.0 };
         let count = self.workers.len();
         let (model, kept, config, step) = (&self.model, &self.kept, &self.config, self.optimizer.step);
-        let par = match (config.mixed, count) {
-            (true, _) => Par::Mixed,
-            (false, 1) => Par::Pool,
-            (false, _) => Par::Sequential,
-        };
+        // A product in bf16 runs on one thread, and several workers are one for each thread.
+        let threads = if config.mixed || count > 1 { Threads::One } else { Threads::Pool };
+        let precision = if config.mixed { MatmulPrecision::Bf16 } else { MatmulPrecision::F32 };
         let losses: Vec<Result<f64>> = std::thread::scope(|scope| {
             let handles: Vec<_> = self
                 .workers
@@ -119,7 +117,8 @@ impl Trainer {
                             let seed = config.seed ^ (step << 20) ^ index as u64;
                             let kept = sample_depth(kept, config.layer_drop, seed);
                             let options = TrainOptions {
-                                par,
+                                threads,
+                                precision,
                                 scale,
                                 dropout: Some(Dropout { seed }),
                                 checkpointing: config.checkpointing,

@@ -36,7 +36,7 @@ struct Steps {
 
 fn fixture(name: &str) -> (Model, Expected) {
     let directory = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../fixtures").join(name);
-    let model = Checkpoint::open(&directory).unwrap().load_model().unwrap();
+    let model = Model::from_checkpoint(&Checkpoint::open(&directory).unwrap()).unwrap();
     (model, serde_json::from_slice(&std::fs::read(directory.join("expected.json")).unwrap()).unwrap())
 }
 

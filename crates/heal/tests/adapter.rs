@@ -8,7 +8,7 @@ use lopper_heal::adapter::{ADAPTER_CONFIG, ADAPTER_WEIGHTS, has_adapter, is_adap
 use lopper_heal::{
     AdamWConfig, Base, Document, LoraConfig, Trainer, TrainerConfig, attach_lora, load_adapter, merge, save_adapter,
 };
-use lopper_model::{Batch, Checkpoint, Model, Par};
+use lopper_model::{Batch, Checkpoint, Model, Threads};
 use lopper_record::Fault;
 use lopper_testkit::{Tiny, assert_close, max_difference, tiny_model, token_sequences};
 use serde::Deserialize;
@@ -45,7 +45,7 @@ fn fixture(name: &str) -> PathBuf {
 }
 
 fn base() -> Model {
-    Checkpoint::open(&fixture("llama/untied")).unwrap().load_model().unwrap()
+    Model::from_checkpoint(&Checkpoint::open(&fixture("llama/untied")).unwrap()).unwrap()
 }
 
 fn expected(name: &str) -> Expected {
@@ -53,8 +53,8 @@ fn expected(name: &str) -> Expected {
 }
 
 fn logits(model: &Model, kept: &[usize], tokens: &[u32]) -> Vec<f32> {
-    let hidden = model.hidden_states(&Batch::new(&[tokens]), kept, Par::Sequential, None, None).unwrap();
-    model.logits(&model.normed_rows(&hidden, 0..tokens.len()), Par::Sequential)
+    let hidden = model.hidden_states(&Batch::new(&[tokens]), kept, Threads::One, None, None).unwrap();
+    model.logits(&model.normed_rows(&hidden, 0..tokens.len()), Threads::One)
 }
 
 fn kept(model: &Model, dropped: &[usize]) -> Vec<usize> {

@@ -8,7 +8,7 @@ use lopper_heal::{
     attach_lora, heal, merge,
 };
 use lopper_model::linear::Dropout;
-use lopper_model::{Model, Par, TrainBatch, TrainOptions, TrainWorkspace};
+use lopper_model::{MatmulPrecision, Model, Threads, TrainBatch, TrainOptions, TrainWorkspace};
 use lopper_record::Fault;
 use lopper_testkit::{Tiny, assert_close, tiny_model, token_sequences};
 use std::path::Path;
@@ -89,8 +89,13 @@ fn gradients_reach_adapters_and_nothing_else() {
     assert!(slots.iter().all(|(name, _)| is_adapter(name)));
     let documents = documents();
     let batch = TrainBatch::new(documents.iter().map(|d| (d.tokens.as_slice(), d.weights.as_slice())));
-    let options =
-        TrainOptions { par: Par::Sequential, scale: 1.0, dropout: Some(Dropout { seed: 1 }), checkpointing: false };
+    let options = TrainOptions {
+        threads: Threads::One,
+        precision: MatmulPrecision::F32,
+        scale: 1.0,
+        dropout: Some(Dropout { seed: 1 }),
+        checkpointing: false,
+    };
     model.loss_and_gradients(&batch, &kept, options, &mut TrainWorkspace::default(), &mut gradients).unwrap();
     for (name, slot) in slots {
         let moves = gradients.slots[slot].iter().any(|g| *g != 0.0);
@@ -178,8 +183,8 @@ fn merged_is_unmerged_and_checkpointing_changes_nothing() {
     let tokens = &documents()[0].tokens;
     let logprobs = |model: &Model| {
         let batch = lopper_model::Batch::new(&[tokens]);
-        let hidden = model.hidden_states(&batch, &model.all_layers(), Par::Sequential, None, None).unwrap();
-        model.logits(&model.normed_rows(&hidden, 0..tokens.len()), Par::Sequential)
+        let hidden = model.hidden_states(&batch, &model.all_layers(), Threads::One, None, None).unwrap();
+        model.logits(&model.normed_rows(&hidden, 0..tokens.len()), Threads::One)
     };
     assert_close(&logprobs(&merged), &logprobs(&healed.model), 1e-4);
     assert_eq!(merged.parameter_count(), model().keep(&[0, 1, 3]).parameter_count());

@@ -3,14 +3,17 @@
 
 use lopper_heal::adapter::is_adapter;
 use lopper_heal::{LoraConfig, attach_lora, merge};
-use lopper_model::checkpoint::{Dtype, save_model};
+use lopper_model::checkpoint::Dtype;
 use lopper_model::families::config_json;
-use lopper_model::{Batch, Checkpoint, Config, Model, Par, TrainBatch, TrainOptions, TrainWorkspace};
+use lopper_model::{
+    Batch, Checkpoint, Config, MatmulPrecision, Model, Threads, TrainBatch, TrainOptions, TrainWorkspace,
+};
 use lopper_testkit::{assert_close, token_sequences};
 use std::path::Path;
 use std::sync::Arc;
 
 const KEPT: [usize; 2] = [0, 2];
+const F32: (Threads, MatmulPrecision) = (Threads::One, MatmulPrecision::F32);
 
 /// Its head has more than a million values, so that a stored one is read in several blocks.
 fn config() -> Config {
@@ -19,7 +22,7 @@ fn config() -> Config {
 
 fn write(directory: &Path, dtype: Dtype) -> Arc<Checkpoint> {
     let model = Model::random(config(), 0.3, 1).unwrap();
-    save_model(directory, &model, &config_json(&model.config, dtype).unwrap(), dtype).unwrap();
+    model.save(directory, &config_json(&model.config, dtype).unwrap(), dtype).unwrap();
     Arc::new(Checkpoint::open(directory).unwrap())
 }
 
@@ -39,12 +42,17 @@ fn adapted(mut model: Model) -> Model {
 }
 
 /// Loss and gradients of what `trainable` accepts.
-fn step(model: &mut Model, par: Par, trainable: impl FnMut(&str) -> bool) -> (f64, Vec<Vec<f32>>) {
+fn step(
+    model: &mut Model,
+    matmul: (Threads, MatmulPrecision),
+    trainable: impl FnMut(&str) -> bool,
+) -> (f64, Vec<Vec<f32>>) {
     let mut gradients = model.set_trainable(trainable);
     let texts = token_sequences(&[9, 14], config().vocab_size, 3);
     let weights: Vec<Vec<f32>> = texts.iter().map(|text| vec![1.0; text.len()]).collect();
     let data = TrainBatch::new(texts.iter().zip(&weights).map(|(t, w)| (t.as_slice(), w.as_slice())));
-    let options = TrainOptions { par, scale: 0.1, dropout: None, checkpointing: false };
+    let options =
+        TrainOptions { threads: matmul.0, precision: matmul.1, scale: 0.1, dropout: None, checkpointing: false };
     let mut workspace = TrainWorkspace::default();
     let loss = model.loss_and_gradients(&data, &KEPT, options, &mut workspace, &mut gradients).unwrap();
     (loss, gradients.slots)
@@ -55,12 +63,12 @@ fn an_adapter_learns_the_same_over_weights_in_their_file() {
     for dtype in [Dtype::F32, Dtype::F16, Dtype::BF16] {
         let directory = tempfile::tempdir().unwrap();
         let checkpoint = write(directory.path(), dtype);
-        for par in [Par::Sequential, Par::Pool, Par::Mixed] {
+        for matmul in [F32, (Threads::Pool, MatmulPrecision::F32), (Threads::One, MatmulPrecision::Bf16)] {
             let (mut resident, mut mapped) =
-                (adapted(checkpoint.load_model().unwrap()), adapted(Model::mapped(&checkpoint).unwrap()));
-            let (expected, found) = (step(&mut resident, par, is_adapter), step(&mut mapped, par, is_adapter));
+                (adapted(Model::from_checkpoint(&checkpoint).unwrap()), adapted(Model::mapped(&checkpoint).unwrap()));
+            let (expected, found) = (step(&mut resident, matmul, is_adapter), step(&mut mapped, matmul, is_adapter));
             assert!(mapped.in_file());
-            assert!((expected.0 - found.0).abs() < 1e-5 * expected.0, "{dtype} {par:?}: {} {}", found.0, expected.0);
+            assert!((expected.0 - found.0).abs() < 1e-5 * expected.0, "{dtype} {matmul:?}: {} {}", found.0, expected.0);
             assert_eq!(found.1.len(), 2 * 7 * KEPT.len());
             for (expected, found) in expected.1.iter().zip(&found.1) {
                 assert!(expected.iter().any(|g| *g != 0.0));
@@ -75,26 +83,27 @@ fn what_is_trained_is_brought_into_memory() {
     let directory = tempfile::tempdir().unwrap();
     let checkpoint = write(directory.path(), Dtype::BF16);
     let all = |name: &str| !name.contains(".1.");
-    let (mut resident, mut mapped) = (checkpoint.load_model().unwrap(), Model::mapped(&checkpoint).unwrap());
-    let (expected, found) = (step(&mut resident, Par::Sequential, all), step(&mut mapped, Par::Sequential, all));
+    let (mut resident, mut mapped) =
+        (Model::from_checkpoint(&checkpoint).unwrap(), Model::mapped(&checkpoint).unwrap());
+    let (expected, found) = (step(&mut resident, F32, all), step(&mut mapped, F32, all));
     assert_eq!(expected, found);
-    mapped.visit_mut(|name, param| assert_eq!(param.stored.is_none(), all(name) || param.rows == 1, "{name}"));
+    mapped.visit_mut(|name, param| assert_eq!(param.mapped.is_none(), all(name) || param.rows == 1, "{name}"));
 }
 
 #[test]
 fn an_adapter_is_folded_in_as_the_model_is_written() {
     let directory = tempfile::tempdir().unwrap();
     let checkpoint = write(directory.path(), Dtype::BF16);
-    let mut resident = adapted(checkpoint.load_model().unwrap());
+    let mut resident = adapted(Model::from_checkpoint(&checkpoint).unwrap());
     merge(&mut resident);
     let written = tempfile::tempdir().unwrap();
     let json = config_json(&config(), Dtype::F32).unwrap();
-    save_model(written.path(), &adapted(Model::mapped(&checkpoint).unwrap()), &json, Dtype::F32).unwrap();
-    let read = Checkpoint::open(written.path()).unwrap().load_model().unwrap();
+    adapted(Model::mapped(&checkpoint).unwrap()).save(written.path(), &json, Dtype::F32).unwrap();
+    let read = Model::from_checkpoint(&Checkpoint::open(written.path()).unwrap()).unwrap();
     let logits = |model: &Model| {
         let batch = Batch::new(&token_sequences(&[11], config().vocab_size, 5));
-        let hidden = model.hidden_states(&batch, &[0, 1, 2], Par::Sequential, None, None).unwrap();
-        model.logits(&model.normed_rows(&hidden, 0..11), Par::Sequential)
+        let hidden = model.hidden_states(&batch, &[0, 1, 2], Threads::One, None, None).unwrap();
+        model.logits(&model.normed_rows(&hidden, 0..11), Threads::One)
     };
     assert_eq!(logits(&read), logits(&resident));
 }

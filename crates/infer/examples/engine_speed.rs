@@ -7,7 +7,7 @@
 use anyhow::{Context, Result};
 use lopper_infer::{Engine, GenerateOptions, Generation, Request, TextModel};
 use lopper_model::chat::Message;
-use lopper_model::{Checkpoint, Model, Precision};
+use lopper_model::{Checkpoint, MatmulPrecision, Model};
 use lopper_pocket::{Split, examples};
 use lopper_record::{LayerSet, LayerSlot, NoProgress};
 use serde_json::{Value, json};
@@ -61,7 +61,7 @@ fn main() -> Result<()> {
     let stream = args.iter().any(|arg| arg == "stream");
     let model = if stream { Model::streamed(&checkpoint)? } else { Model::mapped(&checkpoint)? };
     let (vocab, layers) = (model.config.vocab_size, model.num_layers());
-    let precision = if args.iter().any(|arg| arg == "bf16") { Precision::Bf16 } else { Precision::F32 };
+    let precision = if args.iter().any(|arg| arg == "bf16") { MatmulPrecision::Bf16 } else { MatmulPrecision::F32 };
     let engine = Engine::new(model, 0)?.with_precision(precision);
     let all = engine.all_layers();
     let mut result = serde_json::Map::new();

@@ -4,7 +4,7 @@
 
 use anyhow::{Context, Result};
 use lopper_infer::{Engine, GenerateOptions, Request};
-use lopper_model::Checkpoint;
+use lopper_model::{Checkpoint, Model};
 use lopper_record::NoProgress;
 use std::path::Path;
 
@@ -13,7 +13,7 @@ fn main() -> Result<()> {
     let [directory, prompt, count] = args.as_slice() else {
         anyhow::bail!("usage: greedy DIRECTORY TOKEN_IDS COUNT");
     };
-    let model = Checkpoint::open(Path::new(directory))?.load_model()?;
+    let model = Model::from_checkpoint(&Checkpoint::open(Path::new(directory))?)?;
     let engine = Engine::new(model, 0)?;
     let prompt: Vec<u32> = serde_json::from_str(prompt).context("the token ids")?;
     let request = Request::greedy(prompt, count.parse().context("the number of tokens")?);

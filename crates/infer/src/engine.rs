@@ -5,14 +5,12 @@
 //! choice changes a result, since a token's result never depends on what else is in its batch.
 
 use anyhow::{Context, Result};
-use lopper_model::{Forward, Model, Pack, Precision};
+use lopper_model::{Forward, MatmulPrecision, Model, Pack};
 use lopper_record::{Interrupted, LayerPosition, LayerSet, LayerSlot};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
-/// Parameters above which the threads work together on one batch, and weights are used as stored.
-const SMALL_MODEL: usize = 50_000_000;
 /// Bytes that hidden states may take by default.
 const MEMORY: usize = 1 << 30;
 
@@ -22,7 +20,7 @@ pub struct Engine {
     model: Model,
     pool: Arc<ThreadPool>,
     split_batches: bool,
-    precision: Precision,
+    precision: MatmulPrecision,
     memory: usize,
     forward: Arc<OnceLock<Forward>>,
     interrupt: Arc<AtomicBool>,
@@ -41,7 +39,7 @@ impl Engine {
             model,
             pool: Arc::new(pool),
             split_batches,
-            precision: Precision::F32,
+            precision: MatmulPrecision::F32,
             memory: MEMORY,
             forward: Arc::default(),
             interrupt: Arc::default(),
@@ -71,7 +69,7 @@ impl Engine {
     }
 
     /// Computes matrix products in `precision` from here on.
-    pub fn with_precision(self, precision: Precision) -> Self {
+    pub fn with_precision(self, precision: MatmulPrecision) -> Self {
         Self { precision, forward: Arc::default(), ..self }
     }
 
@@ -109,8 +107,8 @@ impl Engine {
     /// The model prepared for running forward; made at first use.
     pub(crate) fn forward(&self) -> &Forward {
         let pack = match self.precision {
-            Precision::Bf16 if !self.model.is_streamed() => Pack::Bf16,
-            Precision::F32 if self.split_batches => Pack::F32,
+            MatmulPrecision::Bf16 if !self.model.is_streamed() => Pack::Bf16,
+            MatmulPrecision::F32 if self.split_batches => Pack::F32,
             _ => Pack::No,
         };
         self.forward.get_or_init(|| Forward::new(&self.model, pack, self.precision))
@@ -135,7 +133,7 @@ impl Engine {
 /// Whether each thread should take whole batches of this model. The weights of a streamed model are read once for all
 /// threads instead.
 fn splits(model: &Model) -> bool {
-    !model.is_streamed() && model.parameter_count() < SMALL_MODEL
+    !model.is_streamed() && model.is_small()
 }
 
 /// Divides `0..lengths.len()` into consecutive ranges of at most `budget` tokens together; an item longer than that

@@ -17,7 +17,7 @@ use crate::sampling::Sampling;
 use crate::stop::StopCheck;
 use crate::worker::Worker;
 use anyhow::{Context, Result, ensure};
-use lopper_model::Par;
+use lopper_model::Threads;
 use lopper_record::{LayerSet, LayerSlot, Progress, Step};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -249,9 +249,9 @@ impl Engine {
         let run = |par| Worker::new(&context, par, capacity, workers).run();
         let finished: Vec<_> = self.pool_install(|| {
             if workers > 1 {
-                (0..workers).into_par_iter().with_max_len(1).map(|_| run(Par::Sequential)).collect::<Result<_>>()
+                (0..workers).into_par_iter().with_max_len(1).map(|_| run(Threads::One)).collect::<Result<_>>()
             } else {
-                run(if self.splits() { Par::Sequential } else { Par::Pool }).map(|list| vec![list])
+                run(if self.splits() { Threads::One } else { Threads::Pool }).map(|list| vec![list])
             }
         })?;
         for ((candidate, index), generation) in finished.into_iter().flatten() {

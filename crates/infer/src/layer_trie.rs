@@ -11,7 +11,7 @@
 
 use crate::engine::{Engine, ranges};
 use anyhow::{Result, ensure};
-use lopper_model::{Batch, Par, Past, Reading, Workspace};
+use lopper_model::{Batch, Past, PreparedBatch, Threads, Workspace};
 use lopper_record::{LayerSet, LayerSlot, Progress};
 use rayon::prelude::*;
 use std::collections::HashSet;
@@ -132,12 +132,12 @@ impl Engine {
     pub(crate) fn run_candidates(
         &self,
         candidates: &[LayerSet<LayerSlot>],
-        batches: &[Reading],
+        batches: &[PreparedBatch],
         progress: &dyn Progress,
         hooks: Hooks<'_>,
     ) -> Result<Vec<State>> {
         let forward = self.forward();
-        let embed = |batch: &Reading| {
+        let embed = |batch: &PreparedBatch| {
             let mut x = Vec::new();
             forward.embed(&batch.batch.tokens, &mut x);
             Arc::new(x)
@@ -157,7 +157,7 @@ impl Engine {
                 .filter(|(_, (keep, _))| !keep.is_empty())
                 .flat_map(|(state, _)| (0..batches.len()).map(move |batch| (state, batch)))
                 .collect();
-            let run = |work: &mut Workspace, (state, index): (usize, usize), par: Par| {
+            let run = |work: &mut Workspace, (state, index): (usize, usize), par: Threads| {
                 let (batch, input, members) = (&batches[index], &states[state].hidden[index], &divided[state].0);
                 let mut output = Vec::new();
                 forward.layer(layer.0, batch, input, Past::Batch, par, work, &mut output);
@@ -174,11 +174,11 @@ impl Engine {
                 Arc::new(output)
             };
             let outputs: Vec<Arc<Vec<f32>>> = if self.splits() || jobs.len() >= 2 * self.threads() {
-                let each = |work: &mut Workspace, job| run(work, job, Par::Sequential);
+                let each = |work: &mut Workspace, job| run(work, job, Threads::One);
                 jobs.par_iter().with_max_len(1).map_init(Workspace::default, |work, job| each(work, *job)).collect()
             } else {
                 let mut work = Workspace::default();
-                jobs.iter().map(|job| run(&mut work, *job, Par::Pool)).collect()
+                jobs.iter().map(|job| run(&mut work, *job, Threads::Pool)).collect()
             };
             forward.release_layer(layer.0);
             let mut outputs = outputs.into_iter();
@@ -197,8 +197,8 @@ impl Engine {
     }
 
     /// Prepares batches for [`Engine::run_candidates`].
-    pub(crate) fn prepare(&self, batches: impl IntoIterator<Item = Batch>) -> Vec<Reading> {
-        batches.into_iter().map(|batch| self.forward().reading(batch)).collect()
+    pub(crate) fn prepare(&self, batches: impl IntoIterator<Item = Batch>) -> Vec<PreparedBatch> {
+        batches.into_iter().map(|batch| self.forward().prepare(batch)).collect()
     }
 }
 

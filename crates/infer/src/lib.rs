@@ -18,11 +18,11 @@
 //!
 //! ```
 //! use lopper_infer::{Engine, GenerateOptions, Request};
-//! use lopper_model::Checkpoint;
+//! use lopper_model::{Checkpoint, Model};
 //! use lopper_record::{LayerSet, NoProgress};
 //!
 //! # fn main() -> anyhow::Result<()> {
-//! let model = Checkpoint::from_bytes(lopper_pocket::embedded::FILES)?.load_model()?;
+//! let model = Model::from_checkpoint(&Checkpoint::from_bytes(lopper_pocket::embedded::FILES)?)?;
 //! let engine = Engine::new(model, 1)?;
 //! let all = engine.all_layers();
 //! let cut = all.without(&LayerSet::from([5, 6]));

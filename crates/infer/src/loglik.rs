@@ -9,7 +9,7 @@ use crate::engine::{Engine, ranges};
 use crate::layer_trie::{BATCH_TOKENS, Hooks, LayerHook, State, Work, WorkMeter, check_candidates, trie_size};
 use crate::prefix_tree::{Owner, ScoringBatch, scoring_batches};
 use anyhow::{Result, ensure};
-use lopper_model::{Par, Target, TokenLogprob};
+use lopper_model::{Target, Threads, TokenLogprob};
 use lopper_record::{LayerSet, LayerSlot, Progress, Step};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -197,7 +197,7 @@ impl Engine {
         let parallel = self.splits() || jobs.len() >= 2 * self.threads();
         if parallel && !self.model().is_streamed() {
             let score = |job: &(usize, usize)| {
-                let tokens = forward.token_logprobs(Par::Sequential, &normed(*job), &batches[job.1].targets);
+                let tokens = forward.token_logprobs(Threads::One, &normed(*job), &batches[job.1].targets);
                 result(*job, tokens)
             };
             return Ok(jobs.par_iter().with_max_len(1).map(score).collect());
@@ -211,7 +211,7 @@ impl Engine {
             targets.extend(batches[job.1].targets.iter().map(|t| Target { row: first + t.row, token: t.token }));
             spans.push(from..targets.len());
         }
-        let tokens = forward.token_logprobs(Par::Pool, &all, &targets);
+        let tokens = forward.token_logprobs(Threads::Pool, &all, &targets);
         Ok(jobs.into_iter().zip(spans).map(|(job, span)| result(job, tokens[span].to_vec())).collect())
     }
 }

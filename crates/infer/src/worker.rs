@@ -7,7 +7,7 @@ use crate::generate::{Finish, Generation, Request};
 use crate::loops::LoopWatch;
 use crate::sampling::{Sampler, Sampling, Scratch};
 use anyhow::{Result, ensure};
-use lopper_model::{Batch, Par, Past, SequenceCache, Workspace};
+use lopper_model::{Batch, Past, SequenceCache, Threads, Workspace};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -86,7 +86,7 @@ impl Active<'_> {
 /// One decoding loop; of a small model, one runs on each thread.
 pub(crate) struct Worker<'a> {
     pub(crate) context: &'a DecodeContext<'a>,
-    pub(crate) par: Par,
+    pub(crate) par: Threads,
     capacity: usize,
     cache_bytes: usize,
     reserved: usize,
@@ -98,7 +98,7 @@ pub(crate) struct Worker<'a> {
 }
 
 impl<'a> Worker<'a> {
-    pub fn new(context: &'a DecodeContext<'a>, par: Par, capacity: usize, workers: usize) -> Self {
+    pub fn new(context: &'a DecodeContext<'a>, par: Threads, capacity: usize, workers: usize) -> Self {
         Self {
             context,
             par,
@@ -266,7 +266,7 @@ impl<'a> Worker<'a> {
         let DecodeContext { engine, candidates, .. } = *self.context;
         for active in &mut self.active {
             let past = active.cache.len();
-            if !engine.model().rereads_between(past, past + 1) {
+            if !engine.model().needs_recompute(past, past + 1) {
                 continue;
             }
             let kept: Vec<usize> = candidates[active.job.0].indices().collect();
@@ -296,7 +296,7 @@ impl<'a> Worker<'a> {
             })
             .collect();
         let past = self.active.iter().map(|a| a.cache.len());
-        let batch = forward.reading(Batch::continued(inputs.iter().map(Vec::as_slice).zip(past)));
+        let batch = forward.prepare(Batch::continued(inputs.iter().map(Vec::as_slice).zip(past)));
         let bounds = &batch.batch.bounds;
         let width = engine.model().config.hidden_size;
         let (mut x, mut out) = (Vec::new(), Vec::new());

@@ -2,7 +2,7 @@
 //! layers of shared weights is the pruned model.
 
 use lopper_infer::{Engine, Finish, GenerateOptions, Generation, Request, Sampling, StopStrings};
-use lopper_model::{Batch, Model, Par};
+use lopper_model::{Batch, Model, Threads};
 use lopper_record::{Interrupted, LayerSet, NoProgress};
 use lopper_testkit::{RecordedProgress, Tiny, assert_close, tiny_model, token_sequences};
 use std::sync::Arc;
@@ -39,8 +39,8 @@ fn recomputed(model: &Model, kept: &[usize], request: &Request) -> Generation {
     let (mut sequence, mut tokens, mut logprobs) = (request.prompt.clone(), vec![], vec![]);
     for _ in 0..request.max_new_tokens {
         let batch = Batch::new(&[&sequence]);
-        let hidden = model.hidden_states(&batch, kept, Par::Sequential, None, None).unwrap();
-        let logits = model.logits(&model.normed_rows(&hidden, [sequence.len() - 1]), Par::Sequential);
+        let hidden = model.hidden_states(&batch, kept, Threads::One, None, None).unwrap();
+        let logits = model.logits(&model.normed_rows(&hidden, [sequence.len() - 1]), Threads::One);
         let (token, logprob) = sampler.choose(&logits).unwrap();
         sequence.push(token);
         tokens.push(token);

@@ -2,7 +2,7 @@
 //! layers says.
 
 use lopper_infer::{Engine, Finish, GenerateOptions, LoglikRequest, LoopStop, Request, Sampling};
-use lopper_model::checkpoint::{Dtype, save_model};
+use lopper_model::checkpoint::Dtype;
 use lopper_model::families::config_json;
 use lopper_model::linear::Lora;
 use lopper_model::param::Param;
@@ -25,7 +25,7 @@ fn engines(directory: &std::path::Path) -> Vec<Engine> {
     for dtype in [Dtype::F32, Dtype::BF16] {
         let path = directory.join(format!("{dtype}"));
         std::fs::create_dir(&path).unwrap();
-        save_model(&path, &model, &config_json(&model.config, dtype).unwrap(), dtype).unwrap();
+        model.save(&path, &config_json(&model.config, dtype).unwrap(), dtype).unwrap();
         let checkpoint = Arc::new(Checkpoint::open(&path).unwrap());
         engines.push(Engine::new(Model::streamed(&checkpoint).unwrap(), 2).unwrap());
     }

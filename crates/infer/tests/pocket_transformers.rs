@@ -6,7 +6,7 @@
 
 use lopper_infer::{Engine, Finish, GenerateOptions, Generation, Request, TextModel};
 use lopper_model::chat::Message;
-use lopper_model::{Batch, Checkpoint, Par};
+use lopper_model::{Batch, Checkpoint, Model, Threads};
 use lopper_pocket::embedded::FILES;
 use lopper_record::{LayerSet, LayerSlot, NoProgress};
 use serde::Deserialize;
@@ -79,7 +79,7 @@ fn fnv1a(bytes: &[u8]) -> String {
 
 fn pocket() -> TextModel {
     let checkpoint = Checkpoint::from_bytes(FILES).unwrap();
-    TextModel::new(Engine::new(checkpoint.load_model().unwrap(), 2).unwrap(), &checkpoint).unwrap()
+    TextModel::new(Engine::new(Model::from_checkpoint(&checkpoint).unwrap(), 2).unwrap(), &checkpoint).unwrap()
 }
 
 fn kept(model: &TextModel, dropped: &[usize]) -> LayerSet<LayerSlot> {
@@ -90,8 +90,8 @@ fn kept(model: &TextModel, dropped: &[usize]) -> LayerSet<LayerSlot> {
 fn logits(model: &TextModel, ids: &[u32], kept: &LayerSet<LayerSlot>) -> Vec<Vec<f32>> {
     let model = model.engine.model();
     let batch = Batch::new(&[ids.to_vec()]);
-    let hidden = model.hidden_states(&batch, &Vec::from(kept.clone()), Par::Sequential, None, None).unwrap();
-    let logits = model.logits(&model.normed_rows(&hidden, 0..batch.len()), Par::Sequential);
+    let hidden = model.hidden_states(&batch, &Vec::from(kept.clone()), Threads::One, None, None).unwrap();
+    let logits = model.logits(&model.normed_rows(&hidden, 0..batch.len()), Threads::One);
     logits.chunks_exact(model.config.vocab_size).map(<[f32]>::to_vec).collect()
 }
 

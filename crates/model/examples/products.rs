@@ -1,9 +1,10 @@
 //! Speed of the forward products against the `gemm` crate, in multiply-adds and in bytes of weight.
 //!
 //!     cargo run --release -p lopper-model --example products
-use lopper_model::Par;
 use lopper_model::kernels::gemm;
-use lopper_model::kernels::rows::{Format, Precision, Rows, Weight, product};
+use lopper_model::kernels::matmul_stored::{ActivationTile, matmul_stored};
+use lopper_model::kernels::weight::{Format, Weight};
+use lopper_model::{MatmulPrecision, Threads};
 use std::time::Instant;
 
 fn seconds(mut f: impl FnMut()) -> f64 {
@@ -33,19 +34,20 @@ fn main() {
             let x: Vec<f32> = (0..n * inputs).map(|i| (i % 997) as f32 / 997.0 - 0.5).collect();
             let mut y = vec![0f32; n * outputs];
             let flop = 2e-9 * (n * inputs * outputs) as f64;
-            let base = seconds(|| gemm::linear(Par::Pool, &x, Weight::of_f32(&w, inputs), &mut y, false, 1.0));
-            let mut rows = Rows::default();
+            let base =
+                seconds(|| gemm::linear(Threads::Pool.into(), &x, Weight::of_f32(&w, inputs), &mut y, false, 1.0));
+            let mut rows = ActivationTile::default();
             let mut time = |weight: Weight<'_>, precision| {
                 seconds(|| {
                     rows.fill(&x, inputs, weight.format, precision);
-                    product(Par::Pool, &rows, weight, 0, outputs, &mut y, 1.0);
+                    matmul_stored(Threads::Pool, &rows, weight, 0, outputs, &mut y, 1.0);
                 })
             };
             let bf16 = Weight { bytes: &half, format: Format::Bf16, inputs };
             let (a, b, c) = (
-                time(Weight::of_f32(&w, inputs), Precision::F32),
-                time(bf16, Precision::F32),
-                time(bf16, Precision::Bf16),
+                time(Weight::of_f32(&w, inputs), MatmulPrecision::F32),
+                time(bf16, MatmulPrecision::F32),
+                time(bf16, MatmulPrecision::Bf16),
             );
             println!(
                 "{n:>6} {inputs:>6} {outputs:>7} | {:>7.1} {:>7.1} {:>7.1} {:>7.1} | {:>5.1} {:>5.1}",

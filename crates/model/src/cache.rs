@@ -1,9 +1,9 @@
 //! Keys and values of a sequence: one slot per kept layer, rows appended token by token.
 
-use crate::kernels::attend::{append_keys, key_len};
+use crate::kernels::attention_infer::{append_keys, key_len};
 
 /// Keys and values of one sequence in one layer: values `[tokens, key_value_heads·head_dim]`, keys
-/// the same in transposed blocks of tokens, as [`crate::kernels::attend`] reads them.
+/// the same in transposed blocks of tokens, as [`crate::kernels::attention_infer`] reads them.
 #[derive(Debug, Clone, Default)]
 pub struct LayerCache {
     pub(crate) keys: Vec<f32>,

@@ -8,9 +8,7 @@
 //!
 //! Not covered: pickled weights (refused), GGUF, quantised checkpoints, the hub.
 
-mod dtype;
 mod header;
-mod save;
 mod shards;
 mod source;
 mod stream;
@@ -32,17 +30,17 @@ use rayon::prelude::*;
 use serde_json::{Map, Value};
 
 use crate::config::Config;
-use crate::families::{self, EMBEDDING};
+use crate::dtype;
+use crate::families;
 use crate::hf::{self, CONFIG, WEIGHTS_INDEX};
-use crate::model::Model;
+use crate::tensors::EMBEDDING;
 
 use source::{Bytes, Source};
 
-pub use dtype::{is_weight_dtype, torch_name};
-pub use safetensors::tensor::Dtype;
-pub use save::{Array, save_model, save_safetensors};
+pub use crate::dtype::{Dtype, is_weight_dtype, torch_name};
 pub use source::EmbeddedFiles;
-pub use stream::{SafetensorsWriter, TensorInfo};
+pub(crate) use stream::write_tensors;
+pub use stream::{Array, SafetensorsWriter, TensorInfo, save_safetensors};
 
 /// The name and [`TensorView::hash`] of every tensor of the safetensors file `path`, read piece by
 /// piece in the order of the file; `advance` is told the bytes read.
@@ -196,12 +194,6 @@ impl Checkpoint {
         validate::tied_head_is_the_embedding(self)
     }
 
-    /// Loads every weight, as f32, into a model.
-    pub fn load_model(&self) -> Result<Model> {
-        self.check_tied_head()?;
-        Model::build(self.config.clone(), &mut |name, _| self.values(name))
-    }
-
     /// The dtype in which the embedding is stored, which is that of nearly all checkpoints'
     /// other weights as well.
     pub fn dtype(&self) -> Dtype {
@@ -318,6 +310,11 @@ impl Checkpoint {
 }
 
 impl TensorView<'_> {
+    /// The elements as f32.
+    pub fn to_f32(&self) -> Result<Vec<f32>> {
+        dtype::decode(self.data, self.dtype)
+    }
+
     /// blake3 over dtype, shape and bytes.
     pub fn hash(&self) -> blake3::Hash {
         self.hasher().update(self.data).finalize()

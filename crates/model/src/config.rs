@@ -3,85 +3,11 @@
 //! One decoder is driven by these fields; a family (see [`crate::families`]) is a function from a
 //! Hugging Face configuration to a [`Config`], and says loudly what it does not support.
 
+use crate::kernels::attention::Heads;
 use serde::{Deserialize, Serialize};
 
-/// How the wavelengths of a rotary embedding are stretched for texts longer than those of the
-/// pretraining. Formulas: `modeling_rope_utils.py` of transformers.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "rope_type", rename_all = "snake_case")]
-pub enum RopeScaling {
-    /// As pretrained.
-    Default,
-    /// Every position divided by `factor`.
-    Linear {
-        /// The divisor.
-        factor: f64,
-    },
-    /// A base that grows with the length of the text once it exceeds `max_positions`.
-    Dynamic {
-        /// How fast it grows.
-        factor: f64,
-        /// The length up to which nothing changes.
-        max_positions: usize,
-    },
-    /// Llama 3.1: long wavelengths divided, short ones kept, a ramp between.
-    Llama3 {
-        /// The divisor of long wavelengths.
-        factor: f64,
-        /// Wavelengths above `original_max_positions / low_freq_factor` are long.
-        low_freq_factor: f64,
-        /// Wavelengths below `original_max_positions / high_freq_factor` are short.
-        high_freq_factor: f64,
-        /// Longest text of the pretraining.
-        original_max_positions: usize,
-    },
-    /// YaRN (Peng et al., arXiv 2309.00071).
-    Yarn {
-        /// The divisor of long wavelengths.
-        factor: f64,
-        /// Rotations within the original context above which a dimension is kept.
-        beta_fast: f64,
-        /// Rotations below which it is divided.
-        beta_slow: f64,
-        /// Longest text of the pretraining.
-        original_max_positions: usize,
-        /// Multiplies cosines and sines.
-        attention_factor: f64,
-        /// Whether the ends of the ramp are rounded to whole dimensions.
-        truncate: bool,
-    },
-    /// LongRoPE (Phi-3): each frequency divided by a factor of its own, one list for texts up to
-    /// `original_max_positions` tokens and one for longer ones.
-    #[serde(rename = "longrope")]
-    LongRope {
-        /// Divisors for short texts, one per frequency.
-        short_factor: Vec<f64>,
-        /// Divisors for long texts.
-        long_factor: Vec<f64>,
-        /// The longest short text.
-        original_max_positions: usize,
-        /// Multiplies cosines and sines.
-        attention_factor: f64,
-    },
-}
-
-/// Rotary position embedding.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Rope {
-    /// Base of the geometric progression of wavelengths (`rope_theta`).
-    pub theta: f64,
-    /// How many values of a head, from its first on, are rotated; even.
-    pub rotary_dim: usize,
-    /// Stretching for long texts.
-    pub scaling: RopeScaling,
-}
-
-impl Rope {
-    /// The embedding as pretrained, over `rotary_dim` values of each head.
-    pub fn plain(theta: f64, rotary_dim: usize) -> Self {
-        Self { theta, rotary_dim, scaling: RopeScaling::Default }
-    }
-}
+pub use crate::kernels::activation::Activation;
+pub use crate::kernels::rope::{Rope, RopeScaling};
 
 /// In what one decoder layer may differ from its siblings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -119,16 +45,6 @@ pub enum QkNorm {
     Head,
     /// Over all heads together (OLMo 2 and 3).
     Projection,
-}
-
-/// The function of the gate in the MLP.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Activation {
-    /// x·σ(x).
-    Silu,
-    /// GELU by its tanh approximation (`gelu_pytorch_tanh`).
-    GeluTanh,
 }
 
 /// Everything the decoder needs to know about a model.
@@ -248,14 +164,20 @@ impl Config {
         Self { num_hidden_layers: kept.len(), layers, ..self.clone() }
     }
 
-    /// Parameters of one decoder layer.
-    pub fn parameters_per_layer(&self) -> usize {
-        crate::families::layer_tensors(self).iter().map(|(_, shape)| shape.iter().product::<usize>()).sum()
+    /// Shapes and constants of the attention of a layer of this kind.
+    pub fn heads(&self, kind: LayerKind) -> Heads {
+        Heads {
+            query: self.num_attention_heads,
+            key_value: self.num_key_value_heads,
+            dim: self.head_dim,
+            scale: self.attention_scale,
+            softcap: self.attention_softcap,
+            window: kind.window,
+        }
     }
 
-    /// Parameters outside the layers: embedding, final norm, and the head unless it is tied.
-    pub fn parameters_outside_layers(&self) -> usize {
-        let embedding = self.vocab_size * self.hidden_size;
-        embedding + self.hidden_size + if self.tie_word_embeddings { 0 } else { embedding }
+    /// Widths of queries, keys and values.
+    pub fn qkv_sizes(&self) -> [usize; 3] {
+        [self.query_size(), self.key_value_size(), self.key_value_size()]
     }
 }

@@ -119,7 +119,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::checkpoint::{Dtype, save_model};
+    use crate::checkpoint::Dtype;
     use crate::families::{config_json, parse_config};
     use crate::model::Model;
 
@@ -133,7 +133,7 @@ mod tests {
         });
         let config = parse_config(json.as_object().unwrap(), dir.path()).unwrap();
         let model = Model::random(config.clone(), 0.1, 0).unwrap();
-        save_model(dir.path(), &model, &config_json(&config, Dtype::F32).unwrap(), Dtype::F32).unwrap();
+        model.save(dir.path(), &config_json(&config, Dtype::F32).unwrap(), Dtype::F32).unwrap();
         let read = || SpecialIds::from_checkpoint(&Checkpoint::open(dir.path()).unwrap(), None);
         assert_eq!(read().unwrap(), SpecialIds { eos: vec![3], bos: Some(1), pad: None });
 

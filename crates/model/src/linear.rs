@@ -1,7 +1,7 @@
 //! A linear layer `y = x·Wᵀ + b`, with an optional low-rank adapter (LoRA, Hu et al., arXiv
 //! 2106.09685): `+ scale·dropout(x)·Aᵀ·Bᵀ`.
 
-use crate::kernels::{Par, add_assign, gemm, vectorised};
+use crate::kernels::{MatmulOptions, Threads, add_assign, gemm, vectorised};
 use crate::param::{Gradients, Param};
 
 /// Low-rank update of a linear layer, as PEFT stores it.
@@ -53,18 +53,18 @@ impl Linear {
     }
 
     /// Writes `y[n, out]` for `x[n, in]`.
-    pub fn forward(&self, par: Par, x: &[f32], y: &mut Vec<f32>, dropout: Option<Dropout>) {
+    pub fn forward(&self, matmul: MatmulOptions, x: &[f32], y: &mut Vec<f32>, dropout: Option<Dropout>) {
         let (inputs, outputs) = (self.inputs(), self.outputs());
         y.resize(x.len() / inputs * outputs, 0.0);
-        gemm::linear(par, x, self.weight.weight(), y, false, 1.0);
+        gemm::linear(matmul, x, self.weight.weight(), y, false, 1.0);
         if let Some(bias) = &self.bias {
             for row in y.chunks_exact_mut(outputs) {
                 add_assign(row, &bias.data);
             }
         }
         if let Some(lora) = &self.lora {
-            let (_, low) = lora.low(par, x, inputs, dropout);
-            gemm::linear(par, &low, lora.b.weight(), y, true, lora.scale);
+            let (_, low) = lora.low(matmul, x, inputs, dropout);
+            gemm::linear(matmul, &low, lora.b.weight(), y, true, lora.scale);
         }
     }
 
@@ -72,7 +72,7 @@ impl Linear {
     #[allow(clippy::too_many_arguments, reason = "operands and shapes are passed one by one")]
     pub fn backward(
         &self,
-        par: Par,
+        matmul: MatmulOptions,
         x: &[f32],
         dy: &[f32],
         dx: &mut [f32],
@@ -81,9 +81,9 @@ impl Linear {
         dropout: Option<Dropout>,
     ) {
         let (inputs, outputs) = (self.inputs(), self.outputs());
-        gemm::linear_input_grad(par, dy, self.weight.weight(), dx, accumulate, 1.0);
+        gemm::linear_input_grad(matmul, dy, self.weight.weight(), dx, accumulate, 1.0);
         if let Some(dw) = grads.of(&self.weight) {
-            gemm::linear_weight_grad(par, dy, x, inputs, outputs, dw, 1.0);
+            gemm::linear_weight_grad(matmul, dy, x, inputs, outputs, dw, 1.0);
         }
         if let Some(db) = self.bias.as_ref().and_then(|b| grads.of(b)) {
             for row in dy.chunks_exact(outputs) {
@@ -92,20 +92,20 @@ impl Linear {
         }
         let Some(lora) = &self.lora else { return };
         let rank = lora.a.rows;
-        let (dropped, low) = lora.low(par, x, inputs, dropout);
+        let (dropped, low) = lora.low(matmul, x, inputs, dropout);
         if let Some(db) = grads.of(&lora.b) {
-            gemm::linear_weight_grad(par, dy, &low, rank, outputs, db, lora.scale);
+            gemm::linear_weight_grad(matmul, dy, &low, rank, outputs, db, lora.scale);
         }
         let mut dlow = low;
-        gemm::linear_input_grad(par, dy, lora.b.weight(), &mut dlow, false, lora.scale);
+        gemm::linear_input_grad(matmul, dy, lora.b.weight(), &mut dlow, false, lora.scale);
         if let Some(da) = grads.of(&lora.a) {
-            gemm::linear_weight_grad(par, &dlow, dropped.as_deref().unwrap_or(x), inputs, rank, da, 1.0);
+            gemm::linear_weight_grad(matmul, &dlow, dropped.as_deref().unwrap_or(x), inputs, rank, da, 1.0);
         }
         match lora.mask(dropout) {
-            None => gemm::linear_input_grad(par, &dlow, lora.a.weight(), dx, true, 1.0),
+            None => gemm::linear_input_grad(matmul, &dlow, lora.a.weight(), dx, true, 1.0),
             Some(mask) => {
                 let mut through = vec![0f32; x.len()];
-                gemm::linear_input_grad(par, &dlow, lora.a.weight(), &mut through, false, 1.0);
+                gemm::linear_input_grad(matmul, &dlow, lora.a.weight(), &mut through, false, 1.0);
                 mask.apply(&mut through);
                 add_assign(dx, &through);
             }
@@ -118,13 +118,19 @@ impl Linear {
         self.weight.load();
         let weight = std::sync::Arc::make_mut(&mut self.weight.data);
         // B·A as `linear_input_grad`: dy = B[out, rank], W = A[rank, in].
-        gemm::linear_input_grad(Par::Pool, &lora.b.data, lora.a.weight(), weight, true, lora.scale);
+        gemm::linear_input_grad(Threads::Pool.into(), &lora.b.data, lora.a.weight(), weight, true, lora.scale);
     }
 }
 
 impl Lora {
     /// The dropped-out input (where there is dropout) and its product with `A`.
-    fn low(&self, par: Par, x: &[f32], inputs: usize, dropout: Option<Dropout>) -> (Option<Vec<f32>>, Vec<f32>) {
+    fn low(
+        &self,
+        matmul: MatmulOptions,
+        x: &[f32],
+        inputs: usize,
+        dropout: Option<Dropout>,
+    ) -> (Option<Vec<f32>>, Vec<f32>) {
         let rank = self.a.rows;
         let dropped = self.mask(dropout).map(|mask| {
             let mut copy = x.to_vec();
@@ -132,7 +138,7 @@ impl Lora {
             copy
         });
         let mut low = vec![0f32; x.len() / inputs * rank];
-        gemm::linear(par, dropped.as_deref().unwrap_or(x), self.a.weight(), &mut low, false, 1.0);
+        gemm::linear(matmul, dropped.as_deref().unwrap_or(x), self.a.weight(), &mut low, false, 1.0);
         (dropped, low)
     }
 

@@ -3,19 +3,28 @@
 //! A pruned candidate is the same [`Model`] with another list of kept layers; nothing is copied.
 //! Cloning a model shares all its weights.
 
+mod build;
+mod save;
+
 use crate::batch::Batch;
-use crate::block::Layer;
-use crate::cache::SequenceCache;
 use crate::config::{Config, Rope, RopeScaling};
-use crate::forward::{Forward, Pack};
-use crate::kernels::Par;
 use crate::kernels::loss;
 use crate::kernels::rope::{RopeRows, Rotary, changes_between};
-use crate::kernels::rows::Precision;
+use crate::layer::Layer;
+use crate::mapped::Release;
 use crate::param::Param;
-use crate::stored::Release;
 use anyhow::{Result, ensure};
 use std::sync::Arc;
+
+pub use build::{Source, normal};
+
+/// Parameters below which a model is small.
+///
+/// The matrix products of a small model are too short to be split over threads, so each thread takes sequences of its
+/// own through it; and its weights cost so little memory that they are held in `f32`, repacked where that is faster.
+/// From here on all threads work together and weights are used as the checkpoint stores them. Finetuning defaults
+/// change here too. See `design/engine.md`, "Threads".
+pub const SMALL_MODEL_PARAMETERS: usize = 50_000_000;
 
 /// A decoder with its weights in memory (`f32`, CPU).
 #[derive(Debug, Clone)]
@@ -32,10 +41,6 @@ pub struct Model {
     pub head: Option<Param>,
     pub(crate) ropes: Arc<Vec<Rotary>>,
 }
-
-/// Called with the number of layers done (0 = the embedding) and the hidden states, `[n, hidden]`
-/// packed, at each boundary between kept layers.
-pub type Tap<'a> = dyn FnMut(usize, &[f32]) + 'a;
 
 impl Model {
     pub(crate) fn assemble(
@@ -66,7 +71,7 @@ impl Model {
 
     /// Whether weights stay in their file.
     pub fn in_file(&self) -> bool {
-        self.embedding.stored.is_some()
+        self.embedding.mapped.is_some()
     }
 
     /// Brings weights that stay in their file into memory.
@@ -76,13 +81,13 @@ impl Model {
 
     /// Whether, besides, their pages are given back as soon as they have been used.
     pub fn is_streamed(&self) -> bool {
-        self.embedding.stored.as_ref().is_some_and(|stored| stored.when_released() != Release::Never)
+        self.embedding.mapped.as_ref().is_some_and(|mapped| mapped.release_policy() != Release::Never)
     }
 
     /// The head with what the configuration does to its products.
     pub(crate) fn output_head(&self) -> loss::Head<'_> {
         let Config { logit_scale: scale, logit_softcap: softcap, .. } = self.config;
-        loss::Head { weight: self.head(), scale, softcap }
+        loss::Head { weight: self.head().weight(), scale, softcap }
     }
 
     /// Refuses tokens outside the vocabulary and layers that do not exist.
@@ -98,7 +103,7 @@ impl Model {
 
     /// Cosines and sines of every token of `batch`, for each rotary embedding.
     pub(crate) fn rope_rows(&self, batch: &Batch) -> Vec<RopeRows> {
-        self.ropes.iter().map(|rope| rope.rows(batch)).collect()
+        self.ropes.iter().map(|rope| rope.rows(&batch.positions, &batch.bounds)).collect()
     }
 
     /// Whether keys that were cached for the first `shorter` tokens of a text are of no use once it
@@ -106,7 +111,7 @@ impl Model {
     ///
     /// With dynamic scaling each step turns its own token by the length so far, and earlier keys stay
     /// as they are, as in transformers; so only whole texts depend on it.
-    pub fn rereads_between(&self, shorter: usize, longer: usize) -> bool {
+    pub fn needs_recompute(&self, shorter: usize, longer: usize) -> bool {
         let long = |rope: &&Rope| matches!(rope.scaling, RopeScaling::LongRope { .. });
         self.config.ropes.iter().filter(long).any(|rope| changes_between(rope, shorter, longer))
     }
@@ -125,34 +130,6 @@ impl Model {
         if self.config.embedding_scale != 1.0 {
             out.iter_mut().for_each(|v| *v *= self.config.embedding_scale);
         }
-    }
-
-    /// Hidden states after the last kept layer, before the final norm: `[n, hidden]`, packed.
-    ///
-    /// `caches` (one per sequence, with as many slots as kept layers) makes the pass continue the
-    /// sequences; `batch.positions` must then begin at each cache's length. For several passes,
-    /// prepare the model once: [`Forward`].
-    pub fn hidden_states(
-        &self,
-        batch: &Batch,
-        kept: &[usize],
-        par: Par,
-        caches: Option<&mut [&mut SequenceCache]>,
-        tap: Option<&mut Tap<'_>>,
-    ) -> Result<Vec<f32>> {
-        Forward::new(self, Pack::No, Precision::F32).hidden_states(batch, kept, par, caches, tap)
-    }
-
-    /// Applies the final norm to the given rows of packed hidden states.
-    pub fn normed_rows(&self, hidden: &[f32], rows: impl IntoIterator<Item = usize>) -> Vec<f32> {
-        Forward::new(self, Pack::No, Precision::F32).normed_rows(hidden, rows)
-    }
-
-    /// Logits `[rows, vocab]` of hidden rows that went through [`Model::normed_rows`].
-    pub fn logits(&self, normed: &[f32], par: Par) -> Vec<f32> {
-        let mut logits = Vec::new();
-        Forward::new(self, Pack::No, Precision::F32).logits(par, normed, &mut logits);
-        logits
     }
 
     /// Calls `f` with the name (as in a Hugging Face checkpoint) of every parameter, in a fixed order.
@@ -195,6 +172,11 @@ impl Model {
     /// Number of weights, adapters included.
     pub fn parameter_count(&self) -> usize {
         self.parameters().iter().map(|(_, p)| p.len()).sum()
+    }
+
+    /// Whether the model has fewer than [`SMALL_MODEL_PARAMETERS`].
+    pub fn is_small(&self) -> bool {
+        self.parameter_count() < SMALL_MODEL_PARAMETERS
     }
 
     /// This model and, behind its own layers, the layers `kept` of `other`, which is this model with an

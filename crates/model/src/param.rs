@@ -1,18 +1,18 @@
 //! Parameters: named, shared arrays of `f32`, or matrices that stay in their file, and the gradients
 //! of those that are trained.
 
-use crate::kernels::rows::Weight;
-use crate::stored::{Stored, convert};
+use crate::kernels::weight::{Weight, convert};
+use crate::mapped::MappedWeight;
 use std::borrow::Cow;
 use std::sync::Arc;
 
 /// One weight array. Cloning shares the values.
 #[derive(Debug, Clone)]
 pub struct Param {
-    /// Row-major values; empty where the matrix is stored.
+    /// Row-major values; empty where the matrix stays in its file.
     pub data: Arc<Vec<f32>>,
     /// Where the values are, if they stay in their file.
-    pub stored: Option<Stored>,
+    pub mapped: Option<MappedWeight>,
     /// Rows; 1 for a vector.
     pub rows: usize,
     /// Columns: the inner dimension.
@@ -25,29 +25,29 @@ impl Param {
     /// A matrix `[rows, cols]`.
     pub fn matrix(data: Vec<f32>, rows: usize, cols: usize) -> Self {
         assert_eq!(data.len(), rows * cols, "parameter: shape and values disagree");
-        Self { data: Arc::new(data), stored: None, rows, cols, slot: None }
+        Self { data: Arc::new(data), mapped: None, rows, cols, slot: None }
     }
 
     /// A matrix that stays in its file.
-    pub(crate) fn stored(stored: Stored, rows: usize, cols: usize) -> Self {
-        Self { data: Arc::default(), stored: Some(stored), rows, cols, slot: None }
+    pub(crate) fn mapped(mapped: MappedWeight, rows: usize, cols: usize) -> Self {
+        Self { data: Arc::default(), mapped: Some(mapped), rows, cols, slot: None }
     }
 
     /// The matrix as it is stored.
     pub(crate) fn weight(&self) -> Weight<'_> {
-        match &self.stored {
+        match &self.mapped {
             None => Weight::of_f32(&self.data, self.cols),
-            Some(stored) => stored.weight(),
+            Some(mapped) => mapped.weight(),
         }
     }
 
-    /// All values as `f32`; a copy only where they are stored.
+    /// All values as `f32`; a copy only where they stay in their file.
     pub fn values(&self) -> Cow<'_, [f32]> {
-        match &self.stored {
+        match &self.mapped {
             None => Cow::Borrowed(&self.data),
-            Some(stored) => {
+            Some(mapped) => {
                 let mut values = Vec::with_capacity(self.len());
-                let weight = stored.weight();
+                let weight = mapped.weight();
                 convert(weight.format, weight.bytes, &mut values);
                 Cow::Owned(values)
             }
@@ -56,25 +56,25 @@ impl Param {
 
     /// Brings a matrix that stays in its file into memory.
     pub fn load(&mut self) {
-        if self.stored.is_some() {
+        if self.mapped.is_some() {
             self.data = Arc::new(self.values().into_owned());
-            self.stored = None;
+            self.mapped = None;
         }
     }
 
     /// Gives the pages of a streamed matrix back.
     pub(crate) fn release(&self) {
-        if let Some(stored) = &self.stored {
-            stored.release();
+        if let Some(mapped) = &self.mapped {
+            mapped.release();
         }
     }
 
     /// Appends one row to `out`.
     pub(crate) fn append_row(&self, row: usize, out: &mut Vec<f32>) {
-        match &self.stored {
+        match &self.mapped {
             None => out.extend_from_slice(&self.data[row * self.cols..][..self.cols]),
-            Some(stored) => {
-                let weight = stored.weight();
+            Some(mapped) => {
+                let weight = mapped.weight();
                 let width = self.cols * weight.format.bytes();
                 convert(weight.format, &weight.bytes[row * width..][..width], out);
             }

@@ -2,7 +2,7 @@
 //! apart, Phi-3's one below the other in one matrix. Parameters and adapters follow the checkpoint,
 //! so that what is trained is what others load.
 
-use crate::kernels::Par;
+use crate::kernels::MatmulOptions;
 use crate::linear::{Dropout, Linear};
 use crate::param::Gradients;
 
@@ -20,7 +20,7 @@ impl<const N: usize> Projections<N> {
     /// Writes each output `[n, sizes[i]]` for `x[n, in]`. `spare` holds a fused result meanwhile.
     pub fn forward(
         &self,
-        par: Par,
+        matmul: MatmulOptions,
         x: &[f32],
         sizes: [usize; N],
         outs: [&mut Vec<f32>; N],
@@ -30,11 +30,11 @@ impl<const N: usize> Projections<N> {
         match self {
             Self::Separate(linears) => {
                 for (linear, out) in linears.iter().zip(outs) {
-                    linear.forward(par, x, out, dropout);
+                    linear.forward(matmul, x, out, dropout);
                 }
             }
             Self::Fused(linear) => {
-                linear.forward(par, x, spare, dropout);
+                linear.forward(matmul, x, spare, dropout);
                 let (total, rows) = (linear.outputs(), x.len() / linear.inputs());
                 let mut from = 0;
                 for (out, size) in outs.into_iter().zip(sizes) {
@@ -53,7 +53,7 @@ impl<const N: usize> Projections<N> {
     #[allow(clippy::too_many_arguments, reason = "operands and shapes are passed one by one")]
     pub fn backward(
         &self,
-        par: Par,
+        matmul: MatmulOptions,
         x: &[f32],
         sizes: [usize; N],
         dys: [&[f32]; N],
@@ -65,7 +65,7 @@ impl<const N: usize> Projections<N> {
         match self {
             Self::Separate(linears) => {
                 for (i, (linear, dy)) in linears.iter().zip(dys).enumerate() {
-                    linear.backward(par, x, dy, dx, i > 0, grads, dropout);
+                    linear.backward(matmul, x, dy, dx, i > 0, grads, dropout);
                 }
             }
             Self::Fused(linear) => {
@@ -78,7 +78,7 @@ impl<const N: usize> Projections<N> {
                     }
                     from += size;
                 }
-                linear.backward(par, x, spare, dx, false, grads, dropout);
+                linear.backward(matmul, x, spare, dx, false, grads, dropout);
             }
         }
     }

@@ -5,13 +5,16 @@
 //! kept layers works here too, which is how a pruned model is healed and how stochastic depth
 //! (Huang et al., arXiv 1603.09382) skips layers.
 
+mod layer;
+
 use crate::batch::Batch;
-use crate::block::{Activations, Pass, Scratch, norm_of};
-use crate::kernels::{Par, add_assign, loss};
+use crate::kernels::{MatmulOptions, MatmulPrecision, Threads, add_assign, loss};
+use crate::layer::norm_of;
 use crate::linear::Dropout;
 use crate::model::Model;
 use crate::param::{Gradients, Param};
 use anyhow::{Result, ensure};
+use layer::{Activations, Pass, Scratch};
 
 /// Sequences to learn from, packed; row `i` predicts `targets[i]` with weight `weights[i]`.
 #[derive(Debug, Clone, Default)]
@@ -53,13 +56,21 @@ impl TrainBatch {
 #[derive(Debug, Clone, Copy)]
 pub struct TrainOptions {
     /// Threads within one batch.
-    pub par: Par,
+    pub threads: Threads,
+    /// Precision of the linear layers' matrix multiplications.
+    pub precision: MatmulPrecision,
     /// Multiplies every row's weight: 1/Σw makes the loss a mean.
     pub scale: f32,
     /// Masks for adapter dropout; none while evaluating.
     pub dropout: Option<Dropout>,
     /// Keep only each layer's input and compute the layer again on the way back.
     pub checkpointing: bool,
+}
+
+impl TrainOptions {
+    fn matmul(self) -> MatmulOptions {
+        MatmulOptions { threads: self.threads, precision: self.precision }
+    }
 }
 
 /// Buffers kept from step to step.
@@ -100,8 +111,9 @@ impl Model {
         ensure!(!self.is_streamed(), "training goes through the layers twice, so they are not streamed");
         ensure!(data.targets.len() == data.batch.len() && data.weights.len() == data.batch.len(), "one target per row");
         let ropes = self.rope_rows(&data.batch);
-        let TrainOptions { par, dropout, checkpointing, .. } = options;
-        let pass = Pass { config: &self.config, ropes: &ropes, batch: &data.batch, par, dropout };
+        let TrainOptions { threads, dropout, checkpointing, .. } = options;
+        let matmul = options.matmul();
+        let pass = Pass { config: &self.config, ropes: &ropes, batch: &data.batch, threads, matmul, dropout };
         let TrainWorkspace { saved, inputs, scratch } = workspace;
         saved.resize_with(if checkpointing { 1 } else { kept.len().max(1) }, Activations::default);
         inputs.resize_with(if checkpointing { kept.len() } else { 0 }, Vec::new);
@@ -151,7 +163,7 @@ impl Model {
         let mut dnormed = vec![0f32; hidden.len()];
         let head: &Param = self.head();
         let loss = loss::cross_entropy(
-            options.par,
+            options.matmul(),
             &normed,
             self.output_head(),
             &targets,

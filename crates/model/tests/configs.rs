@@ -8,7 +8,8 @@
 mod frequencies;
 
 use frequencies::Frequencies;
-use lopper_model::families::{FAMILIES, layer_tensors, parse_config};
+use lopper_model::families::{FAMILIES, parse_config};
+use lopper_model::tensors::layer_tensors;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;

@@ -3,7 +3,7 @@
 
 use lopper_model::linear::Lora;
 use lopper_model::param::Param;
-use lopper_model::{Batch, Forward, Model, Pack, Par, Precision, SequenceCache, Target, normal};
+use lopper_model::{Batch, Forward, MatmulPrecision, Model, Pack, SequenceCache, Target, Threads, normal};
 use lopper_testkit::{Tiny, assert_close, tiny_model, token_sequences, zoo};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -53,7 +53,7 @@ fn models() -> Vec<Model> {
 
 fn logits(forward: &Forward, hidden: &[f32], rows: std::ops::Range<usize>) -> Vec<f32> {
     let mut logits = Vec::new();
-    forward.logits(Par::Sequential, &forward.normed_rows(hidden, rows), &mut logits);
+    forward.logits(Threads::One, &forward.normed_rows(hidden, rows), &mut logits);
     logits
 }
 
@@ -62,7 +62,7 @@ fn caches(forward: &Forward, kept: &[usize], sequences: &[Vec<u32>]) -> Vec<Sequ
     let read = |sequence: &Vec<u32>| {
         let mut cache = SequenceCache::new(kept.len());
         let batch = Batch::new(&[&sequence[..sequence.len() - TAIL]]);
-        forward.hidden_states(&batch, kept, Par::Sequential, Some(&mut [&mut cache]), None).unwrap();
+        forward.hidden_states(&batch, kept, Threads::One, Some(&mut [&mut cache]), None).unwrap();
         cache
     };
     sequences.iter().map(read).collect()
@@ -77,7 +77,7 @@ fn decode(forward: &Forward, kept: &[usize], sequences: &[Vec<u32>], members: &[
     for step in (0..TAIL).step_by(each) {
         let from = |i: usize| sequences[i].len() - TAIL + step;
         let batch = Batch::continued(members.iter().map(|&i| (&sequences[i][from(i)..from(i) + each], from(i))));
-        let hidden = forward.hidden_states(&batch, kept, Par::Sequential, Some(&mut caches), None).unwrap();
+        let hidden = forward.hidden_states(&batch, kept, Threads::One, Some(&mut caches), None).unwrap();
         for (i, list) in result.iter_mut().enumerate() {
             list.extend(logits(forward, &hidden, i * each..(i + 1) * each));
         }
@@ -88,7 +88,7 @@ fn decode(forward: &Forward, kept: &[usize], sequences: &[Vec<u32>], members: &[
 const ALL: [usize; 8] = [0, 1, 2, 3, 4, 5, 6, 7];
 
 fn prepared(model: &Model) -> [Forward; 2] {
-    [Pack::No, Pack::F32].map(|pack| Forward::new(model, pack, Precision::F32))
+    [Pack::No, Pack::F32].map(|pack| Forward::new(model, pack, MatmulPrecision::F32))
 }
 
 #[test]
@@ -100,7 +100,7 @@ fn steps_are_the_whole_sequence_and_ignore_the_batch() {
                 let decoded = decode(&forward, &kept, &sequences, &ALL, 1);
                 for (sequence, decoded) in sequences.iter().zip(&decoded) {
                     let batch = Batch::new(&[sequence]);
-                    let hidden = forward.hidden_states(&batch, &kept, Par::Pool, None, None).unwrap();
+                    let hidden = forward.hidden_states(&batch, &kept, Threads::Pool, None, None).unwrap();
                     let expected = logits(&forward, &hidden, sequence.len() - TAIL..sequence.len());
                     let largest = expected.iter().fold(0f32, |a, v| a.max(v.abs()));
                     assert!(largest > 0.5, "model {m} says nothing");
@@ -132,11 +132,11 @@ fn branches_are_whole_texts() {
                 batch.branch(&parts[path[path.len() - 1]], parent);
             }
             for kept in [vec![0, 1, 2, 3], vec![0, 3]] {
-                let shared = forward.hidden_states(&batch, &kept, Par::Pool, None, None).unwrap();
+                let shared = forward.hidden_states(&batch, &kept, Threads::Pool, None, None).unwrap();
                 for (i, path) in paths.iter().enumerate() {
                     let text: Vec<u32> = path.iter().flat_map(|part| parts[*part].iter().copied()).collect();
                     let whole = Batch::new(&[&text]);
-                    let alone = forward.hidden_states(&whole, &kept, Par::Sequential, None, None).unwrap();
+                    let alone = forward.hidden_states(&whole, &kept, Threads::One, None, None).unwrap();
                     let width = model.config.hidden_size;
                     let own = &shared[batch.bounds[i] * width..batch.bounds[i + 1] * width];
                     assert_eq!(own, &alone[alone.len() - own.len()..]);
@@ -151,13 +151,13 @@ fn targets_and_greedy_choices_agree_with_the_logits() {
     for model in models() {
         for forward in prepared(&model) {
             let sequences = token_sequences(&[9, 12], 37, 6);
-            let hidden = forward.hidden_states(&Batch::new(&sequences), &[0, 2, 3], Par::Pool, None, None).unwrap();
+            let hidden = forward.hidden_states(&Batch::new(&sequences), &[0, 2, 3], Threads::Pool, None, None).unwrap();
             let normed = forward.normed_rows(&hidden, 0..21);
             let rows = logits(&forward, &hidden, 0..21);
             let targets: Vec<Target> =
                 (0..60).map(|i| Target { row: i * 7 % 21, token: (i * 11 % 37) as u32 }).collect();
-            let scored = forward.token_logprobs(Par::Pool, &normed, &targets);
-            let choices = forward.greedy(Par::Sequential, &normed);
+            let scored = forward.token_logprobs(Threads::Pool, &normed, &targets);
+            let choices = forward.greedy(Threads::One, &normed);
             for (target, scored) in targets.iter().zip(scored) {
                 let row = &rows[target.row * 37..][..37];
                 let total: f64 = row.iter().map(|v| f64::from(*v).exp()).sum();
@@ -180,11 +180,11 @@ fn a_truncated_cache_continues_as_if_nothing_had_followed() {
             let after = |read: usize| {
                 let mut cache = SequenceCache::new(kept.len());
                 let batch = Batch::new(&[&sequence[..read]]);
-                forward.hidden_states(&batch, &kept, Par::Sequential, Some(&mut [&mut cache]), None).unwrap();
+                forward.hidden_states(&batch, &kept, Threads::One, Some(&mut [&mut cache]), None).unwrap();
                 cache.truncate(len);
                 assert_eq!(cache.len(), len);
                 let batch = Batch::continued([([7u32, 8].as_slice(), len)]);
-                forward.hidden_states(&batch, &kept, Par::Sequential, Some(&mut [&mut cache]), None).unwrap()
+                forward.hidden_states(&batch, &kept, Threads::One, Some(&mut [&mut cache]), None).unwrap()
             };
             assert_eq!(after(50), after(len));
         }

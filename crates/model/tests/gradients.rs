@@ -3,7 +3,7 @@
 
 use lopper_model::linear::{Dropout, Lora};
 use lopper_model::param::{Gradients, Param};
-use lopper_model::{Config, Model, Par, QkNorm, TrainBatch, TrainOptions, TrainWorkspace, normal};
+use lopper_model::{Config, MatmulPrecision, Model, QkNorm, Threads, TrainBatch, TrainOptions, TrainWorkspace, normal};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use std::sync::Arc;
@@ -92,7 +92,13 @@ fn check(
     assert!(checked > 5, "only {checked} parameters were checked");
 }
 
-const OPTIONS: TrainOptions = TrainOptions { par: Par::Sequential, scale: 0.25, dropout: None, checkpointing: false };
+const OPTIONS: TrainOptions = TrainOptions {
+    threads: Threads::One,
+    precision: MatmulPrecision::F32,
+    scale: 0.25,
+    dropout: None,
+    checkpointing: false,
+};
 
 #[test]
 fn full_finetuning_of_a_tied_model() {
@@ -101,7 +107,7 @@ fn full_finetuning_of_a_tied_model() {
 
 #[test]
 fn full_finetuning_with_norms_biases_and_threads() {
-    let options = TrainOptions { par: Par::Pool, ..OPTIONS };
+    let options = TrainOptions { threads: Threads::Pool, ..OPTIONS };
     check(Model::random(config(true, true, false), 0.3, 2).unwrap(), |_| true, &[0, 1, 2], options, |_| true);
 }
 

@@ -7,7 +7,8 @@ use std::fmt::Write;
 use std::fs;
 use std::sync::OnceLock;
 
-use lopper_model::checkpoint::{Array, Checkpoint, Dtype, save_model, save_safetensors};
+use lopper_model::Model;
+use lopper_model::checkpoint::{Array, Checkpoint, Dtype, save_safetensors};
 use lopper_model::families::config_json;
 use lopper_model::hf::{CONFIG, WEIGHTS, WEIGHTS_INDEX};
 use lopper_record::Fault;
@@ -33,7 +34,7 @@ fn valid() -> &'static Valid {
         let dir = tempfile::tempdir().unwrap();
         let model = tiny_model(Tiny { layers: 2, vocab: 11, ..Tiny::default() }, 5);
         let config = config_json(&model.config, Dtype::F32).unwrap();
-        save_model(dir.path(), &model, &config, Dtype::F32).unwrap();
+        model.save(dir.path(), &config, Dtype::F32).unwrap();
         let read = |name: &str| fs::read(dir.path().join(name)).unwrap();
         let checkpoint = Checkpoint::open(dir.path()).unwrap();
         let tensors: Vec<_> = checkpoint
@@ -115,7 +116,7 @@ impl Sandbox {
                     assert_eq!(read, view.data, "{name}");
                 }
                 assert_eq!(checkpoint.hash().len(), 64);
-                checkpoint.load_model().unwrap();
+                Model::from_checkpoint(&checkpoint).unwrap();
                 None
             }
         };
@@ -461,7 +462,7 @@ mod links {
             let _ = fs::remove_file(sandbox.model().join(name));
             symlink("../victim", sandbox.model().join(name)).unwrap();
         }
-        save_model(&sandbox.model(), &model, &config, Dtype::F32).unwrap();
+        model.save(&sandbox.model(), &config, Dtype::F32).unwrap();
         assert!(sandbox.open().is_none());
         assert!(!is_link(&sandbox.model().join(WEIGHTS)) && !is_link(&sandbox.model().join(CONFIG)));
     }

@@ -1,19 +1,19 @@
 //! Weights that stay in their file give what resident weights give.
 
-use lopper_model::checkpoint::{Dtype, save_model};
+use lopper_model::checkpoint::Dtype;
 use lopper_model::families::config_json;
 use lopper_model::{
-    Batch, Checkpoint, Config, Forward, Model, Pack, Par, Precision, SequenceCache, Target, TrainBatch, TrainOptions,
-    TrainWorkspace,
+    Batch, Checkpoint, Config, Forward, MatmulPrecision, Model, Pack, SequenceCache, Target, Threads, TrainBatch,
+    TrainOptions, TrainWorkspace,
 };
 use lopper_testkit::{assert_close, token_sequences};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-fn logits(model: &Model, sequences: &[Vec<u32>], kept: &[usize], par: Par) -> Vec<f32> {
+fn logits(model: &Model, sequences: &[Vec<u32>], kept: &[usize], threads: Threads) -> Vec<f32> {
     let batch = Batch::new(sequences);
-    let hidden = model.hidden_states(&batch, kept, par, None, None).unwrap();
-    model.logits(&model.normed_rows(&hidden, 0..batch.len()), par)
+    let hidden = model.hidden_states(&batch, kept, threads, None, None).unwrap();
+    model.logits(&model.normed_rows(&hidden, 0..batch.len()), threads)
 }
 
 fn fixtures() -> Vec<PathBuf> {
@@ -34,17 +34,18 @@ fn every_fixture_gives_the_same_logits() {
     assert!(fixtures.len() > 20, "only {} fixtures", fixtures.len());
     for path in fixtures {
         let checkpoint = Arc::new(Checkpoint::open(&path).unwrap());
-        let (resident, streamed) = (checkpoint.load_model().unwrap(), Model::streamed(&checkpoint).unwrap());
+        let (resident, streamed) =
+            (Model::from_checkpoint(&checkpoint).unwrap(), Model::streamed(&checkpoint).unwrap());
         let mapped = Model::mapped(&checkpoint).unwrap();
         assert!(streamed.is_streamed() && !mapped.is_streamed() && mapped.in_file() && !resident.in_file());
         assert_eq!(streamed.parameter_count(), resident.parameter_count(), "{}", path.display());
         let sequences = token_sequences(&[9, 14], checkpoint.config().vocab_size, 3);
         for kept in [resident.all_layers(), vec![1]] {
             // In the same order of sums where the dtype is the same, in another where it is not.
-            let expected = logits(&resident, &sequences, &kept, Par::Sequential);
-            let found = logits(&mapped, &sequences, &kept, Par::Pool);
+            let expected = logits(&resident, &sequences, &kept, Threads::One);
+            let found = logits(&mapped, &sequences, &kept, Threads::Pool);
             assert_close(&found, &expected, 2e-5);
-            assert_eq!(logits(&streamed, &sequences, &kept, Par::Sequential), found, "{}", path.display());
+            assert_eq!(logits(&streamed, &sequences, &kept, Threads::One), found, "{}", path.display());
         }
     }
 }
@@ -56,23 +57,25 @@ fn matrices_of_several_blocks_and_every_dtype() {
     let config = Config { vocab_size: 40_000, num_key_value_heads: 2, ..Config::plain(2, 4, 8) };
     let model = Model::random(config, 0.3, 1).unwrap();
     for dtype in [Dtype::F32, Dtype::F16, Dtype::BF16] {
-        save_model(directory.path(), &model, &config_json(&model.config, dtype).unwrap(), dtype).unwrap();
+        model.save(directory.path(), &config_json(&model.config, dtype).unwrap(), dtype).unwrap();
         let checkpoint = Arc::new(Checkpoint::open(directory.path()).unwrap());
-        let (resident, streamed) = (checkpoint.load_model().unwrap(), Model::streamed(&checkpoint).unwrap());
+        let (resident, streamed) =
+            (Model::from_checkpoint(&checkpoint).unwrap(), Model::streamed(&checkpoint).unwrap());
         let sequences = token_sequences(&[7], 40_000, 2);
-        for par in [Par::Sequential, Par::Pool] {
+        for threads in [Threads::One, Threads::Pool] {
             assert_close(
-                &logits(&streamed, &sequences, &[0, 1], par),
-                &logits(&resident, &sequences, &[0, 1], par),
+                &logits(&streamed, &sequences, &[0, 1], threads),
+                &logits(&resident, &sequences, &[0, 1], threads),
                 1e-5,
             );
         }
-        let hidden = resident.hidden_states(&Batch::new(&sequences), &[0, 1], Par::Pool, None, None).unwrap();
+        let hidden = resident.hidden_states(&Batch::new(&sequences), &[0, 1], Threads::Pool, None, None).unwrap();
         let normed = resident.normed_rows(&hidden, 0..7);
         let tokens = [39_999, 0, 5, 20_000, 32_768, 32_767, 1];
         let targets: Vec<Target> = tokens.iter().zip(0..).map(|(&token, row)| Target { row, token }).collect();
-        let [ours, theirs] = [&streamed, &resident]
-            .map(|model| Forward::new(model, Pack::No, Precision::F32).token_logprobs(Par::Pool, &normed, &targets));
+        let [ours, theirs] = [&streamed, &resident].map(|model| {
+            Forward::new(model, Pack::No, MatmulPrecision::F32).token_logprobs(Threads::Pool, &normed, &targets)
+        });
         for (ours, theirs) in ours.iter().zip(theirs) {
             assert!((ours.logprob - theirs.logprob).abs() < 1e-5 && ours.greedy == theirs.greedy);
         }
@@ -89,16 +92,22 @@ fn caches_work_and_training_is_refused() {
     let mut last = Vec::new();
     for (past, token) in text.iter().enumerate() {
         let batch = Batch::continued([(std::slice::from_ref(token), past)]);
-        let hidden = streamed.hidden_states(&batch, &kept, Par::Sequential, Some(&mut [&mut cache]), None).unwrap();
-        last = streamed.logits(&streamed.normed_rows(&hidden, [0]), Par::Sequential);
+        let hidden = streamed.hidden_states(&batch, &kept, Threads::One, Some(&mut [&mut cache]), None).unwrap();
+        last = streamed.logits(&streamed.normed_rows(&hidden, [0]), Threads::One);
     }
-    let whole = logits(&streamed, std::slice::from_ref(&text), &kept, Par::Sequential);
+    let whole = logits(&streamed, std::slice::from_ref(&text), &kept, Threads::One);
     assert_close(&last, &whole[whole.len() - last.len()..], 1e-4);
 
     let mut gradients = streamed.set_trainable(|name| name.contains("norm"));
     let weights = vec![1.0; text.len()];
     let data = TrainBatch::new([(text.as_slice(), weights.as_slice())]);
-    let options = TrainOptions { par: Par::Sequential, scale: 1.0, dropout: None, checkpointing: false };
+    let options = TrainOptions {
+        threads: Threads::One,
+        precision: MatmulPrecision::F32,
+        scale: 1.0,
+        dropout: None,
+        checkpointing: false,
+    };
     let error = streamed.loss_and_gradients(&data, &kept, options, &mut TrainWorkspace::default(), &mut gradients);
     assert!(error.unwrap_err().to_string().contains("streamed"));
 }

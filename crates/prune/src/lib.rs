@@ -15,14 +15,14 @@
 //! use std::sync::Arc;
 //!
 //! use lopper_infer::{Engine, TextModel};
-//! use lopper_model::Checkpoint;
+//! use lopper_model::{Checkpoint, Model};
 //! use lopper_prune::criteria::{self, Measures, Request};
 //! use lopper_prune::{Calibration, Choice, Plan, WriteOptions, layer_numbering, write_pruned};
 //! use lopper_record::NoProgress;
 //!
 //! # fn main() -> anyhow::Result<()> {
 //! let checkpoint = Arc::new(Checkpoint::from_bytes(lopper_pocket::embedded::FILES)?);
-//! let model = TextModel::new(Engine::new(checkpoint.load_model()?, 1)?, &checkpoint)?;
+//! let model = TextModel::new(Engine::new(Model::from_checkpoint(&checkpoint)?, 1)?, &checkpoint)?;
 //! let calibration = Calibration::new(vec![model.plain("Anna has 3 apples and buys 4 more.")?])?;
 //! let scores = criteria::measure(&model.engine, &calibration, Measures::default(), &NoProgress)?;
 //!

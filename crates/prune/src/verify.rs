@@ -6,7 +6,7 @@
 //! rotary scalings) is proved by `writer::config`.
 
 use anyhow::{Result, bail};
-use lopper_model::{Batch, Checkpoint, Forward, Model, Pack, Par, Precision, Release};
+use lopper_model::{Batch, Checkpoint, Forward, MatmulPrecision, Model, Pack, Release, Threads};
 use lopper_record::{LayerPosition, LayerSet, Progress, Step};
 use std::sync::Arc;
 
@@ -41,11 +41,11 @@ pub fn compare_logits(
                 stopped = step.check();
             }
         };
-        let forward = Forward::new(&model, Pack::No, Precision::F32);
-        let hidden = forward.hidden_states(&batch, &layers, Par::Pool, None, Some(&mut tap))?;
+        let forward = Forward::new(&model, Pack::No, MatmulPrecision::F32);
+        let hidden = forward.hidden_states(&batch, &layers, Threads::Pool, None, Some(&mut tap))?;
         stopped?;
         let mut logits = Vec::new();
-        forward.logits(Par::Pool, &forward.normed_rows(&hidden, 0..batch.len()), &mut logits);
+        forward.logits(Threads::Pool, &forward.normed_rows(&hidden, 0..batch.len()), &mut logits);
         Ok(logits)
     };
     let expected = run(source, kept.indices().collect(), 0)?;

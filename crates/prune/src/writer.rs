@@ -23,8 +23,8 @@ use std::sync::{Arc, Mutex};
 
 use anyhow::{Context, Result, ensure};
 use lopper_model::Checkpoint;
-use lopper_model::families::{layer_of, rename_layer};
 use lopper_model::hf::CONFIG;
+use lopper_model::tensors::{layer_of, rename_layer};
 use lopper_record::{Fault, LayerPosition, LayerSet, Progress, Step, ensure_new};
 
 use crate::plan::{PLAN_FILE, Plan};

@@ -8,6 +8,7 @@
 use std::path::Path;
 
 use lopper_infer::Engine;
+use lopper_model::Model;
 use lopper_model::checkpoint::Checkpoint;
 use lopper_prune::Calibration;
 use lopper_prune::criteria::{BlockScores, LayerScores, Measures, measure};
@@ -51,7 +52,7 @@ fn criteria_equal_those_of_transformers() {
     let fixture: Fixture = serde_json::from_str(&text).unwrap();
     assert_eq!(fixture.cases.len(), 2);
     for case in fixture.cases {
-        let model = Checkpoint::open(&fixtures.join(&case.model)).unwrap().load_model().unwrap();
+        let model = Model::from_checkpoint(&Checkpoint::open(&fixtures.join(&case.model)).unwrap()).unwrap();
         let calibration = Calibration::new(case.sequences).unwrap();
         let scores: LayerScores =
             measure(&Engine::new(model, 2).unwrap(), &calibration, Measures::default(), &lopper_record::NoProgress)

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use lopper_model::checkpoint::{Checkpoint, Dtype, save_model};
+use lopper_model::checkpoint::{Checkpoint, Dtype};
 use lopper_model::families::config_json;
 use lopper_prune::{Choice, Plan};
 use lopper_record::{Fault, LayerSet};
@@ -15,7 +15,7 @@ use tempfile::TempDir;
 fn checkpoint() -> (TempDir, Arc<Checkpoint>) {
     let dir = tempfile::tempdir().unwrap();
     let model = tiny_model(Tiny { layers: 4, vocab: 11, ..Tiny::default() }, 5);
-    save_model(dir.path(), &model, &config_json(&model.config, Dtype::F32).unwrap(), Dtype::F32).unwrap();
+    model.save(dir.path(), &config_json(&model.config, Dtype::F32).unwrap(), Dtype::F32).unwrap();
     let checkpoint = Arc::new(Checkpoint::open(dir.path()).unwrap());
     (dir, checkpoint)
 }

@@ -13,7 +13,7 @@ use anyhow::{Context, Result};
 use lopper_heal::pretrain::{self, Recipe};
 use lopper_heal::state::Position;
 use lopper_heal::{AdamWConfig, Document, Schedule, StepStats};
-use lopper_model::checkpoint::{Dtype, save_model};
+use lopper_model::checkpoint::Dtype;
 use lopper_model::{Config, Model, QkNorm, families};
 use lopper_pocket::model_files::{self, CONTEXT_LENGTH};
 use lopper_pocket::{Mixture, Stream, tokenizer};
@@ -115,7 +115,7 @@ pub type CardRow = (String, String, f64, [f64; 2], usize);
 pub fn export(trained: &Trained, directory: &Path, card: &str) -> Result<()> {
     std::fs::create_dir_all(directory).with_context(|| format!("cannot create {}", directory.display()))?;
     let config = families::config_json(&trained.model.config, Dtype::BF16)?;
-    save_model(directory, &trained.model, &config, Dtype::BF16)?;
+    trained.model.save(directory, &config, Dtype::BF16)?;
     model_files::write(directory)?;
     write_atomic(&directory.join("README.md"), card.as_bytes())
 }

@@ -29,13 +29,13 @@ pub fn gap(suite: &Suite, base: &ItemScores, cut: &ItemScores, threshold: f64, s
 mod tests {
     use super::*;
     use lopper_infer::{Engine, TextModel};
-    use lopper_model::Checkpoint;
+    use lopper_model::{Checkpoint, Model};
     use lopper_tasks::{ItemSelection, Split};
 
     #[test]
     fn the_alarm_compares_the_groups_over_the_items_asked() {
         let checkpoint = Checkpoint::from_bytes(lopper_pocket::embedded::FILES).unwrap();
-        let engine = Engine::new(checkpoint.load_model().unwrap(), 1).unwrap();
+        let engine = Engine::new(Model::from_checkpoint(&checkpoint).unwrap(), 1).unwrap();
         let text = TextModel::new(engine, &checkpoint).unwrap();
         let suite = |tasks: &[&str]| {
             let selection = ItemSelection::new(Split::Select, 40, 0);

@@ -112,7 +112,7 @@ mod tests {
             let model = tiny_model(Tiny { qk_norm, bias, tied, ..Tiny::default() }, 1);
             let batch = lopper_model::Batch::new(&[[1u32, 2, 3]]);
             let hidden =
-                model.hidden_states(&batch, &model.all_layers(), lopper_model::Par::Sequential, None, None).unwrap();
+                model.hidden_states(&batch, &model.all_layers(), lopper_model::Threads::One, None, None).unwrap();
             assert!(hidden.iter().all(|v| v.is_finite()));
         }
     }

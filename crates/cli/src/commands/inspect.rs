@@ -10,7 +10,7 @@ mod savings;
 use anyhow::Result;
 use lopper_model::Config;
 use lopper_model::checkpoint::Checkpoint;
-use lopper_model::families::{self, layer_tensors};
+use lopper_model::tensors::{LAYER_PREFIX, layer_tensors};
 use lopper_prune::layer_numbering;
 use serde::Serialize;
 
@@ -97,7 +97,7 @@ fn inspect(name: &str, checkpoint: &Checkpoint, hash: Option<String>, threads: u
     let parameters = parameters(config);
     let mut per_layer_bytes = 0;
     for (name, _) in layer_tensors(config) {
-        let view = checkpoint.tensor(&format!("{}0.{name}", families::LAYER_PREFIX))?;
+        let view = checkpoint.tensor(&format!("{}0.{name}", LAYER_PREFIX))?;
         per_layer_bytes += view.data.len() as u64;
     }
     let layers = config.num_hidden_layers;

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use lopper_infer::TextModel;
 use lopper_measure::{Execution, evaluate};
-use lopper_model::Checkpoint;
+use lopper_model::{Checkpoint, Model};
 use lopper_pocket::Split;
 use lopper_record::{Fault, Interrupted, LayerSet, ensure_new, write_atomic};
 use lopper_study::pocket::{self, CardRow};
@@ -85,7 +85,7 @@ fn train(env: &Env, args: &TrainArgs) -> Result<()> {
 }
 
 fn held_out(env: &Env, checkpoint: &Checkpoint, items: usize) -> Result<Vec<CardRow>> {
-    let text = TextModel::new(env.engine(checkpoint.load_model()?)?, checkpoint)?;
+    let text = TextModel::new(env.engine(Model::from_checkpoint(&checkpoint)?)?, checkpoint)?;
     let selection = ItemSelection::new(Split::Report, items, 0);
     let suite = Suite::prepare(&text, &["pocket"], &selection, &GenerationPolicy::default(), &Resources::default())?;
     let uncut = LayerSet::all(text.engine.model().num_layers());

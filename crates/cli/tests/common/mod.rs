@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use assert_cmd::Command;
-use lopper_model::checkpoint::{Dtype, save_model};
+use lopper_model::checkpoint::Dtype;
 use lopper_model::families::{config_json, parse_config};
 use lopper_model::{Config, Model};
 use serde_json::{Value, json};
@@ -105,7 +105,7 @@ fn write_model(dir: &Path) {
     let config: Config = parse_config(config.as_object().unwrap(), dir).unwrap();
     // Weights large enough that every layer changes what comes out.
     let model = Model::random(config.clone(), 0.3, 11).unwrap();
-    save_model(dir, &model, &config_json(&config, Dtype::F32).unwrap(), Dtype::F32).unwrap();
+    model.save(dir, &config_json(&config, Dtype::F32).unwrap(), Dtype::F32).unwrap();
 }
 
 /// Says that the machine runs no programs.

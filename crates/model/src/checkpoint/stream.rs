@@ -5,14 +5,19 @@
 //! copied in its source's order, at the disk's speed and in flat memory. The file is written
 //! under a temporary name in its directory, and only [`SafetensorsWriter::finish`] renames it.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
-use safetensors::tensor::Dtype;
 use serde_json::{Map, json};
 use tempfile::{Builder, NamedTempFile};
+
+use crate::dtype::{Dtype, encode};
+
+/// Values converted and written at a time, so that no second copy of a tensor is held.
+const CHUNK: usize = 1 << 18;
 
 /// What the header says of one tensor.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -118,6 +123,53 @@ impl SafetensorsWriter {
         temporary.persist(&self.path).map_err(|error| error.error).with_context(context)?;
         Ok(())
     }
+}
+
+/// A tensor to write.
+#[derive(Debug, Clone)]
+pub struct Array<'a> {
+    /// Its name in the file.
+    pub name: String,
+    /// Its dimensions, outermost first.
+    pub shape: Vec<usize>,
+    /// Its values, row-major.
+    pub values: &'a [f32],
+}
+
+/// Writes `arrays` in their order as the safetensors file `path`, stored as `dtype` (F32, F16 or
+/// BF16). The file appears whole or not at all.
+pub fn save_safetensors(
+    path: &Path,
+    arrays: &[Array<'_>],
+    dtype: Dtype,
+    metadata: &BTreeMap<String, String>,
+) -> Result<()> {
+    let tensors: Vec<_> = arrays.iter().map(|array| (array.name.clone(), array.shape.clone())).collect();
+    write_tensors(path, &tensors, dtype, metadata, |at| Ok(Cow::Borrowed(arrays[at].values)))
+}
+
+/// Writes tensors of these names and shapes, asking for the values of each when it comes to it.
+pub(crate) fn write_tensors<'a>(
+    path: &Path,
+    tensors: &[(String, Vec<usize>)],
+    dtype: Dtype,
+    metadata: &BTreeMap<String, String>,
+    values: impl Fn(usize) -> Result<Cow<'a, [f32]>>,
+) -> Result<()> {
+    let info = |(name, shape): &(String, Vec<usize>)| TensorInfo { name: name.clone(), dtype, shape: shape.clone() };
+    let infos: Vec<TensorInfo> = tensors.iter().map(info).collect();
+    let mut writer = SafetensorsWriter::create(path, &infos, metadata)?;
+    let mut bytes = Vec::new();
+    for (at, (name, shape)) in tensors.iter().enumerate() {
+        let values = values(at)?;
+        ensure!(values.len() == shape.iter().product::<usize>(), "`{name}`: {} values for {shape:?}", values.len());
+        for chunk in values.chunks(CHUNK) {
+            bytes.clear();
+            encode(chunk, dtype, &mut bytes)?;
+            writer.write(&bytes)?;
+        }
+    }
+    writer.finish()
 }
 
 /// Temporary files are private to their user; a model is an ordinary file.

@@ -10,8 +10,10 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::*;
-use crate::families::{HEAD, config_json};
+use crate::families::config_json;
 use crate::hf::WEIGHTS;
+use crate::model::Model;
+use crate::tensors::HEAD;
 
 fn config() -> Config {
     let json = json!({
@@ -26,7 +28,7 @@ fn model() -> Model {
 }
 
 fn save(dir: &Path, model: &Model, dtype: Dtype) {
-    save_model(dir, model, &config_json(&model.config, dtype).unwrap(), dtype).unwrap();
+    model.save(dir, &config_json(&model.config, dtype).unwrap(), dtype).unwrap();
 }
 
 fn saved(dtype: Dtype) -> TempDir {
@@ -105,7 +107,7 @@ fn saved_weights_come_back_bit_for_bit() {
         let checkpoint = Checkpoint::open(dir.path()).unwrap();
         assert_eq!(*checkpoint.config(), config());
         assert_eq!(checkpoint.dtype(), stored);
-        let (model, read) = (model().parameters(), checkpoint.load_model().unwrap().parameters());
+        let (model, read) = (model().parameters(), Model::from_checkpoint(&checkpoint).unwrap().parameters());
         assert_eq!(checkpoint.names().count(), model.len());
         assert_eq!(read.len(), model.len());
         for ((name, values), (other, read)) in model.iter().zip(&read) {
@@ -138,7 +140,7 @@ fn a_configuration_of_another_model_is_not_written() {
     let dir = tempfile::tempdir().unwrap();
     let json = config_json(&config(), Dtype::F32).unwrap();
     let model = model().keep(&[0]);
-    assert!(save_model(dir.path(), &model, &json, Dtype::F32).is_err());
+    assert!(model.save(dir.path(), &json, Dtype::F32).is_err());
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
 }
 
@@ -198,7 +200,7 @@ fn side_files_leave_out_weights_and_configuration() {
 fn a_head_beside_a_tied_embedding_is_allowed_if_it_is_the_embedding() {
     let dir = saved(Dtype::F32);
     edit_config(dir.path(), "tie_word_embeddings", json!(true));
-    let load = || Checkpoint::open(dir.path()).unwrap().load_model();
+    let load = || Model::from_checkpoint(&Checkpoint::open(dir.path()).unwrap());
     let mapped = || Model::mapped(&Arc::new(Checkpoint::open(dir.path()).unwrap()));
     for refused in [load(), mapped()] {
         let fault = refused.unwrap_err().downcast::<Fault>().expect("a fault of the user's");

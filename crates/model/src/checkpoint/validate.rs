@@ -8,7 +8,7 @@ use anyhow::Result;
 use lopper_record::Fault;
 
 use crate::config::Config;
-use crate::families::{EMBEDDING, HEAD, expected_tensors, layer_of};
+use crate::tensors::{EMBEDDING, HEAD, expected_tensors, layer_of};
 
 use super::{Checkpoint, Located, is_weight_dtype};
 

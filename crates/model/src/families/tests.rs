@@ -13,6 +13,7 @@ use serde_json::{Map, Value, json};
 use super::*;
 use crate::checkpoint::Dtype;
 use crate::config::{QkNorm, Rope};
+use crate::tensors::{expected_tensors, layer_of, rename_layer};
 
 fn object(value: Value) -> Map<String, Value> {
     value.as_object().cloned().unwrap()

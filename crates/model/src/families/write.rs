@@ -7,8 +7,8 @@
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Map, Value, json};
 
-use crate::checkpoint::{Dtype, torch_name};
 use crate::config::{Config, QkNorm, Rope, RopeScaling};
+use crate::dtype::{Dtype, torch_name};
 
 use super::Family;
 

@@ -2,15 +2,15 @@
 
 use super::Past;
 use crate::batch::Batch;
-use crate::kernels::attend::{KEY_BLOCK, KeysValues, append_keys, attend as kernel};
 use crate::kernels::attention::Heads;
-use crate::kernels::{Par, SharedMut};
+use crate::kernels::attention_infer::{KEY_BLOCK, KeysValues, append_keys, attend as kernel};
+use crate::kernels::{SharedMut, Threads};
 use rayon::prelude::*;
 use std::ops::Range;
 
 /// Attention of every row of the batch; keys and values are those of the batch's own tokens.
 pub(super) fn attend(
-    par: Par,
+    threads: Threads,
     heads: Heads,
     batch: &Batch,
     (q, k, v): (&[f32], &[f32], &[f32]),
@@ -30,7 +30,7 @@ pub(super) fn attend(
     // query heads of its key head; no two jobs share both.
     let target = |sequence: usize| shared.at(batch.bounds[sequence] * q_row);
     match past {
-        Past::Batch => each(par, list, scores, |(sequence, kv_head), scores| {
+        Past::Batch => each(threads, list, scores, |(sequence, kv_head), scores| {
             let text = Text::of(batch, sequence, k, v, heads, kv_head);
             let queries = &q[rows(sequence).start * q_row..rows(sequence).end * q_row];
             let kv = KeysValues { keys: &text.keys, values: &text.values, kv_row: heads.dim, column: 0 };
@@ -44,7 +44,7 @@ pub(super) fn attend(
                 cache.append(&k[new.clone()], &v[new], kv_row);
             }
             let caches = &*caches;
-            each(par, list, scores, |(sequence, kv_head), scores| {
+            each(threads, list, scores, |(sequence, kv_head), scores| {
                 let queries = &q[rows(sequence).start * q_row..rows(sequence).end * q_row];
                 let (keys, values) = (&caches[sequence].keys, &caches[sequence].values);
                 let kv = KeysValues { keys, values, kv_row, column: kv_head * heads.dim };
@@ -55,8 +55,8 @@ pub(super) fn attend(
     }
 }
 
-fn each<T: Send>(par: Par, list: Vec<T>, scores: &mut Vec<f32>, f: impl Fn(T, &mut Vec<f32>) + Send + Sync) {
-    if par.threads() > 1 && list.len() > 1 {
+fn each<T: Send>(threads: Threads, list: Vec<T>, scores: &mut Vec<f32>, f: impl Fn(T, &mut Vec<f32>) + Send + Sync) {
+    if threads.count() > 1 && list.len() > 1 {
         list.into_par_iter().for_each_init(Vec::new, |scores, job| f(job, scores));
     } else {
         list.into_iter().for_each(|job| f(job, scores));

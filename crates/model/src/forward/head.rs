@@ -5,10 +5,10 @@
 //! normaliser is accumulated from block to block (Milakov and Gimelshein, arXiv 1805.02867).
 
 use super::Forward;
-use super::map::Layouts;
-use crate::block::norm_of;
+use super::linear::Layouts;
 use crate::kernels::loss::sum_exp;
-use crate::kernels::{Par, max, vectorised};
+use crate::kernels::{Threads, max, vectorised};
+use crate::layer::norm_of;
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -84,23 +84,23 @@ impl Forward {
     }
 
     /// Logits `[rows, vocab]` of hidden rows that went through [`Forward::normed_rows`].
-    pub fn logits(&self, par: Par, normed: &[f32], logits: &mut Vec<f32>) {
+    pub fn logits(&self, threads: Threads, normed: &[f32], logits: &mut Vec<f32>) {
         let (width, vocab) = (self.config().hidden_size, self.config().vocab_size);
         logits.resize(normed.len() / width * vocab, 0.0);
         let (mut rows, head) = (Layouts::default(), self.model.output_head());
         let x = self.head.prepare(normed, width, self.precision, &mut rows);
-        self.head.columns(par, &x, 0..vocab, head.scale, logits);
+        self.head.columns(threads, &x, 0..vocab, head.scale, logits);
         head.cap(logits);
     }
 
     /// Log-probability of each target after its row of `normed`.
-    pub fn token_logprobs(&self, par: Par, normed: &[f32], targets: &[Target]) -> Vec<TokenLogprob> {
+    pub fn token_logprobs(&self, threads: Threads, normed: &[f32], targets: &[Target]) -> Vec<TokenLogprob> {
         let mut values = vec![f32::NEG_INFINITY; targets.len()];
         // The targets by the vocabulary's order and by row, so that each block finds its own.
         let mut order: Vec<usize> = (0..targets.len()).collect();
         order.sort_by_key(|at| (targets[*at].token as usize / BLOCK, targets[*at].row));
         let mut waiting = order.into_iter().peekable();
-        let seen = self.scan(par, normed, &mut |block, rows, logits| {
+        let seen = self.scan(threads, normed, &mut |block, rows, logits| {
             let here = |at: &usize| block.contains(&(targets[*at].token as usize)) && rows.contains(&targets[*at].row);
             while let Some(at) = waiting.next_if(here) {
                 let Target { row, token } = targets[at];
@@ -117,14 +117,14 @@ impl Forward {
 
     /// The most probable token after each row of `normed` (the lowest id wins a tie), and its
     /// log-probability.
-    pub fn greedy(&self, par: Par, normed: &[f32]) -> Vec<(u32, f32)> {
-        let seen = self.scan(par, normed, &mut |_, _, _| {});
+    pub fn greedy(&self, threads: Threads, normed: &[f32]) -> Vec<(u32, f32)> {
+        let seen = self.scan(threads, normed, &mut |_, _, _| {});
         seen.iter().map(|seen| (seen.best.0, seen.best.1 - seen.normaliser())).collect()
     }
 
     /// Goes through the vocabulary in blocks, for all rows; `each` sees the tokens and the rows of a
     /// block, and its logits.
-    fn scan(&self, par: Par, normed: &[f32], each: &mut EachBlock<'_>) -> Vec<Seen> {
+    fn scan(&self, threads: Threads, normed: &[f32], each: &mut EachBlock<'_>) -> Vec<Seen> {
         let (width, vocab) = (self.config().hidden_size, self.config().vocab_size);
         let head = self.model.output_head();
         let count = normed.len() / width;
@@ -141,11 +141,11 @@ impl Forward {
             for (chunk, x) in prepared.iter().enumerate() {
                 let rows = chunk * ROWS..((chunk + 1) * ROWS).min(count);
                 logits.resize(rows.len() * block.len(), 0.0);
-                self.head.columns(par, x, block.clone(), head.scale, &mut logits);
+                self.head.columns(threads, x, block.clone(), head.scale, &mut logits);
                 head.cap(&mut logits);
                 each(&block, &rows, &logits);
                 let take = |(seen, logits): (&mut Seen, &[f32])| vectorised(|| seen.add(logits, first));
-                if par.threads() > 1 {
+                if threads.count() > 1 {
                     seen[rows].par_iter_mut().zip(logits.par_chunks_exact(block.len())).for_each(take);
                 } else {
                     seen[rows].iter_mut().zip(logits.chunks_exact(block.len())).for_each(take);

@@ -2,7 +2,17 @@
 //! tanh approximation of GELU (Hendrycks & Gimpel, arXiv 1606.08415) as the function.
 
 use super::{exp, vectorised};
-use crate::config::Activation;
+use serde::{Deserialize, Serialize};
+
+/// The function of the gate in the MLP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Activation {
+    /// x·σ(x).
+    Silu,
+    /// GELU by its tanh approximation (`gelu_pytorch_tanh`).
+    GeluTanh,
+}
 
 /// √(2/π)·2: the tanh approximation of GELU is x·σ(2u) with u = √(2/π)·(x + 0.044715·x³).
 const GELU_SLOPE: f32 = 1.595_769;

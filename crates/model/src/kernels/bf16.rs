@@ -55,9 +55,9 @@ pub(crate) fn lane(low: f32, high: f32) -> u32 {
 /// `dst[m, n] (+)= alpha·a[m, k]·b[k, n]`; the caller has checked the result's bounds.
 ///
 /// # Safety
-/// As `super::gemm::product`, and [`available`] must have returned true.
+/// As `super::gemm::matmul`, and [`available`] must have returned true.
 #[cfg(target_arch = "x86_64")]
-pub(super) unsafe fn product(
+pub(super) unsafe fn matmul(
     (m, n, k): (usize, usize, usize),
     dst: Target,
     accumulate: bool,
@@ -184,9 +184,9 @@ unsafe fn tile_of<const ROWS: usize>(
 
 #[cfg(test)]
 mod tests {
-    use crate::kernels::Par;
     use crate::kernels::gemm::{linear, linear_input_grad, linear_weight_grad};
-    use crate::kernels::rows::Weight;
+    use crate::kernels::weight::Weight;
+    use crate::kernels::{MatmulOptions, MatmulPrecision, Threads};
     use lopper_testkit::{Feature, skip_unless};
 
     fn values(n: usize, salt: usize) -> Vec<f32> {
@@ -199,10 +199,10 @@ mod tests {
         let Some(()) = skip_unless(Feature::Bf16, super::available().then_some(())) else { return };
         for (n, inputs, outputs) in [(1, 1, 1), (12, 32, 32), (13, 33, 65), (30, 7, 5), (150, 128, 40), (3, 1030, 2)] {
             let (x, w, dy) = (values(n * inputs, 1), values(outputs * inputs, 2), values(n * outputs, 3));
-            let close = |name: &str, depth: usize, f: &dyn Fn(Par, &mut [f32]), len: usize| {
+            let close = |name: &str, depth: usize, f: &dyn Fn(MatmulOptions, &mut [f32]), len: usize| {
                 let (mut exact, mut half) = (values(len, 4), values(len, 4));
-                f(Par::Sequential, &mut exact);
-                f(Par::Mixed, &mut half);
+                f(Threads::One.into(), &mut exact);
+                f(MatmulOptions { threads: Threads::One, precision: MatmulPrecision::Bf16 }, &mut half);
                 // Each product is off by at most 2·2⁻⁹; the worst case would be `depth` of them.
                 let tolerance = 2.0f32.powi(-8) * (depth as f32).sqrt() * 1.5 + 1e-5;
                 assert_eq!(exact.len(), half.len());

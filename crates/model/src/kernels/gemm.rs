@@ -4,9 +4,8 @@
 
 #[cfg(target_arch = "x86_64")]
 use super::bf16::Lines;
-use super::rows::{Format, Weight};
-use super::{Par, SharedMut};
-use crate::stored::widen;
+use super::weight::{Format, Weight, widen};
+use super::{MatmulOptions, MatmulPrecision, SharedMut, Threads};
 use gemm_common::Parallelism;
 use gemm_f32::gemm::f32::get_gemm_fn;
 use rayon::prelude::*;
@@ -75,8 +74,8 @@ impl Target {
 /// `dst.base` points to `dst.total` live elements, no operand overlaps the elements written, and
 /// nobody else reads or writes those during the call.
 #[allow(clippy::too_many_arguments, reason = "operands and shapes are passed one by one")]
-pub(crate) unsafe fn product(
-    par: Par,
+pub(crate) unsafe fn matmul(
+    options: MatmulOptions,
     (m, n, k): (usize, usize, usize),
     dst: Target,
     accumulate: bool,
@@ -91,13 +90,13 @@ pub(crate) unsafe fn product(
     b.check(k, n);
     dst.check(m, n);
     #[cfg(target_arch = "x86_64")]
-    if mixed(par) && k > 0 {
+    if in_bf16(options) && k > 0 {
         let (a, b) = (a.lines(a.row_stride, a.col_stride), b.lines(b.col_stride, b.row_stride));
         // SAFETY: the instructions exist, the bounds were checked, and overlap is the caller's promise.
-        unsafe { super::bf16::product((m, n, k), dst, accumulate, alpha, a, b) };
+        unsafe { super::bf16::matmul((m, n, k), dst, accumulate, alpha, a, b) };
         return;
     }
-    let threads = par.threads();
+    let threads = options.threads.count();
     let parallelism =
         if threads > 1 && m * n * k >= PARALLEL_FROM { Parallelism::Rayon(threads) } else { Parallelism::None };
     let (a_strides, b_strides) = ((a.col_stride, a.row_stride), (b.col_stride, b.row_stride));
@@ -135,14 +134,14 @@ pub(crate) unsafe fn product(
     }
 }
 
-/// Whether products have operands of bf16.
-fn mixed(par: Par) -> bool {
-    par == Par::Mixed && super::bf16::available()
+/// Whether operands are rounded to bf16: asked for, and possible on this processor.
+fn in_bf16(options: MatmulOptions) -> bool {
+    options.precision == MatmulPrecision::Bf16 && super::bf16::available()
 }
 
 /// Calls `f` with all rows of `weight` as `f32`: at once where that is how they are, else a block at a time
 /// with the number of its first row.
-fn each_block(par: Par, weight: Weight<'_>, mut f: impl FnMut(usize, &[f32])) {
+fn each_block(threads: Threads, weight: Weight<'_>, mut f: impl FnMut(usize, &[f32])) {
     if let Some(values) = weight.floats() {
         return f(0, values);
     }
@@ -155,8 +154,8 @@ fn each_block(par: Par, weight: Weight<'_>, mut f: impl FnMut(usize, &[f32])) {
     for first in (0..weight.rows()).step_by(rows) {
         let block = weight.slice(first..(first + rows).min(weight.rows()));
         values.resize(block.rows() * block.inputs, 0.0);
-        if par.threads() > 1 {
-            let piece = values.len().div_ceil(par.threads());
+        if threads.count() > 1 {
+            let piece = values.len().div_ceil(threads.count());
             let bytes = block.bytes.par_chunks(piece * block.format.bytes());
             values.par_chunks_mut(piece).zip(bytes).for_each(|(values, bytes)| widen(block.format, bytes, values));
         } else {
@@ -168,7 +167,7 @@ fn each_block(par: Par, weight: Weight<'_>, mut f: impl FnMut(usize, &[f32])) {
 }
 
 /// `y[n, out] (+)= alpha·x[n, in]·W[out, in]ᵀ`.
-pub fn linear(par: Par, x: &[f32], w: Weight<'_>, y: &mut [f32], accumulate: bool, alpha: f32) {
+pub fn linear(options: MatmulOptions, x: &[f32], w: Weight<'_>, y: &mut [f32], accumulate: bool, alpha: f32) {
     let (inputs, outputs) = (w.inputs, w.rows());
     let n = x.len() / inputs;
     assert_eq!((n * inputs, n * outputs), (x.len(), y.len()), "linear: shapes disagree");
@@ -177,21 +176,30 @@ pub fn linear(par: Par, x: &[f32], w: Weight<'_>, y: &mut [f32], accumulate: boo
     }
     let target = Target::rows(y, outputs);
     #[cfg(target_arch = "x86_64")]
-    if mixed(par) && w.format != Format::F16 {
+    if in_bf16(options) && w.format != Format::F16 {
         let (a, b) = (Lines::of_f32(x, inputs, 1), Lines { line_stride: inputs, inner_stride: 1, ..lines(w) });
         // SAFETY: the instructions exist, the shapes were checked, and the result is borrowed mutably.
-        unsafe { super::bf16::product((n, outputs, inputs), target, accumulate, alpha, a, b) };
+        unsafe { super::bf16::matmul((n, outputs, inputs), target, accumulate, alpha, a, b) };
         return;
     }
-    each_block(par, w, |first, w| {
+    each_block(options.threads, w, |first, w| {
         let (shape, target) = ((n, w.len() / inputs, inputs), Target { at: first, ..target });
         // SAFETY: the result is borrowed mutably, so it overlaps neither operand.
-        unsafe { product(par, shape, target, accumulate, alpha, View::rows(x, inputs), View::transposed(w, inputs)) };
+        unsafe {
+            matmul(options, shape, target, accumulate, alpha, View::rows(x, inputs), View::transposed(w, inputs))
+        };
     });
 }
 
 /// `dx[n, in] (+)= alpha·dy[n, out]·W[out, in]`: the gradient of the input.
-pub fn linear_input_grad(par: Par, dy: &[f32], w: Weight<'_>, dx: &mut [f32], accumulate: bool, alpha: f32) {
+pub fn linear_input_grad(
+    options: MatmulOptions,
+    dy: &[f32],
+    w: Weight<'_>,
+    dx: &mut [f32],
+    accumulate: bool,
+    alpha: f32,
+) {
     let (inputs, outputs) = (w.inputs, w.rows());
     let n = dy.len() / outputs;
     assert_eq!((n * outputs, n * inputs), (dy.len(), dx.len()), "linear_input_grad: shapes disagree");
@@ -200,17 +208,17 @@ pub fn linear_input_grad(par: Par, dy: &[f32], w: Weight<'_>, dx: &mut [f32], ac
     }
     let target = Target::rows(dx, inputs);
     #[cfg(target_arch = "x86_64")]
-    if mixed(par) && w.format != Format::F16 {
+    if in_bf16(options) && w.format != Format::F16 {
         let (a, b) = (Lines::of_f32(dy, outputs, 1), Lines { line_stride: 1, inner_stride: inputs, ..lines(w) });
         // SAFETY: the instructions exist, the shapes were checked, and the result is borrowed mutably.
-        unsafe { super::bf16::product((n, inputs, outputs), target, accumulate, alpha, a, b) };
+        unsafe { super::bf16::matmul((n, inputs, outputs), target, accumulate, alpha, a, b) };
         return;
     }
-    each_block(par, w, |first, w| {
+    each_block(options.threads, w, |first, w| {
         let dy = View { data: &dy[first..], row_stride: outputs, col_stride: 1 };
         let (shape, accumulate) = ((n, inputs, w.len() / inputs), accumulate || first > 0);
         // SAFETY: the result is borrowed mutably, so it overlaps neither operand.
-        unsafe { product(par, shape, target, accumulate, alpha, dy, View::rows(w, inputs)) };
+        unsafe { matmul(options, shape, target, accumulate, alpha, dy, View::rows(w, inputs)) };
     });
 }
 
@@ -221,7 +229,15 @@ fn lines(w: Weight<'_>) -> Lines<'_> {
 }
 
 /// `dW[out, in] += alpha·dy[n, out]ᵀ·x[n, in]`: the gradient of the weight.
-pub fn linear_weight_grad(par: Par, dy: &[f32], x: &[f32], inputs: usize, outputs: usize, dw: &mut [f32], alpha: f32) {
+pub fn linear_weight_grad(
+    options: MatmulOptions,
+    dy: &[f32],
+    x: &[f32],
+    inputs: usize,
+    outputs: usize,
+    dw: &mut [f32],
+    alpha: f32,
+) {
     let n = dy.len() / outputs;
     assert_eq!(
         (n * outputs, n * inputs, outputs * inputs),
@@ -230,5 +246,5 @@ pub fn linear_weight_grad(par: Par, dy: &[f32], x: &[f32], inputs: usize, output
     );
     let (a, b) = (View::transposed(dy, outputs), View::rows(x, inputs));
     // SAFETY: the result is borrowed mutably, so it overlaps neither operand.
-    unsafe { product(par, (outputs, inputs, n), Target::rows(dw, inputs), true, alpha, a, b) };
+    unsafe { matmul(options, (outputs, inputs, n), Target::rows(dw, inputs), true, alpha, a, b) };
 }

@@ -3,8 +3,8 @@
 
 use super::attention::soft_cap;
 use super::gemm::{linear, linear_input_grad, linear_weight_grad};
-use super::{LANES, Par, exp, max, reduce, vectorised};
-use crate::param::Param;
+use super::weight::Weight;
+use super::{LANES, MatmulOptions, exp, max, reduce, vectorised};
 
 /// Logits held at a time, in values: 4 MB, or what the fewest rows take.
 const CHUNK_VALUES: usize = 1 << 20;
@@ -13,10 +13,10 @@ const CHUNK_VALUES: usize = 1 << 20;
 const CHUNK_ROWS: (usize, usize) = (128, 256);
 
 /// The head: the matrix, and what becomes of its products.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub struct Head<'a> {
     /// `[vocab, width]`.
-    pub weight: &'a Param,
+    pub weight: Weight<'a>,
     /// Multiplies the products.
     pub scale: f32,
     /// Scaled products l become c·tanh(l/c).
@@ -26,17 +26,17 @@ pub struct Head<'a> {
 impl Head<'_> {
     /// Rows of the matrix.
     pub fn vocab(&self) -> usize {
-        self.weight.rows
+        self.weight.rows()
     }
 
     /// Inner dimension.
     pub fn width(&self) -> usize {
-        self.weight.cols
+        self.weight.inputs
     }
 
     /// Logits `[n, vocab]` of hidden rows `[n, width]`.
-    pub fn logits(&self, par: Par, hidden: &[f32], logits: &mut [f32]) {
-        linear(par, hidden, self.weight.weight(), logits, false, self.scale);
+    pub fn logits(&self, options: MatmulOptions, hidden: &[f32], logits: &mut [f32]) {
+        linear(options, hidden, self.weight, logits, false, self.scale);
         self.cap(logits);
     }
 
@@ -79,7 +79,7 @@ pub fn log_sum_exp(row: &[f32]) -> f32 {
 /// Σ wᵢ·(−log p(targetᵢ)) over the rows, with gradients: `dhidden` is written, `dhead` added to
 /// where one is given. The sum is returned as `f64`; divide weights beforehand to get a mean.
 pub fn cross_entropy(
-    par: Par,
+    options: MatmulOptions,
     hidden: &[f32],
     head: Head<'_>,
     targets: &[u32],
@@ -96,7 +96,7 @@ pub fn cross_entropy(
     for ((hidden, targets), weights) in hidden.chunks(rows * width).zip(targets.chunks(rows)).zip(weights.chunks(rows))
     {
         let logits = &mut logits[..targets.len() * vocab];
-        head.logits(par, hidden, logits);
+        head.logits(options, hidden, logits);
         // What a logit's gradient is multiplied by on the way to the product it came from.
         let inverse = head.softcap.map_or(0.0, |cap| 1.0 / cap);
         let slope = |logit: f32| head.scale * (1.0 - (logit * inverse) * (logit * inverse));
@@ -118,10 +118,10 @@ pub fn cross_entropy(
         );
         if let Some(chunks) = dhidden.as_mut() {
             let dhidden = chunks.next().expect("as many chunks as rows");
-            linear_input_grad(par, logits, head.weight.weight(), dhidden, false, 1.0);
+            linear_input_grad(options, logits, head.weight, dhidden, false, 1.0);
         }
         if let Some(dhead) = dhead.as_deref_mut() {
-            linear_weight_grad(par, logits, hidden, width, vocab, dhead, 1.0);
+            linear_weight_grad(options, logits, hidden, width, vocab, dhead, 1.0);
         }
     }
     total

@@ -7,11 +7,87 @@
 //! resolved for each sequence by its own length, which is what transformers does with one sequence
 //! at a time.
 
-use crate::batch::Batch;
-use crate::config::{Rope, RopeScaling};
+use super::vectorised;
+use serde::{Deserialize, Serialize};
 use std::sync::{Arc, Mutex};
 
-use super::vectorised;
+/// How the wavelengths of a rotary embedding are stretched for texts longer than those of the
+/// pretraining. Formulas: `modeling_rope_utils.py` of transformers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "rope_type", rename_all = "snake_case")]
+pub enum RopeScaling {
+    /// As pretrained.
+    Default,
+    /// Every position divided by `factor`.
+    Linear {
+        /// The divisor.
+        factor: f64,
+    },
+    /// A base that grows with the length of the text once it exceeds `max_positions`.
+    Dynamic {
+        /// How fast it grows.
+        factor: f64,
+        /// The length up to which nothing changes.
+        max_positions: usize,
+    },
+    /// Llama 3.1: long wavelengths divided, short ones kept, a ramp between.
+    Llama3 {
+        /// The divisor of long wavelengths.
+        factor: f64,
+        /// Wavelengths above `original_max_positions / low_freq_factor` are long.
+        low_freq_factor: f64,
+        /// Wavelengths below `original_max_positions / high_freq_factor` are short.
+        high_freq_factor: f64,
+        /// Longest text of the pretraining.
+        original_max_positions: usize,
+    },
+    /// YaRN (Peng et al., arXiv 2309.00071).
+    Yarn {
+        /// The divisor of long wavelengths.
+        factor: f64,
+        /// Rotations within the original context above which a dimension is kept.
+        beta_fast: f64,
+        /// Rotations below which it is divided.
+        beta_slow: f64,
+        /// Longest text of the pretraining.
+        original_max_positions: usize,
+        /// Multiplies cosines and sines.
+        attention_factor: f64,
+        /// Whether the ends of the ramp are rounded to whole dimensions.
+        truncate: bool,
+    },
+    /// LongRoPE (Phi-3): each frequency divided by a factor of its own, one list for texts up to
+    /// `original_max_positions` tokens and one for longer ones.
+    #[serde(rename = "longrope")]
+    LongRope {
+        /// Divisors for short texts, one per frequency.
+        short_factor: Vec<f64>,
+        /// Divisors for long texts.
+        long_factor: Vec<f64>,
+        /// The longest short text.
+        original_max_positions: usize,
+        /// Multiplies cosines and sines.
+        attention_factor: f64,
+    },
+}
+
+/// Rotary position embedding.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Rope {
+    /// Base of the geometric progression of wavelengths (`rope_theta`).
+    pub theta: f64,
+    /// How many values of a head, from its first on, are rotated; even.
+    pub rotary_dim: usize,
+    /// Stretching for long texts.
+    pub scaling: RopeScaling,
+}
+
+impl Rope {
+    /// The embedding as pretrained, over `rotary_dim` values of each head.
+    pub fn plain(theta: f64, rotary_dim: usize) -> Self {
+        Self { theta, rotary_dim, scaling: RopeScaling::Default }
+    }
+}
 
 /// Angles per position of each of the `rotary_dim/2` frequencies for texts of `length` tokens, and
 /// what cosines and sines are multiplied by.
@@ -135,15 +211,16 @@ impl Rotary {
         Self { rope, tables: Mutex::default() }
     }
 
-    /// The rows of a batch.
-    pub fn rows(&self, batch: &Batch) -> RopeRows {
+    /// Cosines and sines of the tokens of packed sequences: the position of each token in its text, and the token
+    /// numbers at which sequences begin, with the end: `[0, …, n]`.
+    pub fn rows(&self, positions: &[u32], bounds: &[usize]) -> RopeRows {
         let half = self.rope.rotary_dim / 2;
         let mut rows = RopeRows { half, ..RopeRows::default() };
-        rows.cos.reserve(batch.len() * half);
-        rows.sin.reserve(batch.len() * half);
-        for w in batch.bounds.windows(2) {
-            let Some(&last) = batch.positions[w[0]..w[1]].last() else { continue };
-            self.append(&batch.positions[w[0]..w[1]], last as usize + 1, &mut rows);
+        rows.cos.reserve(positions.len() * half);
+        rows.sin.reserve(positions.len() * half);
+        for w in bounds.windows(2) {
+            let Some(&last) = positions[w[0]..w[1]].last() else { continue };
+            self.append(&positions[w[0]..w[1]], last as usize + 1, &mut rows);
         }
         rows
     }
@@ -232,20 +309,30 @@ impl RopeRows {
 mod tests {
     use super::*;
 
-    /// One token at each of the positions, each the last of its text.
-    fn last(positions: &[usize]) -> Batch {
-        Batch::continued(positions.iter().map(|past| ([0u32].as_slice(), *past)))
+    /// The rows of whole texts of these lengths.
+    fn whole(rotary: &Rotary, lengths: &[u32]) -> RopeRows {
+        let positions: Vec<u32> = lengths.iter().flat_map(|length| 0..*length).collect();
+        let ends = lengths.iter().scan(0, |end, length| {
+            *end += *length as usize;
+            Some(*end)
+        });
+        rotary.rows(&positions, &std::iter::once(0).chain(ends).collect::<Vec<_>>())
+    }
+
+    /// The rows of one token at each of the positions, each the last of its text.
+    fn last(rotary: &Rotary, positions: &[u32]) -> RopeRows {
+        rotary.rows(positions, &(0..=positions.len()).collect::<Vec<_>>())
     }
 
     #[test]
     fn tables_grow_and_single_rows_are_those_of_the_whole_text() {
         let rotary = Rotary::new(Rope::plain(10_000.0, 8));
-        let whole = rotary.rows(&Batch::new(&[vec![0u32; 700], vec![0; 3]]));
-        assert_eq!(whole.cos.len(), 703 * 4);
-        assert_eq!(whole.cos[..12], whole.cos[700 * 4..]);
-        let single = rotary.rows(&last(&[699, 2]));
-        assert_eq!(single.cos[..4], whole.cos[699 * 4..700 * 4]);
-        assert_eq!(single.sin[4..], whole.sin[702 * 4..]);
+        let texts = whole(&rotary, &[700, 3]);
+        assert_eq!(texts.cos.len(), 703 * 4);
+        assert_eq!(texts.cos[..12], texts.cos[700 * 4..]);
+        let single = last(&rotary, &[699, 2]);
+        assert_eq!(single.cos[..4], texts.cos[699 * 4..700 * 4]);
+        assert_eq!(single.sin[4..], texts.sin[702 * 4..]);
     }
 
     #[test]
@@ -269,15 +356,15 @@ mod tests {
         assert!(changes_between(&long, 10, 11) && !changes_between(&long, 11, 500));
         // A row of a text that has become long is turned as a long text's.
         let rotary = Rotary::new(long);
-        let (short, whole) = (rotary.rows(&last(&[5])), rotary.rows(&Batch::new(&[vec![0u32; 11]])));
-        assert_ne!(short.cos, whole.cos[5 * 2..6 * 2]);
-        assert_eq!(rotary.rows(&last(&[10])).cos, whole.cos[20..]);
+        let (short, text) = (last(&rotary, &[5]), whole(&rotary, &[11]));
+        assert_ne!(short.cos, text.cos[5 * 2..6 * 2]);
+        assert_eq!(last(&rotary, &[10]).cos, text.cos[20..]);
     }
 
     #[test]
     fn the_transposed_turn_undoes_the_turn_and_the_rest_of_the_head_stays() {
         let rotary = Rotary::new(Rope::plain(10_000.0, 4));
-        let rows = rotary.rows(&Batch::new(&[vec![0u32; 5]]));
+        let rows = whole(&rotary, &[5]);
         let x: Vec<f32> = (0..5 * 2 * 6).map(|i| (i as f32 * 0.37).sin()).collect();
         let mut y = x.clone();
         rows.apply(&mut y, 6, false);

@@ -5,7 +5,9 @@ pub mod frequencies;
 
 use lopper_model::config::{Config, RopeScaling};
 use lopper_model::param::Gradients;
-use lopper_model::{Batch, Checkpoint, Model, Par, SequenceCache, TrainBatch, TrainOptions, TrainWorkspace};
+use lopper_model::{
+    Batch, Checkpoint, MatmulPrecision, Model, SequenceCache, Threads, TrainBatch, TrainOptions, TrainWorkspace,
+};
 use safetensors::SafeTensors;
 use serde::Deserialize;
 use std::path::PathBuf;
@@ -51,7 +53,7 @@ pub struct Fixture {
 impl Fixture {
     pub fn read(name: &'static str) -> Self {
         let directory = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../fixtures").join(name);
-        let model = Checkpoint::open(&directory).unwrap().load_model().unwrap();
+        let model = Model::from_checkpoint(&Checkpoint::open(&directory).unwrap()).unwrap();
         let expected = serde_json::from_slice(&std::fs::read(directory.join("expected.json")).unwrap()).unwrap();
         Self { name, directory, model, expected }
     }
@@ -74,12 +76,12 @@ impl Fixture {
                 let difference = close(&format!("{name}, {context}"), ours, &theirs, LOGITS);
                 largest[index.min(1)] = largest[index.min(1)].max(difference);
             };
-            for par in [Par::Sequential, Par::Pool] {
-                compare(format!("layers {:?}, {par:?}", run.kept), &logits(model, &batch, &run.kept, par));
+            for threads in [Threads::One, Threads::Pool] {
+                compare(format!("layers {:?}, {threads:?}", run.kept), &logits(model, &batch, &run.kept, threads));
             }
             // A model that holds only the kept layers is the same candidate.
             let pruned = model.keep(&run.kept);
-            let ours = logits(&pruned, &batch, &pruned.all_layers(), Par::Sequential);
+            let ours = logits(&pruned, &batch, &pruned.all_layers(), Threads::One);
             compare(format!("only {:?}", run.kept), &ours);
         }
         largest
@@ -93,7 +95,8 @@ impl Fixture {
         let theirs = SafeTensors::deserialize(&bytes).unwrap();
         let mut gradients = self.model.set_trainable(|_| true);
         let options = TrainOptions {
-            par: Par::Sequential,
+            threads: Threads::One,
+            precision: MatmulPrecision::F32,
             scale: (1.0 / data.total_weight()) as f32,
             dropout: None,
             checkpointing: false,
@@ -126,12 +129,12 @@ impl Fixture {
         let mut text = prompt.clone();
         let mut cache = SequenceCache::new(kept.len());
         while text.len() < prompt.len() + tokens.len() {
-            if rereads_between(&model.config, cache.len(), text.len()) {
+            if needs_recompute(&model.config, cache.len(), text.len()) {
                 cache = SequenceCache::new(kept.len());
             }
             let batch = Batch::continued([(&text[cache.len()..], cache.len())]);
-            let hidden = model.hidden_states(&batch, &kept, Par::Sequential, Some(&mut [&mut cache]), None).unwrap();
-            let logits = model.logits(&model.normed_rows(&hidden, [batch.len() - 1]), Par::Sequential);
+            let hidden = model.hidden_states(&batch, &kept, Threads::One, Some(&mut [&mut cache]), None).unwrap();
+            let logits = model.logits(&model.normed_rows(&hidden, [batch.len() - 1]), Threads::One);
             text.push((0..logits.len()).max_by(|a, b| logits[*a].total_cmp(&logits[*b])).unwrap() as u32);
         }
         assert_eq!(text[prompt.len()..], tokens, "{name}: continuing {prompt:?}");
@@ -146,9 +149,9 @@ impl Fixture {
     }
 }
 
-pub fn logits(model: &Model, batch: &Batch, kept: &[usize], par: Par) -> Vec<f32> {
-    let hidden = model.hidden_states(batch, kept, par, None, None).unwrap();
-    model.logits(&model.normed_rows(&hidden, 0..batch.len()), par)
+pub fn logits(model: &Model, batch: &Batch, kept: &[usize], threads: Threads) -> Vec<f32> {
+    let hidden = model.hidden_states(batch, kept, threads, None, None).unwrap();
+    model.logits(&model.normed_rows(&hidden, 0..batch.len()), threads)
 }
 
 /// Asserts that no two values differ by more than `tolerance`; returns the largest difference.
@@ -165,7 +168,7 @@ pub fn close(context: &str, ours: &[f32], theirs: &[f32], tolerance: f32) -> f32
 
 /// Whether a text that grows from `shorter` to `longer` tokens is to be read again from its
 /// beginning, as transformers does for Phi-3: from here on other frequencies turn all its keys.
-fn rereads_between(config: &Config, shorter: usize, longer: usize) -> bool {
+fn needs_recompute(config: &Config, shorter: usize, longer: usize) -> bool {
     config.ropes.iter().any(|rope| match rope.scaling {
         RopeScaling::LongRope { original_max_positions, .. } => {
             shorter <= original_max_positions && original_max_positions < longer

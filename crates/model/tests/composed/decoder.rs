@@ -9,9 +9,9 @@ use crate::layout::Layout;
 use crate::ops;
 use anyhow::{Context, Result, ensure};
 use candle_core::{Device, Tensor, Var};
-use lopper_model::families::NormNames;
 use lopper_model::linear::Linear;
 use lopper_model::param::Param;
+use lopper_model::tensors::NormNames;
 use lopper_model::{Batch, Config, Layer, LayerKind, Model, QkNorm, TrainBatch};
 use std::collections::HashMap;
 

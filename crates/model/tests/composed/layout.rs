@@ -64,7 +64,7 @@ impl Layout {
         }
         let mut ropes = Vec::with_capacity(config.ropes.len());
         for rope in &config.ropes {
-            let RopeRows { cos, sin, .. } = Rotary::new(rope.clone()).rows(batch);
+            let RopeRows { cos, sin, .. } = Rotary::new(rope.clone()).rows(&batch.positions, &batch.bounds);
             let shape = (rows, 1, cos.len() / rows);
             ropes.push((Tensor::from_vec(cos, shape, device)?, Tensor::from_vec(sin, shape, device)?));
         }

@@ -11,7 +11,7 @@ mod ops;
 use decoder::ComposedModel;
 use lopper_model::linear::Lora;
 use lopper_model::param::Param;
-use lopper_model::{Batch, Model, Par, TrainBatch, TrainOptions, TrainWorkspace, normal};
+use lopper_model::{Batch, MatmulPrecision, Model, Threads, TrainBatch, TrainOptions, TrainWorkspace, normal};
 use lopper_testkit::{Tiny, tiny_model, token_sequences, zoo};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -103,8 +103,8 @@ fn logits_and_hidden_states_agree() {
                     assert_eq!(done, boundaries.len());
                     boundaries.push(hidden.to_vec());
                 };
-                let hidden = model.hidden_states(&batch, kept, Par::Sequential, None, Some(&mut tap)).unwrap();
-                let logits = model.logits(&model.normed_rows(&hidden, 0..batch.len()), Par::Sequential);
+                let hidden = model.hidden_states(&batch, kept, Threads::One, None, Some(&mut tap)).unwrap();
+                let logits = model.logits(&model.normed_rows(&hidden, 0..batch.len()), Threads::One);
                 let mut seen = 0;
                 let mut tap = |done: usize, hidden: &candle_core::Tensor| {
                     assert_eq!(done, seen);
@@ -128,7 +128,13 @@ fn every_gradient_agrees() {
     let data = TrainBatch::new(sequences.iter().zip(&weights).map(|(s, w)| (s.as_slice(), w.as_slice())));
     for (name, mut model) in models() {
         let composed = ComposedModel::new(&model).unwrap();
-        let options = TrainOptions { par: Par::Sequential, scale: 0.125, dropout: None, checkpointing: false };
+        let options = TrainOptions {
+            threads: Threads::One,
+            precision: MatmulPrecision::F32,
+            scale: 0.125,
+            dropout: None,
+            checkpointing: false,
+        };
         for kept in KEPT {
             let mut ours = model.set_trainable(|_| true);
             let loss = model.loss_and_gradients(&data, kept, options, &mut TrainWorkspace::default(), &mut ours);

@@ -4,7 +4,7 @@
 //! sum go.
 
 use anyhow::{Context, Result, ensure};
-use lopper_model::{Model, Par, TrainBatch, TrainOptions, TrainWorkspace};
+use lopper_model::{MatmulPrecision, Model, Threads, TrainBatch, TrainOptions, TrainWorkspace};
 use lopper_record::{Progress, Step};
 
 use super::{Criterion, Request, Selection, smallest};
@@ -39,7 +39,13 @@ pub fn taylor(model: &Model, calibration: &Calibration, progress: &dyn Progress)
     let mut gradients = model.set_trainable(of_layers);
     let predicted: usize = calibration.sequences().iter().map(|s| s.len().saturating_sub(1)).sum();
     ensure!(predicted > 0, "a text of single tokens predicts nothing");
-    let options = TrainOptions { par: Par::Pool, scale: 1.0 / predicted as f32, dropout: None, checkpointing: true };
+    let options = TrainOptions {
+        threads: Threads::Pool,
+        precision: MatmulPrecision::F32,
+        scale: 1.0 / predicted as f32,
+        dropout: None,
+        checkpointing: true,
+    };
     let mut workspace = TrainWorkspace::default();
     let mut done = 0;
     for group in calibration.groups(GROUP_TOKENS) {
@@ -52,7 +58,7 @@ pub fn taylor(model: &Model, calibration: &Calibration, progress: &dyn Progress)
     }
     let mut sums = vec![0f64; model.num_layers()];
     for (name, param) in model.parameters() {
-        let Some((layer, _)) = lopper_model::families::layer_of(&name).filter(|_| of_layers(&name)) else { continue };
+        let Some((layer, _)) = lopper_model::tensors::layer_of(&name).filter(|_| of_layers(&name)) else { continue };
         let Some(gradient) = gradients.of(&param) else { continue };
         sums[layer] += param.data.iter().zip(gradient).map(|(w, g)| f64::from((w * *g).abs())).sum::<f64>();
     }

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::fs;
 
-use lopper_model::checkpoint::{Array, Dtype, save_model, save_safetensors};
+use lopper_model::checkpoint::{Array, Dtype, save_safetensors};
 use lopper_model::families::config_json;
 use lopper_model::hf::{WEIGHTS, WEIGHTS_INDEX};
-use lopper_model::{Batch, Model, Par};
+use lopper_model::{Batch, Model, Threads};
 use lopper_record::{Interrupted, NoProgress};
 use lopper_testkit::{RecordedProgress, Tiny, tiny_model};
 use serde_json::{Value, json};
@@ -28,7 +28,7 @@ fn source(tiny: Tiny, dtype: Dtype) -> Source {
     let path = dir.path().join("model");
     fs::create_dir(&path).unwrap();
     let model = tiny_model(tiny, 5);
-    save_model(&path, &model, &config_json(&model.config, dtype).unwrap(), dtype).unwrap();
+    model.save(&path, &config_json(&model.config, dtype).unwrap(), dtype).unwrap();
     Source { dir, model }
 }
 
@@ -88,10 +88,10 @@ fn a_written_cut_computes_what_skipping_the_layers_computes() {
         assert_eq!(report.num_hidden_layers, 3);
         let pruned = open(&source.out());
         assert_eq!(pruned.contains("lm_head.weight"), !tied);
-        let pruned = pruned.load_model().unwrap();
+        let pruned = Model::from_checkpoint(&pruned).unwrap();
         let batch = Batch::new(&[[1u32, 2, 3, 4], [5, 6, 7, 8]]);
         let run = |model: &Model, kept: &[usize]| {
-            model.hidden_states(&batch, kept, Par::Sequential, None, None).unwrap().to_vec()
+            model.hidden_states(&batch, kept, Threads::One, None, None).unwrap().to_vec()
         };
         assert_eq!(run(&pruned, &[0, 1, 2]), run(&source.model, &[0, 2, 4]));
         assert!(source.leftovers().is_empty());

@@ -6,7 +6,6 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use lopper_model::checkpoint::save_model;
 use lopper_model::{Checkpoint, Model};
 use lopper_record::LayerSet;
 
@@ -36,7 +35,7 @@ pub fn write_trained(
     let width = checkpoint.dtype().bitsize() as u64 / 8;
     files::check_space(directory, model.parameter_count() as u64 * width)?;
     let edited = config::pruned(checkpoint, &kept, false)?;
-    save_model(directory, model, &serde_json::from_str(&edited.text)?, checkpoint.dtype())?;
+    model.save(directory, &serde_json::from_str(&edited.text)?, checkpoint.dtype())?;
     let plan = match plan {
         Some(plan) => {
             let plan = Plan { config_changes: edited.changes, ..plan.clone() };

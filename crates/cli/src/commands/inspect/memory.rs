@@ -6,7 +6,7 @@
 //! `docs/reference/inspect.md` has the formulas; where they come from is said at each line here.
 
 use lopper_heal::{HealRecipe, Method};
-use lopper_model::Config;
+use lopper_model::{Config, SMALL_MODEL_PARAMETERS};
 use serde::Serialize;
 
 use crate::table;
@@ -14,9 +14,8 @@ use crate::table;
 /// Most tokens that a command takes through the model at once, unless one text is longer: the
 /// groups of scoring, the prefill of generation and the micro-batches of training.
 const AT_ONCE: u64 = 2048;
-/// Below it every thread takes tokens of its own through the model, and weights are repacked in f32
-/// (`SMALL_MODEL` of the engine and the trainer).
-const SMALL_MODEL: u64 = 50_000_000;
+/// Below it every thread takes tokens of its own through the model, and weights are repacked in f32.
+const SMALL_MODEL: u64 = SMALL_MODEL_PARAMETERS as u64;
 /// Most bytes of hidden states that scoring keeps to compare layers by.
 const MOST_HIDDEN: u64 = 256 << 20;
 

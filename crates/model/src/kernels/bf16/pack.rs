@@ -2,7 +2,7 @@
 //! values along the inner dimension, from `f32` (rounded to nearest even on the way) or from bf16 as
 //! a checkpoint stores it.
 
-use crate::kernels::rows::{Format, as_bytes};
+use crate::kernels::weight::{Format, as_bytes};
 
 /// The lines of an operand: rows of A or columns of B, either of whose dimensions is contiguous.
 #[derive(Clone, Copy)]

@@ -4,7 +4,7 @@
 // in registers.
 #![allow(clippy::needless_range_loop, reason = "one index runs over several arrays")]
 
-use super::{Columns, Format, Rows, Weight, block_rows};
+use super::{ActivationTile, Columns, Format, Weight, block_rows};
 use half::bf16;
 use pulp::{Simd, WithSimd};
 
@@ -53,12 +53,12 @@ pub(super) fn fill(x: &[f32], inputs: usize, split: bool, round: bool, stride: &
 }
 
 /// All columns of one piece.
-pub(super) fn product(x: &Rows, w: Weight<'_>, out: Columns, scale: f32) {
-    pulp::Arch::new().dispatch(Product { x, w, out, scale });
+pub(super) fn matmul(x: &ActivationTile, w: Weight<'_>, out: Columns, scale: f32) {
+    pulp::Arch::new().dispatch(Matmul { x, w, out, scale });
 }
 
-struct Product<'a> {
-    x: &'a Rows,
+struct Matmul<'a> {
+    x: &'a ActivationTile,
     w: Weight<'a>,
     out: Columns,
     scale: f32,
@@ -96,12 +96,12 @@ impl<S: Simd> Load<S> for Halves {
     }
 }
 
-impl WithSimd for Product<'_> {
+impl WithSimd for Matmul<'_> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Product { x, w, out, scale } = self;
+        let Matmul { x, w, out, scale } = self;
         match w.format {
             Format::F32 => all::<S, Whole>(simd, x, w, out, scale),
             Format::Bf16 => all::<S, Halves>(simd, x, w, out, scale),
@@ -111,7 +111,7 @@ impl WithSimd for Product<'_> {
 }
 
 #[inline(always)]
-fn all<S: Simd, L: Load<S>>(simd: S, x: &Rows, w: Weight<'_>, out: Columns, scale: f32) {
+fn all<S: Simd, L: Load<S>>(simd: S, x: &ActivationTile, w: Weight<'_>, out: Columns, scale: f32) {
     // Thirty-two registers hold a tile of 4×5 sums beside its operands, sixteen one of 2×3.
     if S::F32_LANES == 16 {
         blocks::<S, L, 4, 5>(simd, x, w, out, scale);
@@ -123,7 +123,7 @@ fn all<S: Simd, L: Load<S>>(simd: S, x: &Rows, w: Weight<'_>, out: Columns, scal
 #[inline(always)]
 fn blocks<S: Simd, L: Load<S>, const R: usize, const C: usize>(
     simd: S,
-    x: &Rows,
+    x: &ActivationTile,
     w: Weight<'_>,
     out: Columns,
     scale: f32,
@@ -147,7 +147,7 @@ fn blocks<S: Simd, L: Load<S>, const R: usize, const C: usize>(
 #[inline(always)]
 fn line<S: Simd, L: Load<S>, const R: usize, const C: usize>(
     simd: S,
-    x: &Rows,
+    x: &ActivationTile,
     w: Weight<'_>,
     out: Columns,
     scale: f32,
@@ -171,7 +171,7 @@ fn line<S: Simd, L: Load<S>, const R: usize, const C: usize>(
 #[inline(always)]
 fn tile<S: Simd, L: Load<S>, const R: usize, const C: usize>(
     simd: S,
-    x: &Rows,
+    x: &ActivationTile,
     w: Weight<'_>,
     out: Columns,
     scale: f32,

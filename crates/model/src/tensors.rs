@@ -27,6 +27,19 @@ pub fn expected_tensors(config: &Config) -> Vec<(String, Vec<usize>)> {
     tensors
 }
 
+impl Config {
+    /// Parameters of one decoder layer.
+    pub fn parameters_per_layer(&self) -> usize {
+        layer_tensors(self).iter().map(|(_, shape)| shape.iter().product::<usize>()).sum()
+    }
+
+    /// Parameters outside the layers: embedding, final norm, and the head unless it is tied.
+    pub fn parameters_outside_layers(&self) -> usize {
+        let embedding = self.vocab_size * self.hidden_size;
+        embedding + self.hidden_size + if self.tie_word_embeddings { 0 } else { embedding }
+    }
+}
+
 /// The names, within a layer, of the norms around attention and MLP; `None` where there is none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NormNames {

@@ -3,9 +3,8 @@
 
 use anyhow::{Result, bail};
 use half::{bf16, f16};
-use safetensors::tensor::Dtype;
 
-use super::TensorView;
+pub use safetensors::tensor::Dtype;
 
 /// Whether weights of this dtype are read and written.
 pub fn is_weight_dtype(dtype: Dtype) -> bool {
@@ -22,21 +21,19 @@ pub fn torch_name(dtype: Dtype) -> Result<&'static str> {
     })
 }
 
-impl TensorView<'_> {
-    /// The elements as f32.
-    pub fn to_f32(&self) -> Result<Vec<f32>> {
-        let (pairs, fours) = (self.data.as_chunks::<2>().0, self.data.as_chunks::<4>().0);
-        Ok(match self.dtype {
-            Dtype::F32 => fours.iter().map(|&b| f32::from_le_bytes(b)).collect(),
-            Dtype::F16 => pairs.iter().map(|&b| f16::from_le_bytes(b).to_f32()).collect(),
-            Dtype::BF16 => pairs.iter().map(|&b| bf16::from_le_bytes(b).to_f32()).collect(),
-            other => bail!("weights are not read from {other}"),
-        })
-    }
+/// The elements stored as `dtype` in `bytes`, as f32.
+pub(crate) fn decode(bytes: &[u8], dtype: Dtype) -> Result<Vec<f32>> {
+    let (pairs, fours) = (bytes.as_chunks::<2>().0, bytes.as_chunks::<4>().0);
+    Ok(match dtype {
+        Dtype::F32 => fours.iter().map(|&b| f32::from_le_bytes(b)).collect(),
+        Dtype::F16 => pairs.iter().map(|&b| f16::from_le_bytes(b).to_f32()).collect(),
+        Dtype::BF16 => pairs.iter().map(|&b| bf16::from_le_bytes(b).to_f32()).collect(),
+        other => bail!("weights are not read from {other}"),
+    })
 }
 
 /// Appends `values`, stored as `dtype`, to `bytes`.
-pub(super) fn encode(values: &[f32], dtype: Dtype, bytes: &mut Vec<u8>) -> Result<()> {
+pub(crate) fn encode(values: &[f32], dtype: Dtype, bytes: &mut Vec<u8>) -> Result<()> {
     match dtype {
         Dtype::F32 => bytes.extend(values.iter().flat_map(|x| x.to_le_bytes())),
         Dtype::F16 => bytes.extend(values.iter().flat_map(|&x| f16::from_f32(x).to_le_bytes())),

@@ -3,7 +3,7 @@
 #![cfg_attr(not(target_arch = "x86_64"), allow(dead_code, unused_variables, reason = "x86-64 only"))]
 #![allow(clippy::needless_range_loop, reason = "one index runs over several arrays")]
 
-use super::{Columns, Rows, Weight, block_rows};
+use super::{ActivationTile, Columns, Weight, block_rows};
 
 /// Values in a vector.
 const GROUP: usize = 32;
@@ -35,7 +35,7 @@ pub(super) fn fill(x: &[f32], inputs: usize, stride: &mut usize, out: &mut Vec<f
 }
 
 /// All columns of one piece.
-pub(super) fn product(x: &Rows, w: Weight<'_>, out: Columns, scale: f32) {
+pub(super) fn matmul(x: &ActivationTile, w: Weight<'_>, out: Columns, scale: f32) {
     #[cfg(target_arch = "x86_64")]
     {
         assert!(available(), "rows were laid out for instructions that are not there");
@@ -59,7 +59,14 @@ pub(super) fn product(x: &Rows, w: Weight<'_>, out: Columns, scale: f32) {
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-fn line<const R: usize>(x: &Rows, w: Weight<'_>, out: Columns, scale: f32, row: usize, span: std::ops::Range<usize>) {
+fn line<const R: usize>(
+    x: &ActivationTile,
+    w: Weight<'_>,
+    out: Columns,
+    scale: f32,
+    row: usize,
+    span: std::ops::Range<usize>,
+) {
     let mut at = span.start;
     while at + 6 <= span.end {
         tile::<R, 6>(x, w, out, scale, row, at);
@@ -78,7 +85,14 @@ fn line<const R: usize>(x: &Rows, w: Weight<'_>, out: Columns, scale: f32, row: 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
 #[inline]
-fn tile<const R: usize, const C: usize>(x: &Rows, w: Weight<'_>, out: Columns, scale: f32, row: usize, at: usize) {
+fn tile<const R: usize, const C: usize>(
+    x: &ActivationTile,
+    w: Weight<'_>,
+    out: Columns,
+    scale: f32,
+    row: usize,
+    at: usize,
+) {
     use std::arch::x86_64::*;
     let (row_bytes, whole) = (w.inputs * 2, w.inputs / GROUP);
     assert!(

@@ -7,9 +7,7 @@
 //! frozen matrices from there as well.
 
 use crate::checkpoint::Checkpoint;
-use crate::kernels::rows::{Format, Weight};
-use crate::kernels::vectorised;
-use half::f16;
+use crate::kernels::weight::{Format, Weight};
 use safetensors::tensor::Dtype;
 use std::fmt;
 use std::ops::Range;
@@ -20,7 +18,7 @@ const BLOCK_BYTES: usize = 16 << 20;
 
 /// A matrix in a checkpoint's file.
 #[derive(Clone)]
-pub struct Stored {
+pub struct MappedWeight {
     checkpoint: Arc<Checkpoint>,
     name: Arc<str>,
     cols: usize,
@@ -38,13 +36,13 @@ pub enum Release {
     Block,
 }
 
-impl fmt::Debug for Stored {
+impl fmt::Debug for MappedWeight {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Stored({})", self.name)
+        write!(f, "MappedWeight({})", self.name)
     }
 }
 
-impl Stored {
+impl MappedWeight {
     /// The matrix `name` of `checkpoint`, of `cols` columns; opening the checkpoint has checked
     /// that it is there and how it is stored.
     pub(crate) fn new(checkpoint: Arc<Checkpoint>, name: &str, cols: usize, release: Release) -> Self {
@@ -52,7 +50,7 @@ impl Stored {
     }
 
     /// When pages are given back.
-    pub(crate) fn when_released(&self) -> Release {
+    pub(crate) fn release_policy(&self) -> Release {
         self.release
     }
 
@@ -88,35 +86,4 @@ impl Stored {
         let row = self.weight().format.bytes() * self.cols;
         self.checkpoint.release(&self.name, rows.start * row..rows.end * row);
     }
-}
-
-/// Appends the elements of `bytes` to `out` as `f32`.
-pub(crate) fn convert(format: Format, bytes: &[u8], out: &mut Vec<f32>) {
-    let before = out.len();
-    out.resize(before + bytes.len() / format.bytes(), 0.0);
-    widen(format, bytes, &mut out[before..]);
-}
-
-/// Writes the elements of `bytes` into `out` as `f32`.
-pub(crate) fn widen(format: Format, bytes: &[u8], out: &mut [f32]) {
-    vectorised(
-        #[inline(always)]
-        || match format {
-            Format::F32 => {
-                for (out, b) in out.iter_mut().zip(bytes.as_chunks::<4>().0) {
-                    *out = f32::from_le_bytes(*b);
-                }
-            }
-            Format::Bf16 => {
-                for (out, b) in out.iter_mut().zip(bytes.as_chunks::<2>().0) {
-                    *out = f32::from_bits(u32::from(u16::from_le_bytes(*b)) << 16);
-                }
-            }
-            Format::F16 => {
-                for (out, b) in out.iter_mut().zip(bytes.as_chunks::<2>().0) {
-                    *out = f16::from_le_bytes(*b).to_f32();
-                }
-            }
-        },
-    );
 }

@@ -9,97 +9,17 @@
 //! second-level cache while `W` streams by once for each (after Goto & van de Geijn, ACM TOMS 34,
 //! 2008, without their packing: dot products read both operands along their rows).
 //!
-//! Weights in `bf16` become `f32` in registers, exactly. Under [`Precision::Bf16`] activations are
-//! rounded to bf16 too and the processor's bf16 dot product is used where it has one ([`half`]).
+//! Weights in `bf16` become `f32` in registers, exactly. Under [`MatmulPrecision::Bf16`] activations are
+//! rounded to bf16 too and the processor's bf16 dot product is used where it has one ([`bf16_dot`]).
 
-mod half;
-pub mod panels;
-mod tile;
+mod bf16_dot;
+mod f32_lanes;
 
-use super::{Par, SharedMut};
+use super::weight::{Format, Weight};
+use super::{MatmulPrecision, SharedMut, Threads};
 use rayon::prelude::*;
 
-/// What the activations of a product are rounded to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Precision {
-    /// Nothing: weights as they are stored, everything else in `f32`.
-    #[default]
-    F32,
-    /// bf16, where the weight is bf16; sums stay in `f32`.
-    Bf16,
-}
-
-/// How the elements of a weight are stored, little-endian.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Format {
-    /// 32-bit floats.
-    F32,
-    /// The upper halves of 32-bit floats.
-    Bf16,
-    /// IEEE half precision.
-    F16,
-}
-
-impl Format {
-    /// Bytes of an element.
-    pub fn bytes(self) -> usize {
-        match self {
-            Format::F32 => 4,
-            Format::Bf16 | Format::F16 => 2,
-        }
-    }
-}
-
-/// Some rows of a weight: `[rows, inputs]`, row-major.
-#[derive(Clone, Copy)]
-pub struct Weight<'a> {
-    /// The elements, of any alignment.
-    pub bytes: &'a [u8],
-    /// How they are stored.
-    pub format: Format,
-    /// Inner dimension.
-    pub inputs: usize,
-}
-
-impl<'a> Weight<'a> {
-    /// A weight in memory.
-    pub fn of_f32(values: &'a [f32], inputs: usize) -> Self {
-        Self { bytes: as_bytes(values), format: Format::F32, inputs }
-    }
-
-    /// Number of rows.
-    pub fn rows(&self) -> usize {
-        self.bytes.len() / self.row_bytes()
-    }
-
-    /// The values, where they are `f32` at an address that suits them.
-    pub(crate) fn floats(&self) -> Option<&'a [f32]> {
-        if self.format != Format::F32 || cfg!(target_endian = "big") {
-            return None;
-        }
-        // SAFETY: any four bytes are a float.
-        let (before, values, after) = unsafe { self.bytes.align_to::<f32>() };
-        (before.is_empty() && after.is_empty()).then_some(values)
-    }
-
-    fn row_bytes(&self) -> usize {
-        self.inputs * self.format.bytes()
-    }
-
-    /// Some of the rows.
-    pub fn slice(&self, rows: std::ops::Range<usize>) -> Self {
-        let width = self.row_bytes();
-        Self { bytes: &self.bytes[rows.start * width..rows.end * width], ..*self }
-    }
-}
-
-/// The bytes of floats, which have no padding and no invalid patterns.
-pub(crate) fn as_bytes(values: &[f32]) -> &[u8] {
-    // SAFETY: the slice covers exactly these floats; bytes need no alignment.
-    unsafe { std::slice::from_raw_parts(values.as_ptr().cast(), size_of_val(values)) }
-}
-
-/// How [`Rows`] are laid out: what a format of weights is multiplied with.
+/// How [`ActivationTile`] are laid out: what a format of weights is multiplied with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Layout {
     /// As they are.
@@ -114,7 +34,7 @@ enum Layout {
 /// Activations laid out for products with weights of one format; made once for all weights that
 /// read them. Buffers are kept from one call to the next.
 #[derive(Debug, Clone)]
-pub struct Rows {
+pub struct ActivationTile {
     layout: Layout,
     count: usize,
     inputs: usize,
@@ -123,17 +43,17 @@ pub struct Rows {
     lanes: Vec<f32>,
 }
 
-impl Default for Rows {
+impl Default for ActivationTile {
     fn default() -> Self {
         Self { layout: Layout::Plain, count: 0, inputs: 1, stride: 0, lanes: vec![] }
     }
 }
 
-impl Rows {
+impl ActivationTile {
     /// Lays out `x[n, inputs]` for weights of `format`.
-    pub fn fill(&mut self, x: &[f32], inputs: usize, format: Format, precision: Precision) {
+    pub fn fill(&mut self, x: &[f32], inputs: usize, format: Format, precision: MatmulPrecision) {
         self.layout = match (format, precision) {
-            (Format::Bf16, Precision::Bf16) if half::available() => Layout::Half,
+            (Format::Bf16, MatmulPrecision::Bf16) if bf16_dot::available() => Layout::Half,
             (Format::Bf16, _) => Layout::Split,
             _ => Layout::Plain,
         };
@@ -141,10 +61,10 @@ impl Rows {
         self.inputs = inputs;
         assert_eq!(self.count * inputs, x.len(), "rows: shapes disagree");
         match self.layout {
-            Layout::Half => half::fill(x, inputs, &mut self.stride, &mut self.lanes),
+            Layout::Half => bf16_dot::fill(x, inputs, &mut self.stride, &mut self.lanes),
             layout => {
-                let round = precision == Precision::Bf16 && format == Format::Bf16;
-                tile::fill(x, inputs, layout == Layout::Split, round, &mut self.stride, &mut self.lanes);
+                let round = precision == MatmulPrecision::Bf16 && format == Format::Bf16;
+                f32_lanes::fill(x, inputs, layout == Layout::Split, round, &mut self.stride, &mut self.lanes);
             }
         }
     }
@@ -163,14 +83,22 @@ impl Rows {
 }
 
 /// Bytes of `x` that should stay in the second-level cache.
-const X_BLOCK: usize = 384 << 10;
-/// Rows of `W` in a piece of work.
+pub(super) const X_BLOCK: usize = 384 << 10;
+/// ActivationTile of `W` in a piece of work.
 const PIECE: usize = 64;
 /// Multiply-adds below which sharing the work out costs more than it gains.
-const PARALLEL_FROM: usize = 1 << 18;
+pub(super) const PARALLEL_FROM: usize = 1 << 18;
 
 /// Columns `first..` of `y[n, outputs] = scale·x·Wᵀ`, given those rows of `W`.
-pub fn product(par: Par, x: &Rows, w: Weight<'_>, first: usize, outputs: usize, y: &mut [f32], scale: f32) {
+pub fn matmul_stored(
+    threads: Threads,
+    x: &ActivationTile,
+    w: Weight<'_>,
+    first: usize,
+    outputs: usize,
+    y: &mut [f32],
+    scale: f32,
+) {
     assert!(x.fits(w.format) && x.inputs == w.inputs, "rows were laid out for another weight");
     assert!(first + w.rows() <= outputs && x.count * outputs == y.len(), "rows: shapes disagree");
     if x.count == 0 || w.bytes.is_empty() {
@@ -183,17 +111,17 @@ pub fn product(par: Par, x: &Rows, w: Weight<'_>, first: usize, outputs: usize, 
         let w = w.slice(rows);
         let out = Columns { base: target.at(0), total, stride: outputs, first: at };
         match (x.layout, w.format) {
-            (Layout::Half, _) => half::product(x, w, out, scale),
+            (Layout::Half, _) => bf16_dot::matmul(x, w, out, scale),
             (_, Format::F16) => {
                 let values: Vec<f32> =
-                    w.bytes.as_chunks::<2>().0.iter().map(|b| ::half::f16::from_le_bytes(*b).to_f32()).collect();
-                tile::product(x, Weight::of_f32(&values, w.inputs), out, scale);
+                    w.bytes.as_chunks::<2>().0.iter().map(|b| half::f16::from_le_bytes(*b).to_f32()).collect();
+                f32_lanes::matmul(x, Weight::of_f32(&values, w.inputs), out, scale);
             }
-            _ => tile::product(x, w, out, scale),
+            _ => f32_lanes::matmul(x, w, out, scale),
         }
     };
     let rows = w.rows();
-    let threads = par.threads();
+    let threads = threads.count();
     if threads > 1 && x.count * w.inputs * rows >= PARALLEL_FROM && rows > 1 {
         // Several pieces a thread even out what other programs take.
         let size = rows.div_ceil(threads * 4).clamp(8, PIECE).next_multiple_of(8);
@@ -220,20 +148,20 @@ impl Columns {
     fn set(self, row: usize, column: usize, value: f32) {
         let at = row * self.stride + self.first + column;
         debug_assert!(at < self.total);
-        // SAFETY: `product` checked that rows and columns lie in the result, and pieces are disjoint.
+        // SAFETY: `matmul_stored` checked that rows and columns lie in the result, and pieces are disjoint.
         unsafe { *self.base.at(at).0 = value };
     }
 }
 
-/// Rows of `x` in a block.
-fn block_rows(x: &Rows) -> usize {
+/// ActivationTile of `x` in a block.
+fn block_rows(x: &ActivationTile) -> usize {
     (X_BLOCK / (x.stride.max(1) * 4)).max(12)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ::half::{bf16, f16};
+    use half::{bf16, f16};
 
     fn values(n: usize, salt: usize) -> Vec<f32> {
         (0..n).map(|i| (((i * 7919 + salt * 104_729) % 1000) as f32 - 499.5) / 500.0).collect()
@@ -265,18 +193,18 @@ mod tests {
                 // An odd address, as a file may have.
                 let shifted: Vec<u8> = std::iter::once(0).chain(bytes).collect();
                 let weight = Weight { bytes: &shifted[1..], format, inputs };
-                let (mut rows, mut y) = (Rows::default(), vec![f32::NAN; n * outputs]);
-                rows.fill(&x, inputs, format, Precision::F32);
-                product(Par::Pool, &rows, weight, 0, outputs, &mut y, 0.5);
+                let (mut rows, mut y) = (ActivationTile::default(), vec![f32::NAN; n * outputs]);
+                rows.fill(&x, inputs, format, MatmulPrecision::F32);
+                matmul_stored(Threads::Pool, &rows, weight, 0, outputs, &mut y, 0.5);
                 for (x, y) in x.chunks_exact(inputs).zip(y.chunks_exact(outputs)) {
                     for (w, y) in w.chunks_exact(inputs).zip(y) {
                         let exact: f64 = x.iter().zip(w).map(|(x, w)| f64::from(*x) * f64::from(*w)).sum();
                         assert!((f64::from(*y) - 0.5 * exact).abs() < 1e-4, "{n}×{inputs}×{outputs}: {y} for {exact}");
                     }
                     let mut alone = vec![f32::NAN; outputs];
-                    rows.fill(x, inputs, format, Precision::F32);
+                    rows.fill(x, inputs, format, MatmulPrecision::F32);
                     for at in 0..outputs {
-                        product(Par::Sequential, &rows, weight.slice(at..at + 1), at, outputs, &mut alone, 0.5);
+                        matmul_stored(Threads::One, &rows, weight.slice(at..at + 1), at, outputs, &mut alone, 0.5);
                     }
                     assert_eq!(alone, y);
                 }
@@ -290,9 +218,9 @@ mod tests {
             let x = values(n * inputs, 3);
             let (bytes, w) = stored(&values(outputs * inputs, 4), Format::Bf16);
             let weight = Weight { bytes: &bytes, format: Format::Bf16, inputs };
-            let (mut rows, mut y) = (Rows::default(), vec![f32::NAN; n * outputs]);
-            rows.fill(&x, inputs, Format::Bf16, Precision::Bf16);
-            product(Par::Sequential, &rows, weight, 0, outputs, &mut y, 1.0);
+            let (mut rows, mut y) = (ActivationTile::default(), vec![f32::NAN; n * outputs]);
+            rows.fill(&x, inputs, Format::Bf16, MatmulPrecision::Bf16);
+            matmul_stored(Threads::One, &rows, weight, 0, outputs, &mut y, 1.0);
             for (x, y) in x.chunks_exact(inputs).zip(y.chunks_exact(outputs)) {
                 for (w, y) in w.chunks_exact(inputs).zip(y) {
                     let terms = x.iter().zip(w).map(|(x, w)| f64::from(bf16::from_f32(*x).to_f32()) * f64::from(*w));
@@ -300,8 +228,8 @@ mod tests {
                     assert!((f64::from(*y) - exact).abs() < 2e-4, "{n}×{inputs}×{outputs}: {y} for {exact}");
                 }
                 let mut alone = vec![f32::NAN; outputs];
-                rows.fill(x, inputs, Format::Bf16, Precision::Bf16);
-                product(Par::Pool, &rows, weight, 0, outputs, &mut alone, 1.0);
+                rows.fill(x, inputs, Format::Bf16, MatmulPrecision::Bf16);
+                matmul_stored(Threads::Pool, &rows, weight, 0, outputs, &mut alone, 1.0);
                 assert_eq!(alone, y);
             }
         }

@@ -1,53 +1,17 @@
-//! One decoder layer: attention and gated MLP, each with an RMSNorm before it, after it, or both,
-//! and added to the residual stream; forward, and a hand-written backward.
+//! A decoder layer in training: forward, and a hand-written backward.
 //!
 //! The forward pass leaves in [`Activations`] what the backward pass needs; norms and the gated
-//! activation are cheap and recomputed. This is the layer of training; what only runs forward goes
-//! through [`crate::forward`].
+//! activation are cheap and recomputed. What only runs forward goes through [`crate::forward`].
 
 use crate::batch::Batch;
 use crate::config::{Config, LayerKind};
-use crate::families::NormNames;
-use crate::kernels::attention::{Heads, attention, attention_grad};
+use crate::kernels::attention_train::{attention, attention_grad};
 use crate::kernels::norm::RmsNorm;
-use crate::kernels::{Par, activation, add_assign, add_scaled, rope::RopeRows};
+use crate::kernels::rope::RopeRows;
+use crate::kernels::{MatmulOptions, Threads, activation, add_assign, add_scaled};
+use crate::layer::{Layer, norm_of};
 use crate::linear::{Dropout, Linear};
 use crate::param::{Gradients, Param};
-use crate::projections::Projections;
-
-/// Weights of one decoder layer. Cloning shares the values.
-#[derive(Debug, Clone)]
-pub struct Layer {
-    /// Its window and its rotary embedding.
-    pub kind: LayerKind,
-    /// Norms before and after attention and MLP, where the family has them.
-    pub norms: LayerNorms,
-    /// Query, key and value projections.
-    pub qkv: Projections<3>,
-    /// Output projection of the attention.
-    pub o: Linear,
-    /// Norm of the queries: over each head, or over all of them.
-    pub q_norm: Option<Param>,
-    /// Norm of the keys.
-    pub k_norm: Option<Param>,
-    /// Gate and up projections.
-    pub gate_up: Projections<2>,
-    /// Down projection.
-    pub down: Linear,
-}
-
-/// The norms around attention and MLP.
-#[derive(Debug, Clone)]
-pub struct LayerNorms {
-    /// Of the attention's input.
-    pub before_attention: Option<Param>,
-    /// Of the attention's result.
-    pub after_attention: Option<Param>,
-    /// Of the MLP's input.
-    pub before_mlp: Option<Param>,
-    /// Of the MLP's result.
-    pub after_mlp: Option<Param>,
-}
 
 /// What a layer's forward pass leaves for its backward pass.
 #[derive(Debug, Default, Clone)]
@@ -89,7 +53,8 @@ pub(crate) struct Pass<'a> {
     /// One for each of [`Config::ropes`].
     pub ropes: &'a [RopeRows],
     pub batch: &'a Batch,
-    pub par: Par,
+    pub threads: Threads,
+    pub matmul: MatmulOptions,
     pub dropout: Option<Dropout>,
 }
 
@@ -103,32 +68,18 @@ impl Pass<'_> {
             self.ropes[rope].apply(x, self.config.head_dim, transpose);
         }
     }
-
-    fn qkv_sizes(&self) -> [usize; 3] {
-        qkv_sizes(self.config)
-    }
-}
-
-/// The norm with this weight as the model's configuration has it.
-pub(crate) fn norm_of<'a>(config: &Config, weight: &'a Param) -> RmsNorm<'a> {
-    RmsNorm { weight: &weight.data, offset: config.norm_offset, eps: config.rms_norm_eps as f32 }
-}
-
-/// Widths of queries, keys and values.
-pub(crate) fn qkv_sizes(config: &Config) -> [usize; 3] {
-    [config.query_size(), config.key_value_size(), config.key_value_size()]
 }
 
 impl Layer {
     /// Reads `acts.x` and writes the layer's output into `out`.
     pub(crate) fn forward(&self, pass: &Pass<'_>, acts: &mut Activations, scratch: &mut Scratch, out: &mut Vec<f32>) {
-        let (par, heads, scale) = (pass.par, Heads::of(pass.config, self.kind), pass.config.residual_scale);
+        let (matmul, heads, scale) = (pass.matmul, pass.config.heads(self.kind), pass.config.residual_scale);
         let Scratch { normed, wide, fused, .. } = scratch;
         maybe_norm(pass, self.norms.before_attention.as_ref(), &acts.x, normed);
         // Where a norm follows, the projection goes to the buffer that the norm's gradient needs.
         let q = if self.q_norm.is_some() { &mut acts.q_raw } else { &mut acts.q };
         let k = if self.k_norm.is_some() { &mut acts.k_raw } else { &mut acts.k };
-        self.qkv.forward(par, normed, pass.qkv_sizes(), [q, k, &mut acts.v], fused, pass.dropout);
+        self.qkv.forward(matmul, normed, pass.config.qkv_sizes(), [q, k, &mut acts.v], fused, pass.dropout);
         for (norm, raw, y) in [(&self.q_norm, &acts.q_raw, &mut acts.q), (&self.k_norm, &acts.k_raw, &mut acts.k)] {
             if let Some(weight) = norm {
                 y.resize(raw.len(), 0.0);
@@ -137,7 +88,7 @@ impl Layer {
             pass.rotate(self.kind, y, false);
         }
         acts.attended.resize(acts.q.len(), 0.0);
-        attention(par, &acts.q, &acts.k, &acts.v, heads, &pass.batch.bounds, &mut acts.attended);
+        attention(pass.threads, &acts.q, &acts.k, &acts.v, heads, &pass.batch.bounds, &mut acts.attended);
         project(
             pass,
             &self.o,
@@ -150,7 +101,7 @@ impl Layer {
 
         maybe_norm(pass, self.norms.before_mlp.as_ref(), &acts.middle, normed);
         let width = pass.config.intermediate_size;
-        self.gate_up.forward(par, normed, [width; 2], [&mut acts.gate, &mut acts.up], fused, pass.dropout);
+        self.gate_up.forward(matmul, normed, [width; 2], [&mut acts.gate, &mut acts.up], fused, pass.dropout);
         wide.resize(acts.gate.len(), 0.0);
         activation::gated(pass.config.activation, &acts.gate, &acts.up, wide);
         project(pass, &self.down, self.norms.after_mlp.as_ref(), wide, &mut acts.mlp_out, out);
@@ -167,7 +118,7 @@ impl Layer {
         d: &mut [f32],
         grads: &mut Gradients,
     ) {
-        let (par, drop, heads) = (pass.par, pass.dropout, Heads::of(pass.config, self.kind));
+        let (matmul, drop, heads) = (pass.matmul, pass.dropout, pass.config.heads(self.kind));
         let Scratch { normed, wide, fused, dq, dk, dv, dnormed, dbranch } = scratch;
         dnormed.resize(acts.x.len(), 0.0);
 
@@ -177,61 +128,29 @@ impl Layer {
         activation::gated(pass.config.activation, &acts.gate, &acts.up, wide);
         dq.resize(wide.len(), 0.0);
         let dbranch_of = branch_grad(pass, self.norms.after_mlp.as_ref(), &acts.mlp_out, d, dbranch, grads);
-        self.down.backward(par, wide, dbranch_of, dq, false, grads, drop);
+        self.down.backward(matmul, wide, dbranch_of, dq, false, grads, drop);
         activation::gated_grad(pass.config.activation, &mut acts.gate, &mut acts.up, dq);
         let width = pass.config.intermediate_size;
-        self.gate_up.backward(par, normed, [width; 2], [&acts.gate, &acts.up], dnormed, grads, fused, drop);
+        self.gate_up.backward(matmul, normed, [width; 2], [&acts.gate, &acts.up], dnormed, grads, fused, drop);
         maybe_norm_grad(pass, self.norms.before_mlp.as_ref(), &acts.middle, dnormed, d, grads);
 
         // Attention: middle = x + scale·norm(o(attention(q, k, v)))
         let dattended = wide;
         dattended.resize(acts.attended.len(), 0.0);
         let dbranch_of = branch_grad(pass, self.norms.after_attention.as_ref(), &acts.attention_out, d, dbranch, grads);
-        self.o.backward(par, &acts.attended, dbranch_of, dattended, false, grads, drop);
+        self.o.backward(matmul, &acts.attended, dbranch_of, dattended, false, grads, drop);
         dq.resize(acts.q.len(), 0.0);
         dk.resize(acts.k.len(), 0.0);
         dv.resize(acts.v.len(), 0.0);
         let Activations { q, k, v, attended, .. } = acts;
-        attention_grad(par, q, k, v, attended, dattended, heads, &pass.batch.bounds, dq, dk, dv);
+        attention_grad(pass.threads, q, k, v, attended, dattended, heads, &pass.batch.bounds, dq, dk, dv);
         pass.rotate(self.kind, dq, true);
         pass.rotate(self.kind, dk, true);
         head_norm_grad(pass, self.q_norm.as_ref(), &acts.q_raw, dq, dattended, grads);
         head_norm_grad(pass, self.k_norm.as_ref(), &acts.k_raw, dk, dattended, grads);
         maybe_norm(pass, self.norms.before_attention.as_ref(), &acts.x, normed);
-        self.qkv.backward(par, normed, pass.qkv_sizes(), [dq, dk, dv], dnormed, grads, fused, drop);
+        self.qkv.backward(matmul, normed, pass.config.qkv_sizes(), [dq, dk, dv], dnormed, grads, fused, drop);
         maybe_norm_grad(pass, self.norms.before_attention.as_ref(), &acts.x, dnormed, d, grads);
-    }
-
-    /// The projections in a fixed order with the last part of their names.
-    pub fn linears_mut(&mut self) -> Vec<(&'static str, &mut Linear)> {
-        let mut list = Vec::with_capacity(7);
-        let names: &[&str] = match self.qkv {
-            Projections::Separate(_) => &["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"],
-            Projections::Fused(_) => &["self_attn.qkv_proj"],
-        };
-        list.extend(names.iter().copied().zip(self.qkv.linears_mut()));
-        list.push(("self_attn.o_proj", &mut self.o));
-        let names: &[&str] = match self.gate_up {
-            Projections::Separate(_) => &["mlp.gate_proj", "mlp.up_proj"],
-            Projections::Fused(_) => &["mlp.gate_up_proj"],
-        };
-        list.extend(names.iter().copied().zip(self.gate_up.linears_mut()));
-        list.push(("mlp.down_proj", &mut self.down));
-        list
-    }
-
-    /// The norms around attention and MLP that are there, each with its name.
-    pub(crate) fn norms_mut(&mut self, config: &Config) -> impl Iterator<Item = (&'static str, &mut Param)> {
-        let names = NormNames::of(config.norm_placement);
-        let LayerNorms { before_attention, after_attention, before_mlp, after_mlp } = &mut self.norms;
-        [
-            (names.before_attention, before_attention),
-            (names.after_attention, after_attention),
-            (names.before_mlp, before_mlp),
-            (names.after_mlp, after_mlp),
-        ]
-        .into_iter()
-        .filter_map(|(name, norm)| name.zip(norm.as_mut()))
     }
 }
 
@@ -262,9 +181,9 @@ fn maybe_norm_grad(
 /// The last projection of attention or MLP, and the norm of its result, which keeps `raw`.
 fn project(pass: &Pass<'_>, linear: &Linear, norm: Option<&Param>, x: &[f32], raw: &mut Vec<f32>, y: &mut Vec<f32>) {
     match norm {
-        None => linear.forward(pass.par, x, y, pass.dropout),
+        None => linear.forward(pass.matmul, x, y, pass.dropout),
         Some(weight) => {
-            linear.forward(pass.par, x, raw, pass.dropout);
+            linear.forward(pass.matmul, x, raw, pass.dropout);
             y.resize(raw.len(), 0.0);
             pass.norm(weight).forward(raw, y);
         }

@@ -1,14 +1,14 @@
 //! Building a [`Model`]: from a checkpoint's tensors, or from random weights.
 
-use crate::block::{Layer, LayerNorms};
+use super::Model;
 use crate::checkpoint::Checkpoint;
 use crate::config::{Config, QkNorm};
-use crate::families::NormNames;
+use crate::layer::{Layer, LayerNorms};
 use crate::linear::Linear;
-use crate::model::Model;
+use crate::mapped::{MappedWeight, Release};
 use crate::param::Param;
 use crate::projections::Projections;
-use crate::stored::{Release, Stored};
+use crate::tensors::NormNames;
 use anyhow::{Result, ensure};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -30,6 +30,12 @@ impl Model {
         })
     }
 
+    /// The model of `checkpoint`, with every weight brought into memory as `f32`.
+    pub fn from_checkpoint(checkpoint: &Checkpoint) -> Result<Self> {
+        checkpoint.check_tied_head()?;
+        Self::build(checkpoint.config().clone(), &mut |name, _| checkpoint.values(name))
+    }
+
     /// The model of `checkpoint` with its matrices used as they are stored, from the file's memory
     /// map; for running forward only.
     pub fn mapped(checkpoint: &Arc<Checkpoint>) -> Result<Self> {
@@ -49,7 +55,7 @@ impl Model {
             if is_vector(name) {
                 return Ok(Param::matrix(checkpoint.values(name)?, rows, cols));
             }
-            Ok(Param::stored(Stored::new(checkpoint.clone(), name, cols, release), rows, cols))
+            Ok(Param::mapped(MappedWeight::new(checkpoint.clone(), name, cols, release), rows, cols))
         })
     }
 

@@ -14,7 +14,7 @@ use std::ops::Range;
 
 /// A matrix `[outputs, inputs]` as panels of two vectors' width: `[panel][input][lane]`.
 #[derive(Debug, Clone)]
-pub struct Packed {
+pub struct PackedF32Weight {
     data: Vec<f32>,
     inputs: usize,
     outputs: usize,
@@ -33,7 +33,7 @@ fn panel_width() -> usize {
     pulp::Arch::new().dispatch(Lanes)
 }
 
-impl Packed {
+impl PackedF32Weight {
     /// Packs `w[outputs, inputs]`, row-major.
     pub fn new(w: &[f32], inputs: usize, outputs: usize) -> Self {
         assert_eq!(w.len(), inputs * outputs, "packed: shapes disagree");
@@ -60,34 +60,34 @@ impl Packed {
     }
 
     /// `y[n, outputs] = x[n, inputs]·Wᵀ`, on the calling thread.
-    pub fn product(&self, x: &[f32], y: &mut Vec<f32>) {
+    pub fn matmul(&self, x: &[f32], y: &mut Vec<f32>) {
         y.resize(x.len() / self.inputs * self.outputs, 0.0);
         self.columns(x, 0..self.outputs, y);
     }
 
-    /// As [`Packed::product`], outputs `columns` alone: `y[n, columns.len()]`. They begin at a whole
+    /// As [`PackedF32Weight::matmul`], outputs `columns` alone: `y[n, columns.len()]`. They begin at a whole
     /// panel.
     pub fn columns(&self, x: &[f32], columns: Range<usize>, y: &mut [f32]) {
         let n = x.len() / self.inputs;
         assert!(n * self.inputs == x.len() && n * columns.len() == y.len(), "packed product: shapes disagree");
         assert!(columns.end <= self.outputs && columns.start.is_multiple_of(panel_width()), "columns of no panel");
-        pulp::Arch::new().dispatch(Product { packed: self, columns, x, y });
+        pulp::Arch::new().dispatch(Matmul { packed: self, columns, x, y });
     }
 }
 
-struct Product<'a> {
-    packed: &'a Packed,
+struct Matmul<'a> {
+    packed: &'a PackedF32Weight,
     columns: Range<usize>,
     x: &'a [f32],
     y: &'a mut [f32],
 }
 
-impl WithSimd for Product<'_> {
+impl WithSimd for Matmul<'_> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Packed { data, inputs, outputs } = self.packed;
+        let PackedF32Weight { data, inputs, outputs } = self.packed;
         let (inputs, width) = (*inputs, 2 * S::F32_LANES);
         assert_eq!(data.len(), outputs.div_ceil(width) * width * inputs, "packed for another vector width");
         let outputs = self.columns.len();
@@ -163,16 +163,16 @@ mod tests {
         for (n, inputs, outputs) in [(1, 5, 3), (7, 128, 352), (64, 24, 37), (6, 40, 16), (13, 1, 1), (2, 33, 65)] {
             let x: Vec<f32> = (0..n * inputs).map(|i| (i as f32 * 0.7).sin()).collect();
             let w: Vec<f32> = (0..outputs * inputs).map(|i| (i as f32 * 0.3).cos()).collect();
-            let packed = Packed::new(&w, inputs, outputs);
+            let packed = PackedF32Weight::new(&w, inputs, outputs);
             let mut y = Vec::new();
-            packed.product(&x, &mut y);
+            packed.matmul(&x, &mut y);
             let mut alone = Vec::new();
             for (x, y) in x.chunks_exact(inputs).zip(y.chunks_exact(outputs)) {
                 for (w, y) in w.chunks_exact(inputs).zip(y) {
                     let expected: f64 = x.iter().zip(w).map(|(x, w)| f64::from(*x) * f64::from(*w)).sum();
                     assert!((f64::from(*y) - expected).abs() < 1e-4, "{n}×{inputs}×{outputs}: {y} for {expected}");
                 }
-                packed.product(x, &mut alone);
+                packed.matmul(x, &mut alone);
                 assert_eq!(alone, y);
             }
         }

@@ -5,7 +5,7 @@
 //! A row's result depends on its own text alone: not on the rows beside it, the order, the batch or
 //! the number of threads. Weights are used as they are stored ([`crate::kernels::rows`]), or, for
 //! models so small that every product is over before it has begun, repacked once
-//! ([`crate::kernels::packed`]). Adapters are folded into a repacked weight and applied beside a
+//! ([`crate::kernels::packed_f32`]). Adapters are folded into a repacked weight and applied beside a
 //! stored one.
 //!
 //! Not covered: devices other than the CPU, keys and values in less than 32 bits, forgetting keys
@@ -13,35 +13,37 @@
 
 mod attention;
 mod head;
-mod map;
+mod linear;
 
 use crate::batch::Batch;
-use crate::block::{norm_of, qkv_sizes};
 use crate::cache::{LayerCache, SequenceCache};
 use crate::config::Config;
-use crate::kernels::attention::Heads;
 use crate::kernels::rope::RopeRows;
-use crate::kernels::rows::Precision;
-use crate::kernels::{Par, activation, add_scaled};
-use crate::model::{Model, Tap};
+use crate::kernels::{MatmulPrecision, Threads, activation, add_scaled};
+use crate::layer::norm_of;
+use crate::model::Model;
 use crate::param::Param;
 use anyhow::{Result, ensure};
-use map::{Layouts, Map, apply};
+use linear::{Layouts, PreparedLinear, apply};
 use rayon::prelude::*;
 
 pub use head::{Target, TokenLogprob};
-pub use map::Pack;
+pub use linear::Pack;
+
+/// Called with the number of layers done (0 = the embedding) and the hidden states, `[n, hidden]`
+/// packed, at each boundary between kept layers.
+pub type Tap<'a> = dyn FnMut(usize, &[f32]) + 'a;
 
 #[derive(Debug)]
 struct ForwardLayer {
-    qkv: Vec<Map>,
-    o: Map,
-    gate_up: Vec<Map>,
-    down: Map,
+    qkv: Vec<PreparedLinear>,
+    o: PreparedLinear,
+    gate_up: Vec<PreparedLinear>,
+    down: PreparedLinear,
 }
 
 impl ForwardLayer {
-    fn maps(&self) -> impl Iterator<Item = &Map> {
+    fn linears(&self) -> impl Iterator<Item = &PreparedLinear> {
         self.qkv.iter().chain([&self.o]).chain(&self.gate_up).chain([&self.down])
     }
 }
@@ -51,8 +53,8 @@ impl ForwardLayer {
 pub struct Forward {
     model: Model,
     layers: Vec<ForwardLayer>,
-    head: Map,
-    precision: Precision,
+    head: PreparedLinear,
+    precision: MatmulPrecision,
 }
 
 /// Buffers of one thread, kept from call to call.
@@ -75,13 +77,13 @@ pub struct Workspace {
 
 /// Tokens on their way through the layers: a batch, and how its positions are turned.
 #[derive(Debug, Clone, Default)]
-pub struct Reading {
+pub struct PreparedBatch {
     /// The tokens.
     pub batch: Batch,
     ropes: Vec<RopeRows>,
 }
 
-impl Reading {
+impl PreparedBatch {
     /// The given sequences alone, of a batch in which none continues another.
     pub fn subset(&self, sequences: &[usize]) -> Self {
         let mut batch = Batch { bounds: vec![0], ..Batch::default() };
@@ -107,20 +109,20 @@ pub enum Past<'a, 'b> {
 
 impl Forward {
     /// Prepares `model`. Repacked weights take a second copy of them.
-    pub fn new(model: &Model, pack: Pack, precision: Precision) -> Self {
+    pub fn new(model: &Model, pack: Pack, precision: MatmulPrecision) -> Self {
         let config = &model.config;
         let width = config.intermediate_size;
         let layers = model
             .layers
             .iter()
             .map(|layer| ForwardLayer {
-                qkv: Map::of_projections(&layer.qkv, qkv_sizes(config), pack),
-                o: Map::new(&layer.o, pack),
-                gate_up: Map::of_projections(&layer.gate_up, [width; 2], pack),
-                down: Map::new(&layer.down, pack),
+                qkv: PreparedLinear::of_projections(&layer.qkv, config.qkv_sizes(), pack),
+                o: PreparedLinear::new(&layer.o, pack),
+                gate_up: PreparedLinear::of_projections(&layer.gate_up, [width; 2], pack),
+                down: PreparedLinear::new(&layer.down, pack),
             })
             .collect();
-        let head = Map::of_matrix(model.head(), pack);
+        let head = PreparedLinear::of_matrix(model.head(), pack);
         Self { model: model.clone(), layers, head, precision }
     }
 
@@ -134,9 +136,9 @@ impl Forward {
     }
 
     /// Prepares the tokens of a batch.
-    pub fn reading(&self, batch: Batch) -> Reading {
+    pub fn prepare(&self, batch: Batch) -> PreparedBatch {
         let ropes = self.model.rope_rows(&batch);
-        Reading { batch, ropes }
+        PreparedBatch { batch, ropes }
     }
 
     /// The embedding of `tokens`, `[n, hidden]`.
@@ -150,7 +152,7 @@ impl Forward {
         &self,
         batch: &Batch,
         kept: &[usize],
-        par: Par,
+        threads: Threads,
         mut caches: Option<&mut [&mut SequenceCache]>,
         mut tap: Option<&mut Tap<'_>>,
     ) -> Result<Vec<f32>> {
@@ -159,7 +161,7 @@ impl Forward {
             ensure!(caches.len() == batch.sequences(), "one cache per sequence");
             ensure!(caches.iter().all(|c| c.layers.len() == kept.len()), "a cache belongs to one list of kept layers");
         }
-        let reading = self.reading(batch.clone());
+        let prepared = self.prepare(batch.clone());
         let (mut work, mut x, mut out) = (Workspace::default(), Vec::new(), Vec::new());
         self.embed(&batch.tokens, &mut x);
         if let Some(tap) = tap.as_mut() {
@@ -167,10 +169,10 @@ impl Forward {
         }
         for (slot, &layer) in kept.iter().enumerate() {
             match caches.as_deref_mut() {
-                None => self.layer(layer, &reading, &x, Past::Batch, par, &mut work, &mut out),
+                None => self.layer(layer, &prepared, &x, Past::Batch, threads, &mut work, &mut out),
                 Some(caches) => {
                     let mut slots: Vec<_> = caches.iter_mut().map(|c| &mut c.layers[slot]).collect();
-                    self.layer(layer, &reading, &x, Past::Caches(&mut slots), par, &mut work, &mut out);
+                    self.layer(layer, &prepared, &x, Past::Caches(&mut slots), threads, &mut work, &mut out);
                 }
             }
             self.release_layer(layer);
@@ -189,7 +191,7 @@ impl Forward {
 
     /// Gives back the pages of a layer of a streamed model.
     pub fn release_layer(&self, index: usize) {
-        self.layers[index].maps().for_each(Map::release);
+        self.layers[index].linears().for_each(PreparedLinear::release);
     }
 
     /// Runs the layer `index` over the hidden states `x`, `[n, hidden]`, of a reading.
@@ -197,23 +199,23 @@ impl Forward {
     pub fn layer(
         &self,
         index: usize,
-        reading: &Reading,
+        batch: &PreparedBatch,
         x: &[f32],
         past: Past<'_, '_>,
-        par: Par,
+        threads: Threads,
         work: &mut Workspace,
         out: &mut Vec<f32>,
     ) {
         let config = self.config();
-        let (layer, maps) = (&self.model.layers[index], &self.layers[index]);
+        let (layer, linears) = (&self.model.layers[index], &self.layers[index]);
         let Workspace { rows, normed, raw, q, k, v, attended, gate, up, middle, scores } = work;
-        assert_eq!(x.len(), reading.batch.len() * config.hidden_size, "layer: shapes disagree");
-        let run = |maps: &[Map], x: &[f32], outs: &mut [&mut Vec<f32>], rows: &mut Layouts| {
-            apply(maps, x, outs, par, self.precision, rows);
+        assert_eq!(x.len(), batch.batch.len() * config.hidden_size, "layer: shapes disagree");
+        let run = |linears: &[PreparedLinear], x: &[f32], outs: &mut [&mut Vec<f32>], rows: &mut Layouts| {
+            apply(linears, x, outs, threads, self.precision, rows);
         };
 
-        maybe_norm(par, config, layer.norms.before_attention.as_ref(), x, normed);
-        run(&maps.qkv, normed, &mut [&mut *q, &mut *k, &mut *v], rows);
+        maybe_norm(threads, config, layer.norms.before_attention.as_ref(), x, normed);
+        run(&linears.qkv, normed, &mut [&mut *q, &mut *k, &mut *v], rows);
         for (norm, y) in [(&layer.q_norm, &mut *q), (&layer.k_norm, &mut *k)] {
             if let Some(weight) = norm {
                 raw.resize(y.len(), 0.0);
@@ -221,19 +223,19 @@ impl Forward {
                 std::mem::swap(y, raw);
             }
             if let Some(rope) = layer.kind.rope {
-                reading.ropes[rope].apply(y, config.head_dim, false);
+                batch.ropes[rope].apply(y, config.head_dim, false);
             }
         }
         attended.resize(q.len(), 0.0);
-        attention::attend(par, Heads::of(config, layer.kind), &reading.batch, (q, k, v), past, attended, scores);
-        run(std::slice::from_ref(&maps.o), attended, &mut [&mut *middle], rows);
-        self.close(par, layer.norms.after_attention.as_ref(), middle, raw, x);
+        attention::attend(threads, config.heads(layer.kind), &batch.batch, (q, k, v), past, attended, scores);
+        run(std::slice::from_ref(&linears.o), attended, &mut [&mut *middle], rows);
+        self.close(threads, layer.norms.after_attention.as_ref(), middle, raw, x);
 
-        maybe_norm(par, config, layer.norms.before_mlp.as_ref(), middle, normed);
-        run(&maps.gate_up, normed, &mut [&mut *gate, &mut *up], rows);
+        maybe_norm(threads, config, layer.norms.before_mlp.as_ref(), middle, normed);
+        run(&linears.gate_up, normed, &mut [&mut *gate, &mut *up], rows);
         let wide = attended;
         wide.resize(gate.len(), 0.0);
-        let piece = piece(par, gate.len(), config.intermediate_size);
+        let piece = piece(threads, gate.len(), config.intermediate_size);
         if piece < gate.len() {
             let operands = gate.par_chunks(piece).zip(up.par_chunks(piece));
             wide.par_chunks_mut(piece).zip(operands).for_each(|(wide, (gate, up))| {
@@ -242,14 +244,14 @@ impl Forward {
         } else {
             activation::gated(config.activation, gate, up, wide);
         }
-        run(std::slice::from_ref(&maps.down), wide, &mut [&mut *out], rows);
-        self.close(par, layer.norms.after_mlp.as_ref(), out, raw, middle);
+        run(std::slice::from_ref(&linears.down), wide, &mut [&mut *out], rows);
+        self.close(threads, layer.norms.after_mlp.as_ref(), out, raw, middle);
     }
 
     /// The end of a branch: its norm, where there is one, and the residual stream it is added to.
-    fn close(&self, par: Par, norm: Option<&Param>, y: &mut Vec<f32>, raw: &mut Vec<f32>, residual: &[f32]) {
+    fn close(&self, threads: Threads, norm: Option<&Param>, y: &mut Vec<f32>, raw: &mut Vec<f32>, residual: &[f32]) {
         if norm.is_some() {
-            maybe_norm(par, self.config(), norm, y, raw);
+            maybe_norm(threads, self.config(), norm, y, raw);
             std::mem::swap(y, raw);
         }
         add_scaled(y, self.config().residual_scale, residual);
@@ -257,11 +259,11 @@ impl Forward {
 }
 
 /// `x` normed, or as it is where there is no norm.
-fn maybe_norm(par: Par, config: &Config, weight: Option<&Param>, x: &[f32], y: &mut Vec<f32>) {
+fn maybe_norm(threads: Threads, config: &Config, weight: Option<&Param>, x: &[f32], y: &mut Vec<f32>) {
     y.resize(x.len(), 0.0);
     let Some(weight) = weight else { return y.copy_from_slice(x) };
     let norm = norm_of(config, weight);
-    let piece = piece(par, x.len(), weight.len());
+    let piece = piece(threads, x.len(), weight.len());
     if piece < x.len() {
         y.par_chunks_mut(piece).zip(x.par_chunks(piece)).for_each(|(y, x)| norm.forward(x, y));
     } else {
@@ -270,8 +272,38 @@ fn maybe_norm(par: Par, config: &Config, weight: Option<&Param>, x: &[f32], y: &
 }
 
 /// Values of whole rows of `width` that a thread takes of an operation on each value.
-fn piece(par: Par, len: usize, width: usize) -> usize {
+fn piece(threads: Threads, len: usize, width: usize) -> usize {
     // Below this, waking a thread costs more than it saves.
     const LEAST: usize = 1 << 16;
-    (len / width).div_ceil(par.threads()) * width.max(1).max(LEAST.min(len))
+    (len / width).div_ceil(threads.count()) * width.max(1).max(LEAST.min(len))
+}
+
+impl Model {
+    /// Hidden states after the last kept layer, before the final norm: `[n, hidden]`, packed.
+    ///
+    /// `caches` (one per sequence, with as many slots as kept layers) makes the pass continue the
+    /// sequences; `batch.positions` must then begin at each cache's length. For several passes,
+    /// prepare the model once: [`Forward`].
+    pub fn hidden_states(
+        &self,
+        batch: &Batch,
+        kept: &[usize],
+        threads: Threads,
+        caches: Option<&mut [&mut SequenceCache]>,
+        tap: Option<&mut Tap<'_>>,
+    ) -> Result<Vec<f32>> {
+        Forward::new(self, Pack::No, MatmulPrecision::F32).hidden_states(batch, kept, threads, caches, tap)
+    }
+
+    /// Applies the final norm to the given rows of packed hidden states.
+    pub fn normed_rows(&self, hidden: &[f32], rows: impl IntoIterator<Item = usize>) -> Vec<f32> {
+        Forward::new(self, Pack::No, MatmulPrecision::F32).normed_rows(hidden, rows)
+    }
+
+    /// Logits `[rows, vocab]` of hidden rows that went through [`Model::normed_rows`].
+    pub fn logits(&self, normed: &[f32], threads: Threads) -> Vec<f32> {
+        let mut logits = Vec::new();
+        Forward::new(self, Pack::No, MatmulPrecision::F32).logits(threads, normed, &mut logits);
+        logits
+    }
 }

@@ -1,41 +1,68 @@
 //! CPU kernels on plain `f32` slices: what the decoder's forward and backward passes are made of.
 //!
-//! Tensors are packed: the rows of all sequences of a batch stand one after another, so no kernel
-//! knows about padding. Each kernel is ordinary Rust compiled for several instruction sets and
+//! Tensors are packed: the rows of all sequences of a batch follow one another, so no kernel
+//! knows about padding. Kernels take slices and small structures of this module, and know nothing of parameters,
+//! models or files. Each kernel is ordinary Rust compiled for several instruction sets and
 //! picked at run time (see [`vectorised`]); matrix products of training go through the `f32` kernels of the
 //! `gemm` crates, which do the same. `tests/composed` holds the same decoder in stock candle operations.
 
 pub mod activation;
-pub mod attend;
 pub mod attention;
+pub mod attention_infer;
+pub mod attention_train;
 pub mod bf16;
-
 pub mod gemm;
 pub mod loss;
+pub mod matmul_stored;
 pub mod norm;
-pub mod packed;
+pub mod packed_bf16;
+pub mod packed_f32;
 pub mod rope;
-pub mod rows;
+pub mod weight;
 
 /// How many threads a kernel may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Par {
+pub enum Threads {
     /// The calling thread only: the caller already runs one batch on each core.
-    Sequential,
+    One,
     /// All threads of the current rayon pool.
     Pool,
-    /// The calling thread only, and matrix products of linear layers with operands rounded to bf16
-    /// and sums in `f32` where the processor has instructions for it (see [`bf16`]); for training.
-    Mixed,
 }
 
-impl Par {
+impl Threads {
     /// Threads a kernel should split its work into.
-    pub fn threads(self) -> usize {
+    pub fn count(self) -> usize {
         match self {
-            Par::Sequential | Par::Mixed => 1,
-            Par::Pool => rayon::current_num_threads().max(1),
+            Threads::One => 1,
+            Threads::Pool => rayon::current_num_threads().max(1),
         }
+    }
+}
+
+/// What the operands of a matrix multiplication are rounded to. Sums are `f32` in any case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum MatmulPrecision {
+    /// Nothing: weights as they are stored, activations in `f32`.
+    #[default]
+    F32,
+    /// bf16. Running forward, activations are rounded where the weight is bf16; in training, both operands of a
+    /// linear layer are, where the processor has instructions for it (see [`bf16`]).
+    Bf16,
+}
+
+/// How the matrix multiplications of training are computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MatmulOptions {
+    /// Threads of one product. Products in bf16 run on the calling thread.
+    pub threads: Threads,
+    /// Precision of the operands.
+    pub precision: MatmulPrecision,
+}
+
+impl From<Threads> for MatmulOptions {
+    /// Products in `f32`.
+    fn from(threads: Threads) -> Self {
+        Self { threads, precision: MatmulPrecision::F32 }
     }
 }
 

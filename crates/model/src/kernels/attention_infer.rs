@@ -335,8 +335,8 @@ fn value_strips<S: Simd, const Q: usize, const N: usize>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Par;
-    use crate::kernels::attention::attention;
+    use crate::kernels::Threads;
+    use crate::kernels::attention_train::attention;
 
     fn run(q: &[f32], keys: &[f32], values: &[f32], heads: Heads) -> Vec<f32> {
         let mut out = vec![f32::NAN; q.len()];
@@ -366,7 +366,7 @@ mod tests {
             let wave = |len: usize, f: f32| (0..len).map(|i| (i as f32 * f).sin()).collect::<Vec<_>>();
             let (q, k, v) = (wave(tokens * q_row, 0.37), wave(tokens * kv_row, 0.71), wave(tokens * kv_row, 0.13));
             let mut expected = vec![0f32; q.len()];
-            attention(Par::Sequential, &q, &k, &v, heads, &[0, tokens], &mut expected);
+            attention(Threads::One, &q, &k, &v, heads, &[0, tokens], &mut expected);
             let mut all = Vec::new();
             append_keys(&mut all, 0, k.chunks_exact(kv_row), kv_row);
             let whole = run(&q, &all, &v, heads);

@@ -21,7 +21,6 @@ mod qwen3;
 mod refuse;
 mod rope;
 mod smollm3;
-mod tensors;
 mod write;
 
 #[cfg(test)]
@@ -36,9 +35,6 @@ use serde_json::{Map, Value};
 use crate::config::Config;
 use crate::hf::Fields;
 
-pub use tensors::{
-    EMBEDDING, FINAL_NORM, HEAD, LAYER_PREFIX, NormNames, expected_tensors, layer_of, layer_tensors, rename_layer,
-};
 pub use write::config_json;
 
 /// A model family: one `model_type`.

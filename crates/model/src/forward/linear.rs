@@ -1,9 +1,10 @@
 //! A linear map prepared for running forward.
 
-use crate::kernels::packed::Packed;
-use crate::kernels::rows::panels::{HalfPanels, HalfRows};
-use crate::kernels::rows::{Format, Precision, Rows, product};
-use crate::kernels::{Par, add_assign};
+use crate::kernels::matmul_stored::{ActivationTile, matmul_stored};
+use crate::kernels::packed_bf16::{PackedBf16Activations, PackedBf16Weight};
+use crate::kernels::packed_f32::PackedF32Weight;
+use crate::kernels::weight::Format;
+use crate::kernels::{MatmulPrecision, Threads, add_assign};
 use crate::linear::{Linear, Lora};
 use crate::param::Param;
 use crate::projections::Projections;
@@ -11,16 +12,16 @@ use std::ops::Range;
 
 /// `y = x·Wᵀ + b`.
 #[derive(Debug)]
-pub(super) enum Map {
+pub(super) enum PreparedLinear {
     /// Repacked, adapter folded in.
-    Packed { weight: Packed, bias: Option<Vec<f32>> },
+    Packed { weight: PackedF32Weight, bias: Option<Vec<f32>> },
     /// Repacked in bf16, adapter folded in.
-    Half { weight: HalfPanels, bias: Option<Vec<f32>> },
+    Half { weight: PackedBf16Weight, bias: Option<Vec<f32>> },
     /// Some rows of a matrix as it is stored.
     Stored { weight: Box<Param>, rows: Range<usize>, bias: Option<Vec<f32>>, lora: Option<Box<Lora>> },
 }
 
-impl Map {
+impl PreparedLinear {
     pub fn new(linear: &Linear, pack: Pack) -> Self {
         Self::of_rows(linear, 0..linear.outputs(), pack)
     }
@@ -61,13 +62,13 @@ impl Map {
             merged.merge();
         }
         if pack == Pack::Bf16 {
-            return match HalfPanels::new(merged.weight.weight().slice(rows.clone())) {
+            return match PackedBf16Weight::new(merged.weight.weight().slice(rows.clone())) {
                 Some(weight) => Self::Half { weight, bias },
                 None => stored(),
             };
         }
         let values = merged.weight.values();
-        let weight = Packed::new(&values[rows.start * inputs..rows.end * inputs], inputs, rows.len());
+        let weight = PackedF32Weight::new(&values[rows.start * inputs..rows.end * inputs], inputs, rows.len());
         Self::Packed { weight, bias }
     }
 
@@ -94,7 +95,7 @@ impl Map {
     }
 
     /// Outputs `columns` alone, without bias: `y[n, columns.len()]`.
-    pub fn columns(&self, par: Par, x: &Prepared<'_>, columns: Range<usize>, scale: f32, y: &mut [f32]) {
+    pub fn columns(&self, threads: Threads, x: &Prepared<'_>, columns: Range<usize>, scale: f32, y: &mut [f32]) {
         match self {
             Self::Packed { weight, .. } => {
                 weight.columns(x.values, columns, y);
@@ -102,9 +103,9 @@ impl Map {
                     y.iter_mut().for_each(|y| *y *= scale);
                 }
             }
-            Self::Half { weight, .. } => weight.columns(par, x.half, columns, y, scale),
+            Self::Half { weight, .. } => weight.columns(threads, x.half, columns, y, scale),
             Self::Stored { weight, rows, .. } => {
-                in_blocks(par, x.rows, weight, rows.start + columns.start..rows.start + columns.end, y, scale);
+                in_blocks(threads, x.rows, weight, rows.start + columns.start..rows.start + columns.end, y, scale);
             }
         }
     }
@@ -114,7 +115,7 @@ impl Map {
         &self,
         x: &'a [f32],
         inputs: usize,
-        precision: Precision,
+        precision: MatmulPrecision,
         layout: &'a mut Layouts,
     ) -> Prepared<'a> {
         match self.format() {
@@ -129,15 +130,15 @@ impl Map {
 /// Activations as they are, and as a stored weight's format wants them.
 pub(super) struct Prepared<'a> {
     values: &'a [f32],
-    rows: &'a Rows,
-    half: &'a HalfRows,
+    rows: &'a ActivationTile,
+    half: &'a PackedBf16Activations,
 }
 
 /// Buffers of activations laid out for products.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Layouts {
-    rows: Rows,
-    half: HalfRows,
+    rows: ActivationTile,
+    half: PackedBf16Activations,
 }
 
 /// Whether and how weights are repacked.
@@ -153,11 +154,11 @@ pub enum Pack {
 
 /// Several maps of the same input `x[n, inputs]`.
 pub(super) fn apply(
-    maps: &[Map],
+    maps: &[PreparedLinear],
     x: &[f32],
     outs: &mut [&mut Vec<f32>],
-    par: Par,
-    precision: Precision,
+    threads: Threads,
+    precision: MatmulPrecision,
     layouts: &mut Layouts,
 ) {
     let Layouts { rows, half } = layouts;
@@ -165,29 +166,29 @@ pub(super) fn apply(
     for (map, out) in maps.iter().zip(outs) {
         let outputs = map.outputs();
         let (bias, inputs) = match map {
-            Map::Packed { weight, bias } => {
-                weight.product(x, out);
+            PreparedLinear::Packed { weight, bias } => {
+                weight.matmul(x, out);
                 (bias, weight.inputs())
             }
-            Map::Half { weight, bias } => {
+            PreparedLinear::Half { weight, bias } => {
                 let inputs = weight.inputs();
                 if !std::mem::replace(&mut halved, true) {
                     half.fill(x, inputs);
                 }
                 out.resize(x.len() / inputs * outputs, 0.0);
-                weight.columns(par, half, 0..outputs, out, 1.0);
+                weight.columns(threads, half, 0..outputs, out, 1.0);
                 (bias, inputs)
             }
-            Map::Stored { weight, rows: range, bias, lora } => {
+            PreparedLinear::Stored { weight, rows: range, bias, lora } => {
                 let (inputs, format) = (weight.cols, weight.weight().format);
                 if laid_out != Some(format) {
                     rows.fill(x, inputs, format, precision);
                     laid_out = Some(format);
                 }
                 out.resize(x.len() / inputs * outputs, 0.0);
-                in_blocks(par, rows, weight, range.clone(), out, 1.0);
+                in_blocks(threads, rows, weight, range.clone(), out, 1.0);
                 if let Some(lora) = lora {
-                    add_lora(par, lora, x, range.clone(), out);
+                    add_lora(threads, lora, x, range.clone(), out);
                 }
                 (bias, inputs)
             }
@@ -201,28 +202,28 @@ pub(super) fn apply(
 
 /// The product with the rows `range` of a matrix, whose pages are given back block by block where the
 /// model says so.
-fn in_blocks(par: Par, x: &Rows, matrix: &Param, range: Range<usize>, y: &mut [f32], scale: f32) {
+fn in_blocks(threads: Threads, x: &ActivationTile, matrix: &Param, range: Range<usize>, y: &mut [f32], scale: f32) {
     let (weight, outputs) = (matrix.weight(), range.len());
-    let Some((stored, step)) = matrix.stored.as_ref().and_then(|stored| Some((stored, stored.block_rows()?))) else {
-        return product(par, x, weight.slice(range), 0, outputs, y, scale);
+    let Some((mapped, step)) = matrix.mapped.as_ref().and_then(|mapped| Some((mapped, mapped.block_rows()?))) else {
+        return matmul_stored(threads, x, weight.slice(range), 0, outputs, y, scale);
     };
     for from in range.clone().step_by(step) {
         let block = from..(from + step).min(range.end);
-        product(par, x, weight.slice(block.clone()), from - range.start, outputs, y, scale);
-        stored.release_rows(block);
+        matmul_stored(threads, x, weight.slice(block.clone()), from - range.start, outputs, y, scale);
+        mapped.release_rows(block);
     }
 }
 
 /// Adds the adapter's part of the outputs `range`.
-fn add_lora(par: Par, lora: &Lora, x: &[f32], range: Range<usize>, out: &mut [f32]) {
+fn add_lora(threads: Threads, lora: &Lora, x: &[f32], range: Range<usize>, out: &mut [f32]) {
     let (inputs, rank) = (lora.a.cols, lora.a.rows);
-    let mut rows = Rows::default();
-    rows.fill(x, inputs, Format::F32, Precision::F32);
+    let mut rows = ActivationTile::default();
+    rows.fill(x, inputs, Format::F32, MatmulPrecision::F32);
     let mut low = vec![0f32; rows.count() * rank];
-    product(par, &rows, lora.a.weight(), 0, rank, &mut low, 1.0);
-    rows.fill(&low, rank, Format::F32, Precision::F32);
+    matmul_stored(threads, &rows, lora.a.weight(), 0, rank, &mut low, 1.0);
+    rows.fill(&low, rank, Format::F32, MatmulPrecision::F32);
     let mut update = vec![0f32; out.len()];
     let outputs = range.len();
-    product(par, &rows, lora.b.weight().slice(range), 0, outputs, &mut update, lora.scale);
+    matmul_stored(threads, &rows, lora.b.weight().slice(range), 0, outputs, &mut update, lora.scale);
     add_assign(out, &update);
 }

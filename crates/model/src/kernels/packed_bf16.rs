@@ -1,20 +1,20 @@
 //! bf16 products with a weight that was repacked once, for the processor's dot product of bf16 pairs:
-//! the register tile of [`crate::kernels::bf16`] over whole rows. A third faster than reading the
-//! weight as it is stored ([`super::half`]), for a copy of it in bf16.
+//! the register tile of [`super::bf16`] over whole rows. A third faster than reading the
+//! weight as it is stored ([`super::matmul_stored`]), for a copy of it in bf16.
 
 #![cfg_attr(not(target_arch = "x86_64"), allow(dead_code, unused_variables, reason = "x86-64 only"))]
 
-use super::{Format, Weight, X_BLOCK};
-use crate::kernels::bf16::{self, Lines, MR, NR};
-use crate::kernels::{Par, SharedMut};
-use crate::stored::convert;
+use super::bf16::{self, Lines, MR, NR};
+use super::matmul_stored::{PARALLEL_FROM, X_BLOCK};
+use super::weight::{Format, Weight, convert};
+use super::{SharedMut, Threads};
 use rayon::prelude::*;
 use std::ops::Range;
 
 /// A matrix `[outputs, inputs]` as panels of [`NR`] rows: `[panel][pair of inputs][row]`, rounded to
 /// bf16 and filled up with zeros.
 #[derive(Debug, Clone)]
-pub struct HalfPanels {
+pub struct PackedBf16Weight {
     data: Vec<u32>,
     inputs: usize,
     outputs: usize,
@@ -22,7 +22,7 @@ pub struct HalfPanels {
 
 /// Activations `[n, inputs]` as panels of [`MR`] rows, likewise.
 #[derive(Debug, Clone, Default)]
-pub struct HalfRows {
+pub struct PackedBf16Activations {
     data: Vec<u32>,
     count: usize,
     inputs: usize,
@@ -41,7 +41,7 @@ fn whole<const WIDTH: usize>(lines: Lines<'_>, count: usize, inputs: usize, out:
     }
 }
 
-impl HalfPanels {
+impl PackedBf16Weight {
     /// Packs `weight`; none where the processor lacks the instructions.
     pub fn new(weight: Weight<'_>) -> Option<Self> {
         if !bf16::available() {
@@ -77,7 +77,14 @@ impl HalfPanels {
     }
 
     /// Outputs `columns` of `scale·x·Wᵀ`: `y[n, columns.len()]`. They begin at a whole panel.
-    pub fn columns(&self, par: Par, x: &HalfRows, columns: Range<usize>, y: &mut [f32], scale: f32) {
+    pub fn columns(
+        &self,
+        threads: Threads,
+        x: &PackedBf16Activations,
+        columns: Range<usize>,
+        y: &mut [f32],
+        scale: f32,
+    ) {
         let width = columns.len();
         assert!(x.inputs == self.inputs && x.count * width == y.len(), "bf16 panels: shapes disagree");
         assert!(columns.start.is_multiple_of(NR) && columns.end <= self.outputs, "columns of no panel");
@@ -88,13 +95,13 @@ impl HalfPanels {
         let panels = &self.data[columns.start / NR * size..columns.end.div_ceil(NR) * size];
         let (target, total) = (SharedMut(y.as_mut_ptr()), y.len());
         let tile_size = MR * self.inputs.div_ceil(2);
-        let parallel = par.threads() > 1 && x.count * self.inputs * width >= super::PARALLEL_FROM;
+        let parallel = threads.count() > 1 && x.count * self.inputs * width >= PARALLEL_FROM;
         // Several pieces a thread even out what other programs take.
-        let pieces = if parallel { 4 * par.threads() } else { 1 };
+        let pieces = if parallel { 4 * threads.count() } else { 1 };
         let each = (panels.len() / size).div_ceil(pieces).clamp(1, if parallel { 16 } else { usize::MAX });
         let run = |(group, panels): (usize, &[u32])| {
             // The rows in blocks that stay in the second-level cache while panels go by.
-            let block = HalfRows::block(self.inputs) / MR;
+            let block = PackedBf16Activations::block(self.inputs) / MR;
             for (first, tiles) in x.data.chunks(block * tile_size).enumerate() {
                 for (at, panel) in (group * each..).zip(panels.chunks_exact(size)) {
                     let cols = NR.min(width - at * NR);
@@ -118,7 +125,7 @@ impl HalfPanels {
     }
 }
 
-impl HalfRows {
+impl PackedBf16Activations {
     /// Rounds and lays out `x[n, inputs]`.
     pub fn fill(&mut self, x: &[f32], inputs: usize) {
         self.count = x.len() / inputs;
@@ -146,12 +153,12 @@ mod tests {
                 (0..count).map(|i| (((i * 7919 + salt * 104_729) % 1000) as f32 - 499.5) / 500.0).collect()
             };
             let (x, w) = (values(n * inputs, 1), values(outputs * inputs, 2));
-            let packed = HalfPanels::new(Weight::of_f32(&w, inputs));
+            let packed = PackedBf16Weight::new(Weight::of_f32(&w, inputs));
             let Some(panels) = skip_unless(Feature::Bf16, packed) else { return };
             let round = |v: &f32| f64::from(b16::from_f32(*v).to_f32());
-            let (mut rows, mut y) = (HalfRows::default(), vec![f32::NAN; n * outputs]);
+            let (mut rows, mut y) = (PackedBf16Activations::default(), vec![f32::NAN; n * outputs]);
             rows.fill(&x, inputs);
-            panels.columns(Par::Pool, &rows, 0..outputs, &mut y, 0.5);
+            panels.columns(Threads::Pool, &rows, 0..outputs, &mut y, 0.5);
             for (x, y) in x.chunks_exact(inputs).zip(y.chunks_exact(outputs)) {
                 for (w, y) in w.chunks_exact(inputs).zip(y) {
                     let exact: f64 = x.iter().zip(w).map(|(x, w)| round(x) * round(w)).sum();
@@ -159,12 +166,12 @@ mod tests {
                 }
                 let mut alone = vec![f32::NAN; outputs];
                 rows.fill(x, inputs);
-                panels.columns(Par::Sequential, &rows, 0..outputs, &mut alone, 0.5);
+                panels.columns(Threads::One, &rows, 0..outputs, &mut alone, 0.5);
                 assert_eq!(alone, y);
                 for first in (0..outputs).step_by(NR) {
                     let columns = first..(first + NR).min(outputs);
                     let mut some = vec![f32::NAN; columns.len()];
-                    panels.columns(Par::Sequential, &rows, columns.clone(), &mut some, 0.5);
+                    panels.columns(Threads::One, &rows, columns.clone(), &mut some, 0.5);
                     assert_eq!(some, y[columns]);
                 }
             }
