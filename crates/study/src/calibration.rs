@@ -1,5 +1,5 @@
 //! The text over which layer criteria are measured: training-split items with their reference
-//! answers, in the form in which the model is asked. It goes through the model's own tokenizer and
+//! answers, in the form of the model's prompts. It goes through the model's own tokenizer and
 //! chat template, so that it is text to any model.
 
 use anyhow::Result;
@@ -8,7 +8,7 @@ use lopper_model::chat::Message;
 use lopper_prune::Calibration;
 use lopper_record::Fault;
 
-use crate::training::{Form, Training};
+use crate::training::{PromptText, TrainingPrompt, TrainingPrompts};
 
 /// Seed of the documents; self-generation draws with the recipe's.
 pub const SEED: u64 = 0x5c0e;
@@ -17,16 +17,16 @@ pub const SEED: u64 = 0x5c0e;
 ///
 /// # Errors
 /// A [`Fault`] where no task has anything to learn from.
-pub fn documents(text: &TextModel, training: &Training, count: usize) -> Result<Calibration> {
+pub fn documents(text: &TextModel, training: &TrainingPrompts, count: usize) -> Result<Calibration> {
     let mut documents = Vec::new();
-    for lesson in training.lessons(SEED).take(count) {
-        let document = match &lesson.form {
-            Form::Chat(messages) => {
+    for TrainingPrompt { prompt, answer } in training.prompts(SEED).take(count) {
+        let document = match &prompt {
+            PromptText::Chat(messages) => {
                 let mut messages = messages.clone();
-                messages.extend((!lesson.answer.is_empty()).then(|| Message::assistant(lesson.answer.clone())));
-                text.conversation(&messages, lesson.answer.is_empty())?
+                messages.extend((!answer.is_empty()).then(|| Message::assistant(answer.clone())));
+                text.conversation(&messages, answer.is_empty())?
             }
-            Form::Plain { prompt, delimiter, .. } => text.plain(&format!("{prompt}{delimiter}{}", lesson.answer))?,
+            PromptText::Plain { prompt, delimiter, .. } => text.plain(&format!("{prompt}{delimiter}{answer}"))?,
         };
         if !document.is_empty() {
             documents.push(document);
@@ -44,7 +44,7 @@ pub fn documents(text: &TextModel, training: &Training, count: usize) -> Result<
 /// The fault of tasks without a training split.
 pub fn nothing_to_learn_from() -> Fault {
     Fault::new("the study's tasks have no training split, so there is nothing to calibrate layers on or to heal by")
-        .expected("a task with a training split beside its items, or prompts of your own")
+        .expected("a task with a training split, or prompts of your own")
         .got("neither")
         .hint("name a file of prompts with `heal.data`: JSON lines with `prompt`, `messages` or `instruction`")
 }

@@ -6,15 +6,14 @@ use lopper_diagnose::sentinel::gap_alarm;
 use lopper_diagnose::{CandidateResults, DiagnosticOptions, DiagnosticSuite};
 use lopper_measure::{group_mean_retention, paired, retention};
 use lopper_model::Model;
-use lopper_record::Retention;
 use lopper_record::study::{
     AblatedLayer, CLASSIFICATION, GENERATIVE, GapAlarm, GroupResult, HealInfo, LedgerEntry, Point, SCHEMA, Seed,
     StudyRecord, TaskMeta,
 };
+use lopper_record::{LayerIndex, LayerPosition, LayerSet, Progress, Retention, Step};
 use lopper_tasks::{RowChoice, TaskOutcome, task_entries};
 
-use crate::Subject;
-use crate::observer::StudyObserver;
+use crate::StudyModel;
 use crate::record::task_meta;
 
 /// The strategy's name of a cut that was given by hand.
@@ -24,55 +23,49 @@ const KEPT_ENTRIES: usize = 3;
 
 /// What to diagnose.
 pub struct DiagnoseOptions {
-    /// What is asked.
+    /// What is measured.
     pub examine: DiagnosticOptions,
-    /// The layers that stay in the cut, if there is one, by their places in the model.
-    pub kept: Option<Vec<usize>>,
+    /// The layers that stay in the cut, if there is one.
+    pub kept: Option<LayerSet<LayerPosition>>,
     /// The model with an adapter on the layers of the cut, if it is healed, and how.
     pub healed: Option<(Model, String)>,
     /// Whether every single layer is removed in turn.
     pub sweep: bool,
-    /// The original number of each of the model's layers.
-    pub names: Vec<usize>,
     /// By how much classification may keep more than generation before the alarm is raised.
     pub gap: f64,
     /// The command, for the record.
     pub command: String,
 }
 
-/// Diagnoses a model. The ledger comes whole beside the record, which keeps a few entries of each cause.
+/// Diagnoses a model. Returns the record, which keeps a few ledger entries of each cause, and the whole ledger.
 pub fn diagnose(
-    subject: &Subject,
+    model: &StudyModel,
     options: &DiagnoseOptions,
-    observer: &dyn StudyObserver,
+    progress: &dyn Progress,
 ) -> Result<(StudyRecord, Vec<LedgerEntry>)> {
-    let text = &subject.text;
-    let layers = text.engine.model().all_layers();
-    let mut cuts = vec![layers.clone()];
-    cuts.extend(options.kept.clone());
-    // The healed cut is a candidate like the others: the same layers, adapted, behind the model's own.
+    let text = &model.text;
+    let layers = model.layers();
+    let mut cuts = vec![layers.slots()];
+    cuts.extend(options.kept.as_ref().map(LayerSet::slots));
+    // The healed cut is a candidate like the others: the same layers, adapted, after the model's own.
     let mut both = text.clone();
     if let (Some((healed, _)), Some(kept)) = (&options.healed, &options.kept) {
-        let (engine, adapted) = text.engine.with_adapted_layers(healed, &kept.iter().copied().collect());
+        let (engine, adapted) = text.engine.with_adapted_layers(healed, kept);
         both.engine = engine;
-        cuts.push(adapted.into());
+        cuts.push(adapted);
     }
     let before_sweep = cuts.len();
     if options.sweep {
-        cuts.extend(layers.iter().map(|layer| lopper_record::kept(layers.len(), &[*layer])));
+        cuts.extend(layers.iter().map(|layer| model.without(&LayerSet::from_iter([layer])).slots()));
     }
-    observer.stage("diagnosis", cuts.len(), 0);
-    observer.cell("preparing");
-    let examination = DiagnosticSuite::prepare(text, &options.examine)?;
-    observer.cell_done();
-    observer.cell(match cuts.len() {
-        1 => "the uncut model",
-        2 => "the uncut and the cut model",
-        3 if !options.sweep => "the uncut, the cut and the healed model",
-        _ => "every layer removed in turn",
-    });
-    let examined = examination.run(&both, &cuts, &|done, total| observer.work(done, total))?;
-    (1..cuts.len()).for_each(|_| observer.cell_done());
+    let step = progress.step(Step::new("diagnosing", "passes", 0));
+    let suite = DiagnosticSuite::prepare(text, &options.examine)?;
+    let cuts: Vec<Vec<usize>> = cuts.into_iter().map(Vec::from).collect();
+    let examined = suite.run(&both, &cuts, &|done, total| {
+        step.set_total(total);
+        step.set(done);
+    })?;
+    drop(step);
 
     let mut tasks: Vec<TaskMeta> = Vec::new();
     for reference in &options.examine.tasks {
@@ -84,7 +77,7 @@ pub fn diagnose(
             }
         }
     }
-    let mut job = Job { subject, options, tasks, base: &examined[0], ledger: Vec::new() };
+    let mut job = Job { model, options, tasks, base: &examined[0], ledger: Vec::new() };
     let mut record = job.record();
     record.base = Some(job.point(&examined[0], None, None)?);
     record.ablation_base = record.base.as_ref().and_then(|base| base.diagnosis.clone());
@@ -94,10 +87,10 @@ pub fn diagnose(
             record.points.push(job.point(healed, Some(kept), Some(how))?);
         }
     }
-    for (place, cut) in examined.iter().skip(before_sweep).enumerate() {
+    for (layer, cut) in model.numbering.present().iter().zip(examined.iter().skip(before_sweep)) {
         let (tasks, _) = job.compared(cut)?;
         let (diagnosis, mut entries) = cut.diagnosis(Some(job.base));
-        let layer = options.names.get(place).copied().unwrap_or(place);
+        let layer = layer.index();
         entries.iter_mut().for_each(|entry| entry.dropped = vec![layer]);
         job.ledger.extend(entries);
         let kept = group_mean_retention(paired(&job.base.outcomes, &cut.outcomes, &job.names()));
@@ -110,7 +103,7 @@ pub fn diagnose(
 }
 
 struct Job<'a> {
-    subject: &'a Subject,
+    model: &'a StudyModel,
     options: &'a DiagnoseOptions,
     tasks: Vec<TaskMeta>,
     base: &'a CandidateResults,
@@ -127,7 +120,7 @@ impl Job<'_> {
             schema: SCHEMA,
             lopper_version: env!("CARGO_PKG_VERSION").into(),
             command: self.options.command.clone(),
-            model: self.subject.card.clone(),
+            model: self.model.card.clone(),
             seeds: vec![seed("items and bootstrap", selection.seed), seed("sampling", policy.sampling_seed)],
             splits: self.splits(),
             tasks: self.tasks.clone(),
@@ -160,15 +153,17 @@ impl Job<'_> {
         retention(&paired(&self.base.outcomes, &cut.outcomes, &self.names()), self.options.examine.selection.seed)
     }
 
-    fn point(&mut self, examined: &CandidateResults, kept: Option<&[usize]>, healed: Option<&str>) -> Result<Point> {
+    fn point(
+        &mut self,
+        examined: &CandidateResults,
+        kept: Option<&LayerSet<LayerPosition>>,
+        healed: Option<&str>,
+    ) -> Result<Point> {
         let (mut tasks, mut groups) = self.compared(examined)?;
         let (diagnosis, mut entries) = examined.diagnosis(kept.map(|_| self.base));
-        let card = &self.subject.card;
+        let card = &self.model.card;
         let dropped: Vec<usize> = match kept {
-            Some(kept) => {
-                let gone = (0..self.options.names.len()).filter(|place| !kept.contains(place));
-                gone.filter_map(|place| self.options.names.get(place).copied()).collect()
-            }
+            Some(kept) => self.model.originals(&self.model.without(kept))?.into(),
             None => {
                 tasks.iter_mut().for_each(|task| task.retention = None);
                 groups.iter_mut().for_each(|group| {

@@ -1,4 +1,4 @@
-//! The healing stage's cells: the uncut model's answers, and each cut finetuned on them.
+//! The cells of healing: the uncut model's responses, and each cut finetuned on them.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -6,48 +6,51 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use lopper_heal::self_generated::examples_of;
 use lopper_heal::{HealRecipe, HealStats, Healed, Method, Renderer, Run, SelfGenerated, SgrOptions, SgrPrompt};
-use lopper_infer::{ProgressFn, Sampling, TextModel};
+use lopper_infer::{Sampling, TextModel};
 use lopper_model::Model;
 use lopper_model::checkpoint::{Array, Dtype, TensorView, save_safetensors};
 use lopper_model::hf::WEIGHTS;
 use lopper_record::study::HealInfo;
-use lopper_record::{Fault, Store, key_hash};
+use lopper_record::{Fault, LayerPosition, LayerSet, Progress, Step, Store, key_hash};
 use lopper_tasks::TaskEntry;
 use safetensors::SafeTensors;
 
 use crate::calibration::nothing_to_learn_from;
-use crate::identity::{HealKey, ResponsesKey, heal_key, responses_key};
-use crate::observer::StudyObserver;
+use crate::identity::{HealKey, REVISION, ResponsesKey};
 use crate::recipe::{POCKET, TASKS};
 use crate::tasks::StudyTasks;
-use crate::training::{Form, Training};
-use crate::{Heal, Recipe, Subject};
+use crate::training::{PromptText, TrainingPrompts};
+use crate::{Recipe, StudyModel};
 
-/// Longest answer to prompts from a file, as `lopper generate` has it.
+/// Longest response to prompts from a file, as `lopper generate` has it.
 const LONGEST: usize = 1024;
 
-/// Prompts that the uncut model answers, and how.
-pub struct Asking {
+/// Prompts that the uncut model responds to, and how.
+pub struct ResponseGeneration<'a> {
+    model: &'a StudyModel,
+    recipe: &'a Recipe,
+    tasks: Vec<String>,
     prompts: Vec<SgrPrompt>,
     options: SgrOptions,
-    model: String,
-    tasks: Vec<String>,
-    heal: Heal,
-    seed: u64,
-    /// The hash of prompts that tasks, number and seed do not tell.
-    asked: Option<String>,
+    /// The hash of prompts that tasks, number and seed do not determine.
+    prompt_hash: Option<String>,
 }
 
-impl Asking {
-    /// `heal.prompts` questions of `training`.
-    pub fn new(subject: &Subject, tasks: &StudyTasks, training: &Training, recipe: &Recipe) -> Result<Self> {
-        let (heal, seed) = (recipe.heal.clone(), recipe.seed);
+impl<'a> ResponseGeneration<'a> {
+    /// `heal.prompts` of the training prompts.
+    pub fn new(
+        model: &'a StudyModel,
+        tasks: &StudyTasks,
+        training: &TrainingPrompts,
+        recipe: &'a Recipe,
+    ) -> Result<Self> {
+        let (heal, seed) = (&recipe.heal, recipe.seed);
         let prompts: Vec<SgrPrompt> = training
-            .lessons(seed)
+            .prompts(seed)
             .take(heal.prompts)
-            .map(|question| match question.form {
-                Form::Chat(messages) => SgrPrompt::Chat(messages),
-                Form::Plain { prompt, stop, .. } => SgrPrompt::Plain { prompt, stop },
+            .map(|training| match training.prompt {
+                PromptText::Chat(messages) => SgrPrompt::Chat(messages),
+                PromptText::Plain { prompt, stop, .. } => SgrPrompt::Plain { prompt, stop },
             })
             .collect();
         if prompts.is_empty() {
@@ -57,48 +60,48 @@ impl Asking {
             sampling: Sampling::Sample { temperature: heal.temperature, top_k: None, top_p: Some(heal.top_p) },
             max_new_tokens: longest(tasks, recipe),
             seed,
-            // The pocket model was taught no system prompt.
+            // The pocket model has learned no system prompt.
             system: SgrOptions::default().system.filter(|_| recipe.model != POCKET),
             keep_unfinished: false,
         };
-        let told = tasks.all_generated() && heal.data == TASKS && heal.max_new_tokens == 0 && options.system.is_none();
-        let asked = if told { None } else { Some(key_hash(&(&prompts, &options))?) };
-        Ok(Self { prompts, options, model: subject.card.hash.clone(), tasks: tasks.names(), heal, seed, asked })
+        let determined =
+            tasks.all_generated() && heal.data == TASKS && heal.max_new_tokens == 0 && options.system.is_none();
+        let prompt_hash = if determined { None } else { Some(key_hash(&(&prompts, &options))?) };
+        Ok(Self { model, recipe, tasks: tasks.names(), prompts, options, prompt_hash })
     }
 
     fn key(&self) -> ResponsesKey<'_> {
-        responses_key(&self.model, &self.tasks, &self.heal, self.seed, self.asked.as_deref())
+        let Recipe { heal, template, seed, .. } = self.recipe;
+        ResponsesKey {
+            revision: REVISION,
+            model: &self.model.card.hash,
+            tasks: &self.tasks,
+            prompts: heal.prompts,
+            temperature: heal.temperature,
+            top_p: heal.top_p,
+            seed: *seed,
+            template,
+            prompt_hash: self.prompt_hash.as_deref(),
+        }
     }
 
-    /// Whether the answers' cell is there.
+    /// Whether the cell of the responses is there.
     pub fn is_finished(&self, store: &Store) -> Result<bool> {
         Ok(store.path("responses", &self.key(), "json")?.exists())
     }
 
-    /// Lets the uncut model answer. Returns the seconds it took when it was done, and whether an earlier run did it.
-    pub fn answers(
-        self,
-        store: &Store,
-        subject: &Subject,
-        observer: &dyn StudyObserver,
-    ) -> Result<(Responses, f64, bool)> {
+    /// Lets the uncut model respond. Returns also the seconds it took when it was done, and whether an earlier run did
+    /// it.
+    pub fn run(self, store: &Store, progress: &dyn Progress) -> Result<(Responses<'a>, f64, bool)> {
         let finished = store.run("responses", &self.key(), || {
-            let text = &subject.text;
-            lopper_heal::generate_responses(
-                text,
-                &text.engine.all_layers(),
-                &self.prompts,
-                &self.options,
-                &ProgressFn(|done, total| {
-                    observer.work(done, total);
-                }),
-            )
+            let text = &self.model.text;
+            lopper_heal::generate_responses(text, &text.engine.all_layers(), &self.prompts, &self.options, progress)
         })?;
-        Ok((Responses { answers: finished.value, asking: self }, finished.wall_s, finished.cached))
+        Ok((Responses { answers: finished.value, generation: self }, finished.wall_s, finished.cached))
     }
 }
 
-/// The longest answer: what the recipe says, or the most that a task allows.
+/// The longest response: what the recipe says, or the most that a task allows.
 fn longest(tasks: &StudyTasks, recipe: &Recipe) -> usize {
     if recipe.heal.max_new_tokens > 0 {
         return recipe.heal.max_new_tokens;
@@ -116,41 +119,35 @@ fn longest(tasks: &StudyTasks, recipe: &Recipe) -> usize {
     tasks.entries.iter().map(of_task).max().unwrap_or(8)
 }
 
-/// The uncut model's answers, with what identifies them.
-pub struct Responses {
+/// The uncut model's responses, with what identifies them.
+pub struct Responses<'a> {
     answers: SelfGenerated,
-    asking: Asking,
+    generation: ResponseGeneration<'a>,
 }
 
-impl Responses {
-    /// Identifies these answers.
-    pub fn key(&self) -> ResponsesKey<'_> {
-        self.asking.key()
-    }
-}
-
-/// What is healed, and how.
+/// A cut to be healed, and how.
 #[derive(Clone, Copy)]
-pub struct Cut<'a> {
-    pub responses: &'a Responses,
-    /// Original indices of the layers that stay.
-    pub kept: &'a [usize],
+pub struct HealCut<'a> {
+    pub responses: &'a Responses<'a>,
+    /// The layers that stay.
+    pub kept: &'a LayerSet<LayerPosition>,
     pub recipe: &'a HealRecipe,
     pub workers: usize,
 }
 
-impl Cut<'_> {
+impl HealCut<'_> {
     /// Identifies the healed model.
     pub fn key(&self) -> HealKey<'_> {
-        heal_key(self.kept, self.recipe, self.responses.key(), self.workers)
+        let Self { kept, recipe, workers, .. } = *self;
+        HealKey { revision: REVISION, kept, recipe, responses: self.responses.generation.key(), workers }
     }
 
-    /// Where what training changed lies.
+    /// The directory of the adapter, or of the new weights.
     fn directory(&self, store: &Store) -> Result<PathBuf> {
         store.path("heal", &self.key(), "model")
     }
 
-    /// Whether an earlier run has finished it; whether it can be read shows when it is asked for.
+    /// Whether an earlier run has finished it; whether it can be read shows when it is used.
     pub fn is_finished(&self, store: &Store) -> Result<bool> {
         Ok(store.path("heal", &self.key(), "json")?.exists() && self.directory(store)?.is_dir())
     }
@@ -173,21 +170,24 @@ impl Cut<'_> {
         }
     }
 
-    /// The cut healed: trained now, or read from an earlier run. The model holds only the kept layers, and
-    /// its adapter beside them.
-    pub fn heal(&self, store: &Store, subject: &Subject, observer: &dyn StudyObserver) -> Result<HealedCut> {
+    /// The cut healed: trained now, or read from an earlier run. The model holds only the kept layers, with
+    /// their adapter.
+    pub fn heal(&self, store: &Store, model: &StudyModel, progress: &dyn Progress) -> Result<HealedCut> {
         let recipe = self.recipe;
-        let base = subject.text.engine.model();
+        let base = model.text.engine.model();
         let found = self.find(store, base)?;
         let cached = found.is_some();
         let (model, stats) = match found {
             Some(found) => found,
             None => {
-                let documents = documents(&subject.text, &self.responses.answers, recipe)?;
+                let documents = documents(&model.text, &self.responses.answers, recipe)?;
                 let run = Run { workers: self.workers, state: None };
-                let healed = lopper_heal::heal(base, self.kept, &documents, recipe, &run, &mut |p| {
-                    observer.work(p.tokens as usize, p.total_tokens as usize);
-                    subject.text.engine.check_interrupt()
+                let kept: Vec<usize> = self.kept.clone().into();
+                let step = progress.step(Step::new("finetuning", "tokens", 0));
+                let healed = lopper_heal::heal(base, &kept, &documents, recipe, &run, &mut |p| {
+                    step.set_total(p.total_tokens as usize);
+                    step.set(p.tokens as usize);
+                    step.check()
                 })?;
                 write(&self.directory(store)?, &healed)?;
                 store.put("heal", &self.key(), &healed.stats, healed.stats.seconds)?;
@@ -221,8 +221,8 @@ fn documents(text: &TextModel, answers: &SelfGenerated, recipe: &HealRecipe) -> 
     let longest = recipe.max_length.min(text.engine.model().config.max_position_embeddings);
     let examples = examples_of(&answers.rows, &Renderer::of(text), longest)?;
     if examples.documents.is_empty() {
-        return Err(Fault::new("the uncut model gave no answer to learn from")
-            .expected("at least one finished answer")
+        return Err(Fault::new("the uncut model gave no response to learn from")
+            .expected("at least one finished response")
             .got(format!("{} cut off, {} empty", answers.unfinished, answers.empty))
             .hint("raise `heal.prompts`")
             .into());
@@ -256,7 +256,8 @@ fn write(directory: &Path, healed: &Healed) -> Result<()> {
     std::fs::rename(partial.keep(), directory).with_context(|| format!("writing {}", directory.display()))
 }
 
-fn read(directory: &Path, base: &Model, kept: &[usize], method: Method) -> Result<Model> {
+fn read(directory: &Path, base: &Model, kept: &LayerSet<LayerPosition>, method: Method) -> Result<Model> {
+    let kept: &[usize] = &kept.indices().collect::<Vec<_>>();
     if method == Method::Full {
         let bytes = std::fs::read(directory.join(WEIGHTS))?;
         let tensors = SafeTensors::deserialize(&bytes).context("the healed weights of a cell")?;

@@ -5,11 +5,11 @@
 pub mod budget;
 mod calibration;
 pub mod diagnose;
+mod directory;
+mod eval_split;
 mod healing;
 mod identity;
-mod measure;
-mod observer;
-mod place;
+mod model;
 pub mod pocket;
 mod recipe;
 mod recipe_check;
@@ -23,7 +23,7 @@ pub mod strategy;
 mod tasks;
 mod training;
 
-pub use observer::{Silent, StudyObserver};
+pub use model::{StudyInputs, StudyModel};
 pub use recipe::{Budget, Cuts, Heal, Items, OwnShots, Recipe, Rows, Sentinels, Shots, TASKS, Tasks};
-pub use runner::{Material, Subject, run};
+pub use runner::run;
 pub use tasks::StudyTasks;

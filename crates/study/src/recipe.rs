@@ -8,6 +8,7 @@ use lopper_diagnose::sentinel::GAP_THRESHOLD;
 use lopper_heal::{HealRecipe, Method};
 use lopper_infer::Sampling;
 use lopper_pocket::Split;
+use lopper_record::LayerSet;
 use lopper_record::study::{CLASSIFICATION, GENERATIVE};
 use lopper_tasks::{GenerationPolicy, ItemSelection, known_tasks};
 use serde::{Deserialize, Serialize};
@@ -133,8 +134,8 @@ pub struct Cuts {
     /// The strategy that is healed and that the budget is about; `auto` takes the one that keeps
     /// most on the selection items at the depth in the middle.
     pub main: String,
-    /// Layers that always stay, in the measured `ablation` strategy (METHOD section 1 keeps layer 0).
-    pub keep: Vec<usize>,
+    /// Layers that `ablation` never removes (the paper keeps layer 0).
+    pub keep: LayerSet,
 }
 
 /// Healing.
@@ -220,7 +221,7 @@ impl Default for Cuts {
             strategies: ["ablation", "bi", "angular", "reverse", "random"].map(String::from).to_vec(),
             depths: (1..=9).collect(),
             main: "auto".into(),
-            keep: vec![0],
+            keep: LayerSet::from([0]),
         }
     }
 }

@@ -7,7 +7,7 @@ use anyhow::Result;
 use lopper_heal::HealRecipe;
 use lopper_infer::Sampling;
 use lopper_prune::criteria::{self, Request};
-use lopper_record::Fault;
+use lopper_record::{Fault, LayerNumbering};
 
 use crate::recipe::POCKET;
 use crate::strategy::ABLATION;
@@ -169,28 +169,29 @@ impl Recipe {
         Ok(())
     }
 
-    /// Refuses cuts that a model of so many layers does not allow.
+    /// Refuses cuts that a model with these layers does not allow.
     ///
     /// # Errors
     /// A [`Fault`] for a depth that leaves no layer, or that a strategy cannot reach.
-    pub fn check_model(&self, num_layers: usize) -> Result<()> {
+    pub fn check_model(&self, numbering: &LayerNumbering) -> Result<()> {
         let Cuts { strategies, depths, keep, .. } = &self.cuts;
+        let num_layers = numbering.present().len();
         let deepest = depths.last().copied().unwrap_or(0);
         let hint = format!("the model has {num_layers} layers: change `cuts.depths`");
         if deepest >= num_layers {
             let expected = format!("at most {} of the model's {num_layers} layers", num_layers.saturating_sub(1));
             return Err(refuse(&format!("{deepest} layers cannot be cut"), &expected, deepest).hint(hint).into());
         }
-        if let Some(layer) = keep.iter().find(|layer| **layer >= num_layers) {
-            let expected = format!("layers from 0 to {}", num_layers.saturating_sub(1));
+        if let Some(layer) = keep.iter().find(|layer| !numbering.present().contains(*layer)) {
+            let expected = format!("layers among {}", numbering.present());
             let fault = refuse("`cuts.keep` names a layer that the model does not have", &expected, layer);
-            return Err(fault.hint("layers are counted from 0").into());
+            return Err(fault.hint("layers are counted from 0, in the original model's numbering").into());
         }
         for strategy in strategies {
             if strategy == ABLATION {
-                let free = (0..num_layers).filter(|layer| !keep.contains(layer)).count();
+                let free = num_layers - keep.len();
                 if deepest > free {
-                    let message = format!("`{ABLATION}` cannot cut {deepest} layers and keep {keep:?}");
+                    let message = format!("`{ABLATION}` cannot cut {deepest} layers and keep {keep}");
                     let expected = format!("at most the {free} layers that `cuts.keep` leaves");
                     return Err(refuse(&message, &expected, deepest).hint(hint).into());
                 }

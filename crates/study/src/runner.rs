@@ -7,74 +7,60 @@ use std::path::Path;
 use anyhow::Result;
 use lopper_diagnose::diagnose_outcomes;
 use lopper_diagnose::sentinel::Sentinels;
-use lopper_infer::TextModel;
 use lopper_measure::{Outcomes, group_mean_retention, paired, retention};
-use lopper_model::chat::Message;
 use lopper_pocket::Split;
 use lopper_prune::criteria::Measures;
 use lopper_prune::{LayerScores, criteria};
 use lopper_record::study::{
-    AblatedLayer, GroupResult, LedgerEntry, ModelCard, Point, SCHEMA, StudyRecord, TaskMeta, TaskResult, Timing,
+    AblatedLayer, GroupResult, LedgerEntry, Point, SCHEMA, StudyRecord, TaskMeta, TaskResult, Timing,
 };
-use lopper_record::{Retention, Store};
-use lopper_tasks::Resources;
+use lopper_record::{LayerPosition, LayerSet, Progress, Retention, Store};
 
-use crate::healing::{Asking, Cut, Responses};
-use crate::measure::{Candidate, Questions};
-use crate::observer::StudyObserver;
-use crate::place::Place;
-use crate::stage::{Asked, Stage};
+use crate::directory::DirectoryGuard;
+use crate::eval_split::{Candidate, EvalSplit};
+use crate::healing::{HealCut, ResponseGeneration, Responses};
+use crate::identity::{REVISION, ScoreKey};
+use crate::sentinels::PlannedCut;
+use crate::stage::{CutCells, CutOnSplit, CutStage, Stage};
 use crate::strategy::{self, Evidence};
 use crate::tasks::StudyTasks;
-use crate::training::Training;
-use crate::{Recipe, budget, calibration, identity, record, samples};
-
-/// The model under study.
-pub struct Subject {
-    /// What is known about it before anything is measured.
-    pub card: ModelCard,
-    /// The model with its text side.
-    pub text: TextModel,
-}
-
-/// What a study is given besides its file.
-#[derive(Default)]
-pub struct Material {
-    /// Where rows are read from, and what runs programs.
-    pub resources: Resources,
-    /// Prompts to heal by in place of the tasks' training splits, for `heal.data`.
-    pub prompts: Option<Vec<Vec<Message>>>,
-}
+use crate::training::TrainingPrompts;
+use crate::{Recipe, StudyInputs, StudyModel, budget, calibration, record, samples};
 
 /// Runs a study in `directory`, or continues the one that is there. A study that fails before its
-/// first cell is finished leaves nothing behind.
+/// first cell is finished leaves nothing behind. `command` is the one that repeats it, for the record.
+///
+/// # Errors
+/// A [`Fault`](lopper_record::Fault) for a recipe that this model does not allow, and for tasks that cannot be prepared;
+/// [`Interrupted`](lopper_record::Interrupted), with the finished cells kept.
 pub fn run(
-    subject: &Subject,
+    model: &StudyModel,
     recipe: &Recipe,
-    material: &Material,
+    inputs: &StudyInputs,
     directory: &Path,
     command: &str,
-    observer: &dyn StudyObserver,
+    progress: &dyn Progress,
 ) -> Result<StudyRecord> {
     recipe.check()?;
-    recipe.check_model(subject.card.num_layers)?;
+    recipe.check_model(&model.numbering)?;
     let tasks = recipe.resolved_tasks()?;
-    // What cannot be asked is refused before anything is written.
-    let text = subject.text.with_template_variables(&recipe.template)?;
-    let subject = &Subject { card: subject.card.clone(), text };
-    let resources = &material.resources;
-    let prepare = |split| Questions::prepare(&subject.text, &tasks, recipe, resources, split);
+    let StudyModel { card, text, numbering } = model;
+    let text = text.with_template_variables(&recipe.template)?;
+    let model = &StudyModel { card: card.clone(), text, numbering: numbering.clone() };
+    // What cannot be prepared is refused before anything is written.
+    let StudyInputs { resources, prompts } = inputs;
+    let prepare = |split| EvalSplit::prepare(&model.text, &tasks, recipe, resources, split);
     let (report, select) = (prepare(Split::Report)?, prepare(Split::Select)?);
-    let prompts = material.prompts.as_deref();
     let policy = recipe.generation_policy();
-    let training = Training::gather(&subject.text, &tasks, (&policy, resources), prompts, &[&report, &select])?;
-    let place = Place::before(directory);
+    let source = (&policy, resources);
+    let training = TrainingPrompts::gather(&model.text, &tasks, source, prompts.as_deref(), &[&report, &select])?;
+    let guard = DirectoryGuard::new(directory);
     let store = Store::open(directory)?;
     let record = StudyRecord {
         schema: SCHEMA,
         lopper_version: env!("CARGO_PKG_VERSION").into(),
         command: command.to_owned(),
-        model: subject.card.clone(),
+        model: card.clone(),
         recipe: serde_json::to_value(recipe)?,
         policy: serde_json::to_value(&policy)?,
         seeds: record::seeds(recipe),
@@ -86,11 +72,21 @@ pub fn run(
             .collect(),
         ..StudyRecord::default()
     };
-    let (seen, sentinels, ledger) = (HashSet::new(), None, Vec::new());
-    let mut study =
-        Study { subject, recipe, store, report, select, training, tasks, observer, record, seen, sentinels, ledger };
+    let mut study = Study {
+        model,
+        recipe,
+        tasks: &tasks,
+        training: &training,
+        store: &store,
+        cells: CutCells { model, store: &store, report: &report, select: &select },
+        progress,
+        used: HashSet::new(),
+        sentinels: None,
+        record,
+        ledger: Vec::new(),
+    };
     if let Err(error) = study.stages() {
-        place.clear_if_unused();
+        guard.clear_if_unused();
         return Err(error);
     }
     Ok(study.record)
@@ -98,36 +94,33 @@ pub fn run(
 
 /// A study that is running.
 pub struct Study<'a> {
-    pub subject: &'a Subject,
+    pub model: &'a StudyModel,
     pub recipe: &'a Recipe,
-    pub store: Store,
-    /// The tasks on the items that scores are reported on, and on those that layers are chosen by.
-    pub report: Questions,
-    pub select: Questions,
-    pub training: Training,
-    pub tasks: StudyTasks,
-    pub observer: &'a dyn StudyObserver,
-    pub record: StudyRecord,
-    /// Cuts that a stage has asked for.
-    pub seen: HashSet<Asked>,
+    pub tasks: &'a StudyTasks,
+    pub training: &'a TrainingPrompts,
+    pub store: &'a Store,
+    pub cells: CutCells<'a>,
+    pub progress: &'a dyn Progress,
+    /// Cuts that a stage has used.
+    pub used: HashSet<CutOnSplit>,
     /// Prepared when the first is read.
     pub sentinels: Option<Sentinels>,
+    pub record: StudyRecord,
     /// Every item that a cut lost or gained.
     pub ledger: Vec<LedgerEntry>,
 }
 
-impl Study<'_> {
+impl<'a> Study<'a> {
     fn stages(&mut self) -> Result<()> {
-        let layers = self.subject.card.num_layers;
         let (base, base_select) = self.uncut()?;
         let scores = self.layer_scores()?;
         self.record.criteria = record::criteria(&scores);
         let ablation = self.layer_map(&base_select)?;
         let evidence = Evidence {
-            num_layers: layers,
+            num_layers: self.model.card.num_layers,
             scores: &scores,
             ablation: &ablation,
-            keep: &self.recipe.cuts.keep,
+            keep: &self.model.numbering.positions(&self.recipe.cuts.keep)?,
             seed: self.recipe.seed,
         };
         let main = self.main_strategy(&evidence, &base_select)?;
@@ -141,19 +134,30 @@ impl Study<'_> {
         self.record.write(self.store.directory())
     }
 
+    /// Begins a stage that evaluates `cuts`.
+    fn cut_stage(&mut self, name: &str, cuts: &[CutOnSplit]) -> Result<CutStage<'a>> {
+        CutStage::begin(self.cells, &mut self.used, self.progress, name, cuts)
+    }
+
+    /// Enters a finished stage into the record and writes it.
+    fn finish(&mut self, timing: impl Into<Option<Timing>>) -> Result<()> {
+        self.record.timings.extend(timing.into());
+        self.record.write(self.store.directory())
+    }
+
     /// The uncut model on the reporting and on the selection items.
     fn uncut(&mut self) -> Result<(Outcomes, Outcomes)> {
-        let all: Vec<usize> = (0..self.subject.card.num_layers).collect();
-        let mut stage =
-            Stage::begin(self, "uncut model", &[(all.clone(), Split::Report), (all.clone(), Split::Select)])?;
-        let base = stage.eval(self, &all, Split::Report, "reporting items")?;
-        let base_select = stage.eval(self, &all, Split::Select, "selection items")?;
+        let on = |split| CutOnSplit { kept: self.model.layers(), split };
+        let (report, select) = (on(Split::Report), on(Split::Select));
+        let mut stage = self.cut_stage("uncut model", &[report.clone(), select.clone()])?;
+        let base = stage.outcomes(&report, "reporting items")?;
+        let base_select = stage.outcomes(&select, "selection items")?;
         let (tasks, groups) = self.retention(&base, &base)?;
         let mut point = Point { strategy: String::new(), tasks, groups, ..Point::default() };
         point.tasks.iter_mut().for_each(|t| t.retention = None);
         // Against itself it keeps all, unless it scores too little for a ratio to mean anything.
         point.groups.iter_mut().for_each(|g| g.retention = g.retention.map(|_| Retention::uncut(g.score.n)));
-        point.parameters = Some(self.subject.card.parameters);
+        point.parameters = Some(self.model.card.parameters);
         point.diagnosis = Some(diagnose_outcomes(&base, None).0);
         self.record.base = Some(point);
         self.record.ablation_base = Some(diagnose_outcomes(&base_select, None).0);
@@ -178,53 +182,53 @@ impl Study<'_> {
                 first.reason
             ));
         }
-        stage.end(self)?;
+        self.finish(stage.timing())?;
         Ok((base, base_select))
     }
 
     fn layer_scores(&mut self) -> Result<LayerScores> {
-        let calibration = calibration::documents(&self.subject.text, &self.training, self.recipe.items.calibration)?;
+        let text = &self.model.text;
+        let calibration = calibration::documents(text, self.training, self.recipe.items.calibration)?;
         for (task, reason) in &self.training.without {
             self.record
                 .warnings
                 .push(format!("{task} is neither in the calibration text nor among the prompts to heal by: {reason}"));
         }
-        let hash = calibration.hash();
         let gradients = self.recipe.cuts.strategies.iter().any(|strategy| strategy == "taylor");
-        let key = identity::score_key(&self.subject.card.hash, &hash, gradients);
-        let there = self.store.path("scores", &key, "json")?.exists();
-        self.observer.stage("layer criteria", 1, usize::from(there));
-        self.observer.cell("one pass over calibration text");
+        let (model, hash) = (&self.model.card.hash, calibration.hash());
+        let key = ScoreKey { revision: REVISION, model, calibration: &hash, gradients };
+        let found = self.store.path("scores", &key, "json")?.exists();
+        let mut stage = Stage::begin(self.progress, "layer criteria", 1, usize::from(found));
         let finished = self.store.run("scores", &key, || {
-            let engine = &self.subject.text.engine;
+            let progress = stage.cell("one pass over calibration text");
             let what = Measures { perplexity: true, linear: true };
-            let watch = lopper_infer::ProgressFn(|done, total| self.observer.work(done, total));
-            let mut scores = criteria::measure(engine, &calibration, what, &watch)?;
+            let mut scores = criteria::measure(&text.engine, &calibration, what, progress)?;
             if gradients {
-                scores.taylor = Some(criteria::taylor(engine.model(), &calibration, &watch)?);
+                scores.taylor = Some(criteria::taylor(text.engine.model(), &calibration, progress)?);
             }
             Ok(scores)
         })?;
-        self.observer.cell_done();
-        self.timing("layer criteria", finished.wall_s, 1, usize::from(finished.cached));
+        stage.count(finished.wall_s, finished.cached)?;
+        self.record.timings.push(stage.timing());
         Ok(finished.value)
     }
 
     /// Every layer removed alone; for each the group mean retention.
     fn layer_map(&mut self, base: &Outcomes) -> Result<Vec<f64>> {
-        let layers = self.subject.card.num_layers;
-        let cuts: Vec<Asked> = (0..layers).map(|l| (lopper_record::kept(layers, &[l]), Split::Select)).collect();
-        let mut stage = Stage::begin(self, "layer map", &cuts)?;
-        let mut ablation = Vec::with_capacity(layers);
-        for (layer, (kept, split)) in cuts.iter().enumerate() {
-            let cut = stage.eval(self, kept, *split, &format!("without layer {layer}"))?;
-            let kept = self.group_mean_retention(base, &cut);
-            ablation.push(kept.unwrap_or(0.0));
-            let (tasks, _) = self.retention(base, &cut)?;
-            let diagnosis = Some(diagnose_outcomes(&cut, Some(base)).0);
-            self.record.ablation.push(AblatedLayer { layer, group_mean_retention: kept, tasks, diagnosis });
+        let layers = self.model.layers();
+        let cuts: Vec<CutOnSplit> =
+            layers.iter().map(|layer| self.cut(&LayerSet::from_iter([layer]), Split::Select)).collect();
+        let mut stage = self.cut_stage("layer map", &cuts)?;
+        let mut ablation = Vec::with_capacity(layers.len());
+        for (layer, cut) in self.model.numbering.present().iter().zip(&cuts) {
+            let outcomes = stage.outcomes(cut, &format!("without layer {layer}"))?;
+            let group_mean_retention = self.group_mean_retention(base, &outcomes);
+            ablation.push(group_mean_retention.unwrap_or(0.0));
+            let (tasks, _) = self.retention(base, &outcomes)?;
+            let diagnosis = Some(diagnose_outcomes(&outcomes, Some(base)).0);
+            self.record.ablation.push(AblatedLayer { layer: layer.into(), group_mean_retention, tasks, diagnosis });
         }
-        stage.end(self)?;
+        self.finish(stage.timing())?;
         Ok(ablation)
     }
 
@@ -236,57 +240,59 @@ impl Study<'_> {
             return Ok(cuts.main.clone());
         }
         let depth = cuts.depths[cuts.depths.len() / 2];
-        let kept = (cuts.strategies.iter())
-            .map(|s| {
-                Ok((lopper_record::kept(evidence.num_layers, &strategy::choose(s, depth, evidence)?), Split::Select))
-            })
-            .collect::<Result<Vec<Asked>>>()?;
-        let mut stage = Stage::begin(self, "choice of strategy", &kept)?;
+        let chosen = |name: &String| Ok(self.cut(&strategy::choose(name, depth, evidence)?, Split::Select));
+        let chosen: Vec<CutOnSplit> = cuts.strategies.iter().map(chosen).collect::<Result<_>>()?;
+        let mut stage = self.cut_stage("choice of strategy", &chosen)?;
         let mut best: Option<(f64, &String)> = None;
-        for (name, (kept, split)) in cuts.strategies.iter().zip(&kept) {
-            let cut = stage.eval(self, kept, *split, &format!("{name} at {depth}"))?;
-            let value = self.group_mean_retention(base, &cut).unwrap_or(0.0);
+        for (name, cut) in cuts.strategies.iter().zip(&chosen) {
+            let outcomes = stage.outcomes(cut, &format!("{name} at {depth}"))?;
+            let value = self.group_mean_retention(base, &outcomes).unwrap_or(0.0);
             if best.is_none_or(|(most, _)| value > most) {
                 best = Some((value, name));
             }
         }
-        stage.end(self)?;
+        self.finish(stage.timing())?;
         Ok(best.map(|(_, name)| name.clone()).unwrap_or_default())
     }
 
     /// Every strategy at every depth on the reporting items; returns the main one's outcomes.
     fn cuts(&mut self, evidence: &Evidence<'_>, main: &str, base: &Outcomes) -> Result<Vec<(usize, Outcomes)>> {
         let mut plan = Vec::new();
-        for name in &self.recipe.cuts.strategies {
+        for strategy in &self.recipe.cuts.strategies {
             for &depth in &self.recipe.cuts.depths {
-                plan.push((name.clone(), strategy::choose(name, depth, evidence)?));
+                let dropped = strategy::choose(strategy, depth, evidence)?;
+                plan.push(PlannedCut { strategy: strategy.clone(), dropped });
             }
         }
         // The main strategy first: an interrupted study then has what matters most.
-        plan.sort_by_key(|(name, dropped)| (name != main, dropped.len()));
+        plan.sort_by_key(|cut| (cut.strategy != main, cut.dropped.len()));
         let readings = self.read_sentinels(&plan)?;
         if self.recipe.sentinels.stop {
-            self.stop_hopeless(&mut plan, main, &readings);
+            self.stop_collapsed(&mut plan, main, &readings);
         }
-        let kept: Vec<Asked> =
-            plan.iter().map(|(_, d)| (lopper_record::kept(evidence.num_layers, d), Split::Report)).collect();
-        let mut stage = Stage::begin(self, "cuts", &kept)?;
+        let cuts: Vec<CutOnSplit> = plan.iter().map(|planned| self.cut(&planned.dropped, Split::Report)).collect();
+        let mut stage = self.cut_stage("cuts", &cuts)?;
         let mut main_outcomes = Vec::new();
-        for ((name, dropped), (kept, split)) in plan.iter().zip(&kept) {
-            let what = format!("{name}: without {}", lopper_record::format_layers(dropped));
-            let cut = stage.eval(self, kept, *split, &what)?;
-            let mut point = self.point(name, dropped, kept, base, &cut)?;
-            self.diagnose(&mut point, base, &cut, readings.get(kept).and_then(|reading| reading.perplexity));
+        for (PlannedCut { strategy, dropped }, cut) in plan.iter().zip(&cuts) {
+            let what = format!("{strategy}: without {}", self.model.originals(dropped)?);
+            let outcomes = stage.outcomes(cut, &what)?;
+            let mut point = self.point(strategy, dropped, base, &outcomes)?;
+            let perplexity = readings.get(&cut.kept).and_then(|reading| reading.perplexity);
+            self.diagnose(&mut point, base, &outcomes, perplexity);
             self.record.points.push(point);
             // An interrupted study has a report of every cut it reached.
             self.record.write(self.store.directory())?;
-            if name == main {
-                main_outcomes.push((dropped.len(), cut));
+            if strategy == main {
+                main_outcomes.push((dropped.len(), outcomes));
             }
         }
         self.show(base, &main_outcomes, None);
-        stage.end(self)?;
+        self.finish(stage.timing())?;
         Ok(main_outcomes)
+    }
+
+    fn cut(&self, dropped: &LayerSet<LayerPosition>, split: Split) -> CutOnSplit {
+        CutOnSplit { kept: self.model.without(dropped), split }
     }
 
     /// Retention by task and by group.
@@ -299,18 +305,23 @@ impl Study<'_> {
         group_mean_retention(paired(base, cut, &self.tasks.names()))
     }
 
-    fn point(&self, name: &str, dropped: &[usize], kept: &[usize], base: &Outcomes, cut: &Outcomes) -> Result<Point> {
+    fn point(
+        &self,
+        strategy: &str,
+        dropped: &LayerSet<LayerPosition>,
+        base: &Outcomes,
+        cut: &Outcomes,
+    ) -> Result<Point> {
         let (tasks, groups) = self.retention(base, cut)?;
-        let card = &self.subject.card;
-        let gone: u64 = dropped.iter().filter_map(|l| card.parameters_per_layer.get(*l)).sum();
-        debug_assert_eq!(kept.len() + dropped.len(), card.num_layers);
+        let card = &self.model.card;
+        let removed: u64 = dropped.indices().filter_map(|layer| card.parameters_per_layer.get(layer)).sum();
         Ok(Point {
-            strategy: name.to_owned(),
+            strategy: strategy.to_owned(),
             removed: dropped.len(),
-            dropped: dropped.to_vec(),
+            dropped: self.model.originals(dropped)?.into(),
             tasks,
             groups,
-            parameters: Some(card.parameters.saturating_sub(gone)),
+            parameters: Some(card.parameters.saturating_sub(removed)),
             ..Point::default()
         })
     }
@@ -342,65 +353,52 @@ impl Study<'_> {
             return Ok(());
         }
         let responses = self.responses()?;
-        let text = &self.subject.text;
+        let (text, model) = (&self.model.text, &self.model.card.hash);
         let workers = lopper_heal::Run::for_model(text.engine.model(), text.engine.threads(), &heal.recipe).workers;
-        let mut there = 0;
+        let mut found = 0;
         let mut plan = Vec::new();
         for &depth in &heal.depths {
             let dropped = strategy::choose(main, depth, evidence)?;
-            let kept = lopper_record::kept(evidence.num_layers, &dropped);
-            let cut = Cut { responses: &responses, kept: &kept, recipe: &heal.recipe, workers };
-            there += usize::from(cut.is_finished(&self.store)?);
-            let measured =
-                Candidate { text, model: &self.subject.card.hash, kept: &kept, run: &[], healed: Some(cut.key()) };
-            there += usize::from(self.report.missing(&self.store, &measured)?.is_empty());
+            let kept = self.model.without(&dropped);
+            let cut = HealCut { responses: &responses, kept: &kept, recipe: &heal.recipe, workers };
+            found += usize::from(cut.is_finished(self.store)?);
+            let healed = Candidate { text, model, kept: &kept, run: LayerSet::default(), healed: Some(cut.key()) };
+            found += usize::from(self.cells.report.missing(self.store, &healed)?.is_empty());
             plan.push((dropped, kept));
         }
-        self.observer.stage("healing", 2 * plan.len(), there);
-        let (mut seconds, mut cached) = (0.0, 0);
+        let mut stage = Stage::begin(self.progress, "healing", 2 * plan.len(), found);
         for (dropped, kept) in &plan {
-            self.observer.cell(&format!("finetuning without {}", lopper_record::format_layers(dropped)));
-            let cut = Cut { responses: &responses, kept, recipe: &heal.recipe, workers };
-            let healed = cut.heal(&self.store, self.subject, self.observer)?;
-            self.observer.cell_done();
-            self.observer.cell(&format!("measuring {} healed", dropped.len()));
+            let progress = stage.cell(&format!("finetuning without {}", self.model.originals(dropped)?));
+            let cut = HealCut { responses: &responses, kept, recipe: &heal.recipe, workers };
+            let healed = cut.heal(self.store, self.model, progress)?;
+            stage.count(healed.info.seconds, healed.cached)?;
+            let progress = stage.cell(&format!("measuring {} healed", dropped.len()));
             let text = text.with_model(healed.model);
-            let run: Vec<usize> = (0..kept.len()).collect();
-            let candidate =
-                Candidate { text: &text, model: &self.subject.card.hash, kept, run: &run, healed: Some(cut.key()) };
-            let measured = self.report.outcomes(&self.store, &candidate, self.observer)?;
-            let reading = self.healed_sentinel(&text, &run, kept, cut.key())?;
-            self.observer.cell_done();
-            seconds += healed.info.seconds + measured.seconds + reading.wall_s;
-            cached += usize::from(healed.cached) + usize::from(measured.cached);
-            let mut point = self.point(main, dropped, kept, base, &measured.outcomes)?;
+            let run = LayerSet::all(kept.len());
+            let candidate = Candidate { text: &text, model, kept, run: run.clone(), healed: Some(cut.key()) };
+            let found = self.cells.report.outcomes(self.store, &candidate, progress)?;
+            let reading = self.healed_sentinel(&text, &run, kept, cut.key(), progress)?;
+            stage.count(found.seconds + reading.wall_s, found.cached)?;
+            let mut point = self.point(main, dropped, base, &found.outcomes)?;
             point.healed = Some(healed.info);
-            self.diagnose(&mut point, base, &measured.outcomes, reading.value.perplexity);
+            self.diagnose(&mut point, base, &found.outcomes, reading.value.perplexity);
             self.record.points.push(point);
-            self.show(base, cuts, Some((dropped.len(), &measured.outcomes)));
+            self.show(base, cuts, Some((dropped.len(), &found.outcomes)));
             self.record.write(self.store.directory())?;
         }
-        self.timing("healing", seconds, 2 * plan.len(), cached);
-        self.record.write(self.store.directory())
+        self.finish(stage.timing())
     }
 
-    fn responses(&mut self) -> Result<Responses> {
-        let asking = Asking::new(self.subject, &self.tasks, &self.training, self.recipe)?;
-        self.observer.stage("self-generated responses", 1, usize::from(asking.is_finished(&self.store)?));
-        self.observer.cell("the uncut model answers");
-        let (responses, seconds, cached) = asking.answers(&self.store, self.subject, self.observer)?;
-        self.observer.cell_done();
-        self.timing("self-generated responses", seconds, 1, usize::from(cached));
+    /// The uncut model's responses to the training prompts.
+    fn responses(&mut self) -> Result<Responses<'a>> {
+        let generation = ResponseGeneration::new(self.model, self.tasks, self.training, self.recipe)?;
+        let found = usize::from(generation.is_finished(self.store)?);
+        let mut stage = Stage::begin(self.progress, "self-generated responses", 1, found);
+        let progress = stage.cell("the uncut model responds");
+        let (responses, seconds, cached) = generation.run(self.store, progress)?;
+        stage.count(seconds, cached)?;
+        self.record.timings.push(stage.timing());
         Ok(responses)
-    }
-
-    /// The tasks on one division's items.
-    pub fn questions(&self, split: Split) -> &Questions {
-        if split == Split::Select { &self.select } else { &self.report }
-    }
-
-    fn timing(&mut self, stage: &str, seconds: f64, cells: usize, cached: usize) {
-        self.record.timings.push(Timing { stage: stage.to_owned(), seconds, cells, cached });
     }
 
     fn decide(&mut self, main: &str) {
@@ -412,7 +410,7 @@ impl Study<'_> {
                     continue;
                 }
                 for (group, _) in &self.tasks.groups {
-                    let layers = self.subject.card.num_layers;
+                    let layers = self.model.card.num_layers;
                     lines.push(budget::decide(&points, group, threshold, healed, main, layers));
                 }
             }

@@ -1,23 +1,25 @@
 //! Sentinels of a study: read for the uncut model, every single removal and every planned cut before the cuts are
-//! measured in full. A strategy is not followed beyond the depth at which nothing is left, the main one excepted: it
-//! is healed, and the depth budget is about it.
+//! measured in full. A strategy ends at the depth at which nothing is left, except the main one: it is healed, and the
+//! depth budget is about it.
 
 use std::collections::{BTreeMap, HashSet};
+use std::time::Instant;
 
 use anyhow::Result;
 use lopper_diagnose::diagnose_outcomes;
 use lopper_diagnose::sentinel::{CollapseThresholds, SentinelOptions, Sentinels};
 use lopper_infer::TextModel;
 use lopper_measure::Outcomes;
-use lopper_record::study::{LedgerEntry, Point, SentinelReading, StoppedBranch, Timing};
-use lopper_record::write_atomic;
+use lopper_record::study::{LedgerEntry, Point, SentinelReading, StoppedBranch};
+use lopper_record::{Finished, LayerPosition, LayerSet, LayerSlot, Progress, Step, write_atomic};
 use serde::{Deserialize, Serialize};
 
 use crate::diagnose::{excerpt, gap};
-use crate::identity::{HealKey, sentinel_key};
+use crate::identity::{HealKey, REVISION, SentinelKey};
 use crate::runner::Study;
+use crate::stage::Stage;
 
-/// Every item of the ledger, one JSON object a line, beside the record.
+/// Every item of the ledger, one JSON object a line, in the study's directory.
 const LEDGER_FILE: &str = "ledger.jsonl";
 /// Entries of each cause that the record keeps of each model of the main strategy.
 const KEPT_ENTRIES: usize = 2;
@@ -25,118 +27,145 @@ const KEPT_ENTRIES: usize = 2;
 /// Cuts whose sentinels are read together.
 const TOGETHER: usize = 16;
 
-/// A reading with its share of the wall time.
+/// A reading with its part of the wall time.
 #[derive(Serialize, Deserialize)]
-struct Timed {
+struct SentinelCell {
     seconds: f64,
     reading: SentinelReading,
 }
 
 /// Readings by kept layers.
-pub type Readings = BTreeMap<Vec<usize>, SentinelReading>;
-/// The strategy and the dropped layers of each planned cut.
-pub type Plan = Vec<(String, Vec<usize>)>;
+pub type Readings = BTreeMap<LayerSet<LayerPosition>, SentinelReading>;
+
+/// A cut that a strategy plans.
+pub struct PlannedCut {
+    pub strategy: String,
+    pub dropped: LayerSet<LayerPosition>,
+}
 
 impl Study<'_> {
     fn sentinel_options(&self) -> SentinelOptions {
         SentinelOptions { seed: self.recipe.seed, ..SentinelOptions::default() }
     }
 
+    fn sentinel_key<'b>(
+        &'b self,
+        kept: &'b LayerSet<LayerPosition>,
+        healed: Option<HealKey<'b>>,
+        options: &'b SentinelOptions,
+    ) -> SentinelKey<'b> {
+        let (model, template) = (&self.model.card.hash, &self.recipe.template);
+        SentinelKey { revision: REVISION, model, kept, healed, options, template }
+    }
+
     fn prepare_sentinels(&mut self) -> Result<()> {
         if self.sentinels.is_none() {
-            self.sentinels = Some(Sentinels::prepare(&self.subject.text, &self.sentinel_options())?);
+            self.sentinels = Some(Sentinels::prepare(&self.model.text, &self.sentinel_options())?);
         }
         Ok(())
     }
 
     /// Reads the sentinels of cuts together.
-    fn read_together(&self, text: &TextModel, cuts: &[Vec<usize>]) -> Result<Vec<SentinelReading>> {
+    fn read_together(
+        &self,
+        text: &TextModel,
+        cuts: &[LayerSet<LayerSlot>],
+        progress: &dyn Progress,
+    ) -> Result<Vec<SentinelReading>> {
         let Some(sentinels) = &self.sentinels else { return Ok(vec![SentinelReading::default(); cuts.len()]) };
-        sentinels.read(text, cuts, &|done, total| self.observer.work(done, total))
+        let cuts: Vec<Vec<usize>> = cuts.iter().map(|cut| cut.clone().into()).collect();
+        let step = progress.step(Step::new("reading sentinels", "passes", 0));
+        sentinels.read(text, &cuts, &|done, total| {
+            step.set_total(total);
+            step.set(done);
+        })
     }
 
     /// The sentinels of a healed cut, found finished or read now.
     pub fn healed_sentinel(
         &mut self,
         text: &TextModel,
-        run: &[usize],
-        kept: &[usize],
+        run: &LayerSet<LayerSlot>,
+        kept: &LayerSet<LayerPosition>,
         healed: HealKey<'_>,
-    ) -> Result<lopper_record::Finished<SentinelReading>> {
+        progress: &dyn Progress,
+    ) -> Result<Finished<SentinelReading>> {
         self.prepare_sentinels()?;
         let options = self.sentinel_options();
-        let key = sentinel_key(&self.subject.card.hash, kept, Some(healed), &options);
+        let key = self.sentinel_key(kept, Some(healed), &options);
         self.store.run("sentinels", &key, || {
-            Ok(self.read_together(text, &[run.to_vec()])?.into_iter().next().unwrap_or_default())
+            Ok(self.read_together(text, std::slice::from_ref(run), progress)?.into_iter().next().unwrap_or_default())
         })
     }
 
     /// Reads the sentinels of the uncut model, of every single removal and of `plan`.
-    pub fn read_sentinels(&mut self, plan: &Plan) -> Result<Readings> {
-        let layers = self.subject.card.num_layers;
-        let mut cuts: Vec<Vec<usize>> = vec![(0..layers).collect()];
-        cuts.extend((0..layers).map(|layer| lopper_record::kept(layers, &[layer])));
-        cuts.extend(plan.iter().map(|(_, dropped)| lopper_record::kept(layers, dropped)));
+    pub fn read_sentinels(&mut self, plan: &[PlannedCut]) -> Result<Readings> {
+        let removals = self.model.layers();
+        let removals = removals.iter().map(|layer| self.model.without(&LayerSet::from_iter([layer])));
+        let planned = plan.iter().map(|cut| self.model.without(&cut.dropped));
         let mut seen = HashSet::new();
-        cuts.retain(|cut| seen.insert(cut.clone()));
-        let (options, hash) = (self.sentinel_options(), self.subject.card.hash.clone());
-        let key = |cut: &[usize]| serde_json::to_value(sentinel_key(&hash, cut, None, &options));
-        let (mut readings, mut missing, mut seconds) = (Readings::new(), Vec::new(), 0.0);
+        let cuts = std::iter::once(self.model.layers()).chain(removals).chain(planned);
+        let cuts: Vec<_> = cuts.filter(|cut| seen.insert(cut.clone())).collect();
+
+        let options = self.sentinel_options();
+        let (mut readings, mut missing, mut found) = (Readings::new(), Vec::new(), Vec::new());
         for cut in &cuts {
-            match self.store.get::<Timed>("sentinels", &key(cut)?)? {
+            match self.store.get::<SentinelCell>("sentinels", &self.sentinel_key(cut, None, &options))? {
                 Some(cell) => {
-                    seconds += cell.seconds;
+                    found.push(cell.seconds);
                     readings.insert(cut.clone(), cell.reading);
                 }
                 None => missing.push(cut.clone()),
             }
         }
-        let cached = cuts.len() - missing.len();
-        self.observer.stage("sentinels", cuts.len(), cached);
+        let mut stage = Stage::begin(self.progress, "sentinels", cuts.len(), found.len());
+        found.into_iter().try_for_each(|seconds| stage.count(seconds, true))?;
         if !missing.is_empty() {
-            self.observer.cell("preparing");
+            stage.cell("preparing");
             self.prepare_sentinels()?;
         }
         for cuts in missing.chunks(TOGETHER) {
-            self.observer.cell(&format!("sentinels of {} cuts", cuts.len()));
-            let began = std::time::Instant::now();
-            let read = self.read_together(&self.subject.text, cuts)?;
-            let each = began.elapsed().as_secs_f64() / cuts.len() as f64;
-            for (cut, reading) in cuts.iter().zip(read) {
-                self.store.put("sentinels", &key(cut)?, &Timed { seconds: each, reading }, each)?;
-                readings.insert(cut.clone(), reading);
-                seconds += each;
-                self.observer.cell_done();
+            let began = Instant::now();
+            let slots: Vec<_> = cuts.iter().map(LayerSet::slots).collect();
+            let progress = stage.cell(&format!("sentinels of {} cuts", cuts.len()));
+            let read = self.read_together(&self.model.text, &slots, progress)?;
+            let seconds = began.elapsed().as_secs_f64() / cuts.len() as f64;
+            for (cut, reading) in cuts.iter().zip(&read) {
+                let cell = SentinelCell { seconds, reading: *reading };
+                self.store.put("sentinels", &self.sentinel_key(cut, None, &options), &cell, seconds)?;
+                readings.insert(cut.clone(), *reading);
             }
+            cuts.iter().try_for_each(|_| stage.count(seconds, false))?;
         }
-        (0..cached).for_each(|_| self.observer.cell_done());
-        self.record.timings.push(Timing { stage: "sentinels".into(), seconds, cells: cuts.len(), cached });
-        let perplexity = |kept: &[usize]| readings.get(kept).and_then(|reading| reading.perplexity);
-        for ablated in &mut self.record.ablation {
-            if let Some(diagnosis) = &mut ablated.diagnosis {
-                diagnosis.perplexity = perplexity(&lopper_record::kept(layers, &[ablated.layer]));
-            }
-        }
-        let uncut = perplexity(&cuts[0]);
-        let base = self.record.base.iter_mut();
-        base.for_each(|base| set_perplexity(base, uncut));
-        self.record.ablation_base.iter_mut().for_each(|diagnosis| diagnosis.perplexity = uncut);
+        self.record.timings.push(stage.timing());
+        self.enter_perplexities(&readings);
         Ok(readings)
     }
 
-    /// Takes the cuts out of `plan` that lie beyond a hopeless one of the same strategy, and records it.
-    pub fn stop_hopeless(&mut self, plan: &mut Plan, main: &str, readings: &Readings) {
-        let layers = self.subject.card.num_layers;
-        let uncut: Vec<usize> = (0..layers).collect();
-        let Some(base) = readings.get(&uncut) else { return };
+    /// Puts the perplexities of the uncut model and of the single removals into the record.
+    fn enter_perplexities(&mut self, readings: &Readings) {
+        let perplexity = |kept: &LayerSet<LayerPosition>| readings.get(kept).and_then(|reading| reading.perplexity);
+        for (ablated, position) in self.record.ablation.iter_mut().zip(self.model.layers().iter()) {
+            if let Some(diagnosis) = &mut ablated.diagnosis {
+                diagnosis.perplexity = perplexity(&self.model.without(&LayerSet::from_iter([position])));
+            }
+        }
+        let uncut = perplexity(&self.model.layers());
+        self.record.base.iter_mut().for_each(|base| set_perplexity(base, uncut));
+        self.record.ablation_base.iter_mut().for_each(|diagnosis| diagnosis.perplexity = uncut);
+    }
+
+    /// Takes the cuts out of `plan` that are deeper than a collapsed one of the same strategy, and records it.
+    pub fn stop_collapsed(&mut self, plan: &mut Vec<PlannedCut>, main: &str, readings: &Readings) {
+        let Some(base) = readings.get(&self.model.layers()) else { return };
         let mut stopped: Vec<StoppedBranch> = Vec::new();
         // By depth within each strategy, as the plan is sorted.
-        plan.retain(|(strategy, dropped)| {
+        plan.retain(|PlannedCut { strategy, dropped }| {
             if let Some(branch) = stopped.iter_mut().find(|branch| branch.strategy == *strategy) {
                 branch.skipped.push(dropped.len());
                 return false;
             }
-            let reading = readings.get(&lopper_record::kept(layers, dropped)).copied().unwrap_or_default();
+            let reading = readings.get(&self.model.without(dropped)).copied().unwrap_or_default();
             if strategy != main
                 && let Some(reason) = CollapseThresholds::default().collapsed(base, &reading)
             {

@@ -1,10 +1,10 @@
-//! One stage's bookkeeping: how many cells it is made of, how many were there, how long they took.
+//! The bookkeeping of one stage: how many cells it has, how many an earlier run had finished, how long they took.
 //!
-//! Strategies often agree on a cut, and then its cell serves both. It is counted once in a study,
-//! in the first stage that asks for it: neither as work of an earlier run nor as time twice.
+//! Strategies often agree on a cut, and then its cell serves both. It is counted once in a study, in the first stage
+//! that uses it: neither as work of an earlier run nor as time twice.
 //!
-//! Cuts share what they have in common, so those that a stage will ask for are measured some at a time, and a cut that
-//! is asked for is then usually there.
+//! Cuts share the layers that they have in common, so the missing cuts of a stage are evaluated some at a time, before
+//! each of them is needed.
 
 use std::collections::HashSet;
 
@@ -12,109 +12,170 @@ use anyhow::Result;
 use lopper_measure::Outcomes;
 use lopper_pocket::Split;
 use lopper_record::study::Timing;
+use lopper_record::{LayerPosition, LayerSet, NoProgress, Progress, Step, Store};
 
-use crate::measure::Candidate;
-use crate::runner::Study;
+use crate::StudyModel;
+use crate::eval_split::{Candidate, EvalSplit};
 
-/// Cuts measured together: enough for most of the sharing, few enough that an interrupt loses little.
+/// Cuts evaluated together: enough for most of the sharing, few enough that an interrupt loses little.
 const TOGETHER: usize = 12;
 
-/// A cut on one split's items.
-pub type Asked = (Vec<usize>, Split);
+/// A stage: a step of the study's progress whose units are cells.
+pub struct Stage<'a> {
+    step: Box<dyn Progress + 'a>,
+    timing: Timing,
+    /// Cells that were there when it began, and those finished since.
+    finished: usize,
+}
+
+impl<'a> Stage<'a> {
+    /// Announces a stage of `cells`, of which `found` are there.
+    pub fn begin(progress: &'a dyn Progress, name: &str, cells: usize, found: usize) -> Self {
+        let step = match cells {
+            0 => Box::new(NoProgress),
+            _ => progress.step(Step::new(name, "cells", cells).found(found)),
+        };
+        Self { step, timing: Timing { stage: name.to_owned(), cells, ..Timing::default() }, finished: found }
+    }
+
+    /// Names the cell that is computed next; its work are steps of what is returned.
+    pub fn cell(&self, what: &str) -> &dyn Progress {
+        self.step.message(what);
+        &*self.step
+    }
+
+    /// Counts a cell that took `seconds` when it was computed: by an earlier run, or now.
+    ///
+    /// # Errors
+    /// [`Interrupted`](lopper_record::Interrupted).
+    pub fn count(&mut self, seconds: f64, by_earlier_run: bool) -> Result<()> {
+        self.timing.seconds += seconds;
+        if by_earlier_run {
+            self.timing.cached += 1;
+            return Ok(());
+        }
+        self.finished = self.timing.cells.min(self.finished + 1);
+        self.step.set(self.finished);
+        self.step.check()
+    }
+
+    /// What it took.
+    pub fn timing(self) -> Timing {
+        self.timing
+    }
+}
+
+/// A cut on the items of one split.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct CutOnSplit {
+    /// The layers that stay.
+    pub kept: LayerSet<LayerPosition>,
+    /// The items.
+    pub split: Split,
+}
+
+/// The uncut model and where the cells of its cuts are found.
+#[derive(Clone, Copy)]
+pub struct CutCells<'a> {
+    pub model: &'a StudyModel,
+    pub store: &'a Store,
+    /// The tasks on the items that scores are reported on, and on those that layers are chosen by.
+    pub report: &'a EvalSplit,
+    pub select: &'a EvalSplit,
+}
+
+impl<'a> CutCells<'a> {
+    fn split(&self, split: Split) -> &'a EvalSplit {
+        if split == Split::Select { self.select } else { self.report }
+    }
+
+    fn candidate<'b>(&'b self, kept: &'b LayerSet<LayerPosition>) -> Candidate<'b> {
+        let StudyModel { card, text, .. } = self.model;
+        Candidate { text, model: &card.hash, kept, run: kept.slots(), healed: None }
+    }
+}
+
+/// A stage whose cells are evaluated cuts.
+pub struct CutStage<'a> {
+    cells: CutCells<'a>,
+    stage: Stage<'a>,
+    /// Cuts that no earlier stage has used and this one has not used yet.
+    new: HashSet<CutOnSplit>,
+    /// Cuts that no earlier stage or run has evaluated, in the order in which they will be used.
+    missing: Vec<Missing>,
+    /// Cuts that this stage has evaluated.
+    evaluated: HashSet<CutOnSplit>,
+}
 
 /// A cut without a cell for some tasks.
 struct Missing {
-    cut: Asked,
+    cut: CutOnSplit,
     tasks: Vec<String>,
 }
 
-/// A stage that is running.
-pub struct Stage {
-    name: String,
-    cells: usize,
-    cached: usize,
-    seconds: f64,
-    /// Cuts that no earlier stage or run has measured, in the order in which they will be asked for.
-    missing: Vec<Missing>,
-    /// Cuts that this run has measured.
-    measured: HashSet<Asked>,
-}
-
-impl Stage {
-    /// Counts the cuts of this stage that no earlier one had, and announces it.
-    pub fn begin(study: &Study<'_>, name: &str, cuts: &[Asked]) -> Result<Self> {
-        let mut counted = HashSet::new();
-        let new: Vec<&Asked> = cuts.iter().filter(|cut| !study.seen.contains(*cut) && counted.insert(*cut)).collect();
-        let mut missing = Vec::new();
-        for (kept, split) in &new {
-            let tasks = study.questions(*split).missing(&study.store, &study.candidate(kept))?;
+impl<'a> CutStage<'a> {
+    /// Counts the cuts that no earlier stage has used (`used`, which takes them in), and announces the stage.
+    pub fn begin(
+        cells: CutCells<'a>,
+        used: &mut HashSet<CutOnSplit>,
+        progress: &'a dyn Progress,
+        name: &str,
+        cuts: &[CutOnSplit],
+    ) -> Result<Self> {
+        let (mut new, mut missing) = (HashSet::new(), Vec::new());
+        for cut in cuts {
+            if !used.insert(cut.clone()) {
+                continue;
+            }
+            new.insert(cut.clone());
+            let tasks = cells.split(cut.split).missing(cells.store, &cells.candidate(&cut.kept))?;
             if !tasks.is_empty() {
-                let tasks = tasks.into_iter().map(str::to_owned).collect();
-                missing.push(Missing { cut: (kept.clone(), *split), tasks });
+                missing.push(Missing { cut: cut.clone(), tasks: tasks.into_iter().map(str::to_owned).collect() });
             }
         }
-        let cells = new.len();
-        if cells > 0 {
-            study.observer.stage(name, cells, cells - missing.len());
-        }
-        Ok(Self { name: name.to_owned(), cells, cached: 0, seconds: 0.0, missing, measured: HashSet::new() })
+        let stage = Stage::begin(progress, name, new.len(), new.len() - missing.len());
+        Ok(Self { cells, stage, new, missing, evaluated: HashSet::new() })
     }
 
-    /// Measures a cut, with some that will be asked for next, or finds it measured.
-    pub fn eval(&mut self, study: &mut Study<'_>, kept: &[usize], split: Split, what: &str) -> Result<Outcomes> {
-        let asked = (kept.to_vec(), split);
-        let new = study.seen.insert(asked.clone());
-        if let Some(at) = self.missing.iter().position(|missing| missing.cut == asked) {
-            self.measure_next(study, at, what)?;
-        } else if new {
-            study.observer.cell(what);
+    /// The outcomes of a cut: evaluated now, with some that will be used next, or found.
+    pub fn outcomes(&mut self, cut: &CutOnSplit, what: &str) -> Result<Outcomes> {
+        if let Some(at) = self.missing.iter().position(|missing| missing.cut == *cut) {
+            self.evaluate_next(at, what)?;
         }
-        let measured = study.questions(split).outcomes(&study.store, &study.candidate(kept), study.observer)?;
-        if new {
-            self.seconds += measured.seconds;
-            self.cached += usize::from(measured.cached && !self.measured.contains(&asked));
-            study.observer.cell_done();
+        let (split, candidate) = (self.cells.split(cut.split), self.cells.candidate(&cut.kept));
+        let found = split.outcomes(self.cells.store, &candidate, self.stage.cell(what))?;
+        if self.new.remove(cut) {
+            self.stage.count(found.seconds, found.cached && !self.evaluated.contains(cut))?;
         }
-        Ok(measured.outcomes)
+        Ok(found.outcomes)
     }
 
-    /// Measures the missing cut at `at` and some after it that lack the same tasks.
-    fn measure_next(&mut self, study: &Study<'_>, at: usize, what: &str) -> Result<()> {
+    /// Evaluates the missing cut at `at` and some after it that lack the same tasks.
+    fn evaluate_next(&mut self, at: usize, what: &str) -> Result<()> {
         let first = self.missing.remove(at);
         let mut next = vec![first.cut];
         self.missing.retain(|other| {
-            let joins = next.len() < TOGETHER && other.cut.1 == next[0].1 && other.tasks == first.tasks;
+            let joins = next.len() < TOGETHER && other.cut.split == next[0].split && other.tasks == first.tasks;
             if joins {
                 next.push(other.cut.clone());
             }
             !joins
         });
-        match next.len() - 1 {
-            0 => study.observer.cell(what),
-            1 => study.observer.cell(&format!("{what}, and one more cut")),
-            more => study.observer.cell(&format!("{what}, and {more} more cuts")),
-        }
+        let what = match next.len() - 1 {
+            0 => what.to_owned(),
+            1 => format!("{what}, and one more cut"),
+            more => format!("{what}, and {more} more cuts"),
+        };
         let tasks: Vec<&str> = first.tasks.iter().map(String::as_str).collect();
-        let candidates: Vec<Candidate<'_>> = next.iter().map(|(kept, _)| study.candidate(kept)).collect();
-        study.questions(next[0].1).measure(&study.store, &candidates, &tasks, study.observer)?;
-        self.measured.extend(next);
+        let candidates: Vec<Candidate<'_>> = next.iter().map(|cut| self.cells.candidate(&cut.kept)).collect();
+        let split = self.cells.split(next[0].split);
+        split.evaluate(self.cells.store, &candidates, &tasks, self.stage.cell(&what))?;
+        self.evaluated.extend(next);
         Ok(())
     }
 
-    /// Enters the stage into the record and writes it.
-    pub fn end(self, study: &mut Study<'_>) -> Result<()> {
-        let Self { name, cells, cached, seconds, .. } = self;
-        if cells > 0 {
-            study.record.timings.push(Timing { stage: name, seconds, cells, cached });
-        }
-        study.record.write(study.store.directory())
-    }
-}
-
-impl Study<'_> {
-    /// The model under study with only the layers in `kept`.
-    fn candidate<'b>(&'b self, kept: &'b [usize]) -> Candidate<'b> {
-        let subject = self.subject;
-        Candidate { text: &subject.text, model: &subject.card.hash, kept, run: kept, healed: None }
+    /// What it took; none where no cut was new.
+    pub fn timing(self) -> Option<Timing> {
+        Some(self.stage.timing()).filter(|timing| timing.cells > 0)
     }
 }

@@ -1,9 +1,10 @@
-//! Which layers a strategy removes at a depth: by a criterion over calibration text, or by what
-//! single removals cost on the selection items.
+//! Which layers a strategy removes: by a criterion over calibration text, or by what single removals cost on the
+//! selection items.
 
 use anyhow::Result;
 use lopper_prune::LayerScores;
 use lopper_prune::criteria::{self, Request};
+use lopper_record::{LayerPosition, LayerSet};
 
 /// The strategy that removes the layers whose single removal costs least.
 pub const ABLATION: &str = "ablation";
@@ -14,29 +15,27 @@ pub struct Evidence<'a> {
     pub num_layers: usize,
     /// Criteria over calibration text.
     pub scores: &'a LayerScores,
-    /// For each layer, the mean retention over both groups without it, on the selection items.
+    /// For each layer, the group mean retention without it, on the selection items.
     pub ablation: &'a [f64],
     /// Layers that `ablation` never removes.
-    pub keep: &'a [usize],
+    pub keep: &'a LayerSet<LayerPosition>,
     /// Seed of random choices.
     pub seed: u64,
 }
 
-/// The layers that `strategy` removes when `remove` are to go, ascending.
-pub fn choose(strategy: &str, remove: usize, evidence: &Evidence<'_>) -> Result<Vec<usize>> {
+/// The layers that `strategy` removes when `remove` are to go.
+pub fn choose(strategy: &str, remove: usize, evidence: &Evidence<'_>) -> Result<LayerSet<LayerPosition>> {
     criteria::check_removal(evidence.num_layers, remove)?;
     if strategy != ABLATION {
         let request =
             Request { num_layers: evidence.num_layers, remove, scores: Some(evidence.scores), seed: evidence.seed };
         return Ok(criteria::select(criteria::criterion(strategy)?, &request)?.dropped.into());
     }
-    let mut order: Vec<usize> = (0..evidence.num_layers).filter(|l| !evidence.keep.contains(l)).collect();
+    let mut order: Vec<usize> = evidence.keep.complement(evidence.num_layers).indices().collect();
     // What keeps most goes first; of equal layers the later one.
     order.sort_by(|&a, &b| evidence.ablation[b].total_cmp(&evidence.ablation[a]).then(b.cmp(&a)));
     anyhow::ensure!(order.len() >= remove, "{remove} layers are to go but only {} may", order.len());
-    order.truncate(remove);
-    order.sort_unstable();
-    Ok(order)
+    Ok(order.into_iter().take(remove).collect())
 }
 
 #[cfg(test)]
@@ -59,14 +58,16 @@ mod tests {
             taylor: None,
         };
         let ablation = [1.0, 0.5, 0.9, 0.9];
-        let evidence = Evidence { num_layers: 4, scores: &scores, ablation: &ablation, keep: &[0], seed: 1 };
-        assert_eq!(choose(ABLATION, 1, &evidence).unwrap(), [3]);
-        assert_eq!(choose(ABLATION, 2, &evidence).unwrap(), [2, 3]);
-        assert_eq!(choose(ABLATION, 3, &evidence).unwrap(), [1, 2, 3]);
-        assert_eq!(choose("bi", 2, &evidence).unwrap(), [1, 2]);
-        assert_eq!(choose("reverse", 2, &evidence).unwrap(), [2, 3]);
+        let first = LayerSet::from([0]);
+        let evidence = Evidence { num_layers: 4, scores: &scores, ablation: &ablation, keep: &first, seed: 1 };
+        let chosen = |strategy: &str, remove: usize| choose(strategy, remove, &evidence).unwrap();
+        assert_eq!(chosen(ABLATION, 1), LayerSet::from([3]));
+        assert_eq!(chosen(ABLATION, 2), LayerSet::from([2, 3]));
+        assert_eq!(chosen(ABLATION, 3), LayerSet::from([1, 2, 3]));
+        assert_eq!(chosen("bi", 2), LayerSet::from([1, 2]));
+        assert_eq!(chosen("reverse", 2), LayerSet::from([2, 3]));
         assert!(choose(ABLATION, 4, &evidence).is_err());
-        let all_kept = Evidence { keep: &[0, 1, 2], ..evidence };
+        let all_kept = Evidence { keep: &LayerSet::from([0, 1, 2]), ..evidence };
         assert!(choose(ABLATION, 2, &all_kept).is_err());
     }
 }

@@ -1,5 +1,5 @@
-//! What a study may learn from: calibration text of the criteria and prompts to heal by. Nothing of it is an item that
-//! layers are chosen by or scores are reported on.
+//! Training prompts: what criteria are calibrated on and cuts are healed by. None of them is an item that layers are
+//! chosen by or scores are reported on.
 
 use std::collections::HashSet;
 
@@ -13,26 +13,26 @@ use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
-use crate::measure::Questions;
+use crate::eval_split::EvalSplit;
 use crate::tasks::StudyTasks;
 
-/// A question to learn from.
+/// A prompt with its reference answer.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Question {
-    pub form: Form,
-    /// The reference; empty where there is none.
+pub struct TrainingPrompt {
+    pub prompt: PromptText,
+    /// Empty where there is none.
     pub answer: String,
 }
 
-/// How it is asked.
+/// The text of a prompt: for the chat template, or plain.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Form {
+pub enum PromptText {
     Chat(Vec<Message>),
     Plain { prompt: String, delimiter: String, stop: Vec<String> },
 }
 
-/// Where a study's questions to learn from come from.
-pub struct Training {
+/// The training prompts of a study.
+pub struct TrainingPrompts {
     sources: Vec<Source>,
     /// Tasks without any, with the reason.
     pub without: Vec<(String, String)>,
@@ -41,29 +41,28 @@ pub struct Training {
 enum Source {
     /// A generated task's training split, which never ends.
     Generated(String),
-    /// Questions that end.
-    Listed(Vec<Question>),
+    /// Prompts that end.
+    Listed(Vec<TrainingPrompt>),
 }
 
-impl Training {
-    /// The training splits of `tasks`, without any item of `asked`; `prompts` instead of them, where they are given.
+impl TrainingPrompts {
+    /// The training splits of `tasks`, without any item of `splits`; `prompts` instead of them, where they are given.
     ///
     /// # Errors
-    /// A [`Fault`] for given prompts among which is an item of `asked`.
+    /// A [`Fault`] for given prompts among which is an item of `splits`.
     pub fn gather(
         text: &TextModel,
         tasks: &StudyTasks,
         (policy, resources): (&GenerationPolicy, &Resources),
         prompts: Option<&[Vec<Message>]>,
-        asked: &[&Questions],
+        splits: &[&EvalSplit],
     ) -> Result<Self> {
-        let items: HashSet<&str> =
-            asked.iter().flat_map(|questions| questions.item_ids().into_values().flatten()).collect();
+        let items: HashSet<&str> = splits.iter().flat_map(|split| split.item_ids().into_values().flatten()).collect();
         if let Some(prompts) = prompts {
-            refuse_items(prompts, asked)?;
+            refuse_items(prompts, splits)?;
             let chat = text.chat.is_some();
-            let questions = prompts.iter().map(|messages| given(messages, chat)).collect();
-            return Ok(Self { sources: vec![Source::Listed(questions)], without: vec![] });
+            let listed = prompts.iter().map(|messages| given(messages, chat)).collect();
+            return Ok(Self { sources: vec![Source::Listed(listed)], without: vec![] });
         }
         let mut training = Self { sources: vec![], without: vec![] };
         for entry in tasks.entries.iter().filter(|entry| entry.rows.is_none()) {
@@ -83,7 +82,7 @@ impl Training {
                     }
                     Err(Err(error)) => return Err(error),
                 };
-            found.retain(|lesson| !items.contains(lesson.id.as_str()));
+            found.retain(|example| !items.contains(example.id.as_str()));
             match found.is_empty() {
                 true => training.without.push((reference.clone(), "it has no training split".to_owned())),
                 false => training.sources.push(Source::Listed(found.iter().map(|l| of_row(l, text)).collect())),
@@ -92,15 +91,15 @@ impl Training {
         Ok(training)
     }
 
-    /// Questions, the tasks in turn; those of rows in an order drawn with `seed`. Never ends where a task's items are
+    /// Prompts, the tasks in turn; those of rows in an order drawn with `seed`. Never ends where a task's items are
     /// generated.
-    pub fn lessons(&self, seed: u64) -> impl Iterator<Item = Question> + '_ {
-        let mut streams: Vec<Box<dyn Iterator<Item = Question> + '_>> = Vec::new();
+    pub fn prompts(&self, seed: u64) -> impl Iterator<Item = TrainingPrompt> + '_ {
+        let mut streams: Vec<Box<dyn Iterator<Item = TrainingPrompt> + '_>> = Vec::new();
         for (at, source) in self.sources.iter().enumerate() {
             streams.push(match source {
                 Source::Generated(name) => Box::new(examples(name, Split::Train, seed).map(of_example)),
-                Source::Listed(questions) => {
-                    let mut order: Vec<&Question> = questions.iter().collect();
+                Source::Listed(prompts) => {
+                    let mut order: Vec<&TrainingPrompt> = prompts.iter().collect();
                     order.shuffle(&mut ChaCha8Rng::seed_from_u64(seed ^ (at as u64).rotate_right(16)));
                     Box::new(order.into_iter().cloned())
                 }
@@ -110,9 +109,9 @@ impl Training {
         std::iter::from_fn(move || {
             while !streams.is_empty() {
                 let at = turn % streams.len();
-                if let Some(question) = streams[at].next() {
+                if let Some(prompt) = streams[at].next() {
                     turn = at + 1;
-                    return Some(question);
+                    return Some(prompt);
                 }
                 drop(streams.remove(at));
                 turn = at;
@@ -122,49 +121,51 @@ impl Training {
     }
 }
 
-fn of_example(example: Example) -> Question {
+fn of_example(example: Example) -> TrainingPrompt {
     let stop = task(example.task).map_or(&[][..], |info| info.stop);
     // A choice is a word on a line, so a line's end stops it as it does the others.
     let stop = if stop.is_empty() { &["\n"] } else { stop };
-    let form = match example.prompt {
-        Prompt::Chat(text) => Form::Chat(vec![Message::user(text)]),
-        Prompt::Plain(prompt) => {
-            Form::Plain { prompt, delimiter: String::new(), stop: stop.iter().map(|text| (*text).to_owned()).collect() }
-        }
+    let prompt = match example.prompt {
+        Prompt::Chat(text) => PromptText::Chat(vec![Message::user(text)]),
+        Prompt::Plain(prompt) => PromptText::Plain {
+            prompt,
+            delimiter: String::new(),
+            stop: stop.iter().map(|text| (*text).to_owned()).collect(),
+        },
     };
-    Question { form, answer: example.answer }
+    TrainingPrompt { prompt, answer: example.answer }
 }
 
 /// A row in conversation wherever the model has a chat template, as the paper heals (METHOD section 4).
-fn of_row(lesson: &TrainingExample, text: &TextModel) -> Question {
-    let form = match text.chat.is_some() {
-        true => Form::Chat(vec![Message::user(lesson.question.trim())]),
-        false => Form::Plain {
-            prompt: lesson.question.clone(),
-            delimiter: lesson.delimiter.clone(),
-            stop: lesson.until.clone(),
+fn of_row(example: &TrainingExample, text: &TextModel) -> TrainingPrompt {
+    let prompt = match text.chat.is_some() {
+        true => PromptText::Chat(vec![Message::user(example.question.trim())]),
+        false => PromptText::Plain {
+            prompt: example.question.clone(),
+            delimiter: example.delimiter.clone(),
+            stop: example.until.clone(),
         },
     };
-    Question { form, answer: lesson.answer.trim().to_owned() }
+    TrainingPrompt { prompt, answer: example.answer.trim().to_owned() }
 }
 
-fn given(messages: &[Message], chat: bool) -> Question {
-    let form = match chat {
-        true => Form::Chat(messages.to_vec()),
+fn given(messages: &[Message], chat: bool) -> TrainingPrompt {
+    let prompt = match chat {
+        true => PromptText::Chat(messages.to_vec()),
         false => {
             let text: Vec<&str> = messages.iter().map(|message| message.content.as_str()).collect();
-            Form::Plain { prompt: text.join("\n\n"), delimiter: "\n".to_owned(), stop: vec!["\n\n".to_owned()] }
+            PromptText::Plain { prompt: text.join("\n\n"), delimiter: "\n".to_owned(), stop: vec!["\n\n".to_owned()] }
         }
     };
-    Question { form, answer: String::new() }
+    TrainingPrompt { prompt, answer: String::new() }
 }
 
-fn refuse_items(prompts: &[Vec<Message>], asked: &[&Questions]) -> Result<()> {
+fn refuse_items(prompts: &[Vec<Message>], splits: &[&EvalSplit]) -> Result<()> {
     let used: HashSet<String> =
         prompts.iter().flatten().map(|message| question_id([message.content.as_str()])).collect();
-    let shared: Vec<String> = asked
+    let shared: Vec<String> = splits
         .iter()
-        .flat_map(|questions| questions.items_among(&used))
+        .flat_map(|split| split.items_among(&used))
         .map(|(task, count, all)| format!("{count} of {all} items of {task}"))
         .collect();
     if shared.is_empty() {

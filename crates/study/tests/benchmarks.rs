@@ -6,11 +6,11 @@ mod common;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
-use common::{recipe, subject};
+use common::{model, recipe};
 use lopper_model::chat::Message;
 use lopper_record::study::StudyRecord;
-use lopper_record::{Fault, Store};
-use lopper_study::{Heal, Items, Material, Recipe, Silent, Tasks, run};
+use lopper_record::{Fault, NoProgress, Store};
+use lopper_study::{Heal, Items, Recipe, StudyInputs, Tasks, run};
 use lopper_tasks::{DataRoot, Resources};
 use serde_json::{Value, json};
 
@@ -101,9 +101,9 @@ impl Place {
         std::fs::write(self.path(name), text).unwrap();
     }
 
-    fn material(&self) -> Material {
+    fn inputs(&self) -> StudyInputs {
         let resources = Resources { data_root: DataRoot::new(self.dir.path()), code: None };
-        Material { resources, prompts: None }
+        StudyInputs { resources, prompts: None }
     }
 
     fn recipe(&self) -> Recipe {
@@ -116,8 +116,8 @@ impl Place {
         }
     }
 
-    fn study(&self, recipe: &Recipe, material: &Material) -> anyhow::Result<StudyRecord> {
-        run(&subject(&Default::default()), recipe, material, &self.path("out"), "lopper study", &Silent)
+    fn study(&self, recipe: &Recipe, inputs: &StudyInputs) -> anyhow::Result<StudyRecord> {
+        run(&model(), recipe, inputs, &self.path("out"), "lopper study", &NoProgress)
     }
 }
 
@@ -131,7 +131,7 @@ fn items(out: &Path, split: &str) -> HashSet<String> {
 #[test]
 fn rows_are_asked_learned_from_and_reported_on_apart() {
     let place = Place::new();
-    let record = place.study(&place.recipe(), &place.material()).unwrap();
+    let record = place.study(&place.recipe(), &place.inputs()).unwrap();
     assert!(record.complete && record.warnings.is_empty(), "{:?}", record.warnings);
     let tasks: Vec<_> =
         record.tasks.iter().map(|t| (t.name.as_str(), t.group.as_str(), t.n_report, t.n_select)).collect();
@@ -155,11 +155,11 @@ fn rows_are_asked_learned_from_and_reported_on_apart() {
     }
 
     // Nothing is computed twice, and a changed row only where it is asked.
-    let again = place.study(&place.recipe(), &place.material()).unwrap();
+    let again = place.study(&place.recipe(), &place.inputs()).unwrap();
     assert!(again.timings.iter().all(|timing| timing.cells == timing.cached), "{:?}", again.timings);
     let text = std::fs::read_to_string(place.path("own/sums/default/test.jsonl")).unwrap();
     place.write("own/sums/default/test.jsonl", &text.replace("\"answer\":\"1", "\"answer\":\"7"));
-    let changed = place.study(&place.recipe(), &place.material()).unwrap();
+    let changed = place.study(&place.recipe(), &place.inputs()).unwrap();
     let timing = |record: &StudyRecord, stage: &str| {
         let timing = record.timings.iter().find(|timing| timing.stage == stage).unwrap();
         (timing.cells, timing.cached)
@@ -184,17 +184,17 @@ fn prompts_of_ones_own_heal_and_may_be_no_items() {
     // Few answers of a random model come to an end.
     let many: Vec<String> = (0..80).map(|n| format!("what is thing {n}")).collect();
     let many: Vec<&str> = many.iter().map(String::as_str).collect();
-    let own = Material { prompts: prompts(&many), ..place.material() };
+    let own = StudyInputs { prompts: prompts(&many), ..place.inputs() };
     let record = place.study(&recipe, &own).unwrap();
     assert!(record.splits.iter().any(|sentence| sentence.contains("prompts.jsonl")), "{:?}", record.splits);
-    let shared = Material { prompts: prompts(&["what is red", "130  + 1 ="]), ..place.material() };
+    let shared = StudyInputs { prompts: prompts(&["what is red", "130  + 1 ="]), ..place.inputs() };
     let mut wide = recipe.clone();
     (wide.items.report, wide.items.select) = (60, 60);
     let fault = place.study(&wide, &shared).unwrap_err().downcast::<Fault>().unwrap();
     assert!(fault.message.contains("are items") && fault.got.unwrap().contains(" items of own_sum"));
     // A generated item is known by its text as well.
     let item = lopper_pocket::examples("pocket_word", lopper_pocket::Split::Report, 0).next().unwrap();
-    let shared = Material { prompts: prompts(&["what is red", item.prompt.text()]), ..place.material() };
+    let shared = StudyInputs { prompts: prompts(&["what is red", item.prompt.text()]), ..place.inputs() };
     let generated = Recipe { heal: Heal { data: "prompts.jsonl".into(), ..common::recipe().heal }, ..common::recipe() };
     let fault = place.study(&generated, &shared).unwrap_err().downcast::<Fault>().unwrap();
     assert_eq!(fault.got.unwrap(), "1 of 5 items of pocket_word");
@@ -204,12 +204,12 @@ fn prompts_of_ones_own_heal_and_may_be_no_items() {
 fn tasks_without_a_training_split_need_prompts() {
     let place = Place::new();
     place.write("sum.toml", &SUM.replace("[shots]\nsplits = [\"train\"]\n", ""));
-    let record = place.study(&place.recipe(), &place.material()).unwrap();
+    let record = place.study(&place.recipe(), &place.inputs()).unwrap();
     assert!(record.warnings.iter().any(|warning| warning.contains("sum.toml is neither")));
     place.write("choice.toml", &CHOICE.replace("splits = [\"train\"]", "splits = [\"test\"]"));
     let mut alone = place.recipe();
     alone.items.report += 1;
-    let fault = place.study(&alone, &place.material()).unwrap_err().downcast::<Fault>().unwrap();
+    let fault = place.study(&alone, &place.inputs()).unwrap_err().downcast::<Fault>().unwrap();
     assert!(fault.hint.unwrap().contains("heal.data"));
 }
 
@@ -218,11 +218,11 @@ fn rows_that_are_not_there_and_programs_that_may_not_run_are_refused() {
     let place = Place::new();
     let mut missing = place.recipe();
     missing.tasks.generative = vec!["gsm8k".into()];
-    let fault = place.study(&missing, &place.material()).unwrap_err().downcast::<Fault>().unwrap();
+    let fault = place.study(&missing, &place.inputs()).unwrap_err().downcast::<Fault>().unwrap();
     assert!(fault.message.contains("openai/gsm8k"), "{fault}");
     let mut code = place.recipe();
     code.tasks.generative = vec!["mbpp".into()];
-    let fault = place.study(&code, &place.material()).unwrap_err().downcast::<Fault>().unwrap();
+    let fault = place.study(&code, &place.inputs()).unwrap_err().downcast::<Fault>().unwrap();
     assert!(fault.hint.unwrap().contains("allow"), "programs are not run unasked");
     assert!(!place.path("out").exists(), "nothing is written");
 }

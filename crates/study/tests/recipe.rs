@@ -1,6 +1,6 @@
 //! Study files: what is read, what is printed, and what is refused before anything is computed.
 
-use lopper_record::Fault;
+use lopper_record::{Fault, LayerNumbering};
 use lopper_study::Recipe;
 
 fn read(text: &str) -> anyhow::Result<Recipe> {
@@ -25,7 +25,7 @@ fn an_empty_file_is_the_pocket_study() {
     let recipe = read("seed = 7\n[items]\nreport = 30\n[heal.recipe]\nlearning_rate = 1e-3\n").unwrap();
     assert_eq!((recipe.seed, recipe.items.report, recipe.items.select), (7, 30, Recipe::default().items.select));
     assert_eq!(recipe.heal.recipe.learning_rate, 1e-3);
-    recipe.check_model(12).unwrap();
+    recipe.check_model(&LayerNumbering::uncut(12)).unwrap();
 }
 
 #[test]
@@ -110,25 +110,25 @@ fn values_without_sense_are_refused() {
 #[test]
 fn a_model_must_allow_the_cuts() {
     let fault = |recipe: &Recipe, layers: usize| {
-        let fault = recipe.check_model(layers).unwrap_err().downcast::<Fault>().unwrap();
+        let fault = recipe.check_model(&LayerNumbering::uncut(layers)).unwrap_err().downcast::<Fault>().unwrap();
         assert!(fault.expected.is_some() && fault.got.is_some() && fault.hint.is_some(), "{fault}");
         fault
     };
     let recipe = Recipe::default();
     let deepest = *recipe.cuts.depths.last().unwrap();
-    recipe.check_model(deepest + 1).unwrap();
+    recipe.check_model(&LayerNumbering::uncut(deepest + 1)).unwrap();
     assert!(fault(&recipe, deepest).message.contains("cannot be cut"));
     let mut kept = recipe.clone();
-    kept.cuts.keep = vec![0, 12];
+    kept.cuts.keep = [0, 12].into();
     assert!(fault(&kept, 12).message.contains("cuts.keep"));
-    kept.cuts.keep = vec![0, 1];
+    kept.cuts.keep = [0, 1].into();
     assert!(fault(&kept, deepest + 1).message.contains("ablation"));
-    kept.check_model(deepest + 2).unwrap();
+    kept.check_model(&LayerNumbering::uncut(deepest + 2)).unwrap();
     // The last two layers that stay cannot be among those that go.
     let mut reverse = recipe;
     reverse.cuts.strategies = vec!["reverse-keep-2".into()];
     fault(&reverse, deepest + 1);
-    reverse.check_model(deepest + 2).unwrap();
+    reverse.check_model(&LayerNumbering::uncut(deepest + 2)).unwrap();
 }
 
 #[test]

@@ -7,9 +7,8 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 
 use common::{LAYERS, Watch, recipe, study, timeless, watched};
-use lopper_record::Interrupted;
 use lopper_record::study::{Point, Timing};
-use lopper_record::{Cell, Fault, Store, StudyRecord};
+use lopper_record::{Cell, Fault, Interrupted, NoProgress, Store, StudyRecord};
 use lopper_stats::{self as stats, Pair, RESAMPLES};
 use lopper_study::Recipe;
 use serde_json::Value;
@@ -272,10 +271,9 @@ fn parts_may_be_left_out() {
 fn a_study_that_fails_before_its_first_cell_leaves_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let fails = |recipe: &Recipe, out: &Path| {
-        let mut subject = common::subject(&Default::default());
-        subject.text.chat = None;
-        let error =
-            lopper_study::run(&subject, recipe, &Default::default(), out, "", &lopper_study::Silent).unwrap_err();
+        let mut model = common::model();
+        model.text.chat = None;
+        let error = lopper_study::run(&model, recipe, &Default::default(), out, "", &NoProgress).unwrap_err();
         error.downcast::<Fault>().unwrap()
     };
     let names = |path: &Path| std::fs::read_dir(path).unwrap().count();

@@ -3,9 +3,8 @@
 #![allow(dead_code, reason = "each test file uses a part")]
 
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::Result;
 use lopper_heal::{HealRecipe, Method};
@@ -16,22 +15,22 @@ use lopper_model::tokenizer::Tokenizer;
 use lopper_model::{Config, Model};
 use lopper_pocket::model_files::CHAT_TEMPLATE;
 use lopper_pocket::tokenizer::{BOS, END, PAD, tokenizer_json, vocabulary_size};
-use lopper_record::StudyRecord;
 use lopper_record::study::ModelCard;
-use lopper_study::{Budget, Cuts, Heal, Items, Material, Recipe, StudyObserver, Subject, Tasks, run};
+use lopper_record::{Interrupted, LayerNumbering, NoProgress, Progress, Step, StudyRecord};
+use lopper_study::{Budget, Cuts, Heal, Items, Recipe, StudyInputs, StudyModel, Tasks, run};
 use lopper_testkit::{Tiny, tiny_config};
 
 pub const LAYERS: usize = 4;
 
-/// The model under study, which stops when `interrupt` is set.
-pub fn subject(interrupt: &Arc<AtomicBool>) -> Subject {
+/// The model under study.
+pub fn model() -> StudyModel {
     let vocab = vocabulary_size();
     let config = tiny_config(Tiny { layers: LAYERS, vocab, qk_norm: true, ..Tiny::default() });
     let config = Config { max_position_embeddings: 256, ..config };
     let model = Model::random(config.clone(), 0.4, 5).unwrap();
     let path = Path::new("tokenizer.json");
     let text = TextModel {
-        engine: Engine::new(model, 2).unwrap().with_interrupt(interrupt.clone()),
+        engine: Engine::new(model, 2).unwrap(),
         tokenizer: Tokenizer::from_bytes(tokenizer_json().as_bytes(), path, vocab).unwrap().into(),
         chat: Some(ChatTemplate::new(CHAT_TEMPLATE, SpecialStrings::default(), path).unwrap().into()),
         special: SpecialIds { eos: vec![END], bos: Some(BOS), pad: Some(PAD) },
@@ -45,7 +44,7 @@ pub fn subject(interrupt: &Arc<AtomicBool>) -> Subject {
         parameters_per_layer: vec![per_layer; LAYERS],
         ..ModelCard::default()
     };
-    Subject { card, text }
+    StudyModel { card, text, numbering: LayerNumbering::uncut(LAYERS) }
 }
 
 /// Two tasks of each group, two strategies at two depths that agree on the deeper cut, healed.
@@ -78,7 +77,7 @@ pub fn study(recipe: &Recipe, directory: &Path) -> Result<StudyRecord> {
 
 /// Runs a study that `watch` watches, and perhaps interrupts.
 pub fn watched(recipe: &Recipe, directory: &Path, watch: &Watch) -> Result<StudyRecord> {
-    run(&subject(&watch.interrupt), recipe, &Material::default(), directory, "lopper study", watch)
+    run(&model(), recipe, &StudyInputs::default(), directory, "lopper study", watch)
 }
 
 /// The record without what legitimately differs between runs: the time that things took.
@@ -93,10 +92,10 @@ pub fn timeless(record: &StudyRecord) -> StudyRecord {
     record
 }
 
-/// Counts cells and interrupts after so many of them.
+/// Counts cells, which are the units of the outermost steps, and interrupts after so many of them.
 pub struct Watch {
-    pub interrupt: Arc<AtomicBool>,
     pub cells: AtomicUsize,
+    /// Name, cells, and cells found of each stage.
     pub stages: Mutex<Vec<(String, usize, usize)>>,
     stop_after: usize,
 }
@@ -109,24 +108,29 @@ impl Default for Watch {
 
 impl Watch {
     pub fn stopping_after(stop_after: usize) -> Self {
-        Self { interrupt: Arc::default(), cells: AtomicUsize::new(0), stages: Mutex::default(), stop_after }
+        Self { cells: AtomicUsize::new(0), stages: Mutex::default(), stop_after }
     }
 }
 
-impl StudyObserver for Watch {
-    fn stage(&self, name: &str, cells: usize, cached: usize) {
-        self.stages.lock().unwrap().push((name.to_owned(), cells, cached));
+impl Progress for Watch {
+    fn step(&self, step: Step<'_>) -> Box<dyn Progress + '_> {
+        self.stages.lock().unwrap().push((step.name.to_owned(), step.total, step.found));
+        Box::new(WatchedStage(self))
+    }
+}
+
+struct WatchedStage<'a>(&'a Watch);
+
+impl Progress for WatchedStage<'_> {
+    fn step(&self, _: Step<'_>) -> Box<dyn Progress + '_> {
+        Box::new(NoProgress)
     }
 
-    fn cell(&self, _: &str) {}
-
-    fn work(&self, done: usize, total: usize) {
-        assert!(done <= total, "{done} of {total}");
+    fn set(&self, _: usize) {
+        self.0.cells.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn cell_done(&self) {
-        if self.cells.fetch_add(1, Ordering::Relaxed) + 1 == self.stop_after {
-            self.interrupt.store(true, Ordering::Relaxed);
-        }
+    fn check(&self) -> Result<()> {
+        if self.0.cells.load(Ordering::Relaxed) >= self.0.stop_after { Err(Interrupted.into()) } else { Ok(()) }
     }
 }

@@ -1,21 +1,20 @@
-//! What a study's directory was before the study, so that one that fails before it has finished
-//! anything can leave it as it was.
+//! The directory of a study as it was before: a study that fails before its first cell is finished leaves it so.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// A directory as it was found.
-pub struct Place {
+/// Remembers what was there.
+pub struct DirectoryGuard {
     directory: PathBuf,
-    /// Whether cells were there.
+    /// Whether it held cells.
     used: bool,
-    /// The directories on the way, itself first, that were not there.
+    /// The directories on the way, itself first, that did not exist.
     missing: Vec<PathBuf>,
 }
 
-impl Place {
+impl DirectoryGuard {
     /// Looks at `directory` before anything is written there.
-    pub fn before(directory: &Path) -> Self {
+    pub fn new(directory: &Path) -> Self {
         let missing = directory
             .ancestors()
             .take_while(|path| !path.as_os_str().is_empty() && !path.exists())
@@ -24,10 +23,10 @@ impl Place {
         Self { directory: directory.to_path_buf(), used: directory.join("cells").exists(), missing }
     }
 
-    /// Removes what the study made, unless there is a finished cell among it. Directories go only
+    /// Removes what the study made, unless there is a finished cell among it. Directories are removed only
     /// when they are empty.
     pub fn clear_if_unused(&self) {
-        // The lock's file goes last: while it is there no other process begins to write.
+        // The lock file goes last: while it exists no other process begins to write.
         if self.used || fs::remove_dir(self.directory.join("cells")).is_err() {
             return;
         }
