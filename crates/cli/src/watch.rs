@@ -1,16 +1,19 @@
 //! Shows how a study gets on: a bar per stage where someone looks, a line per stage where not.
 
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use anyhow::Result;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
-use lopper_study::StudyObserver;
+use lopper_record::{Interrupted, Progress, Step};
 
 use crate::printer::Printer;
 
 /// Watches a study for the user.
 pub struct Watch {
     printer: Printer,
+    interrupted: Arc<AtomicBool>,
     bars: MultiProgress,
     state: Mutex<State>,
 }
@@ -21,10 +24,10 @@ struct State {
 }
 
 impl Watch {
-    pub fn new(printer: Printer) -> Self {
+    pub fn new(printer: Printer, interrupted: Arc<AtomicBool>) -> Self {
         let target = if printer.shows_progress() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
         let bars = MultiProgress::with_draw_target(target);
-        Self { printer, bars, state: Mutex::new(State { stage: None, cell: None }) }
+        Self { printer, interrupted, bars, state: Mutex::new(State { stage: None, cell: None }) }
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
@@ -51,7 +54,7 @@ impl Watch {
     }
 }
 
-impl StudyObserver for Watch {
+impl Watch {
     fn stage(&self, name: &str, cells: usize, cached: usize) {
         let mut state = self.state();
         self.end_stage(&mut state);
@@ -67,6 +70,9 @@ impl StudyObserver for Watch {
 
     fn cell(&self, what: &str) {
         let mut state = self.state();
+        if let Some(before) = state.cell.take() {
+            before.finish_and_clear();
+        }
         let bar = self.bars.add(ProgressBar::new(0));
         bar.set_style(style("  {msg} [{bar:24}] {human_pos}/{human_len} ({per_sec}, {eta} left)"));
         bar.set_message(what.to_owned());
@@ -80,14 +86,58 @@ impl StudyObserver for Watch {
         }
     }
 
-    fn cell_done(&self) {
-        let mut state = self.state();
-        if let Some(cell) = state.cell.take() {
-            cell.finish_and_clear();
+    fn cells_done(&self, done: usize) {
+        if let Some((_, bar, _)) = &self.state().stage {
+            bar.set_position(done as u64);
         }
-        if let Some((_, bar, _)) = &state.stage {
-            bar.inc(1);
-        }
+    }
+}
+
+impl Progress for Watch {
+    fn step(&self, step: Step<'_>) -> Box<dyn Progress + '_> {
+        self.stage(step.name, step.total, step.found);
+        self.cells_done(step.found);
+        Box::new(Stage(self))
+    }
+}
+
+struct Stage<'a>(&'a Watch);
+
+impl Progress for Stage<'_> {
+    fn step(&self, step: Step<'_>) -> Box<dyn Progress + '_> {
+        Box::new(Work(self.0, Mutex::new(step.total)))
+    }
+
+    fn set(&self, done: usize) {
+        self.0.cells_done(done);
+    }
+
+    fn message(&self, text: &str) {
+        self.0.cell(text);
+    }
+
+    fn check(&self) -> Result<()> {
+        if self.0.interrupted.load(Ordering::Relaxed) { Err(Interrupted.into()) } else { Ok(()) }
+    }
+}
+
+struct Work<'a>(&'a Watch, Mutex<usize>);
+
+impl Progress for Work<'_> {
+    fn step(&self, step: Step<'_>) -> Box<dyn Progress + '_> {
+        Box::new(Work(self.0, Mutex::new(step.total)))
+    }
+
+    fn set(&self, done: usize) {
+        self.0.work(done, *self.1.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
+    }
+
+    fn set_total(&self, total: usize) {
+        *self.1.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = total;
+    }
+
+    fn check(&self) -> Result<()> {
+        Stage(self.0).check()
     }
 }
 

@@ -8,7 +8,7 @@ use lopper_infer::TextModel;
 use lopper_model::checkpoint::torch_name;
 use lopper_record::study::{ModelCard, STUDY_FILE};
 use lopper_record::{Fault, write_atomic};
-use lopper_study::{Material, Recipe, Subject, TASKS};
+use lopper_study::{Recipe, StudyInputs, StudyModel, TASKS};
 
 use super::bench;
 use crate::args::{BenchArgs, RunArgs, StudyArgs};
@@ -39,12 +39,13 @@ pub fn run(env: &Env, args: &StudyArgs) -> Result<()> {
     if args.print_recipe {
         return env.printer.result(recipe.to_toml()?.trim_end());
     }
-    recipe.check_model(card.num_layers).map_err(|error| in_file(error, args.study.as_deref()))?;
-    let material = material(env, args, &recipe)?;
+    let numbering = loaded.numbering()?;
+    recipe.check_model(&numbering).map_err(|error| in_file(error, args.study.as_deref()))?;
+    let inputs = inputs(env, args, &recipe)?;
     let text = TextModel::new(loaded.engine(env, &RunArgs::default())?, &loaded.checkpoint)?;
-    let command = command(args);
-    let watch = Watch::new(env.printer);
-    let result = lopper_study::run(&Subject { card, text }, &recipe, &material, &args.out, &command, &watch);
+    let (model, command) = (StudyModel { card, text, numbering }, command(args));
+    let watch = Watch::new(env.printer, env.interrupted.clone());
+    let result = lopper_study::run(&model, &recipe, &inputs, &args.out, &command, &watch);
     drop(watch);
     if result.as_ref().is_err_and(|e| e.downcast_ref::<lopper_record::Interrupted>().is_some()) {
         env.printer.note(&format!("finished cells are kept; `{command}` goes on from there"));
@@ -84,7 +85,7 @@ fn command(args: &StudyArgs) -> String {
 }
 
 /// What tasks read and run, and the prompts of `heal.data`.
-fn material(env: &Env, args: &StudyArgs, recipe: &Recipe) -> Result<Material> {
+fn inputs(env: &Env, args: &StudyArgs, recipe: &Recipe) -> Result<StudyInputs> {
     let in_file = Some(&recipe.rows.data_root).filter(|root| !root.is_empty()).map(PathBuf::from);
     let bench = BenchArgs {
         data_root: args.data_root.clone().or(in_file),
@@ -95,7 +96,7 @@ fn material(env: &Env, args: &StudyArgs, recipe: &Recipe) -> Result<Material> {
         TASKS => None,
         data => Some(prompts::read(data, Some(recipe.heal.prompts.max(recipe.items.calibration)), recipe.seed, None)?),
     };
-    Ok(Material { resources: bench::resources(env, &bench)?, prompts })
+    Ok(StudyInputs { resources: bench::resources(env, &bench)?, prompts })
 }
 
 /// Names the study file in a fault that shows only once the model is known.

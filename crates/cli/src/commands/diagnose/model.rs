@@ -7,8 +7,8 @@ use lopper_diagnose::arithmetic::{self, ArithmeticItem};
 use lopper_diagnose::{DiagnosticOptions, probe_set};
 use lopper_infer::{Sampling, TextModel};
 use lopper_record::study::{AblatedLayer, Diagnosis, LedgerEntry, Point, StudyRecord};
-use lopper_record::{Fault, ensure_new, format_layers, write_atomic};
-use lopper_study::Subject;
+use lopper_record::{Fault, LayerSet, ensure_new, format_layers, write_atomic};
+use lopper_study::StudyModel;
 use lopper_study::diagnose::{DiagnoseOptions, diagnose};
 use lopper_tasks::{DataRoot, GenerationPolicy};
 use serde::Serialize;
@@ -96,16 +96,16 @@ pub fn run(env: &Env, args: &DiagnoseArgs) -> Result<()> {
     };
     let options = DiagnoseOptions {
         examine,
-        kept,
+        kept: kept.map(LayerSet::from),
         healed,
         sweep: args.sweep,
-        names: loaded.numbering()?.present().clone().into(),
         gap: args.gap,
         command: quote::command_line(),
     };
-    let subject = Subject { card: study::card(&loaded)?, text };
-    let watch = Watch::new(env.printer);
-    let result = diagnose(&subject, &options, &watch);
+    let numbering = loaded.numbering()?;
+    let model = StudyModel { card: study::card(&loaded)?, text, numbering };
+    let watch = Watch::new(env.printer, env.interrupted.clone());
+    let result = diagnose(&model, &options, &watch);
     drop(watch);
     let (record, ledger) = result?;
     record.warnings.iter().for_each(|warning| env.printer.warn(warning));
