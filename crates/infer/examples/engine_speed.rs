@@ -2,7 +2,7 @@
 //!
 //!     cargo run --release --example engine_speed -- MODEL scoring,decode,candidates [ragged|words] [bf16] [stream]
 //!
-//! `words` asks word problems of the pocket model, whose answers end by themselves.
+//! `words` generates answers to word problems, which end by themselves, and needs a pocket model.
 
 use anyhow::{Context, Result};
 use lopper_infer::{Engine, GenerateOptions, Generation, Request, TextModel};
@@ -86,7 +86,7 @@ fn main() -> Result<()> {
         let candidates: Vec<LayerSet<LayerSlot>> = std::iter::once(all.clone()).chain(cuts).take(24).collect();
         let has = |word: &str| args.iter().any(|arg| arg == word);
         let requests = match (has("ragged"), has("words")) {
-            // Greedy texts of random weights never end, so each is told how long it may be.
+            // Greedy texts of random weights never end, so each has a length limit of its own.
             (true, _) => (prompts(16, 64, 24, vocab).into_iter().zip(ANSWERS))
                 .map(|(request, new)| Request::greedy(request.prompt, new))
                 .collect(),

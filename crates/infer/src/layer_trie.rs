@@ -1,8 +1,7 @@
-//! Many candidates in one pass: at each layer, everything that still runs goes through it, whichever candidates it
-//! belongs to.
+//! Many candidates in one pass: each layer runs once, as one batch, for all candidates that keep it.
 //!
 //! A candidate is the set of layers it keeps. Candidates that agree on all layers so far have the same hidden states,
-//! so the candidates form a trie over the layers: at each layer, a [`State`] goes through it for the candidates that
+//! so the candidates form a trie over the layers: at each layer, a [`State`] is computed for the candidates that
 //! keep the layer, stays as it is for those that do not, and is divided where some do and some do not. All L
 //! single-layer removals of a model of L layers take L·(L−1)/2 + L − 1 layers of work together, where one after
 //! another would take L·(L−1); each layer's weights are read once for all of them.

@@ -1,5 +1,5 @@
-//! Repetitive answers: a greedy answer that has repeated the same tokens several times goes on so until its length ends
-//! it, which costs more than all other answers.
+//! Repetitive answers: a greedy answer that has repeated the same tokens several times repeats them until the length
+//! limit, which costs more than all other answers.
 
 use serde::{Deserialize, Serialize};
 

@@ -15,7 +15,7 @@ pub(crate) struct Owner {
     pub choice: usize,
 }
 
-/// A batch, and the tokens of it whose log-probabilities are wanted.
+/// A batch, and the tokens to score in it.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct ScoringBatch {
     pub batch: Batch,

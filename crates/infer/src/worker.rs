@@ -260,8 +260,8 @@ impl<'a> Worker<'a> {
         Ok(())
     }
 
-    /// Computes the caches of sequences again whose keys become useless with the next token, because their rotary
-    /// embedding depends on the length of the text.
+    /// Recomputes the caches of sequences whose keys are wrong from the next token on, because their rotary embedding
+    /// depends on the length of the text.
     fn recompute_caches(&mut self) -> Result<()> {
         let DecodeContext { engine, candidates, .. } = *self.context;
         for active in &mut self.active {

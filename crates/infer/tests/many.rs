@@ -1,5 +1,5 @@
-//! Many candidates at once are each of them alone, to the last bit, and cost what the trie of their
-//! layers says.
+//! Many candidates at once give the results of each alone, bit for bit, and cost as much as the trie of their layers
+//! has nodes.
 
 use lopper_infer::{Engine, Finish, GenerateOptions, LoglikRequest, LoopStop, Request, Sampling};
 use lopper_model::checkpoint::Dtype;
@@ -136,7 +136,7 @@ fn generations_of_many_are_those_of_each_alone() {
     }
 }
 
-/// A candidate with an adapter goes together with others, and is what it is alone.
+/// A candidate with an adapter gives the same results among others as alone.
 #[test]
 fn a_candidate_with_an_adapter_among_others_is_what_it_is_alone() {
     let directory = tempfile::tempdir().unwrap();
@@ -176,9 +176,9 @@ fn a_candidate_with_an_adapter_among_others_is_what_it_is_alone() {
     }
 }
 
-/// The same candidate twice: all of the second's answers are in the first's, whatever the model.
+/// The same candidate twice: the first one's answers are perfect drafts for the second, whatever the model.
 #[test]
-fn a_twin_needs_no_step_of_its_own() {
+fn the_same_candidate_again_accepts_every_draft_token() {
     for (name, config) in zoo(4, 37) {
         let engine = Engine::new(Model::random(config, 0.4, 3).unwrap(), 1).unwrap();
         let twins = [[0, 1, 3]; 2].map(LayerSet::from);

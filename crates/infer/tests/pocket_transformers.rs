@@ -1,7 +1,7 @@
 //! The model that comes with lopper, read by lopper and by transformers: the same tokens, the same
 //! rendered conversations, the same logits whole and cut, the same greedy answers.
 //!
-//! Numbers come from `fixtures/pocket/make.py` (its versions stand in `expected.json`), which
+//! Numbers come from `fixtures/pocket/make.py` (with its versions in `expected.json`), which
 //! raises the bf16 weights to f32 as this side does, so both compute the same function.
 
 use lopper_infer::{Engine, Finish, GenerateOptions, Generation, Request, TextModel};

@@ -3,7 +3,7 @@
 //! - [`criteria`] score every layer over [`calibration`] text in one pass, and choose by the scores;
 //! - [`search`] evaluates candidates on tasks and chooses by what they score; nothing is written or reloaded to try one;
 //! - [`plan`] is the file `cut.json`: which layers of which model are removed, and how they were chosen;
-//! - [`writer`] writes the pruned model as a Hugging Face directory, and [`verify`] compares it with its source.
+//! - [`writer`] writes the pruned model as a Hugging Face directory and compares it with its source.
 //!
 //! Layers are [positions](lopper_record::LayerPosition) in the model at hand, except in plans, which count in the
 //! numbering of the uncut model; [`layer_numbering`] reads how a model's layers are numbered. Not here: running the
@@ -44,7 +44,7 @@ pub mod calibration;
 pub mod criteria;
 pub mod plan;
 pub mod search;
-pub mod verify;
+mod verify;
 pub mod writer;
 
 pub use calibration::Calibration;
@@ -52,5 +52,4 @@ pub use criteria::{Criterion, LayerScores, Selection};
 pub use plan::{
     CalibrationId, Choice, ConfigChange, MergekitCut, ModelId, Plan, PlanFormat, Verification, layer_numbering,
 };
-pub use verify::compare_logits;
 pub use writer::{WriteOptions, WriteReport, write_pruned, write_trained};

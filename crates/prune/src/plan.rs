@@ -29,7 +29,7 @@ pub use record::{ConfigChange, Verification};
 pub const PLAN_FILE: &str = "cut.json";
 /// The format that this version writes and reads.
 pub const PLAN_FORMAT: u32 = 1;
-/// How the file counts layers, as it says itself.
+/// The value of `layer_numbering`: how the file counts layers.
 pub const LAYER_NUMBERING: &str = "0-based, in the original uncut model";
 
 const MAX_PLAN_BYTES: u64 = 1 << 24;

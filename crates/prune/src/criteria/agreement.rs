@@ -10,7 +10,7 @@ use super::LayerScores;
 pub struct Agreement {
     /// The criteria's names.
     pub criteria: [&'static str; 2],
-    /// Kendall's τ-b of their scores; none where one of them does not tell layers apart.
+    /// Kendall's τ-b of their scores; none where one of them gives all layers the same score.
     pub tau: Option<f64>,
 }
 

@@ -1,6 +1,6 @@
 //! Angular distance across a block of n layers (Gromov et al., arXiv 2403.17887):
-//! d(l, n) = arccos(cos(h_l, h_{l+n})) / π, where h_l goes into layer l. The contiguous block with
-//! the smallest distance goes; of equal ones the later.
+//! d(l, n) = arccos(cos(h_l, h_{l+n})) / π, where h_l is the input of layer l. The contiguous block with
+//! the smallest distance is removed; of equal ones the later.
 //!
 //! The distance is taken at the last token of each sequence, as there, or averaged over tokens.
 

@@ -1,5 +1,5 @@
-//! How far a layer is from a linear map: R² of the best linear map from what goes into it to what
-//! comes out, by ridge regression on half of an even sample of tokens and measured on the other half
+//! How well a layer is approximated by a linear map: R² of the best linear map from its input to its
+//! output, by ridge regression on half of an even sample of tokens and measured on the other half
 //! (compare Razzhigaev et al., arXiv 2405.12250). The most linear layers go.
 //!
 //! The regression is solved in the space of the sampled tokens, so that its cost and memory do not
@@ -10,7 +10,7 @@ use lopper_infer::LayerActivations;
 use lopper_model::kernels::vectorised;
 use rayon::prelude::*;
 
-use super::{Criterion, Request, Selection, smallest};
+use super::{Criterion, Request, Selection, dot, smallest};
 
 pub(super) const CRITERION: Criterion = Criterion {
     name: "linear",
@@ -112,15 +112,6 @@ fn fit(x: &[f64], y: &[f64], width: usize) -> f64 {
 
 fn row(all: &[f64], at: usize, width: usize) -> &[f64] {
     &all[at * width..(at + 1) * width]
-}
-
-fn dot(a: &[f64], b: &[f64]) -> f64 {
-    let mut lanes = [0f64; 8];
-    let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<8>(), b.as_chunks::<8>());
-    for (a, b) in a.iter().zip(b) {
-        (0..8).for_each(|i| lanes[i] += a[i] * b[i]);
-    }
-    lanes.iter().sum::<f64>() + a_rest.iter().zip(b_rest).map(|(a, b)| a * b).sum::<f64>()
 }
 
 fn add(y: &mut [f64], factor: f64, x: &[f64]) {

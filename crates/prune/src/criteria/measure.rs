@@ -17,7 +17,7 @@ use lopper_model::kernels::vectorised;
 use lopper_record::{Fault, LayerSet, LayerSlot, Progress};
 
 use super::linear::{self, Sample};
-use super::{BlockScores, LayerScores, PerplexityScores};
+use super::{BlockScores, LayerScores, PerplexityScores, dot};
 use crate::calibration::Calibration;
 
 /// Most values of hidden states kept for the per-token angular distance: 256 MiB of f32.
@@ -292,20 +292,4 @@ fn cosine(product: f64, norm_a: f64, norm_b: f64) -> f64 {
 /// The angle of a cosine in units of π; rounding may have taken the cosine beyond ±1.
 fn angle(cosine: f64) -> f64 {
     cosine.clamp(-1.0, 1.0).acos() / std::f64::consts::PI
-}
-
-/// Dot product in f64, in partial sums that the compiler can vectorise.
-#[inline(always)]
-fn dot(a: &[f32], b: &[f32]) -> f64 {
-    const LANES: usize = 8;
-    let mut lanes = [0f64; LANES];
-    let (a_chunks, a_rest) = a.as_chunks::<LANES>();
-    let (b_chunks, b_rest) = b.as_chunks::<LANES>();
-    for (x, y) in a_chunks.iter().zip(b_chunks) {
-        for i in 0..LANES {
-            lanes[i] += f64::from(x[i]) * f64::from(y[i]);
-        }
-    }
-    let rest: f64 = a_rest.iter().zip(b_rest).map(|(x, y)| f64::from(*x) * f64::from(*y)).sum();
-    lanes.iter().sum::<f64>() + rest
 }

@@ -1,4 +1,4 @@
-//! What one pass over calibration text tells about every layer and every block of layers.
+//! Scores of every layer and every block of layers, from one pass over calibration text.
 
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -22,11 +22,10 @@ pub struct LayerScores {
     /// Tokens that `angular_mean` averages over: all of them, or an even sample where the hidden
     /// states of all would fill the memory.
     pub angular_mean_tokens: usize,
-    /// What the text costs without each layer.
+    /// Negative log-likelihood of the text without each layer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub perplexity: Option<PerplexityScores>,
-    /// Per layer: how much of what comes out is a linear map of what goes in, R² on tokens that the
-    /// map was not fitted to.
+    /// Per layer: R² of a linear map from its input to its output, on tokens that the map was not fitted to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub linear_r2: Option<Vec<f64>>,
     /// Per layer: Σ |weight · gradient| over its weights (first-order Taylor).
@@ -57,8 +56,8 @@ impl LayerScores {
         self.block_influence.len()
     }
 
-    /// The criteria that score single layers and were measured: name and scores, of which the
-    /// smallest go first.
+    /// The criteria that score single layers and were measured: name and scores, of which the smallest are removed
+    /// first.
     pub fn by_criterion(&self) -> Vec<(&'static str, Vec<f64>)> {
         let mut lists = vec![
             ("bi", self.block_influence.clone()),

@@ -1,23 +1,23 @@
 use super::*;
 use crate::calibration::Calibration;
 use lopper_infer::Engine;
-use lopper_model::{Config, Model, QkNorm};
+use lopper_model::param::Param;
+use lopper_model::{Config, Model};
 use lopper_record::NoProgress;
-use lopper_testkit::RecordedProgress;
+use lopper_testkit::{RecordedProgress, Tiny, tiny_config};
 
 fn model(layers: usize) -> Model {
     let config = Config {
-        model_type: "qwen3".into(),
         vocab_size: 31,
-        hidden_size: 20,
-        num_key_value_heads: 1,
-        intermediate_size: 24,
-        tie_word_embeddings: true,
-        qk_norm: QkNorm::Head,
         max_position_embeddings: 4096,
-        ..Config::plain(layers, 2, 8)
+        ..tiny_config(Tiny { layers, qk_norm: true, ..Tiny::default() })
     };
     Model::random(config, 0.3, 5).unwrap()
+}
+
+/// Multiplies all values of a parameter.
+fn scale(param: &mut Param, factor: f32) {
+    *param = Param::matrix(param.data.iter().map(|w| w * factor).collect(), param.rows, param.cols);
 }
 
 fn text(lengths: &[usize]) -> Calibration {
@@ -80,11 +80,8 @@ fn grouping_and_threads_do_not_change_the_scores() {
 #[test]
 fn a_layer_that_does_nothing_scores_zero_everywhere() {
     let mut model = model(3);
-    let zero = |p: &mut lopper_model::param::Param| {
-        *p = lopper_model::param::Param::matrix(vec![0.0; p.len()], p.rows, p.cols)
-    };
-    zero(&mut model.layers[1].o.weight);
-    zero(&mut model.layers[1].down.weight);
+    scale(&mut model.layers[1].o.weight, 0.0);
+    scale(&mut model.layers[1].down.weight, 0.0);
     let scores = measured(&model, &text(&[40, 3])).unwrap();
     assert!(scores.block_influence[1].abs() < 1e-15);
     assert!(scores.relative_magnitude[1] < 1e-7);
@@ -169,10 +166,7 @@ fn removing_none_or_all_is_the_users_fault() {
 #[test]
 fn what_cannot_be_measured_is_the_users_fault() {
     let mut broken = model(3);
-    let p = &mut broken.layers[1].down.weight;
-    let mut data = p.data.to_vec();
-    data[3] = f32::NAN;
-    *p = lopper_model::param::Param::matrix(data, p.rows, p.cols);
+    scale(&mut broken.layers[1].down.weight, f32::NAN);
     let error = measured(&broken, &text(&[5])).unwrap_err();
     assert!(error.downcast_ref::<Fault>().unwrap().message.contains("layer 1"), "{error}");
 
@@ -201,19 +195,15 @@ fn gradients_tell_what_weights_are_worth() {
     for (layer, sum) in sums.iter().enumerate() {
         let scaled = |factor: f32| {
             let mut model = model.clone();
-            let p = &mut model.layers[layer].down.weight;
-            let data = p.data.iter().map(|w| w * factor).collect();
-            *p = lopper_model::param::Param::matrix(data, p.rows, p.cols);
+            scale(&mut model.layers[layer].down.weight, factor);
             loss(&model)
         };
         let slope = (scaled(1.01) - scaled(0.99)) / 0.02;
         assert!(slope.abs() <= sum * 1.001, "{slope} {sum}");
     }
     let mut still = model.clone();
-    let p = &mut still.layers[1].o.weight;
-    *p = lopper_model::param::Param::matrix(vec![0.0; p.len()], p.rows, p.cols);
-    let p = &mut still.layers[1].down.weight;
-    *p = lopper_model::param::Param::matrix(vec![0.0; p.len()], p.rows, p.cols);
+    scale(&mut still.layers[1].o.weight, 0.0);
+    scale(&mut still.layers[1].down.weight, 0.0);
     // A layer that adds nothing is worth nothing to first order.
     let taylor = Some(taylor(&still, &text, &NoProgress).unwrap());
     assert_eq!(taylor.as_ref().unwrap()[1], 0.0);

@@ -19,7 +19,8 @@ pub(super) fn check(cut: &Cut<'_>, kinds: &[LayerKind]) -> Result<()> {
         .into())
 }
 
-/// The first place at which a layer of another kind would stand, and that layer's position.
+/// The first new position at which the layer would be of another kind than in the uncut model, and that layer's position
+/// in the uncut model.
 pub(super) fn first_broken<K: PartialEq>(kinds: &[K], kept: &[usize]) -> Option<(usize, usize)> {
     kept.iter().copied().enumerate().find(|(place, layer)| kinds[*place] != kinds[*layer])
 }
@@ -89,9 +90,9 @@ mod tests {
         let kinds = [0, 0, 1, 0, 0, 1, 0, 0, 1];
         // Whole periods stay as they are.
         assert_eq!(nearest(&kinds, &[0, 1, 2, 6, 7, 8]), [0, 1, 2, 6, 7, 8]);
-        // One layer too few of the first period: 2 cannot stand at place 1.
+        // One layer too few of the first period: layer 2 cannot be at position 1.
         assert_eq!(nearest(&kinds, &[0, 2, 3, 4, 5, 6, 7, 8]), [0, 1, 2, 3, 4, 5, 6, 7]);
-        // The last layer can stay if its like goes.
+        // The last layer can stay if another one of its kind is removed.
         assert_eq!(nearest(&kinds, &[0, 1, 8]), [0, 1, 8]);
         assert_eq!(first_broken(&kinds, &[0, 1, 8]), None);
         assert_eq!(first_broken(&kinds, &[1, 2, 8]), Some((1, 2)));

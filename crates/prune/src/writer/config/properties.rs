@@ -1,5 +1,4 @@
-//! Whatever a configuration says: a cut is written that means what was asked for, or refused; never
-//! a panic.
+//! For any configuration, a cut is either written with the right meaning or refused; never a panic.
 
 use lopper_model::families::Family;
 use proptest::prelude::*;

@@ -1,12 +1,10 @@
-//! Which other programs would compute another model from a configuration that is right.
-//!
-//! Only what was seen in their sources is said:
+//! Other programs that would compute a different model from a correct configuration. Known from their sources:
 //!
 //! - **llama.cpp**: its converter writes no pattern for Gemma 2 and 3 (`conversion/gemma.py`), and the
 //!   loader then takes every 2nd and every 6th layer for one without a window (`set_swa_pattern`); for
-//!   SmolLM3 every 4th layer is unrotated (`n_no_rope_layer_step`), whatever the file says. OLMo 3's
+//!   SmolLM3 every 4th layer has no rotary embedding (`n_no_rope_layer_step`), whatever the file contains. OLMo 3's
 //!   `layer_types` are carried over (`conversion/olmo.py`).
-//! - llama.cpp tells Gemma 2 and 3 27B by their 46 and 62 layers, and scales queries by the width of
+//! - llama.cpp recognises Gemma 2 and 3 27B by their 46 and 62 layers, and scales queries by the width of
 //!   a head for all others.
 //! - **transformers** before `layer_types`, and vLLM of that time, spaced Gemma's windows by the same
 //!   periods (`layer_idx % 2`; `(layer_idx + 1) % sliding_window_pattern`).
@@ -33,8 +31,8 @@ pub(super) fn warnings(json: &Map<String, Value>, config: &Config) -> Vec<String
             _ => "llama.cpp, and versions of transformers and vLLM that do not read `layer_types`, compute",
         };
         warnings.push(format!(
-            "{others} another model from this one: for `{family}` they tell layers apart by a fixed period of {}, which \
-             `{}` no longer follows; --keep-pattern makes a cut that keeps it",
+            "{others} a different model from this one: for `{family}` they assume a fixed period of {} layers, which \
+             `{}` no longer has; --keep-pattern makes a cut that keeps it",
             rule.default_period, rule.list
         ));
     }
@@ -44,7 +42,7 @@ pub(super) fn warnings(json: &Map<String, Value>, config: &Config) -> Vec<String
         let assumed = 1.0 / (width as f32).sqrt();
         if (assumed - config.attention_scale).abs() > 1e-6 {
             warnings.push(format!(
-                "llama.cpp would scale this model's queries wrongly: it tells the largest `{family}` by its {largest} \
+                "llama.cpp would scale this model's queries wrongly: it recognises the largest `{family}` by its {largest} \
                  layers, and this one has {layers}"
             ));
         }

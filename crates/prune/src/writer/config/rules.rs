@@ -1,4 +1,4 @@
-//! Fields that say which layers differ by a period or by the first layer of a kind, family by
+//! Fields that give the kinds of layers by a period or by the first layer of a kind, family by
 //! family as transformers 5.24 reads them (`configuration_*.py`).
 //!
 //! | family | list it reads | without the list |
@@ -29,7 +29,7 @@ pub(super) struct Periodic {
     keys: &'static [&'static str],
     /// The period where no key gives one.
     pub default_period: usize,
-    /// What the list says of the layer at each period's end, and of the others.
+    /// The list's entry for the layer at the end of each period, and for the others.
     marked: fn() -> Value,
     plain: fn() -> Value,
 }
@@ -47,7 +47,7 @@ pub(super) const PERIODIC: [Periodic; 4] = [
     Periodic {
         model_type: "gemma3_text",
         list: "layer_types",
-        // The second is what transformers 4.53 and later write beside the list.
+        // The second is what transformers 4.53 and later write in addition to the list.
         keys: &["sliding_window_pattern", "_sliding_window_pattern"],
         default_period: 6,
         marked: full,
@@ -83,7 +83,7 @@ const PERIODS: [&str; 8] = [
     "interleave_moe_layer_step",
 ];
 
-/// Brings periods and first layers in `json`, whose lists are cut already, in step with `cut`.
+/// Adapts periods and first layers in `json`, whose lists are cut already, to `cut`.
 pub(super) fn respace(source: &Map<String, Value>, json: &mut Map<String, Value>, cut: &Cut<'_>) -> Result<()> {
     let family = source.get("model_type").and_then(Value::as_str).unwrap_or_default();
     let rule = PERIODIC.iter().find(|rule| rule.model_type == family);
@@ -147,7 +147,7 @@ fn move_first_window(source: &Map<String, Value>, json: &mut Map<String, Value>,
         json.insert(FIRST_WINDOW.to_owned(), json!(before(first)));
         return;
     }
-    // The default is a layer too. It matters only where windows are in use and no list says where.
+    // The default is a layer too. It matters only where windows are in use and no list gives their layers.
     let used = source.get("use_sliding_window").and_then(Value::as_bool).unwrap_or(false);
     let listed = source.get("layer_types").is_some_and(Value::is_array);
     if read && used && !listed && source.get(FIRST_WINDOW).is_none_or(Value::is_null) {
@@ -179,7 +179,7 @@ fn refuse_unknown_periods(source: &Map<String, Value>, rule: Option<&Periodic>, 
             return Err(Fault::new(format!("the cut breaks `{key}`, which this family is not known to list by layer"))
                 .file(cut.path)
                 .expected(format!("whole periods of {period} layers removed, as with --keep-pattern"))
-                .got(format!("layer {} would stand at place {at}", cut.originals[layer]))
+                .got(format!("layer {} would be at position {at}", cut.originals[layer]))
                 .hint(pattern::suggestion(&places, cut))
                 .into());
         }

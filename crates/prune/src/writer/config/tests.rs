@@ -49,8 +49,8 @@ fn fault(result: Result<Value>) -> Fault {
 const F: &str = "full_attention";
 const S: &str = "sliding_attention";
 
-/// Family, layers, what the configuration says besides the sizes, the kept layers, and the keys that
-/// must then differ (null: the key is gone).
+/// Family, layers, the configuration besides the sizes, the kept layers, and the keys that must then differ (null: the
+/// key is removed).
 fn cases() -> Vec<(&'static str, usize, Value, Vec<usize>, Value)> {
     vec![
         ("llama", 4, json!({}), vec![0, 3], json!({})),
@@ -101,12 +101,12 @@ fn cases() -> Vec<(&'static str, usize, Value, Vec<usize>, Value)> {
         ("qwen2", 30, json!({"use_sliding_window": true, "sliding_window": 16}), (0..29).collect(), json!({})),
         ("qwen2", 30, json!({"use_sliding_window": true, "sliding_window": 16}), (0..20).collect(), json!({})),
         ("qwen2", 30, json!({"use_sliding_window": false}), (1..30).collect(), json!({})),
-        // Gemma 2: every second layer sees everything, said or unsaid.
+        // Gemma 2: every second layer has full attention, with or without a list.
         ("gemma2", 6, json!({}), vec![0, 1, 4, 5], json!({})),
         ("gemma2", 6, json!({}), vec![0, 2, 3, 5], json!({"layer_types": [S, S, F, F]})),
         ("gemma2", 4, json!({"layer_types": [S, F, S, F]}), vec![1, 2], json!({"layer_types": [F, S]})),
         ("gemma2", 4, json!({"layer_types": null}), vec![1, 2], json!({"layer_types": [F, S]})),
-        // Gemma 3: a period that is adjusted, or goes where none fits.
+        // Gemma 3: a period that is adjusted, or removed where none fits.
         ("gemma3_text", 12, json!({"sliding_window_pattern": 6}), vec![0, 1, 2, 3, 4, 5], json!({})),
         (
             "gemma3_text",
@@ -257,7 +257,7 @@ fn a_period_that_nobody_is_known_to_list_must_stay_true() {
     assert!(wrong.hint.unwrap().contains("--drop"));
     let spelt = source("llama", 8, json!({"sliding_window_pattern": "LLLG"}));
     cut(&spelt, &[0, 1, 2, 7]).unwrap();
-    assert!(fault(cut(&spelt, &[0, 1, 2, 4])).got.unwrap().contains("layer 4 would stand at place 3"));
+    assert!(fault(cut(&spelt, &[0, 1, 2, 4])).got.unwrap().contains("layer 4 would be at position 3"));
 }
 
 #[test]
