@@ -1,4 +1,37 @@
-//! The one way to a number: tasks and candidates in, outcomes of every item out, compared with the uncut model's.
+//! The one way from tasks and candidates to a number.
+//!
+//! - [`evaluate`]: the outcomes of every candidate (a set of layers to run) on a suite of tasks, and their cost. It alone
+//!   calls the engine for tasks; [`run_requests`] does the same for probes that are not tasks. Loop stops, drafts and
+//!   batches are applied there.
+//! - [`retention`]: scores of a cut divided by the uncut model's, by task and by group, with intervals;
+//!   [`compare_all`]: the same with paired tests.
+//! - [`group_mean_retention`], [`Objective`]: the one figure that layers and cuts are chosen by.
+//!
+//! Not here: which candidates to evaluate (`lopper-prune`, `lopper-study`), and what broke in them (`lopper-diagnose`).
+//!
+//! ```
+//! use lopper_infer::{Engine, TextModel};
+//! use lopper_measure::{Execution, evaluate, group_mean_retention};
+//! use lopper_model::{Checkpoint, Model};
+//! use lopper_record::{LayerSet, NoProgress};
+//! use lopper_tasks::{GenerationPolicy, ItemSelection, Resources, Split, Suite};
+//!
+//! # fn main() -> anyhow::Result<()> {
+//! let checkpoint = Checkpoint::from_bytes(lopper_pocket::embedded::FILES)?;
+//! let text = TextModel::new(Engine::new(Model::from_checkpoint(&checkpoint)?, 1)?, &checkpoint)?;
+//! let items = ItemSelection::new(Split::Report, 5, 0);
+//! let suite =
+//!     Suite::prepare(&text, &["pocket_topic"], &items, &GenerationPolicy::default(), &Resources::default())?;
+//!
+//! // The whole model, and the model without layers 5 and 6.
+//! let uncut = text.engine.all_layers();
+//! let cut = uncut.without(&LayerSet::from([5, 6]));
+//! let scored = evaluate(&text, &suite, &[uncut, cut], &Execution::default(), &NoProgress)?;
+//! let kept = group_mean_retention(scored.outcomes[0].iter().zip(&scored.outcomes[1]));
+//! assert!(kept.is_some());
+//! # Ok(())
+//! # }
+//! ```
 
 mod compare;
 mod objective;

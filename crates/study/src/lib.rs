@@ -1,6 +1,38 @@
-//! The study: measure, cut at several depths by several strategies, self-generate, heal, measure
-//! again, decide the depth budget. Every stage is made of cells that are recorded as they finish
-//! and found again by a hash of what changes their result.
+//! The study: measure, cut at several depths by several strategies, self-generate, heal, measure again, and decide the
+//! depth budget.
+//!
+//! [`run`] takes a [`StudyModel`], a [`Recipe`] (the study file) and a directory, and returns the record that the report
+//! is made of. Every stage is made of cells, which are recorded as they finish and found again by a hash of what changes
+//! their result, so an interrupted study continues where it stopped. [`diagnose`] makes the same record of one cut.
+//!
+//! Not here: what a stage computes. Evaluation is in `lopper-measure`, criteria in `lopper-prune`, finetuning in
+//! `lopper-heal`, the report in `lopper-report`.
+//!
+//! ```no_run
+//! use lopper_infer::{Engine, TextModel};
+//! use lopper_model::{Checkpoint, Model};
+//! use lopper_record::study::ModelCard;
+//! use lopper_record::{LayerNumbering, NoProgress};
+//! use lopper_study::{Recipe, StudyInputs, StudyModel};
+//!
+//! # fn main() -> anyhow::Result<()> {
+//! let checkpoint = Checkpoint::from_bytes(lopper_pocket::embedded::FILES)?;
+//! let text = TextModel::new(Engine::new(Model::from_checkpoint(&checkpoint)?, 0)?, &checkpoint)?;
+//! let num_layers = text.engine.model().num_layers();
+//! let card = ModelCard { name: "pocket".into(), hash: checkpoint.hash().into(), num_layers, ..Default::default() };
+//! let model = StudyModel { card, text, numbering: LayerNumbering::uncut(num_layers) };
+//!
+//! let mut recipe = Recipe::default();
+//! recipe.cuts.depths = vec![1, 2];
+//! recipe.heal.depths = vec![2];
+//! let directory = std::path::Path::new("my-study");
+//! let record = lopper_study::run(&model, &recipe, &StudyInputs::default(), directory, "", &NoProgress)?;
+//! for line in &record.budget {
+//!     println!("{}", line.statement);
+//! }
+//! # Ok(())
+//! # }
+//! ```
 
 pub mod budget;
 mod calibration;

@@ -1,20 +1,36 @@
-//! What a model can do, with error bars: tasks, the requests they make of the engine, the metrics
-//! of what comes back, and the statistics of the scores.
+//! Tasks: from names to requests in tokens, and from a model's replies to scores with intervals.
 //!
-//! A task is a list of items. Each makes requests of two kinds, as in lm-evaluation-harness: choices
-//! scored by log-likelihood, and text generated until a stop. [`Suite`] prepares the requests of
-//! several tasks once; each candidate (a list of kept layers) then costs two calls of the engine, one
-//! for each kind, so that its batches stay full across tasks. A result depends neither on what runs
-//! beside it nor on the number of threads.
+//! A task is a list of items. Each makes requests of two kinds, as in lm-evaluation-harness: choices scored by
+//! log-likelihood, and text generated until a stop. Items are generated (the pocket model's tasks) or rows of data sets
+//! (benchmarks; a TOML file each, one that comes with Lopper or a user's).
 //!
-//! - [`evaluate`], [`Suite`]: from task names to [`TaskOutcome`]s;
-//! - [`known_tasks`]: what there is;
-//! - [`metrics`]: pure functions from texts to scores;
+//! - [`ItemSelection`]: which items; [`GenerationPolicy`]: how responses are produced. Both decide the result and are
+//!   recorded with it. [`Resources`]: where rows are read from, and what runs programs.
+//! - [`Suite`]: the items of several tasks, prepared once for a model and all its cuts;
+//! - [`TaskOutcome`]: the result of one task, with every item;
+//! - [`all_tasks`]: the tasks that come with Lopper; [`metrics`]: pure functions from texts to values.
 //!
-//! Items are generated (the pocket model's tasks) or rows of data sets ([`BenchOptions`]; a task over
-//! rows is a TOML file, one that comes with Lopper or a user's).
+//! Not here: running the requests (`lopper-measure`), perplexity of whole documents as a task, tasks with several right
+//! answers.
 //!
-//! Not covered: perplexity of whole documents as a task, tasks with several right answers.
+//! ```
+//! use lopper_infer::{Engine, TextModel};
+//! use lopper_model::{Checkpoint, Model};
+//! use lopper_tasks::{GenerationPolicy, ItemSelection, Resources, Split, Suite};
+//!
+//! # fn main() -> anyhow::Result<()> {
+//! let checkpoint = Checkpoint::from_bytes(lopper_pocket::embedded::FILES)?;
+//! let text = TextModel::new(Engine::new(Model::from_checkpoint(&checkpoint)?, 1)?, &checkpoint)?;
+//!
+//! // The first five items of the split that scores are reported on.
+//! let items = ItemSelection::new(Split::Report, 5, 0);
+//! let policy = GenerationPolicy { max_new_tokens: Some(40), ..GenerationPolicy::default() };
+//! let suite = Suite::prepare(&text, &["pocket_topic", "pocket_word"], &items, &policy, &Resources::default())?;
+//! assert_eq!(suite.tasks().collect::<Vec<_>>(), ["pocket_topic", "pocket_word"]);
+//! assert_eq!((suite.requests().choices.len(), suite.requests().generations.len()), (5, 5));
+//! # Ok(())
+//! # }
+//! ```
 
 mod benchmark;
 pub mod metrics;
