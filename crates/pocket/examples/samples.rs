@@ -1,5 +1,5 @@
 //! Prints a few items of every task, and what the training stream consists of.
-#![allow(clippy::print_stdout, reason = "an example speaks to whoever runs it")]
+#![allow(clippy::print_stdout, reason = "an example prints its results")]
 
 use std::collections::BTreeMap;
 
@@ -29,7 +29,7 @@ fn main() {
     }
     let tokens: usize = counts.values().map(|c| c.1).sum();
     let weight: f64 = counts.values().map(|c| c.3).sum();
-    println!("task: documents, mean tokens, longest, share of tokens, share of loss weight");
+    println!("task: documents, mean tokens, longest, fraction of tokens, fraction of loss weight");
     for (task, (documents, n, longest, w)) in counts {
         println!(
             "{task}: {documents}, {:.1}, {longest}, {:.3}, {:.3}",

@@ -1,16 +1,16 @@
-//! Seeded drawing: the only source of chance in this crate.
+//! Seeded random numbers: the only randomness in this crate.
 //!
-//! Built on the raw words of ChaCha8 with a range reduction of our own, so that what is drawn
-//! stays the same when the `rand` crate changes how it samples ranges.
+//! Based on the raw output of ChaCha8 with a range reduction of its own, so that items do not change when the `rand` crate
+//! changes how it samples ranges.
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-/// A stream of draws fixed by (domain, seed, index).
+/// A random number generator, determined by domain, seed and index.
 pub struct Draw(ChaCha8Rng);
 
 impl Draw {
-    /// The stream for `index` within `domain`; streams of different arguments are independent.
+    /// The generator of `index` within `domain`; those of different arguments are independent.
     pub fn new(domain: &str, seed: u64, index: u64) -> Self {
         let mut hasher = blake3::Hasher::new();
         hasher.update(b"lopper-pocket/1\0");
@@ -39,7 +39,7 @@ impl Draw {
         low + self.below((high - low + 1) as usize) as i64
     }
 
-    /// True in `percent` of a hundred draws.
+    /// True with a probability of `percent` %.
     pub fn chance(&mut self, percent: usize) -> bool {
         self.below(100) < percent
     }
@@ -69,7 +69,7 @@ impl Draw {
         }
     }
 
-    /// A position drawn in proportion to its weight; weights are not negative and not all 0.
+    /// A position with a probability in proportion to its weight; weights are not negative and not all 0.
     pub fn weighted(&mut self, weights: &[f64]) -> usize {
         let unit = (self.0.next_u64() >> 11) as f64 / (1u64 << 53) as f64;
         let mut left = unit * weights.iter().sum::<f64>();
@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn draws_depend_on_every_part_of_the_address_and_on_nothing_else() {
+    fn draws_depend_on_every_argument_and_on_nothing_else() {
         let words = |d: &str, s, i| {
             let mut draw = Draw::new(d, s, i);
             (0..8).map(|_| draw.below(1 << 30)).collect::<Vec<_>>()

@@ -1,5 +1,5 @@
-//! The trained pocket model, compiled into the program, so that an installed `lopper` has it
-//! wherever it runs. The same files lie in `models/pocket` as a Hugging Face directory.
+//! The files of the trained pocket model, compiled into the program. The same files are in `models/pocket`, a Hugging Face
+//! model directory.
 
 macro_rules! files {
     ($($name:literal),* $(,)?) => {

@@ -1,21 +1,21 @@
-//! What an item of a task is, and how items are divided.
+//! Items of the tasks, and their splits.
 
 use serde::{Deserialize, Serialize};
 
-/// The division an item belongs to, fixed by the hash of its content.
+/// The split of an item, which follows from the hash of its content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Split {
-    /// Learned from: 17 of 20 parts.
+    /// For training: 17 of 20 items.
     Train,
-    /// Layers are chosen on it: 1 part.
+    /// For choosing layers: 1 of 20 items.
     Select,
-    /// Scores are reported on it: 2 parts.
+    /// For reported scores: 2 of 20 items.
     Report,
 }
 
 impl Split {
-    /// The split of an item with this canonical key.
+    /// The split of the item with this key.
     pub fn of(task: &str, key: &str) -> Self {
         match u64::from_le_bytes(digest(task, key)[..8].try_into().unwrap_or_default()) % 20 {
             0 | 1 => Self::Report,
@@ -24,7 +24,7 @@ impl Split {
         }
     }
 
-    /// Its name, as it is written in files and arguments.
+    /// Its name in files and arguments.
     pub fn name(self) -> &'static str {
         match self {
             Self::Train => "train",
@@ -39,20 +39,20 @@ impl Split {
     }
 }
 
-/// The two groups that are compared throughout.
+/// The two groups of tasks whose retention is compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Group {
-    /// One of a few choices, scored by log-likelihood.
+    /// Multiple choice, scored by log-likelihood.
     Classification,
-    /// A text that is generated, then checked.
+    /// Generated text, graded.
     Generative,
 }
 
-/// What the model is given.
+/// A prompt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Prompt {
-    /// The user's message of a conversation, to be rendered by the chat template.
+    /// The user message of a conversation, to be rendered by the chat template.
     Chat(String),
     /// Raw text after the beginning-of-text token.
     Plain(String),
@@ -67,33 +67,33 @@ impl Prompt {
     }
 }
 
-/// How a response is judged.
+/// How responses are graded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Check {
     /// The final answer: after `####` in a conversation, the plain number otherwise.
     Number(i64),
-    /// The response is a function; it is run on each list of arguments.
+    /// The response is a function, which is called with each list of arguments.
     Code {
         /// The function's name.
         function: String,
-        /// Arguments and the result they must give.
+        /// Arguments and the expected result.
         cases: Vec<(Vec<i64>, i64)>,
     },
-    /// `prefix` followed by the response must be balanced, with nothing superfluous.
+    /// `prefix` followed by the response must be balanced brackets and nothing else.
     Brackets {
-        /// The opening part that the prompt shows.
+        /// The brackets in the prompt.
         prefix: String,
     },
-    /// The choices' texts are scored as continuations of the prompt.
+    /// The choices are scored as continuations of the prompt.
     Choice {
-        /// Each with its leading space.
+        /// The choices, each with its leading space.
         choices: Vec<String>,
-        /// The position of the right one.
+        /// The position of the correct one.
         label: usize,
     },
     /// ROUGE-L against the reference.
     Summary {
-        /// The sentence to match.
+        /// The reference summary.
         reference: String,
     },
 }
@@ -103,20 +103,20 @@ pub enum Check {
 pub struct Example {
     /// The task's name.
     pub task: &'static str,
-    /// Hexadecimal hash of the content that matters; two items with one id are one item.
+    /// Hexadecimal hash of the key; items with the same id are the same item.
     pub id: String,
-    /// What the model is given.
+    /// The prompt.
     pub prompt: Prompt,
-    /// The reference answer, exactly as the model should continue.
+    /// The reference answer: the exact continuation of the prompt.
     pub answer: String,
-    /// How a response is judged.
+    /// How responses are graded.
     pub check: Check,
 }
 
-/// An item before it has been given its identity.
+/// An item without task and id.
 #[derive(Debug, Clone)]
 pub(crate) struct Item {
-    /// The content that decides the split.
+    /// The content that determines id and split.
     pub key: String,
     pub prompt: Prompt,
     pub answer: String,

@@ -1,4 +1,4 @@
-//! Items as JSON lines, for use outside Lopper.
+//! Items as JSON Lines, for other programs.
 
 use std::io::Write;
 
@@ -9,18 +9,21 @@ use serde_json::json;
 use crate::example::{Check, Prompt, Split};
 use crate::tasks::{examples, task, tasks};
 
-/// Writes the first `n` items of a task's split, one JSON object per line; returns how many there
-/// were, which is fewer than `n` where a held-out split has no more different items.
+/// Writes the first `n` items of a task's split, one JSON object per line; returns their number, which is less than `n` if
+/// a held-out split has no more items.
 ///
-/// A line has `task`, `id`, `split`, `prompt` or `messages`, `answer`, and what the check needs:
-/// `number`, `function` and `cases`, `prefix`, `choices` and `label`, or `reference`.
+/// A line has `task`, `id`, `split`, `prompt` or `messages`, `answer`, and the fields of its check: `number`, `function` and
+/// `cases`, `prefix`, `choices` and `label`, or `reference`.
+///
+/// # Errors
+/// A [`Fault`] for an unknown task.
 pub fn export_jsonl(name: &str, split: Split, seed: u64, n: usize, writer: &mut dyn Write) -> Result<usize> {
     if task(name).is_none() {
         let known: Vec<&str> = tasks().iter().map(|t| t.name).collect();
         return Err(Fault::new("there is no such generated task")
             .expected(format!("one of {}", known.join(", ")))
             .got(name)
-            .hint("names are written in full, such as `pocket_word`")
+            .hint("use the full name, such as `pocket_word`")
             .into());
     }
     let mut written = 0;

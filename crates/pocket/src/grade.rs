@@ -1,23 +1,23 @@
-//! Judging a generated response by what it says or does.
+//! Grades generated responses.
 
 use crate::example::{Check, Example, Prompt};
 use crate::lang::{Limits, Outcome, passes};
 
-/// What became of a response.
+/// The grade of a response.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
     /// The answer is right.
     Right,
     /// The answer is wrong, or there is none.
     Wrong,
-    /// The code failed, and how.
+    /// The code failed, in this way.
     Failed(Outcome),
-    /// Not judged here: log-likelihoods and ROUGE belong to the evaluation.
+    /// Not graded here: choices by log-likelihood and summaries by ROUGE are graded by the crate `tasks`.
     NotJudged,
 }
 
 impl Example {
-    /// Judges a response, without its end token.
+    /// Grades a response, given without its end token.
     pub fn judge(&self, response: &str) -> Verdict {
         let right = match &self.check {
             Check::Number(n) => self.number(response) == Some(*n),
@@ -33,8 +33,7 @@ impl Example {
         if right { Verdict::Right } else { Verdict::Wrong }
     }
 
-    /// The number that a response gives as its answer: in a conversation the one after the last
-    /// `####`, otherwise the one it begins with.
+    /// The number that a response gives as its answer: after the last `####` in a conversation, else at the beginning.
     pub fn number(&self, response: &str) -> Option<i64> {
         match self.prompt {
             Prompt::Chat(_) => leading_number(response.rsplit_once("####")?.1),
@@ -43,7 +42,7 @@ impl Example {
     }
 }
 
-/// The integer at the beginning of a text; thousands separators are passed over.
+/// The integer at the beginning of a text, without thousands separators.
 pub fn leading_number(text: &str) -> Option<i64> {
     let text = text.trim_start();
     let (sign, digits) = text.strip_prefix('-').map_or(("", text), |rest| ("-", rest));
@@ -52,8 +51,7 @@ pub fn leading_number(text: &str) -> Option<i64> {
     format!("{sign}{digits}").parse().ok()
 }
 
-/// Whether a text is nothing but brackets and white space, every bracket closed by its partner
-/// and nothing left over.
+/// Whether a text consists of balanced brackets and white space.
 pub fn balanced(text: &str) -> bool {
     let mut stack = Vec::new();
     for c in text.chars() {
@@ -75,7 +73,7 @@ mod tests {
     use crate::{Split, examples, tasks};
 
     #[test]
-    fn reference_answers_are_right_and_spoiled_ones_are_not() {
+    fn reference_answers_are_right_and_corrupted_ones_are_not() {
         for task in tasks() {
             for example in examples(task.name, Split::Report, 7).take(300) {
                 let verdict = example.judge(&example.answer);
@@ -84,8 +82,8 @@ mod tests {
                     continue;
                 }
                 assert_eq!(verdict, Verdict::Right, "{example:?}");
-                let (spoiled, empty) = (format!("{}1)", example.answer), "");
-                assert_ne!(example.judge(&spoiled), Verdict::Right, "{example:?}");
+                let (corrupted, empty) = (format!("{}1)", example.answer), "");
+                assert_ne!(example.judge(&corrupted), Verdict::Right, "{example:?}");
                 assert_ne!(example.judge(empty), Verdict::Right, "{example:?}");
             }
         }

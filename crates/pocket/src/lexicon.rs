@@ -1,5 +1,4 @@
-//! Words that several tasks share. The vocabulary of the model is the words its tasks use, so
-//! sharing them keeps it small.
+//! Words that several tasks use. Sharing them keeps the model's vocabulary small.
 
 /// A person of the stories.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,11 +33,11 @@ pub const PEOPLE: [Person; 12] = [
     she("Kim"),
 ];
 
-/// Single things that are found and lost.
+/// Things that people find and lose.
 pub const OBJECTS: [&str; 12] =
     ["key", "cup", "ball", "book", "hat", "lamp", "kite", "clock", "toy", "pen", "coat", "map"];
 
-/// What things can be like.
+/// Adjectives of things.
 pub const ADJECTIVES: [&str; 8] = ["red", "blue", "green", "black", "old", "new", "small", "big"];
 
 /// The noun with its indefinite article, as it begins a sentence (`An owl`) or not (`an owl`).
@@ -53,7 +52,7 @@ pub fn with_article(noun: &str, capital: bool) -> String {
     format!("{article} {noun}")
 }
 
-/// The sentence with its first letter made a capital.
+/// The sentence with a capital first letter.
 pub fn capitalised(sentence: &str) -> String {
     let mut letters = sentence.chars();
     letters.next().map(|first| first.to_uppercase().collect::<String>() + letters.as_str()).unwrap_or_default()

@@ -1,17 +1,26 @@
-//! Everything about the embedded model that needs no tensors: the generators of its tasks, the
-//! tokenizer, the stream of training documents, and the small language in which generated code
-//! is really executed.
+//! The pocket model: a small trained model that is compiled into Lopper, and all of it that needs no tensors: the generators
+//! of its tasks, the tokenizer, the stream of training documents, and an interpreter for the code that it writes.
 //!
-//! A small model that is to show what layer pruning does must really have the abilities in
-//! question, so the text it learns from is generated: word problems solved in steps (the form of
-//! GSM8K), the arithmetic probe of arXiv 2602.01997, small functions, bracket completion,
-//! one-sentence summaries and four kinds of classification.
+//! A small model that demonstrates layer pruning must have the abilities that pruning damages. So it is trained on generated
+//! text: word problems solved in steps (in the form of GSM8K), the arithmetic probe of arXiv 2602.01997, small functions,
+//! bracket completion, one-sentence summaries and four kinds of classification.
 //!
-//! Everything here is a function of (task, split, seed): the same arguments give the same items
-//! on every machine. Items are divided by the hash of their content, so an item that is reported
-//! or selected on can never occur in the training stream.
+//! All items are a function of task, split and seed, on every machine. The split of an item follows from the hash of its
+//! content, so held-out items never occur in the training stream.
 //!
-//! Not covered: natural text. Nothing said about this model holds for a language model at large.
+//! ```
+//! use lopper_pocket::grade::Verdict;
+//! use lopper_pocket::{Split, examples};
+//!
+//! let example = examples("pocket_word", Split::Report, 0).next().unwrap();
+//! println!("{}", example.prompt.text()); // a story of two to four steps and a question
+//! assert!(example.answer.contains("####"));
+//! assert_eq!(example.judge(&example.answer), Verdict::Right);
+//! assert_eq!(example.judge("I do not know."), Verdict::Wrong);
+//! ```
+//!
+//! Not covered: natural text. What pruning does to this model illustrates what it does to large ones, and proves nothing
+//! about them.
 
 pub mod draw;
 pub mod embedded;

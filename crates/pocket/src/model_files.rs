@@ -1,5 +1,5 @@
-//! The small files beside the tokenizer in a Hugging Face model directory: what `transformers`
-//! needs to render conversations and to know where a text ends.
+//! The small files of the pocket model's Hugging Face directory: tokenizer, chat template, special tokens, generation
+//! settings.
 
 use std::path::Path;
 
@@ -8,13 +8,12 @@ use serde_json::json;
 
 use crate::tokenizer::{ASSISTANT, BOS, END, PAD, SPECIALS, SYSTEM, USER, tokenizer_json_for};
 
-/// The longest text the model is made for, in tokens.
+/// The model's context length in tokens.
 pub const CONTEXT_LENGTH: usize = 512;
 
 /// The chat template: each message is its role's token, the content, and the end token.
 ///
-/// There is no white space anywhere, so that the content's first word is the same token as at
-/// the beginning of a text.
+/// It adds no white space, so that the first word of a message is the same token as at the beginning of a text.
 pub const CHAT_TEMPLATE: &str = "{{- bos_token }}\
 {%- for message in messages %}\
 {%- if message['role'] not in ['system', 'user', 'assistant'] %}\
@@ -69,7 +68,7 @@ pub fn generation_config_json() -> String {
     format!("{config:#}\n")
 }
 
-/// Every file, by name, for these whole pieces in byte-level spelling.
+/// All files by name, for a vocabulary of these pieces in byte-level spelling.
 pub fn files<'a>(words: impl Iterator<Item = &'a str>) -> [(&'static str, String); 5] {
     [
         ("tokenizer.json", tokenizer_json_for(words)),
@@ -80,7 +79,7 @@ pub fn files<'a>(words: impl Iterator<Item = &'a str>) -> [(&'static str, String
     ]
 }
 
-/// Writes every file for the committed vocabulary into a directory, which must exist.
+/// Writes all files for the committed vocabulary into an existing directory.
 pub fn write(directory: &Path) -> Result<()> {
     for (name, content) in files(crate::tokenizer::vocabulary()) {
         let path = directory.join(name);

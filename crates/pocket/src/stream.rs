@@ -1,35 +1,33 @@
 //! The endless stream of training documents.
 //!
-//! A document is a function of (seed, index) alone, so training resumes anywhere at once. Each is
-//! drawn from the training split of one task. Conversations hold one item; raw text holds several
-//! items on consecutive lines, or one item exactly as it is asked in an evaluation: an answer of
-//! one token in a text of thirty would otherwise hardly be learned.
+//! A document is a function of seed and index alone, so training can resume at any of them. Each is drawn from the training
+//! split of one task. Conversations hold one item. Raw text holds several items on consecutive lines, or one item in the
+//! form of the evaluation; several, because an answer of one token in a text of thirty would hardly be learned.
 //!
-//! For the same reason answers weigh more in the loss than questions, and short answers more per
-//! token than long ones: an answer of n tokens, its terminator included, has the weight
-//! `3 / sqrt(n)` per token.
+//! For the same reason answers have more weight in the loss than prompts, and short answers more per token than long ones:
+//! an answer of n tokens, its terminator included, has the weight `3 / sqrt(n)` per token.
 
 use crate::draw::Draw;
 use crate::example::Prompt;
 use crate::tasks::{TaskInfo, derivation, fact, line, task, train_item};
 use crate::tokenizer::{ASSISTANT, BOS, END, USER, encode};
 
-/// No document is longer, in tokens.
+/// Longest document in tokens.
 pub const MAX_TOKENS: usize = 160;
 const ANSWER_WEIGHT: f32 = 3.0;
 const PROMPT_WEIGHT: f32 = 0.1;
-/// The arithmetic questions are the same but for their digits.
+/// Arithmetic questions differ only in their digits.
 const ARITH_PROMPT_WEIGHT: f32 = 0.05;
 
-/// Shares of the tasks in the stream, counted in tokens.
+/// Fractions of the tasks in the stream, by tokens.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Mixture(
-    /// Task name and share; shares need not add up to 1.
+    /// Task name and fraction; fractions need not add up to 1.
     pub Vec<(String, f64)>,
 );
 
-/// A task's usual share of the tokens and the mean length of its documents, by which a share of
-/// tokens becomes a share of documents (a test keeps the lengths true).
+/// A task's default fraction of the tokens, and the mean length of its documents, which converts fractions of tokens to
+/// fractions of documents (a test checks the lengths).
 const DEFAULTS: [(&str, f64, f64); 9] = [
     ("pocket_word", 0.30, 76.0),
     ("pocket_arith", 0.25, 105.0),
@@ -44,18 +42,18 @@ const DEFAULTS: [(&str, f64, f64); 9] = [
 
 impl Default for Mixture {
     fn default() -> Self {
-        Self(DEFAULTS.iter().map(|(name, share, _)| ((*name).to_owned(), *share)).collect())
+        Self(DEFAULTS.iter().map(|(name, fraction, _)| ((*name).to_owned(), *fraction)).collect())
     }
 }
 
 /// One training document.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TrainDoc {
-    /// Token ids, beginning of text and end token included.
+    /// Token ids, including beginning-of-text and end token.
     pub tokens: Vec<u32>,
-    /// `weights[i]` is the loss weight of predicting `tokens[i]` from what is before it.
+    /// `weights[i]` is the loss weight of predicting `tokens[i]`.
     pub weights: Vec<f32>,
-    /// The task it belongs to.
+    /// Its task.
     pub task: &'static str,
 }
 
@@ -78,7 +76,7 @@ impl TrainDoc {
     }
 }
 
-/// The stream; as an iterator it goes on without end from where it stands.
+/// The stream; as an iterator it is endless.
 #[derive(Debug, Clone)]
 pub struct Stream {
     seed: u64,
@@ -88,15 +86,15 @@ pub struct Stream {
 }
 
 impl Stream {
-    /// The stream of this seed from document `index` on. Unknown tasks and shares that are not
-    /// positive are left out; where nothing is left the usual mixture is taken.
+    /// The stream of this seed from document `index` on. Unknown tasks and fractions that are not positive are ignored;
+    /// without any other, the default mixture is used.
     pub fn at(seed: u64, index: u64, mixture: &Mixture) -> Self {
         let (mut tasks, mut weights) = (Vec::new(), Vec::new());
-        for (name, share) in &mixture.0 {
+        for (name, fraction) in &mixture.0 {
             let length = DEFAULTS.iter().find(|d| d.0 == name).map_or(1.0, |d| d.2);
-            if let (Some(task), true) = (task(name), *share > 0.0 && share.is_finite()) {
+            if let (Some(task), true) = (task(name), *fraction > 0.0 && fraction.is_finite()) {
                 tasks.push(task);
-                weights.push(share / length);
+                weights.push(fraction / length);
             }
         }
         if tasks.is_empty() {
@@ -132,7 +130,7 @@ impl Iterator for Stream {
     }
 }
 
-/// One item as the chat template renders it.
+/// One item, as rendered by the chat template.
 fn conversation(task: &'static TaskInfo, draw: &mut Draw) -> TrainDoc {
     let item = train_item(task, draw);
     let mut document = TrainDoc::new(task.name);
@@ -167,7 +165,7 @@ fn arithmetic(task: &'static str, draw: &mut Draw) -> TrainDoc {
     question_lines(task, items, ARITH_PROMPT_WEIGHT)
 }
 
-/// As many of the lines as fit, the last one ended by the end token.
+/// As many of the lines as fit, with the end token after the last one.
 fn question_lines(task: &'static str, items: Vec<(String, String)>, prompt_weight: f32) -> TrainDoc {
     let newline = encode("\n")[0];
     let mut document = TrainDoc::new(task);

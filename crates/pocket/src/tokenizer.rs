@@ -1,13 +1,12 @@
-//! The embedded model's tokenizer: byte-level BPE in Llama 3's style with `ignore_merges` and no
-//! merges at all. A known word is one token and any other text falls back to its bytes, so there
-//! is no unknown token.
+//! The pocket model's tokenizer: byte-level BPE as in Llama 3, with `ignore_merges` and no merges. A word of the vocabulary is
+//! one token, any other text is tokenised as bytes, so there is no unknown token.
 //!
-//! Every digit is a token by itself, always without a leading space, so that numbers are read and
-//! written digit by digit and the arithmetic probe can look at the first digit. Words and
-//! punctuation carry their leading space; a run of spaces (indentation) is one token.
+//! Every digit is a token of its own without a leading space, so that numbers are read and written digit by digit and the
+//! arithmetic probe can look at the first one. Words and punctuation include their leading space; a run of spaces
+//! (indentation) is one token.
 //!
-//! [`encode`] is the same function as the `tokenizers` crate computes from [`tokenizer_json`]
-//! (tested), without the regular expressions.
+//! [`encode`] is the same function as the `tokenizers` crate computes from [`tokenizer_json`] (tested), without regular
+//! expressions.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::OnceLock;
@@ -17,9 +16,9 @@ use serde_json::{Map, Value, json};
 use crate::example::Split;
 use crate::tasks::{examples, tasks};
 
-/// The special tokens, whose ids are their positions.
+/// The special tokens; their ids are their positions.
 pub const SPECIALS: [&str; 6] = ["<|pad|>", "<|bos|>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>"];
-/// Fills up a batch.
+/// Padding.
 pub const PAD: u32 = 0;
 /// Begins every text.
 pub const BOS: u32 = 1;
@@ -33,12 +32,12 @@ pub const USER: u32 = 4;
 pub const ASSISTANT: u32 = 5;
 
 const FIRST_BYTE: u32 = SPECIALS.len() as u32;
-/// How text is cut into pieces, in the order of trial.
+/// The pattern of pieces.
 const PATTERN: &str = r" ?[A-Za-z_]+|[0-9]| ?[^\sA-Za-z_0-9]|\n| +|\s";
 /// One piece per line in its byte-level spelling; written by `examples/write_files.rs`.
 const VOCABULARY: &str = include_str!("vocabulary.txt");
 
-/// The whole pieces that have a token, in the order of their ids.
+/// The pieces that are one token, in the order of their ids.
 pub fn vocabulary() -> impl Iterator<Item = &'static str> {
     VOCABULARY.lines().filter(|line| !line.is_empty())
 }
@@ -48,7 +47,7 @@ pub fn vocabulary_size() -> usize {
     FIRST_BYTE as usize + 256 + vocabulary().count()
 }
 
-/// Cuts a text into pieces as [`PATTERN`] does; their concatenation is the text.
+/// Splits a text into pieces by [`PATTERN`]; their concatenation is the text.
 pub fn pieces(text: &str) -> impl Iterator<Item = &str> {
     let mut rest = text;
     std::iter::from_fn(move || {
@@ -76,7 +75,7 @@ fn piece_length(text: &str) -> Option<usize> {
     })
 }
 
-/// Token ids of a text that holds no special tokens.
+/// Token ids of a text without special tokens.
 pub fn encode(text: &str) -> Vec<u32> {
     static IDS: OnceLock<HashMap<String, u32>> = OnceLock::new();
     let ids = IDS.get_or_init(|| {
@@ -113,7 +112,7 @@ pub fn tokenizer_json() -> String {
     tokenizer_json_for(vocabulary())
 }
 
-/// `tokenizer.json` for these whole pieces (in byte-level spelling).
+/// `tokenizer.json` for these pieces in byte-level spelling.
 pub fn tokenizer_json_for<'a>(words: impl Iterator<Item = &'a str>) -> String {
     let bytes = (0..=255u8).map(|b| byte_char(b).to_string());
     let tokens = SPECIALS.iter().map(|s| (*s).to_owned()).chain(bytes).chain(words.map(str::to_owned));
@@ -196,7 +195,7 @@ fn to_byte_level(piece: &str) -> String {
     piece.bytes().map(byte_char).collect()
 }
 
-/// Inverse of the spelling for ASCII text, which is all that the vocabulary has.
+/// Inverse of the spelling for ASCII text, as the vocabulary is ASCII.
 fn from_byte_level(piece: &str) -> String {
     piece.chars().map(|c| (0..=127u8).find(|b| byte_char(*b) == c).map_or(c, char::from)).collect()
 }

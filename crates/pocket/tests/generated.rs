@@ -1,4 +1,4 @@
-//! What every generated item and document must satisfy.
+//! Properties of every generated item and document.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -32,7 +32,7 @@ fn expressions(text: &str) -> impl Iterator<Item = &str> {
 }
 
 #[test]
-fn held_out_expressions_occur_in_no_line_of_training_and_in_no_worked_example() {
+fn held_out_expressions_occur_in_no_training_document_and_in_no_few_shot_example() {
     let held: HashSet<String> = [Split::Report, Split::Select]
         .into_iter()
         .flat_map(|split| examples("pocket_arith", split, 0))
@@ -67,7 +67,7 @@ fn tasks_have_many_different_items() {
 }
 
 #[test]
-fn the_same_address_gives_the_same_items_and_another_seed_others() {
+fn items_depend_on_the_seed_alone() {
     for task in tasks() {
         let draw = |seed| examples(task.name, Split::Select, seed).take(20).collect::<Vec<_>>();
         assert_eq!(draw(1), draw(1));
@@ -119,7 +119,7 @@ fn decode(ids: &[u32]) -> String {
 }
 
 #[test]
-fn documents_are_bounded_weighted_and_reached_at_once() {
+fn documents_are_bounded_weighted_and_accessible_by_index() {
     let mixture = Mixture::default();
     let mut lengths: BTreeMap<&str, (f64, f64)> = BTreeMap::new();
     let mut total = 0.0;

@@ -1,5 +1,4 @@
-//! The small language against CPython (fixture `fixtures/pocket_code`, CPython 3.11), and against
-//! whatever a model may write.
+//! The interpreter against CPython (fixture `fixtures/pocket_code`, CPython 3.11), and against arbitrary text.
 
 use lopper_pocket::lang::{Limits, Outcome, passes, run};
 use lopper_pocket::{Check, Split, examples};
@@ -21,9 +20,9 @@ fn results_and_failures_are_those_of_cpython() {
                 None => call["class"].as_str().expect("class").to_owned(),
             };
             let got = run(source, "f", &args, Limits::default());
-            let told = got.as_ref().map_or_else(|o| o.class().to_owned(), i64::to_string);
+            let shown = got.as_ref().map_or_else(|o| o.class().to_owned(), i64::to_string);
             calls += 1;
-            if told != expected {
+            if shown != expected {
                 differences.push(format!("{source}\n{args:?}: {got:?}, CPython: {call}\n"));
             }
         }
@@ -37,7 +36,7 @@ fn class(source: &str) -> &'static str {
 }
 
 #[test]
-fn python_outside_the_language_is_told_from_errors_of_syntax() {
+fn unsupported_python_is_not_a_syntax_error() {
     for source in [
         "import os\ndef f(x):\n    return x",
         "def f(x):\n    return [x][0]",
@@ -59,7 +58,7 @@ fn python_outside_the_language_is_told_from_errors_of_syntax() {
 }
 
 #[test]
-fn limits_end_what_would_not_end() {
+fn limits_end_endless_programs() {
     let deep = format!("def f(x):\n    return {}x{}", "(".repeat(150), ")".repeat(150));
     assert_eq!(class(&deep), "other");
     let long = format!("def f(x):\n    return x{}", " + 1".repeat(1900));
@@ -90,8 +89,8 @@ fn a_wrong_result_is_an_assertion_and_every_case_counts() {
     assert!(matches!(passes(source, "f", &wrong, Limits::default()), Err(Outcome::Assertion(_))));
 }
 
-/// Spoiled copies of generated programs: the kind of text a damaged model writes.
-fn spoiled() -> impl Strategy<Value = String> {
+/// Corrupted copies of generated programs, as a damaged model writes them.
+fn corrupted() -> impl Strategy<Value = String> {
     (0usize..200, any::<prop::sample::Index>(), any::<prop::sample::Index>(), "[ \\n()\\[:x0-9=+*'\"-]{0,3}").prop_map(
         |(n, from, to, patch)| {
             let example = examples("pocket_code", Split::Train, 0).nth(n).expect("endless");
@@ -120,7 +119,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
     #[test]
-    fn spoiled_programs_end_in_some_class(source in spoiled()) {
+    fn corrupted_programs_end_in_some_class(source in corrupted()) {
         let _ = run(&source, "f", &[1, 2], Limits::default());
         let _ = run(&source, "f", &[1], Limits::default());
     }

@@ -1,6 +1,5 @@
-//! Source text to tokens, with Python's indentation, brackets that join lines, and the errors
-//! that CPython's own tokenizer raises. Those win over errors of the parser wherever they stand
-//! in the text, as in CPython, so the whole text is read first.
+//! Source text to tokens, with Python's indentation, line joining in brackets, and the errors of CPython's tokenizer. As in
+//! CPython, these take precedence over errors of the parser, so the whole text is read first.
 
 use super::Outcome;
 
@@ -17,8 +16,8 @@ pub(super) enum Token {
     Name(String),
     Int(i64),
     Str,
-    /// A number that Python has and the language has not.
-    ForeignNumber,
+    /// A number that is not supported: a float, complex, not decimal, or beyond 64 bits.
+    UnsupportedNumber,
     Op(&'static str),
     Newline,
     Indent,
@@ -28,7 +27,7 @@ pub(super) enum Token {
 
 #[derive(Debug)]
 pub(super) struct Tokens {
-    /// Each token with its line; the last one is [`Token::End`].
+    /// Tokens with their lines; the last one is [`Token::End`].
     pub tokens: Vec<(Token, usize)>,
     /// The line of the innermost bracket that is never closed.
     pub unclosed: Option<usize>,
@@ -128,7 +127,7 @@ impl Lexer<'_> {
                 '.' if self.rest()[1..].starts_with(|d: char| d.is_ascii_digit()) => {
                     self.at += 1;
                     self.digits();
-                    self.push(Token::ForeignNumber)?;
+                    self.push(Token::UnsupportedNumber)?;
                 }
                 _ => self.operator()?,
             }
@@ -138,7 +137,7 @@ impl Lexer<'_> {
         {
             self.push(Token::Newline)?;
         }
-        // Within an open bracket there are no blocks to end: the end itself is the error.
+        // Within an open bracket there is no indentation: the end of the text is the error.
         while self.brackets.is_empty() && self.indents.pop().is_some_and(|i| i > 0) {
             self.push(Token::Dedent)?;
         }
@@ -149,7 +148,7 @@ impl Lexer<'_> {
         self.at += self.rest().find('\n').unwrap_or(self.rest().len());
     }
 
-    /// Reads the white space that begins a line. True where the line is empty and was passed.
+    /// Reads the indentation of a line. True if the line is empty and was skipped.
     fn indentation(&mut self) -> Result<bool, Outcome> {
         let mut width = 0;
         while let Some(c) = self.peek() {
@@ -196,7 +195,7 @@ impl Lexer<'_> {
         Ok(false)
     }
 
-    /// A string literal; what it says is of no interest.
+    /// A string literal, whose content is not needed.
     fn string(&mut self, quote: char) -> Result<(), Outcome> {
         let triple: String = [quote; 3].iter().collect();
         let long = self.rest().starts_with(&triple);
@@ -233,7 +232,7 @@ impl Lexer<'_> {
         let prefix = self.rest().as_bytes().get(..2).unwrap_or_default();
         if matches!(prefix, b"0x" | b"0X" | b"0b" | b"0B" | b"0o" | b"0O") {
             self.at += self.rest().find(|c: char| !c.is_ascii_alphanumeric()).unwrap_or(self.rest().len());
-            return self.push(Token::ForeignNumber);
+            return self.push(Token::UnsupportedNumber);
         }
         let digits = self.digits().to_owned();
         if digits.ends_with('_') || digits.contains("__") {
@@ -264,7 +263,7 @@ impl Lexer<'_> {
             return Err(self.syntax("invalid decimal literal"));
         }
         if foreign {
-            return self.push(Token::ForeignNumber);
+            return self.push(Token::UnsupportedNumber);
         }
         let digits = digits.replace('_', "");
         if digits.starts_with('0') && digits.bytes().any(|b| b != b'0') {
@@ -272,7 +271,7 @@ impl Lexer<'_> {
         }
         match digits.parse() {
             Ok(value) => self.push(Token::Int(value)),
-            Err(_) => self.push(Token::ForeignNumber),
+            Err(_) => self.push(Token::UnsupportedNumber),
         }
     }
 

@@ -1,7 +1,6 @@
 //! Tokens to the syntax tree, by recursive descent with bounded depth.
 //!
-//! Python that is outside the language is told apart from errors of syntax as far as its first
-//! word or sign tells; what follows it is not read.
+//! Unsupported Python is recognised by its first word or sign, as distinct from syntax errors; what follows is not read.
 
 use super::Outcome;
 use super::ast::{Expr, Function, Op, Program, Stmt};
@@ -9,7 +8,7 @@ use super::lexer::{Token, Tokens, lex};
 
 mod expression;
 
-/// Levels of expressions and blocks within each other. Each is several calls deep.
+/// Nesting of expressions and blocks. Each level is several calls deep.
 const MAX_NESTING: usize = 60;
 
 const KEYWORDS: [&str; 35] = [
@@ -17,14 +16,14 @@ const KEYWORDS: [&str; 35] = [
     "elif", "else", "except", "finally", "for", "from", "global", "if", "import", "in", "is", "lambda", "nonlocal",
     "not", "or", "pass", "raise", "return", "try", "while", "with", "yield",
 ];
-/// Keywords that begin a statement of Python which the language has not.
-const FOREIGN_STATEMENTS: [&str; 13] = [
+/// Keywords that begin an unsupported statement.
+const UNSUPPORTED_STATEMENTS: [&str; 13] = [
     "import", "from", "class", "try", "with", "raise", "assert", "del", "global", "nonlocal", "async", "yield", "await",
 ];
 
 enum Failure {
     Syntax(String),
-    Foreign(String),
+    Unsupported(String),
 }
 
 type Parsed<T> = Result<T, Failure>;
@@ -42,13 +41,11 @@ pub(super) fn parse(source: &str) -> Result<Program, Outcome> {
                 (Failure::Syntax(_), Some(open)) if *line > open || *token == Token::End => {
                     Outcome::BracketOrLiteral(format!("a bracket was never closed (line {open})"))
                 }
-                (Failure::Foreign(_), Some(open)) => {
+                (Failure::Unsupported(_), Some(open)) => {
                     Outcome::BracketOrLiteral(format!("a bracket was never closed (line {open})"))
                 }
                 (Failure::Syntax(message), _) => Outcome::OtherSyntax(format!("{message} (line {line})")),
-                (Failure::Foreign(what), None) => {
-                    Outcome::Other(format!("{what} is outside the language (line {line})"))
-                }
+                (Failure::Unsupported(what), None) => Outcome::Other(format!("{what} is not supported (line {line})")),
             })
         }
     }
@@ -67,8 +64,8 @@ fn syntax<T>(message: &str) -> Parsed<T> {
     Err(Failure::Syntax(message.to_owned()))
 }
 
-fn foreign<T>(what: &str) -> Parsed<T> {
-    Err(Failure::Foreign(what.to_owned()))
+fn unsupported<T>(what: &str) -> Parsed<T> {
+    Err(Failure::Unsupported(what.to_owned()))
 }
 
 impl Parser {
@@ -125,7 +122,7 @@ impl Parser {
     /// Runs a rule one level deeper.
     fn nested<T>(&mut self, rule: impl FnOnce(&mut Self) -> Parsed<T>) -> Parsed<T> {
         if self.nesting >= MAX_NESTING {
-            return foreign("so deep a nesting");
+            return unsupported("nesting this deep");
         }
         self.nesting += 1;
         let result = rule(self);
@@ -179,7 +176,7 @@ impl Parser {
                 self.advance();
                 let target = self.identifier()?;
                 if self.is_op(",") {
-                    return foreign("a tuple");
+                    return unsupported("a tuple");
                 }
                 if !self.accept_word("in") {
                     return syntax("expected 'in'");
@@ -198,7 +195,7 @@ impl Parser {
         let body = self.block();
         self.loops -= 1;
         if self.is_word("else") {
-            return foreign("a loop's else");
+            return unsupported("a loop's else");
         }
         body
     }
@@ -210,7 +207,7 @@ impl Parser {
         let mut parameters: Vec<String> = Vec::new();
         while !self.accept_op(")") {
             if self.is_op("*") || self.is_op("**") || self.is_op("/") {
-                return foreign("a special parameter");
+                return unsupported("a special parameter");
             }
             let parameter = self.identifier()?;
             if parameters.contains(&parameter) {
@@ -220,17 +217,17 @@ impl Parser {
             if self.is_op("=") || self.is_op(":") {
                 self.advance();
                 self.expression()?;
-                return foreign("a default or annotation");
+                return unsupported("a default or annotation");
             }
             if !self.is_op(")") {
                 self.expect_op(",")?;
             }
         }
         if self.is_op("->") {
-            return foreign("an annotation");
+            return unsupported("an annotation");
         }
         if self.in_function {
-            return foreign("a function within a function");
+            return unsupported("a function within a function");
         }
         let loops = std::mem::take(&mut self.loops);
         self.in_function = true;
@@ -298,7 +295,7 @@ impl Parser {
                     let empty = *self.peek() == Token::Newline || self.is_op(";");
                     return Ok(Stmt::Return(if empty { None } else { Some(self.value()?) }));
                 }
-                word if FOREIGN_STATEMENTS.contains(&word) => return foreign(&format!("'{word}'")),
+                word if UNSUPPORTED_STATEMENTS.contains(&word) => return unsupported(&format!("'{word}'")),
                 _ => {}
             }
         }
@@ -312,11 +309,11 @@ impl Parser {
             Token::Op("//=") => Some(Op::FloorDiv),
             Token::Op("%=") => Some(Op::Mod),
             Token::Op("**=") => Some(Op::Pow),
-            Token::Op("/=" | "@=" | "&=" | "|=" | "^=" | ">>=" | "<<=") => return foreign("this operator"),
+            Token::Op("/=" | "@=" | "&=" | "|=" | "^=" | ">>=" | "<<=") => return unsupported("this operator"),
             Token::Op(":") if matches!(target, Expr::Name(_)) => {
                 self.advance();
                 self.expression()?;
-                return foreign("an annotation");
+                return unsupported("an annotation");
             }
             _ => return Ok(Stmt::Expr(target)),
         };
@@ -329,7 +326,7 @@ impl Parser {
         let value = self.value()?;
         if self.is_op("=") {
             return match (augmented, value) {
-                (None, Expr::Name(_)) => foreign("a chained assignment"),
+                (None, Expr::Name(_)) => unsupported("a chained assignment"),
                 _ => syntax("cannot assign to expression"),
             };
         }

@@ -1,11 +1,9 @@
-//! The arithmetic probe of arXiv 2602.01997: `Question: What is (9 + 8) * 2? Answer:` after three
-//! worked examples, three single digits, answered at once without steps.
+//! The arithmetic probe of arXiv 2602.01997: `Question: What is (9 + 8) * 2? Answer:` after three few-shot examples; three
+//! single digits, answered without steps.
 //!
-//! Digits are 1 to 9, so that no factor of 0 gives the answer away, and answers lie in -99..=99:
-//! a model of this size is to know them, not to guess them.
-//! The split goes by the expression, so an expression that is reported on is never seen in
-//! training, neither as a question nor among the worked examples.
-//! Training has easier questions besides: the two halves of such an expression by themselves.
+//! Digits are 1 to 9, so that no factor of 0 gives the answer away, and answers are in -99..=99, which a model of this size
+//! can learn. The split follows from the expression, so held-out expressions occur in training neither as questions nor as
+//! few-shot examples. Training also has easier questions: the two halves of such an expression.
 
 use crate::draw::Draw;
 use crate::example::{Check, Item, Prompt, Split};
@@ -13,12 +11,12 @@ use crate::example::{Check, Item, Prompt, Split};
 const TASK: &str = "pocket_arith";
 const OPERATORS: [char; 3] = ['+', '-', '*'];
 
-/// Three digits, two operators, and which pair comes first.
+/// Three digits, two operators and their grouping.
 #[derive(Debug, Clone, Copy)]
 struct Expression {
     digits: [i64; 3],
     operators: [char; 2],
-    /// Parentheses on the left or on the right pair, or none.
+    /// Parentheses around the left or the right pair, or none.
     grouping: Grouping,
 }
 
@@ -42,7 +40,7 @@ impl Expression {
         loop {
             let grouping =
                 *draw.pick(&[Grouping::Left, Grouping::Left, Grouping::Right, Grouping::Right, Grouping::None]);
-            // Without parentheses only + and -, so that precedence is not in question.
+            // Without parentheses only + and -, so that precedence does not matter.
             let operators: &[char] = if grouping == Grouping::None { &OPERATORS[..2] } else { &OPERATORS };
             let expression = Self {
                 digits: [draw.int(1, 9), draw.int(1, 9), draw.int(1, 9)],
@@ -64,7 +62,7 @@ impl Expression {
         }
     }
 
-    /// The pair that is computed first and its value.
+    /// The pair that is computed first, and its value.
     fn inner(&self) -> (String, i64) {
         let at = usize::from(self.grouping == Grouping::Right);
         let (a, o, b) = (self.digits[at], self.operators[at], self.digits[at + 1]);
@@ -100,7 +98,7 @@ impl Expression {
     }
 }
 
-fn ask(expression: &str) -> String {
+fn question(expression: &str) -> String {
     format!("Question: What is {expression}? Answer:")
 }
 
@@ -109,9 +107,9 @@ pub(super) fn item(draw: &mut Draw) -> Item {
     let mut prompt = String::new();
     for _ in 0..3 {
         let shot = Expression::train(draw);
-        prompt += &format!("{} {}\n", ask(&shot.text()), shot.value());
+        prompt += &format!("{} {}\n", question(&shot.text()), shot.value());
     }
-    prompt += &ask(&expression.text());
+    prompt += &question(&expression.text());
     Item {
         key: expression.text(),
         prompt: Prompt::Plain(prompt),
@@ -120,13 +118,13 @@ pub(super) fn item(draw: &mut Draw) -> Item {
     }
 }
 
-/// One question of the training split and its answer, without worked examples.
+/// One question of the training split and its answer, without few-shot examples.
 pub(crate) fn line(draw: &mut Draw) -> (String, String) {
     let expression = Expression::train(draw);
-    (ask(&expression.text()), format!(" {}", expression.value()))
+    (question(&expression.text()), format!(" {}", expression.value()))
 }
 
-/// One easier question: a half of a probe expression by itself.
+/// One easier question: half of a probe expression.
 pub(crate) fn fact(draw: &mut Draw) -> (String, String) {
     loop {
         let (a, operator, b) = match draw.below(5) {
@@ -142,7 +140,7 @@ pub(crate) fn fact(draw: &mut Draw) -> (String, String) {
         };
         let value = apply(a, operator, b);
         if value.abs() <= 99 {
-            return (ask(&format!("{a} {operator} {b}")), format!(" {value}"));
+            return (question(&format!("{a} {operator} {b}")), format!(" {value}"));
         }
     }
 }
@@ -152,5 +150,9 @@ pub(crate) fn derivation(draw: &mut Draw) -> [(String, String); 3] {
     let expression = Expression::train(draw);
     let (inner, value) = expression.inner();
     let result = format!(" {}", expression.value());
-    [(ask(&inner), format!(" {value}")), (ask(&expression.outer()), result.clone()), (ask(&expression.text()), result)]
+    [
+        (question(&inner), format!(" {value}")),
+        (question(&expression.outer()), result.clone()),
+        (question(&expression.text()), result),
+    ]
 }

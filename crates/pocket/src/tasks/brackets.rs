@@ -1,13 +1,13 @@
-//! Bracket completion: close what is open, innermost first.
+//! Bracket completion: close all open brackets, innermost first.
 //!
-//! The prefix leaves two to eight brackets of three kinds open and may hold pairs that are closed
-//! already. The response is parsed: it must balance the prefix with nothing superfluous.
+//! The prefix has two to eight open brackets of three kinds, and possibly closed pairs. The response must balance it, with
+//! nothing else.
 
 use crate::draw::Draw;
 use crate::example::{Check, Item, Prompt};
 
 const KINDS: [(char, char); 3] = [('(', ')'), ('[', ']'), ('{', '}')];
-/// How often 2, 3, ... 8 brackets are left open.
+/// Weights of 2, 3, ... 8 open brackets.
 const DEPTHS: [f64; 7] = [8.0, 20.0, 22.0, 20.0, 14.0, 9.0, 7.0];
 
 pub(super) fn item(draw: &mut Draw) -> Item {

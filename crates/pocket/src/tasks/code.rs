@@ -1,8 +1,7 @@
-//! Small Python functions written to a description, then really executed.
+//! Small Python functions by description, which are executed.
 //!
-//! A description is one to three parts joined by `then`: changes of the first parameter, one
-//! `if`/`else`, or one counted loop. The response is judged by what it returns, not by its text;
-//! the expected results are those of the reference answer.
+//! A description has one to three parts joined by `then`: changes of the first parameter, one `if`/`else`, or one counted
+//! loop. The response is graded by what it returns, not by its text; the reference answer gives the expected results.
 
 use crate::draw::Draw;
 use crate::example::{Check, Item, Prompt};
@@ -19,11 +18,11 @@ pub(super) fn item(draw: &mut Draw) -> Item {
     }
 }
 
-/// A part of the description and the lines of code that it means.
+/// A part of the description and its lines of code.
 struct Part {
     phrase: String,
     lines: Vec<String>,
-    /// A number at which the behaviour changes, so that it can be tested on both sides.
+    /// A number at which the behaviour changes; tests call the function on both sides of it.
     threshold: Option<i64>,
 }
 
@@ -62,7 +61,7 @@ fn attempt(draw: &mut Draw) -> Option<Item> {
     })
 }
 
-/// Arguments and what the reference returns for them; none where it does not return.
+/// Arguments and the reference's results; none if it does not return.
 fn cases(
     draw: &mut Draw,
     source: &str,

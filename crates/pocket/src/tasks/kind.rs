@@ -1,7 +1,6 @@
-//! World facts: eighty things of eight kinds, asked after a sentence in which the thing occurs.
+//! World facts: the kind of a thing, of eighty things and eight kinds, after a sentence with that thing.
 //!
-//! The facts themselves must be learned, so they occur in training; what is held out is the text
-//! around them.
+//! The facts must be learned, so they occur in training; held out are the sentences.
 
 use crate::draw::Draw;
 use crate::example::{Check, Item, Prompt};

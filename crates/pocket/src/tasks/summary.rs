@@ -1,15 +1,14 @@
 //! One-sentence summaries: who did what, and where.
 //!
-//! The three are spread over two sentences, the second of which has a pronoun, with one or two
-//! sentences around them that do not matter. The reference states the event in one sentence;
-//! responses are compared with it by ROUGE-L.
+//! These are in two sentences, the second with a pronoun, among one or two irrelevant sentences. The reference is one
+//! sentence; the metric is ROUGE-L.
 
 use crate::draw::Draw;
 use crate::example::{Check, Item, Prompt};
 use crate::lexicon::{ADJECTIVES, OBJECTS, PEOPLE, with_article};
 
 const VERBS: [&str; 10] = ["found", "lost", "bought", "sold", "broke", "painted", "saw", "made", "hid", "cleaned"];
-/// A place with its preposition.
+/// Places with their prepositions.
 const SCENES: [(&str, &str); 10] = [
     ("in", "park"),
     ("at", "school"),
@@ -39,7 +38,7 @@ pub(super) fn item(draw: &mut Draw) -> Item {
     let mut sentences =
         vec![format!("{} {arrival} the {place}.", hero.name), format!("{} {verb} {object}.", hero.pronoun)];
     for n in 0..draw.int(1, 2) {
-        // Never between the two with another person as subject: the pronoun would change hands.
+        // A sentence about another person is never between the two, because the pronoun would refer to that person.
         let about_other = n == 0 && draw.chance(40);
         let sentence = if about_other {
             format!("{} {}.", other.name, draw.pick(&ELSEWHERE))

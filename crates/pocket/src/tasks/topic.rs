@@ -1,4 +1,4 @@
-//! What a short text is about: the topic that most of its sentences belong to.
+//! The topic of a short text: that of most of its sentences.
 
 use crate::draw::Draw;
 use crate::example::{Check, Item, Prompt};

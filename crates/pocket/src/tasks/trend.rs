@@ -1,4 +1,4 @@
-//! Which way a series of numbers goes: two to four prices that rise, fall or stay.
+//! The trend of two to four prices, which rise, fall or stay.
 
 use crate::draw::Draw;
 use crate::example::{Check, Item, Prompt};
@@ -23,7 +23,7 @@ pub(super) fn item(draw: &mut Draw) -> Item {
     }
     let prices: Vec<String> = prices.iter().map(i64::to_string).collect();
     let prompt = format!("The price of the {} was {}. It", draw.pick(&GOODS), prices.join(", then "));
-    // Where the right one stands must say nothing.
+    // The position of the correct choice is random.
     let order = draw.positions(WAYS.len(), WAYS.len());
     Item {
         key: prompt.clone(),

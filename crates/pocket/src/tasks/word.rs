@@ -1,10 +1,9 @@
-//! Word problems of two to four steps with the form of GSM8K: a story, a question, a solution
-//! that writes one equation per step, and the final answer after `####`.
+//! Word problems of two to four steps in the form of GSM8K: a story, a question, a solution with one equation per step, and
+//! the final answer after `####`.
 //!
-//! A story is an opening, some events, sometimes a number that has nothing to do with the
-//! question, and one of several questions. Which number goes with which must be read: people
-//! give and receive, own other things, or are compared with each other.
-//! Every intermediate value lies in 1..=99 and every division is exact.
+//! A story has an opening, some events, sometimes an irrelevant number, and one of several questions. Which numbers to
+//! combine must be read from the text: people give and receive, own other things, or are compared with each other. Every
+//! intermediate value is in 1..=99 and every division is exact.
 
 use crate::draw::Draw;
 use crate::example::{Check, Item, Prompt};
@@ -31,8 +30,8 @@ struct Story {
     food: bool,
     sentences: Vec<String>,
     steps: Vec<String>,
-    /// Whether a pronoun would now mean the hero.
-    hero_speaks: bool,
+    /// Whether a pronoun now refers to the hero.
+    hero_is_subject: bool,
 }
 
 impl Story {
@@ -50,12 +49,12 @@ impl Story {
 
     fn say(&mut self, sentence: String, about_hero: bool) {
         self.sentences.push(sentence);
-        self.hero_speaks = about_hero;
+        self.hero_is_subject = about_hero;
     }
 
     /// The hero as the subject of the next sentence.
     fn subject(&self, draw: &mut Draw) -> &'static str {
-        if self.hero_speaks && draw.chance(75) { self.hero.pronoun } else { self.hero.name }
+        if self.hero_is_subject && draw.chance(75) { self.hero.pronoun } else { self.hero.name }
     }
 }
 
@@ -64,7 +63,7 @@ fn attempt(draw: &mut Draw) -> Option<Item> {
     let (hero, friend, other) = (*people[0], people[1].name, people[2].name);
     let food = draw.chance(50);
     let thing = *draw.pick(if food { &FOODS } else { &GOODS });
-    let mut story = Story { hero, thing, food, sentences: Vec::new(), steps: Vec::new(), hero_speaks: false };
+    let mut story = Story { hero, thing, food, sentences: Vec::new(), steps: Vec::new(), hero_is_subject: false };
 
     let mut value = opening(&mut story, draw, friend)?;
     let distractor_first = draw.chance(20);
@@ -121,7 +120,7 @@ fn opening(story: &mut Story, draw: &mut Draw, friend: &str) -> Option<i64> {
     }
 }
 
-/// Says how many `who` has in terms of `whom`, who has `value`.
+/// States how many `who` has relative to `whom`, who has `value`.
 fn compare(story: &mut Story, draw: &mut Draw, who: &str, whom: &str, value: i64, about_hero: bool) -> Option<i64> {
     let thing = story.thing;
     let (sentence, operator, b) = match draw.below(3) {
@@ -183,7 +182,7 @@ fn event(story: &mut Story, draw: &mut Draw, friend: &str, value: i64) -> Option
     }
 }
 
-/// A number that the question does not need.
+/// A number that is irrelevant to the question.
 fn distract(story: &mut Story, draw: &mut Draw, other: &str) {
     let hero = story.hero.name;
     let b = draw.int(2, 30);

@@ -2,19 +2,19 @@
 
 use super::super::ast::{Cmp, Expr, Op};
 use super::super::lexer::Token;
-use super::{KEYWORDS, Parsed, Parser, foreign, syntax};
+use super::{KEYWORDS, Parsed, Parser, syntax, unsupported};
 
 impl Parser {
     /// An expression where Python would also take several with commas between.
     pub(super) fn value(&mut self) -> Parsed<Expr> {
         let value = self.expression()?;
-        if self.is_op(",") { foreign("a tuple") } else { Ok(value) }
+        if self.is_op(",") { unsupported("a tuple") } else { Ok(value) }
     }
 
     pub(super) fn expression(&mut self) -> Parsed<Expr> {
         self.nested(|p| {
             if p.is_word("lambda") {
-                return foreign("'lambda'");
+                return unsupported("'lambda'");
             }
             let value = p.disjunction()?;
             if !p.accept_word("if") {
@@ -59,9 +59,9 @@ impl Parser {
                 Token::Op(">=") => Cmp::Ge,
                 Token::Op("==") => Cmp::Eq,
                 Token::Op("!=") => Cmp::Ne,
-                Token::Op("&" | "|" | "^" | ">>" | "<<") => return foreign("this operator"),
+                Token::Op("&" | "|" | "^" | ">>" | "<<") => return unsupported("this operator"),
                 Token::Name(word) if matches!(word.as_str(), "in" | "is" | "not") => {
-                    return foreign(&format!("'{word}'"));
+                    return unsupported(&format!("'{word}'"));
                 }
                 _ => break,
             };
@@ -91,7 +91,7 @@ impl Parser {
                 Token::Op("*") => Op::Mul,
                 Token::Op("//") => Op::FloorDiv,
                 Token::Op("%") => Op::Mod,
-                Token::Op("/" | "@") => return foreign("this operator"),
+                Token::Op("/" | "@") => return unsupported("this operator"),
                 _ => return Ok(left),
             };
             self.advance();
@@ -107,7 +107,7 @@ impl Parser {
             return self.nested(|p| Ok(Expr::Plus(Box::new(p.factor()?))));
         }
         if self.is_op("~") {
-            return foreign("this operator");
+            return unsupported("this operator");
         }
         let base = self.primary()?;
         if self.accept_op("**") {
@@ -121,7 +121,7 @@ impl Parser {
         let mut value = self.atom()?;
         loop {
             if self.is_op(".") || self.is_op("[") {
-                return foreign("an attribute or index");
+                return unsupported("an attribute or index");
             }
             if !self.accept_op("(") {
                 return Ok(value);
@@ -129,11 +129,11 @@ impl Parser {
             let mut args = Vec::new();
             while !self.accept_op(")") {
                 if self.is_op("*") || self.is_op("**") {
-                    return foreign("an unpacked argument");
+                    return unsupported("an unpacked argument");
                 }
                 args.push(self.expression()?);
                 if self.is_op("=") || self.is_op(":=") || self.is_word("for") {
-                    return foreign("a named argument or comprehension");
+                    return unsupported("a named argument or comprehension");
                 }
                 if !self.is_op(")") {
                     self.expect_op(",")?;
@@ -147,17 +147,17 @@ impl Parser {
         let expr = match self.peek() {
             Token::Int(value) => Expr::Int(*value),
             Token::Str => Expr::Str,
-            Token::ForeignNumber => return foreign("this number"),
-            Token::Op("[" | "{") => return foreign("a collection"),
-            Token::Op("...") => return foreign("an ellipsis"),
+            Token::UnsupportedNumber => return unsupported("this number"),
+            Token::Op("[" | "{") => return unsupported("a collection"),
+            Token::Op("...") => return unsupported("an ellipsis"),
             Token::Op("(") => {
                 self.advance();
                 if self.is_op(")") {
-                    return foreign("a tuple");
+                    return unsupported("a tuple");
                 }
                 let value = self.expression()?;
                 if self.is_op(",") || self.is_op(":=") || self.is_word("for") {
-                    return foreign("a tuple or comprehension");
+                    return unsupported("a tuple or comprehension");
                 }
                 self.expect_op(")")?;
                 return Ok(value);
@@ -166,7 +166,7 @@ impl Parser {
                 "True" => Expr::Bool(true),
                 "False" => Expr::Bool(false),
                 "None" => Expr::None,
-                "await" | "yield" | "lambda" => return foreign("this keyword"),
+                "await" | "yield" | "lambda" => return unsupported("this keyword"),
                 word if KEYWORDS.contains(&word) => return syntax("invalid syntax"),
                 word => Expr::Name(word.to_owned()),
             },

@@ -5,12 +5,11 @@ use std::collections::HashMap;
 use super::ast::{Cmp, Expr, Op, Program, Stmt};
 use super::{Limits, Outcome};
 
-/// Evaluations within evaluations, so that the machine's own stack is bounded whatever the shape
-/// of the program.
+/// Nested evaluations, so that the use of the thread's stack is bounded for any program.
 const MAX_LEVELS: usize = 1500;
 
-/// Builtin functions of Python that the language has not: using one is not an undefined name.
-const FOREIGN_BUILTINS: [&str; 24] = [
+/// Unsupported builtin functions of Python: using one is not an undefined name.
+const UNSUPPORTED_BUILTINS: [&str; 24] = [
     "all",
     "any",
     "bool",
@@ -100,7 +99,7 @@ impl Value {
     fn kind(self) -> &'static str {
         match self {
             Self::Int(_) => "an integer",
-            Self::Bool(_) => "a truth value",
+            Self::Bool(_) => "a Boolean",
             Self::None => "None",
             Self::Str => "a string",
             Self::Range { .. } => "a range",
@@ -123,7 +122,7 @@ impl Value {
             Self::None => Ok(false),
             Self::Function(_) | Self::Builtin(_) => Ok(true),
             Self::Range { start, stop, step } => Ok(if step > 0 { start < stop } else { start > stop }),
-            Self::Str => Err(Outcome::Other("strings are outside the language".to_owned())),
+            Self::Str => Err(Outcome::Other("strings are not supported".to_owned())),
         }
     }
 }
@@ -153,7 +152,7 @@ impl<'a> Machine<'a> {
             "max" => Ok(Value::Builtin(Builtin::Max)),
             "min" => Ok(Value::Builtin(Builtin::Min)),
             "range" => Ok(Value::Builtin(Builtin::Range)),
-            _ if FOREIGN_BUILTINS.contains(&name) => Err(Outcome::Other(format!("'{name}' is outside the language"))),
+            _ if UNSUPPORTED_BUILTINS.contains(&name) => Err(Outcome::Other(format!("'{name}' is not supported"))),
             _ => Err(Outcome::NameNotDefined(format!("name '{name}' is not defined"))),
         }
     }
@@ -368,7 +367,7 @@ fn apply_builtin(builtin: Builtin, args: &[Value]) -> Ran<Value> {
 }
 
 fn overflow() -> Outcome {
-    Outcome::Other("integer overflow: the language has 64 bits".to_owned())
+    Outcome::Other("integer overflow: only 64 bits are supported".to_owned())
 }
 
 fn binary(op: Op, left: Value, right: Value) -> Ran<Value> {
@@ -387,7 +386,7 @@ fn binary(op: Op, left: Value, right: Value) -> Ran<Value> {
             .map(|remainder| if remainder != 0 && (remainder < 0) != (b < 0) { remainder + b } else { remainder })
             .or(Some(0)),
         Op::Pow if b < 0 => {
-            return Err(Outcome::Other("a negative power is outside the language".to_owned()));
+            return Err(Outcome::Other("a negative power is not supported".to_owned()));
         }
         Op::Pow => match a {
             0 | 1 => Some(if b == 0 { 1 } else { a }),
@@ -412,7 +411,7 @@ fn compare(cmp: Cmp, left: Value, right: Value) -> Ran<bool> {
     }
     match cmp {
         Cmp::Eq | Cmp::Ne if left == Value::Str && right == Value::Str => {
-            Err(Outcome::Other("strings are outside the language".to_owned()))
+            Err(Outcome::Other("strings are not supported".to_owned()))
         }
         Cmp::Eq => Ok(left == right),
         Cmp::Ne => Ok(left != right),

@@ -1,4 +1,4 @@
-//! The tasks: one file each, one row here each.
+//! The generated tasks: one file and one line of [`tasks`] each.
 
 use std::collections::HashSet;
 
@@ -17,96 +17,45 @@ mod word;
 
 pub(crate) use arith::{derivation, fact, line};
 
-/// What there is to know about a task without drawing an item.
+/// A generated task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TaskInfo {
     /// The name, as users write it.
     pub name: &'static str,
-    /// The group it counts towards.
+    /// Its group.
     pub group: Group,
     /// One line for listings.
     pub description: &'static str,
-    /// Enough for every reference answer and its end token; 0 for classification.
+    /// Longest response in tokens, enough for every reference answer and its end token; 0 for classification.
     pub max_new_tokens: usize,
-    /// Strings that end a response besides the end token.
+    /// Stop strings, in addition to the end token.
     pub stop: &'static [&'static str],
-    /// Whether the prompt is a user's message rather than raw text.
+    /// Whether prompts are user messages rather than raw text.
     pub chat: bool,
 }
 
+impl TaskInfo {
+    const fn classification(name: &'static str, description: &'static str) -> Self {
+        Self { name, group: Group::Classification, description, max_new_tokens: 0, stop: &[], chat: false }
+    }
+
+    const fn generative(name: &'static str, description: &'static str, max_new_tokens: usize, chat: bool) -> Self {
+        // Raw text has one item on each line.
+        let stop: &[&str] = if chat { &[] } else { &["\n"] };
+        Self { name, group: Group::Generative, description, max_new_tokens, stop, chat }
+    }
+}
+
 const TASKS: [TaskInfo; 9] = [
-    TaskInfo {
-        name: "pocket_word",
-        group: Group::Generative,
-        description: "word problems in two to four steps, in GSM8K's form",
-        max_new_tokens: 64,
-        stop: &[],
-        chat: true,
-    },
-    TaskInfo {
-        name: "pocket_arith",
-        group: Group::Generative,
-        description: "arithmetic probe: three single digits after three worked examples",
-        max_new_tokens: 6,
-        stop: &["\n"],
-        chat: false,
-    },
-    TaskInfo {
-        name: "pocket_code",
-        group: Group::Generative,
-        description: "small Python functions, executed",
-        max_new_tokens: 96,
-        stop: &[],
-        chat: true,
-    },
-    TaskInfo {
-        name: "pocket_brackets",
-        group: Group::Generative,
-        description: "closing two to eight open brackets",
-        max_new_tokens: 12,
-        stop: &["\n"],
-        chat: false,
-    },
-    TaskInfo {
-        name: "pocket_summary",
-        group: Group::Generative,
-        description: "one sentence that says who did what and where",
-        max_new_tokens: 24,
-        stop: &[],
-        chat: true,
-    },
-    TaskInfo {
-        name: "pocket_kind",
-        group: Group::Classification,
-        description: "world facts: what kind of thing something is",
-        max_new_tokens: 0,
-        stop: &[],
-        chat: false,
-    },
-    TaskInfo {
-        name: "pocket_sentiment",
-        group: Group::Classification,
-        description: "whether a review is good or bad",
-        max_new_tokens: 0,
-        stop: &[],
-        chat: false,
-    },
-    TaskInfo {
-        name: "pocket_topic",
-        group: Group::Classification,
-        description: "what a short text is about",
-        max_new_tokens: 0,
-        stop: &[],
-        chat: false,
-    },
-    TaskInfo {
-        name: "pocket_trend",
-        group: Group::Classification,
-        description: "which way a series of numbers goes",
-        max_new_tokens: 0,
-        stop: &[],
-        chat: false,
-    },
+    TaskInfo::generative("pocket_word", "word problems in two to four steps, in the form of GSM8K", 64, true),
+    TaskInfo::generative("pocket_arith", "arithmetic probe: three single digits, three few-shot examples", 6, false),
+    TaskInfo::generative("pocket_code", "small Python functions, executed", 96, true),
+    TaskInfo::generative("pocket_brackets", "closing two to eight open brackets", 12, false),
+    TaskInfo::generative("pocket_summary", "one sentence that says who did what and where", 24, true),
+    TaskInfo::classification("pocket_kind", "world facts: what kind of thing something is"),
+    TaskInfo::classification("pocket_sentiment", "whether a review is good or bad"),
+    TaskInfo::classification("pocket_topic", "what a short text is about"),
+    TaskInfo::classification("pocket_trend", "whether a series of prices rises, falls or stays"),
 ];
 
 /// All tasks, generative ones first.
@@ -146,8 +95,8 @@ pub(crate) fn train_item(task: &'static TaskInfo, draw: &mut Draw) -> Item {
 
 /// The items of a task's split in the order of `seed`.
 ///
-/// `Train` never ends and may repeat an item. `Select` and `Report` give each item once, and end
-/// when no new one has come up in 50 000 draws in a row. An unknown task gives nothing.
+/// `Train` is endless and may repeat an item. `Select` and `Report` yield each item once, and end after 50 000 draws in a
+/// row without a new one. An unknown task has no items.
 pub fn examples(task: &str, split: Split, seed: u64) -> impl Iterator<Item = Example> + use<> {
     Examples { task: self::task(task), split, seed, index: 0, seen: HashSet::new() }
 }
