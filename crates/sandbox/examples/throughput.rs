@@ -1,7 +1,7 @@
-//! What the sandbox costs: programs per second in it, against the same interpreter started bare.
+//! The cost of the sandbox: programs per second, compared with the same interpreter without it.
 //!
 //! `cargo run --release -p lopper-sandbox --example throughput [PYTHON]`; a second argument names a
-//! module that every program imports (numpy, say).
+//! module that every program imports (numpy, for example).
 
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -22,7 +22,7 @@ fn main() -> anyhow::Result<()> {
     let program = Program::new(format!("{source}def f(x):\n    return x + 1"), "assert f(1) == 2");
     let bare = format!("{source}def f(x):\n    return x + 1\nassert f(1) == 2");
     let flags: &[&str] = if module.is_some() { &["-I", "-B", "-c"] } else { &["-I", "-S", "-B", "-c"] };
-    // The same thing twice, so that what was slow for other reasons shows.
+    // Twice, to show the variance.
     for _ in 0..2 {
         for parallelism in [1, 2] {
             let begun = Instant::now();

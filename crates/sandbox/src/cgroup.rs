@@ -1,11 +1,10 @@
-//! A control group (version 2) for each program: what limits a whole tree of processes, where
-//! `setrlimit` limits each of them by itself.
+//! A control group (version 2) for each program. It limits all processes of a program together, where `setrlimit` limits each
+//! one.
 //!
-//! Groups can be made only where the system has handed a part of its tree to this user. Lopper
-//! takes the directory that the policy names, or else its own group or the one above, if their
-//! children may have memory and task limits. It does not move itself to make room: a group that has
-//! processes of its own cannot hand controllers to its children, and moving the user's process is
-//! not for a library to do.
+//! Groups can be created only where the system has delegated a part of its tree to this user. Lopper uses the directory that
+//! the policy names, or else its own group or the parent group, if memory and task limits are delegated to their children.
+//! It does not move itself: a group with processes of its own cannot delegate controllers to its children, and a library
+//! should not move the user's process.
 
 use std::fs;
 use std::io;
@@ -15,18 +14,18 @@ use std::time::{Duration, Instant};
 
 use crate::policy::Limits;
 
-/// A group in which groups can be made.
+/// A group in which groups can be created.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Parent(PathBuf);
 
-/// The group of one program; taken away when dropped.
+/// The group of one program; removed when dropped.
 #[derive(Debug)]
 pub(crate) struct Group(PathBuf);
 
 static NUMBER: AtomicU64 = AtomicU64::new(0);
 
 impl Parent {
-    /// Finds one, or says why there is none.
+    /// Finds one, or returns why there is none.
     pub(crate) fn find(named: Option<&Path>) -> Result<Self, String> {
         if let Some(path) = named {
             return Self::check(path);
@@ -38,17 +37,17 @@ impl Parent {
         })
     }
 
-    /// Whether limited groups can be made in this one.
+    /// Checks that groups with limits can be created in this one.
     fn check(path: &Path) -> Result<Self, String> {
         let file = path.join("cgroup.subtree_control");
         let handed = fs::read_to_string(&file).map_err(|e| format!("{}: {e}", file.display()))?;
         for controller in ["memory", "pids"] {
             if !handed.split_whitespace().any(|c| c == controller) {
-                return Err(format!("no {controller} limits are handed down in the control group"));
+                return Err(format!("the control group does not delegate {controller} limits"));
             }
         }
         let parent = Self(path.to_path_buf());
-        let group = parent.group(&Limits::default()).map_err(|e| format!("no groups can be made: {e}"))?;
+        let group = parent.group(&Limits::default()).map_err(|e| format!("no groups can be created: {e}"))?;
         drop(group);
         Ok(parent)
     }
@@ -59,7 +58,7 @@ impl Parent {
         let path = self.0.join(format!("lopper-{}-{number}", std::process::id()));
         fs::create_dir(&path)?;
         let group = Group(path);
-        // The helper's two processes, which are in it as well, are small.
+        // The group also has the helper's two small processes.
         group.write("memory.max", &limits.memory.to_string())?;
         group.write("pids.max", &(limits.tasks + 2).to_string())?;
         // Not every kernel has these.
@@ -78,7 +77,7 @@ impl Group {
         self.write("cgroup.procs", &pid.to_string())
     }
 
-    /// Whether the kernel killed something in it for want of memory.
+    /// Whether the kernel killed a process in it for lack of memory.
     pub(crate) fn ran_out_of_memory(&self) -> bool {
         let events = fs::read_to_string(self.0.join("memory.events")).unwrap_or_default();
         events.lines().filter_map(|line| line.strip_prefix("oom_kill ")).any(|count| count.trim() != "0")
@@ -88,7 +87,7 @@ impl Group {
 impl Drop for Group {
     fn drop(&mut self) {
         let _ = self.write("cgroup.kill", "1");
-        // A group can be removed once its last process is gone, which takes a moment.
+        // A group can be removed only after its last process has ended, which takes a moment.
         let until = Instant::now() + Duration::from_secs(2);
         while fs::remove_dir(&self.0).is_err_and(|e| e.kind() != io::ErrorKind::NotFound) && Instant::now() < until {
             std::thread::sleep(Duration::from_millis(2));
@@ -103,8 +102,8 @@ fn own_group() -> Option<PathBuf> {
     let mounts = fs::read_to_string("/proc/self/mounts").ok()?;
     let root = mounts.lines().find_map(|line| {
         let mut fields = line.split(' ');
-        let (_, place, kind) = (fields.next()?, fields.next()?, fields.next()?);
-        (kind == "cgroup2").then(|| place.to_owned())
+        let (_, path, kind) = (fields.next()?, fields.next()?, fields.next()?);
+        (kind == "cgroup2").then(|| path.to_owned())
     })?;
     Some(Path::new(&root).join(own.trim_start_matches('/')))
 }
@@ -113,9 +112,9 @@ fn own_group() -> Option<PathBuf> {
 mod tests {
     use super::*;
 
-    // A directory stands in for the kernel's: that limits are written where the kernel reads them.
+    // An ordinary directory instead of the kernel's shows which limits are written.
     #[test]
-    fn a_group_is_made_only_where_limits_are_handed_down() {
+    fn a_group_is_created_only_where_limits_are_delegated() {
         let dir = tempfile::tempdir().unwrap();
         let check = || Parent::check(dir.path());
         assert!(check().unwrap_err().contains("cgroup.subtree_control"));
@@ -137,7 +136,7 @@ mod tests {
         assert!(!group.ran_out_of_memory());
         fs::write(group.0.join("memory.events"), "low 0\noom 1\noom_kill 2\n").unwrap();
         assert!(group.ran_out_of_memory());
-        // The kernel's directory goes with its files; this one does not.
+        // The kernel removes a group's files with its directory; here they are removed first.
         fs::remove_dir_all(&group.0).unwrap();
     }
 }

@@ -1,4 +1,4 @@
-# The first program in a new sandbox: sees for itself that what is said to be in force is.
+# The first program in a new sandbox: checks that the active mechanisms work.
 import errno
 import os
 
@@ -11,7 +11,7 @@ def refused(action, *wanted):
     return False
 
 
-def look_around(active):
+def check(active):
     with open(os.path.join(os.environ["TMPDIR"], "written"), "w") as file:
         file.write("something")
     if "MountNamespace" in active:

@@ -1,6 +1,5 @@
-//! What the helper process is told, and what it answers. Both travel over its standard input, a
-//! socket: one job as JSON behind its length, answers as one line of JSON each. That the socket
-//! closes is also how the helper learns that it is to end.
+//! The protocol of the helper process. Its standard input is a socket: it receives one job, as JSON after its length, and
+//! answers with lines of JSON. When the socket closes, it ends.
 
 use std::io::{Read, Write};
 use std::path::PathBuf;
@@ -14,21 +13,21 @@ use crate::python::View;
 /// The first argument that turns a process into the helper.
 pub(crate) const MARKER: &str = "--lopper-sandbox-helper";
 
-/// The exit status of a helper that could not do its job; what went wrong is in its answer.
+/// The exit status of a helper that failed; its answer has the reason.
 pub(crate) const FAILED: i32 = 71;
 
-/// Descriptors of the helper and of the interpreter.
-pub(crate) const ORDERS: i32 = 3;
-/// The pipe for the harness's report.
+/// The harness's input, a descriptor of the helper and of the interpreter.
+pub(crate) const INPUT: i32 = 3;
+/// The pipe of the harness's messages.
 pub(crate) const REPORT: i32 = 4;
 
-/// The directory that a program may write, in a file tree of its own.
+/// The directory that a program can write, in a file tree of its own.
 pub(crate) const PRIVATE: &str = "/tmp";
 
-/// A job is a few kilobytes; a length beyond this is not one.
+/// Longest job in bytes; usual ones are a few kilobytes.
 const LONGEST: u64 = 16 << 20;
 
-/// Limits as the kernel takes them.
+/// Limits, in the kernel's units.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct KernelLimits {
     pub cpu_seconds: u64,
@@ -38,27 +37,27 @@ pub(crate) struct KernelLimits {
     pub tasks: u64,
 }
 
-/// Everything that the helper needs to know.
+/// The helper's job: one program, or a probe.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Job {
-    /// Only find out which mechanisms work: a failure is noted and the next one tried.
+    /// Only find out which mechanisms work: failures are recorded and do not end the job.
     pub probe: bool,
-    /// What to apply; in a real run each of them must succeed.
+    /// The mechanisms to apply. Unless this is a probe, each must succeed.
     pub mechanisms: Vec<Mechanism>,
     pub command_line: Vec<String>,
     pub environment: Vec<(String, String)>,
     pub view: View,
-    /// The directory to write in where there is no file tree of its own.
+    /// The writable directory, where there is no file tree of its own.
     pub directory: Option<PathBuf>,
     pub limits: KernelLimits,
     pub allow_processes: bool,
 }
 
-/// How one mechanism fared.
+/// The result of applying one mechanism.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Step {
     pub mechanism: Mechanism,
-    /// A remark, or what went wrong.
+    /// A remark, or the error.
     pub result: Result<String, String>,
 }
 
@@ -66,11 +65,11 @@ pub(crate) struct Step {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Answer {
-    /// The helper is at work. Its absence shows a program that does not call `child_main`.
+    /// The helper has started. Without it, the program does not call `child_main`.
     Hello,
-    /// What a probe found.
+    /// The results of a probe.
     Probed(Vec<Step>),
-    /// The program was not started, for this reason.
+    /// The program could not be started, for this reason.
     Failed(String),
     /// The program has ended.
     Ended { status: Option<i32>, signal: Option<i32>, cpu_micros: u64, peak_kib: u64 },
@@ -107,12 +106,12 @@ impl Answer {
         line
     }
 
-    /// Whether the program runs no longer, or never did.
+    /// Whether the program has ended, or never started.
     pub(crate) fn is_last(&self) -> bool {
         !matches!(self, Answer::Hello)
     }
 
-    /// The answers in complete lines; others are not ours and are skipped.
+    /// The answers among complete lines; other lines are ignored.
     pub(crate) fn all(bytes: &[u8]) -> Vec<Answer> {
         bytes.split_inclusive(|b| *b == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect()
     }

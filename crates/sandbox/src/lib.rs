@@ -1,16 +1,15 @@
-//! Runs Python programs that a model wrote, without giving them this machine.
+//! Runs Python programs that a model wrote, isolated from this machine.
 //!
-//! Every program gets processes of its own, apart from everything by namespaces, Landlock, a list of
-//! permitted system calls and limits; see `docs/reference/sandbox.md` for what is protected and
-//! `design/sandbox.md` for why it is built this way. What a machine does not offer is found out when
-//! a [`Sandbox`] is made, and named; where that leaves files, network, other processes or the kernel
-//! open, nothing is run unless the policy says so.
+//! Every program runs in processes of its own, isolated by namespaces, Landlock, a list of allowed system calls and resource
+//! limits; see `docs/reference/sandbox.md` for what is protected and `design/sandbox.md` for the reasons. Creating a
+//! [`Sandbox`] tests which mechanisms work on this machine and reports the others; if files, network, other processes or the
+//! kernel would not be protected, nothing is run unless the policy allows it.
 //!
 //! ```no_run
 //! use lopper_sandbox::{Policy, Program, Sandbox, Verdict};
 //!
 //! fn main() -> anyhow::Result<()> {
-//!     lopper_sandbox::child_main(); // first of all: the helper is this program, executed once more
+//!     lopper_sandbox::child_main(); // at the start: the helper is this program, executed once more
 //!     let sandbox = Sandbox::new(Policy::default())?;
 //!     let outcome = sandbox.run(&Program::new("def f(x):\n    return x + 1", "assert f(1) == 2"))?;
 //!     assert_eq!(outcome.verdict, Verdict::Passed);
@@ -18,11 +17,10 @@
 //! }
 //! ```
 //!
-//! Linux is what this is for. On other Unix systems nothing but time and output is limited, so
-//! programs run only where the policy allows it; elsewhere not at all. Not covered anywhere: holes
-//! in the kernel, and what [`Sandbox::gaps`] names. No tensor dependency.
+//! It is made for Linux. On other Unix systems only time and output are limited, so programs run only if the policy allows
+//! it; on other systems not at all. Not covered: vulnerabilities of the kernel, and what [`Sandbox::gaps`] lists.
 
-// The conversation with the helper has one side only where there is no helper.
+// Parts of the helper's protocol are unused on systems without it.
 #![cfg_attr(not(target_os = "linux"), allow(dead_code))]
 
 #[cfg(not(unix))]
@@ -50,7 +48,7 @@ mod python;
 mod report;
 mod sandbox;
 #[cfg(unix)]
-mod watch;
+mod supervise;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -59,14 +57,14 @@ pub use policy::{Limits, Policy, Program};
 pub use protection::{Mechanism, Need, Protection, State};
 pub use sandbox::{Cancelled, Sandbox};
 
-/// Whether this program has promised to act as helper.
+/// Whether this program can act as helper.
 static HOOKED: AtomicBool = AtomicBool::new(false);
 
-/// To be called first of all in `main`, before any thread is started: when this process was started
-/// as a sandbox's helper, it does that job and does not return; otherwise it returns at once.
+/// Must be called at the start of `main`, before any thread is started: in a process that was started as a sandbox's helper
+/// it does the helper's job and does not return; otherwise it returns at once.
 ///
-/// A program that does not call this cannot run programs, unless the policy names another helper;
-/// [`Sandbox::new`] says so instead of executing a program that would not know what to do.
+/// A program that does not call this cannot run programs unless the policy names another helper; [`Sandbox::new`] then
+/// fails.
 pub fn child_main() {
     HOOKED.store(true, Ordering::Relaxed);
     #[cfg(target_os = "linux")]

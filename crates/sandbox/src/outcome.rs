@@ -1,10 +1,9 @@
-//! What became of a program, sorted into the classes of the paper (arXiv 2602.01997) that Lopper
-//! implements: passed, assertion error, bracket or unterminated literal, other syntax error, name
-//! not defined, timeout or recursion depth, other.
+//! Outcomes of programs, in the classes of arXiv 2602.01997: passed, assertion error, bracket or unterminated literal, other
+//! syntax error, name not defined, timeout or recursion depth, other.
 //!
-//! The class is decided by how the run ended and by Python's own exception, which the harness
-//! reports apart from the program's output. Bracket errors can be told from other syntax errors by
-//! CPython's message only; the messages of versions 3.8 to 3.13 are known here.
+//! The class follows from how the run ended and from Python's own exception, which the harness reports separately from the
+//! program's output. Bracket errors differ from other syntax errors only in CPython's message; the messages of versions 3.8
+//! to 3.13 are known here.
 
 use std::time::Duration;
 
@@ -16,9 +15,9 @@ use serde::{Deserialize, Serialize};
 pub enum Verdict {
     /// Program and tests ran to their end.
     Passed,
-    /// A test, or the program itself, asserted something false.
+    /// An assertion of the tests or of the program failed.
     AssertionError,
-    /// A bracket, or a string, that is not closed or not opened.
+    /// An unmatched bracket, or a string that is not closed.
     BracketSyntax,
     /// Any other syntax or indentation error.
     OtherSyntax,
@@ -56,7 +55,7 @@ impl Verdict {
     }
 }
 
-/// How far a run had come.
+/// The last stage that a run reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Stage {
@@ -68,12 +67,11 @@ pub enum Stage {
     Tests,
 }
 
-/// The class of Python's exception that decides the verdict; the nearest of these builtins that
-/// the exception is an instance of.
+/// The class of a Python exception: the builtin that it is an instance of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ExceptionClass {
-    /// The source did not compile. Raised by anything else, `SyntaxError` is [`Self::Other`].
+    /// The source did not compile. A `SyntaxError` raised in any other way is [`Self::Other`].
     Syntax,
     /// `AssertionError`.
     Assertion,
@@ -89,16 +87,16 @@ pub enum ExceptionClass {
     Other,
 }
 
-/// An exception as Python reported it.
+/// A Python exception.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Exception {
-    /// The class that decides the verdict.
+    /// Its class, which determines the verdict.
     pub class: ExceptionClass,
     /// The name of its type.
     pub kind: String,
     /// Its text; cut at 2000 characters.
     pub message: String,
-    /// The last line of the program (or of the tests, by the stage) that it passed through.
+    /// The last line of the program (in the stage of the tests: of the tests) in its traceback.
     pub line: Option<u32>,
 }
 
@@ -110,7 +108,7 @@ pub enum End {
     Completed,
     /// An exception that nothing caught.
     Raised(Exception),
-    /// The process ended with this status before the tests did (`os._exit`, say).
+    /// The process exited with this status before the tests had ended (by `os._exit`, for example).
     Exited(i32),
     /// The process was killed by this signal.
     Killed(i32),
@@ -122,7 +120,7 @@ pub enum End {
     OutOfMemory,
     /// Stopped because it wrote too much.
     OutputLimit,
-    /// Stopped because what came in place of the report was no report.
+    /// Stopped because it flooded the pipe of the harness's report.
     BrokenReport,
 }
 
@@ -144,7 +142,7 @@ impl End {
         }
     }
 
-    /// One line that says what happened.
+    /// A description in one line.
     pub fn describe(&self) -> String {
         match self {
             End::Completed => "ran to the end".into(),
@@ -165,14 +163,14 @@ impl End {
     }
 }
 
-/// What a program wrote, as far as it was kept.
+/// The output of a program.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Output {
     /// The beginning; bytes that are not UTF-8 are replaced.
     pub text: String,
-    /// How many bytes were written in all (that were still read).
+    /// Bytes that were read in all.
     pub bytes: u64,
-    /// Whether `text` is less than what was written.
+    /// Whether `text` is shorter than the output.
     pub cut: bool,
 }
 
@@ -183,7 +181,7 @@ pub struct Outcome {
     pub verdict: Verdict,
     /// How the run ended.
     pub end: End,
-    /// How far it had come.
+    /// The last stage that it reached.
     pub stage: Stage,
     /// The value of [`Program::value`](crate::Program::value), cut at 16384 characters.
     pub value: Option<String>,
@@ -191,15 +189,15 @@ pub struct Outcome {
     pub stdout: Output,
     /// Standard error.
     pub stderr: Output,
-    /// Wall-clock time, set-up of the sandbox included.
+    /// Wall-clock time, including the setup of the sandbox.
     pub wall: Duration,
-    /// Processor time, where it is known.
+    /// Processor time, if known.
     pub cpu: Option<Duration>,
-    /// The most memory resident at once, in bytes, where it is known.
+    /// Peak resident memory in bytes, if known.
     pub peak_memory: Option<u64>,
 }
 
-/// Whether CPython's message is about a bracket or a literal that is not closed (or not opened).
+/// Whether CPython's message is about an unmatched bracket or an unterminated literal.
 fn is_bracket(message: &str) -> bool {
     const MARKS: [&str; 12] = [
         "was never closed",
@@ -208,7 +206,7 @@ fn is_bracket(message: &str) -> bool {
         "unterminated",
         "EOL while scanning string literal",
         "EOF while scanning triple-quoted string literal",
-        // Up to 3.9: the only word about a bracket that is still open at the end of the file.
+        // Up to 3.9: the only message for a bracket that is open at the end of the file.
         "unexpected EOF while parsing",
         "f-string: expecting '}'",
         "expecting '}', or format specs",
@@ -238,7 +236,7 @@ mod tests {
 
     #[test]
     fn messages_of_unclosed_things_are_brackets() {
-        // As CPython 3.8 to 3.13 word them; the test against real interpreters is in tests/run.rs.
+        // The messages of CPython 3.8 to 3.13; tests/run.rs has the test against real interpreters.
         for message in [
             "'(' was never closed",
             "unmatched ')'",
@@ -265,7 +263,7 @@ mod tests {
         assert_eq!(raised(ExceptionClass::Name, ""), Verdict::NameNotDefined);
         assert_eq!(raised(ExceptionClass::Recursion, ""), Verdict::TimeoutOrRecursion);
         assert_eq!(End::CpuTime.verdict(), Verdict::TimeoutOrRecursion);
-        // A program that speaks of a bracket without being a syntax error is not one.
+        // Such a message in another exception does not count.
         assert_eq!(raised(ExceptionClass::Other, "'(' was never closed"), Verdict::Other);
         for end in [End::Exited(0), End::Killed(9), End::OutOfMemory, End::OutputLimit, End::BrokenReport] {
             assert_eq!(end.verdict(), Verdict::Other, "{end:?}");

@@ -1,5 +1,4 @@
-//! Finding out what this machine offers: the helper is run once with the order to try everything
-//! and note what fails.
+//! Tests which mechanisms work on this machine: the helper runs once, tries all of them, and reports which fail.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -13,12 +12,11 @@ use crate::launch;
 use crate::policy::Limits;
 use crate::protection::{Mechanism, Protection, State};
 use crate::report::Keys;
-use crate::watch::watch;
+use crate::supervise::supervise;
 
-/// What became of each mechanism, the control group excepted.
+/// The state of each mechanism except control groups.
 ///
-/// A step that fails may leave the process in a state in which later ones fail for that reason
-/// only, so the machine is asked again without it until nothing more fails.
+/// A failed step may cause later ones to fail, so the probe is repeated without it until nothing fails.
 pub(crate) fn probe(helper: &Path, job: &Job, off: &BTreeSet<Mechanism>) -> Result<Vec<Protection>> {
     let mut failed: Vec<Step> = Vec::new();
     loop {
@@ -26,7 +24,7 @@ pub(crate) fn probe(helper: &Path, job: &Job, off: &BTreeSet<Mechanism>) -> Resu
             .into_iter()
             .filter(|m| *m != Mechanism::Cgroup && !off.contains(m) && failed.iter().all(|s| s.mechanism != *m))
             .collect();
-        let steps = ask(helper, &Job { probe: true, mechanisms: wanted.clone(), ..job.clone() })?;
+        let steps = probe_once(helper, &Job { probe: true, mechanisms: wanted.clone(), ..job.clone() })?;
         let before = failed.len();
         failed.extend(steps.iter().filter(|s| s.result.is_err()).cloned());
         if failed.len() > before {
@@ -46,21 +44,21 @@ pub(crate) fn probe(helper: &Path, job: &Job, off: &BTreeSet<Mechanism>) -> Resu
     }
 }
 
-/// Runs the helper once and returns what it found.
-fn ask(helper: &Path, job: &Job) -> Result<Vec<Step>> {
+/// Runs the helper once and returns its results.
+fn probe_once(helper: &Path, job: &Job) -> Result<Vec<Step>> {
     let keys = Keys::new()?;
     let running = launch::with_helper(helper, job, |_| Ok(()))?;
-    let seen = watch(running, &[], &keys, &Limits::default(), &AtomicBool::new(false))?;
-    for answer in &seen.answers {
+    let run = supervise(running, &[], &keys, &Limits::default(), &AtomicBool::new(false))?;
+    for answer in &run.answers {
         match answer {
             Answer::Probed(steps) => return Ok(steps.clone()),
             Answer::Failed(why) => return Err(anyhow!("the sandbox cannot be set up: {why}")),
             _ => {}
         }
     }
-    if !seen.answers.contains(&Answer::Hello) {
-        let hint = "it must call lopper_sandbox::child_main() first of all in main";
+    if !run.answers.contains(&Answer::Hello) {
+        let hint = "it must call lopper_sandbox::child_main() at the start of main";
         return Err(Fault::new("the sandbox's helper does not answer").file(helper).hint(hint).into());
     }
-    Err(anyhow!("the sandbox's helper ended while it was trying what the machine offers: {}", seen.stderr.text))
+    Err(anyhow!("the sandbox's helper ended during the probe: {}", run.stderr.text))
 }

@@ -1,15 +1,14 @@
-//! What can stand between a program and the machine: the mechanisms, what each one covers, what
-//! must be covered before anything runs, and, in words, what is not covered.
+//! The mechanisms that isolate a program from the machine: what each protects, what must be protected before anything runs,
+//! and what is not protected.
 //!
-//! Most needs are met twice, by independent parts of the kernel, so that a hole in one of them is
-//! not a hole in the sandbox. A machine that lacks one of the two still runs programs; a machine
-//! that lacks both is refused.
+//! Most things are protected twice, by independent parts of the kernel, so that a vulnerability in one of them is not one of
+//! the sandbox. A machine with one of the two runs programs; a machine with neither is refused.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-/// One thing that the operating system can be asked to do.
+/// A mechanism of the operating system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Mechanism {
@@ -17,9 +16,9 @@ pub enum Mechanism {
     UserNamespace,
     /// A mount namespace with a file tree of its own.
     MountNamespace,
-    /// A process namespace, which dies as a whole with its first process.
+    /// A process namespace; all its processes end with its first one.
     PidNamespace,
-    /// A network namespace without any interface that is up.
+    /// A network namespace without an active interface.
     NetworkNamespace,
     /// A namespace for System V objects and message queues.
     IpcNamespace,
@@ -33,7 +32,7 @@ pub enum Mechanism {
     ResourceLimits,
     /// Landlock rules on files, TCP and signals.
     Landlock,
-    /// A list of permitted system calls.
+    /// A list of allowed system calls.
     Seccomp,
     /// A control group (version 2) of its own.
     Cgroup,
@@ -74,19 +73,25 @@ impl Mechanism {
         }
     }
 
-    /// What it covers, in words.
+    /// What it protects, in words.
     pub fn covers(self) -> &'static str {
         match self {
-            Mechanism::UserNamespace => "a privilege gained inside is worth nothing outside; tasks are counted apart",
-            Mechanism::MountNamespace => "files: only Python, its libraries and an own /tmp of bounded size exist",
-            Mechanism::PidNamespace => "other processes cannot be seen or signalled; all of the program dies at once",
-            Mechanism::NetworkNamespace => "no network, not even this machine's loopback",
-            Mechanism::IpcNamespace => "shared memory and message queues of others",
+            Mechanism::UserNamespace => {
+                "privileges gained inside have no effect outside; tasks are counted per program"
+            }
+            Mechanism::MountNamespace => {
+                "files: only Python, its libraries and a private /tmp of bounded size are visible"
+            }
+            Mechanism::PidNamespace => {
+                "other processes cannot be seen or signalled; all processes of a program end together"
+            }
+            Mechanism::NetworkNamespace => "no network, not even loopback",
+            Mechanism::IpcNamespace => "shared memory and message queues of other processes",
             Mechanism::UtsNamespace => "the host name",
-            Mechanism::Unprivileged => "the program has no right that an unknown user lacks",
+            Mechanism::Unprivileged => "the program has no more rights than an unknown user",
             Mechanism::NoNewPrivileges => "set-user-id programs give no rights",
             Mechanism::ResourceLimits => "processor time, memory, size of a file, open files, core dumps",
-            Mechanism::Landlock => "files once more, independently of the file tree; TCP; signals to others",
+            Mechanism::Landlock => "files again, independently of the mount namespace; TCP; signals to other processes",
             Mechanism::Seccomp => {
                 "system calls: no sockets, processes, mounts, namespaces, tracing, keys, BPF, io_uring"
             }
@@ -95,23 +100,23 @@ impl Mechanism {
     }
 }
 
-/// Whether a mechanism is at work on this machine.
+/// The state of a mechanism on this machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum State {
-    /// It was applied when the sandbox was made; the text adds what is worth knowing, or is empty.
+    /// It was applied successfully when the sandbox was created; the text is a remark, or empty.
     Active(String),
-    /// It was tried and refused, for this reason.
+    /// It failed, for this reason.
     Unavailable(String),
-    /// The policy switches it off.
+    /// The policy disables it.
     SwitchedOff,
 }
 
-/// A mechanism and what became of it.
+/// A mechanism and its state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Protection {
-    /// Which one.
+    /// The mechanism.
     pub mechanism: Mechanism,
-    /// Whether it is active or why not.
+    /// Its state.
     pub state: State,
 }
 
@@ -121,7 +126,7 @@ impl Protection {
         matches!(self.state, State::Active(_))
     }
 
-    /// One line for the user: what it is, whether it is active, what it covers.
+    /// One line for the user: its state, its name, what it protects.
     pub fn line(&self) -> String {
         let (name, covers) = (self.mechanism.name(), self.mechanism.covers());
         match &self.state {
@@ -133,16 +138,16 @@ impl Protection {
     }
 }
 
-/// What must be covered before a program is run.
+/// What must be protected before a program is run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Need {
     /// Files of this machine cannot be read or written.
     Files,
     /// Nothing can be reached over a network.
     Network,
-    /// Other processes cannot be touched and nothing is left running.
+    /// Other processes cannot be affected, and none of the program's processes is left running.
     Processes,
-    /// The rarely used parts of the kernel, where its holes are, cannot be reached.
+    /// The rarely used parts of the kernel, where most vulnerabilities are, cannot be reached.
     Kernel,
     /// Memory, processor time and files are limited.
     Resources,
@@ -152,7 +157,7 @@ impl Need {
     /// All of them.
     pub const ALL: [Need; 5] = [Need::Files, Need::Network, Need::Processes, Need::Kernel, Need::Resources];
 
-    /// What is at stake, in words.
+    /// Its name for people.
     pub fn name(self) -> &'static str {
         match self {
             Need::Files => "files of this machine",
@@ -163,12 +168,12 @@ impl Need {
         }
     }
 
-    /// The sets of mechanisms of which any one covers the need.
+    /// Sets of mechanisms, any one of which is sufficient.
     fn covered_by(self, allow_processes: bool) -> &'static [&'static [Mechanism]] {
         match self {
             Need::Files => &[&[Mechanism::MountNamespace], &[Mechanism::Landlock]],
             Need::Network => &[&[Mechanism::NetworkNamespace], &[Mechanism::Seccomp]],
-            // Without a namespace only a program that cannot start processes is sure to leave none.
+            // Without a namespace, only a program that cannot start processes is certain to leave none running.
             Need::Processes if allow_processes => &[&[Mechanism::PidNamespace]],
             Need::Processes => &[&[Mechanism::PidNamespace], &[Mechanism::Seccomp]],
             Need::Kernel => &[&[Mechanism::Seccomp, Mechanism::NoNewPrivileges]],
@@ -177,14 +182,14 @@ impl Need {
     }
 }
 
-/// The needs that nothing active covers.
+/// The needs that no active mechanism meets.
 pub(crate) fn uncovered(protections: &[Protection], allow_processes: bool) -> Vec<Need> {
     let active = |m: &Mechanism| protections.iter().any(|p| p.mechanism == *m && p.is_active());
     let covered = |need: &Need| need.covered_by(allow_processes).iter().any(|set| set.iter().all(active));
     Need::ALL.into_iter().filter(|need| !covered(need)).collect()
 }
 
-/// What is not covered, in words: first what this machine lacks, then what no machine has.
+/// Descriptions of what is not protected: first on this machine, then on any.
 pub(crate) fn gaps(protections: &[Protection], allow_processes: bool) -> Vec<String> {
     let active: BTreeMap<Mechanism, bool> = protections.iter().map(|p| (p.mechanism, p.is_active())).collect();
     let has = |m: Mechanism| active.get(&m).copied().unwrap_or(false);
@@ -194,18 +199,18 @@ pub(crate) fn gaps(protections: &[Protection], allow_processes: bool) -> Vec<Str
     }
     let only = |missing: Mechanism, other: Mechanism| !has(missing) && has(other);
     if only(Mechanism::MountNamespace, Mechanism::Landlock) {
-        gaps.push("names, sizes and dates of all files can be asked for, only their contents are out of reach".into());
+        gaps.push("names, sizes and dates of all files are visible; their contents are not".into());
     }
     if !has(Mechanism::MountNamespace) {
         gaps.push(
-            "the program's own directory lies on the disk; the size of one file is limited, their sum is not".into(),
+            "the program's directory is on the disk; the size of each file is limited, their total is not".into(),
         );
     }
     if !has(Mechanism::PidNamespace) {
-        gaps.push("the program can learn which process numbers are in use".into());
+        gaps.push("the program can see which process numbers are in use".into());
     }
     if !has(Mechanism::Seccomp) {
-        gaps.push("every system call of the kernel can be tried".into());
+        gaps.push("every system call is allowed".into());
     }
     if !has(Mechanism::UserNamespace) && !has(Mechanism::Cgroup) {
         gaps.push("the number of tasks is not limited; only memory is".into());
@@ -213,11 +218,10 @@ pub(crate) fn gaps(protections: &[Protection], allow_processes: bool) -> Vec<Str
     if allow_processes && !has(Mechanism::Cgroup) {
         gaps.push("memory is limited for each process, not for all processes of a program together".into());
     }
-    gaps.push("holes in the kernel itself, and what can be learned from the processor's caches and clocks".into());
-    gaps.push("the contents of the system's libraries and of the readable paths that were asked for".into());
+    gaps.push("vulnerabilities of the kernel, and side channels of the processor (caches, clocks)".into());
+    gaps.push("the contents of the system's libraries and of the paths in the policy can be read".into());
     gaps.push(
-        "a program that takes the harness in its own interpreter apart (through ctypes, say) can claim to have passed"
-            .into(),
+        "a program that reads the memory of its interpreter (with ctypes, for example) can claim to have passed".into(),
     );
     gaps
 }
@@ -240,7 +244,7 @@ mod tests {
             .collect()
     }
 
-    /// What an ordinary container leaves: no namespaces, but Landlock and seccomp.
+    /// The mechanisms in an ordinary container: no namespaces, but Landlock and seccomp.
     const CONTAINER: [Mechanism; 5] = [
         Mechanism::Landlock,
         Mechanism::Seccomp,
@@ -250,7 +254,7 @@ mod tests {
     ];
 
     #[test]
-    fn each_need_is_met_in_either_way() {
+    fn either_mechanism_meets_a_need() {
         assert!(uncovered(&with(&Mechanism::ALL), false).is_empty());
         assert!(uncovered(&with(&CONTAINER), false).is_empty());
         let without_landlock: Vec<_> = CONTAINER.into_iter().filter(|m| *m != Mechanism::Landlock).collect();
@@ -266,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn gaps_name_what_is_missing_and_what_always_is() {
+    fn gaps_of_a_full_and_of_a_bare_machine() {
         let full = gaps(&with(&Mechanism::ALL), false);
         assert_eq!(full.len(), 3, "{full:?}");
         let bare = gaps(&with(&[]), false);

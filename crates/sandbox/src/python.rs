@@ -1,8 +1,7 @@
-//! Which interpreter programs run in, and what of the file tree it needs.
+//! The Python interpreter and the files that it needs.
 //!
-//! The interpreter is asked itself, once, outside the sandbox: a name on the search path may be a
-//! wrapper (pyenv) or a link into a virtual environment, and only Python knows where its library
-//! lies. That run executes no code of a model.
+//! The interpreter is run once outside the sandbox to find them: a name on the search path may be a wrapper (pyenv) or a
+//! link into a virtual environment, and only Python knows where its library is. That run executes no code of a model.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -14,11 +13,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::policy::Policy;
 
-/// The harness, as the interpreter gets it.
+/// The harness's source.
 pub(crate) const HARNESS: &str = include_str!("harness.py");
 
-/// What the interpreter says of itself.
-const QUESTION: &str = r#"
+/// The program that prints the interpreter's paths.
+const DESCRIBE: &str = r#"
 import json, os, sys, sysconfig
 paths = sysconfig.get_paths()
 mapped = set()
@@ -39,7 +38,7 @@ print(json.dumps({
 }))
 "#;
 
-/// Where the libraries of a system lie that extension modules may need.
+/// System paths that extension modules may need.
 const SYSTEM: [&str; 8] =
     ["/usr/lib", "/usr/lib64", "/usr/lib32", "/lib", "/lib64", "/lib32", "/etc/ld.so.cache", "/usr/share/zoneinfo"];
 
@@ -58,32 +57,35 @@ pub(crate) struct Interpreter {
     mapped: Vec<PathBuf>,
 }
 
-/// What a program sees of the file tree: the same paths as outside, read-only.
+/// The files that a program sees: the same paths as outside, read-only.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct View {
     /// Files and directories, links resolved, none beneath another.
     pub paths: Vec<PathBuf>,
-    /// Links: where they lie and where they lead.
+    /// Symbolic links and their targets.
     pub links: Vec<(PathBuf, PathBuf)>,
     /// Files that may be executed: the interpreter and the dynamic loader.
     pub executables: Vec<PathBuf>,
 }
 
 impl Interpreter {
-    /// Asks the policy's interpreter about itself.
+    /// Finds the policy's interpreter.
+    ///
+    /// # Errors
+    /// A [`Fault`] if it does not work or is too old.
     pub(crate) fn find(policy: &Policy) -> Result<Self> {
         let name = policy.python.clone().unwrap_or_else(|| PathBuf::from("python3"));
         let fault = |message: &str| {
             Fault::new(message).file(&name).hint("name a Python interpreter, version 3.8 or later, that works here")
         };
         let output = Command::new(&name)
-            .args(["-I", "-c", QUESTION])
+            .args(["-I", "-c", DESCRIBE])
             .stdin(Stdio::null())
             .output()
             .map_err(|e| fault("the Python interpreter cannot be started").got(e.to_string()))?;
         if !output.status.success() {
-            let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-            return Err(fault("the Python interpreter does not work").got(said).into());
+            let stderr = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+            return Err(fault("the Python interpreter does not work").got(stderr).into());
         }
         let found: Self = serde_json::from_slice(&output.stdout)
             .map_err(|e| fault("this is not a Python interpreter, or an old one").got(e.to_string()))?;
@@ -99,16 +101,15 @@ impl Interpreter {
         format!("Python {}.{}.{}", self.version.0, self.version.1, self.version.2)
     }
 
-    /// The command line that starts the harness. Python's environment variables are not ignored
-    /// (`-E`): the environment is ours, and it fixes the seed of hashes, so that a program whose
-    /// result depends on the order of a set gets the same verdict every time.
+    /// The command line that starts the harness. It does not ignore Python's environment variables (`-E`), because the
+    /// environment is Lopper's own and fixes the seed of hashes: a program that depends on the order of a set gets the same
+    /// verdict every time.
     pub(crate) fn command_line(&self) -> Vec<String> {
         let executable = self.executable.to_string_lossy().into_owned();
         [&executable, "-s", "-S", "-B", "-X", "utf8", "-c", HARNESS].map(str::to_owned).to_vec()
     }
 
-    /// Where the dynamic loader is to look for the interpreter's own library; empty but for an
-    /// interpreter that runs only because the caller's `LD_LIBRARY_PATH` says so.
+    /// The value of `LD_LIBRARY_PATH` that the interpreter needs; empty unless the caller has set that variable.
     pub(crate) fn libraries(&self) -> String {
         if std::env::var_os("LD_LIBRARY_PATH").is_none() {
             return String::new();
@@ -118,20 +119,23 @@ impl Interpreter {
         directory.map(|path| path.to_string_lossy().into_owned()).unwrap_or_default()
     }
 
-    /// Directories that are put behind the standard library on `sys.path`.
+    /// Directories after the standard library on `sys.path`.
     pub(crate) fn python_path(&self, policy: &Policy) -> Vec<PathBuf> {
         let packages = if policy.site_packages { self.packages.as_slice() } else { &[] };
         packages.iter().chain(&policy.python_path).cloned().collect()
     }
 
-    /// What programs may read.
+    /// The files that programs can read.
+    ///
+    /// # Errors
+    /// A [`Fault`] for a path of the policy that does not exist, or is the root.
     pub(crate) fn view(&self, policy: &Policy) -> Result<View> {
         let mut wanted: Vec<PathBuf> = SYSTEM.iter().map(PathBuf::from).filter(|p| p.exists()).collect();
         wanted.push(self.executable.clone());
         wanted.extend(self.library.iter().chain(&self.mapped).filter(|p| p.exists()).cloned());
         for path in self.python_path(policy).iter().chain(&policy.read_paths) {
             if !path.exists() {
-                return Err(Fault::new("a path that programs are to read does not exist").file(path).into());
+                return Err(Fault::new("a path that programs should be able to read does not exist").file(path).into());
             }
             wanted.push(std::path::absolute(path).with_context(|| path.display().to_string())?);
         }
@@ -150,23 +154,23 @@ impl View {
         for path in wanted {
             let real = path.canonicalize().with_context(|| path.display().to_string())?;
             if real == Path::new("/") {
-                return Err(Fault::new("programs cannot be given the whole file tree").file(path).into());
+                return Err(Fault::new("the root directory cannot be readable to programs").file(path).into());
             }
             if real != *path {
                 links.push((path.clone(), real.clone()));
             }
             paths.push(real);
         }
-        let beneath = |path: &Path, others: &[PathBuf]| others.iter().any(|o| path != o && path.starts_with(o));
+        let below = |path: &Path, others: &[PathBuf]| others.iter().any(|o| path != o && path.starts_with(o));
         paths.sort();
         paths.dedup();
         let all = paths.clone();
-        paths.retain(|path| !beneath(path, &all));
+        paths.retain(|path| !below(path, &all));
         links.sort();
         links.dedup();
-        // What lies beneath a path that is there anyway, or beneath another link, needs no link.
-        let places: Vec<PathBuf> = links.iter().map(|(place, _)| place.clone()).chain(paths.iter().cloned()).collect();
-        links.retain(|(place, _)| !beneath(place, &places));
+        // Links below a visible path or below another link are not needed.
+        let visible: Vec<PathBuf> = links.iter().map(|(link, _)| link.clone()).chain(paths.iter().cloned()).collect();
+        links.retain(|(link, _)| !below(link, &visible));
         Ok(Self { paths, links, executables: Vec::new() })
     }
 }
@@ -176,15 +180,14 @@ fn is_loader(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("ld-"))
 }
 
-/// The environment of every program: nothing of the caller's.
+/// The environment of every program, with nothing of the caller's.
 pub(crate) fn environment(directory: &str, libraries: &str) -> Vec<(String, String)> {
     let fixed = [
         ("PATH", "/usr/bin:/bin"),
         ("LANG", "C.UTF-8"),
         ("TZ", "UTC"),
         ("PYTHONHASHSEED", "0"),
-        // One thread each: several programs run at the same time, and each thread of a numeric
-        // library reserves memory.
+        // One thread each: several programs run in parallel, and each thread of a numeric library reserves memory.
         ("OPENBLAS_NUM_THREADS", "1"),
         ("OMP_NUM_THREADS", "1"),
         ("MKL_NUM_THREADS", "1"),
@@ -195,7 +198,7 @@ pub(crate) fn environment(directory: &str, libraries: &str) -> Vec<(String, Stri
     fixed.into_iter().chain(found).map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
 }
 
-/// Paths as the harness takes them: zero bytes between.
+/// Paths in the harness's format, separated by zero bytes.
 pub(crate) fn joined(paths: &[PathBuf]) -> Vec<u8> {
     let mut bytes = Vec::new();
     for path in paths {
@@ -228,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_interpreter_is_a_fault() {
+    fn other_programs_are_not_interpreters() {
         for name in ["/nonexistent/python3", "true", "false"] {
             let policy = Policy { python: Some(name.into()), ..Policy::default() };
             let error = Interpreter::find(&policy).unwrap_err();

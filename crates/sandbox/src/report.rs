@@ -1,20 +1,20 @@
-//! The harness's end of the conversation, as the parent sees it: what it is told at the start, and
-//! what it said, found among whatever else the program may have written to the same pipe.
+//! The protocol of the harness, on the parent's side: the input it gets at the start, and its messages, found among
+//! whatever else the program wrote to the same pipe.
 
 use anyhow::{Context, Result};
 
 use crate::outcome::{Exception, ExceptionClass, Stage};
 use crate::policy::Program;
 
-/// More than the harness ever says; whoever writes more is not the harness.
+/// More than all messages of the harness together; more bytes come from the program.
 pub(crate) const LONGEST: usize = 256 << 10;
 
-/// Digits of a length.
+/// Digits of a message's length.
 const DIGITS: usize = 10;
-/// Bytes of the word that says what a message is.
+/// Bytes of a message's kind.
 const WORD: usize = 8;
 
-/// The random words of one run.
+/// The random keys of one run.
 #[derive(Debug, Clone)]
 pub(crate) struct Keys {
     ready: String,
@@ -24,19 +24,19 @@ pub(crate) struct Keys {
 }
 
 impl Keys {
-    /// Four new words of 128 bits.
+    /// Four new keys of 128 bits.
     pub(crate) fn new() -> Result<Self> {
         let word = || -> Result<String> {
             let mut bytes = [0_u8; 16];
-            getrandom::fill(&mut bytes).context("the system gives no random numbers")?;
+            getrandom::fill(&mut bytes).context("the system provides no random numbers")?;
             Ok(bytes.iter().map(|b| format!("{b:02x}")).collect())
         };
         Ok(Self { ready: word()?, loaded: word()?, failed: word()?, passed: word()? })
     }
 }
 
-/// Everything that the harness reads before it runs the program.
-pub(crate) fn orders(keys: &Keys, python_path: &[u8], program: &Program) -> Vec<u8> {
+/// The input that the harness reads before it runs the program.
+pub(crate) fn harness_input(keys: &Keys, python_path: &[u8], program: &Program) -> Vec<u8> {
     let value = program.value.as_deref().unwrap_or("''");
     let fields: [&[u8]; 8] = [
         keys.ready.as_bytes(),
@@ -56,60 +56,60 @@ pub(crate) fn orders(keys: &Keys, python_path: &[u8], program: &Program) -> Vec<
     bytes
 }
 
-/// What the harness said last.
+/// The harness's last message.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Said {
-    /// Nothing that counts.
+pub(crate) enum Report {
+    /// No valid message.
     Nothing,
     /// The interpreter has started.
     Ready,
     /// The program has run to its end.
     Loaded,
-    /// All has run to its end; the value.
+    /// Program and tests have run to their end; the value.
     Passed(String),
-    /// Something was raised.
+    /// An exception.
     Failed(Stage, Exception),
 }
 
-impl Said {
+impl Report {
     /// How far the run has come.
     pub(crate) fn stage(&self) -> Stage {
         match self {
-            Said::Nothing => Stage::Start,
-            Said::Ready => Stage::Program,
-            Said::Loaded | Said::Passed(_) => Stage::Tests,
-            Said::Failed(stage, _) => *stage,
+            Report::Nothing => Stage::Start,
+            Report::Ready => Stage::Program,
+            Report::Loaded | Report::Passed(_) => Stage::Tests,
+            Report::Failed(stage, _) => *stage,
         }
     }
 
     /// Whether more can follow.
     pub(crate) fn is_last(&self) -> bool {
-        matches!(self, Said::Passed(_) | Said::Failed(..))
+        matches!(self, Report::Passed(_) | Report::Failed(..))
     }
 }
 
-/// The furthest message in what came through the pipe. A message counts where its key stands,
-/// whatever the program wrote before or after it.
-pub(crate) fn said(bytes: &[u8], keys: &Keys) -> Said {
+/// The furthest message in the bytes from the pipe. A message counts if it has its key, whatever the program wrote before
+/// or after it.
+pub(crate) fn parse_report(bytes: &[u8], keys: &Keys) -> Report {
     if let Some((word, body)) = message(bytes, &keys.passed)
         && word == b"passed  "
     {
-        return Said::Passed(String::from_utf8_lossy(body).into_owned());
+        return Report::Passed(String::from_utf8_lossy(body).into_owned());
     }
     if let Some((word, body)) = message(bytes, &keys.failed) {
         let stage = if word == b"program " { Stage::Program } else { Stage::Tests };
-        return Said::Failed(stage, exception(body, stage));
+        return Report::Failed(stage, exception(body, stage));
     }
     if message(bytes, &keys.loaded).is_some() {
-        Said::Loaded
+        Report::Loaded
     } else if message(bytes, &keys.ready).is_some() {
-        Said::Ready
+        Report::Ready
     } else {
-        Said::Nothing
+        Report::Nothing
     }
 }
 
-/// The word and the body of the message with this key, if it is complete.
+/// Kind and body of the message with this key, if it is complete.
 fn message<'a>(bytes: &'a [u8], key: &str) -> Option<(&'a [u8], &'a [u8])> {
     let at = bytes.windows(key.len()).position(|window| window == key.as_bytes())?;
     let rest = &bytes[at + key.len()..];
@@ -125,7 +125,7 @@ fn exception(body: &[u8], stage: Stage) -> Exception {
     let mut fields = text.split('\0');
     let mut next = || fields.next().unwrap_or_default().to_owned();
     let class = match next().as_str() {
-        // Tests that do not compile say nothing about the program's brackets.
+        // A syntax error in the tests is not one of the program.
         "syntax" if stage == Stage::Program => ExceptionClass::Syntax,
         "assertion" => ExceptionClass::Assertion,
         "name" => ExceptionClass::Name,
@@ -148,21 +148,23 @@ mod tests {
     #[test]
     fn a_message_counts_only_under_its_own_key() {
         let keys = Keys::new().unwrap();
-        assert_eq!(said(b"passed  0000000000", &keys), Said::Nothing);
-        assert_eq!(said(&framed(&keys.failed, "passed", ""), &keys).stage(), Stage::Tests);
-        assert!(!matches!(said(&framed(&keys.failed, "passed", ""), &keys), Said::Passed(_)));
-        assert_eq!(said(&framed(&keys.loaded, "passed", ""), &keys), Said::Loaded);
-        assert_eq!(said(&framed(&keys.passed, "passed", "7"), &keys), Said::Passed("7".into()));
+        assert_eq!(parse_report(b"passed  0000000000", &keys), Report::Nothing);
+        assert_eq!(parse_report(&framed(&keys.failed, "passed", ""), &keys).stage(), Stage::Tests);
+        assert!(!matches!(parse_report(&framed(&keys.failed, "passed", ""), &keys), Report::Passed(_)));
+        assert_eq!(parse_report(&framed(&keys.loaded, "passed", ""), &keys), Report::Loaded);
+        assert_eq!(parse_report(&framed(&keys.passed, "passed", "7"), &keys), Report::Passed("7".into()));
     }
 
     #[test]
-    fn garbage_around_a_message_does_not_hide_it() {
+    fn a_message_is_found_among_other_bytes() {
         let keys = Keys::new().unwrap();
         let mut bytes = b"\xff\x00 nonsense".to_vec();
         bytes.extend(framed(&keys.ready, "ready", ""));
         bytes.extend(framed(&keys.failed, "program", "name\0NameError\0name 'x' is not defined\x003"));
         bytes.extend(b"more");
-        let Said::Failed(Stage::Program, exception) = said(&bytes, &keys) else { panic!("{:?}", said(&bytes, &keys)) };
+        let Report::Failed(Stage::Program, exception) = parse_report(&bytes, &keys) else {
+            panic!("{:?}", parse_report(&bytes, &keys))
+        };
         assert_eq!(exception.class, ExceptionClass::Name);
         assert_eq!(exception.message, "name 'x' is not defined");
         assert_eq!(exception.line, Some(3));
@@ -173,10 +175,10 @@ mod tests {
         let keys = Keys::new().unwrap();
         let whole = framed(&keys.passed, "passed", "value");
         for length in 0..whole.len() {
-            assert_eq!(said(&whole[..length], &keys), Said::Nothing, "{length}");
+            assert_eq!(parse_report(&whole[..length], &keys), Report::Nothing, "{length}");
         }
-        let mut lying = keys.passed.clone().into_bytes();
-        lying.extend(b"passed  9999999999x");
-        assert_eq!(said(&lying, &keys), Said::Nothing);
+        let mut too_long = keys.passed.clone().into_bytes();
+        too_long.extend(b"passed  9999999999x");
+        assert_eq!(parse_report(&too_long, &keys), Report::Nothing);
     }
 }

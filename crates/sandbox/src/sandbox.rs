@@ -1,5 +1,5 @@
-//! The sandbox: made once, which finds out what protects it; then any number of programs, one after
-//! another or several at a time.
+//! The sandbox: created once, which tests the mechanisms of this machine; then runs any number of programs, in sequence or in
+//! parallel.
 
 use std::fmt;
 use std::sync::Mutex;
@@ -8,12 +8,12 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use anyhow::Result;
 use lopper_record::Fault;
 
-use crate::backend::Machine;
+use crate::backend::Runner;
 use crate::outcome::Outcome;
 use crate::policy::{Policy, Program};
 use crate::protection::{Protection, gaps, uncovered};
 
-/// The error of a run that was stopped through its flag.
+/// The error of a run that was cancelled by its flag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cancelled;
 
@@ -25,61 +25,58 @@ impl fmt::Display for Cancelled {
 
 impl std::error::Error for Cancelled {}
 
-/// Runs programs. Nothing of one program is left for the next: each has its own interpreter.
+/// Runs programs. Each has its own interpreter, and nothing of it is left for the next.
 #[derive(Debug)]
 pub struct Sandbox {
-    machine: Machine,
+    runner: Runner,
     protections: Vec<Protection>,
     gaps: Vec<String>,
 }
 
 impl Sandbox {
-    /// Finds the interpreter and what this machine offers, and runs one small program to see that
-    /// all of it works.
+    /// Finds the interpreter and the mechanisms of this machine, and runs one small program to check that all of them work.
     ///
     /// # Errors
-    /// A [`Fault`] where the interpreter does not work, where a path of the policy does not exist,
-    /// and where files, network, other processes, the kernel or resources would not be protected,
-    /// unless [`Policy::allow_unprotected`] is set.
+    /// A [`Fault`] if the interpreter does not work, if a path of the policy does not exist, and if files, network, other
+    /// processes, the kernel or resources would not be protected, unless [`Policy::allow_unprotected`] is set.
     pub fn new(policy: Policy) -> Result<Self> {
         let allow_processes = policy.allow_processes;
         let allow_unprotected = policy.allow_unprotected;
-        let (machine, protections) = Machine::new(policy)?;
+        let (runner, protections) = Runner::new(policy)?;
         let open = uncovered(&protections, allow_processes);
         if !open.is_empty() && !allow_unprotected {
             let names: Vec<_> = open.iter().map(|need| need.name()).collect();
             let missing: Vec<_> = protections.iter().filter(|p| !p.is_active()).map(Protection::line).collect();
-            return Err(Fault::new("this machine cannot protect itself from programs that a model wrote")
+            return Err(Fault::new("this machine cannot isolate programs that a model wrote")
                 .expected(
                     "files, network, other processes, the kernel and resources each protected in at least one way",
                 )
                 .got(format!("not protected: {}; {}", names.join(", "), missing.join("; ")))
                 .hint(
                     "run on Linux with user namespaces, Landlock and seccomp (docs/reference/sandbox.md), or allow \
-                     unprotected runs on a machine that has nothing to lose",
+                     unprotected runs on a machine without anything of value",
                 )
                 .into());
         }
         let gaps = gaps(&protections, allow_processes);
-        let sandbox = Self { machine, protections, gaps };
-        sandbox.machine.check(&sandbox.protections)?;
+        let sandbox = Self { runner, protections, gaps };
+        sandbox.runner.check(&sandbox.protections)?;
         Ok(sandbox)
     }
 
-    /// What protects the machine, and what would but is missing.
+    /// All mechanisms, active or not.
     pub fn protections(&self) -> &[Protection] {
         &self.protections
     }
 
-    /// What is not covered, in words.
+    /// Descriptions of what is not protected.
     pub fn gaps(&self) -> &[String] {
         &self.gaps
     }
 
-    /// All that a user should read before a model's code is run: the interpreter, the protections,
-    /// the gaps; one line each.
+    /// What a user should know before a model's code is run: the interpreter, the mechanisms, the gaps; one line each.
     pub fn describe(&self) -> Vec<String> {
-        let mut lines = vec![format!("programs run in {}", self.machine.interpreter())];
+        let mut lines = vec![format!("programs run in {}", self.runner.interpreter())];
         lines.extend(self.protections.iter().map(Protection::line));
         lines.extend(self.gaps.iter().map(|gap| format!("not covered: {gap}")));
         lines
@@ -90,7 +87,7 @@ impl Sandbox {
     /// # Errors
     /// Only where the sandbox itself fails; whatever the program does is an [`Outcome`].
     pub fn run(&self, program: &Program) -> Result<Outcome> {
-        self.machine.run(program, &AtomicBool::new(false))
+        self.runner.run(program, &AtomicBool::new(false))
     }
 
     /// Runs programs, up to `parallelism` at a time (0: one for each core), and returns their
@@ -122,7 +119,7 @@ impl Sandbox {
         let worker = || {
             while failed.load(Ordering::Relaxed) == 0 {
                 let Some((index, program)) = lock(&queue).next() else { return };
-                match self.machine.run(&program, cancel) {
+                match self.runner.run(&program, cancel) {
                     Ok(outcome) => {
                         progress(index, &outcome);
                         lock(&done).push((index, outcome));

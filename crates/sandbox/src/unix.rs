@@ -1,4 +1,4 @@
-//! Running a program on a Unix system: with the helper on Linux, bare elsewhere.
+//! Runs programs on Unix systems: with the helper on Linux, without isolation elsewhere.
 
 use std::path::Path;
 #[cfg(target_os = "linux")]
@@ -16,17 +16,17 @@ use crate::outcome::{End, Outcome, Stage};
 use crate::policy::{Limits, Policy, Program};
 use crate::protection::{Mechanism, Protection};
 use crate::python::{Interpreter, environment, joined};
-use crate::report::{Keys, Said, orders};
+use crate::report::{Keys, Report, harness_input};
 use crate::sandbox::Cancelled;
-use crate::watch::{Seen, Stopped, watch};
+use crate::supervise::{RunRecord, StopReason, supervise};
 
-/// What all programs have in common.
+/// Everything that all programs have in common.
 #[derive(Debug)]
-pub(crate) struct Machine {
+pub(crate) struct Runner {
     interpreter: Interpreter,
     limits: Limits,
     python_path: Vec<u8>,
-    /// The job of a program, but for its limits and its directory.
+    /// The job of a program, without its limits and its directory.
     job: Job,
     #[cfg(target_os = "linux")]
     helper: PathBuf,
@@ -34,8 +34,8 @@ pub(crate) struct Machine {
     cgroup: Option<crate::cgroup::Parent>,
 }
 
-impl Machine {
-    /// Finds the interpreter and what the machine offers.
+impl Runner {
+    /// Finds the interpreter and the mechanisms of this runner.
     #[cfg(target_os = "linux")]
     pub(crate) fn new(policy: Policy) -> Result<(Self, Vec<Protection>)> {
         use crate::cgroup;
@@ -43,31 +43,31 @@ impl Machine {
 
         let helper = match &policy.helper {
             Some(path) => path.clone(),
-            // Also right when the program's file has been replaced meanwhile.
+            // Also works after the program's file has been replaced.
             None if crate::HOOKED.load(Ordering::Relaxed) => PathBuf::from("/proc/self/exe"),
             None => return Err(anyhow!("child_main() must be called in main before a sandbox is made")),
         };
-        let mut machine = Self::bare(&policy)?;
-        machine.helper = helper;
-        let mut protections = crate::probe::probe(&machine.helper, &machine.job, &policy.switched_off)?;
+        let mut runner = Self::bare(&policy)?;
+        runner.helper = helper;
+        let mut protections = crate::probe::probe(&runner.helper, &runner.job, &policy.switched_off)?;
         let group = if policy.switched_off.contains(&Mechanism::Cgroup) {
             State::SwitchedOff
         } else {
             match cgroup::Parent::find(policy.cgroup.as_deref()) {
                 Ok(parent) => {
-                    machine.cgroup = Some(parent);
+                    runner.cgroup = Some(parent);
                     State::Active(String::new())
                 }
                 Err(why) => State::Unavailable(why),
             }
         };
         protections.push(Protection { mechanism: Mechanism::Cgroup, state: group });
-        let in_force = protections.iter().filter(|p| p.is_active() && p.mechanism != Mechanism::Cgroup);
-        machine.job.mechanisms = in_force.map(|p| p.mechanism).collect();
-        Ok((machine, protections))
+        let active = protections.iter().filter(|p| p.is_active() && p.mechanism != Mechanism::Cgroup);
+        runner.job.mechanisms = active.map(|p| p.mechanism).collect();
+        Ok((runner, protections))
     }
 
-    /// Finds the interpreter. Nothing is offered here.
+    /// Finds the interpreter. There are no mechanisms here.
     #[cfg(not(target_os = "linux"))]
     pub(crate) fn new(policy: Policy) -> Result<(Self, Vec<Protection>)> {
         use crate::protection::State;
@@ -107,12 +107,11 @@ impl Machine {
         format!("{} ({})", self.interpreter.version(), self.interpreter.executable.display())
     }
 
-    /// Runs a small program that looks around, to see that the interpreter starts in the sandbox
-    /// and that what is said to be in force is.
+    /// Runs a small program that checks that the interpreter starts in the sandbox and that the active mechanisms work.
     pub(crate) fn check(&self, protections: &[Protection]) -> Result<()> {
         let active: Vec<_> =
             protections.iter().filter(|p| p.is_active()).map(|p| format!("{:?}", p.mechanism)).collect();
-        let tests = format!("look_around({:?}.split())", active.join(" "));
+        let tests = format!("check({:?}.split())", active.join(" "));
         let limits = Limits { wall: Duration::from_secs(60), ..self.limits.clone() };
         let program = Program::new(include_str!("check.py"), tests);
         let got = match self.run_with(&program, &limits, &AtomicBool::new(false)) {
@@ -120,12 +119,12 @@ impl Machine {
             Ok(outcome) => format!("{} {}", outcome.end.describe(), outcome.stderr.text.trim()),
             Err(error) => format!("{error:#}"),
         };
-        Err(Fault::new("a first, harmless program did not run in the sandbox as it should")
+        Err(Fault::new("a first, harmless program did not run correctly in the sandbox")
             .file(&self.interpreter.executable)
             .got(got.trim())
             .hint(
-                "the interpreter may need paths that it cannot see (the policy's read_paths) or more memory, or lie \
-                 where only root may read (programs run as the user `nobody`)",
+                "the interpreter may need further readable paths (the policy's read_paths) or more memory, or be in a \
+                 directory that only root can read (programs run as the user `nobody`)",
             )
             .into())
     }
@@ -135,7 +134,7 @@ impl Machine {
         let mut limits = self.limits.clone();
         if let Some(time) = program.time {
             limits.wall = 3 * time;
-            // The start of the interpreter is not in the program's time.
+            // One second for the start of the interpreter, which is not part of the program's time.
             limits.cpu = time + Duration::from_secs(1);
         }
         self.run_with(program, &limits, cancel)
@@ -147,8 +146,8 @@ impl Machine {
         }
         let keys = Keys::new()?;
         let own_tree = self.job.mechanisms.contains(&Mechanism::MountNamespace);
-        let nobodys = self.job.mechanisms.contains(&Mechanism::Unprivileged);
-        let directory = if own_tree { None } else { Some(own_directory(nobodys)?) };
+        let as_nobody = self.job.mechanisms.contains(&Mechanism::Unprivileged);
+        let directory = if own_tree { None } else { Some(own_directory(as_nobody)?) };
         let path = directory.as_ref().map(TempDir::path);
         let job = Job {
             limits: kernel_limits(limits),
@@ -160,8 +159,8 @@ impl Machine {
             ..self.job.clone()
         };
         let started = self.start(&job, limits)?;
-        let seen = watch(started.running, &orders(&keys, &self.python_path, program), &keys, limits, cancel)?;
-        outcome(seen, program, limits, || started.group.ran_out_of_memory())
+        let run = supervise(started.running, &harness_input(&keys, &self.python_path, program), &keys, limits, cancel)?;
+        outcome(run, program, limits, || started.group.ran_out_of_memory())
     }
 
     #[cfg(target_os = "linux")]
@@ -208,28 +207,27 @@ fn kernel_limits(limits: &Limits) -> KernelLimits {
     }
 }
 
-/// A directory on the disk for a program that has no file tree of its own; `nobodys`: for one that
-/// runs as another user than Lopper does.
-fn own_directory(nobodys: bool) -> Result<TempDir> {
+/// A directory on the disk for a program without a file tree of its own; `as_nobody`: for one that runs as another user.
+fn own_directory(as_nobody: bool) -> Result<TempDir> {
     let directory = tempfile::Builder::new().prefix("lopper-sandbox-").tempdir()?;
     #[cfg(target_os = "linux")]
-    if nobodys && nix::unistd::geteuid().is_root() {
+    if as_nobody && nix::unistd::geteuid().is_root() {
         let nobody = Some(crate::child::NOBODY);
-        // Where the container knows no such user, the program stays what Lopper is.
+        // In a container without that user, the program keeps Lopper's.
         let _ = std::os::unix::fs::chown(directory.path(), nobody, nobody);
     }
     #[cfg(not(target_os = "linux"))]
-    let _ = nobodys;
+    let _ = as_nobody;
     Ok(directory)
 }
 
-/// Decides what became of a program.
-fn outcome(seen: Seen, program: &Program, limits: &Limits, out_of_memory: impl Fn() -> bool) -> Result<Outcome> {
-    if seen.stopped == Some(Stopped::Cancelled) {
+/// The outcome of a run.
+fn outcome(run: RunRecord, program: &Program, limits: &Limits, out_of_memory: impl Fn() -> bool) -> Result<Outcome> {
+    if run.stopped == Some(StopReason::Cancelled) {
         return Err(Cancelled.into());
     }
     let mut ended = None;
-    for answer in &seen.answers {
+    for answer in &run.answers {
         match answer {
             Answer::Failed(why) => return Err(anyhow!("the sandbox cannot be set up: {why}")),
             Answer::Ended { status, signal, cpu_micros, peak_kib } => {
@@ -238,44 +236,43 @@ fn outcome(seen: Seen, program: &Program, limits: &Limits, out_of_memory: impl F
             Answer::Hello | Answer::Probed(_) => {}
         }
     }
-    let stage = seen.said.stage();
+    let stage = run.report.stage();
     let mut value = None;
-    let end = match (seen.said, seen.stopped, ended) {
-        // What was said after it had been stopped (that a pipe is broken, say) is no news.
-        (_, Some(Stopped::WallTime), _) => End::WallTime,
-        (_, Some(Stopped::Output), _) => End::OutputLimit,
-        (_, Some(Stopped::Report), _) => End::BrokenReport,
-        (Said::Passed(text), ..) => {
+    let end = match (run.report, run.stopped, ended) {
+        // An exception after it was stopped (because of a closed pipe, for example) does not count.
+        (_, Some(StopReason::WallTime), _) => End::WallTime,
+        (_, Some(StopReason::Output), _) => End::OutputLimit,
+        (_, Some(StopReason::Report), _) => End::BrokenReport,
+        (Report::Passed(text), ..) => {
             value = program.value.is_some().then_some(text);
             End::Completed
         }
-        (Said::Failed(_, exception), ..) => End::Raised(exception),
+        (Report::Failed(_, exception), ..) => End::Raised(exception),
         (_, _, _) if out_of_memory() => End::OutOfMemory,
         (_, _, Some((_, Some(signal), cpu, _))) if is_cpu_limit(signal, cpu, limits) => End::CpuTime,
         (_, _, Some((_, Some(signal), ..))) => End::Killed(signal),
         (_, _, Some((Some(status), ..))) => End::Exited(status),
         (..) => {
-            return Err(anyhow!("the sandbox's helper ended before the program did: {}", seen.stderr.text.trim()));
+            return Err(anyhow!("the sandbox's helper ended before the program did: {}", run.stderr.text.trim()));
         }
     };
-    if stage == Stage::Start && seen.stopped == Some(Stopped::WallTime) {
-        return Err(anyhow!("the interpreter did not start in the sandbox: {}", seen.stderr.text.trim()));
+    if stage == Stage::Start && run.stopped == Some(StopReason::WallTime) {
+        return Err(anyhow!("the interpreter did not start in the sandbox: {}", run.stderr.text.trim()));
     }
     Ok(Outcome {
         verdict: end.verdict(),
         end,
         stage,
         value,
-        stdout: seen.stdout,
-        stderr: seen.stderr,
-        wall: seen.wall,
+        stdout: run.stdout,
+        stderr: run.stderr,
+        wall: run.wall,
         cpu: ended.map(|e| e.2),
         peak_memory: ended.map(|e| e.3),
     })
 }
 
-/// Whether a signal is that of the limit on processor time: the one that can be caught, or, after a
-/// second more, the one that cannot.
+/// Whether a signal is that of the limit on processor time: SIGXCPU, or SIGKILL a second later.
 fn is_cpu_limit(signal: i32, cpu: Duration, limits: &Limits) -> bool {
     use nix::sys::signal::Signal;
     signal == Signal::SIGXCPU as i32 || (signal == Signal::SIGKILL as i32 && cpu >= limits.cpu)

@@ -1,4 +1,4 @@
-//! Systems that are not Unix: nothing is run.
+//! Systems that are not Unix: programs are not run.
 
 use std::sync::atomic::AtomicBool;
 
@@ -9,13 +9,13 @@ use crate::outcome::Outcome;
 use crate::policy::{Policy, Program};
 use crate::protection::Protection;
 
-/// What cannot be made here.
+/// Cannot be created on these systems.
 #[derive(Debug)]
-pub(crate) enum Machine {}
+pub(crate) enum Runner {}
 
-impl Machine {
+impl Runner {
     pub(crate) fn new(_: Policy) -> Result<(Self, Vec<Protection>)> {
-        let hint = "run it on Linux, or leave out the tasks that run a model's code";
+        let hint = "use Linux, or leave out the tasks that run a model's code";
         Err(Fault::new("programs that a model wrote cannot be run on this system").hint(hint).into())
     }
 

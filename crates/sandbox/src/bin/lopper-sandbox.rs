@@ -1,7 +1,6 @@
-//! The sandbox by itself: without arguments it says what protects this machine, with the name of a
-//! Python file (and, if wanted, of one with tests) it runs them and prints the outcome as JSON. It
-//! is also the helper of this crate's tests; `lopper` is its own.
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "it speaks to whoever runs it")]
+//! Without arguments, prints which mechanisms work on this machine. `lopper-sandbox PROGRAM.py [TESTS.py]` runs a program and
+//! its tests, and prints the outcome as JSON. Also the helper of this crate's tests.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program that prints its results")]
 
 use std::process::ExitCode;
 

@@ -1,8 +1,7 @@
-//! Landlock: the same view of files once more, enforced by another part of the kernel than the
-//! mount namespace; where that namespace is refused, as in most containers, the only one.
+//! Landlock: the same restrictions on files as the mount namespace, from another part of the kernel; where that namespace is
+//! refused, as in most containers, the only ones.
 //!
-//! The rights are those of version 6 of its interface, on which this was tested; an older kernel
-//! enforces what it knows.
+//! The access rights are those of ABI version 6, with which this was tested; an older kernel enforces those it knows.
 
 use std::path::Path;
 
@@ -21,7 +20,7 @@ pub(super) fn restrict(job: &Job, own_tree: bool) -> Result<String> {
     let view = &job.view;
     let read = AccessFs::ReadFile | AccessFs::ReadDir;
     let device = AccessFs::ReadFile | AccessFs::WriteFile;
-    // Nothing that is written can be executed, and no device can be made.
+    // Written files cannot be executed, and devices cannot be created.
     let write = AccessFs::from_all(VERSION)
         & !(AccessFs::Execute | AccessFs::MakeChar | AccessFs::MakeBlock | AccessFs::MakeSock | AccessFs::IoctlDev);
     let directory = match &job.directory {
@@ -44,12 +43,14 @@ pub(super) fn restrict(job: &Job, own_tree: bool) -> Result<String> {
         LandlockStatus::Available { effective_abi, kernel_abi } => {
             kernel_abi.map_or_else(|| effective_abi.to_string(), |v| v.to_string())
         }
-        LandlockStatus::NotEnabled => bail!("the kernel has it, but it was not switched on at boot"),
+        LandlockStatus::NotEnabled => bail!("the kernel has it, but it was not enabled at boot"),
         LandlockStatus::NotImplemented => bail!("the kernel does not have it (before Linux 5.13)"),
     };
     match status.ruleset {
         RulesetStatus::FullyEnforced => Ok(format!("version {version}")),
-        RulesetStatus::PartiallyEnforced => Ok(format!("version {version}, not all that newer kernels offer")),
+        RulesetStatus::PartiallyEnforced => {
+            Ok(format!("version {version}, without the access rights of newer kernels"))
+        }
         RulesetStatus::NotEnforced => bail!("nothing of it is enforced"),
     }
 }

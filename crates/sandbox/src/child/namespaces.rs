@@ -1,5 +1,4 @@
-//! Namespaces, entered one by one, so that a machine that refuses some of them still gives the
-//! others, and the user learns which.
+//! Namespaces, entered one by one, so that each one that the machine refuses is reported and the others are used.
 
 use std::fs;
 
@@ -11,11 +10,11 @@ use nix::unistd::{Gid, Uid, getegid, geteuid};
 use super::{Helper, Stop};
 use crate::protection::Mechanism;
 
-/// `nobody` and `nogroup`, what the program is inside and, where Lopper runs as root, outside.
+/// The ids of `nobody` and `nogroup`: the program's inside the sandbox and, if Lopper runs as root, outside.
 pub(crate) const NOBODY: u32 = 65534;
 
-/// Enters every namespace that the job asks for. Returns whether the process has the rights of
-/// root outside any user namespace, in which case only the program itself enters one, later.
+/// Enters the job's namespaces. Returns whether the process has the rights of root outside any user namespace; in that case
+/// only the program itself enters one, later.
 pub(super) fn enter(helper: &mut Helper) -> Result<bool, Stop> {
     let privileged = geteuid().is_root() && has_admin();
     if !privileged {
@@ -42,7 +41,7 @@ fn plain(flag: CloneFlags) -> Result<String> {
     Ok(String::new())
 }
 
-/// Whether the process may make namespaces without a user namespace.
+/// Whether the process can create namespaces without a user namespace.
 fn has_admin() -> bool {
     caps::has_cap(None, caps::CapSet::Effective, caps::Capability::CAP_SYS_ADMIN).unwrap_or(false)
 }
@@ -55,14 +54,14 @@ fn own_users() -> Result<String> {
         e => e.into(),
     })?;
     map("/proc/self", uid, gid)?;
-    // Some systems allow the namespace and take the rights in it away.
+    // Some systems allow the namespace but remove the rights in it.
     if !has_admin() {
-        bail!("the system gives no rights in it");
+        bail!("the system grants no rights in it");
     }
     Ok(String::new())
 }
 
-/// Says who `nobody` of this process's user namespace is outside.
+/// Maps `nobody` of this process's user namespace to a user outside.
 pub(super) fn map(proc: &str, uid: Uid, gid: Gid) -> Result<()> {
     let write = |name: &str, text: String| {
         let path = format!("{proc}/{name}");

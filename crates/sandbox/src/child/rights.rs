@@ -1,4 +1,4 @@
-//! Giving up rights: the user, the capabilities, the limits of the process.
+//! Drops rights: user, capabilities, limits of the process.
 
 use std::fs::File;
 
@@ -14,24 +14,23 @@ use super::{Helper, Stop};
 use crate::job::Job;
 use crate::protection::Mechanism;
 
-/// Becomes `nobody`, enters a user namespace if that is still to be done, and drops every
-/// capability. `proc` is the outer `/proc`. The working directory may be anywhere afterwards.
+/// Becomes `nobody`, enters a user namespace unless that is done, and drops every capability. `proc` is the outer `/proc`.
+/// Changes the working directory.
 pub(super) fn drop(helper: &mut Helper, privileged: bool, proc: Option<File>) -> Result<(), Stop> {
     let wanted = helper.job.mechanisms.contains(&Mechanism::Unprivileged);
     if privileged {
         if wanted && let Err(e) = become_nobody() {
             return Err(helper.fail("nobody", format!("{e:#}")));
         }
-        // Only `nobody` makes this namespace, so it is worth no more than that user. Limits on the
-        // number of tasks count for each user of each namespace; without it they would count every
-        // program that runs at the same time.
+        // Created by `nobody`, this namespace has no more rights than that user. Task limits count per user and namespace;
+        // without it they would count all programs that run in parallel.
         helper.apply(Mechanism::UserNamespace, |_| {
             let proc = proc.context("there is no /proc")?;
             let (uid, gid) = (nix::unistd::geteuid(), nix::unistd::getegid());
-            // The files that are written next belong to root while the process is not dumpable.
+            // The files written next belong to root while the process is not dumpable.
             prctl::set_dumpable(true)?;
             unshare(CloneFlags::CLONE_NEWUSER)?;
-            // There is no `/proc` in the new tree, so go where the old one still is.
+            // There is no `/proc` in the new tree, so use the old one.
             nix::unistd::fchdir(&proc)?;
             map("self", uid, gid)?;
             prctl::set_dumpable(false)?;
@@ -39,15 +38,14 @@ pub(super) fn drop(helper: &mut Helper, privileged: bool, proc: Option<File>) ->
         })?;
     }
     helper.apply(Mechanism::Unprivileged, |_| {
-        // Root that lacks the rights for namespaces, as in most containers, is still root; and where
-        // the container knows no other user it must stay so, without the rights.
+        // Root without the rights for namespaces, as in most containers, is still root; in a container without other users
+        // it must remain so, without capabilities.
         let mut note = String::new();
         if !privileged && nix::unistd::geteuid().is_root() && become_nobody().is_err() {
-            note.push_str("but there is no other user to become than root");
+            note.push_str("but as root, because there is no other user");
         }
         for set in [CapSet::Ambient, CapSet::Bounding] {
-            // An ordinary user may not clear the second, and can get nothing from it: no new
-            // privileges are given.
+            // An ordinary user cannot clear the second, and gains nothing from it because of no-new-privileges.
             let _ = caps::clear(None, set);
         }
         for set in [CapSet::Inheritable, CapSet::Effective, CapSet::Permitted] {
@@ -58,10 +56,10 @@ pub(super) fn drop(helper: &mut Helper, privileged: bool, proc: Option<File>) ->
     Ok(())
 }
 
-/// Changes the user, for good.
+/// Changes the user irrevocably.
 fn become_nobody() -> Result<()> {
     let (uid, gid) = (Uid::from_raw(NOBODY), Gid::from_raw(NOBODY));
-    // Before the user changes, for it takes a capability.
+    // Before the user changes, because it needs a capability.
     let _ = caps::clear(None, CapSet::Bounding);
     setgroups(&[]).context("groups")?;
     setresgid(gid, gid, gid).context("group")?;
@@ -73,7 +71,7 @@ fn become_nobody() -> Result<()> {
 pub(super) fn limit(job: &Job) -> Result<String> {
     let limits = &job.limits;
     let set = |resource, soft, hard| setrlimit(resource, soft, hard).with_context(|| format!("{resource:?}"));
-    // A second of grace between the signal that can be told apart and the one that kills.
+    // SIGXCPU at the limit, SIGKILL a second later.
     set(Resource::RLIMIT_CPU, limits.cpu_seconds, limits.cpu_seconds + 1)?;
     set(Resource::RLIMIT_AS, limits.memory, limits.memory)?;
     set(Resource::RLIMIT_FSIZE, limits.disk, limits.disk)?;

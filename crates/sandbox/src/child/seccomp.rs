@@ -1,13 +1,11 @@
-//! The list of permitted system calls. What is not on it fails with `EPERM`, as if a right were
-//! missing, so a program that tries gets an exception and the run goes on.
+//! The list of allowed system calls. Any other call fails with `EPERM`, so that a program gets an exception and continues.
 //!
-//! A list of what is allowed rather than of what is forbidden: the kernel gets new calls every
-//! year. On it is what CPython, its standard library and numpy use when they compute, read, write
-//! in `/tmp`, wait, and start threads. Deliberately not on it: sockets (but pairs within the
-//! process, which asyncio needs), new processes (unless the policy allows them), `ptrace` and
-//! `process_vm_*`, mounts, `chroot` and namespaces, keys, BPF, `perf_event_open`, `io_uring` (whose
-//! operations a filter cannot see), `userfaultfd`, modules, clocks, System V IPC, `memfd_create`
-//! (files that no limit counts), handles of files, and signals to other processes.
+//! A list of allowed rather than forbidden calls, because the kernel gets new ones every year. It has what CPython, its
+//! standard library and numpy use to compute, read, write in `/tmp`, wait, and start threads. Deliberately not allowed:
+//! sockets (except pairs within the process, which asyncio needs), new processes (unless the policy allows them), `ptrace`
+//! and `process_vm_*`, mounts, `chroot` and namespaces, keys, BPF, `perf_event_open`, `io_uring` (whose operations a filter
+//! cannot see), `userfaultfd`, modules, clocks, System V IPC, `memfd_create` (files without a limit), file handles, and
+//! signals to other processes.
 
 use std::collections::BTreeMap;
 
@@ -21,9 +19,9 @@ use crate::job::Job;
 
 type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 
-/// Calls that are permitted whatever their arguments, on every architecture.
+/// Calls that are allowed with any arguments, on every architecture.
 const PLAIN: &[i64] = &[
-    // Reading and writing what is open.
+    // Reading and writing open files.
     libc::SYS_read,
     libc::SYS_write,
     libc::SYS_readv,
@@ -45,7 +43,7 @@ const PLAIN: &[i64] = &[
     libc::SYS_sendfile,
     libc::SYS_copy_file_range,
     libc::SYS_fadvise64,
-    // Files by name; which ones is for the mount namespace and Landlock to say.
+    // Files by name; mount namespace and Landlock restrict which.
     libc::SYS_openat,
     libc::SYS_newfstatat,
     libc::SYS_fstat,
@@ -125,7 +123,7 @@ const PLAIN: &[i64] = &[
     libc::SYS_eventfd2,
     libc::SYS_wait4,
     libc::SYS_waitid,
-    // Signals of the process's own.
+    // The process's own signals.
     libc::SYS_rt_sigaction,
     libc::SYS_rt_sigprocmask,
     libc::SYS_rt_sigreturn,
@@ -134,7 +132,7 @@ const PLAIN: &[i64] = &[
     libc::SYS_rt_sigtimedwait,
     libc::SYS_sigaltstack,
     libc::SYS_restart_syscall,
-    // Who and what one is.
+    // Information about the process.
     libc::SYS_getpid,
     libc::SYS_getppid,
     libc::SYS_getpgid,
@@ -153,19 +151,19 @@ const PLAIN: &[i64] = &[
     libc::SYS_sysinfo,
     libc::SYS_uname,
     libc::SYS_getrandom,
-    // Sockets that are already connected within the process.
+    // Sockets connected within the process.
     libc::SYS_recvfrom,
     libc::SYS_shutdown,
     libc::SYS_getsockopt,
     libc::SYS_getsockname,
     libc::SYS_getpeername,
-    // How the interpreter itself is started. There is nothing else to execute in the view.
+    // Starts the interpreter. Nothing else can be executed.
     libc::SYS_execve,
     libc::SYS_exit,
     libc::SYS_exit_group,
 ];
 
-/// The older names of some of them, which only x86-64 has.
+/// Older variants of some of them, on x86-64 only.
 #[cfg(target_arch = "x86_64")]
 const OLDER: &[i64] = &[
     libc::SYS_open,
@@ -199,14 +197,14 @@ const OLDER: &[i64] = &[
     libc::SYS_getpgrp,
     libc::SYS_arch_prctl,
 ];
-/// Other architectures have none of them (64-bit ARM keeps `renameat`).
+/// 64-bit ARM has only `renameat` of them.
 #[cfg(target_arch = "aarch64")]
 const OLDER: &[i64] = &[libc::SYS_renameat];
 /// Other architectures have none of them.
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 const OLDER: &[i64] = &[];
 
-/// Flags of `clone` that make a namespace.
+/// Flags of `clone` that create a namespace.
 const NAMESPACES: u64 = (libc::CLONE_NEWNS
     | libc::CLONE_NEWUSER
     | libc::CLONE_NEWPID
@@ -215,17 +213,17 @@ const NAMESPACES: u64 = (libc::CLONE_NEWNS
     | libc::CLONE_NEWUTS
     | libc::CLONE_NEWCGROUP) as u64;
 
-/// Installs the filter. `alone`: whether other processes cannot be seen anyway.
+/// Installs the filter. `alone`: whether the process namespace hides other processes.
 pub(super) fn restrict(job: &Job, alone: bool) -> Result<String> {
     let arch = TargetArch::try_from(std::env::consts::ARCH).map_err(|e| anyhow!("{e}"))?;
-    // `clone3` hides its flags behind a pointer. Told that it does not exist, the C library falls
-    // back to `clone`, whose flags can be seen. Of two filters the stricter answer counts, so the
-    // list itself lets it through. This one comes first: the list forbids installing another.
+    // `clone3` has its flags behind a pointer. If it does not exist, the C library uses `clone`, whose flags a filter can
+    // see. Of two filters the stricter result counts, so the list itself allows it. This filter is installed first, because
+    // the list forbids installing another.
     let absent = Rules::from([(libc::SYS_clone3, Vec::new())]);
     install(absent, SeccompAction::Allow, SeccompAction::Errno(libc::ENOSYS as u32), arch)?;
-    let mut permitted = permitted(job.allow_processes, alone)?;
-    permitted.insert(libc::SYS_clone3, Vec::new());
-    install(permitted, SeccompAction::Errno(libc::EPERM as u32), SeccompAction::Allow, arch)?;
+    let mut allowed = allowed(job.allow_processes, alone)?;
+    allowed.insert(libc::SYS_clone3, Vec::new());
+    install(allowed, SeccompAction::Errno(libc::EPERM as u32), SeccompAction::Allow, arch)?;
     Ok(String::new())
 }
 
@@ -235,7 +233,7 @@ fn install(rules: Rules, otherwise: SeccompAction, matched: SeccompAction, arch:
     seccompiler::apply_filter(&program).map_err(|e| anyhow!("{e}"))
 }
 
-fn permitted(allow_processes: bool, alone: bool) -> Result<Rules> {
+fn allowed(allow_processes: bool, alone: bool) -> Result<Rules> {
     let mut rules: Rules = PLAIN.iter().chain(OLDER).map(|call| (*call, Vec::new())).collect();
     let own = u64::from(std::process::id());
 
@@ -261,22 +259,22 @@ fn permitted(allow_processes: bool, alone: bool) -> Result<Rules> {
             rules.insert(call, vec![when(&[(0, Op::Eq, own)])?]);
         }
     }
-    // Limits: its own, which it can only lower.
+    // Its own limits, which it can only lower.
     rules.insert(libc::SYS_prlimit64, vec![when(&[(0, Op::Eq, 0)])?, when(&[(0, Op::Eq, own)])?]);
     let mut names = Vec::new();
     for option in [libc::PR_SET_NAME, libc::PR_GET_NAME, libc::PR_SET_VMA] {
         names.push(when(&[(0, Op::Eq, option as u64)])?);
     }
     rules.insert(libc::SYS_prctl, names);
-    // Asking whether something is a terminal, and flags of descriptors; no typing into terminals.
+    // Queries about terminals, and flags of descriptors; no input into terminals.
     let mut ioctls = Vec::new();
     for request in [libc::TCGETS, libc::TIOCGWINSZ, libc::FIONREAD, libc::FIONBIO, libc::FIOCLEX, libc::FIONCLEX] {
-        // The type of these constants is another one with musl.
+        // These constants have another type with musl.
         #[allow(clippy::unnecessary_cast)]
         ioctls.push(when(&[(1, Op::Eq, request as u64)])?);
     }
     rules.insert(libc::SYS_ioctl, ioctls);
-    // A pair of sockets connected with each other, and sending without naming an address.
+    // Pairs of connected sockets, and sending without an address.
     rules.insert(libc::SYS_socketpair, vec![when(&[(0, Op::Eq, libc::AF_UNIX as u64)])?]);
     let nowhere = SeccompCondition::new(4, Len::Qword, Op::Eq, 0).map_err(|e| anyhow!("{e}"))?;
     rules.insert(libc::SYS_sendto, vec![SeccompRule::new(vec![nowhere]).map_err(|e| anyhow!("{e}"))?]);

@@ -1,9 +1,8 @@
-//! The first process of the new process namespace: builds the file tree, starts the program, waits.
+//! The init process of the new process namespace: builds the file tree, starts the program, waits.
 //!
-//! It ends when the program does, when Lopper closes its end of the control socket (also by being
-//! killed), or when the outer process dies. With it the kernel kills whatever else is in the
-//! namespace, and nothing in there can stop that: the number 1 is immune to signals from inside.
-//! Python does not get that number itself, because some signals would then not do what they should.
+//! It ends when the program does, when Lopper closes its end of the control socket (also by being killed), or when the outer
+//! process ends. The kernel then kills everything else in the namespace, and nothing in it can prevent that: process 1 is
+//! immune to signals from inside. Python is not process 1 itself, because some signals would then have no effect on it.
 
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd};
@@ -20,7 +19,7 @@ use super::{Helper, Stop, become_program, close_from, exit, files};
 use crate::job::{Answer, FAILED};
 use crate::protection::Mechanism;
 
-/// Does all this and ends the process.
+/// Does this and exits.
 pub(super) fn run(mut helper: Helper, privileged: bool) -> ! {
     match work(&mut helper, privileged) {
         Ok(()) => exit(0),
@@ -29,9 +28,9 @@ pub(super) fn run(mut helper: Helper, privileged: bool) -> ! {
 }
 
 fn work(helper: &mut Helper, privileged: bool) -> Result<(), Stop> {
-    // Should the outer process be killed. (That it has been already shows in the control socket.)
+    // In case the outer process is killed. (If it already was, the control socket is closed.)
     let _ = prctl::set_pdeathsig(Signal::SIGKILL);
-    // The program may need the outer `/proc` once more, after the tree has been changed.
+    // The program may need the outer `/proc` after the file tree has changed.
     let proc = File::open("/proc").ok();
     helper.apply(Mechanism::MountNamespace, files::enclose)?;
 
@@ -61,9 +60,9 @@ fn work(helper: &mut Helper, privileged: bool) -> Result<(), Stop> {
     }
 }
 
-/// Waits for the program's end, or for Lopper to hang up.
+/// Waits until the program ends or Lopper closes the socket.
 fn wait(helper: &mut Helper, children: &SignalFd, program: Pid) {
-    // The pipes are the program's alone, so that they close with it.
+    // Only the program keeps the pipes, so that they close with it.
     let keep = [helper.control.as_raw_fd(), children.as_fd().as_raw_fd()];
     for fd in 1..64 {
         if !keep.contains(&fd) {
@@ -73,9 +72,9 @@ fn wait(helper: &mut Helper, children: &SignalFd, program: Pid) {
     }
     close_from(64);
     loop {
-        match next(helper, children) {
-            Next::HungUp => break,
-            Next::Children => {
+        match wait_for_event(helper, children) {
+            Event::HungUp => break,
+            Event::Children => {
                 if let Some(ended) = reap(program) {
                     helper.answer(&ended);
                     return;
@@ -83,11 +82,11 @@ fn wait(helper: &mut Helper, children: &SignalFd, program: Pid) {
             }
         }
     }
-    // End what can be found. In a process namespace the rest ends with this process.
+    // Kill the program and its group. In a process namespace everything else ends with this process.
     for target in [program, Pid::from_raw(-program.as_raw())] {
         let _ = kill(target, Signal::SIGKILL);
     }
-    // What it used is worth a moment's wait.
+    // Wait a moment for the resources that it used.
     let until = Instant::now() + Duration::from_secs(1);
     while Instant::now() < until {
         if let Some(ended) = reap(program) {
@@ -98,29 +97,29 @@ fn wait(helper: &mut Helper, children: &SignalFd, program: Pid) {
     }
 }
 
-/// What happened.
-enum Next {
+/// An event.
+enum Event {
     Children,
     HungUp,
 }
 
-/// Waits for a child's end or for Lopper to hang up.
-fn next(helper: &Helper, children: &SignalFd) -> Next {
+/// Waits until a child ends or Lopper closes the socket.
+fn wait_for_event(helper: &Helper, children: &SignalFd) -> Event {
     let mut fds =
         [PollFd::new(children.as_fd(), PollFlags::POLLIN), PollFd::new(helper.control.as_fd(), PollFlags::POLLIN)];
     match poll(&mut fds, PollTimeout::NONE) {
         Ok(_) | Err(Errno::EINTR) => {}
-        Err(_) => return Next::HungUp,
+        Err(_) => return Event::HungUp,
     }
-    // Lopper sends nothing after the job: whatever comes is the end of the line.
+    // Lopper sends nothing after the job, so any event on the socket means that it was closed.
     if fds[1].any() == Some(true) {
-        return Next::HungUp;
+        return Event::HungUp;
     }
     while let Ok(Some(_)) = children.read_signal() {}
-    Next::Children
+    Event::Children
 }
 
-/// Collects whoever has ended, orphans included; the answer if the program is among them.
+/// Reaps children that have ended, including orphans; returns the answer if the program is among them.
 fn reap(program: Pid) -> Option<Answer> {
     loop {
         let mut status = 0;

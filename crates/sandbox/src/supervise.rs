@@ -1,5 +1,5 @@
-//! Watching one program from outside: feeding it its orders, reading what it writes, and stopping
-//! it at its limits. One thread per program, waiting in `poll`.
+//! Supervises one program from outside: writes its input, reads its output, and stops it at its limits. One thread per
+//! program, waiting in `poll`.
 
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
@@ -21,41 +21,40 @@ use crate::job::Answer;
 use crate::launch::Running;
 use crate::outcome::Output;
 use crate::policy::Limits;
-use crate::report::{Keys, LONGEST, Said, said};
+use crate::report::{Keys, LONGEST, Report, parse_report};
 
-/// How long the interpreter may take to start. Not part of a program's time: it depends on what
-/// else the machine does, not on the program.
+/// Time limit for the start of the interpreter, which depends on the machine's load and not on the program.
 const START: Duration = Duration::from_secs(60);
-/// How long the end of a program that has been stopped, or has said its last word, is waited for.
+/// How long to wait for the end of a program that was stopped, or has sent its last message.
 const GRACE: Duration = Duration::from_secs(3);
-/// How often the flag for interruption is looked at.
+/// How often `cancel` is checked.
 const TICK: Duration = Duration::from_millis(50);
 
 /// Why a program was stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Stopped {
+pub(crate) enum StopReason {
     /// It ran too long.
     WallTime,
     /// It wrote too much.
     Output,
-    /// It wrote what is no report where the report goes.
+    /// It wrote too much into the report's pipe.
     Report,
-    /// The caller wants to stop.
+    /// The caller cancelled it.
     Cancelled,
 }
 
-/// What was seen of a program.
+/// The observations of one run.
 #[derive(Debug)]
-pub(crate) struct Seen {
-    pub said: Said,
+pub(crate) struct RunRecord {
+    pub report: Report,
     pub answers: Vec<Answer>,
-    pub stopped: Option<Stopped>,
+    pub stopped: Option<StopReason>,
     pub stdout: Output,
     pub stderr: Output,
     pub wall: Duration,
 }
 
-/// One pipe that is read.
+/// A pipe that is read.
 struct Source {
     file: Option<File>,
     kept: Vec<u8>,
@@ -69,12 +68,12 @@ impl Source {
         Ok(Self { file: Some(file), kept: Vec::new(), most, bytes: 0 })
     }
 
-    /// One that is closed.
+    /// A closed one.
     fn none() -> Self {
         Self { file: None, kept: Vec::new(), most: 0, bytes: 0 }
     }
 
-    /// Reads what is there, up to a bound, so that no pipe keeps the others waiting.
+    /// Reads up to one buffer, so that no pipe starves the others.
     fn read(&mut self, buffer: &mut [u8]) {
         let Some(file) = &mut self.file else { return };
         match file.read(buffer) {
@@ -101,21 +100,21 @@ fn nonblocking(fd: BorrowedFd<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Which descriptor an entry of the poll is for.
+/// The descriptors that are polled.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum What {
+enum Pipe {
     Stdout,
     Stderr,
     Report,
     Control,
-    Orders,
+    Input,
 }
 
-/// Everything that is known of a program while it runs.
-struct Watch<'a> {
+/// A running program.
+struct Supervisor<'a> {
     child: Child,
     control: Option<UnixStream>,
-    orders: Option<File>,
+    input: Option<File>,
     unsent: &'a [u8],
     keys: &'a Keys,
     limits: &'a Limits,
@@ -123,59 +122,59 @@ struct Watch<'a> {
     stderr: Source,
     report: Source,
     answers: Source,
-    said: Said,
+    last: Report,
     deadline: Instant,
-    stopped: Option<Stopped>,
-    /// The program has ended, has said its last word or has been stopped.
+    stopped: Option<StopReason>,
+    /// The program has ended, has sent its last message, or was stopped.
     ending: bool,
 }
 
-/// Watches a program to its end. `cancel` stops it.
-pub(crate) fn watch(
+/// Supervises a program until it ends. `cancel` stops it.
+pub(crate) fn supervise(
     running: Running,
-    orders: &[u8],
+    input: &[u8],
     keys: &Keys,
     limits: &Limits,
     cancel: &AtomicBool,
-) -> Result<Seen> {
+) -> Result<RunRecord> {
     let begun = Instant::now();
-    nonblocking(running.orders.as_fd())?;
+    nonblocking(running.input.as_fd())?;
     let answers = match &running.control {
         Some(control) => Source::new(File::from(control.as_fd().try_clone_to_owned()?), LONGEST)?,
         None => Source::none(),
     };
-    let mut watch = Watch {
+    let mut supervisor = Supervisor {
         child: running.child,
         control: running.control,
-        orders: Some(running.orders),
-        unsent: orders,
+        input: Some(running.input),
+        unsent: input,
         keys,
         limits,
         stdout: Source::new(running.stdout, limits.output_kept)?,
         stderr: Source::new(running.stderr, limits.output_kept)?,
         report: Source::new(running.report, LONGEST)?,
         answers,
-        said: Said::Nothing,
+        last: Report::Nothing,
         deadline: begun + START,
         stopped: None,
         ending: false,
     };
     let mut buffer = vec![0; 64 << 10];
-    while !watch.is_over()? {
-        for what in watch.wait()? {
-            watch.read(what, &mut buffer);
+    while !supervisor.is_over()? {
+        for pipe in supervisor.wait()? {
+            supervisor.transfer(pipe, &mut buffer);
         }
-        if watch.act(cancel)? {
+        if supervisor.enforce(cancel)? {
             break;
         }
     }
-    // The descriptors go first: the helper ends, if it still has not, when it is hung up on.
-    let Watch { mut child, control, orders, stdout, stderr, report, mut answers, stopped, .. } = watch;
+    // The descriptors are closed first, so that the helper ends if it still runs.
+    let Supervisor { mut child, control, input, stdout, stderr, report, mut answers, stopped, .. } = supervisor;
     answers.file = None;
-    drop((control, orders));
+    drop((control, input));
     end(&mut child)?;
-    Ok(Seen {
-        said: said(&report.kept, keys),
+    Ok(RunRecord {
+        report: parse_report(&report.kept, keys),
         answers: Answer::all(&answers.kept),
         stopped,
         stdout: stdout.output(),
@@ -184,72 +183,72 @@ pub(crate) fn watch(
     })
 }
 
-impl Watch<'_> {
-    /// Whether nothing more can come: all pipes are closed, which is so only when every process
-    /// that had them is gone, and so is the helper.
+impl Supervisor<'_> {
+    /// Whether the run is over: all pipes are closed, which means that every process with one of them has ended, and so has
+    /// the helper.
     fn is_over(&mut self) -> Result<bool> {
         let closed = [&self.stdout, &self.stderr, &self.report, &self.answers].iter().all(|s| s.file.is_none());
-        // Without a helper nothing but the process itself says that it has ended.
+        // Without a helper only the process itself shows that it has ended.
         Ok(closed && (self.control.is_some() || self.child.try_wait()?.is_some()))
     }
 
-    /// Waits until something can be read or written, or for a moment.
-    fn wait(&self) -> Result<Vec<What>> {
+    /// Waits up to a tick for pipes that can be read or written.
+    fn wait(&self) -> Result<Vec<Pipe>> {
         let sources = [
-            (&self.stdout.file, What::Stdout, PollFlags::POLLIN),
-            (&self.stderr.file, What::Stderr, PollFlags::POLLIN),
-            (&self.report.file, What::Report, PollFlags::POLLIN),
-            (&self.answers.file, What::Control, PollFlags::POLLIN),
-            (&self.orders, What::Orders, PollFlags::POLLOUT),
+            (&self.stdout.file, Pipe::Stdout, PollFlags::POLLIN),
+            (&self.stderr.file, Pipe::Stderr, PollFlags::POLLIN),
+            (&self.report.file, Pipe::Report, PollFlags::POLLIN),
+            (&self.answers.file, Pipe::Control, PollFlags::POLLIN),
+            (&self.input, Pipe::Input, PollFlags::POLLOUT),
         ];
         let open: Vec<_> =
-            sources.iter().filter_map(|(file, what, flags)| Some((file.as_ref()?, *what, *flags))).collect();
+            sources.iter().filter_map(|(file, pipe, flags)| Some((file.as_ref()?, *pipe, *flags))).collect();
         let mut fds: Vec<_> = open.iter().map(|(file, _, flags)| PollFd::new(file.as_fd(), *flags)).collect();
         let wait = self.deadline.saturating_duration_since(Instant::now()).min(TICK) + Duration::from_millis(1);
         match poll(&mut fds, PollTimeout::try_from(wait).unwrap_or(PollTimeout::ZERO)) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(e) => return Err(e.into()),
         }
-        Ok(open.iter().zip(&fds).filter(|(_, fd)| fd.any() == Some(true)).map(|((_, what, _), _)| *what).collect())
+        Ok(open.iter().zip(&fds).filter(|(_, fd)| fd.any() == Some(true)).map(|((_, pipe, _), _)| *pipe).collect())
     }
 
-    /// Reads or writes what there is.
-    fn read(&mut self, what: What, buffer: &mut [u8]) {
-        match what {
-            What::Stdout => self.stdout.read(buffer),
-            What::Stderr => self.stderr.read(buffer),
-            What::Control => self.answers.read(buffer),
-            What::Orders => send(&mut self.orders, &mut self.unsent),
-            What::Report => {
+    /// Reads or writes what is possible without waiting.
+    fn transfer(&mut self, pipe: Pipe, buffer: &mut [u8]) {
+        match pipe {
+            Pipe::Stdout => self.stdout.read(buffer),
+            Pipe::Stderr => self.stderr.read(buffer),
+            Pipe::Control => self.answers.read(buffer),
+            Pipe::Input => send(&mut self.input, &mut self.unsent),
+            Pipe::Report => {
                 self.report.read(buffer);
-                let started = self.said != Said::Nothing;
-                self.said = said(&self.report.kept, self.keys);
-                if !started && self.said != Said::Nothing && !self.ending {
+                let started = self.last != Report::Nothing;
+                self.last = parse_report(&self.report.kept, self.keys);
+                if !started && self.last != Report::Nothing && !self.ending {
                     self.deadline = Instant::now() + self.limits.wall;
                 }
             }
         }
     }
 
-    /// Stops the program where it must be. Says whether it has been waited for long enough.
-    fn act(&mut self, cancel: &AtomicBool) -> Result<bool> {
+    /// Stops the program at its limits. Returns whether its end has been waited for long enough.
+    fn enforce(&mut self, cancel: &AtomicBool) -> Result<bool> {
         let late = Instant::now() >= self.deadline;
         let stop = if cancel.load(Ordering::Relaxed) {
-            Some(Stopped::Cancelled)
+            Some(StopReason::Cancelled)
         } else if self.stdout.bytes + self.stderr.bytes > self.limits.output {
-            Some(Stopped::Output)
+            Some(StopReason::Output)
         } else if self.report.bytes > LONGEST as u64 {
-            Some(Stopped::Report)
+            Some(StopReason::Report)
         } else if late && !self.ending {
-            Some(Stopped::WallTime)
+            Some(StopReason::WallTime)
         } else {
             None
         };
         if self.ending {
-            if stop == Some(Stopped::Cancelled) {
+            if stop == Some(StopReason::Cancelled) {
                 self.stopped = stop;
             }
-            // It has had its time to end by itself.
+            // It had time to end by itself.
             if stop.is_some() || late {
                 self.hang_up();
             }
@@ -259,13 +258,13 @@ impl Watch<'_> {
             Some(_) => self.answers.file.is_none() || Answer::all(&self.answers.kept).iter().any(Answer::is_last),
             None => self.child.try_wait()?.is_some(),
         };
-        if !ended && !self.said.is_last() {
+        if !ended && !self.last.is_last() {
             if stop.is_none() {
                 return Ok(false);
             }
             self.stopped = stop;
-            if stop == Some(Stopped::Output) {
-                // Enough has been read. That every process is gone shows in the report's pipe, too.
+            if stop == Some(StopReason::Output) {
+                // Enough has been read. The report's pipe also shows the end of every process.
                 (self.stdout.file, self.stderr.file) = (None, None);
             }
             self.hang_up();
@@ -275,7 +274,7 @@ impl Watch<'_> {
         Ok(false)
     }
 
-    /// Has everything ended: the helper does it, and answers once more with what was used.
+    /// Ends all processes: the helper does it, and reports what they used.
     fn hang_up(&self) {
         match &self.control {
             Some(control) => {
@@ -291,7 +290,7 @@ impl Watch<'_> {
     }
 }
 
-/// Writes as much of the orders as goes; closes the pipe after the last.
+/// Writes as much of the input as possible; closes the pipe after the last byte.
 fn send(pipe: &mut Option<File>, unsent: &mut &[u8]) {
     let Some(file) = pipe else { return };
     match file.write(unsent) {
@@ -302,12 +301,12 @@ fn send(pipe: &mut Option<File>, unsent: &mut &[u8]) {
             }
         }
         Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
-        // Nobody reads any more.
+        // The reader has closed the pipe.
         Err(_) => *pipe = None,
     }
 }
 
-/// Waits for the first process, by force in the end. Its own end takes the others with it.
+/// Waits for the first process and kills it after a while. The other processes end with it.
 fn end(child: &mut Child) -> Result<()> {
     let until = Instant::now() + GRACE;
     while child.try_wait()?.is_none() {

@@ -1,18 +1,15 @@
-//! The helper: a fresh process with one thread that builds the sandbox around itself and then
-//! becomes the interpreter.
+//! The helper: a new process with one thread that sets up the sandbox around itself and then becomes the interpreter.
 //!
-//! Forking a process with several threads, as Lopper is, leaves a child in which little may be
-//! done. So Lopper executes itself once more with a private first argument; [`run`] is what happens
-//! then. Three processes come of it:
+//! In a fork of a process with several threads, such as Lopper, little is safe. So Lopper executes itself once more with a
+//! private first argument, which leads to [`run`]. It creates three processes:
 //!
 //! 1. the *outer* one enters the namespaces and waits;
-//! 2. the *first* one of the new process namespace (its number is 1 there) builds the file tree,
-//!    waits for the program, and ends as soon as the program or Lopper ends; with it the kernel ends
-//!    everything else in the namespace;
-//! 3. the *program* gives up its rights and executes Python.
+//! 2. the *init* process of the new process namespace (number 1 there) builds the file tree, waits for the program, and ends
+//!    as soon as the program or Lopper ends; the kernel then ends everything else in the namespace;
+//! 3. the *program* drops its rights and executes Python.
 
 mod files;
-mod first;
+mod init;
 mod landlock;
 mod namespaces;
 mod rights;
@@ -29,36 +26,38 @@ use nix::sys::prctl;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, fork};
 
-use crate::job::{Answer, FAILED, Job, ORDERS, REPORT, Step};
+use crate::job::{Answer, FAILED, INPUT, Job, REPORT, Step};
 use crate::protection::Mechanism;
 
 pub(crate) use namespaces::NOBODY;
 
-/// The job, the line to the parent, and what has been tried.
+/// The job, the socket to the parent, and the mechanisms tried so far.
 struct Helper {
     job: Job,
     control: UnixStream,
     steps: Vec<Step>,
 }
 
-/// A step that had to succeed and did not. What went wrong has been answered.
+/// A required step failed; the parent has been sent the reason.
 #[derive(Debug)]
 struct Stop;
 
 impl Helper {
-    /// Sends an answer. Whether anybody listens does not matter here.
+    /// Sends an answer; errors are ignored.
     fn answer(&mut self, answer: &Answer) {
         let _ = self.control.write_all(answer.line().as_bytes());
     }
 
-    /// Says why the program is not started.
+    /// Sends the reason why the program is not started.
     fn fail(&mut self, what: &str, why: impl std::fmt::Display) -> Stop {
         self.answer(&Answer::Failed(format!("{what}: {why}")));
         Stop
     }
 
-    /// Applies a mechanism if the job asks for it. Says whether it is in force; where it must be
-    /// and is not, the helper stops.
+    /// Applies a mechanism if the job has it, and returns whether it is active.
+    ///
+    /// # Errors
+    /// If it failed and this is not a probe.
     fn apply(&mut self, mechanism: Mechanism, action: impl FnOnce(&Job) -> Result<String>) -> Result<bool, Stop> {
         if !self.job.mechanisms.contains(&mechanism) {
             return Ok(false);
@@ -88,22 +87,21 @@ pub(crate) fn run() -> ! {
     exit(status)
 }
 
-/// Ends at once, without anything that is run at the end of a process.
+/// Exits without running exit handlers.
 fn exit(status: i32) -> ! {
     // SAFETY: `_exit` takes any status and does not return.
     unsafe { libc::_exit(status) }
 }
 
 fn start() -> Result<i32, Stop> {
-    // SAFETY: the parent made descriptor 0 the control socket, and nothing else uses it. It moves
-    // out of the way below, where `/dev/null` takes its place.
+    // SAFETY: the parent made descriptor 0 the control socket, and nothing else uses it. Below, `/dev/null` replaces it.
     let inherited = unsafe { UnixStream::from_raw_fd(0) };
     let control = match inherited.try_clone() {
-        // The copy is closed when the interpreter is executed; the original is replaced by then.
+        // The copy is closed when the interpreter is executed.
         Ok(copy) => copy,
         Err(_) => return Err(Stop),
     };
-    // What is made for the program must be readable to it, whatever the caller's mask says.
+    // Files created for the program must be readable to it, whatever the caller's umask is.
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
     let Ok(job) = Job::read(&mut &inherited) else { return Err(Stop) };
     let mut helper = Helper { job, control, steps: Vec::new() };
@@ -113,14 +111,14 @@ fn start() -> Result<i32, Stop> {
     }
 
     let privileged = namespaces::enter(&mut helper)?;
-    // From here on no other process of this user may look into this one. (Not before: the kernel
-    // shuts the files in `/proc` that name the users of a namespace against us, too.)
+    // From here on no other process of this user can inspect this one. (Not before, because the files in `/proc` that map a
+    // namespace's users would become inaccessible, too.)
     let _ = prctl::set_dumpable(false);
 
     // SAFETY: this process has one thread.
     match unsafe { fork() } {
         Err(e) => Err(helper.fail("fork", e)),
-        Ok(ForkResult::Child) => first::run(helper, privileged),
+        Ok(ForkResult::Child) => init::run(helper, privileged),
         Ok(ForkResult::Parent { child }) => {
             close_from(1);
             loop {
@@ -134,7 +132,7 @@ fn start() -> Result<i32, Stop> {
     }
 }
 
-/// Puts `/dev/null` in the place of standard input.
+/// Replaces standard input by `/dev/null`.
 fn stdin_is_null(old: OwnedFd) -> Result<()> {
     let null = File::open("/dev/null").context("/dev/null")?;
     nix::unistd::dup2_stdin(null.as_fd())?;
@@ -148,7 +146,7 @@ fn close_from(first: i32) {
     // SAFETY: nothing in this process uses these descriptors afterwards.
     let done = unsafe { libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, 0) };
     if done != 0 {
-        // Before Linux 5.9. The helper opens few files, so that this reaches them all.
+        // Before Linux 5.9. The helper has few open files, all below this number.
         for fd in first..256 {
             // SAFETY: as above.
             unsafe { libc::close(fd) };
@@ -156,9 +154,9 @@ fn close_from(first: i32) {
     }
 }
 
-/// The last part: gives up every right and becomes the interpreter.
+/// Drops all rights and becomes the interpreter.
 fn become_program(mut helper: Helper, privileged: bool, proc: Option<File>) -> Stop {
-    if let Err(stop) = give_up(&mut helper, privileged, proc) {
+    if let Err(stop) = drop_rights(&mut helper, privileged, proc) {
         return stop;
     }
     if helper.job.probe {
@@ -171,16 +169,16 @@ fn become_program(mut helper: Helper, privileged: bool, proc: Option<File>) -> S
     let environment: Result<Vec<_>, _> =
         helper.job.environment.iter().map(|(name, value)| text(&format!("{name}={value}"))).collect();
     let (Ok(arguments), Ok(environment)) = (arguments, environment) else {
-        return helper.fail("command line", "it holds a zero byte");
+        return helper.fail("command line", "it contains a zero byte");
     };
     match nix::unistd::execve(&arguments[0], &arguments, &environment) {
         Err(e) => helper.fail(&format!("{} cannot be executed", helper.job.command_line[0]), e),
     }
 }
 
-fn give_up(helper: &mut Helper, privileged: bool, proc: Option<File>) -> Result<(), Stop> {
+fn drop_rights(helper: &mut Helper, privileged: bool, proc: Option<File>) -> Result<(), Stop> {
     reset_signals();
-    // A session of its own: no terminal, and a process group that can be ended as one.
+    // Its own session: without a terminal, and with a process group that can be killed.
     let _ = nix::unistd::setsid();
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o077));
     rights::drop(helper, privileged, proc)?;
@@ -200,26 +198,26 @@ fn give_up(helper: &mut Helper, privileged: bool, proc: Option<File>) -> Result<
     })?;
     let files = helper.active(Mechanism::MountNamespace);
     helper.apply(Mechanism::Landlock, |job| landlock::restrict(job, files))?;
-    mark_rest(helper.control.as_raw_fd());
+    close_others(helper.control.as_raw_fd());
     let alone = helper.active(Mechanism::PidNamespace);
     helper.apply(Mechanism::Seccomp, |job| seccomp::restrict(job, alone))?;
     Ok(())
 }
 
-/// Every signal as a new process has it. Rust ignores SIGPIPE, and ignoring is inherited.
+/// Restores the default action of every signal. Rust ignores SIGPIPE, and that is inherited.
 fn reset_signals() {
     for number in 1..=64 {
-        // SAFETY: the default action is a valid one for every signal; those that cannot be
-        // changed are refused without effect.
+        // SAFETY: the default action is valid for every signal; for those that cannot be changed the call fails without
+        // effect.
         unsafe { libc::signal(number, libc::SIG_DFL) };
     }
     let _ = nix::sys::signal::SigSet::all().thread_unblock();
 }
 
-/// Sees to it that the interpreter inherits its five descriptors and no other.
-fn mark_rest(control: i32) {
-    for fd in [0, 1, 2, ORDERS, REPORT] {
-        // SAFETY: plain descriptor flags; a descriptor that is not open is refused.
+/// Lets the interpreter inherit its five descriptors and no other.
+fn close_others(control: i32) {
+    for fd in [0, 1, 2, INPUT, REPORT] {
+        // SAFETY: sets descriptor flags; for a closed descriptor the call fails.
         unsafe { libc::fcntl(fd, libc::F_SETFD, 0) };
     }
     for fd in REPORT + 1..256 {
