@@ -10,7 +10,7 @@ use lopper_model::Model;
 use crate::args::{self, GlobalArgs};
 use crate::interrupt;
 use crate::printer::Printer;
-use crate::progress::Progress;
+use crate::progress::{Bars, Progress};
 
 /// The surroundings of a command.
 pub struct Env {
@@ -50,6 +50,11 @@ impl Env {
     /// Fails once Ctrl-C was pressed.
     pub fn check_interrupt(&self) -> Result<()> {
         interrupt::check(&self.interrupted)
+    }
+
+    /// Bars for the libraries' progress, which stops at Ctrl-C.
+    pub fn bars(&self) -> Bars<'_> {
+        Bars { printer: self.printer, interrupted: &self.interrupted }
     }
 
     /// An engine for `model` that uses this command's threads and stops at Ctrl-C.

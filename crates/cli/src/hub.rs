@@ -1,23 +1,20 @@
-//! What comes from the hub: MODEL arguments that name a model of it and what they mean, rows of data sets
-//! that no data root holds, and a bar while something is fetched.
+//! Downloads from the hub: models given as MODEL, rows of data sets that are not in the data root, and their progress.
 
-use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result};
-use lopper_hub::{DataSet, HubId, Settings, Snapshot, Watch};
+use lopper_hub::{DataSet, HubId, Settings, Snapshot};
 use lopper_model::families;
 use lopper_model::hf::{self, CONFIG};
 use lopper_record::Fault;
 use lopper_tasks::{RowFetcher, SplitFiles};
 
 use crate::env::Env;
-use crate::interrupt;
 use crate::printer::Printer;
-use crate::progress::Progress;
+use crate::progress::Bars;
 
 /// The model of the hub that `argument` names; `None` where it is `local` or does not look like one.
 /// A revision for anything else is a fault.
@@ -35,9 +32,9 @@ pub fn named(env: &Env, argument: &str, local: bool) -> Result<Option<HubId>> {
     }
 }
 
-/// Fetches the model into the cache, as far as it is not there.
+/// Downloads the model into the cache unless it is there.
 pub fn fetch(env: &Env, model: &HubId) -> Result<Snapshot> {
-    lopper_hub::fetch(model, &settings(env.offline)?, &accept, &Fetching::new(env.printer, &env.interrupted))
+    lopper_hub::fetch(model, &settings(env.offline)?, &accept, &env.bars())
 }
 
 fn settings(offline: bool) -> Result<Settings> {
@@ -46,16 +43,15 @@ fn settings(offline: bool) -> Result<Settings> {
     Ok(settings)
 }
 
-/// Faults if the model in `directory` is of a kind that cannot be read: before its weights are
-/// fetched.
+/// Checks that the model in `directory` is of a family that Lopper reads, before its weights are downloaded.
 fn accept(directory: &Path) -> Result<()> {
     let path = directory.join(CONFIG);
     let bytes = std::fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
     families::parse_config(&hf::parse_object(&bytes, &path)?, &path).map(|_| ())
 }
 
-/// Rows of data sets, fetched when they are asked for. Of each data set the hub is asked once what it holds, so that
-/// all tasks see the same commit.
+/// Rows of data sets, downloaded when they are needed. The listing of each data set is requested once, so that all tasks
+/// use the same commit.
 pub struct Rows {
     printer: Printer,
     interrupted: Arc<AtomicBool>,
@@ -73,12 +69,12 @@ impl Rows {
         }
     }
 
-    fn open(&self, id: &str, settings: &Settings, watch: &Fetching<'_>) -> Result<Arc<DataSet>> {
+    fn open(&self, id: &str, settings: &Settings, progress: &Bars<'_>) -> Result<Arc<DataSet>> {
         let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(set) = opened.get(id) {
             return Ok(set.clone());
         }
-        let set = Arc::new(DataSet::open(id, settings, watch)?);
+        let set = Arc::new(DataSet::open(id, settings, progress)?);
         opened.insert(id.to_owned(), set.clone());
         Ok(set)
     }
@@ -86,80 +82,9 @@ impl Rows {
 
 impl RowFetcher for Rows {
     fn fetch(&self, data_set: &str, config: &str, splits: &[String]) -> Result<(String, SplitFiles)> {
-        let watch = Fetching::new(self.printer, &self.interrupted);
-        let set = self.open(data_set, &settings(self.offline)?, &watch)?;
-        let found = set.split(config, splits, &watch)?;
+        let progress = Bars { printer: self.printer, interrupted: &self.interrupted };
+        let set = self.open(data_set, &settings(self.offline)?, &progress)?;
+        let found = set.split(config, splits, &progress)?;
         Ok((found.split, SplitFiles::fetched(found.files, set.commit())))
-    }
-}
-
-/// Shows a download.
-struct Fetching<'a> {
-    printer: Printer,
-    interrupted: &'a AtomicBool,
-    state: RefCell<State>,
-}
-
-impl<'a> Fetching<'a> {
-    fn new(printer: Printer, interrupted: &'a AtomicBool) -> Self {
-        Self { printer, interrupted, state: RefCell::default() }
-    }
-}
-
-#[derive(Default)]
-struct State {
-    bar: Option<Progress>,
-    files: usize,
-    file: String,
-    bytes: u64,
-    percent: u64,
-    /// Whether the file has begun and nothing is known of it yet.
-    begins: bool,
-}
-
-impl Watch for Fetching<'_> {
-    fn check(&self) -> Result<()> {
-        interrupt::check(self.interrupted)
-    }
-
-    fn begin(&self, files: usize, bytes: u64) {
-        let bar = Progress::of_bytes(self.printer, "fetching", bytes);
-        *self.state.borrow_mut() = State { bar: Some(bar), files, ..State::default() };
-    }
-
-    fn file(&self, name: &str, number: usize, bytes: u64) {
-        let mut state = self.state.borrow_mut();
-        state.file = format!("{name} ({number} of {}", state.files);
-        (state.bytes, state.percent, state.begins) = (bytes, 0, true);
-        if let Some(bar) = &state.bar {
-            bar.message(&format!("{})", state.file));
-        }
-    }
-
-    fn at(&self, of_file: u64, of_all: u64) {
-        let mut state = self.state.borrow_mut();
-        let percent = (100.0 * of_file as f64 / state.bytes.max(1) as f64) as u64;
-        let changed = percent != state.percent;
-        state.percent = percent;
-        let begins = std::mem::take(&mut state.begins);
-        if let Some(bar) = &state.bar {
-            if changed {
-                bar.message(&format!("{}, {percent} %)", state.file));
-            }
-            // The first place is where an earlier download ended.
-            if begins {
-                bar.begin_at(of_all);
-            } else {
-                bar.set_bytes(of_all);
-            }
-        }
-    }
-
-    fn end(&self) {
-        self.state.borrow_mut().bar = None;
-    }
-
-    fn warn(&self, text: &str) {
-        self.printer.warn(text);
     }
 }

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use lopper_record::Step;
 
 use crate::interrupt;
 use crate::printer::Printer;
@@ -71,12 +72,6 @@ impl Progress {
         self.bar.reset_eta();
     }
 
-    /// Moves the bar to `bytes`.
-    pub fn set_bytes(&self, bytes: u64) {
-        self.show_when_due();
-        self.bar.set_position(bytes);
-    }
-
     /// Says something new before the bar.
     pub fn message(&self, text: &str) {
         self.bar.set_message(text.to_owned());
@@ -91,7 +86,7 @@ impl Progress {
 
 /// A bar shows the innermost step of the work under way.
 impl lopper_record::Progress for Progress {
-    fn step(&self, step: lopper_record::Step<'_>) -> Box<dyn lopper_record::Progress + '_> {
+    fn step(&self, step: Step<'_>) -> Box<dyn lopper_record::Progress + '_> {
         Box::new(BarStep { bar: self, total: step.total.into() })
     }
 
@@ -106,7 +101,7 @@ struct BarStep<'a> {
 }
 
 impl lopper_record::Progress for BarStep<'_> {
-    fn step(&self, step: lopper_record::Step<'_>) -> Box<dyn lopper_record::Progress + '_> {
+    fn step(&self, step: Step<'_>) -> Box<dyn lopper_record::Progress + '_> {
         Box::new(BarStep { bar: self.bar, total: step.total.into() })
     }
 
@@ -126,5 +121,59 @@ impl lopper_record::Progress for BarStep<'_> {
 impl Drop for Progress {
     fn drop(&mut self) {
         self.bar.finish_and_clear();
+    }
+}
+
+/// The progress interface of the libraries, as bars.
+pub struct Bars<'a> {
+    pub printer: Printer,
+    pub interrupted: &'a AtomicBool,
+}
+
+impl lopper_record::Progress for Bars<'_> {
+    fn step(&self, step: Step<'_>) -> Box<dyn lopper_record::Progress + '_> {
+        let bar = if step.unit == Step::BYTES {
+            Progress::of_bytes(self.printer, step.name, step.total as u64)
+        } else {
+            Progress::new(self.printer, step.name, step.unit, step.total)
+        };
+        bar.begin_at(step.found as u64);
+        Box::new(StepBar { bars: self, name: step.name.to_owned(), bar })
+    }
+
+    fn warn(&self, text: &str) {
+        self.printer.warn(text);
+    }
+
+    fn check(&self) -> anyhow::Result<()> {
+        interrupt::check(self.interrupted)
+    }
+}
+
+struct StepBar<'a> {
+    bars: &'a Bars<'a>,
+    name: String,
+    bar: Progress,
+}
+
+impl lopper_record::Progress for StepBar<'_> {
+    fn step(&self, step: Step<'_>) -> Box<dyn lopper_record::Progress + '_> {
+        self.bars.step(step)
+    }
+
+    fn set(&self, done: usize) {
+        self.bar.set(done);
+    }
+
+    fn message(&self, text: &str) {
+        self.bar.message(&format!("{}, {text}", self.name));
+    }
+
+    fn warn(&self, text: &str) {
+        self.bars.warn(text);
+    }
+
+    fn check(&self) -> anyhow::Result<()> {
+        self.bars.check()
     }
 }

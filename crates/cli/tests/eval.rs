@@ -85,7 +85,7 @@ fn an_adapter_is_evaluated_as_the_model_it_is_merged_into() {
     let kept = [0, 2, 3, 4];
     let mut model = Model::from_checkpoint(&Checkpoint::open(&place.model()).unwrap()).unwrap();
     let config = LoraConfig::default();
-    attach_lora(&mut model, &config, 1, &kept).unwrap();
+    attach_lora(&mut model, &config, 1, &kept.into()).unwrap();
     model.visit_mut(|name, parameter| {
         // B begins at zero, where an adapter does nothing.
         if name.ends_with("lora_B.weight") {
@@ -93,7 +93,7 @@ fn an_adapter_is_evaluated_as_the_model_it_is_merged_into() {
         }
     });
     std::fs::create_dir(place.path("adapter")).unwrap();
-    save_adapter(&place.path("adapter"), &model, &kept, &config, None).unwrap();
+    save_adapter(&place.path("adapter"), &model, &kept.into(), &config, None).unwrap();
     let arguments = arguments(&["--drop", "1", "--json"]);
     let adapted = place.json(&[&arguments[..], &["--adapter", "adapter"]].concat());
     assert_eq!(adapted["model"]["adapter"], "adapter");

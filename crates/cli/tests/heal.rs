@@ -59,8 +59,7 @@ fn an_adapter_on_a_cut_model_and_the_same_merged() {
     let uncut = model(&place, "model");
     let mut adapted = uncut.keep(&[0, 2, 4]);
     let before = logits(&adapted);
-    let layers = adapted.all_layers();
-    let config = load_adapter(&place.path("adapter"), &mut adapted, &layers).unwrap();
+    let config = load_adapter(&place.path("adapter"), &mut adapted, &[0, 1, 2].into()).unwrap();
     assert_eq!((config.r, config.alpha), (4, 32.0));
     let merged = model(&place, "merged");
     assert!(largest_difference(&logits(&adapted), &before) > 1e-2, "healing changed something");
@@ -120,7 +119,7 @@ fn what_is_wrong_is_said_and_nothing_is_written() {
         (&["--dropout", "1"], "dropout is out of range"),
         (&["--epochs", "0"], "out of range"),
         (&["--max-length", "100000"], "beyond the model's context"),
-        (&["--max-length", "3"], "nothing to learn"),
+        (&["--max-length", "3"], "no usable examples"),
         (&["--method", "full", "--r", "8"], "setting of adapters"),
         (&["--method", "qlora"], "invalid value 'qlora'"),
         (&["--drop", "0-4"], "every layer would be dropped"),
@@ -133,7 +132,7 @@ fn what_is_wrong_is_said_and_nothing_is_written() {
         place.fault(&[&["heal", "model", "--data", data, "-o", out], more].concat())
     };
     assert!(heal("nowhere.jsonl", "out", &[]).contains("cannot be read"));
-    assert!(heal("empty.jsonl", "out", &[]).contains("nothing to learn"));
+    assert!(heal("empty.jsonl", "out", &[]).contains("no usable examples"));
     assert!(heal("sgr.jsonl", "taken", &[]).contains("already exists"));
     for taken in ["taken", "full_of_things", "model", "."] {
         let message = heal("sgr.jsonl", taken, &["--force"]);

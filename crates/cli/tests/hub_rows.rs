@@ -199,7 +199,7 @@ fn faults_name_both_ways_out() {
     for code in [401, 403] {
         hub.server.trick("/api/", Trick::Status(code, vec![("X-Error-Code", "GatedRepo")]), 1);
         let message = hub.refused(&[], &EVAL);
-        assert!(message.contains("has to be granted") && message.contains("ask for access at"), "{message}");
+        assert!(message.contains("gated") && message.contains("request access at"), "{message}");
     }
     hub.server.trick("/api/", Trick::Status(404, vec![("X-Error-Code", "RevisionNotFound")]), 1);
     assert!(hub.refused(&[], &EVAL).contains("no Parquet files of own/stamps"));

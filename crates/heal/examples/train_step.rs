@@ -12,6 +12,7 @@ use lopper_heal::{
 use lopper_model::checkpoint::Dtype;
 use lopper_model::families::config_json;
 use lopper_model::{Checkpoint, Config, Model, QkNorm};
+use lopper_record::LayerSet;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::json;
@@ -121,7 +122,7 @@ fn write(directory: &Path, shape: &Shape) -> Result<()> {
     let mut model = Model::random(config.clone(), 0.02, 1)?;
     model.save(directory, &config_json(config, *dtype)?, *dtype)?;
     let lora = LoraConfig { r: 16, alpha: 32.0, dropout: 0.0, ..LoraConfig::default() };
-    let layers = model.all_layers();
+    let layers = LayerSet::all(model.num_layers());
     attach_lora(&mut model, &lora, 3, &layers)?;
     save_adapter(&directory.join(ADAPTER), &model, &layers, &lora, None)?;
     let mut rng = ChaCha8Rng::seed_from_u64(2);
@@ -142,11 +143,12 @@ fn run(directory: &Path, config: TrainerConfig, lora: bool, warmup: usize, steps
     let batch: Vec<Vec<u32>> = serde_json::from_slice(&std::fs::read(directory.join(BATCH))?)?;
     let documents: Vec<Document> =
         batch.into_iter().map(|tokens| Document { weights: vec![1.0; tokens.len()], tokens }).collect();
-    let kept = model.all_layers();
+    let kept = LayerSet::all(model.num_layers());
     if lora {
         load_adapter(&directory.join(ADAPTER), &mut model, &kept)?;
     }
-    let mut trainer = Trainer::new(model, kept, |name| !lora || is_adapter(name), AdamWConfig::default(), config);
+    let mut trainer =
+        Trainer::new(model, kept.slots(), |name| !lora || is_adapter(name), AdamWConfig::default(), config);
     let mut losses = Vec::new();
     for _ in 0..warmup {
         losses.push(trainer.step(&documents, RATE)?.loss);

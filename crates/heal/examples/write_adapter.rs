@@ -6,6 +6,7 @@
 use anyhow::{Context, Result};
 use lopper_heal::{LoraConfig, attach_lora, save_adapter};
 use lopper_model::{Batch, Checkpoint, Model, Threads};
+use lopper_record::{LayerPosition, LayerSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -27,7 +28,8 @@ fn main() -> Result<()> {
 
 fn write(directory: &Path, mut model: Model, dropped: &[usize], config: LoraConfig) -> Result<()> {
     std::fs::create_dir_all(directory)?;
-    let kept: Vec<usize> = (0..model.num_layers()).filter(|l| !dropped.contains(l)).collect();
+    let kept = LayerSet::<LayerPosition>::from(dropped.to_vec()).complement(model.num_layers());
+    let layers: Vec<usize> = kept.indices().collect();
     attach_lora(&mut model, &config, 5, &kept)?;
     // B begins at zero; any values will do that are not.
     let mut number = 0u32;
@@ -43,7 +45,7 @@ fn write(directory: &Path, mut model: Model, dropped: &[usize], config: LoraConf
     let logits = SEQUENCES
         .iter()
         .map(|tokens| {
-            let hidden = model.hidden_states(&Batch::new(&[*tokens]), &kept, Threads::One, None, None)?;
+            let hidden = model.hidden_states(&Batch::new(&[*tokens]), &layers, Threads::One, None, None)?;
             let logits = model.logits(&model.normed_rows(&hidden, 0..tokens.len()), Threads::One);
             Ok(logits.chunks(model.config.vocab_size).map(<[f32]>::to_vec).collect())
         })

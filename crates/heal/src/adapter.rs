@@ -1,51 +1,53 @@
-//! Low-rank adapters (LoRA, Hu et al., arXiv 2106.09685) on the projections of a model, in PEFT's
-//! layout: `adapter_config.json` and `adapter_model.safetensors`.
+//! Low-rank adapters (LoRA, Hu et al., arXiv 2106.09685) on the projections of a model, in PEFT's layout:
+//! `adapter_config.json` and `adapter_model.safetensors`.
 //!
-//! Layers are numbered as in the pruned model that the adapter was trained for, from 0 to the
-//! number of kept layers, because that is the model others load it onto.
+//! In the files, layers are numbered as in the pruned model that the adapter was trained for, because that is the model
+//! other programs load it onto. In memory, an adapter may also be on some layers of the uncut model.
 //!
-//! Not covered: adapters on embedding or head, DoRA, trained biases, a rank or alpha that differs
-//! between modules, adapters in pickled files. They are refused.
+//! Not covered, and refused: adapters on embedding or head, DoRA, trained biases, a rank or alpha that differs between
+//! modules, adapters in pickled files.
 
 mod load;
 
 pub use load::load_adapter;
 
 use crate::recipe::LoraConfig;
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use lopper_model::Model;
 use lopper_model::checkpoint::{Array, Dtype, save_safetensors};
 use lopper_model::linear::Lora;
 use lopper_model::param::Param;
-use lopper_record::write_atomic;
+use lopper_record::{LayerIndex, LayerPosition, LayerSet, write_atomic};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// The adapter's settings.
+/// The file of the adapter's settings.
 pub const ADAPTER_CONFIG: &str = "adapter_config.json";
-/// The adapter's weights.
+/// The file of the adapter's weights.
 pub const ADAPTER_WEIGHTS: &str = "adapter_model.safetensors";
-/// What PEFT puts before the names of the model it wraps.
+/// PEFT's prefix of parameter names.
 const PREFIX: &str = "base_model.model.";
 
-/// Puts a fresh adapter on the layers `kept`; returns the number of weights added.
+/// Adds a new adapter to the layers `kept`; returns the number of weights added.
 ///
-/// As in PEFT, A is drawn uniformly from ±1/√inputs (Kaiming's rule with a = √5) and B is zero, so
-/// that the model computes what it did before. The draws depend on the seed and on a layer's place
-/// among the kept ones.
-pub fn attach_lora(model: &mut Model, config: &LoraConfig, seed: u64, kept: &[usize]) -> Result<usize> {
+/// As in PEFT, A is drawn uniformly from ±1/√inputs (Kaiming's rule with a = √5) and B is zero, so that the model's
+/// outputs do not change. The draws depend on the seed and on the order of the kept layers, not on their positions.
+///
+/// # Errors
+/// A [`Fault`](lopper_record::Fault) for settings out of range; an error for a position that the model does not have,
+/// and for a model that has an adapter.
+pub fn attach_lora(model: &mut Model, config: &LoraConfig, seed: u64, kept: &LayerSet<LayerPosition>) -> Result<usize> {
     config.check()?;
     let config = &config.for_model(&model.config);
-    model.check(&[], kept)?;
-    ensure!(kept.is_sorted_by(|a, b| a < b), "kept layers must ascend");
+    check_layers(model, kept)?;
     ensure!(!has_adapter(model), "the model has an adapter already; merge it first");
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut added = 0;
-    for layer in kept {
-        for (name, linear) in model.layers[*layer].linears_mut() {
+    for layer in kept.indices() {
+        for (name, linear) in model.layers[layer].linears_mut() {
             if !targets(config, name) {
                 continue;
             }
@@ -65,17 +67,26 @@ pub fn attach_lora(model: &mut Model, config: &LoraConfig, seed: u64, kept: &[us
     Ok(added)
 }
 
+/// Checks that the model has these layers.
+pub(crate) fn check_layers(model: &Model, kept: &LayerSet<LayerPosition>) -> Result<()> {
+    let layers = model.num_layers();
+    if let Some(layer) = kept.iter().next_back().filter(|layer| layer.index() >= layers) {
+        bail!("there is no layer at position {layer} of a model with {layers} layers");
+    }
+    Ok(())
+}
+
 /// Whether any layer has an adapter.
 pub fn has_adapter(model: &Model) -> bool {
     model.parameters().iter().any(|(name, _)| is_adapter(name))
 }
 
-/// Whether a parameter of this name is an adapter's.
+/// Whether the parameter of this name belongs to an adapter.
 pub fn is_adapter(name: &str) -> bool {
     name.ends_with(".lora_A.weight") || name.ends_with(".lora_B.weight")
 }
 
-/// Folds every adapter into the weight under it.
+/// Merges every adapter into its weight.
 pub fn merge(model: &mut Model) {
     for layer in &mut model.layers {
         for (_, linear) in layer.linears_mut() {
@@ -84,26 +95,29 @@ pub fn merge(model: &mut Model) {
     }
 }
 
-/// The model that PEFT is to load under an adapter.
+/// The base model of an adapter, as recorded in PEFT's `adapter_config.json`.
 #[derive(Debug, Clone, Copy)]
 pub struct Base<'a> {
-    /// A directory, or an id of the hub.
+    /// A directory or an id of the hub.
     pub name: &'a str,
-    /// The commit, of a model of the hub.
+    /// The commit of a model of the hub.
     pub revision: Option<&'a str>,
 }
 
-/// Writes the adapter on the layers `kept` into the existing directory `directory`. `base` is what
-/// PEFT is to load underneath; `None` where no such model has been written.
+/// Writes the adapter of the layers `kept` into the existing directory `directory`. `base` is the model that PEFT loads it
+/// onto: the pruned one; `None` if that has not been written.
+///
+/// # Errors
+/// If the model has no adapter, or the files cannot be written.
 pub fn save_adapter(
     directory: &Path,
     model: &Model,
-    kept: &[usize],
+    kept: &LayerSet<LayerPosition>,
     config: &LoraConfig,
     base: Option<Base<'_>>,
 ) -> Result<()> {
     let config = &config.for_model(&model.config);
-    let parameters = model.keep(kept).parameters();
+    let parameters = model.keep(&kept.indices().collect::<Vec<_>>()).parameters();
     let arrays: Vec<Array<'_>> = parameters
         .iter()
         .filter(|(name, _)| is_adapter(name))
@@ -116,7 +130,7 @@ pub fn save_adapter(
     ensure!(!arrays.is_empty(), "the model has no adapter to write");
     let metadata = BTreeMap::from([("format".to_owned(), "pt".to_owned())]);
     save_safetensors(&directory.join(ADAPTER_WEIGHTS), &arrays, Dtype::F32, &metadata)?;
-    // The keys that PEFT's LoraConfig has no good default for, and those that say what is not done.
+    // The keys without a suitable default in PEFT's LoraConfig, and those of features that are not used.
     let settings = json!({
         "alpha_pattern": {},
         "base_model_name_or_path": base.map(|base| base.name),
@@ -143,13 +157,12 @@ pub fn save_adapter(
     write_atomic(&directory.join(ADAPTER_CONFIG), &bytes)
 }
 
-/// A whole number without its fraction, as others write alpha.
+/// Whole numbers without a fraction, as PEFT writes alpha.
 fn number(value: f64) -> serde_json::Value {
     if value.fract() == 0.0 && value.abs() < 1e15 { json!(value as i64) } else { json!(value) }
 }
 
-/// Whether the projection `name` (`self_attn.q_proj`) has an adapter, by PEFT's rule: a target is
-/// the end of a name.
+/// Whether the projection `name` (`self_attn.q_proj`) has an adapter. PEFT's rule: a target is the end of a name.
 fn targets(config: &LoraConfig, name: &str) -> bool {
     config.target_modules.iter().any(|target| ends_in(name, target))
 }

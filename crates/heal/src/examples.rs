@@ -1,15 +1,12 @@
-//! From texts to what is trained on: tokens, and a loss weight for each.
+//! From texts to training documents: tokens with loss weights.
 //!
-//! Only answers are learned: the weight is 1 on the tokens of assistant turns up to and including
-//! the token that ends the turn, and 0 elsewhere (METHOD section 4). Where answers begin and end
-//! is found by rendering the conversation up to each answer, without it and with it, so it holds
-//! for any chat template: an answer is what the longer rendering has beyond the shorter, which is
-//! also what the model generates. A template whose renderings do not continue each other is
-//! refused.
+//! The loss is on answers only: the weight is 1 on the tokens of assistant turns up to and including the end token, and 0
+//! elsewhere. Where an answer begins and ends is found by rendering the conversation without it and with it, which works
+//! for any chat template: the answer is what the second rendering adds, which is also what the model generates. A template
+//! whose second rendering does not begin with the first is refused.
 //!
-//! Some templates render earlier turns differently once others follow (Qwen3 leaves out the
-//! thinking of all but the last). Such a conversation becomes one example per answer, each in the
-//! form in which the model would have given it.
+//! Some templates render earlier turns differently once others follow (Qwen3 removes the thinking of all but the last).
+//! Such a conversation becomes one example per answer, each rendered as when the model generates it.
 //!
 //! Not covered: tool calls, weights per turn, packing of several examples into one.
 
@@ -25,20 +22,20 @@ use lopper_model::tokenizer::Tokenizer;
 use lopper_record::Fault;
 use serde::{Deserialize, Serialize};
 
-/// One text to learn from.
+/// One text to train on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum ExampleText {
-    /// A conversation; its assistant turns are learned.
+    /// A conversation, with the loss on its assistant turns.
     Chat {
         /// The turns, in order.
         messages: Vec<Message>,
     },
-    /// A plain text and its continuation, which is learned; for base models.
+    /// A plain text and its continuation, with the loss on the continuation; for base models.
     Plain {
-        /// What is given.
+        /// The text.
         prompt: String,
-        /// What follows.
+        /// The continuation.
         response: String,
     },
 }
@@ -46,9 +43,9 @@ pub enum ExampleText {
 /// Turns texts into training documents by a model's tokenizer and chat template.
 #[derive(Clone, Copy)]
 pub struct Renderer<'a> {
-    /// Text to tokens.
+    /// The model's tokenizer.
     pub tokenizer: &'a Tokenizer,
-    /// Renders conversations.
+    /// The chat template, if there is one.
     pub chat: Option<&'a ChatTemplate>,
     /// Tokens that end an answer.
     pub eos: &'a [u32],
@@ -56,9 +53,9 @@ pub struct Renderer<'a> {
 
 /// Why a text gave no document.
 enum Refusal {
-    /// It is the text's fault; others may do better.
+    /// This text cannot be used.
     Text(String),
-    /// No text can do better.
+    /// No text can be used with this model.
     Model(anyhow::Error),
 }
 
@@ -68,16 +65,16 @@ impl From<anyhow::Error> for Refusal {
     }
 }
 
-/// Documents to train on, and what became of the texts they were made from.
+/// Documents to train on, and how many texts were excluded.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Examples {
-    /// What is trained on.
+    /// The documents.
     pub documents: Vec<Document>,
-    /// What was used and what was left out.
+    /// Numbers of used and excluded texts.
     pub report: ExampleReport,
 }
 
-/// How many texts were used, and why others were not.
+/// How many texts were used, and why others were excluded.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ExampleReport {
@@ -85,29 +82,28 @@ pub struct ExampleReport {
     pub rows: usize,
     /// Texts that gave documents.
     pub used: usize,
-    /// Left out: longer than the limit.
+    /// Excluded: longer than the limit.
     pub too_long: usize,
-    /// Left out: the answer was cut off when it was generated.
+    /// Excluded: the answer was cut off when it was generated.
     pub unfinished: usize,
-    /// Left out: not usable; the first ones are described in `complaints`.
+    /// Excluded: not usable; `complaints` describes the first ones.
     pub unusable: usize,
     /// Used, but the template put no end token after an answer, so ending is not learned.
     pub without_end: usize,
-    /// What was wrong, with the number of the line (or text, from 1), for the first few.
+    /// What was wrong with the first few, with the number of the line (or text, from 1).
     pub complaints: Vec<(usize, String)>,
 }
 
-/// Complaints that are kept.
+/// Most complaints that are kept.
 const COMPLAINTS: usize = 10;
 
 impl Examples {
-    /// Adds one text, which has the number `row` (from 1). `finish` says how its answer ended, if
-    /// that is known: one that was cut off is left out, and one that ended at a stop string is not
-    /// given an end token.
+    /// Adds the text of number `row` (from 1). `finish` says how its answer ended, if known: one that was cut off is
+    /// excluded, and one that ended at a stop string gets no end token.
     ///
     /// # Errors
-    /// What no other text would mend: no chat template, or one whose renderings do not continue
-    /// each other.
+    /// If no text can be used: a [`Fault`] for a model without a chat template, or with one whose renderings do not
+    /// continue each other.
     pub fn add(
         &mut self,
         renderer: &Renderer<'_>,
@@ -149,7 +145,7 @@ impl Examples {
 }
 
 impl<'a> Renderer<'a> {
-    /// The text side of `text`.
+    /// The renderer of `text`.
     pub fn of(text: &'a TextModel) -> Self {
         Self { tokenizer: &text.tokenizer, chat: text.chat.as_deref(), eos: &text.special.eos }
     }
@@ -173,12 +169,12 @@ impl<'a> Renderer<'a> {
         let mut answers: Vec<Span> = Vec::new();
         for (index, message) in messages.iter().enumerate().filter(|(_, m)| m.role == "assistant") {
             if index == 0 {
-                return Err(Refusal::Text("an answer before any question".to_owned()));
+                return Err(Refusal::Text("an assistant message before any other".to_owned()));
             }
             if message.content.trim().is_empty() {
                 return Err(Refusal::Text("an empty answer".to_owned()));
             }
-            // A template may refuse some conversations, such as one with two questions in a row.
+            // A template may refuse some conversations, such as two user messages in a row.
             let render = |messages: &[Message], prompt| {
                 chat.render(messages, prompt).map_err(|error| Refusal::Text(one_line(&error)))
             };
@@ -189,7 +185,7 @@ impl<'a> Renderer<'a> {
             answers.push(self.span(&before, &after, false)?);
         }
         let Some(last) = answers.last() else {
-            return Err(Refusal::Text("no message of the assistant, so nothing to learn".to_owned()));
+            return Err(Refusal::Text("no assistant message, so nothing to train on".to_owned()));
         };
         let mut whole = Document { tokens: last.tokens[..last.end].to_vec(), weights: vec![0.0; last.end] };
         let (mut documents, mut ended) = (Vec::new(), true);
@@ -215,41 +211,43 @@ impl<'a> Renderer<'a> {
             return Err(Refusal::Text("an empty response".to_owned()));
         }
         let mut answer = self.span(prompt, &format!("{prompt}{response}"), true)?;
-        // What ended at a stop string was not ended by the model.
+        // A response that ended at a stop string was not ended by the model.
         if !answer.ended && finish != Some(Finish::StopString) {
             answer.tokens.extend(self.eos.first());
             answer.end = answer.tokens.len();
             answer.ended = !self.eos.is_empty();
         }
         if answer.start == 0 {
-            return Err(Refusal::Text("an empty prompt, and the tokenizer begins texts with nothing".to_owned()));
+            return Err(Refusal::Text(
+                "an empty prompt, with a tokenizer that adds no beginning-of-text token".to_owned(),
+            ));
         }
         let ended = answer.ended || finish == Some(Finish::StopString);
         Ok((vec![answer.document()], ended))
     }
 
-    /// Where in the tokens of `after` the part that `before` lacks stands.
+    /// The span of the tokens that `after` adds to `before`.
     fn span(&self, before: &str, after: &str, add_special: bool) -> Result<Span, Refusal> {
         let prompt = self.tokenizer.encode(before, add_special)?;
         let tokens = self.tokenizer.encode(after, add_special)?;
         let start = prompt.iter().zip(&tokens).take_while(|(a, b)| a == b).count();
-        // The last token of the prompt may merge with the beginning of the answer; it is then
-        // learned with it. More than that, and these are not the same texts to the model.
+        // The last token of the prompt may merge with the beginning of the answer, and is then part of the loss. If more
+        // differs, the model sees another prompt.
         if start + 1 < prompt.len() {
-            return Err(Refusal::Text("the tokens of the prompt change when the answer follows it".to_owned()));
+            return Err(Refusal::Text("the tokens of the prompt change when the answer follows".to_owned()));
         }
-        // Nothing is generated after an end token, be it the line break many templates put there.
+        // Nothing is generated after an end token, so a template's line break there is not part of the answer.
         let end = tokens[start..].iter().position(|token| self.eos.contains(token)).map(|at| start + at + 1);
         let ended = end.is_some();
         let end = end.unwrap_or(tokens.len());
         if start == end {
-            return Err(Refusal::Text("an answer that renders to nothing".to_owned()));
+            return Err(Refusal::Text("an answer that the chat template renders to nothing".to_owned()));
         }
         Ok(Span { tokens, start, end, ended })
     }
 }
 
-/// An answer within the tokens of the text up to its end.
+/// An answer within the tokens of a text.
 #[derive(Debug, Clone)]
 struct Span {
     tokens: Vec<u32>,
@@ -269,10 +267,12 @@ impl Span {
 fn not_continued(before: &str, after: &str) -> Fault {
     let common: usize = before.chars().zip(after.chars()).take_while(|(a, b)| a == b).map(|(a, _)| a.len_utf8()).sum();
     let shorten = |text: &str| text[common..].chars().take(40).collect::<String>();
-    Fault::new("the chat template does not continue its own prompts, so answers cannot be told from questions")
-        .expected(format!("after the common beginning, {:?}", shorten(before)))
-        .got(format!("{:?} once the answer follows", shorten(after)))
-        .hint("a template must render a conversation with its answer as the prompt plus the answer")
+    Fault::new(
+        "the chat template renders a prompt differently once the answer follows, so the answer cannot be located",
+    )
+    .expected(format!("after the common beginning, {:?}", shorten(before)))
+    .got(format!("{:?} once the answer follows", shorten(after)))
+    .hint("a template must render a conversation with its answer as the prompt plus the answer")
 }
 
 fn one_line(error: &anyhow::Error) -> String {

@@ -1,5 +1,33 @@
-//! Training: what gives a pruned model back some of what cutting took, and what made the pocket
-//! model in the first place. Optimisers, schedules, the data-parallel trainer, adapters.
+//! Finetuning ("healing") of pruned models: LoRA adapters in PEFT's layout or all weights, on the uncut model's own
+//! responses; and training from random weights, by which the pocket model was made.
+//!
+//! [`generate_responses`] lets the uncut model answer prompts; [`read_examples`] and [`Examples`] turn conversations into
+//! [`Document`]s, tokens with loss weights; [`heal`] trains the kept layers on them by a [`HealRecipe`], and can be
+//! interrupted and resumed. [`Trainer`] is the loop below it: forward and backward pass on several threads, gradient
+//! clipping, AdamW.
+//!
+//! ```
+//! use lopper_heal::{Document, HealRecipe, LoraConfig, Method, Run, heal};
+//! use lopper_record::{LayerSet, NoProgress};
+//! use lopper_testkit::{Tiny, tiny_model, token_sequences};
+//!
+//! let model = tiny_model(Tiny::default(), 1); // of a checkpoint: `Model::mapped`
+//! let kept = LayerSet::from([0, 1, 3]); // without layer 2
+//! let document = |tokens: Vec<u32>| Document { weights: vec![1.0; tokens.len()], tokens };
+//! let documents: Vec<_> = token_sequences(&[12; 8], 37, 7).into_iter().map(document).collect();
+//!
+//! let lora = LoraConfig { r: 4, alpha: 8.0, ..LoraConfig::default() };
+//! let recipe = HealRecipe { lora, learning_rate: 1e-2, warmup: 2, epochs: 20, ..HealRecipe::for_pocket(Method::Lora) };
+//! let run = Run::for_model(&model, 2, &recipe); // two threads
+//! let healed = heal(&model, &kept, &documents, &recipe, &run, &NoProgress)?;
+//! assert!(healed.stats.loss_last < healed.stats.loss_first);
+//!
+//! let directory = tempfile::tempdir()?;
+//! healed.save_adapter(directory.path(), None)?; // for PEFT, vLLM, and `load_adapter`
+//! # anyhow::Ok(())
+//! ```
+//!
+//! Not covered: quantised base models, packing of several examples into one sequence, training on a GPU.
 
 pub mod adapter;
 pub mod examples;
@@ -19,5 +47,5 @@ pub use optimizer::{AdamW, AdamWConfig};
 pub use recipe::{HealRecipe, LoraConfig, Method};
 pub use schedule::Schedule;
 pub use self_generated::{SelfGenerated, SgrOptions, SgrPrompt, SgrRow, generate_responses};
-pub use sft::{HealProgress, HealStats, Healed, Run, StateFile, heal};
+pub use sft::{HealStats, Healed, Run, StateFile, heal};
 pub use trainer::{Document, StepStats, Trainer, TrainerConfig};

@@ -8,10 +8,10 @@ use lopper_model::kernels::gemm;
 use lopper_model::kernels::weight::Weight;
 use std::collections::BTreeMap;
 
-/// Which slots Muon updates, and its constants.
+/// Muon's parameters and constants.
 #[derive(Debug, Clone)]
 pub struct Muon {
-    /// `(rows, cols)` of each slot that is updated this way.
+    /// `(rows, cols)` of each slot that Muon updates.
     pub shapes: BTreeMap<usize, (usize, usize)>,
     /// Momentum (Nesterov).
     pub momentum: f32,
@@ -20,7 +20,7 @@ pub struct Muon {
 }
 
 impl Muon {
-    /// One update of a matrix; `momentum` is its state.
+    /// Updates the matrix of `slot`; `momentum` is its optimiser state.
     pub fn update(&self, slot: usize, data: &mut [f32], gradient: &[f32], momentum: &mut [f32], rate: f64) {
         let (rows, cols) = self.shapes[&slot];
         let mut update = vec![0f32; data.len()];
@@ -37,7 +37,7 @@ impl Muon {
     }
 }
 
-/// Five steps of the quintic Newton–Schulz iteration: the nearest (semi-)orthogonal matrix, roughly.
+/// Five steps of the quintic Newton–Schulz iteration: approximately the nearest (semi-)orthogonal matrix.
 fn orthogonalise(mut x: Vec<f32>, rows: usize, cols: usize) -> Vec<f32> {
     const STEPS: usize = 5;
     const A: f32 = 3.4445;

@@ -40,7 +40,7 @@ pub struct AdamW {
     pub first: Vec<Vec<f32>>,
     /// Second moments, by slot; empty for a slot that Muon updates.
     pub second: Vec<Vec<f32>>,
-    /// Slots updated by Muon instead, where it is in use.
+    /// Muon, for the slots that it updates.
     pub muon: Option<Muon>,
 }
 
@@ -51,7 +51,7 @@ impl AdamW {
         Self { config, step: 0, first: zeros.clone(), second: zeros, muon: None }
     }
 
-    /// Lets Muon update the slots it names.
+    /// Uses Muon for the slots it names.
     pub fn with_muon(mut self, muon: Muon) -> Self {
         for (slot, second) in self.second.iter_mut().enumerate() {
             if muon.shapes.contains_key(&slot) {

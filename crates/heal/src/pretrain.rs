@@ -1,21 +1,22 @@
-//! Training from random weights on a stream of documents, resumable at any moment.
+//! Training from random weights on a stream of documents, resumable at any step.
 
 use crate::muon::Muon;
 use crate::optimizer::AdamWConfig;
 use crate::schedule::Schedule;
-use crate::state::{self, Position};
-use crate::trainer::{Document, StepStats, Trainer, TrainerConfig};
+use crate::state::{self, RunState};
+use crate::trainer::{Document, Trainer, TrainerConfig};
 use anyhow::Result;
 use lopper_model::Model;
+use lopper_record::{LayerPosition, LayerSet, Progress, Step};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// What determines the result of a run.
+/// Everything that determines the result of a run.
 #[derive(Debug, Clone, Serialize)]
 pub struct Recipe {
-    /// Names the data: its generator, seed and mixture.
+    /// Description of the data: its generator, seed and mixture.
     pub data: String,
     /// Seed of the random weights.
     pub init_seed: u64,
@@ -31,17 +32,16 @@ pub struct Recipe {
     pub adamw: AdamWConfig,
     /// Muon for the hidden matrices.
     pub muon: bool,
-    /// Workers (their number changes the order of sums, and which layers a micro-batch skips).
+    /// Worker threads (their number changes the order of sums, and which layers a micro-batch skips).
     pub workers: usize,
-    /// Tokens a worker takes through the model at once.
+    /// Tokens in a worker's micro-batch.
     pub micro_tokens: usize,
     /// Matrix products with bf16 operands and f32 sums.
     pub mixed: bool,
 }
 
 impl Recipe {
-    /// Hash of everything in the recipe but the schedule's length, so that a run whose rate has not
-    /// begun to fall may be extended.
+    /// Hash of the recipe without the schedule's length, so that a run can be extended while its rate has not begun to fall.
     pub fn identity(&self) -> String {
         let mut same = self.clone();
         (same.schedule.steps, same.schedule.decay) = (0, 0.0);
@@ -50,20 +50,25 @@ impl Recipe {
     }
 }
 
-/// Told about every step; returns whether to go on.
-pub type Observer<'a> = dyn FnMut(usize, &Position, &StepStats, &Trainer) -> bool + 'a;
+/// Steps between two log entries.
+const LOG_EVERY: usize = 100;
 
-/// Runs (or continues, when `state_file` exists) the recipe over `documents(index)`; the state is
-/// saved every `save_every` and at the end, also when the observer stops the run.
+/// Trains by the recipe on `documents(index)`, or continues the run in `state_file`. The state is saved every `save_every`,
+/// at the end, and after an interruption.
+///
+/// `progress` counts steps; its message is the smoothed loss and the speed.
+///
+/// # Errors
+/// A [`Fault`](lopper_record::Fault) for a state file of another recipe; [`Interrupted`](lopper_record::Interrupted).
 pub fn run(
     model: Model,
     recipe: &Recipe,
     documents: &(dyn Fn(u64) -> Document + Sync),
     state_file: &Path,
     save_every: Duration,
-    observer: &mut Observer<'_>,
-) -> Result<(Trainer, Position)> {
-    let kept = model.all_layers();
+    progress: &dyn Progress,
+) -> Result<(Trainer, RunState)> {
+    let kept = LayerSet::<LayerPosition>::all(model.num_layers()).slots();
     let config = TrainerConfig {
         workers: recipe.workers,
         micro_tokens: recipe.micro_tokens,
@@ -79,35 +84,44 @@ pub fn run(
         trainer.optimizer = trainer.optimizer.clone().with_muon(muon);
     }
     let identity = recipe.identity();
-    let mut position = Position { recipe: identity.clone(), documents: 0, tokens: 0, seconds: 0.0, losses: Vec::new() };
+    let mut state = RunState { recipe: identity.clone(), ..RunState::default() };
     if state_file.exists() {
-        position = state::load(state_file, &mut trainer, &identity)?;
+        state = state::load(state_file, &mut trainer, &identity)?;
     }
+    let done = trainer.optimizer.step as usize;
+    let progress = progress.step(Step::new("training", "steps", recipe.schedule.steps).found(done));
+    let mut smoothed: Option<f64> = None;
     let mut saved = Instant::now();
     while (trainer.optimizer.step as usize) < recipe.schedule.steps {
         let began = Instant::now();
         let step = trainer.optimizer.step as usize;
         let (mut batch, mut tokens) = (Vec::new(), 0);
         while tokens < recipe.batch_tokens {
-            let document = documents(position.documents);
-            position.documents += 1;
+            let document = documents(state.documents);
+            state.documents += 1;
             tokens += document.tokens.len();
             batch.push(document);
         }
         let stats = trainer.step(&batch, recipe.schedule.rate(step))?;
-        position.tokens += stats.tokens as u64;
-        position.seconds += began.elapsed().as_secs_f64();
-        let go_on = observer(step, &position, &stats, &trainer);
-        if !go_on || saved.elapsed() >= save_every {
-            state::save(state_file, &trainer, &position)?;
+        state.tokens += stats.tokens as u64;
+        state.seconds += began.elapsed().as_secs_f64();
+        let loss = smoothed.map_or(stats.loss, |mean| 0.95 * mean + 0.05 * stats.loss);
+        smoothed = Some(loss);
+        let rate = state.tokens as f64 / state.seconds.max(1e-9);
+        if (step + 1).is_multiple_of(LOG_EVERY) {
+            tracing::info!(step = step + 1, loss, tokens = state.tokens, rate, "training");
+        }
+        progress.message(&format!("loss {loss:.4}, {rate:.0} tokens/s"));
+        progress.set(step + 1);
+        let interrupted = progress.check();
+        if interrupted.is_err() || saved.elapsed() >= save_every {
+            state::save(state_file, &trainer, &state)?;
             saved = Instant::now();
         }
-        if !go_on {
-            return Ok((trainer, position));
-        }
+        interrupted?;
     }
-    state::save(state_file, &trainer, &position)?;
-    Ok((trainer, position))
+    state::save(state_file, &trainer, &state)?;
+    Ok((trainer, state))
 }
 
 /// Slots and shapes of the matrices inside the layers.

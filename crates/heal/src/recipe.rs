@@ -1,4 +1,4 @@
-//! What determines the result of healing, apart from the model and the examples.
+//! Hyperparameters of healing: all that determines its result, apart from the model and the examples.
 
 use crate::optimizer::AdamWConfig;
 use crate::schedule::Schedule;
@@ -7,17 +7,17 @@ use lopper_model::{Config, SMALL_MODEL_PARAMETERS};
 use lopper_record::Fault;
 use serde::{Deserialize, Serialize};
 
-/// The projections that an adapter may stand on, by PEFT's names.
+/// The projections that can have an adapter, by PEFT's names.
 pub const PROJECTIONS: [&str; 9] =
     ["q_proj", "k_proj", "v_proj", "qkv_proj", "o_proj", "gate_proj", "up_proj", "gate_up_proj", "down_proj"];
-/// Those of most models; Phi-3 has `qkv_proj` and `gate_up_proj` in place of five of them.
+/// Those of most models; Phi-3 has `qkv_proj` and `gate_up_proj` instead of five of them.
 const USUAL: [&str; 7] = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"];
 
 /// What is trained.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Method {
-    /// A low-rank adapter on the projections; the weights stay as they are.
+    /// A low-rank adapter on the projections; the weights are frozen.
     Lora,
     /// Every weight.
     Full,
@@ -33,7 +33,7 @@ impl Method {
     }
 }
 
-/// A low-rank adapter (Hu et al., arXiv 2106.09685), in PEFT's terms.
+/// Settings of a low-rank adapter (Hu et al., arXiv 2106.09685), as in PEFT's `LoraConfig`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LoraConfig {
@@ -41,7 +41,7 @@ pub struct LoraConfig {
     pub r: usize,
     /// The adapter's output is multiplied by alpha / r.
     pub alpha: f64,
-    /// Probability that an input value is dropped on the way into the adapter while training.
+    /// Dropout on the adapter's input while training.
     pub dropout: f64,
     /// Projections with an adapter: names among [`PROJECTIONS`].
     pub target_modules: Vec<String>,
@@ -58,14 +58,14 @@ impl Default for LoraConfig {
 }
 
 impl LoraConfig {
-    /// What the adapter's output is multiplied by.
+    /// The factor of the adapter's output.
     pub fn scale(&self) -> f32 {
         let rank = self.r as f64;
         (self.alpha / if self.rslora { rank.sqrt() } else { rank }) as f32
     }
 
-    /// The same settings with the targets by the names that this model has: where query, key and
-    /// value are one matrix, naming any of them means that matrix, and so for gate and up.
+    /// The same settings with the target names of this model: where query, key and value are one matrix, any of their
+    /// names means that matrix, and likewise for gate and up.
     pub fn for_model(&self, config: &Config) -> Self {
         let mut target_modules: Vec<String> = Vec::new();
         for name in &self.target_modules {
@@ -85,7 +85,10 @@ impl LoraConfig {
         Self { target_modules, ..self.clone() }
     }
 
-    /// Refuses settings that mean nothing.
+    /// Checks the ranges of all settings.
+    ///
+    /// # Errors
+    /// A [`Fault`] for the first one that is out of range.
     pub fn check(&self) -> Result<()> {
         if !(1..=1 << 16).contains(&self.r) {
             return out_of_range("the adapter's rank", "a whole number from 1 to 65536", self.r);
@@ -108,37 +111,35 @@ impl LoraConfig {
     }
 }
 
-/// How a pruned model is finetuned on its own answers.
+/// Hyperparameters of finetuning a pruned model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct HealRecipe {
     /// What is trained.
     pub method: Method,
-    /// The adapter, for [`Method::Lora`].
+    /// The adapter's settings, for [`Method::Lora`].
     pub lora: LoraConfig,
-    /// Constants of AdamW. Weight decay acts on every trained parameter, as in `torch.optim.AdamW`
-    /// with one group; the Trainer of transformers leaves out norms and biases.
+    /// Constants of AdamW. Weight decay acts on every trained parameter, as in `torch.optim.AdamW` with one parameter
+    /// group; the Trainer of transformers excludes norms and biases.
     pub adamw: AdamWConfig,
     /// Learning rate after the warm-up.
     pub learning_rate: f64,
     /// Steps of linear warm-up.
     pub warmup: usize,
-    /// Share of the steps, at the end, over which the rate falls to zero; 0 keeps it constant.
+    /// Fraction of the steps, at the end, over which the rate falls to zero; 0 keeps it constant.
     pub decay: f64,
     /// Limit of the gradient's norm.
     pub clip: f64,
-    /// Examples per optimiser step. How many go through the model at once is chosen by length, so
-    /// gradient accumulation is not a setting: the paper's batch of 4 with 2 accumulated is 8 here.
+    /// Examples per optimiser step. The size of micro-batches follows from the examples' lengths, so gradient accumulation
+    /// is not a setting: the paper's batch of 4 with 2 accumulation steps is 8 here.
     pub batch: usize,
-    /// Times that every example is seen.
+    /// Passes over the examples.
     pub epochs: usize,
     /// Longest example, in tokens.
     pub max_length: usize,
-    /// Recompute each layer on the way back instead of keeping its activations: less memory, more
-    /// time, the same result.
+    /// Gradient checkpointing: recompute activations in the backward pass (less memory, slower, the same result).
     pub checkpointing: bool,
-    /// Matrix products with operands rounded to bf16 and f32 sums, where the processor has
-    /// instructions for it.
+    /// Matrix products with operands rounded to bf16 and f32 sums, where the processor has instructions for them.
     pub mixed: bool,
     /// Seeds the adapter's weights, the order of the examples and dropout.
     pub seed: u64,
@@ -152,8 +153,7 @@ impl Default for HealRecipe {
 }
 
 impl HealRecipe {
-    /// The recipe of arXiv 2602.01997 (without its 4-bit base), meant for models of billions of
-    /// parameters.
+    /// The recipe of arXiv 2602.01997 (without its 4-bit base), for models of billions of parameters.
     pub fn paper(method: Method) -> Self {
         Self {
             method,
@@ -174,11 +174,10 @@ impl HealRecipe {
 
     /// The paper's recipe scaled to the pocket model.
     ///
-    /// A model of a few million parameters bears and needs far larger steps: stable rates fall
-    /// roughly with the width, and it is many times narrower than the paper's. Its examples are
-    /// short, so a step takes more of them to give as steady a gradient; a quick healing has too few
-    /// steps for fifty of warm-up, and its rate falls over the second half. Rank and alpha are the
-    /// paper's alternative (16 and 32), because 64 would be a large part of the width.
+    /// A model of a few million parameters tolerates and needs far larger learning rates: stable rates fall roughly with
+    /// the width. Its examples are short, so a step takes more of them for an equally steady gradient; a short run has too
+    /// few steps for fifty of warm-up, and its rate falls over the second half. Rank and alpha are the paper's alternative
+    /// (16 and 32), because 64 would be half of the width.
     pub fn for_pocket(method: Method) -> Self {
         Self {
             lora: LoraConfig { r: 16, alpha: 32.0, ..LoraConfig::default() },
@@ -195,12 +194,12 @@ impl HealRecipe {
         }
     }
 
-    /// The recipe for a model of this many parameters: the pocket model's below fifty million.
+    /// The recipe for a model of this many parameters: the pocket model's below [`SMALL_MODEL_PARAMETERS`].
     pub fn for_size(parameters: usize, method: Method) -> Self {
         if parameters < SMALL_MODEL_PARAMETERS { Self::for_pocket(method) } else { Self::paper(method) }
     }
 
-    /// Optimiser steps for so many examples.
+    /// Optimiser steps for this number of examples.
     pub fn steps(&self, examples: usize) -> usize {
         examples.div_ceil(self.batch.max(1)) * self.epochs
     }
@@ -239,7 +238,10 @@ impl HealRecipe {
         )
     }
 
-    /// Refuses settings that mean nothing.
+    /// Checks the ranges of all settings.
+    ///
+    /// # Errors
+    /// A [`Fault`] for the first one that is out of range.
     pub fn check(&self) -> Result<()> {
         let AdamWConfig { beta1, beta2, eps, weight_decay } = self.adamw;
         if self.method == Method::Lora {
@@ -252,7 +254,7 @@ impl HealRecipe {
             return out_of_range("the gradient-norm limit", "a number above 0", self.clip);
         }
         if !(0.0..=1.0).contains(&self.decay) {
-            return out_of_range("the share of steps with a falling rate", "from 0 to 1", self.decay);
+            return out_of_range("the fraction of steps with a falling rate", "from 0 to 1", self.decay);
         }
         for (name, beta) in [("AdamW's first beta", beta1), ("AdamW's second beta", beta2)] {
             if !(0.0..1.0).contains(&beta) {
@@ -277,7 +279,7 @@ fn out_of_range(what: &str, expected: &str, got: impl ToString) -> Result<()> {
     Err(Fault::new(format!("{what} is out of range"))
         .expected(expected)
         .got(got.to_string())
-        .hint("leave it out to take the recipe's own")
+        .hint("leave it out to use the recipe's value")
         .into())
 }
 
@@ -300,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn settings_without_meaning_are_faults() {
+    fn settings_out_of_range_are_faults() {
         let bad = |change: fn(&mut HealRecipe)| {
             let mut recipe = HealRecipe::for_pocket(Method::Lora);
             recipe.check().unwrap();
@@ -316,7 +318,7 @@ mod tests {
         bad(|r| r.clip = 0.0);
         bad(|r| r.decay = 1.5);
         bad(|r| r.adamw.beta2 = 1.0);
-        // What a full finetuning does not use cannot be wrong.
+        // Full finetuning does not use the adapter's settings.
         let mut full = HealRecipe::paper(Method::Full);
         full.lora.r = 0;
         full.check().unwrap();

@@ -11,9 +11,9 @@ pub struct Schedule {
     pub warmup: usize,
     /// Steps in all.
     pub steps: usize,
-    /// Share of the steps, at the end, over which the rate falls (0: constant, as METHOD's recipe).
+    /// Fraction of the steps, at the end, over which the rate falls (0: constant, as in the paper).
     pub decay: f64,
-    /// Where the decay ends, as a fraction of the peak.
+    /// Final rate, as a fraction of the peak.
     pub floor: f64,
 }
 

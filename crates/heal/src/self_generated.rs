@@ -1,7 +1,7 @@
-//! Self-generated responses (METHOD section 4): the uncut model answers prompts, and its pruned
-//! self is finetuned on the answers, so that it learns back what it was and nothing else.
+//! Self-generated responses (arXiv 2602.01997): the uncut model answers prompts, and the pruned one is finetuned on the
+//! answers, so that it recovers its own behaviour and learns nothing new.
 //!
-//! Each answer depends on the seed and on the prompt's place alone, whatever runs beside it.
+//! Each answer depends only on its prompt, the seed and the prompt's index, not on the other prompts.
 
 use crate::examples::{ExampleText, Examples, Renderer};
 use anyhow::Result;
@@ -13,33 +13,33 @@ use serde_json::json;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// What the model is asked.
+/// A prompt of the uncut model.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub enum SgrPrompt {
-    /// A conversation that ends with a question.
+    /// A conversation that ends with a user message.
     Chat(Vec<Message>),
-    /// A text to continue until one of the strings (or an end token) comes.
+    /// A text to continue up to a stop string or an end token.
     Plain {
         /// The text.
         prompt: String,
-        /// Where to stop.
+        /// Stop strings.
         stop: Vec<String>,
     },
 }
 
-/// How prompts are answered.
+/// How responses are generated.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SgrOptions {
-    /// How tokens are chosen.
+    /// How tokens are sampled.
     pub sampling: Sampling,
-    /// Longest answer, in tokens.
+    /// Longest response, in tokens.
     pub max_new_tokens: usize,
-    /// Seed of all answers.
+    /// Seed of all responses.
     pub seed: u64,
-    /// System prompt of conversations that bring none.
+    /// System prompt of conversations without one.
     pub system: Option<String>,
-    /// Keep answers that did not come to their end among the rows (they are still not trained on).
+    /// Keep responses that were cut off (they are not trained on).
     pub keep_unfinished: bool,
 }
 
@@ -56,33 +56,37 @@ impl Default for SgrOptions {
     }
 }
 
-/// A prompt with the model's own answer: one line of `sgr.jsonl`.
+/// A prompt with the model's own response: one line of `sgr.jsonl`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SgrRow {
-    /// Prompt and answer.
+    /// Prompt and response.
     #[serde(flatten)]
     pub text: ExampleText,
-    /// Why the answer ended.
+    /// Why the response ended.
     pub finish: Finish,
-    /// The seed of this answer's draws.
+    /// The seed of this response's sampling.
     pub seed: u64,
-    /// Tokens of the answer.
+    /// Tokens of the response.
     pub tokens: usize,
 }
 
-/// Answers, and how many were left out.
+/// Responses, and how many were excluded.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct SelfGenerated {
-    /// The answers, in the prompts' order.
+    /// The responses, in the prompts' order.
     pub rows: Vec<SgrRow>,
-    /// Left out: cut off at the longest answer or at the end of the context.
+    /// Excluded: cut off at `max_new_tokens`, at the end of the context, or in a loop.
     pub unfinished: usize,
-    /// Left out: nothing was said.
+    /// Excluded: empty.
     pub empty: usize,
 }
 
-/// Lets `text`, over the layers `kept` (all of them, for healing), answer the prompts.
+/// Generates a response to every prompt with the layers `kept` (for healing: all of them).
+///
+/// # Errors
+/// A [`Fault`](lopper_record::Fault) for conversations where the model has no chat template, and for a prompt that does
+/// not fit the context; [`Interrupted`](lopper_record::Interrupted).
 pub fn generate_responses(
     text: &TextModel,
     kept: &LayerSet<LayerSlot>,
@@ -91,7 +95,7 @@ pub fn generate_responses(
     progress: &dyn Progress,
 ) -> Result<SelfGenerated> {
     let mut stops = Stops { text, made: HashMap::new() };
-    let mut asked = Vec::with_capacity(prompts.len());
+    let mut rendered = Vec::with_capacity(prompts.len());
     let mut requests = Vec::with_capacity(prompts.len());
     for (index, prompt) in prompts.iter().enumerate() {
         let prompt = with_system(prompt, options.system.as_deref());
@@ -103,15 +107,15 @@ pub fn generate_responses(
             prompt: tokens,
             max_new_tokens: options.max_new_tokens,
             sampling: options.sampling,
-            seed: answer_seed(options.seed, index)?,
+            seed: response_seed(options.seed, index)?,
             stop_tokens: text.special.eos.clone(),
             stop,
         });
-        asked.push(prompt);
+        rendered.push(prompt);
     }
     let answers = text.engine.generate(kept, &requests, &GenerateOptions::default(), progress)?;
     let mut result = SelfGenerated::default();
-    for ((prompt, request), answer) in asked.into_iter().zip(&requests).zip(answers) {
+    for ((prompt, request), answer) in rendered.into_iter().zip(&requests).zip(answers) {
         let finished = matches!(answer.finish, Finish::Stop | Finish::StopString);
         let row = match prompt {
             SgrPrompt::Chat(mut messages) => {
@@ -126,11 +130,11 @@ pub fn generate_responses(
                 ExampleText::Plain { prompt, response }
             }
         };
-        let said = match &row {
+        let response = match &row {
             ExampleText::Chat { messages } => messages.last().map_or("", |m| m.content.as_str()),
             ExampleText::Plain { response, .. } => response,
         };
-        if said.trim().is_empty() {
+        if response.trim().is_empty() {
             result.empty += 1;
         } else if !finished && !options.keep_unfinished {
             result.unfinished += 1;
@@ -151,9 +155,8 @@ pub fn examples_of(rows: &[SgrRow], renderer: &Renderer<'_>, max_length: usize) 
     Ok(examples)
 }
 
-/// The seed of one answer: so that it depends neither on the number of prompts nor on where an
-/// interrupted run was continued.
-pub fn answer_seed(seed: u64, index: usize) -> Result<u64> {
+/// The seed of one response, which depends neither on the number of prompts nor on where an interrupted run continued.
+pub fn response_seed(seed: u64, index: usize) -> Result<u64> {
     let hash = key_hash(&json!({"seed": seed, "prompt": index}))?;
     Ok(u64::from_str_radix(&hash[..16], 16)?)
 }
@@ -168,8 +171,8 @@ fn with_system(prompt: &SgrPrompt, system: Option<&str>) -> SgrPrompt {
     prompt
 }
 
-/// The text that `tokens` add to the prompt's: some tokenizers drop the first space of a text, so
-/// tokens of a continuation alone would lose it.
+/// The text that `tokens` add to the prompt's. Some tokenizers drop the first space of a text, which decoding the
+/// continuation alone would lose.
 fn continuation(text: &TextModel, prompt: &[u32], tokens: &[u32]) -> Result<String> {
     let before = text.decode(prompt)?;
     let whole = text.decode(&[prompt, tokens].concat())?;
@@ -179,14 +182,13 @@ fn continuation(text: &TextModel, prompt: &[u32], tokens: &[u32]) -> Result<Stri
     }
 }
 
-/// The end of the first stop string in `response`. The string itself is kept: the model has to
-/// learn to write it.
+/// The end of the first stop string in `response`. The string itself is kept, because the model has to learn it.
 fn end_of_stop(response: &str, stop: &[String]) -> usize {
     let found = stop.iter().filter(|s| !s.is_empty()).filter_map(|s| Some((response.find(s.as_str())?, s.len())));
     found.min().map_or(response.len(), |(at, length)| at + length)
 }
 
-/// Stop checks, one for each list of strings.
+/// Stop checks, one for each list of stop strings.
 struct Stops<'a> {
     text: &'a TextModel,
     made: HashMap<Vec<String>, Arc<dyn StopCheck>>,
@@ -230,6 +232,6 @@ mod tests {
             let line = serde_json::to_string(&row).unwrap();
             assert_eq!(serde_json::from_str::<SgrRow>(&line).unwrap(), row, "{line}");
         }
-        assert_ne!(answer_seed(0, 1).unwrap(), answer_seed(1, 0).unwrap());
+        assert_ne!(response_seed(0, 1).unwrap(), response_seed(1, 0).unwrap());
     }
 }

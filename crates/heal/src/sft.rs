@@ -1,16 +1,15 @@
-//! Supervised finetuning of a pruned model (METHOD section 4), with an adapter or of all weights.
+//! Supervised finetuning of a pruned model, with an adapter or of all weights.
 //!
-//! The result is a function of the model, the documents, the recipe and the number of workers. A
-//! run that keeps its state in a file can be stopped at any moment; started again with the same
-//! model, documents and recipe it ends as if it had not been.
+//! The result is a function of the model, the documents, the recipe and the number of workers. A run with a state file can
+//! be interrupted at any step; called again with the same model, documents and recipe it continues, with the same result.
 
-use crate::adapter::{Base, attach_lora, is_adapter, save_adapter};
+use crate::adapter::{Base, attach_lora, check_layers, is_adapter, save_adapter};
 use crate::recipe::{HealRecipe, Method};
-use crate::state::{self, Position};
+use crate::state::{self, RunState};
 use crate::trainer::{Document, Trainer, TrainerConfig};
 use anyhow::{Context, Result, ensure};
 use lopper_model::Model;
-use lopper_record::{Fault, key_hash};
+use lopper_record::{Fault, LayerPosition, LayerSet, Progress, Step, key_hash};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
@@ -18,65 +17,43 @@ use serde_json::json;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// Fewest and most tokens that go through the model at once, apart from single longer examples.
+/// Fewest and most tokens of a micro-batch, apart from single longer examples.
 const MICRO_TOKENS: (usize, usize) = (256, 2048);
 /// Steps over which the last loss is averaged.
 const LAST_STEPS: usize = 10;
 
-/// How a run uses the machine.
+/// How a run uses the machine: threads and a state file.
 #[derive(Debug, Clone, Copy)]
 pub struct Run<'a> {
-    /// Threads that take examples through the model side by side; 1 lets all threads of the
-    /// current rayon pool work inside each product instead.
+    /// Threads with a micro-batch each; with 1, all threads of the current rayon pool share each matrix multiplication.
     pub workers: usize,
-    /// Where an unfinished run is kept, if at all.
+    /// The file of an unfinished run; without one, an interrupted run is lost.
     pub state: Option<StateFile<'a>>,
 }
 
-/// Where an unfinished run is kept.
+/// The file of an unfinished run.
 #[derive(Debug, Clone, Copy)]
 pub struct StateFile<'a> {
-    /// The file. It stays at the end: the caller removes it once the result is safe.
+    /// Its path. The caller removes the file once the result is written.
     pub path: &'a Path,
-    /// Identifies the model; the run is continued only with the same one.
+    /// Hash of the model; the run continues only with the same one.
     pub model: &'a str,
     /// How often it is written.
     pub save_every: Duration,
 }
 
 impl Run<'_> {
-    /// The way that suits `model`, without a state file.
+    /// The fastest choice for `model`, without a state file.
     pub fn for_model(model: &Model, threads: usize, recipe: &HealRecipe) -> Self {
-        // Every worker has gradients of its own: little for an adapter, as much as the weights otherwise.
+        // Every worker has its own gradients: small for an adapter, as large as the weights otherwise.
         let cheap = recipe.method == Method::Lora && recipe.batch >= threads;
         // Products in bf16 run on the calling thread only.
-        let apart = recipe.mixed || cheap || model.is_small();
-        Self { workers: if apart { threads.max(1) } else { 1 }, state: None }
+        let many = recipe.mixed || cheap || model.is_small();
+        Self { workers: if many { threads.max(1) } else { 1 }, state: None }
     }
 }
 
-/// How far a run has come, after each step.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct HealProgress {
-    /// Steps done.
-    pub step: usize,
-    /// Steps of the run.
-    pub steps: usize,
-    /// Tokens trained on so far, prompts included.
-    pub tokens: u64,
-    /// Tokens of the run.
-    pub total_tokens: u64,
-    /// Mean negative log-likelihood of the step's response tokens, in nats.
-    pub loss: f64,
-    /// Gradient norm before clipping.
-    pub grad_norm: f64,
-    /// Learning rate of the step.
-    pub learning_rate: f64,
-    /// Seconds of training so far.
-    pub seconds: f64,
-}
-
-/// What a run did.
+/// Statistics of a run.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct HealStats {
@@ -84,11 +61,11 @@ pub struct HealStats {
     pub examples: usize,
     /// Optimiser steps.
     pub steps: usize,
-    /// Tokens that went through the model, over all epochs.
+    /// Input tokens, over all epochs.
     pub tokens: u64,
-    /// Tokens the loss was taken on, over all epochs.
+    /// Tokens in the loss, over all epochs.
     pub response_tokens: u64,
-    /// Numbers that were trained.
+    /// Trained parameters.
     pub trained_parameters: usize,
     /// Seconds of training, interruptions not counted.
     pub seconds: f64,
@@ -105,37 +82,42 @@ pub struct HealStats {
 pub struct Healed {
     /// The kept layers, renumbered, with the adapter or the new weights.
     pub model: Model,
-    /// How it was trained.
+    /// The recipe of its training.
     pub recipe: HealRecipe,
-    /// What training did.
+    /// Statistics of its training.
     pub stats: HealStats,
 }
 
 impl Healed {
-    /// Writes the adapter in PEFT's layout into the existing directory `directory`; see
-    /// [`save_adapter`].
+    /// Writes the adapter in PEFT's layout into the existing directory `directory`; see [`save_adapter`].
     pub fn save_adapter(&self, directory: &Path, base: Option<Base<'_>>) -> Result<()> {
         ensure!(self.recipe.method == Method::Lora, "a full finetuning leaves no adapter");
-        save_adapter(directory, &self.model, &self.model.all_layers(), &self.recipe.lora, base)
+        save_adapter(directory, &self.model, &LayerSet::all(self.model.num_layers()), &self.recipe.lora, base)
     }
 }
 
-/// Finetunes the layers `kept` of `model` on `documents`. Frozen weights of a large model may stay in their file. `observer` hears of every step; an error
-/// from it ends the run, after the state has been saved where there is a file for it.
+/// Finetunes the layers `kept` of `model` on `documents`. Frozen weights of a large model may stay in their file.
+///
+/// `progress` counts tokens, with the loss of the last step as message. After an interruption the state is saved, if
+/// there is a file for it.
+///
+/// # Errors
+/// A [`Fault`] for a recipe out of range, no documents or one that is too long, and a state file of another run;
+/// [`Interrupted`](lopper_record::Interrupted).
 pub fn heal(
     model: &Model,
-    kept: &[usize],
+    kept: &LayerSet<LayerPosition>,
     documents: &[Document],
     recipe: &HealRecipe,
     run: &Run<'_>,
-    observer: &mut dyn FnMut(&HealProgress) -> Result<()>,
+    progress: &dyn Progress,
 ) -> Result<Healed> {
     check(model, kept, documents, recipe)?;
-    let mut model = model.keep(kept);
+    let mut model = model.keep(&kept.indices().collect::<Vec<_>>());
     if model.is_small() {
         model.load();
     }
-    let layers = model.all_layers();
+    let layers = LayerSet::all(model.num_layers());
     if recipe.method == Method::Lora {
         attach_lora(&mut model, &recipe.lora, recipe.seed, &layers)?;
     }
@@ -152,19 +134,20 @@ pub fn heal(
     };
     let lora = recipe.method == Method::Lora;
     let trainable = |name: &str| !lora || is_adapter(name);
-    let mut trainer = Trainer::new(model, layers, trainable, recipe.adamw, config);
+    let mut trainer = Trainer::new(model, layers.slots(), trainable, recipe.adamw, config);
 
-    let mut position = Position { recipe: String::new(), documents: 0, tokens: 0, seconds: 0.0, losses: Vec::new() };
+    let mut state = RunState::default();
     if let Some(file) = run.state {
-        position.recipe = identity(&file, kept, documents, recipe)?;
+        state.recipe = identity(&file, kept, documents, recipe)?;
         if file.path.exists() {
-            position = state::load(file.path, &mut trainer, &position.recipe)?;
+            state = state::load(file.path, &mut trainer, &state.recipe)?;
         }
     }
     let steps = recipe.steps(documents.len());
     let per_epoch = steps / recipe.epochs;
     let schedule = recipe.schedule(steps);
     let mut order = Order { epoch: usize::MAX, indices: Vec::new() };
+    let progress = progress.step(Step::new("healing", "tokens", total_tokens as usize).found(state.tokens as usize));
     let mut saved = Instant::now();
     while (trainer.optimizer.step as usize) < steps {
         let (began, step) = (Instant::now(), trainer.optimizer.step as usize);
@@ -174,40 +157,33 @@ pub fn heal(
             indices[from..].iter().take(recipe.batch).map(|index| documents[*index].clone()).collect();
         let rate = schedule.rate(step);
         let stats = trainer.step(&batch, rate).context("a smaller learning rate may help")?;
-        position.documents += batch.len() as u64;
-        position.tokens += stats.tokens as u64;
-        position.seconds += began.elapsed().as_secs_f64();
-        position.losses.push(stats.loss);
-        let heard = observer(&HealProgress {
-            step: step + 1,
-            steps,
-            tokens: position.tokens,
-            total_tokens,
-            loss: stats.loss,
-            grad_norm: stats.grad_norm,
-            learning_rate: rate,
-            seconds: position.seconds,
-        });
-        if let Some(file) = run.state.filter(|file| heard.is_err() || saved.elapsed() >= file.save_every) {
-            state::save(file.path, &trainer, &position)?;
+        state.documents += batch.len() as u64;
+        state.tokens += stats.tokens as u64;
+        state.seconds += began.elapsed().as_secs_f64();
+        state.losses.push(stats.loss);
+        progress.message(&format!("loss {:.3}", stats.loss));
+        progress.set(state.tokens as usize);
+        let interrupted = progress.check();
+        if let Some(file) = run.state.filter(|file| interrupted.is_err() || saved.elapsed() >= file.save_every) {
+            state::save(file.path, &trainer, &state)?;
             saved = Instant::now();
         }
-        heard?;
+        interrupted?;
     }
 
     let mut model = trainer.model;
     let trained_parameters = model.parameters().iter().filter(|(_, p)| p.slot.is_some()).map(|(_, p)| p.len()).sum();
     model.set_trainable(|_| false);
-    let losses = position.losses;
+    let losses = state.losses;
     let last = &losses[losses.len().saturating_sub(LAST_STEPS)..];
     let weighted = |d: &Document| d.weights[1..].iter().filter(|w| **w != 0.0).count() as u64;
     let stats = HealStats {
         examples: documents.len(),
         steps,
-        tokens: position.tokens,
+        tokens: state.tokens,
         response_tokens: documents.iter().map(weighted).sum::<u64>() * recipe.epochs as u64,
         trained_parameters,
-        seconds: position.seconds,
+        seconds: state.seconds,
         loss_first: losses.first().copied().unwrap_or(f64::NAN),
         loss_last: last.iter().sum::<f64>() / last.len() as f64,
         loss_curve: losses,
@@ -215,23 +191,23 @@ pub fn heal(
     Ok(Healed { model, recipe: recipe.clone(), stats })
 }
 
-fn check(model: &Model, kept: &[usize], documents: &[Document], recipe: &HealRecipe) -> Result<()> {
+fn check(model: &Model, kept: &LayerSet<LayerPosition>, documents: &[Document], recipe: &HealRecipe) -> Result<()> {
     recipe.check()?;
-    model.check(&[], kept)?;
-    ensure!(!kept.is_empty() && kept.is_sorted_by(|a, b| a < b), "kept layers must ascend, and be some");
+    check_layers(model, kept)?;
+    ensure!(!kept.is_empty(), "no layers to finetune");
     if documents.is_empty() {
-        return Err(Fault::new("there are no examples to learn from").expected("at least one").into());
+        return Err(Fault::new("no examples to train on").expected("at least one").into());
     }
     let limit = recipe.max_length.min(model.config.max_position_embeddings);
     for (index, document) in documents.iter().enumerate() {
         let Document { tokens, weights } = document;
         ensure!(tokens.len() == weights.len(), "example {index}: one weight per token");
-        ensure!(weights.iter().skip(1).any(|w| *w != 0.0), "example {index} has nothing to learn");
+        ensure!(weights.iter().skip(1).any(|w| *w != 0.0), "example {index} has no token in the loss");
         if tokens.len() > limit {
             return Err(Fault::new(format!("example {index} is too long"))
                 .expected(format!("at most {limit} tokens"))
                 .got(tokens.len().to_string())
-                .hint("leave it out, or allow longer examples")
+                .hint("leave it out, or raise the recipe's max_length")
                 .into());
         }
         model.check(tokens, &[])?;
@@ -239,8 +215,8 @@ fn check(model: &Model, kept: &[usize], documents: &[Document], recipe: &HealRec
     Ok(())
 }
 
-/// Tokens that a worker takes at once: enough for efficient products, and small enough that a
-/// batch gives every worker at least two shares, so that none waits long for another.
+/// Tokens of a micro-batch: enough for efficient matrix multiplications, and few enough that every worker gets at least two
+/// of a batch, so that none waits long for another.
 fn micro_tokens(epoch_tokens: usize, documents: usize, batch: usize, workers: usize) -> usize {
     if workers <= 1 {
         return MICRO_TOKENS.1;
@@ -249,9 +225,14 @@ fn micro_tokens(epoch_tokens: usize, documents: usize, batch: usize, workers: us
     (per_step / (2 * workers)).clamp(MICRO_TOKENS.0, MICRO_TOKENS.1)
 }
 
-/// Hash of what determines the result; the number of workers, which changes no more than the order
-/// of sums and the dropout masks, is left out so that a run can move to another machine.
-fn identity(file: &StateFile<'_>, kept: &[usize], documents: &[Document], recipe: &HealRecipe) -> Result<String> {
+/// Hash of what determines the result, but for the number of workers: that changes only the order of sums and the dropout
+/// masks, so a run can continue on another machine.
+fn identity(
+    file: &StateFile<'_>,
+    kept: &LayerSet<LayerPosition>,
+    documents: &[Document],
+    recipe: &HealRecipe,
+) -> Result<String> {
     let mut hasher = blake3::Hasher::new();
     for document in documents {
         hasher.update(&(document.tokens.len() as u64).to_le_bytes());
@@ -278,7 +259,7 @@ impl Order {
             let mut rng = ChaCha8Rng::seed_from_u64(seed);
             rng.set_stream(epoch as u64 + 1);
             self.indices = (0..documents).collect();
-            // Fisher–Yates; the bias of taking a remainder of 64 bits is far below anything seen.
+            // Fisher–Yates; the bias of the remainder of 64 bits is negligible.
             for i in (1..documents).rev() {
                 self.indices.swap(i, (rng.next_u64() % (i as u64 + 1)) as usize);
             }
@@ -307,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_is_shared_between_the_workers() {
+    fn a_batch_is_divided_among_the_workers() {
         assert_eq!(micro_tokens(64_000, 640, 64, 2), 1600);
         assert_eq!(micro_tokens(6_400, 640, 8, 2), 256);
         assert_eq!(micro_tokens(640_000, 64, 64, 2), 2048);

@@ -1,8 +1,7 @@
-//! Training state on disk, so that a long run can be stopped and continued: the trained
-//! parameters, the optimiser's moments, and where the stream of documents stands.
+//! The state of a training run on disk, so that it can be interrupted and continued: trained parameters, the optimiser's
+//! moments, and how much of the data has been used.
 //!
-//! One safetensors file, written beside and renamed into place; a run continues only when its
-//! recipe is the one that began it.
+//! One safetensors file, written under a temporary name and renamed; a run continues only with the recipe that began it.
 
 use crate::trainer::Trainer;
 use anyhow::{Context, Result};
@@ -12,23 +11,23 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
-/// Where a run stands, beside its parameters.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Position {
+/// The state of a run, apart from its parameters and moments.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct RunState {
     /// Hash of what determines the run's result.
     pub recipe: String,
-    /// Documents taken from the stream so far.
+    /// Documents used so far.
     pub documents: u64,
     /// Tokens trained on so far.
     pub tokens: u64,
     /// Seconds of training so far.
     pub seconds: f64,
-    /// The loss of each step so far, where it is kept.
+    /// The loss of each step so far, if recorded.
     pub losses: Vec<f64>,
 }
 
-/// Saves parameters, moments and position.
-pub fn save(path: &Path, trainer: &Trainer, position: &Position) -> Result<()> {
+/// Writes parameters, moments and state to `path`.
+pub fn save(path: &Path, trainer: &Trainer, state: &RunState) -> Result<()> {
     let mut arrays: Vec<(String, &[f32])> = Vec::new();
     let parameters = trainer.model.parameters();
     for (_, param) in &parameters {
@@ -49,24 +48,27 @@ pub fn save(path: &Path, trainer: &Trainer, position: &Position) -> Result<()> {
         .map(|(name, data, len)| Ok((name.as_str(), TensorView::new(Dtype::F32, vec![*len], data)?)))
         .collect::<Result<Vec<_>, safetensors::SafeTensorError>>()?;
     let metadata = HashMap::from([
-        ("recipe".to_owned(), position.recipe.clone()),
-        ("documents".to_owned(), position.documents.to_string()),
-        ("tokens".to_owned(), position.tokens.to_string()),
-        ("seconds".to_owned(), position.seconds.to_string()),
+        ("recipe".to_owned(), state.recipe.clone()),
+        ("documents".to_owned(), state.documents.to_string()),
+        ("tokens".to_owned(), state.tokens.to_string()),
+        ("seconds".to_owned(), state.seconds.to_string()),
         ("step".to_owned(), trainer.optimizer.step.to_string()),
-        ("losses".to_owned(), serde_json::to_string(&position.losses)?),
+        ("losses".to_owned(), serde_json::to_string(&state.losses)?),
     ]);
     let file = safetensors::serialize(views, Some(metadata))?;
     lopper_record::write_atomic(path, &file)
 }
 
-/// Restores what [`save`] wrote into a trainer that was set up in the same way.
-pub fn load(path: &Path, trainer: &mut Trainer, recipe: &str) -> Result<Position> {
+/// Restores what [`save`] wrote into a trainer of the same model and settings.
+///
+/// # Errors
+/// A [`Fault`] for a file of another recipe, and for a damaged one.
+pub fn load(path: &Path, trainer: &mut Trainer, recipe: &str) -> Result<RunState> {
     let bytes = std::fs::read(path).with_context(|| format!("reading {}", path.display()))?;
     let broken = |what: &str| {
         Fault::new(format!("training state is unusable: {what}"))
             .file(path)
-            .hint("remove it to begin again, or give the options the run was started with")
+            .hint("remove it to start over, or use the options that the run was started with")
     };
     let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|e| broken(&e.to_string()))?;
     let tensors = SafeTensors::deserialize(&bytes).map_err(|e| broken(&e.to_string()))?;
@@ -106,7 +108,7 @@ pub fn load(path: &Path, trainer: &mut Trainer, recipe: &str) -> Result<Position
         Some(losses) => serde_json::from_str(losses).map_err(|_| broken("losses"))?,
         None => Vec::new(),
     };
-    Ok(Position {
+    Ok(RunState {
         losses,
         recipe: recipe.to_owned(),
         documents: number("documents")? as u64,

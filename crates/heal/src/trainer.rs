@@ -1,6 +1,5 @@
-//! The data-parallel trainer: each worker thread runs its own share of the batch through
-//! single-threaded kernels, whose buffers stay in its cache; gradients are summed, clipped, and
-//! given to the optimiser.
+//! The data-parallel trainer: each worker thread runs its part of the batch through single-threaded kernels, whose buffers
+//! stay in its cache; gradients are summed, clipped, and given to the optimiser.
 //!
 //! Every step is a function of the documents, the seed and the number of workers.
 
@@ -9,33 +8,33 @@ use anyhow::{Result, anyhow};
 use lopper_model::linear::Dropout;
 use lopper_model::param::Gradients;
 use lopper_model::{MatmulPrecision, Model, Threads, TrainBatch, TrainOptions, TrainWorkspace};
+use lopper_record::{LayerIndex, LayerSet, LayerSlot};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-/// One training text: tokens, and for each the weight of predicting it.
+/// One training text.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Document {
     /// Token ids.
     pub tokens: Vec<u32>,
-    /// Loss weight of each token; 0 for what is only read. The first token's is ignored.
+    /// Loss weight of predicting each token; 0 for prompts. The first token's is ignored.
     pub weights: Vec<f32>,
 }
 
-/// How steps are done.
+/// Settings of a [`Trainer`].
 #[derive(Debug, Clone)]
 pub struct TrainerConfig {
     /// Worker threads.
     pub workers: usize,
-    /// Tokens a worker takes through the model at once (at least one document).
+    /// Tokens in a worker's micro-batch (at least one document).
     pub micro_tokens: usize,
-    /// Global gradient-norm limit.
+    /// Limit of the gradients' global norm.
     pub clip: f64,
-    /// Recompute each layer on the way back instead of keeping its activations.
+    /// Gradient checkpointing: recompute activations in the backward pass.
     pub checkpointing: bool,
-    /// Probability of skipping the last layer during a micro-batch; falls linearly to zero at the
-    /// first (stochastic depth). 0 for none.
+    /// Stochastic depth: probability of skipping the last layer during a micro-batch; falls linearly to zero at the first.
     pub layer_drop: f64,
-    /// Matrix products with bf16 operands and f32 sums, where the processor has instructions for it.
+    /// Matrix products with bf16 operands and f32 sums, where the processor has instructions for them.
     pub mixed: bool,
     /// Seeds dropout and stochastic depth.
     pub seed: u64,
@@ -47,7 +46,7 @@ impl Default for TrainerConfig {
     }
 }
 
-/// What one step did.
+/// Statistics of one step.
 #[derive(Debug, Clone, Copy)]
 pub struct StepStats {
     /// Weighted mean negative log-likelihood per token, in nats.
@@ -63,7 +62,7 @@ pub struct Trainer {
     /// The model; its trained parameters change with each step.
     pub model: Model,
     /// Layers that run.
-    pub kept: Vec<usize>,
+    pub kept: LayerSet<LayerSlot>,
     /// Optimiser and its state.
     pub optimizer: AdamW,
     config: TrainerConfig,
@@ -76,10 +75,10 @@ struct Worker {
 }
 
 impl Trainer {
-    /// Prepares `model` (the layers in `kept`) for training the parameters that `trainable` accepts.
+    /// Prepares the layers `kept` of `model` for training; `trainable` says by name which parameters change.
     pub fn new(
         mut model: Model,
-        kept: Vec<usize>,
+        kept: LayerSet<LayerSlot>,
         trainable: impl FnMut(&str) -> bool,
         optimizer: AdamWConfig,
         config: TrainerConfig,
@@ -93,6 +92,9 @@ impl Trainer {
     }
 
     /// One optimiser step over all `documents` at learning rate `rate`.
+    ///
+    /// # Errors
+    /// If loss or gradients are not finite, or a document or a layer does not fit the model.
     pub fn step(&mut self, documents: &[Document], rate: f64) -> Result<StepStats> {
         let tokens: usize = documents.iter().map(inputs).sum();
         let micro = micro_batches(documents, self.config.micro_tokens, self.workers.len());
@@ -151,25 +153,24 @@ impl Trainer {
     }
 }
 
-/// Tokens that go through the model: the last is only predicted.
+/// Input tokens: the last token of a document is only predicted.
 fn inputs(document: &Document) -> usize {
     document.tokens.len().saturating_sub(1)
 }
 
-/// The layers of `kept` that run in one micro-batch: each is skipped with a probability that rises
-/// linearly with depth from zero to `last`.
-fn sample_depth(kept: &[usize], last: f64, seed: u64) -> Vec<usize> {
+/// The layers of `kept` that run in one micro-batch: each is skipped with a probability that rises linearly with depth
+/// from zero to `last`.
+fn sample_depth(kept: &LayerSet<LayerSlot>, last: f64, seed: u64) -> Vec<usize> {
     if last <= 0.0 || kept.len() < 2 {
-        return kept.to_vec();
+        return kept.indices().collect();
     }
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let deepest = (kept.len() - 1) as f64;
     let mut keep = |i: usize| f64::from(rng.next_u32()) / 4_294_967_296.0 >= last * i as f64 / deepest;
-    (0..kept.len()).filter(|i| keep(*i)).map(|i| kept[i]).collect()
+    kept.iter().enumerate().filter(|(i, _)| keep(*i)).map(|(_, layer)| layer.index()).collect()
 }
 
-/// Groups documents, in order, into batches of about `limit` tokens, or of fewer that leave a share for each of
-/// `workers`.
+/// Groups documents, in order, into batches of about `limit` tokens, or fewer so that there is one for each of `workers`.
 fn micro_batches(documents: &[Document], limit: usize, workers: usize) -> Vec<TrainBatch> {
     let limit = limit.min(documents.iter().map(inputs).sum::<usize>().div_ceil(workers));
     let mut batches = Vec::new();
@@ -191,7 +192,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_worker_gets_a_share_and_every_document_is_in_one() {
+    fn every_worker_gets_a_batch_and_every_document_is_in_one() {
         let document = |len: usize| Document { tokens: vec![1; len], weights: vec![1.0; len] };
         let sizes = |lengths: &[usize], limit: usize, workers: usize| -> Vec<usize> {
             let documents: Vec<Document> = lengths.iter().map(|len| document(*len)).collect();
@@ -200,7 +201,7 @@ mod tests {
         assert_eq!(sizes(&[257; 4], 2048, 2), [512, 512]);
         assert_eq!(sizes(&[257; 4], 2048, 1), [1024]);
         assert_eq!(sizes(&[257; 4], 300, 2), [256; 4]);
-        assert_eq!(sizes(&[11, 301, 11], 2048, 2), [10, 300, 10], "a long document is not divided");
+        assert_eq!(sizes(&[11, 301, 11], 2048, 2), [10, 300, 10], "a long document is not split");
         assert_eq!(sizes(&[], 2048, 2), [0; 0]);
     }
 }

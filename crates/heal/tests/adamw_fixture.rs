@@ -1,13 +1,14 @@
 //! Ten training steps against `torch.optim.AdamW` with `clip_grad_norm_`: the loss before every
 //! step and the gradient norm before clipping, full finetuning of the four fixture models.
 //!
-//! Numbers come from `fixtures/make_models.py`; its versions stand in each `expected.json`. The
+//! Numbers come from `fixtures/make_models.py`; the library versions are in each `expected.json`. The
 //! loss falls from 6–10 to about 1 in these steps. Largest differences seen: 3e-6 in the loss, 1e-6
-//! in the norm. The tolerances lie between that and the smallest effect of leaving a part out:
+//! in the norm. The tolerances are between that and the smallest effect of leaving a part out:
 //! 8e-5 without weight decay, 4e-3 with PyTorch's own beta2, 9e-2 without clipping.
 
 use lopper_heal::{AdamWConfig, Document, Trainer, TrainerConfig};
 use lopper_model::{Checkpoint, Model};
+use lopper_record::{LayerPosition, LayerSet};
 use serde::Deserialize;
 use std::path::PathBuf;
 
@@ -42,15 +43,16 @@ fn fixture(name: &str) -> (Model, Expected) {
 
 fn train(name: &str, config: TrainerConfig) {
     let (model, Expected { sequences, responses, adamw }) = fixture(name);
+    assert_eq!(sequences.len(), responses.len());
     let documents: Vec<Document> =
         sequences.into_iter().zip(responses).map(|(tokens, weights)| Document { tokens, weights }).collect();
     let optimizer =
         AdamWConfig { beta1: adamw.betas[0], beta2: adamw.betas[1], eps: adamw.eps, weight_decay: adamw.weight_decay };
     let context = format!("{name}, {config:?}");
-    let kept = model.all_layers();
+    let kept = LayerSet::<LayerPosition>::all(model.num_layers()).slots();
     let mut trainer = Trainer::new(model, kept, |_| true, optimizer, TrainerConfig { clip: adamw.clip, ..config });
     assert!(adamw.gradient_norms.iter().any(|n| *n > 2.0 * adamw.clip), "{name}: clipping is exercised");
-    assert_eq!(adamw.losses.len(), 10);
+    assert_eq!((adamw.losses.len(), adamw.gradient_norms.len()), (10, 10));
     for (step, (loss, norm)) in adamw.losses.iter().zip(&adamw.gradient_norms).enumerate() {
         let stats = trainer.step(&documents, adamw.lr).unwrap();
         let difference = (stats.loss - loss).abs();
@@ -69,7 +71,7 @@ fn ten_steps_give_pytorchs_losses() {
 
 #[test]
 fn however_the_batch_is_divided() {
-    // One document per micro-batch on two workers, and layers recomputed on the way back.
+    // One document per micro-batch on two workers, and gradient checkpointing.
     train("qwen3/tied", TrainerConfig { workers: 2, micro_tokens: 1, ..TrainerConfig::default() });
     train("llama/untied", TrainerConfig { checkpointing: true, ..TrainerConfig::default() });
 }

@@ -1,7 +1,7 @@
 //! Adapters against PEFT, and what they promise: an untrained one changes nothing, merged equals
 //! unmerged, written equals read, and what does not fit is refused.
 //!
-//! Expected logits come from `fixtures/peft/make.py`; its versions stand in each `expected.json`.
+//! Expected logits come from `fixtures/peft/make.py`; the library versions are in each `expected.json`.
 //! The other direction, PEFT reading what Lopper wrote, is `fixtures/peft/check.py`.
 
 use lopper_heal::adapter::{ADAPTER_CONFIG, ADAPTER_WEIGHTS, has_adapter, is_adapter};
@@ -9,7 +9,7 @@ use lopper_heal::{
     AdamWConfig, Base, Document, LoraConfig, Trainer, TrainerConfig, attach_lora, load_adapter, merge, save_adapter,
 };
 use lopper_model::{Batch, Checkpoint, Model, Threads};
-use lopper_record::Fault;
+use lopper_record::{Fault, LayerPosition, LayerSet};
 use lopper_testkit::{Tiny, assert_close, max_difference, tiny_model, token_sequences};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -22,7 +22,7 @@ const LOGITS: f32 = 1e-4;
 
 #[derive(Deserialize)]
 struct Expected {
-    dropped: Vec<usize>,
+    dropped: LayerSet<LayerPosition>,
     sequences: Vec<Vec<u32>>,
     logits: Vec<Vec<Vec<f32>>>,
     responses: Vec<Vec<f32>>,
@@ -52,17 +52,18 @@ fn expected(name: &str) -> Expected {
     serde_json::from_slice(&fs::read(fixture(name).join("expected.json")).unwrap()).unwrap()
 }
 
-fn logits(model: &Model, kept: &[usize], tokens: &[u32]) -> Vec<f32> {
-    let hidden = model.hidden_states(&Batch::new(&[tokens]), kept, Threads::One, None, None).unwrap();
+fn logits(model: &Model, kept: &LayerSet<LayerPosition>, tokens: &[u32]) -> Vec<f32> {
+    let kept: Vec<usize> = kept.indices().collect();
+    let hidden = model.hidden_states(&Batch::new(&[tokens]), &kept, Threads::One, None, None).unwrap();
     model.logits(&model.normed_rows(&hidden, 0..tokens.len()), Threads::One)
 }
 
-fn kept(model: &Model, dropped: &[usize]) -> Vec<usize> {
-    model.all_layers().into_iter().filter(|layer| !dropped.contains(layer)).collect()
+fn all(model: &Model) -> LayerSet<LayerPosition> {
+    LayerSet::all(model.num_layers())
 }
 
 /// A tiny model with an adapter whose B is not zero.
-fn adapted(config: &LoraConfig, kept: &[usize]) -> Model {
+fn adapted(config: &LoraConfig, kept: &LayerSet<LayerPosition>) -> Model {
     let mut model = tiny_model(Tiny { bias: true, ..Tiny::default() }, 3);
     attach_lora(&mut model, config, 7, kept).unwrap();
     let mut value = 0.3f32;
@@ -87,14 +88,15 @@ fn what_peft_saved_gives_its_logits() {
         let Expected { dropped, sequences, logits: expected, .. } = expected(name);
         // Over the kept layers of the whole model, and on the model without the others.
         let mut whole = base();
-        let kept = kept(&whole, &dropped);
-        let mut pruned = whole.keep(&kept);
+        let kept = dropped.complement(whole.num_layers());
+        let mut pruned = whole.keep(&kept.indices().collect::<Vec<_>>());
         load_adapter(&fixture(name), &mut whole, &kept).unwrap();
-        let layers = pruned.all_layers();
+        let layers = all(&pruned);
         load_adapter(&fixture(name), &mut pruned, &layers).unwrap();
         let mut merged = pruned.clone();
         merge(&mut merged);
         assert!(has_adapter(&pruned) && !has_adapter(&merged));
+        assert_eq!(sequences.len(), expected.len());
         for (tokens, expected) in sequences.iter().zip(expected) {
             let expected = expected.concat();
             assert_close(&logits(&whole, &kept, tokens), &expected, LOGITS);
@@ -115,13 +117,14 @@ fn ten_steps_on_the_adapter_give_pytorchs_losses() {
     for name in ["peft/all_rslora", "peft/attention"] {
         let Expected { dropped, sequences, responses, adamw, .. } = expected(name);
         let mut model = base();
-        let kept = kept(&model, &dropped);
+        let kept = dropped.complement(model.num_layers());
         load_adapter(&fixture(name), &mut model, &kept).unwrap();
         for layer in &mut model.layers {
             for (_, linear) in layer.linears_mut() {
                 linear.lora.iter_mut().for_each(|lora| lora.dropout = 0.0);
             }
         }
+        assert_eq!(sequences.len(), responses.len());
         let documents: Vec<Document> =
             sequences.into_iter().zip(responses).map(|(tokens, weights)| Document { tokens, weights }).collect();
         let optimizer = AdamWConfig {
@@ -131,8 +134,8 @@ fn ten_steps_on_the_adapter_give_pytorchs_losses() {
             weight_decay: adamw.weight_decay,
         };
         let config = TrainerConfig { clip: adamw.clip, ..TrainerConfig::default() };
-        let mut trainer = Trainer::new(model, kept, is_adapter, optimizer, config);
-        assert_eq!(adamw.losses.len(), 10);
+        let mut trainer = Trainer::new(model, kept.slots(), is_adapter, optimizer, config);
+        assert_eq!((adamw.losses.len(), adamw.gradient_norms.len()), (10, 10));
         for (step, (loss, norm)) in adamw.losses.iter().zip(&adamw.gradient_norms).enumerate() {
             let stats = trainer.step(&documents, adamw.lr).unwrap();
             assert!((stats.loss - loss).abs() < LOSS, "{name}, step {step}: loss {}, expected {loss}", stats.loss);
@@ -146,7 +149,7 @@ fn ten_steps_on_the_adapter_give_pytorchs_losses() {
 fn a_fresh_adapter_changes_nothing_and_a_drawn_one_does() {
     let plain = tiny_model(Tiny { bias: true, ..Tiny::default() }, 3);
     let tokens = &token_sequences(&[20], 37, 1)[0];
-    let all = plain.all_layers();
+    let all = all(&plain);
     let mut fresh = plain.clone();
     let added = attach_lora(&mut fresh, &small(), 7, &all).unwrap();
     assert_eq!(fresh.parameter_count(), plain.parameter_count() + added);
@@ -167,7 +170,7 @@ fn a_fresh_adapter_changes_nothing_and_a_drawn_one_does() {
 #[test]
 fn what_is_written_is_read_back_exactly() {
     let targets = vec!["o_proj".to_owned(), "gate_proj".to_owned()];
-    let layers = [0, 2, 3];
+    let layers = LayerSet::from([0, 2, 3]);
     for config in [small(), LoraConfig { rslora: true, alpha: 2.5, target_modules: targets, ..small() }] {
         let model = adapted(&config, &layers);
         let dir = tempfile::tempdir().unwrap();
@@ -179,10 +182,9 @@ fn what_is_written_is_read_back_exactly() {
 
         let mut read = tiny_model(Tiny { bias: true, ..Tiny::default() }, 3);
         assert_eq!(load_adapter(dir.path(), &mut read, &layers).unwrap(), config);
-        let pairs = model.parameters().into_iter().zip(read.parameters());
-        for ((name, a), (other, b)) in pairs {
-            assert_eq!((name, a.data), (other, b.data));
-        }
+        let values =
+            |model: &Model| -> Vec<_> { model.parameters().into_iter().map(|(name, p)| (name, p.data)).collect() };
+        assert_eq!(values(&read), values(&model));
         let tokens = &token_sequences(&[20], 37, 1)[0];
         assert_eq!(logits(&read, &layers, tokens), logits(&model, &layers, tokens));
     }
@@ -191,19 +193,19 @@ fn what_is_written_is_read_back_exactly() {
 #[test]
 fn what_does_not_fit_is_refused() {
     let dir = tempfile::tempdir().unwrap();
-    let layers = [0, 1, 3];
+    let layers = LayerSet::from([0, 1, 3]);
     save_adapter(dir.path(), &adapted(&small(), &layers), &layers, &small(), None).unwrap();
-    let load = |dir: &Path, tiny: Tiny, kept: &[usize]| {
+    let load = |dir: &Path, tiny: Tiny, kept: &LayerSet<LayerPosition>| {
         let mut model = tiny_model(tiny, 3);
         let fault = load_adapter(dir, &mut model, kept).unwrap_err().downcast::<Fault>().unwrap();
-        assert!(!has_adapter(&model), "a refused adapter leaves no trace");
+        assert!(!has_adapter(&model), "a refused adapter changes nothing");
         assert!(fault.hint.is_some() || fault.expected.is_some(), "{fault}");
         fault.to_string()
     };
     let tiny = Tiny { bias: true, ..Tiny::default() };
     // Trained for three layers: neither four nor two will do.
-    assert!(load(dir.path(), tiny, &[0, 1, 2, 3]).contains("layers.3"));
-    assert!(load(dir.path(), tiny, &[0, 1]).contains("layers.2"));
+    assert!(load(dir.path(), tiny, &[0, 1, 2, 3].into()).contains("layers.3"));
+    assert!(load(dir.path(), tiny, &[0, 1].into()).contains("layers.2"));
     assert!(load(&dir.path().join("nowhere"), tiny, &layers).contains("no such adapter"));
 
     let path = dir.path().join(ADAPTER_CONFIG);

@@ -191,7 +191,7 @@ fn bad_lines_are_named_and_the_rest_is_used() {
     assert!(fault.message.contains("no chat template"));
     let file = write(&["{}".to_owned(), "nonsense".to_owned()]);
     let fault = read_examples(file.path(), &renderer, 60).unwrap_err().downcast::<Fault>().unwrap();
-    assert!(fault.message.contains("nothing to learn") && fault.got.unwrap().contains("line 1"), "{}", fault.message);
+    assert!(fault.message.contains("no usable examples") && fault.got.unwrap().contains("line 1"), "{}", fault.message);
     assert!(read_examples(Path::new("nowhere.jsonl"), &renderer, 60).unwrap_err().is::<Fault>());
 }
 

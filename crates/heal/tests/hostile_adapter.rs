@@ -21,8 +21,8 @@ fn model() -> Model {
 fn valid() -> [Vec<u8>; 2] {
     let (dir, mut model) = (tempfile::tempdir().unwrap(), model());
     let config = LoraConfig { r: 2, ..LoraConfig::default() };
-    attach_lora(&mut model, &config, 1, &[0, 1]).unwrap();
-    save_adapter(dir.path(), &model, &[0, 1], &config, None).unwrap();
+    attach_lora(&mut model, &config, 1, &[0, 1].into()).unwrap();
+    save_adapter(dir.path(), &model, &[0, 1].into(), &config, None).unwrap();
     [CONFIG, WEIGHTS].map(|name| fs::read(dir.path().join(name)).unwrap())
 }
 
@@ -31,7 +31,7 @@ fn load(config: &[u8], weights: &[u8]) -> Result<(), Fault> {
     fs::write(dir.path().join(CONFIG), config).unwrap();
     fs::write(dir.path().join(WEIGHTS), weights).unwrap();
     let (mut adapted, before) = (model(), model());
-    match load_adapter(dir.path(), &mut adapted, &[0, 1]) {
+    match load_adapter(dir.path(), &mut adapted, &[0, 1].into()) {
         Ok(_) => Ok(()),
         Err(error) => {
             assert_eq!(adapted.parameters().len(), before.parameters().len());

@@ -1,16 +1,14 @@
-//! What healing promises: it learns, it trains what it is to train and nothing else, the same run
-//! gives the same weights, a stopped run ends like one that was not, and cut layers play no part.
+//! Healing reduces the loss, trains only what it should, is reproducible and resumable, and does not depend on the layers
+//! that were cut.
 
-use anyhow::bail;
 use lopper_heal::adapter::is_adapter;
 use lopper_heal::{
-    Document, HealProgress, HealRecipe, Healed, LoraConfig, Method, Run, StateFile, Trainer, TrainerConfig,
-    attach_lora, heal, merge,
+    Document, HealRecipe, Healed, LoraConfig, Method, Run, StateFile, Trainer, TrainerConfig, attach_lora, heal, merge,
 };
 use lopper_model::linear::Dropout;
 use lopper_model::{MatmulPrecision, Model, Threads, TrainBatch, TrainOptions, TrainWorkspace};
-use lopper_record::Fault;
-use lopper_testkit::{Tiny, assert_close, tiny_model, token_sequences};
+use lopper_record::{Fault, Interrupted, LayerPosition, LayerSet, NoProgress};
+use lopper_testkit::{RecordedProgress, Tiny, assert_close, tiny_model, token_sequences};
 use std::path::Path;
 use std::time::Duration;
 
@@ -43,8 +41,13 @@ fn recipe(method: Method) -> HealRecipe {
     }
 }
 
-fn run(model: &Model, kept: &[usize], recipe: &HealRecipe, run: &Run<'_>) -> Healed {
-    heal(model, kept, &documents(), recipe, run, &mut |_| Ok(())).unwrap()
+fn run(model: &Model, kept: &LayerSet<LayerPosition>, recipe: &HealRecipe, run: &Run<'_>) -> Healed {
+    heal(model, kept, &documents(), recipe, run, &NoProgress).unwrap()
+}
+
+/// Three of the four layers.
+fn three() -> LayerSet<LayerPosition> {
+    [0, 1, 3].into()
 }
 
 fn weights(model: &Model) -> Vec<(String, Vec<f32>)> {
@@ -56,12 +59,12 @@ fn the_loss_falls_and_only_what_is_trained_changes() {
     let model = model();
     let before = weights(&model);
     for method in [Method::Lora, Method::Full] {
-        let healed = run(&model, &[0, 1, 3], &recipe(method), &TWO);
+        let healed = run(&model, &three(), &recipe(method), &TWO);
         let stats = &healed.stats;
         assert!(stats.loss_last < 0.6 * stats.loss_first, "{method:?}: {} to {}", stats.loss_first, stats.loss_last);
         assert_eq!((stats.steps, stats.loss_curve.len(), stats.examples), (24, 24, 20));
         assert_eq!(stats.tokens, 6 * documents().iter().map(|d| d.tokens.len() as u64 - 1).sum::<u64>());
-        assert_eq!(weights(&model), before, "the model that was given stays as it is");
+        assert_eq!(weights(&model), before, "the given model does not change");
 
         let kept = weights(&model.keep(&[0, 1, 3]));
         let after = weights(&healed.model);
@@ -81,7 +84,7 @@ fn the_loss_falls_and_only_what_is_trained_changes() {
 fn gradients_reach_adapters_and_nothing_else() {
     let mut model = model();
     let kept = [0, 2];
-    attach_lora(&mut model, &LoraConfig { r: 2, dropout: 0.0, ..LoraConfig::default() }, 1, &kept).unwrap();
+    attach_lora(&mut model, &LoraConfig { r: 2, dropout: 0.0, ..LoraConfig::default() }, 1, &kept.into()).unwrap();
     let mut gradients = model.set_trainable(is_adapter);
     let slots: Vec<(String, usize)> =
         model.parameters().into_iter().filter_map(|(name, p)| Some((name, p.slot?))).collect();
@@ -107,7 +110,7 @@ fn gradients_reach_adapters_and_nothing_else() {
 #[test]
 fn the_same_run_gives_the_same_weights_and_another_seed_does_not() {
     for method in [Method::Lora, Method::Full] {
-        let run = |seed| weights(&run(&model(), &[0, 1, 3], &HealRecipe { seed, ..recipe(method) }, &TWO).model);
+        let run = |seed| weights(&run(&model(), &three(), &HealRecipe { seed, ..recipe(method) }, &TWO).model);
         let first = run(4);
         assert_eq!(first, run(4));
         assert_ne!(first, run(5));
@@ -115,13 +118,13 @@ fn the_same_run_gives_the_same_weights_and_another_seed_does_not() {
 }
 
 #[test]
-fn a_cut_model_heals_like_the_model_that_is_left() {
-    let (model, kept) = (model(), [0, 2, 3]);
+fn a_cut_heals_like_the_pruned_model() {
+    let (model, kept) = (model(), LayerSet::<LayerPosition>::from([0, 2, 3]));
     for method in [Method::Lora, Method::Full] {
         let recipe = recipe(method);
         let cut = run(&model, &kept, &recipe, &TWO);
-        let left = model.keep(&kept);
-        let left = run(&left, &left.all_layers(), &recipe, &TWO);
+        let left = model.keep(&[0, 2, 3]);
+        let left = run(&left, &LayerSet::all(3), &recipe, &TWO);
         assert_eq!(weights(&cut.model), weights(&left.model));
         assert_eq!(cut.stats.loss_curve, left.stats.loss_curve);
     }
@@ -131,7 +134,7 @@ fn a_cut_model_heals_like_the_model_that_is_left() {
     let healed = run(&model, &kept, &recipe, &TWO);
     let mut whole = model.clone();
     attach_lora(&mut whole, &recipe.lora, recipe.seed, &kept).unwrap();
-    let mut trainer = Trainer::new(whole, kept.to_vec(), is_adapter, recipe.adamw, TrainerConfig::default());
+    let mut trainer = Trainer::new(whole, kept.slots(), is_adapter, recipe.adamw, TrainerConfig::default());
     for (step, loss) in healed.stats.loss_curve.iter().enumerate() {
         let stats = trainer.step(&documents(), recipe.schedule(5).rate(step)).unwrap();
         assert!((stats.loss - loss).abs() < 1e-4, "step {step}: {} and {loss}", stats.loss);
@@ -143,32 +146,32 @@ fn state(path: &Path) -> Run<'_> {
 }
 
 #[test]
-fn a_stopped_run_ends_like_one_that_was_not() {
+fn an_interrupted_run_ends_like_one_that_was_not() {
     for method in [Method::Lora, Method::Full] {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("out.partial");
         let recipe = recipe(method);
-        let whole = run(&model(), &[0, 1, 3], &recipe, &TWO);
-        // Stopped in the middle of an epoch, twice.
-        for stop in [7, 15] {
-            let mut steps = 0;
-            let mut observer = |progress: &HealProgress| {
-                steps += 1;
-                if progress.step == stop { bail!("stopped") } else { Ok(()) }
-            };
-            let error = heal(&model(), &[0, 1, 3], &documents(), &recipe, &state(&path), &mut observer).unwrap_err();
-            assert_eq!(error.to_string(), "stopped");
-            assert_eq!(steps, if stop == 7 { 7 } else { 8 }, "no step is repeated");
+        let whole = run(&model(), &three(), &recipe, &TWO);
+        // Interrupted in the middle of an epoch, twice.
+        let mut done = 0;
+        for steps in [7, 8] {
+            let progress = RecordedProgress::interrupting_when(move |step| step.reports == steps);
+            let error = heal(&model(), &three(), &documents(), &recipe, &state(&path), &progress).unwrap_err();
+            assert!(error.is::<Interrupted>(), "{error:#}");
+            let step = progress.last("healing");
+            assert_eq!((step.reports, step.found), (steps, done), "no step is repeated");
+            assert!(step.messages.iter().all(|message| message.starts_with("loss ")));
+            done = step.done;
         }
-        let resumed = run(&model(), &[0, 1, 3], &recipe, &state(&path));
+        let resumed = run(&model(), &three(), &recipe, &state(&path));
         assert_eq!(weights(&resumed.model), weights(&whole.model));
         assert_eq!(resumed.stats.loss_curve, whole.stats.loss_curve);
         assert_eq!((resumed.stats.tokens, resumed.stats.steps), (whole.stats.tokens, whole.stats.steps));
 
         // Another run does not continue it.
         let other = HealRecipe { learning_rate: 2e-2, ..recipe.clone() };
-        for (kept, recipe) in [([0, 1, 3], &other), ([0, 1, 2], &recipe)] {
-            let error = heal(&model(), &kept, &documents(), recipe, &state(&path), &mut |_| Ok(())).unwrap_err();
+        for (kept, recipe) in [(three(), &other), ([0, 1, 2].into(), &recipe)] {
+            let error = heal(&model(), &kept, &documents(), recipe, &state(&path), &NoProgress).unwrap_err();
             assert!(error.downcast::<Fault>().unwrap().message.contains("another recipe"));
         }
     }
@@ -177,7 +180,7 @@ fn a_stopped_run_ends_like_one_that_was_not() {
 #[test]
 fn merged_is_unmerged_and_checkpointing_changes_nothing() {
     let recipe = recipe(Method::Lora);
-    let healed = run(&model(), &[0, 1, 3], &recipe, &TWO);
+    let healed = run(&model(), &three(), &recipe, &TWO);
     let mut merged = healed.model.clone();
     merge(&mut merged);
     let tokens = &documents()[0].tokens;
@@ -189,24 +192,24 @@ fn merged_is_unmerged_and_checkpointing_changes_nothing() {
     assert_close(&logprobs(&merged), &logprobs(&healed.model), 1e-4);
     assert_eq!(merged.parameter_count(), model().keep(&[0, 1, 3]).parameter_count());
 
-    let again = run(&model(), &[0, 1, 3], &HealRecipe { checkpointing: true, ..recipe }, &TWO);
+    let again = run(&model(), &three(), &HealRecipe { checkpointing: true, ..recipe }, &TWO);
+    assert_eq!(again.stats.loss_curve.len(), healed.stats.loss_curve.len());
     for (a, b) in again.stats.loss_curve.iter().zip(&healed.stats.loss_curve) {
         assert!((a - b).abs() < 1e-4, "{a} and {b}");
     }
 }
 
 #[test]
-fn what_cannot_be_learned_is_refused() {
+fn unusable_inputs_are_refused() {
     let recipe = recipe(Method::Lora);
     let heal = |kept: &[usize], documents: &[Document], recipe: &HealRecipe| {
-        heal(&model(), kept, documents, recipe, &TWO, &mut |_| Ok(())).unwrap_err()
+        heal(&model(), &kept.to_vec().into(), documents, recipe, &TWO, &NoProgress).unwrap_err()
     };
     assert!(heal(&[0, 1], &[], &recipe).is::<Fault>());
     assert!(heal(&[0, 1], &documents(), &HealRecipe { max_length: 9, ..recipe.clone() }).is::<Fault>());
     assert!(heal(&[0, 1], &documents(), &HealRecipe { epochs: 0, ..recipe.clone() }).is::<Fault>());
     heal(&[], &documents(), &recipe);
     heal(&[0, 9], &documents(), &recipe);
-    heal(&[1, 0], &documents(), &recipe);
     heal(&[0], &[Document { tokens: vec![1, 99], weights: vec![0.0, 1.0] }], &recipe);
     heal(&[0], &[Document { tokens: vec![1, 2], weights: vec![1.0, 0.0] }], &recipe);
 }

@@ -4,13 +4,12 @@
 //! models--ORGANISATION--NAME/      or datasets--…
 //!   blobs/ETAG                     contents, under the name the hub gives them
 //!   snapshots/COMMIT/config.json   a relative link to a blob
-//!   refs/main                      the commit that a branch or tag stood at
-//!   trees/COMMIT.json              what the commit holds, of data sets
+//!   refs/main                      the commit that a branch or tag pointed to
+//!   trees/COMMIT.json              listing of the commit's files, for data sets
 //! .locks/models--ORGANISATION--NAME/ETAG.lock
 //! ```
 //!
-//! Where the file system knows no links, a snapshot holds hard links or copies instead, which both
-//! programs read as well.
+//! On file systems without symbolic links, a snapshot holds hard links or copies instead, which both programs read.
 
 use std::fs::{self, File, TryLockError};
 use std::io;
@@ -18,13 +17,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use lopper_record::{Fault, write_atomic};
+use lopper_record::{Fault, Progress, write_atomic};
 
-use crate::client::{Failure, rest};
+use crate::client::{Failure, pause};
 use crate::id::{HubId, is_commit};
-use crate::watch::Watch;
 
-/// A commit's hash and some white space.
+/// A reference file holds a commit's hash and some white space.
 const MAX_REF_BYTES: u64 = 256;
 
 pub(crate) struct Cache {
@@ -34,7 +32,7 @@ pub(crate) struct Cache {
 
 impl Cache {
     pub fn new(root: &Path, repository: &HubId) -> Self {
-        // Links and messages need a path that holds wherever it is read.
+        // Links and messages need an absolute path.
         let root = std::path::absolute(root).unwrap_or_else(|_| root.to_path_buf());
         Self { root, folder: repository.folder() }
     }
@@ -49,42 +47,66 @@ impl Cache {
         self.directory().join("snapshots").join(commit)
     }
 
-    /// Where the listing of a commit lies.
+    /// The file with the listing of a commit.
     pub fn tree(&self, commit: &str) -> PathBuf {
         self.directory().join("trees").join(format!("{commit}.json"))
     }
 
-    /// The commit that is meant by `revision`, as far as the cache knows.
+    /// The commit that `revision` points to, if the cache has it.
     pub fn commit_of(&self, revision: &str) -> Option<String> {
-        use std::io::Read;
         if is_commit(revision) {
             return Some(revision.to_owned());
         }
-        let mut text = String::new();
-        let file = File::open(self.reference(revision)).ok()?;
-        file.take(MAX_REF_BYTES).read_to_string(&mut text).ok()?;
+        let text = String::from_utf8(read_up_to(&self.reference(revision), MAX_REF_BYTES).ok()?).ok()?;
         Some(text.trim().to_owned()).filter(|commit| is_commit(commit))
     }
 
-    /// Remembers that `revision` stands at `commit`.
-    pub fn remember(&self, revision: &str, commit: &str) -> Result<()> {
+    /// The commit of `repository` that has a snapshot here.
+    ///
+    /// # Errors
+    /// A [`Fault`] if there is none.
+    pub fn cached_commit(&self, repository: &HubId) -> Result<String> {
+        let (noun, id, revision) = (repository.noun(), &repository.id, repository.wanted_revision());
+        if let Some(commit) = self.commit_of(revision).filter(|commit| self.snapshot(commit).is_dir()) {
+            return Ok(commit);
+        }
+        let others = self.directory().join("snapshots").is_dir();
+        Err(Fault::new(format!("the {noun} {id} is not in the cache, and only the cache may be used"))
+            .file(self.directory())
+            .expected(format!("{}the revision `{revision}` in the cache", repository.or_directory()))
+            .got(if others { "other revisions".to_owned() } else { format!("nothing of this {noun}") })
+            .hint("run it once without --offline (and HF_HUB_OFFLINE), or name a revision that is in the cache")
+            .into())
+    }
+
+    /// The fault of a snapshot without `file`.
+    pub fn incomplete(&self, repository: &HubId, commit: &str, file: &str) -> Fault {
+        Fault::new(format!("{} is in the cache only in part", repository.id))
+            .file(self.snapshot(commit))
+            .expected(file)
+            .got(format!("no {file}"))
+            .hint("run it once without --offline (and HF_HUB_OFFLINE); it resumes the download")
+    }
+
+    /// Records that `revision` points to `commit`.
+    pub fn set_reference(&self, revision: &str, commit: &str) -> Result<()> {
         if self.commit_of(revision).as_deref() == Some(commit) {
             return Ok(());
         }
         write_atomic(&self.reference(revision), commit.as_bytes())
     }
 
-    /// Revisions are checked when they are parsed: this stays below `refs`.
+    /// The file of a reference. Revisions are checked when they are parsed, so it is below `refs`.
     fn reference(&self, revision: &str) -> PathBuf {
         revision.split('/').fold(self.directory().join("refs"), |path, part| path.join(part))
     }
 
-    /// Where the contents named `etag` lie.
+    /// The file of the contents named `etag`.
     pub fn blob(&self, etag: &str) -> PathBuf {
         self.directory().join("blobs").join(etag)
     }
 
-    /// Where they grow.
+    /// The file of an unfinished download of them.
     pub fn partial(&self, etag: &str) -> PathBuf {
         self.directory().join("blobs").join(format!("{etag}.incomplete"))
     }
@@ -94,24 +116,27 @@ impl Cache {
         let locks = self.root.join(".locks").join(&self.folder);
         for directory in [self.directory().join("blobs"), locks] {
             fs::create_dir_all(&directory).map_err(|error| {
-                Fault::new("the cache for what comes from the hub cannot be written")
+                Fault::new("the cache of downloads from the hub cannot be written")
                     .file(&directory)
                     .expected("a directory that can be written")
                     .got(error.to_string())
-                    .hint("HF_HUB_CACHE or HF_HOME names another place")
+                    .hint("set HF_HUB_CACHE or HF_HOME to another directory")
             })?;
         }
         Ok(())
     }
 
-    /// Faults if the cache's disk has no room for `bytes` more.
+    /// Checks that the cache's disk has room for `bytes` more.
+    ///
+    /// # Errors
+    /// A [`Fault`] if it has not.
     pub fn check_space(&self, bytes: u64) -> Result<()> {
-        // Where the system cannot tell, writing itself will.
+        // Where the system does not report free space, writing fails if there is none.
         let Ok(free) = fs4::available_space(self.directory()) else { return Ok(()) };
         if bytes <= free {
             return Ok(());
         }
-        Err(Fault::new("there is not enough room on the disk for the download")
+        Err(Fault::new("not enough disk space for the download")
             .file(self.directory())
             .expected(format!("{bytes} bytes free"))
             .got(format!("{free} bytes"))
@@ -119,53 +144,63 @@ impl Cache {
             .into())
     }
 
-    /// Waits until no other program downloads the same contents. The lock ends with the returned
-    /// file, or with the process.
-    pub fn lock(&self, etag: &str, watch: &dyn Watch) -> Result<File, Failure> {
+    /// Waits until no other program downloads the same contents. The lock is released when the returned file is closed.
+    pub fn lock(&self, etag: &str, progress: &dyn Progress) -> Result<File, Failure> {
         let path = self.root.join(".locks").join(&self.folder).join(format!("{etag}.lock"));
         let failed = |error: io::Error| {
             Failure::Stopped(anyhow::Error::from(error).context(format!("locking {}", path.display())))
         };
         let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(failed)?;
-        let mut told = false;
+        let mut warned = false;
         loop {
             match file.try_lock() {
                 Ok(()) => return Ok(file),
                 Err(TryLockError::WouldBlock) => {
-                    if !told {
-                        watch.warn("waiting for another program that downloads the same file");
-                        told = true;
+                    if !std::mem::replace(&mut warned, true) {
+                        progress.warn("waiting for another program that downloads the same file");
                     }
-                    rest(Duration::from_millis(300), watch)?;
+                    pause(Duration::from_millis(300), progress)?;
                 }
-                // Some network file systems have no locks. Python's programs go on there as well.
+                // Some network file systems have no locks. huggingface_hub continues without one, too.
                 Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => return Ok(file),
                 Err(TryLockError::Error(error)) => return Err(failed(error)),
             }
         }
     }
 
-    /// Lets the file `path` of `commit` be the contents named `etag`. `path` has been checked.
+    /// Links the file `path` of `commit` to the contents named `etag`. `path` has been checked.
     pub fn link(&self, etag: &str, commit: &str, path: &str) -> Result<()> {
-        let place = path.split('/').fold(self.snapshot(commit), |at, part| at.join(part));
-        let directory = place.parent().context("a file in no directory")?;
+        let link = path.split('/').fold(self.snapshot(commit), |at, part| at.join(part));
+        let directory = link.parent().context("a file in no directory")?;
         fs::create_dir_all(directory).with_context(|| format!("creating {}", directory.display()))?;
         let up = "../".repeat(2 + path.matches('/').count());
         let target = PathBuf::from(format!("{up}blobs/{etag}"));
         let blob = self.blob(etag);
-        // Made aside and renamed: a link that is there is right, and one that dangles is replaced.
-        let aside = tempfile::Builder::new()
+        // Made under a temporary name and renamed, which replaces a dangling link.
+        let temporary = tempfile::Builder::new()
             .prefix(".")
-            .make_in(directory, |aside| {
-                symlink(&target, aside).or_else(|_| fs::hard_link(&blob, aside)).or_else(|error| {
-                    // Making a link where something stands is no reason to copy over it.
-                    if aside.symlink_metadata().is_ok() { Err(error) } else { fs::copy(&blob, aside).map(|_| ()) }
+            .make_in(directory, |temporary| {
+                symlink(&target, temporary).or_else(|_| fs::hard_link(&blob, temporary)).or_else(|error| {
+                    // A name that is taken is no reason to copy over it: `make_in` tries another.
+                    if temporary.symlink_metadata().is_ok() {
+                        Err(error)
+                    } else {
+                        fs::copy(&blob, temporary).map(|_| ())
+                    }
                 })
             })
-            .with_context(|| format!("linking {}", place.display()))?;
-        aside.persist(&place).map_err(|error| error.error).with_context(|| format!("linking {}", place.display()))?;
+            .with_context(|| format!("linking {}", link.display()))?;
+        temporary.persist(&link).map_err(|error| error.error).with_context(|| format!("linking {}", link.display()))?;
         Ok(())
     }
+}
+
+/// The contents of a file, cut at `most` bytes.
+pub(crate) fn read_up_to(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+    use std::io::Read;
+    let mut bytes = Vec::new();
+    File::open(path)?.take(most).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 #[cfg(unix)]
@@ -181,7 +216,8 @@ fn symlink(_: &Path, _: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::watch::Silent;
+    use lopper_record::NoProgress;
+    use lopper_testkit::RecordedProgress;
 
     const COMMIT: &str = "0123456789012345678901234567890123456789";
 
@@ -192,53 +228,46 @@ mod tests {
     }
 
     #[test]
-    fn references_and_what_is_none() {
+    fn references_and_invalid_ones() {
         let dir = tempfile::tempdir().unwrap();
         let cache = cache(dir.path());
         assert_eq!(cache.commit_of("main"), None);
-        cache.remember("refs/pr/1", COMMIT).unwrap();
+        cache.set_reference("refs/pr/1", COMMIT).unwrap();
         assert_eq!(cache.commit_of("refs/pr/1").as_deref(), Some(COMMIT));
         assert_eq!(cache.commit_of(COMMIT).as_deref(), Some(COMMIT));
         fs::write(dir.path().join("models--org--name/refs/main"), "../../../etc").unwrap();
-        assert_eq!(cache.commit_of("main"), None, "a reference that is no commit");
+        assert_eq!(cache.commit_of("main"), None, "a reference that is not a commit");
     }
 
     #[test]
-    fn links_are_relative_and_replace_what_dangles() {
+    fn links_are_relative_and_replace_dangling_ones() {
         let dir = tempfile::tempdir().unwrap();
         let cache = cache(dir.path());
         for path in ["config.json", "additional_chat_templates/x.jinja"] {
             cache.link("abc", COMMIT, path).unwrap();
-            let place = cache.snapshot(COMMIT).join(path);
-            assert!(!place.exists(), "the blob is not there yet");
+            let link = cache.snapshot(COMMIT).join(path);
+            assert!(!link.exists(), "the blob is not there yet");
             fs::write(cache.blob("abc"), "contents").unwrap();
             cache.link("abc", COMMIT, path).unwrap();
-            assert_eq!(fs::read_to_string(&place).unwrap(), "contents");
+            assert_eq!(fs::read_to_string(&link).unwrap(), "contents");
             fs::remove_file(cache.blob("abc")).unwrap();
         }
         let names = fs::read_dir(cache.snapshot(COMMIT)).unwrap().count();
-        assert_eq!(names, 2, "nothing is left beside");
+        assert_eq!(names, 2, "no temporary file is left");
     }
 
     #[test]
     fn a_lock_holds_until_it_is_dropped() {
         let dir = tempfile::tempdir().unwrap();
         let cache = cache(dir.path());
-        struct Once(std::cell::Cell<bool>);
-        impl Watch for Once {
-            fn check(&self) -> Result<()> {
-                anyhow::ensure!(!self.0.replace(true), "enough");
-                Ok(())
-            }
-        }
-        let held = cache.lock("abc", &Silent).unwrap();
-        assert!(cache.lock("abc", &Once(false.into())).is_err());
+        let held = cache.lock("abc", &NoProgress).unwrap();
+        assert!(cache.lock("abc", &RecordedProgress::interrupting_at(1)).is_err());
         drop(held);
-        cache.lock("abc", &Silent).unwrap();
+        cache.lock("abc", &NoProgress).unwrap();
     }
 
     #[test]
-    fn the_disk_has_an_end() {
+    fn a_full_disk_is_a_fault() {
         let dir = tempfile::tempdir().unwrap();
         let cache = cache(dir.path());
         cache.check_space(1).unwrap();

@@ -1,49 +1,48 @@
-//! Requests to the hub: redirects followed by hand, so that the token never leaves the hub's own
-//! address; statuses turned into failures that can be told apart.
+//! Requests to the hub. Redirects are followed here, so that the token is sent to the hub's own address only.
 
 use std::io::{ErrorKind, Read};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use lopper_record::Fault;
+use lopper_record::{Fault, Progress};
 use serde_json::Value;
 use ureq::http::{HeaderMap, Response, Uri, header};
 use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
 use ureq::{Agent, Body};
 
 use crate::settings::Settings;
-use crate::watch::Watch;
 
-/// Redirects in a row; the hub needs two.
+/// Most redirects in a row; the hub needs two.
 const MAX_REDIRECTS: usize = 5;
-/// The listing of a repository of some ten thousand files.
+/// Largest listing, enough for some ten thousand files.
 const MAX_JSON_BYTES: u64 = 64 << 20;
-/// How long to wait for a connection, and for a server that says nothing.
+/// Time limit for a connection.
 const CONNECT: Duration = Duration::from_secs(15);
+/// Time limit for a server that sends nothing.
 const SILENCE: Duration = Duration::from_secs(30);
-/// Pauses before asking again where the server failed.
+/// Pauses before the retries of a failed request.
 const PAUSES: [Duration; 2] = [Duration::from_millis(500), Duration::from_millis(1500)];
 
-/// Why a request brought nothing.
+/// Why a request failed.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// No answer: no network, no such host, refused, broken off, too slow.
+    /// No response: no network, no such host, connection refused or broken, timeout.
     Unreachable {
         host: String,
         error: String,
-        /// Whether asking again at once may help.
-        again: bool,
+        /// Whether an immediate retry may succeed.
+        retry: bool,
     },
-    /// An answer that says no.
+    /// An error status.
     Status(Status),
-    /// An answer that makes no sense.
-    Nonsense(String),
-    /// Ended by the one who watches.
+    /// A response that breaks the protocol.
+    Malformed(String),
+    /// Interrupted by the caller, or an error on this machine.
     Stopped(anyhow::Error),
 }
 
-/// What an answer that says no says.
+/// A response with an error status.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Status {
     pub code: u16,
@@ -53,30 +52,30 @@ pub(crate) struct Status {
     pub message: Option<String>,
     /// `Retry-After`.
     pub retry_after: Option<String>,
-    /// Whether the hub itself said so, and not a store of files that it redirected to.
+    /// Whether it came from the hub itself, and not from a file store that it redirected to.
     pub at_hub: bool,
 }
 
 impl Status {
-    /// Whether asking again may help.
-    pub fn passes(&self) -> bool {
+    /// Whether a retry may succeed.
+    pub fn is_transient(&self) -> bool {
         matches!(self.code, 408 | 500 | 502 | 503 | 504)
     }
 }
 
-/// What the headers of a file tell.
+/// The headers of a file.
 #[derive(Debug, Default)]
 pub(crate) struct Head {
     pub etag: Option<String>,
-    /// The etag is that of large-file storage, which is the SHA-256 of the contents.
+    /// Whether the etag is from large-file storage, which is the SHA-256 of the contents.
     pub linked: bool,
     pub size: Option<u64>,
     pub commit: Option<String>,
 }
 
-/// A file's bytes on their way.
+/// A download in progress.
 pub(crate) struct Incoming {
-    /// The offset at which they begin.
+    /// The offset of its first byte in the file.
     pub start: u64,
     pub reader: Box<dyn Read>,
 }
@@ -97,7 +96,7 @@ impl Client {
             .http_status_as_error(false)
             .max_redirects(0)
             .user_agent(concat!("lopper/", env!("CARGO_PKG_VERSION")))
-            // Sizes and hashes are those of the bytes as stored.
+            // Sizes and hashes are of the stored bytes, so no compression.
             .accept_encoding("identity")
             .timeout_resolve(Some(CONNECT))
             .timeout_connect(Some(CONNECT))
@@ -114,29 +113,29 @@ impl Client {
         self.token.is_some()
     }
 
-    /// The address of what stands at `path` of the hub.
+    /// The address of `path` on the hub.
     pub fn address(&self, path: &str) -> String {
         format!("{}/{path}", self.endpoint)
     }
 
     /// The JSON document at `url`.
-    pub fn json(&self, url: &str, watch: &dyn Watch) -> Result<Value, Failure> {
-        let response = persist(watch, || accepted(self.follow(url, &Ask::Get)?))?;
+    pub fn json(&self, url: &str, progress: &dyn Progress) -> Result<Value, Failure> {
+        let response = with_retries(progress, || accepted(self.follow(url, &Verb::Get)?))?;
         let mut bytes = Vec::new();
         let mut reader = response.into_body().into_reader().take(MAX_JSON_BYTES + 1);
         reader.read_to_end(&mut bytes).map_err(|error| broken_off(url, &error))?;
         if bytes.len() as u64 > MAX_JSON_BYTES {
-            return Err(Failure::Nonsense(format!("a listing of more than {MAX_JSON_BYTES} bytes")));
+            return Err(Failure::Malformed(format!("a listing of more than {MAX_JSON_BYTES} bytes")));
         }
         serde_json::from_slice(&bytes)
-            .map_err(|error| Failure::Nonsense(format!("a listing that is not JSON: {error}")))
+            .map_err(|error| Failure::Malformed(format!("a listing that is not JSON: {error}")))
     }
 
-    /// What the hub's own address says of the file at `url`, without going where it redirects.
-    pub fn head(&self, url: &str, watch: &dyn Watch) -> Result<Head, Failure> {
-        let response = persist(watch, || {
-            let (response, at_hub) = self.follow(url, &Ask::Head)?;
-            // A redirect to the store of large files is the answer that was wanted.
+    /// The headers of the file at `url` at the hub's own address, without following redirects to other hosts.
+    pub fn head(&self, url: &str, progress: &dyn Progress) -> Result<Head, Failure> {
+        let response = with_retries(progress, || {
+            let (response, at_hub) = self.follow(url, &Verb::Head)?;
+            // A redirect to the store of large files is the expected response.
             if response.status().is_redirection() { Ok(response) } else { accepted((response, at_hub)) }
         })?;
         let headers = response.headers();
@@ -146,59 +145,58 @@ impl Client {
         Ok(Head {
             linked: linked.is_some(),
             etag: linked.or_else(|| text(headers, header::ETAG.as_str())).map(|etag| bare(&etag)),
-            // The length of a redirect is its own.
+            // The length of a redirect is not the file's.
             size: linked_size.or(own_size.filter(|_| response.status().is_success())),
             commit: text(headers, "x-repo-commit"),
         })
     }
 
-    /// The bytes of the file at `url` from the offset `from` on, if the server can do that; else
-    /// from the beginning.
+    /// The bytes of the file at `url` from the offset `from` on, or all of them if the server does not support ranges.
     pub fn open(&self, url: &str, from: u64) -> Result<Incoming, Failure> {
-        let response = accepted(self.follow(url, &Ask::From(from))?)?;
+        let response = accepted(self.follow(url, &Verb::From(from))?)?;
         let start = match response.status().as_u16() {
             206 => match text(response.headers(), header::CONTENT_RANGE.as_str()).as_deref().and_then(range_start) {
                 Some(start) if start == from => from,
-                _ => return Err(Failure::Nonsense("another part of the file than was asked for".to_owned())),
+                _ => return Err(Failure::Malformed("another part of the file than was requested".to_owned())),
             },
             _ => 0,
         };
         Ok(Incoming { start, reader: Box::new(response.into_body().into_reader()) })
     }
 
-    /// Sends a request, and again wherever it is redirected to. [`Ask::Head`] stays at the hub's own
-    /// address and returns a redirect away from it. Also tells whether the hub answered.
-    fn follow(&self, url: &str, ask: &Ask) -> Result<(Response<Body>, bool), Failure> {
+    /// Sends a request, and again wherever it is redirected to. [`Verb::Head`] does not leave the hub's
+    /// own address: it returns a redirect away from it. Also returns whether the hub itself responded.
+    fn follow(&self, url: &str, verb: &Verb) -> Result<(Response<Body>, bool), Failure> {
         let hub = origin(&self.endpoint);
         let mut url = url.to_owned();
         for _ in 0..=MAX_REDIRECTS {
             let at_hub = hub.is_some() && origin(&url) == hub;
-            let response = self.send(&url, ask, at_hub)?;
+            let response = self.send(&url, verb, at_hub)?;
             let location = text(response.headers(), header::LOCATION.as_str());
             let Some(location) = location.filter(|_| is_redirect(response.status().as_u16())) else {
                 return Ok((response, at_hub));
             };
-            let target =
-                redirected(&url, &location).ok_or_else(|| Failure::Nonsense("a redirect to nowhere".into()))?;
-            if matches!(ask, Ask::Head) && origin(&target) != hub {
+            let target = redirected(&url, &location)
+                .ok_or_else(|| Failure::Malformed("a redirect without a usable target".into()))?;
+            if matches!(verb, Verb::Head) && origin(&target) != hub {
                 return Ok((response, at_hub));
             }
             tracing::debug!(from = %shown(&url), to = %shown(&target), "redirected");
             url = target;
         }
-        Err(Failure::Nonsense(format!("more than {MAX_REDIRECTS} redirects")))
+        Err(Failure::Malformed(format!("more than {MAX_REDIRECTS} redirects")))
     }
 
-    fn send(&self, url: &str, ask: &Ask, at_hub: bool) -> Result<Response<Body>, Failure> {
-        tracing::debug!(url = %shown(url), ?ask, "request");
-        let mut request = match ask {
-            Ask::Head => self.agent.head(url),
-            Ask::Get | Ask::From(_) => self.agent.get(url),
+    fn send(&self, url: &str, verb: &Verb, at_hub: bool) -> Result<Response<Body>, Failure> {
+        tracing::debug!(url = %shown(url), ?verb, "request");
+        let mut request = match verb {
+            Verb::Head => self.agent.head(url),
+            Verb::Get | Verb::From(_) => self.agent.get(url),
         };
         if let (true, Some(token)) = (at_hub, &self.token) {
             request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
         }
-        if let Ask::From(from @ 1..) = ask {
+        if let Verb::From(from @ 1..) = verb {
             request = request.header(header::RANGE, format!("bytes={from}-"));
         }
         request.call().map_err(|error| unreachable(url, &error))
@@ -206,31 +204,32 @@ impl Client {
 }
 
 #[derive(Debug)]
-enum Ask {
+enum Verb {
     Head,
     Get,
+    /// Get the bytes from this offset on.
     From(u64),
 }
 
-/// Asks again after a pause where the server failed and may do better.
-fn persist<T>(watch: &dyn Watch, mut ask: impl FnMut() -> Result<T, Failure>) -> Result<T, Failure> {
-    for pause in PAUSES {
-        match ask() {
-            Err(Failure::Status(status)) if status.passes() => {}
-            Err(Failure::Unreachable { again: true, .. }) => {}
+/// Repeats a request after a pause if it failed in a way that may pass.
+fn with_retries<T>(progress: &dyn Progress, mut request: impl FnMut() -> Result<T, Failure>) -> Result<T, Failure> {
+    for duration in PAUSES {
+        match request() {
+            Err(Failure::Status(status)) if status.is_transient() => {}
+            Err(Failure::Unreachable { retry: true, .. }) => {}
             other => return other,
         }
-        rest(pause, watch)?;
+        pause(duration, progress)?;
     }
-    ask()
+    request()
 }
 
-/// Waits, and looks every now and then whether to go on.
-pub(crate) fn rest(pause: Duration, watch: &dyn Watch) -> Result<(), Failure> {
+/// Waits, unless interrupted.
+pub(crate) fn pause(duration: Duration, progress: &dyn Progress) -> Result<(), Failure> {
     const STEP: Duration = Duration::from_millis(100);
-    let mut left = pause;
+    let mut left = duration;
     loop {
-        watch.check().map_err(Failure::Stopped)?;
+        progress.check().map_err(Failure::Stopped)?;
         if left.is_zero() {
             return Ok(());
         }
@@ -255,7 +254,7 @@ fn accepted((response, at_hub): (Response<Body>, bool)) -> Result<Response<Body>
 }
 
 fn unreachable(url: &str, error: &ureq::Error) -> Failure {
-    let again = match error {
+    let retry = match error {
         ureq::Error::Io(error) => matches!(
             error.kind(),
             ErrorKind::ConnectionReset
@@ -263,14 +262,14 @@ fn unreachable(url: &str, error: &ureq::Error) -> Failure {
                 | ErrorKind::UnexpectedEof
                 | ErrorKind::BrokenPipe
         ),
-        ureq::Error::Protocol(error) => return Failure::Nonsense(format!("not HTTP: {error}")),
+        ureq::Error::Protocol(error) => return Failure::Malformed(format!("not HTTP: {error}")),
         _ => false,
     };
-    Failure::Unreachable { host: host(url), error: error.to_string(), again }
+    Failure::Unreachable { host: host(url), error: error.to_string(), retry }
 }
 
 pub(crate) fn broken_off(url: &str, error: &std::io::Error) -> Failure {
-    Failure::Unreachable { host: host(url), error: error.to_string(), again: true }
+    Failure::Unreachable { host: host(url), error: error.to_string(), retry: true }
 }
 
 fn is_redirect(code: u16) -> bool {
@@ -282,7 +281,7 @@ fn text(headers: &HeaderMap, name: &str) -> Option<String> {
     headers.get(name).and_then(|value| value.to_str().ok()).map(|value| value.trim().to_owned())
 }
 
-/// An etag without its quotes and the mark of weakness.
+/// An etag without its quotes and the mark of weak ones.
 fn bare(etag: &str) -> String {
     etag.strip_prefix("W/").unwrap_or(etag).trim_matches('"').to_owned()
 }
@@ -292,7 +291,7 @@ fn range_start(range: &str) -> Option<u64> {
     range.strip_prefix("bytes ")?.split_once('-')?.0.trim().parse().ok()
 }
 
-/// Scheme, host and port: what has to be the same for the token to be sent.
+/// Scheme, host and port. The token is sent only where all three are the hub's.
 fn origin(url: &str) -> Option<(String, String, u16)> {
     let uri: Uri = url.parse().ok()?;
     let scheme = uri.scheme_str()?.to_ascii_lowercase();
@@ -304,7 +303,7 @@ fn origin(url: &str) -> Option<(String, String, u16)> {
     Some((scheme, uri.host()?.to_ascii_lowercase(), port))
 }
 
-/// Where `location`, in an answer from `url`, leads. Nothing but HTTP, and not from encrypted to plain.
+/// The target of the redirect `location` from `url`; none unless it is HTTP, or if it leads from HTTPS to HTTP.
 fn redirected(url: &str, location: &str) -> Option<String> {
     let (scheme, host, port) = origin(url)?;
     let target = if location.contains("://") {
@@ -325,7 +324,7 @@ fn host(url: &str) -> String {
     origin(url).map_or_else(String::new, |(_, host, _)| host)
 }
 
-/// An address for the log: what follows `?` may be a signature that opens a file to whoever has it.
+/// An address for the log, without its query: that may be a signature that gives access to the file.
 fn shown(url: &str) -> &str {
     url.split('?').next().unwrap_or(url)
 }
@@ -343,7 +342,7 @@ fn certificates(path: &std::path::Path) -> Result<RootCerts> {
     for item in parse_pem(&bytes) {
         match item.map_err(|error| fault(error.to_string()))? {
             PemItem::Certificate(certificate) => found.push(certificate),
-            _ => continue,
+            _ => {}
         }
     }
     if found.is_empty() {
@@ -357,13 +356,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn redirects_lead_where_they_should_and_nowhere_else() {
+    fn targets_of_redirects() {
         let from = |location| redirected("https://hub.co/a/resolve/main/x?y=1", location);
         assert_eq!(from("/b/x").as_deref(), Some("https://hub.co:443/b/x"));
         assert_eq!(from("z").as_deref(), Some("https://hub.co/a/resolve/main/z"));
         assert_eq!(from("//cdn.co/x").as_deref(), Some("https://cdn.co/x"));
         assert_eq!(from("https://cdn.co/x?s=1").as_deref(), Some("https://cdn.co/x?s=1"));
-        assert_eq!(from("http://hub.co/x"), None, "from encrypted to plain");
+        assert_eq!(from("http://hub.co/x"), None, "from HTTPS to HTTP");
         assert_eq!(from("file:///etc/passwd"), None);
         assert_eq!(redirected("http://hub/x", "http://cdn/x").as_deref(), Some("http://cdn/x"));
     }

@@ -1,33 +1,32 @@
-//! Rows of data sets: the Parquet files of a split, found in the cache or brought there.
+//! Rows of data sets: the Parquet files of a split, found in the cache or downloaded into it.
 //!
-//! The hub converts data sets of every form to Parquet and keeps the result on a branch of its own,
+//! The hub converts data sets of every format to Parquet and keeps the result on a separate branch,
 //! `refs/convert/parquet`, as `CONFIGURATION/SPLIT/0000.parquet`, `0001.parquet` and so on; of a very large split only the
-//! beginning, as `CONFIGURATION/partial-SPLIT/…` (dataset-viewer, `parquet_utils.py`). Only what is asked for is fetched.
+//! beginning, as `CONFIGURATION/partial-SPLIT/…` (dataset-viewer, `parquet_utils.py`). Only the requested
+//! splits are downloaded.
 //!
-//! Not covered: data sets without such a branch (those whose viewer is switched off), splits of more than 10 000 files.
+//! Not covered: data sets without such a branch (those with a disabled viewer), splits of more than 10 000 files.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
 
 use anyhow::Result;
-use lopper_record::Fault;
+use lopper_record::{Fault, Progress};
 
 use crate::cache::Cache;
-use crate::choose::is_plain;
 use crate::client::Client;
-use crate::faults::Asked;
-use crate::fetch::{bring_files, stands_in};
+use crate::fetch::{Resolved, download_files, resolve};
 use crate::id::{HubId, PARQUET_REVISION};
-use crate::listing::{self, Listing};
+use crate::listing::Listing;
+use crate::model_files::is_plain;
 use crate::settings::Settings;
 use crate::transfer::Transfer;
 use crate::tree;
-use crate::watch::Watch;
 
-/// What the directory of a split's beginning is called. Names of splits have no hyphen.
+/// Prefix of the directory of a split that is converted only in part. Names of splits have no hyphen.
 const PARTIAL: &str = "partial-";
-/// Most names that a message lists.
+/// The most names that a message lists.
 const SHOWN: usize = 8;
 
 /// A data set of the hub at one commit of its Parquet files.
@@ -35,9 +34,9 @@ pub struct DataSet {
     repository: HubId,
     cache: Cache,
     commit: String,
-    /// What the commit holds; none where the cache does not tell.
+    /// The commit's files; none if the cache has no listing.
     listing: Option<Listing>,
-    /// None where only the cache may be used.
+    /// None if only the cache may be used.
     client: Option<Client>,
 }
 
@@ -51,70 +50,48 @@ pub struct SplitFiles {
 }
 
 impl DataSet {
-    /// Asks the hub once what the data set `id` (`organisation/name`) holds. If it cannot be reached, what the cache
-    /// knows is taken, with a warning.
+    /// Requests the listing of the data set `id` (`organisation/name`), once. If the hub cannot be reached, the cached
+    /// state is used, with a warning.
     ///
     /// # Errors
-    /// A [`Fault`] for what is no id, for a data set that is not there, private or gated, or has no Parquet files, and
-    /// where neither the hub nor the cache can be asked.
-    pub fn open(id: &str, settings: &Settings, watch: &dyn Watch) -> Result<Self> {
+    /// A [`Fault`] for text that is not an id, for a data set that does not exist, is private, gated or without Parquet
+    /// files, and where neither the hub nor the cache has it.
+    pub fn open(id: &str, settings: &Settings, progress: &dyn Progress) -> Result<Self> {
         let repository = HubId::data_set(id)?;
         if settings.offline {
             return Self::cached(repository, settings);
         }
         let client = Client::new(settings)?;
-        match client.json(&client.address(&repository.listing()), watch).and_then(listing::read) {
-            Ok(listing) => {
-                let cache = Cache::new(&settings.cache, &repository);
+        let cache = Cache::new(&settings.cache, &repository);
+        match resolve(&client, &repository, || cache.cached_commit(&repository), progress)? {
+            Resolved::Hub(listing) => {
                 let commit = listing.commit.clone();
                 Ok(Self { repository, cache, commit, listing: Some(listing), client: Some(client) })
             }
-            Err(failure) => {
-                let may_stand_in = stands_in(&failure);
-                let error = Asked { client: &client, repository: &repository, file: None }.explain(failure);
-                match Self::cached(repository, settings) {
-                    Ok(set) if may_stand_in => {
-                        watch.warn(&format!("{error:#}\nusing the cached rows of {id}, commit {}", set.commit));
-                        Ok(set)
-                    }
-                    _ => Err(error),
-                }
-            }
+            Resolved::Cache(_) => Self::cached(repository, settings),
         }
     }
 
-    /// The data set as far as the cache has it.
+    /// The data set in the cache.
     fn cached(repository: HubId, settings: &Settings) -> Result<Self> {
         let cache = Cache::new(&settings.cache, &repository);
-        let commit = cache.commit_of(repository.wanted()).filter(|commit| cache.snapshot(commit).is_dir());
-        let Some(commit) = commit else {
-            let there = cache.directory().join("snapshots").is_dir();
-            return Err(Fault::new(format!(
-                "the rows of {} are not in the cache, and only the cache may be used",
-                repository.id
-            ))
-            .file(cache.directory())
-            .expected(format!("the revision {PARQUET_REVISION} in the cache"))
-            .got(if there { "other revisions" } else { "nothing of this data set" })
-            .hint("run it once without --offline (and HF_HUB_OFFLINE)")
-            .into());
-        };
+        let commit = cache.cached_commit(&repository)?;
         let listing = tree::read(&cache, &commit);
         Ok(Self { repository, cache, commit, listing, client: None })
     }
 
-    /// The commit that its files are of.
+    /// The commit of its files.
     pub fn commit(&self) -> &str {
         &self.commit
     }
 
-    /// The files of the first of `splits` that the configuration has, fetched as far as they are not in the cache.
+    /// The files of the first of `splits` that the configuration has, downloaded if they are not in the cache.
     ///
     /// # Errors
-    /// A [`Fault`] where there is no such split, or the cache lacks a part of it and nobody may be asked.
-    pub fn split(&self, configuration: &str, splits: &[String], watch: &dyn Watch) -> Result<SplitFiles> {
+    /// A [`Fault`] if there is no such split, or if the cache lacks a part of it and only the cache may be used.
+    pub fn split(&self, configuration: &str, splits: &[String], progress: &dyn Progress) -> Result<SplitFiles> {
         if let Some(name) = splits.iter().map(String::as_str).chain([configuration]).find(|name| !is_plain(name)) {
-            return Err(Fault::new("a configuration or split has a name that is no name")
+            return Err(Fault::new("the name of a configuration or split is not valid")
                 .expected("names such as `main` and `test`")
                 .got(format!("`{}`", shown(name)))
                 .hint("the task's file names them in `[rows]`")
@@ -128,15 +105,15 @@ impl DataSet {
                 }
                 let id = &self.repository.id;
                 if prefix == PARTIAL {
-                    watch
-                        .warn(&format!("of the split {split} of {id} the hub has only the beginning as Parquet files"));
+                    progress
+                        .warn(&format!("the hub has only the beginning of the split {split} of {id} as Parquet files"));
                 }
                 if self.listing.is_none() {
-                    watch.warn(&format!(
-                        "the cache does not tell what {id} holds; what it has of {configuration}/{split} is taken for all"
+                    progress.warn(&format!(
+                        "the cache has no listing of {id}; its files of {configuration}/{split} are assumed to be all"
                     ));
                 }
-                self.bring(&names, watch)?;
+                self.download(&names, progress)?;
                 let snapshot = self.cache.snapshot(&self.commit);
                 let files = names.iter().map(|name| snapshot.join(name)).collect();
                 return Ok(SplitFiles { split: split.clone(), files });
@@ -162,44 +139,43 @@ impl DataSet {
         pieces.sort();
         match pieces.iter().enumerate().find(|(at, (number, _))| at != number) {
             None => Ok(pieces.into_iter().map(|(_, name)| name).collect()),
-            Some((at, _)) => Err(self.in_part(&format!("{directory}/{at:04}.parquet")).into()),
+            Some((at, _)) => Err(self.missing(&format!("{directory}/{at:04}.parquet")).into()),
         }
     }
 
-    fn bring(&self, names: &[String], watch: &dyn Watch) -> Result<()> {
+    fn download(&self, names: &[String], progress: &dyn Progress) -> Result<()> {
         let snapshot = self.cache.snapshot(&self.commit);
         let missing: Vec<&str> =
             names.iter().map(String::as_str).filter(|name| !snapshot.join(name).is_file()).collect();
         let (Some(client), Some(listing)) = (&self.client, &self.listing) else {
             return match missing.first() {
-                Some(name) => Err(self.in_part(name).into()),
+                Some(name) => Err(self.missing(name).into()),
                 None => Ok(()),
             };
         };
         if !missing.is_empty() {
             self.cache.prepare()?;
-            let transfer = Transfer { client, cache: &self.cache, repository: &self.repository, listing, watch };
-            bring_files(&transfer, &missing, None)?;
+            let transfer = Transfer { client, cache: &self.cache, repository: &self.repository, listing, progress };
+            download_files(&transfer, &missing, None)?;
         }
         tree::write(&self.cache, listing)?;
-        self.cache.remember(self.repository.wanted(), &self.commit)
+        self.cache.set_reference(self.repository.wanted_revision(), &self.commit)
     }
 
-    fn in_part(&self, name: &str) -> Fault {
-        let (id, fault) = (&self.repository.id, |text: String| Fault::new(text).expected(name).got("no such file"));
+    fn missing(&self, name: &str) -> Fault {
         match self.client {
-            Some(_) => fault(format!("a piece of {id} is missing on the hub"))
-                .hint("its conversion to Parquet is damaged, or going on; try again later"),
-            None => fault(format!("{id} is in the cache only in part"))
-                .file(self.cache.snapshot(&self.commit))
-                .hint("run it once without --offline (and HF_HUB_OFFLINE); the download goes on where it ended"),
+            Some(_) => Fault::new(format!("a piece of {} is missing on the hub", self.repository.id))
+                .expected(name)
+                .got("no such file")
+                .hint("its conversion to Parquet is damaged or unfinished; try again later"),
+            None => self.cache.incomplete(&self.repository, &self.commit, name),
         }
     }
 
     fn no_split(&self, configuration: &str, splits: &[String]) -> Fault {
         let id = &self.repository.id;
         let Some(listing) = &self.listing else {
-            return self.in_part(&format!("{configuration}/{}", splits.join(" or ")));
+            return self.missing(&format!("{configuration}/{}", splits.join(" or ")));
         };
         let mut there: BTreeSet<(&str, &str)> = BTreeSet::new();
         for name in listing.files.keys() {
@@ -222,13 +198,13 @@ impl DataSet {
     }
 }
 
-/// Which piece of `directory` the file `name` is: `DIRECTORY/0012.parquet` is number 12.
+/// The number of the piece `name` of `directory`: `DIRECTORY/0012.parquet` is 12.
 fn number(name: &str, directory: &str) -> Option<usize> {
     let digits = name.strip_prefix(directory)?.strip_prefix('/')?.strip_suffix(".parquet")?;
     (digits.len() == 4 && digits.bytes().all(|b| b.is_ascii_digit())).then(|| digits.parse().ok())?
 }
 
-/// Some of the names that the hub gave, in a message.
+/// The first few of the hub's names, for a message.
 fn list<'a>(names: impl ExactSizeIterator<Item = &'a str>) -> String {
     let (count, mut names) = (names.len(), names);
     let mut text: Vec<String> = names.by_ref().take(SHOWN).map(|name| format!("`{}`", shown(name))).collect();
@@ -241,7 +217,7 @@ fn list<'a>(names: impl ExactSizeIterator<Item = &'a str>) -> String {
     text.join(", ")
 }
 
-/// A part of a name without what could move the cursor.
+/// The beginning of a name without control characters.
 fn shown(name: &str) -> String {
     name.chars().filter(|c| !c.is_control()).take(60).collect()
 }

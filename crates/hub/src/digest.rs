@@ -1,27 +1,26 @@
-//! The hashes by which the hub knows a file's contents: SHA-256 of large files, git's blob hash of
-//! the others.
+//! The hashes of file contents on the hub: SHA-256 for large files, git's blob hash for others.
 
 use std::fmt::Write;
 
 use sha1::Sha1;
 use sha2::{Digest as _, Sha256};
 
-/// What a file must hash to.
+/// The expected hash of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Digest {
-    /// SHA-256 of the bytes, of files in large-file storage.
+    /// SHA-256 of the bytes, for files in large-file storage (LFS).
     Sha256(String),
-    /// SHA-1 of `blob LENGTH\0` and the bytes: git's name for a file.
+    /// SHA-1 of `blob LENGTH\0` and the bytes: git's blob hash.
     Git(String),
 }
 
 impl Digest {
-    /// The SHA-256 that `text` is, if it is one.
+    /// `text` as a SHA-256, if it is one.
     pub fn sha256(text: &str) -> Option<Self> {
         is_hex(text, 64).then(|| Self::Sha256(text.to_owned()))
     }
 
-    /// The git hash that `text` is, if it is one.
+    /// `text` as a git hash, if it is one.
     pub fn git(text: &str) -> Option<Self> {
         is_hex(text, 40).then(|| Self::Git(text.to_owned()))
     }
@@ -31,7 +30,7 @@ fn is_hex(text: &str, length: usize) -> bool {
     text.len() == length && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-/// Computes a [`Digest`] of bytes that come piece by piece.
+/// Computes a [`Digest`] of bytes that arrive in pieces.
 pub(crate) enum Hasher {
     None,
     Sha256(Sha256),
@@ -39,7 +38,7 @@ pub(crate) enum Hasher {
 }
 
 impl Hasher {
-    /// For what `expected` is, of a file of `bytes`.
+    /// A hasher of the kind of `expected`, for a file of `bytes`.
     pub fn new(expected: Option<&Digest>, bytes: u64) -> Self {
         match expected {
             None => Self::None,
@@ -60,7 +59,7 @@ impl Hasher {
         }
     }
 
-    /// The digest of all pieces; `None` where none was asked for.
+    /// The digest of all pieces; `None` if no hash was expected.
     pub fn finish(self) -> Option<Digest> {
         match self {
             Self::None => None,
@@ -99,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn other_texts_are_no_digests() {
+    fn other_texts_are_not_digests() {
         assert_eq!(Digest::git("CE013625030ba8dba906f756967f9e9ca394464a"), None);
         assert_eq!(Digest::sha256("ce01"), None);
         assert!(Hasher::new(None, 3).finish().is_none());

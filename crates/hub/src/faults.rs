@@ -1,4 +1,4 @@
-//! From a failed request to what the user is told: whose fault it is, and what to do.
+//! From a failed request to an error message: whether the user can fix it, and how.
 
 use anyhow::{Error, anyhow};
 use lopper_record::Fault;
@@ -6,27 +6,26 @@ use lopper_record::Fault;
 use crate::client::{Client, Failure, Status};
 use crate::id::{HubId, Kind, PARQUET_REVISION};
 
-/// What was asked for when it failed.
-pub(crate) struct Asked<'a> {
+/// What was requested when it failed.
+pub(crate) struct FailedRequest<'a> {
     pub client: &'a Client,
     pub repository: &'a HubId,
-    /// `None` where the repository itself was asked about.
+    /// `None` for a request about the repository itself.
     pub file: Option<&'a str>,
 }
 
-impl Asked<'_> {
-    /// What the user is told of `failure`.
+impl FailedRequest<'_> {
+    /// The error for the user.
     pub fn explain(&self, failure: Failure) -> Error {
         let id = &self.repository.id;
         match failure {
             Failure::Stopped(error) => error,
-            Failure::Nonsense(what) => anyhow!("the hub's answer about {} makes no sense: {what}", self.what()),
+            Failure::Malformed(what) => anyhow!("unexpected response from the hub for {}: {what}", self.what()),
             Failure::Unreachable { host, error, .. } => Fault::new("the hub cannot be reached")
-                .expected(format!("an answer about {id} from {host}"))
+                .expected(format!("a response from {host} about {id}"))
                 .got(error)
                 .hint(
-                    "check the network (HTTPS_PROXY names a proxy, HF_ENDPOINT another hub); --offline uses what is \
-                     in the cache",
+                    "check the network (HTTPS_PROXY sets a proxy, HF_ENDPOINT another hub); --offline uses the cache only",
                 )
                 .into(),
             Failure::Status(status) => self.refused(&status),
@@ -53,50 +52,46 @@ impl Asked<'_> {
         let page = self.client.address(&self.repository.page());
         let noun = self.repository.noun();
         if !status.at_hub {
-            return anyhow!("the store of the hub's files does not give {}: {got}", self.what());
+            return anyhow!("the hub's file store refused {}: {got}", self.what());
         }
         match (status.code, status.kind.as_deref()) {
-            (_, Some("GatedRepo")) => Fault::new(format!("access to {id} has to be granted"))
-                .expected("an account that its authors let in")
+            (_, Some("GatedRepo")) => Fault::new(format!("access to {id} is gated"))
+                .expected("an account that its authors have given access")
                 .got(got)
-                .hint(format!("ask for access at {page}, then {}", self.sign_in()))
+                .hint(format!("request access at {page}, then {}", self.sign_in()))
                 .into(),
             (_, Some("RevisionNotFound")) if self.repository.kind == Kind::DataSet => {
                 Fault::new(format!("the hub has no Parquet files of {id}"))
-                    .expected(format!("the branch {PARQUET_REVISION}, which the hub makes of most data sets"))
+                    .expected(format!("the branch {PARQUET_REVISION}, which the hub creates for most data sets"))
                     .got(got)
-                    .hint(format!("{page} says what is there"))
+                    .hint(format!("see {page} for its files"))
                     .into()
             }
-            (_, Some("RevisionNotFound")) => Fault::new(format!("{id} has no revision `{}`", self.repository.wanted()))
-                .expected("a branch, a tag, a commit, or refs/pr/N")
-                .got(got)
-                .hint(format!("{page}/tree/main lists them"))
-                .into(),
-            (401, kind)
-                if kind.is_none() && status.message.as_deref().is_some_and(|m| m.contains("Invalid credentials")) =>
-            {
-                Fault::new("the hub does not know the access token")
+            (_, Some("RevisionNotFound")) => {
+                Fault::new(format!("{id} has no revision `{}`", self.repository.wanted_revision()))
+                    .expected("a branch, a tag, a commit, or refs/pr/N")
+                    .got(got)
+                    .hint(format!("{page}/tree/main lists them"))
+                    .into()
+            }
+            (401, None) if status.message.as_deref().is_some_and(|m| m.contains("Invalid credentials")) => {
+                Fault::new("the hub rejects the access token")
                     .expected("a valid token in HF_TOKEN or the token file")
                     .got(got)
-                    .hint("`hf auth login` stores a new one; unset HF_TOKEN to go without")
+                    .hint("`hf auth login` stores a new one; unset HF_TOKEN to use none")
                     .into()
             }
             (404, Some("EntryNotFound")) => {
-                anyhow!("the hub lists {} and does not have it: {got}", self.what())
+                anyhow!("the hub lists {} but does not have it: {got}", self.what())
             }
             (404, _) | (401, _) | (_, Some("RepoNotFound")) => {
-                let or = match self.repository.kind {
-                    Kind::Model => format!(", or a directory {id} on this machine"),
-                    Kind::DataSet => String::new(),
-                };
                 Fault::new(format!("there is no {noun} {id} on the hub, or it is private"))
-                    .expected(format!("a {noun} at {page}{or}"))
+                    .expected(format!("{}a {noun} at {page}", self.repository.or_directory()))
                     .got(got)
                     .hint(format!("check the spelling; for a private {noun}, {}", self.sign_in()))
                     .into()
             }
-            (403, _) => Fault::new(format!("the hub gives no access to {id}"))
+            (403, _) => Fault::new(format!("the hub denies access to {id}"))
                 .expected("an account that may read it")
                 .got(got)
                 .hint(self.sign_in())
@@ -106,8 +101,9 @@ impl Asked<'_> {
                     Some(seconds) => format!("try again in {seconds} s"),
                     None => "try again in some minutes".to_owned(),
                 };
-                let more = if self.client.has_token() { "" } else { "; with a token (HF_TOKEN) the hub allows more" };
-                Fault::new("the hub has had too many requests from here")
+                let more =
+                    if self.client.has_token() { "" } else { "; the hub allows more requests with a token (HF_TOKEN)" };
+                Fault::new("too many requests to the hub")
                     .expected("fewer requests")
                     .got(got)
                     .hint(format!("{wait}{more}"))
@@ -119,6 +115,6 @@ impl Asked<'_> {
 
     fn sign_in(&self) -> String {
         let other = if self.client.has_token() { "another" } else { "a" };
-        format!("give {other} token: `hf auth login`, or HF_TOKEN")
+        format!("use {other} access token: `hf auth login`, or HF_TOKEN")
     }
 }

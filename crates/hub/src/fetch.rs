@@ -1,22 +1,21 @@
-//! A model's snapshot in the cache: found there, or brought there.
+//! A model's snapshot: found in the cache, or downloaded into it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use lopper_record::Fault;
+use lopper_record::{Fault, Progress, Step};
 
 use crate::cache::Cache;
-use crate::choose::{self, CONFIG, MAX_SIDE_FILE_BYTES, WEIGHTS, WEIGHTS_INDEX, Weights, is_side_file};
 use crate::client::{Client, Failure};
-use crate::faults::Asked;
+use crate::faults::FailedRequest;
 use crate::id::{HubId, is_commit};
-use crate::listing;
+use crate::listing::{self, Listing};
+use crate::model_files::{self, CONFIG, MAX_SIDE_FILE_BYTES, PICKLES, WEIGHTS, WEIGHTS_INDEX, Weights, is_side_file};
 use crate::settings::Settings;
-use crate::transfer::{Planned, Transfer};
-use crate::watch::Watch;
+use crate::transfer::{FileProgress, Planned, Transfer, count};
 
-/// Room left for what else is written meanwhile.
+/// Disk space to leave for what other programs write meanwhile.
 const SPARE_BYTES: u64 = 64 << 20;
 
 /// A model of the hub on this machine.
@@ -24,104 +23,130 @@ const SPARE_BYTES: u64 = 64 << 20;
 pub struct Snapshot {
     /// `organisation/name`.
     pub id: String,
-    /// The commit that its files are of.
+    /// The commit of its files.
     pub commit: String,
-    /// Where they lie: a model directory like any other.
+    /// The directory of its files: a model directory like any other.
     pub directory: PathBuf,
 }
 
 impl Snapshot {
-    /// `organisation/name@COMMIT`: names exactly these files, and can be given as MODEL.
+    /// `organisation/name@COMMIT`: identifies exactly these files, and can be given as MODEL.
     pub fn name(&self) -> String {
         format!("{}@{}", self.id, self.commit)
     }
 }
 
-/// The snapshot of `model`, fetched as far as it is not in the cache.
+/// The snapshot of `model`; files that the cache lacks are downloaded.
 ///
-/// A full commit that is in the cache is taken without asking anybody; for a branch or a tag the hub
-/// is asked for its commit. If it cannot be reached, what the cache knows of the branch is taken,
-/// with a warning. `accept` is asked about the snapshot's directory once everything but the weights
-/// is there: a model that cannot be read anyway need not be fetched.
+/// A full commit that is in the cache is used without any request; for a branch or a tag the hub is asked for its
+/// commit. If the hub cannot be reached, the cached commit of the branch is used, with a warning. `accept` is called with
+/// the snapshot's directory once everything but the weights is there, so that the weights of a model that cannot be read
+/// are not downloaded.
+///
+/// # Errors
+/// A [`Fault`] for a model that does not exist, is private, gated or not in safetensors, and where neither hub nor
+/// cache has it; what `accept` returns; [`Interrupted`](lopper_record::Interrupted), after which the next call resumes
+/// the download.
 pub fn fetch(
     model: &HubId,
     settings: &Settings,
     accept: &dyn Fn(&Path) -> Result<()>,
-    watch: &dyn Watch,
+    progress: &dyn Progress,
 ) -> Result<Snapshot> {
     let cache = Cache::new(&settings.cache, model);
     let snapshot =
         |commit: &str| Snapshot { id: model.id.clone(), commit: commit.to_owned(), directory: cache.snapshot(commit) };
+    let cached = || cached_model(model, &cache);
     if settings.offline {
-        return Ok(snapshot(&cached(model, &cache)?));
+        return Ok(snapshot(&cached()?));
     }
-    let revision = model.wanted();
-    if is_commit(revision) && lacks(model, &cache.snapshot(revision)).is_ok_and(|lack| lack.is_none())
-        // A tokenizer is what other programs leave out when they fetch weights alone.
+    let revision = model.wanted_revision();
+    if is_commit(revision) && missing_file(model, &cache.snapshot(revision)).is_ok_and(|file| file.is_none())
+        // Programs that download weights alone leave out the tokenizer.
         && has_tokenizer(&cache.snapshot(revision))
     {
         return Ok(snapshot(revision));
     }
     let client = Client::new(settings)?;
-    let listing = match client.json(&client.address(&model.listing()), watch).and_then(listing::read) {
-        Ok(listing) => listing,
-        Err(failure) => {
-            let fallback = if stands_in(&failure) { cached(model, &cache).ok() } else { None };
-            let error = Asked { client: &client, repository: model, file: None }.explain(failure);
-            let Some(commit) = fallback else { return Err(error) };
-            watch.warn(&format!("{error:#}\nusing the cached state of {}@{revision}, commit {commit}", model.id));
-            return Ok(snapshot(&commit));
-        }
+    let listing = match resolve(&client, model, cached, progress)? {
+        Resolved::Hub(listing) => listing,
+        Resolved::Cache(commit) => return Ok(snapshot(&commit)),
     };
-    let transfer = Transfer { client: &client, cache: &cache, repository: model, listing: &listing, watch };
-    bring(&transfer, accept)?;
+    let transfer = Transfer { client: &client, cache: &cache, repository: model, listing: &listing, progress };
+    download_model(&transfer, accept)?;
     if revision != listing.commit {
-        cache.remember(revision, &listing.commit)?;
+        cache.set_reference(revision, &listing.commit)?;
     }
     Ok(snapshot(&listing.commit))
 }
 
-/// Whether the cache may stand in for an answer that failed like this.
-pub(crate) fn stands_in(failure: &Failure) -> bool {
-    match failure {
+/// The state of a repository at its revision.
+pub(crate) enum Resolved {
+    /// As the hub lists it.
+    Hub(Listing),
+    /// The commit in the cache, because the hub does not respond.
+    Cache(String),
+}
+
+/// Requests the listing of `repository`. If the hub does not respond, the commit that `cached` finds is used, with a warning.
+pub(crate) fn resolve(
+    client: &Client,
+    repository: &HubId,
+    cached: impl FnOnce() -> Result<String>,
+    progress: &dyn Progress,
+) -> Result<Resolved> {
+    let failure = match client.json(&client.address(&repository.listing()), progress).and_then(listing::read) {
+        Ok(listing) => return Ok(Resolved::Hub(listing)),
+        Err(failure) => failure,
+    };
+    // Whoever lost access should learn of it, so the cache replaces only a hub that does not work.
+    let out_of_reach = match &failure {
         Failure::Unreachable { .. } => true,
-        Failure::Status(status) => status.passes() || status.code == 429,
-        Failure::Nonsense(_) | Failure::Stopped(_) => false,
+        Failure::Status(status) => status.is_transient() || status.code == 429,
+        Failure::Malformed(_) | Failure::Stopped(_) => false,
+    };
+    let error = FailedRequest { client, repository, file: None }.explain(failure);
+    match if out_of_reach { cached().ok() } else { None } {
+        Some(commit) => {
+            let (id, revision) = (&repository.id, repository.wanted_revision());
+            progress.warn(&format!("{error:#}\nusing the cached state of {id}@{revision}, commit {commit}"));
+            Ok(Resolved::Cache(commit))
+        }
+        None => Err(error),
     }
 }
 
-/// Fetches what the snapshot lacks: everything else first, weights last, so that a snapshot that
-/// has its weights has everything.
-fn bring(transfer: &Transfer<'_>, accept: &dyn Fn(&Path) -> Result<()>) -> Result<()> {
+/// Downloads what the snapshot lacks: weights last, so that a snapshot that has its weights is complete.
+fn download_model(transfer: &Transfer<'_>, accept: &dyn Fn(&Path) -> Result<()>) -> Result<()> {
     let Transfer { cache, repository: model, listing, .. } = transfer;
-    let weights = choose::weights(model, listing.files.keys().map(String::as_str))?;
+    let weights = model_files::weights(model, listing.files.keys().map(String::as_str))?;
     let snapshot = cache.snapshot(&listing.commit);
     cache.prepare()?;
     let mut names: Vec<&str> = listing.files.keys().map(String::as_str).filter(|name| is_side_file(name)).collect();
     if weights == Weights::Shards {
         names.push(WEIGHTS_INDEX);
     }
-    bring_files(transfer, &names, Some(MAX_SIDE_FILE_BYTES))?;
+    download_files(transfer, &names, Some(MAX_SIDE_FILE_BYTES))?;
     accept(&snapshot)?;
     match weights {
-        Weights::One => bring_files(transfer, &[WEIGHTS], None),
+        Weights::One => download_files(transfer, &[WEIGHTS], None),
         Weights::Shards => {
-            let shards = choose::shards(&snapshot.join(WEIGHTS_INDEX))?;
+            let shards = model_files::shards(&snapshot.join(WEIGHTS_INDEX))?;
             if let Some(shard) = shards.iter().find(|shard| !listing.files.contains_key(*shard)) {
                 return Err(Fault::new(format!("a shard of {} is missing", model.id))
                     .file(snapshot.join(WEIGHTS_INDEX))
                     .expected(format!("the {} files that it names", shards.len()))
                     .got(format!("a repository without {shard}"))
-                    .hint("the repository is damaged; another revision may not be")
+                    .hint("the repository is damaged; try another revision")
                     .into());
             }
-            bring_files(transfer, &shards.iter().map(String::as_str).collect::<Vec<_>>(), None)
+            download_files(transfer, &shards.iter().map(String::as_str).collect::<Vec<_>>(), None)
         }
     }
 }
 
-/// Fetches those of the files `names` that the snapshot lacks, none of them larger than `most`.
-pub(crate) fn bring_files(transfer: &Transfer<'_>, names: &[&str], most: Option<u64>) -> Result<()> {
+/// Downloads those of the files `names` that the snapshot lacks; a file of more than `most` bytes is a fault.
+pub(crate) fn download_files(transfer: &Transfer<'_>, names: &[&str], most: Option<u64>) -> Result<()> {
     let snapshot = transfer.cache.snapshot(&transfer.listing.commit);
     let mut files: Vec<Planned> = Vec::new();
     for name in names.iter().filter(|name| !snapshot.join(name).is_file()) {
@@ -130,59 +155,47 @@ pub(crate) fn bring_files(transfer: &Transfer<'_>, names: &[&str], most: Option<
             return Err(Fault::new(format!("{name} of {} is too large", transfer.repository.id))
                 .expected(format!("at most {most} bytes"))
                 .got(format!("{} bytes", file.size))
-                .hint("it is not what its name says")
+                .hint("a file of this name is never that large; the repository may be damaged")
                 .into());
         }
         files.push(file);
     }
-    let missing = files.iter().map(|file| transfer.missing(file)).fold(0u64, u64::saturating_add);
-    if missing > 0 {
-        transfer.cache.check_space(missing.saturating_add(SPARE_BYTES))?;
-    }
     if files.is_empty() {
         return Ok(());
     }
-    transfer.watch.begin(files.len(), files.iter().map(|file| file.size).fold(0, u64::saturating_add));
-    let mut before = 0;
-    let fetched = files.iter().enumerate().try_for_each(|(index, file)| {
-        transfer.watch.check()?;
-        transfer.watch.file(&file.path, index + 1, file.size);
-        transfer.fetch(file, before)?;
-        before += file.size;
-        transfer.watch.at(file.size, before);
-        Ok(())
-    });
-    transfer.watch.end();
-    fetched
+    // Bytes of each file that an earlier download left.
+    let found: Vec<u64> = files.iter().map(|file| transfer.found(file)).collect();
+    let (total, mut present) = (sum(files.iter().map(|file| file.size)), sum(found.iter().copied()));
+    if present < total {
+        transfer.cache.check_space((total - present).saturating_add(SPARE_BYTES))?;
+    }
+    let step = transfer.progress.step(Step::new("downloading", Step::BYTES, count(total)).found(count(present)));
+    for (index, (file, found)) in files.iter().zip(found).enumerate() {
+        transfer.progress.check()?;
+        let others = present - found;
+        let label = format!("{} ({} of {}", file.path, index + 1, files.len());
+        transfer.fetch(file, &FileProgress::new(&*step, label, file.size, others))?;
+        present = others.saturating_add(file.size);
+        step.set(count(present));
+    }
+    Ok(())
 }
 
-/// The commit of `model` that the cache has whole.
-fn cached(model: &HubId, cache: &Cache) -> Result<String> {
-    let revision = model.wanted();
-    let commit = cache.commit_of(revision).filter(|commit| cache.snapshot(commit).is_dir());
-    let Some(commit) = commit else {
-        let there = cache.directory().join("snapshots").is_dir();
-        return Err(Fault::new(format!("{} is not in the cache, and only the cache may be used", model.id))
-            .file(cache.directory())
-            .expected(format!("a directory {} on this machine, or the revision `{revision}` in the cache", model.id))
-            .got(if there { "other revisions" } else { "nothing of this model" })
-            .hint("run it once without --offline (and HF_HUB_OFFLINE), or name a revision that is there")
-            .into());
-    };
-    let directory = cache.snapshot(&commit);
-    match lacks(model, &directory)? {
+fn sum(bytes: impl Iterator<Item = u64>) -> u64 {
+    bytes.fold(0, u64::saturating_add)
+}
+
+/// The commit of `model` that the cache has in full.
+fn cached_model(model: &HubId, cache: &Cache) -> Result<String> {
+    let commit = cache.cached_commit(model)?;
+    match missing_file(model, &cache.snapshot(&commit))? {
         None => Ok(commit),
-        Some(file) => Err(Fault::new(format!("{} is in the cache only in part", model.id))
-            .file(&directory)
-            .expected(file.clone())
-            .got(format!("no {file}"))
-            .hint("run it once without --offline (and HF_HUB_OFFLINE); the download goes on where it ended")
-            .into()),
+        Some(file) => Err(cache.incomplete(model, &commit, &file).into()),
     }
 }
 
 /// The first file that a snapshot lacks to be a model.
-fn lacks(model: &HubId, snapshot: &Path) -> Result<Option<String>> {
+fn missing_file(model: &HubId, snapshot: &Path) -> Result<Option<String>> {
     let has = |name: &str| snapshot.join(name).is_file();
     if !has(CONFIG) {
         return Ok(Some(CONFIG.to_owned()));
@@ -191,15 +204,15 @@ fn lacks(model: &HubId, snapshot: &Path) -> Result<Option<String>> {
         return Ok(None);
     }
     if has(WEIGHTS_INDEX) {
-        let shards = choose::shards(&snapshot.join(WEIGHTS_INDEX))?;
+        let shards = model_files::shards(&snapshot.join(WEIGHTS_INDEX))?;
         return Ok(shards.into_iter().find(|shard| !has(shard)));
     }
-    // Pickles alone are not half a download.
+    // A snapshot with pickles alone is not an unfinished download.
     let names: Vec<String> = fs::read_dir(snapshot)
         .map(|entries| entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect())
         .unwrap_or_default();
-    if names.iter().any(|name| [".bin", ".pt", ".pth", ".gguf"].iter().any(|ending| name.ends_with(ending))) {
-        choose::weights(model, names.iter().map(String::as_str))?;
+    if names.iter().any(|name| PICKLES.iter().chain(&[".gguf"]).any(|ending| name.ends_with(ending))) {
+        model_files::weights(model, names.iter().map(String::as_str))?;
     }
     Ok(Some(WEIGHTS.to_owned()))
 }

@@ -1,23 +1,23 @@
-//! What names a repository of the hub: `organisation/name`, or `organisation/name@REVISION`.
+//! Ids of repositories on the hub: `organisation/name`, or `organisation/name@REVISION`.
 
 use anyhow::Result;
 use lopper_record::Fault;
 
 use crate::transfer::escaped;
 
-/// The branch that is meant where no revision is named.
+/// The branch that is used where no revision is given.
 pub(crate) const DEFAULT_REVISION: &str = "main";
 /// The branch on which the hub keeps a data set as Parquet files.
 pub(crate) const PARQUET_REVISION: &str = "refs/convert/parquet";
 
-/// What a repository holds.
+/// The kind of a repository.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     Model,
     DataSet,
 }
 
-/// A repository of the hub, and which state of it.
+/// A repository of the hub at a revision.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HubId {
     pub(crate) kind: Kind,
@@ -28,11 +28,13 @@ pub struct HubId {
 }
 
 impl HubId {
-    /// The model that `text` names; `None` where it does not look like one of the hub. Faults where
-    /// it does and its revision is malformed.
+    /// Parses the id of a model; `None` if `text` does not look like one.
     ///
-    /// Ids without an organisation (`gpt2`) are not taken: they cannot be told from mistyped paths,
-    /// and the hub has each of them under an organisation as well.
+    /// Ids without an organisation (`gpt2`) are not accepted: they look like mistyped paths, and the hub has each of
+    /// those models under an organisation as well.
+    ///
+    /// # Errors
+    /// A [`Fault`] for an id with a malformed revision.
     pub fn parse(text: &str) -> Result<Option<Self>> {
         let (id, revision) = match text.split_once('@') {
             Some((id, revision)) => (id, Some(revision)),
@@ -48,7 +50,10 @@ impl HubId {
         }
     }
 
-    /// The data set `id` as Parquet files. Faults where that is no id of the hub.
+    /// The repository of the data set `id` at its branch of Parquet files.
+    ///
+    /// # Errors
+    /// A [`Fault`] for text that is not an id.
     pub(crate) fn data_set(id: &str) -> Result<Self> {
         if is_id(id) {
             return Ok(Self { kind: Kind::DataSet, id: id.to_owned(), revision: Some(PARQUET_REVISION.to_owned()) });
@@ -60,13 +65,16 @@ impl HubId {
             .into())
     }
 
-    /// The same model at `revision`; a fault where it already names another one.
+    /// The same model at `revision`.
+    ///
+    /// # Errors
+    /// A [`Fault`] for a malformed revision, or if the id already has another one.
     pub fn at(mut self, revision: &str) -> Result<Self> {
         if !is_revision(revision) {
             return Err(Fault::new("not a revision of a model")
                 .expected("a branch, a tag, a commit, or refs/pr/N")
                 .got(format!("`{revision}`"))
-                .hint("leave it out to take the main branch")
+                .hint("leave it out to use the main branch")
                 .into());
         }
         match &self.revision {
@@ -82,8 +90,8 @@ impl HubId {
         }
     }
 
-    /// The revision to ask the hub for.
-    pub(crate) fn wanted(&self) -> &str {
+    /// The revision to request from the hub.
+    pub(crate) fn wanted_revision(&self) -> &str {
         self.revision.as_deref().unwrap_or(DEFAULT_REVISION)
     }
 
@@ -92,7 +100,7 @@ impl HubId {
         format!("{}--{}", self.plural(), self.id.replace('/', "--"))
     }
 
-    /// Where the hub shows it and keeps its files, below the hub's address.
+    /// Path of its page and files, below the hub's address.
     pub(crate) fn page(&self) -> String {
         match self.kind {
             Kind::Model => self.id.clone(),
@@ -100,17 +108,25 @@ impl HubId {
         }
     }
 
-    /// Where the hub lists its files.
+    /// Path of the listing of its files, below the hub's address.
     pub(crate) fn listing(&self) -> String {
-        let revision = escaped(self.wanted()).replace('/', "%2F");
+        let revision = escaped(self.wanted_revision()).replace('/', "%2F");
         format!("api/{}/{}/revision/{revision}?blobs=true", self.plural(), self.id)
     }
 
-    /// What it is, for messages.
+    /// Its kind, for messages.
     pub(crate) fn noun(&self) -> &'static str {
         match self.kind {
             Kind::Model => "model",
             Kind::DataSet => "data set",
+        }
+    }
+
+    /// For messages about a MODEL argument, which may also be a directory.
+    pub(crate) fn or_directory(&self) -> String {
+        match self.kind {
+            Kind::Model => format!("a directory {} on this machine, or ", self.id),
+            Kind::DataSet => String::new(),
         }
     }
 
@@ -147,7 +163,7 @@ fn is_revision(text: &str) -> bool {
     text.len() <= 200 && text.chars().all(plain) && text.split('/').all(part) && !text.contains("..")
 }
 
-/// Whether `text` is a full commit hash, which names one state for ever.
+/// Whether `text` is a full commit hash.
 pub(crate) fn is_commit(text: &str) -> bool {
     text.len() == 40 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
@@ -164,16 +180,16 @@ mod tests {
     #[test]
     fn ids_with_and_without_a_revision() {
         let model = parse("Qwen/Qwen3-0.6B").unwrap();
-        assert_eq!((model.id.as_str(), model.wanted()), ("Qwen/Qwen3-0.6B", "main"));
+        assert_eq!((model.id.as_str(), model.wanted_revision()), ("Qwen/Qwen3-0.6B", "main"));
         assert_eq!(model.folder(), "models--Qwen--Qwen3-0.6B");
         assert_eq!(model.listing(), "api/models/Qwen/Qwen3-0.6B/revision/main?blobs=true");
-        assert_eq!(parse("a/b@refs/pr/3").unwrap().wanted(), "refs/pr/3");
-        assert_eq!(parse("a/b@v1.0").unwrap().at("v1.0").unwrap().wanted(), "v1.0");
+        assert_eq!(parse("a/b@refs/pr/3").unwrap().wanted_revision(), "refs/pr/3");
+        assert_eq!(parse("a/b@v1.0").unwrap().at("v1.0").unwrap().wanted_revision(), "v1.0");
         assert!(parse("a/b@v1.0").unwrap().at("v2").is_err());
     }
 
     #[test]
-    fn data_sets_have_names_and_places_of_their_own() {
+    fn data_sets_have_their_own_addresses_and_directories() {
         let rows = HubId::data_set("openai/gsm8k").unwrap();
         assert_eq!(rows.folder(), "datasets--openai--gsm8k");
         assert_eq!(rows.listing(), "api/datasets/openai/gsm8k/revision/refs%2Fconvert%2Fparquet?blobs=true");
@@ -201,12 +217,12 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever is taken for an id is two plain names, and its revision stays below a directory.
+        /// Whatever is accepted as an id is two plain names, and its revision is a path below a directory.
         #[test]
-        fn what_is_taken_is_plain(text in "[a-z./@~\\\\ -]{0,12}") {
+        fn accepted_ids_are_plain_names(text in "[a-z./@~\\\\ -]{0,12}") {
             if let Ok(Some(model)) = HubId::parse(&text) {
                 prop_assert_eq!(model.folder().matches(['/', '\\']).count(), 0);
-                for part in model.id.split('/').chain(model.wanted().split('/')) {
+                for part in model.id.split('/').chain(model.wanted_revision().split('/')) {
                     prop_assert!(!part.is_empty() && !part.starts_with('.'));
                 }
             }

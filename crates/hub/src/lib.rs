@@ -1,27 +1,39 @@
-//! Models and rows of data sets from the Hugging Face hub, into the cache that Python's
-//! huggingface_hub uses too.
+//! Downloads models and rows of data sets from the Hugging Face hub into the cache that Python's huggingface_hub uses.
 //!
-//! Only what is needed is fetched: of a model ([`fetch`]) configuration, tokenizer, chat templates, licence,
-//! card, and safetensors weights, pickled weights being refused; of a data set ([`DataSet`]) the Parquet files
-//! of the splits that are asked for. The revision is resolved to a commit first and
-//! every file is taken from that commit, so that a push in between mixes nothing. A file is written
-//! beside its place in the cache under the other program's lock, continued where an earlier
-//! download ended, compared with the size and the hash that the hub gives, and only then renamed;
-//! weights come last, so a snapshot that has its weights has everything.
+//! Of a model ([`fetch`]) it downloads configuration, tokenizer, chat templates, licence, card and safetensors weights;
+//! pickled weights are refused. Of a data set ([`DataSet`]) it downloads the Parquet files of the requested splits. The
+//! revision is resolved to a commit first and every file is taken from that commit, so that a push meanwhile mixes
+//! nothing. A file is written under a temporary name in the cache while holding huggingface_hub's lock, resumed where an
+//! earlier download stopped, checked against the size and hash that the hub states, and then renamed. Weights come last,
+//! so a snapshot that has its weights is complete.
 //!
-//! What the server says is not trusted: names, commits and etags become paths only after a check,
-//! and the access token goes to the hub's own address and never to where it redirects.
+//! The server is not trusted: names, commits and etags are checked before they become paths, and the access token is
+//! sent to the hub's own address and never to a redirect's target.
 //!
-//! The protocol is the one that huggingface_hub speaks (its `file_download.py`, version 2.4):
-//! `GET api/models/ID/revision/REV`, `HEAD` and `GET ID/resolve/COMMIT/FILE`; of data sets `api/datasets/…` and
-//! `datasets/ID/…`. `design/hub.md` says why
-//! the `hf-hub` crate is not used.
+//! ```
+//! use lopper_hub::{HubId, Settings};
 //!
-//! Not covered: uploads, data sets in other forms than Parquet, the Xet protocol (the hub serves the same bytes over HTTP),
-//! several downloads at a time, logging in (`hf auth login` does it, and its token is found here).
+//! let model = HubId::parse("Qwen/Qwen3-0.6B@main")?.expect("an id of the hub");
+//! assert_eq!((model.id.as_str(), model.revision.as_deref()), ("Qwen/Qwen3-0.6B", Some("main")));
+//! assert_eq!(HubId::parse("./a/directory")?, None);
+//!
+//! // `Settings::from_env()` reads the environment of this process; here it has one variable.
+//! let variable = |name: &str| (name == "HF_HOME").then(|| "/data/huggingface".into());
+//! let settings = Settings::from_variables(&variable)?;
+//! assert_eq!(settings.endpoint, "https://huggingface.co");
+//! assert_eq!(settings.cache, std::path::Path::new("/data/huggingface/hub"));
+//! // lopper_hub::fetch(&model, &settings, &|_| Ok(()), &lopper_record::NoProgress)?.directory
+//! # anyhow::Ok(())
+//! ```
+//!
+//! The protocol is huggingface_hub's (its `file_download.py`, version 2.4): `GET api/models/ID/revision/REV`, `HEAD` and
+//! `GET ID/resolve/COMMIT/FILE`; for data sets `api/datasets/…` and `datasets/ID/…`. `design/hub.md` says why the `hf-hub`
+//! crate is not used.
+//!
+//! Not covered: uploads, data sets in formats other than Parquet, the Xet protocol (the hub serves the same bytes over
+//! HTTP), parallel downloads, logging in (`hf auth login` does it, and its token is found here).
 
 mod cache;
-mod choose;
 mod client;
 mod data_set;
 mod digest;
@@ -29,13 +41,12 @@ mod faults;
 mod fetch;
 mod id;
 mod listing;
+mod model_files;
 mod settings;
 mod transfer;
 mod tree;
-mod watch;
 
 pub use data_set::{DataSet, SplitFiles};
 pub use fetch::{Snapshot, fetch};
 pub use id::HubId;
 pub use settings::Settings;
-pub use watch::{Silent, Watch};

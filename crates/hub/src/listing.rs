@@ -1,4 +1,4 @@
-//! What a repository holds at a commit, as `api/models/ID/revision/REV?blobs=true` tells.
+//! The files of a repository at a commit, from `api/models/ID/revision/REV?blobs=true`.
 
 use std::collections::BTreeMap;
 
@@ -12,11 +12,11 @@ use crate::id::is_commit;
 /// A file of the repository.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Listed {
-    /// Its bytes, where the listing tells.
+    /// Its size in bytes, if listed.
     pub size: Option<u64>,
-    /// What its contents hash to, where the listing tells.
+    /// The hash of its contents, if listed.
     pub digest: Option<Digest>,
-    /// Git's name for it, or for the pointer that stands for a large file, where the listing tells.
+    /// Git's hash of it (of a large file's pointer), if listed.
     pub blob_id: Option<String>,
 }
 
@@ -24,7 +24,7 @@ pub(crate) struct Listed {
 #[derive(Debug)]
 pub(crate) struct Listing {
     pub commit: String,
-    /// By path. The names are the server's, and nothing has checked them.
+    /// By path. The names come from the server and are not checked.
     pub files: BTreeMap<String, Listed>,
 }
 
@@ -53,10 +53,10 @@ struct Lfs {
 /// Reads the hub's answer.
 pub(crate) fn read(answer: Value) -> Result<Listing, Failure> {
     let answer: Answer = serde_json::from_value(answer)
-        .map_err(|error| Failure::Nonsense(format!("a listing that cannot be read: {error}")))?;
+        .map_err(|error| Failure::Malformed(format!("a listing that cannot be read: {error}")))?;
     // The commit becomes the name of a directory.
     let Some(commit) = answer.sha.filter(|sha| is_commit(sha)) else {
-        return Err(Failure::Nonsense("a listing without a commit".to_owned()));
+        return Err(Failure::Malformed("a listing without a commit".to_owned()));
     };
     let file = |sibling: Sibling| {
         let Sibling { rfilename, size, blob_id, lfs } = sibling;
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn commits_that_are_none_are_refused() {
+    fn invalid_commits_are_refused() {
         for sha in [json!("../../x"), json!(null), json!(7), json!("main"), json!("C".repeat(40))] {
             assert!(read(json!({"sha": sha, "siblings": []})).is_err(), "{sha}");
         }

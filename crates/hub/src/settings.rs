@@ -1,5 +1,5 @@
-//! Where the hub is, where its cache lies, and who asks: the environment variables of
-//! huggingface_hub (its `constants.py`), so that both programs find the same files.
+//! Address, cache directory and access token, from the environment variables of huggingface_hub (its `constants.py`), so
+//! that both programs use the same files.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -8,11 +8,13 @@ use std::path::PathBuf;
 use anyhow::Result;
 use lopper_record::Fault;
 
+use crate::cache::read_up_to;
+
 const DEFAULT_ENDPOINT: &str = "https://huggingface.co";
 /// A token file is one line.
 const MAX_TOKEN_BYTES: u64 = 1 << 16;
 
-/// How the hub is asked.
+/// How the hub is reached, and where downloads are kept.
 #[derive(Clone)]
 pub struct Settings {
     /// The hub's address, without a slash at its end.
@@ -21,13 +23,13 @@ pub struct Settings {
     pub cache: PathBuf,
     /// The user's access token.
     pub token: Option<String>,
-    /// Take what is in the cache and ask nobody.
+    /// Use the cache only, without any request.
     pub offline: bool,
-    /// Certificates (PEM) to trust in the place of Mozilla's, for networks that look into TLS.
+    /// Certificates (PEM) to trust instead of Mozilla's, for networks with a TLS-inspecting proxy.
     pub certificates: Option<PathBuf>,
 }
 
-/// Never shows the token.
+/// Does not show the token.
 impl fmt::Debug for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Settings")
@@ -41,13 +43,16 @@ impl fmt::Debug for Settings {
 }
 
 impl Settings {
-    /// The settings that the environment names: `HF_ENDPOINT`, `HF_HOME`, `HF_HUB_CACHE`,
+    /// Reads the environment variables `HF_ENDPOINT`, `HF_HOME`, `HF_HUB_CACHE`,
     /// `HF_TOKEN`, `HF_TOKEN_PATH`, `HF_HUB_DISABLE_IMPLICIT_TOKEN`, `HF_HUB_OFFLINE`, `SSL_CERT_FILE`.
     pub fn from_env() -> Result<Self> {
         Self::from_variables(&|name| std::env::var_os(name))
     }
 
-    /// As [`Settings::from_env`], from any source of variables.
+    /// As [`Settings::from_env`], with `variable` in place of the environment.
+    ///
+    /// # Errors
+    /// A [`Fault`] if no directory for the cache can be determined, or if endpoint or token are malformed.
     pub fn from_variables(variable: &dyn Fn(&str) -> Option<OsString>) -> Result<Self> {
         // An empty variable counts as unset: that is how shells switch one off.
         let get = |name: &str| variable(name).filter(|value| !value.is_empty());
@@ -62,7 +67,7 @@ impl Settings {
             .or_else(|| path("HUGGINGFACE_HUB_CACHE"))
             .or_else(|| Some(hf_home.as_ref()?.join("hub")));
         let Some(cache) = cache else {
-            return Err(Fault::new("there is no place for what comes from the hub")
+            return Err(Fault::new("there is no directory for downloads from the hub")
                 .expected("HF_HUB_CACHE, HF_HOME or a home directory")
                 .got("none of them")
                 .hint("set HF_HUB_CACHE to a directory")
@@ -76,7 +81,7 @@ impl Settings {
             given.or_else(|| read_token(&file?))
         };
         if token.as_ref().is_some_and(|token| !token.bytes().all(|b| b.is_ascii_graphic())) {
-            return Err(Fault::new("the access token is not one")
+            return Err(Fault::new("the access token is malformed")
                 .expected("letters, digits and punctuation only, in HF_TOKEN or the token file")
                 .got("white space or other characters inside it")
                 .hint("`hf auth login` stores a new one")
@@ -105,7 +110,7 @@ fn endpoint(given: Option<String>) -> Result<String> {
     Err(Fault::new("HF_ENDPOINT is not the address of a hub")
         .expected(format!("an address such as {DEFAULT_ENDPOINT}"))
         .got(format!("`{given}`"))
-        .hint("unset it to use the usual hub")
+        .hint("unset it to use the default hub")
         .into())
 }
 
@@ -122,10 +127,7 @@ fn expand(path: PathBuf, get: &dyn Fn(&str) -> Option<OsString>) -> PathBuf {
 }
 
 fn read_token(file: &std::path::Path) -> Option<String> {
-    use std::io::Read;
-    let mut text = String::new();
-    std::fs::File::open(file).ok()?.take(MAX_TOKEN_BYTES).read_to_string(&mut text).ok()?;
-    clean(&text)
+    clean(&String::from_utf8(read_up_to(file, MAX_TOKEN_BYTES).ok()?).ok()?)
 }
 
 fn clean(token: &str) -> Option<String> {

@@ -1,31 +1,30 @@
-//! One file from the hub into the cache: continued where an earlier download ended, compared with
-//! the size and hash that the hub gives, and only then given its name.
+//! Downloads one file into the cache: resumes where an earlier download stopped, checks size and hash, then renames it.
 
+use std::cell::Cell;
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
 use std::time::Duration;
 
 use anyhow::{Context, Error, Result, anyhow};
+use lopper_record::Progress;
 
 use crate::cache::Cache;
-use crate::client::{Client, Failure, broken_off, rest};
+use crate::client::{Client, Failure, broken_off, pause};
 use crate::digest::{Digest, Hasher};
-use crate::faults::Asked;
+use crate::faults::FailedRequest;
 use crate::id::HubId;
 use crate::listing::Listing;
-use crate::watch::Watch;
 
 /// Bytes read and written at a time.
 const PIECE: usize = 1 << 18;
-/// Broken connections in a row after which a download gives up; one that brought a good part of
-/// the file does not count.
+/// Broken connections in a row after which a download gives up. One that brought `GOOD_PART` bytes does not count.
 const TRIES: usize = 4;
 const GOOD_PART: u64 = 8 << 20;
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// A file that is to be fetched, as its headers describe it.
+/// A file to download, as its headers describe it.
 pub(crate) struct Planned {
-    /// In the repository.
+    /// Its path in the repository.
     pub path: String,
     pub size: u64,
     url: String,
@@ -33,26 +32,59 @@ pub(crate) struct Planned {
     digest: Option<Digest>,
 }
 
-/// What fetches the files of one commit.
+/// Downloads the files of one commit.
 pub(crate) struct Transfer<'a> {
     pub client: &'a Client,
     pub cache: &'a Cache,
     pub repository: &'a HubId,
     pub listing: &'a Listing,
-    pub watch: &'a dyn Watch,
+    pub progress: &'a dyn Progress,
+}
+
+/// Reports the download of one file within the step of all files.
+pub(crate) struct FileProgress<'a> {
+    step: &'a dyn Progress,
+    /// `NAME (1 of 4`: the percentage and the closing parenthesis follow.
+    label: String,
+    /// Bytes of the file.
+    size: u64,
+    /// Bytes of the other files that are there.
+    others: u64,
+    percent: Cell<u64>,
+}
+
+impl<'a> FileProgress<'a> {
+    pub fn new(step: &'a dyn Progress, label: String, size: u64, others: u64) -> Self {
+        step.message(&format!("{label})"));
+        Self { step, label, size, others, percent: Cell::new(0) }
+    }
+
+    /// `bytes` of the file are there.
+    fn set(&self, bytes: u64) {
+        let percent = (100.0 * bytes as f64 / self.size.max(1) as f64) as u64;
+        if percent != self.percent.replace(percent) {
+            self.step.message(&format!("{}, {percent} %)", self.label));
+        }
+        self.step.set(count(self.others.saturating_add(bytes)));
+    }
+}
+
+/// A number of bytes as [`Progress`] counts.
+pub(crate) fn count(bytes: u64) -> usize {
+    usize::try_from(bytes).unwrap_or(usize::MAX)
 }
 
 impl Transfer<'_> {
     fn explain(&self, file: &str, failure: Failure) -> Error {
-        Asked { client: self.client, repository: self.repository, file: Some(file) }.explain(failure)
+        FailedRequest { client: self.client, repository: self.repository, file: Some(file) }.explain(failure)
     }
 
-    /// Asks what the file `path` is.
+    /// Requests the headers of the file `path`.
     pub fn plan(&self, path: &str) -> Result<Planned> {
-        let wrong = |what: String| self.explain(path, Failure::Nonsense(what));
+        let wrong = |what: String| self.explain(path, Failure::Malformed(what));
         let commit = &self.listing.commit;
         let url = self.client.address(&format!("{}/resolve/{commit}/{}", self.repository.page(), escaped(path)));
-        let head = self.client.head(&url, self.watch).map_err(|failure| self.explain(path, failure))?;
+        let head = self.client.head(&url, self.progress).map_err(|failure| self.explain(path, failure))?;
         if head.commit.as_ref().is_some_and(|other| other != commit) {
             return Err(wrong("the file is of another commit".to_owned()));
         }
@@ -72,67 +104,66 @@ impl Transfer<'_> {
         Ok(Planned { path: path.to_owned(), size, url, etag, digest })
     }
 
-    /// How many bytes of the file are still to come.
-    pub fn missing(&self, file: &Planned) -> u64 {
+    /// How many bytes of the file an earlier download left in the cache.
+    pub fn found(&self, file: &Planned) -> u64 {
         if self.cache.blob(&file.etag).is_file() {
-            return 0;
+            return file.size;
         }
-        let there = fs::metadata(self.cache.partial(&file.etag)).map_or(0, |metadata| metadata.len());
-        file.size.saturating_sub(there)
+        fs::metadata(self.cache.partial(&file.etag)).map_or(0, |metadata| metadata.len()).min(file.size)
     }
 
-    /// Puts the file into the snapshot. `before` bytes of other files are there already.
-    pub fn fetch(&self, file: &Planned, before: u64) -> Result<()> {
-        let _lock = self.cache.lock(&file.etag, self.watch).map_err(|failure| self.explain(&file.path, failure))?;
+    /// Puts the file into the snapshot.
+    pub fn fetch(&self, file: &Planned, progress: &FileProgress<'_>) -> Result<()> {
+        let _lock = self.cache.lock(&file.etag, self.progress).map_err(|failure| self.explain(&file.path, failure))?;
         let blob = self.cache.blob(&file.etag);
         if !blob.is_file() {
-            self.download(file, before)?;
+            self.download(file, progress)?;
             let partial = self.cache.partial(&file.etag);
             fs::rename(&partial, &blob).with_context(|| format!("renaming {}", partial.display()))?;
         }
         self.cache.link(&file.etag, &self.listing.commit, &file.path)
     }
 
-    fn download(&self, file: &Planned, before: u64) -> Result<()> {
+    fn download(&self, file: &Planned, progress: &FileProgress<'_>) -> Result<()> {
         let path = self.cache.partial(&file.etag);
         let context = || format!("writing {}", path.display());
         let mut open =
             File::options().create(true).truncate(false).read(true).write(true).open(&path).with_context(context)?;
-        let mut growing = Growing { hasher: Hasher::new(file.digest.as_ref(), file.size), bytes: 0 };
-        self.take_up(file, &mut open, &mut growing).with_context(context)?;
-        let mut continued = growing.bytes > 0;
+        let mut partial = Partial::empty(file);
+        self.hash_partial(file, &mut open, &mut partial).with_context(context)?;
+        let mut resumed = partial.bytes > 0;
         let mut tries = 0;
         loop {
-            let begun_at = growing.bytes;
-            if growing.bytes < file.size {
-                self.watch.at(growing.bytes, before + growing.bytes);
-                match self.receive(file, before, &mut open, &mut growing) {
+            let before = partial.bytes;
+            if partial.bytes < file.size {
+                progress.set(partial.bytes);
+                match self.receive(file, progress, &mut open, &mut partial) {
                     Ok(()) => {}
-                    Err(failure) if passes(&failure) => {
-                        tries = if growing.bytes >= begun_at + GOOD_PART { 1 } else { tries + 1 };
+                    Err(failure) if is_transient(&failure) => {
+                        tries = if partial.bytes >= before + GOOD_PART { 1 } else { tries + 1 };
                         if tries >= TRIES {
-                            return Err(self.gave_up(file, growing.bytes, failure));
+                            return Err(self.gave_up(file, partial.bytes, failure));
                         }
-                        tracing::debug!(?failure, at = growing.bytes, "trying again");
-                        rest(PAUSE * 2u32.pow(tries as u32 - 1), self.watch)
+                        tracing::debug!(?failure, at = partial.bytes, "trying again");
+                        pause(PAUSE * 2u32.pow(tries as u32 - 1), self.progress)
                             .map_err(|failure| self.explain(&file.path, failure))?;
                         continue;
                     }
                     Err(failure) => return Err(self.explain(&file.path, failure)),
                 }
             }
-            let Growing { hasher, bytes } = growing;
+            let Partial { hasher, bytes } = partial;
             let found = hasher.finish();
             if bytes == file.size && found == file.digest {
                 return open.sync_all().with_context(context);
             }
-            growing = Growing { hasher: Hasher::new(file.digest.as_ref(), file.size), bytes: 0 };
+            partial = Partial::empty(file);
             open.set_len(0).and_then(|()| open.rewind()).with_context(context)?;
-            if !continued {
+            if !resumed {
                 let _ = fs::remove_file(&path);
                 let (expected, got) = (file.digest.as_ref(), found.as_ref());
                 return Err(anyhow!(
-                    "{} of {} arrived damaged: {} bytes with the hash {}, where the hub tells {} bytes with {}",
+                    "{} of {} arrived damaged: {} bytes with the hash {}, expected {} bytes with {}",
                     file.path,
                     self.repository.id,
                     bytes,
@@ -141,22 +172,22 @@ impl Transfer<'_> {
                     shown(expected)
                 ));
             }
-            // What was there before may have been the damaged part.
-            continued = false;
+            // The part that was found may have been damaged.
+            resumed = false;
         }
     }
 
-    /// Takes what an earlier download left into account.
-    fn take_up(&self, file: &Planned, open: &mut File, growing: &mut Growing) -> Result<()> {
+    /// Hashes what an earlier download left.
+    fn hash_partial(&self, file: &Planned, open: &mut File, partial: &mut Partial) -> Result<()> {
         if open.metadata()?.len() > file.size {
             open.set_len(0)?;
         }
         let mut piece = vec![0; PIECE];
         loop {
-            self.watch.check()?;
+            self.progress.check()?;
             match open.read(&mut piece) {
                 Ok(0) => return Ok(()),
-                Ok(n) => growing.add(&piece[..n]),
+                Ok(n) => partial.add(&piece[..n]),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(error.into()),
             }
@@ -164,23 +195,29 @@ impl Transfer<'_> {
     }
 
     /// Appends what the server sends.
-    fn receive(&self, file: &Planned, before: u64, open: &mut File, growing: &mut Growing) -> Result<(), Failure> {
+    fn receive(
+        &self,
+        file: &Planned,
+        progress: &FileProgress<'_>,
+        open: &mut File,
+        partial: &mut Partial,
+    ) -> Result<(), Failure> {
         let disk = |error: std::io::Error| {
             let path = self.cache.partial(&file.etag);
             Failure::Stopped(Error::from(error).context(format!("writing {}", path.display())))
         };
-        let mut incoming = self.client.open(&file.url, growing.bytes)?;
-        if incoming.start != growing.bytes {
-            // The server cannot continue a file: from the beginning.
-            *growing = Growing { hasher: Hasher::new(file.digest.as_ref(), file.size), bytes: 0 };
+        let mut incoming = self.client.open(&file.url, partial.bytes)?;
+        if incoming.start != partial.bytes {
+            // The server does not support ranges: from the beginning.
+            *partial = Partial::empty(file);
             open.set_len(0).map_err(disk)?;
         }
-        open.seek(SeekFrom::Start(growing.bytes)).map_err(disk)?;
+        open.seek(SeekFrom::Start(partial.bytes)).map_err(disk)?;
         let mut piece = vec![0; PIECE];
         loop {
-            self.watch.check().map_err(Failure::Stopped)?;
+            self.progress.check().map_err(Failure::Stopped)?;
             let n = match incoming.reader.read(&mut piece) {
-                Ok(0) if growing.bytes < file.size => {
+                Ok(0) if partial.bytes < file.size => {
                     return Err(broken_off(&file.url, &ErrorKind::UnexpectedEof.into()));
                 }
                 Ok(0) => return Ok(()),
@@ -188,14 +225,14 @@ impl Transfer<'_> {
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 Err(error) => return Err(broken_off(&file.url, &error)),
             };
-            if growing.bytes + n as u64 > file.size {
-                // Nobody knows where the surplus is; what there is of the file is of no use.
+            if partial.bytes + n as u64 > file.size {
+                // Any part of it may be the surplus, so nothing of it can be kept.
                 open.set_len(0).map_err(disk)?;
-                return Err(Failure::Nonsense(format!("more than the {} bytes it tells", file.size)));
+                return Err(Failure::Malformed(format!("more than the {} bytes that were announced", file.size)));
             }
             open.write_all(&piece[..n]).map_err(disk)?;
-            growing.add(&piece[..n]);
-            self.watch.at(growing.bytes, before + growing.bytes);
+            partial.add(&piece[..n]);
+            progress.set(partial.bytes);
         }
     }
 
@@ -205,8 +242,8 @@ impl Transfer<'_> {
             other => return self.explain(&file.path, other),
         };
         anyhow!(
-            "the download of {} of {} broke off {TRIES} times, at {bytes} of {} bytes ({error}); what is there is kept, \
-             and the same command goes on from there",
+            "the download of {} of {} failed {TRIES} times, at {bytes} of {} bytes ({error}); they are kept, and the same \
+             command resumes there",
             file.path,
             self.repository.id,
             file.size
@@ -214,26 +251,30 @@ impl Transfer<'_> {
     }
 }
 
-/// What there is of a file.
-struct Growing {
+/// The downloaded part of a file.
+struct Partial {
     hasher: Hasher,
     bytes: u64,
 }
 
-impl Growing {
+impl Partial {
+    fn empty(file: &Planned) -> Self {
+        Self { hasher: Hasher::new(file.digest.as_ref(), file.size), bytes: 0 }
+    }
+
     fn add(&mut self, piece: &[u8]) {
         self.hasher.update(piece);
         self.bytes += piece.len() as u64;
     }
 }
 
-/// Whether another try may bring the file.
-fn passes(failure: &Failure) -> bool {
+/// Whether a retry may succeed.
+fn is_transient(failure: &Failure) -> bool {
     match failure {
         Failure::Unreachable { .. } => true,
-        // 403 from the store: the signature in the redirect ran out, and the hub gives a new one.
-        Failure::Status(status) => status.passes() || (!status.at_hub && status.code == 403),
-        Failure::Nonsense(_) | Failure::Stopped(_) => false,
+        // 403 from the file store: the signature in the redirect has expired, and the hub gives a new one.
+        Failure::Status(status) => status.is_transient() || (!status.at_hub && status.code == 403),
+        Failure::Malformed(_) | Failure::Stopped(_) => false,
     }
 }
 
@@ -253,7 +294,7 @@ fn shown(digest: Option<&Digest>) -> &str {
     }
 }
 
-/// A path of the repository as part of an address.
+/// A path of the repository, percent-encoded for an address.
 pub(crate) fn escaped(path: &str) -> String {
     use std::fmt::Write;
     path.bytes().fold(String::new(), |mut text, byte| {

@@ -1,18 +1,15 @@
-//! What a commit holds, kept in the cache: without a network it tells a split that is there from one
-//! of which a piece is missing.
+//! The listing of a commit, kept in the cache: it shows without a network whether a cached split is complete.
 //!
-//! In huggingface_hub's form and place (its `_tree_cache.py`, version 2.4), so that each program knows what
-//! the other fetched. It is a help: a listing that is damaged, or of another version, is not there.
+//! Format and location are huggingface_hub's (its `_tree_cache.py`, version 2.4), so that each program knows what the
+//! other downloaded. A listing that is damaged, or of another version, is ignored.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::Read;
 
 use anyhow::Result;
 use lopper_record::write_atomic;
 use serde::{Deserialize, Serialize};
 
-use crate::cache::Cache;
+use crate::cache::{Cache, read_up_to};
 use crate::digest::Digest;
 use crate::listing::{Listed, Listing};
 
@@ -36,11 +33,9 @@ struct Entry {
     lfs_size: Option<u64>,
 }
 
-/// What `commit` holds, as far as the cache knows.
+/// The cached listing of `commit`.
 pub(crate) fn read(cache: &Cache, commit: &str) -> Option<Listing> {
-    let mut bytes = Vec::new();
-    File::open(cache.tree(commit)).ok()?.take(MAX_BYTES).read_to_end(&mut bytes).ok()?;
-    let tree: Tree = serde_json::from_slice(&bytes).ok()?;
+    let tree: Tree = serde_json::from_slice(&read_up_to(&cache.tree(commit), MAX_BYTES).ok()?).ok()?;
     let listed = |entry: Entry| Listed {
         size: Some(entry.lfs_size.unwrap_or(entry.size)),
         digest: match &entry.lfs_sha256 {
@@ -53,7 +48,7 @@ pub(crate) fn read(cache: &Cache, commit: &str) -> Option<Listing> {
     (tree.format_version == VERSION).then(|| Listing { commit: commit.to_owned(), files })
 }
 
-/// Keeps `listing`, unless it is there or does not tell enough.
+/// Writes `listing` to the cache, unless it is there or lacks sizes or hashes.
 pub(crate) fn write(cache: &Cache, listing: &Listing) -> Result<()> {
     if read(cache, &listing.commit).is_some() {
         return Ok(());
@@ -80,7 +75,7 @@ mod tests {
     const COMMIT: &str = "0123456789012345678901234567890123456789";
 
     #[test]
-    fn what_is_written_is_read_and_what_is_damaged_is_not_there() {
+    fn a_listing_is_read_back_and_a_damaged_one_ignored() {
         let dir = tempfile::tempdir().unwrap();
         let cache = Cache::new(dir.path(), &HubId::data_set("org/rows").unwrap());
         let (git, sha) = ("a".repeat(40), "b".repeat(64));
@@ -92,7 +87,7 @@ mod tests {
             .unwrap()
         };
         write(&cache, &listing(Value::Null)).unwrap();
-        assert!(read(&cache, COMMIT).is_none(), "a listing without sizes is no use");
+        assert!(read(&cache, COMMIT).is_none(), "a listing without sizes is not written");
         write(&cache, &listing(7.into())).unwrap();
         // huggingface_hub 2.4's `TreeCacheEntry.to_json`.
         let text: Value = serde_json::from_slice(&std::fs::read(cache.tree(COMMIT)).unwrap()).unwrap();

@@ -11,7 +11,7 @@ use lopper_model::Model;
 use lopper_model::checkpoint::{Array, Dtype, TensorView, save_safetensors};
 use lopper_model::hf::WEIGHTS;
 use lopper_record::study::HealInfo;
-use lopper_record::{Fault, LayerPosition, LayerSet, Progress, Step, Store, key_hash};
+use lopper_record::{Fault, LayerPosition, LayerSet, Progress, Store, key_hash};
 use lopper_tasks::TaskEntry;
 use safetensors::SafeTensors;
 
@@ -182,13 +182,7 @@ impl HealCut<'_> {
             None => {
                 let documents = documents(&model.text, &self.responses.answers, recipe)?;
                 let run = Run { workers: self.workers, state: None };
-                let kept: Vec<usize> = self.kept.clone().into();
-                let step = progress.step(Step::new("finetuning", "tokens", 0));
-                let healed = lopper_heal::heal(base, &kept, &documents, recipe, &run, &mut |p| {
-                    step.set_total(p.total_tokens as usize);
-                    step.set(p.tokens as usize);
-                    step.check()
-                })?;
+                let healed = lopper_heal::heal(base, self.kept, &documents, recipe, &run, progress)?;
                 write(&self.directory(store)?, &healed)?;
                 store.put("heal", &self.key(), &healed.stats, healed.stats.seconds)?;
                 (healed.model, healed.stats)
@@ -267,7 +261,7 @@ fn read(directory: &Path, base: &Model, kept: &LayerSet<LayerPosition>, method: 
         });
     }
     let mut model = base.keep(kept);
-    let layers = model.all_layers();
+    let layers = LayerSet::all(model.num_layers());
     lopper_heal::load_adapter(directory, &mut model, &layers)?;
     Ok(model)
 }

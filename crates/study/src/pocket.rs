@@ -11,13 +11,13 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use lopper_heal::pretrain::{self, Recipe};
-use lopper_heal::state::Position;
-use lopper_heal::{AdamWConfig, Document, Schedule, StepStats};
+use lopper_heal::state::RunState;
+use lopper_heal::{AdamWConfig, Document, Schedule};
 use lopper_model::checkpoint::Dtype;
 use lopper_model::{Config, Model, QkNorm, families};
 use lopper_pocket::model_files::{self, CONTEXT_LENGTH};
 use lopper_pocket::{Mixture, Stream, tokenizer};
-use lopper_record::write_atomic;
+use lopper_record::{Progress, write_atomic};
 
 /// Optimiser steps of the shipped model.
 pub const STEPS: usize = 2400;
@@ -66,25 +66,22 @@ pub fn recipe(steps: usize) -> Recipe {
     }
 }
 
-/// A training run that ended: finished, or stopped by the observer.
+/// A finished training run.
 pub struct Trained {
-    /// The model as it stands.
+    /// The trained model.
     pub model: Model,
-    /// Where the run stands.
-    pub position: Position,
-    /// Optimiser steps done.
+    /// Documents, tokens and seconds of training.
+    pub run: RunState,
+    /// Optimiser steps.
     pub steps: usize,
-    /// Whether all steps were done.
-    pub complete: bool,
 }
 
-/// Trains from random weights, or continues the run whose state lies in `directory`, until `steps`
-/// are done or `observer` (step, position, statistics) says stop.
-pub fn train(
-    directory: &Path,
-    steps: usize,
-    observer: &mut dyn FnMut(usize, &Position, &StepStats) -> bool,
-) -> Result<Trained> {
+/// Trains from random weights for `steps` steps, or continues the run whose state is in `directory`.
+///
+/// # Errors
+/// A [`Fault`](lopper_record::Fault) for a state of another recipe; [`Interrupted`](lopper_record::Interrupted), after
+/// which the next call continues the run.
+pub fn train(directory: &Path, steps: usize, progress: &dyn Progress) -> Result<Trained> {
     std::fs::create_dir_all(directory).with_context(|| format!("cannot create {}", directory.display()))?;
     let recipe = recipe(steps);
     let model = Model::random(config(), INIT_STD, recipe.init_seed)?;
@@ -93,14 +90,9 @@ pub fn train(
         let document = stream.document(index);
         Document { tokens: document.tokens, weights: document.weights }
     };
-    let state = state_file(directory);
     let every = Duration::from_secs(60);
-    let (trainer, position) =
-        pretrain::run(model, &recipe, &documents, &state, every, &mut |step, position, stats, _| {
-            observer(step, position, stats)
-        })?;
-    let done = trainer.optimizer.step as usize;
-    Ok(Trained { model: trainer.model, position, steps: done, complete: done >= steps })
+    let (trainer, run) = pretrain::run(model, &recipe, &documents, &state_file(directory), every, progress)?;
+    Ok(Trained { model: trainer.model, run, steps: trainer.optimizer.step as usize })
 }
 
 /// Where a run keeps its state.
@@ -152,9 +144,9 @@ that). Greedy decoding, `lopper eval pocket --tasks pocket`.\n\n{table}\n\
         width = trained.model.config.hidden_size,
         init = recipe.init_seed,
         steps = trained.steps,
-        tokens = trained.position.tokens as f64 / 1e6,
-        docs = trained.position.documents,
-        minutes = trained.position.seconds / 60.0,
+        tokens = trained.run.tokens as f64 / 1e6,
+        docs = trained.run.documents,
+        minutes = trained.run.seconds / 60.0,
         peak = recipe.schedule.peak,
         floor = recipe.schedule.floor * 100.0,
         decay = recipe.schedule.decay * 100.0,

@@ -2,7 +2,7 @@
 
 use lopper_record::{Interrupted, Progress, Step};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// What was reported of one step.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -13,19 +13,27 @@ pub struct RecordedStep {
     pub unit: &'static str,
     /// The latest total.
     pub total: usize,
+    /// [`Step::found`].
+    pub found: usize,
     /// The most units reported as done; threads may report them out of order.
     pub done: usize,
     /// How often units were reported.
     pub reports: usize,
     /// How often fewer units were reported than before.
     pub decreases: usize,
+    /// The messages, in order.
+    pub messages: Vec<String>,
 }
 
+type Condition = dyn Fn(&RecordedStep) -> bool + Send + Sync;
+
 /// Remembers every step, in the order in which they began.
-#[derive(Debug)]
 pub struct RecordedProgress {
     steps: Mutex<Vec<RecordedStep>>,
+    warnings: Mutex<Vec<String>>,
     checks_left: AtomicUsize,
+    condition: Box<Condition>,
+    interrupted: AtomicBool,
 }
 
 impl Default for RecordedProgress {
@@ -37,7 +45,18 @@ impl Default for RecordedProgress {
 impl RecordedProgress {
     /// Interrupts the work at the check with this number, from 0, and at every later one.
     pub fn interrupting_at(check: usize) -> Self {
-        Self { steps: Mutex::default(), checks_left: check.into() }
+        Self { checks_left: check.into(), ..Self::interrupting_when(|_| false) }
+    }
+
+    /// Interrupts the work at every check after a report that makes `condition` true of its step.
+    pub fn interrupting_when(condition: impl Fn(&RecordedStep) -> bool + Send + Sync + 'static) -> Self {
+        Self {
+            steps: Mutex::default(),
+            warnings: Mutex::default(),
+            checks_left: usize::MAX.into(),
+            condition: Box::new(condition),
+            interrupted: false.into(),
+        }
     }
 
     /// The steps so far.
@@ -56,6 +75,11 @@ impl RecordedProgress {
         found.unwrap_or_else(|| panic!("no step `{name}` among {steps:?}")).clone()
     }
 
+    /// The warnings so far.
+    pub fn warnings(&self) -> Vec<String> {
+        self.warnings.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
+    }
+
     fn locked(&self) -> std::sync::MutexGuard<'_, Vec<RecordedStep>> {
         self.steps.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
@@ -65,13 +89,18 @@ impl Progress for RecordedProgress {
     fn step(&self, step: Step<'_>) -> Box<dyn Progress + '_> {
         let Step { name, unit, total, found } = step;
         let mut steps = self.locked();
-        steps.push(RecordedStep { name: name.to_owned(), unit, total, done: found, reports: 0, decreases: 0 });
+        let name = name.to_owned();
+        steps.push(RecordedStep { name, unit, total, found, done: found, ..RecordedStep::default() });
         Box::new(Recorder { all: self, index: steps.len() - 1 })
+    }
+
+    fn warn(&self, text: &str) {
+        self.warnings.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(text.to_owned());
     }
 
     fn check(&self) -> anyhow::Result<()> {
         let left = self.checks_left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
-        left.map(drop).map_err(|_| Interrupted.into())
+        if left.is_err() || self.interrupted.load(Ordering::Relaxed) { Err(Interrupted.into()) } else { Ok(()) }
     }
 }
 
@@ -90,10 +119,19 @@ impl Progress for Recorder<'_> {
         step.decreases += usize::from(done < step.done);
         step.done = step.done.max(done);
         step.reports += 1;
+        self.all.interrupted.fetch_or((self.all.condition)(step), Ordering::Relaxed);
     }
 
     fn set_total(&self, total: usize) {
         self.all.locked()[self.index].total = total;
+    }
+
+    fn message(&self, text: &str) {
+        self.all.locked()[self.index].messages.push(text.to_owned());
+    }
+
+    fn warn(&self, text: &str) {
+        self.all.warn(text);
     }
 
     fn check(&self) -> anyhow::Result<()> {

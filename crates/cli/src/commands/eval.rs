@@ -112,7 +112,7 @@ pub fn run(env: &Env, args: &EvalArgs) -> Result<()> {
         None => (uncut, LayerSet::from(kept.clone())),
         Some(directory) => {
             let mut model = uncut.engine.model().clone();
-            lopper_heal::load_adapter(directory, &mut model, &kept)?;
+            lopper_heal::load_adapter(directory, &mut model, &kept.clone().into())?;
             match args.compare {
                 false => (uncut.with_model(model), LayerSet::from(kept.clone())),
                 // The adapted layers come after the model's own, so that both models are evaluated together.

@@ -13,7 +13,7 @@ use lopper_model::generation::SpecialIds;
 use lopper_model::tensors::expected_tensors;
 use lopper_prune::writer::{put_in_place, temporary_directory};
 use lopper_prune::{Choice, ModelId, Plan, write_trained};
-use lopper_record::{Fault, ensure_new, format_layers, write_atomic};
+use lopper_record::{Fault, LayerPosition, LayerSet, ensure_new, write_atomic};
 use serde::Serialize;
 
 use crate::args::{HealArgs, MethodArg};
@@ -34,7 +34,7 @@ struct Record<'a> {
     /// The model that was given.
     source: ModelId,
     /// The layers that were healed, in the original numbering.
-    kept: Vec<usize>,
+    kept: LayerSet,
     data: &'a Path,
     examples: &'a ExampleReport,
     recipe: &'a HealRecipe,
@@ -45,7 +45,7 @@ struct Record<'a> {
 pub fn run(env: &Env, args: &HealArgs) -> Result<()> {
     let loaded = Loaded::open(env, &args.model)?;
     check_output(&loaded, args)?;
-    let kept = loaded.kept(args.drop.as_deref())?;
+    let kept: LayerSet<LayerPosition> = loaded.kept(args.drop.as_deref())?.into();
     let recipe = recipe(&loaded, args)?;
     let examples = examples(env, &loaded, args, &recipe)?;
     let steps = recipe.steps(examples.documents.len());
@@ -68,13 +68,7 @@ pub fn run(env: &Env, args: &HealArgs) -> Result<()> {
         state: Some(StateFile { path: &state, model: loaded.checkpoint.hash(), save_every: SAVE_EVERY }),
         ..Run::for_model(&model, env.threads, &recipe)
     };
-    let progress = env.progress("healing", "tokens", total_tokens(&examples, &recipe));
-    let healed = heal(&model, &kept, &examples.documents, &recipe, &run, &mut |step| {
-        progress.message(&format!("healing, loss {:.3}", step.loss));
-        progress.set(step.tokens as usize);
-        env.check_interrupt()
-    })?;
-    drop(progress);
+    let healed = heal(&model, &kept, &examples.documents, &recipe, &run, &env.bars())?;
 
     let record = Record {
         format: 1,
@@ -84,7 +78,7 @@ pub fn run(env: &Env, args: &HealArgs) -> Result<()> {
             hash: loaded.checkpoint.hash().to_owned(),
             num_hidden_layers: loaded.config().num_hidden_layers,
         },
-        kept: loaded.numbering()?.originals(&kept.clone().into())?.into(),
+        kept: loaded.numbering()?.originals(&kept)?,
         data: &args.data,
         examples: &examples.report,
         recipe: &recipe,
@@ -175,10 +169,6 @@ fn left_out(report: &ExampleReport, max_length: usize) -> String {
     if reasons.is_empty() { String::new() } else { format!(" (left out: {})", reasons.join(", ")) }
 }
 
-fn total_tokens(examples: &Examples, recipe: &HealRecipe) -> usize {
-    (examples.tokens() - examples.documents.len()) * recipe.epochs
-}
-
 /// Whether the output is a whole model and not an adapter.
 fn writes_model(args: &HealArgs) -> bool {
     args.merge || args.method == MethodArg::Full
@@ -223,7 +213,7 @@ fn section(record: &Record<'_>) -> String {
          token)\n- source: hash `{}`\n- Lopper {}\n\n\
          Figures above this section describe the model before. `{RECORD}` holds these for programs.\n",
         record.source.id,
-        format_layers(&record.kept),
+        record.kept,
         record.recipe.summary(),
         stats.examples,
         stats.steps,

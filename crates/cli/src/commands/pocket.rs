@@ -55,24 +55,11 @@ fn train(env: &Env, args: &TrainArgs) -> Result<()> {
     if state.exists() {
         env.printer.note(&format!("continuing from {}", state.display()));
     }
-    let progress = env.progress("training", "steps", args.steps);
-    let mut mean: Option<f64> = None;
-    let trained = pocket::train(&args.out, args.steps, &mut |step, position, stats| {
-        let smoothed = mean.map_or(stats.loss, |m| 0.95 * m + 0.05 * stats.loss);
-        mean = Some(smoothed);
-        let rate = position.tokens as f64 / position.seconds.max(1e-9);
-        progress.set(step + 1);
-        progress.message(&format!("training, loss {smoothed:.4}, {rate:.0} tokens/s"));
-        if (step + 1).is_multiple_of(100) {
-            tracing::info!(step = step + 1, loss = smoothed, tokens = position.tokens, rate, "training");
+    let trained = pocket::train(&args.out, args.steps, &env.bars()).inspect_err(|error| {
+        if error.is::<Interrupted>() {
+            env.printer.note("interrupted; the same command continues the run");
         }
-        env.check_interrupt().is_ok()
     })?;
-    drop(progress);
-    if !trained.complete {
-        env.printer.note(&format!("stopped after {} steps; the same command goes on", trained.steps));
-        return Err(Interrupted.into());
-    }
     let out = args.out.join("model");
     pocket::export(&trained, &out, &pocket::card(&trained, &[]))?;
     // The card's figures are of the model as it is stored, read back.

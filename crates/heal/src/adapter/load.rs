@@ -1,6 +1,6 @@
-//! Reading an adapter that PEFT or Lopper wrote. Nothing in its files is trusted.
+//! Reads an adapter that PEFT or Lopper wrote. Its files are not trusted.
 
-use super::{ADAPTER_CONFIG, ADAPTER_WEIGHTS, PREFIX, ends_in, has_adapter};
+use super::{ADAPTER_CONFIG, ADAPTER_WEIGHTS, PREFIX, check_layers, ends_in, has_adapter};
 use crate::recipe::{LoraConfig, PROJECTIONS};
 use anyhow::{Result, ensure};
 use lopper_model::checkpoint::{TensorView, check_safetensors, is_weight_dtype};
@@ -8,7 +8,7 @@ use lopper_model::hf::{Fields, parse_object};
 use lopper_model::linear::Lora;
 use lopper_model::param::Param;
 use lopper_model::{Config, Model};
-use lopper_record::Fault;
+use lopper_record::{Fault, LayerPosition, LayerSet};
 use safetensors::SafeTensors;
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -19,21 +19,21 @@ use std::path::Path;
 const MAX_CONFIG_BYTES: u64 = 1 << 24;
 const MAX_WEIGHTS_BYTES: u64 = 1 << 36;
 
-/// The targets that an adapter's settings name.
+/// The setting `target_modules`.
 enum Targets {
     /// Ends of module names.
     Named(Vec<String>),
-    /// A pattern: whatever the weights hold.
+    /// A pattern: the modules that the weights are of.
     Pattern,
 }
 
-/// Puts the adapter in `directory` on the layers `kept`: the adapter's layer i goes to `kept[i]`.
+/// Adds the adapter in `directory` to the layers `kept`: its layer i to the i-th of them.
 ///
 /// # Errors
-/// A [`Fault`] where the adapter is of a kind that is not supported, was trained for another shape
-/// or another number of layers, or is damaged; the model is then unchanged.
-pub fn load_adapter(directory: &Path, model: &mut Model, kept: &[usize]) -> Result<LoraConfig> {
-    model.check(&[], kept)?;
+/// A [`Fault`] if the adapter is of a kind that is not supported, was trained for another shape or number of layers, or
+/// is damaged; the model is then unchanged.
+pub fn load_adapter(directory: &Path, model: &mut Model, kept: &LayerSet<LayerPosition>) -> Result<LoraConfig> {
+    check_layers(model, kept)?;
     ensure!(!has_adapter(model), "the model has an adapter already; merge it first");
     if !directory.is_dir() {
         return Err(Fault::new("there is no such adapter")
@@ -55,8 +55,8 @@ pub fn load_adapter(directory: &Path, model: &mut Model, kept: &[usize]) -> Resu
     })?;
     let mut left: BTreeSet<&str> = tensors.names().into_iter().collect();
     let mut adapted = model.clone();
-    for (index, layer) in kept.iter().enumerate() {
-        for (name, linear) in adapted.layers[*layer].linears_mut() {
+    for (index, layer) in kept.indices().enumerate() {
+        for (name, linear) in adapted.layers[layer].linears_mut() {
             let stem = format!("{PREFIX}model.layers.{index}.{name}");
             let (a, b) = (format!("{stem}.lora_A.weight"), format!("{stem}.lora_B.weight"));
             let present = left.remove(a.as_str()) | left.remove(b.as_str());
@@ -77,7 +77,7 @@ pub fn load_adapter(directory: &Path, model: &mut Model, kept: &[usize]) -> Resu
         }
     }
     if let Some(name) = left.first() {
-        return Err(Fault::new("the adapter has weights that find no place in the model")
+        return Err(Fault::new("the adapter has weights that the model has no module for")
             .file(&path)
             .expected(format!("adapters on the projections of {} layers", kept.len()))
             .got(format!("`{name}`"))
@@ -111,7 +111,7 @@ fn matrix(tensors: &SafeTensors<'_>, name: &str, shape: [usize; 2], path: &Path,
     Ok(Param::matrix(values, shape[0], shape[1]))
 }
 
-/// The settings, the targets, and whether every layer has them.
+/// The settings, the targets, and whether the adapter is on every layer.
 fn read_config(path: &Path, model: &Config) -> Result<(LoraConfig, Targets, bool)> {
     let object = parse_object(&read(path, MAX_CONFIG_BYTES)?, path)?;
     let fields = Fields::new(&object, path);
@@ -119,7 +119,7 @@ fn read_config(path: &Path, model: &Config) -> Result<(LoraConfig, Targets, bool
         fields.wrong(key, expected).hint("merge the adapter with PEFT (merge_and_unload) and give the merged model")
     };
     if fields.text("peft_type")?.is_some_and(|kind| kind != "LORA") {
-        return Err(unsupported("peft_type", "LORA; Lopper knows no other adapters").into());
+        return Err(unsupported("peft_type", "LORA; other adapters are not supported").into());
     }
     if fields.text("bias")?.is_some_and(|bias| bias != "none") {
         return Err(unsupported("bias", "none: trained biases are not supported").into());
@@ -140,7 +140,11 @@ fn read_config(path: &Path, model: &Config) -> Result<(LoraConfig, Targets, bool
         "use_bdlora",
     ] {
         if fields.get(key).is_some_and(|value| !is_empty(value)) {
-            return Err(unsupported(key, "nothing: one rank and alpha for all, and no other trained parts").into());
+            return Err(unsupported(
+                key,
+                "nothing: only one rank and alpha for all modules, and no other trained parts, are supported",
+            )
+            .into());
         }
     }
     let (targets, named) = match fields.get("target_modules") {
@@ -153,7 +157,7 @@ fn read_config(path: &Path, model: &Config) -> Result<(LoraConfig, Targets, bool
             let known = known.map(|name| (*name).to_owned()).collect();
             (Targets::Named(names), known)
         }
-        // PEFT's word for every linear layer except the head.
+        // PEFT's name for every linear layer except the head.
         Some(Value::String(all)) if all == "all-linear" => {
             let all = LoraConfig::default().for_model(model).target_modules;
             (Targets::Named(all.clone()), all)

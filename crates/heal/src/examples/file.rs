@@ -1,4 +1,4 @@
-//! Examples from a file of JSON lines.
+//! Examples from a JSON Lines file.
 
 use super::{ExampleText, Examples, Renderer};
 use anyhow::{Context, Result};
@@ -11,7 +11,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 
-/// Longest line that is read.
+/// Longest line, in bytes.
 const MAX_LINE_BYTES: u64 = 1 << 26;
 
 #[derive(Deserialize)]
@@ -22,9 +22,8 @@ struct Row {
     finish: Option<Value>,
 }
 
-/// Reads `{"messages": […]}` and `{"prompt": "…", "response": "…"}` lines, each with an optional
-/// `finish` as `lopper generate` writes it; other keys are ignored. Lines that are not usable are
-/// counted and named, and the rest is used.
+/// Reads lines of `{"messages": […]}` or `{"prompt": "…", "response": "…"}`, each with an optional `finish` as `lopper
+/// generate` writes it; other keys are ignored. Lines that are not usable are counted and reported.
 ///
 /// # Errors
 /// A [`Fault`] when the file cannot be read, holds no usable line, or needs a chat template that
@@ -74,7 +73,7 @@ fn parse(line: &[u8]) -> Result<(ExampleText, Option<Finish>), String> {
         Row { prompt: Some(prompt), response: Some(response), .. } => ExampleText::Plain { prompt, response },
         _ => return Err("neither `messages` nor `prompt` and `response`".to_owned()),
     };
-    // Other programs may use the word for other things.
+    // Other programs may use `finish` for something else.
     Ok((text, row.finish.and_then(|finish| serde_json::from_value(finish).ok())))
 }
 
@@ -87,7 +86,7 @@ fn nothing(path: &Path, examples: &Examples, max_length: usize) -> Fault {
     if let Some((line, what)) = report.complaints.first() {
         got.push_str(&format!("; line {line}: {what}"));
     }
-    Fault::new("there is nothing to learn from")
+    Fault::new("no usable examples")
         .file(path)
         .expected("lines such as {\"messages\": [{\"role\": \"user\", …}, {\"role\": \"assistant\", …}]}")
         .got(got)

@@ -1,14 +1,13 @@
-//! A hub on this machine, a cache of its own, and tiny repositories. The weights are bytes: this
-//! crate does not look into them.
+//! A hub on this machine, a cache, and tiny repositories with random bytes as weights.
 
 #![allow(dead_code, reason = "each test file uses a part")]
 
-use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use lopper_hub::{HubId, Settings, Silent, Snapshot, Watch, fetch};
-use lopper_record::Fault;
+use lopper_hub::{HubId, Settings, Snapshot, fetch};
+use lopper_record::{Fault, NoProgress, Progress};
+use lopper_testkit::RecordedProgress;
 use lopper_testkit::hub::HubServer;
 use tempfile::TempDir;
 
@@ -43,13 +42,13 @@ pub fn noise(bytes: usize, seed: u64) -> Vec<u8> {
 }
 
 /// A server and a cache.
-pub struct Place {
+pub struct TestHub {
     pub server: HubServer,
     pub settings: Settings,
     pub dir: TempDir,
 }
 
-impl Place {
+impl TestHub {
     pub fn new() -> Self {
         let (server, dir) = (HubServer::start(), tempfile::tempdir().unwrap());
         let settings = Settings {
@@ -67,7 +66,7 @@ impl Place {
     }
 
     pub fn load(&self, model: &str) -> Result<Snapshot> {
-        load(&self.settings, model, &Silent)
+        load(&self.settings, model, &NoProgress)
     }
 
     /// The same cache without the server.
@@ -80,21 +79,21 @@ impl Place {
         fault(self.load(model))
     }
 
-    /// What loading `model` says when it fails and the user is not to blame.
+    /// The message of a failure to load `model` that is not a fault.
     pub fn failure(&self, model: &str) -> String {
         let error = self.load(model).unwrap_err();
         assert!(error.downcast_ref::<Fault>().is_none(), "{error:#}");
         format!("{error:#}")
     }
 
-    /// What a watcher sees of loading `model`.
-    pub fn watched(&self, model: &str) -> Seen {
-        let watch = Recorder(RefCell::new(Seen { never_back: true, ..Seen::default() }));
-        load(&self.settings, model, &watch).unwrap();
-        watch.0.into_inner()
+    /// The progress of loading `model`.
+    pub fn recorded(&self, model: &str) -> RecordedProgress {
+        let recorder = RecordedProgress::default();
+        load(&self.settings, model, &recorder).unwrap();
+        recorder
     }
 
-    /// Asserts that nothing lies outside the cache.
+    /// Asserts that nothing was written outside the cache.
     pub fn nothing_outside(&self) {
         let inside = self.dir.path().read_dir().unwrap().map(|entry| entry.unwrap().file_name());
         assert!(inside.into_iter().all(|name| name == "cache"));
@@ -105,7 +104,7 @@ pub struct Offline(pub Settings);
 
 impl Offline {
     pub fn load(&self, model: &str) -> Result<Snapshot> {
-        load(&self.0, model, &Silent)
+        load(&self.0, model, &NoProgress)
     }
 
     pub fn fault(&self, model: &str) -> Fault {
@@ -113,42 +112,14 @@ impl Offline {
     }
 }
 
-fn load(settings: &Settings, model: &str, watch: &dyn Watch) -> Result<Snapshot> {
-    fetch(&HubId::parse(model)?.expect("a hub id"), settings, &|_| Ok(()), watch)
+fn load(settings: &Settings, model: &str, progress: &dyn Progress) -> Result<Snapshot> {
+    fetch(&HubId::parse(model)?.expect("a hub id"), settings, &|_| Ok(()), progress)
 }
 
 fn fault(result: Result<Snapshot>) -> Fault {
     let fault: Fault = result.unwrap_err().downcast().unwrap_or_else(|error| panic!("not a fault: {error:#}"));
     assert!(fault.expected.is_some() && fault.got.is_some() && fault.hint.is_some(), "{fault}");
     fault
-}
-
-#[derive(Debug, Default)]
-pub struct Seen {
-    pub begun: Vec<(usize, u64)>,
-    pub last_of_all: u64,
-    pub never_back: bool,
-    pub warnings: Vec<String>,
-}
-
-struct Recorder(RefCell<Seen>);
-
-impl Watch for Recorder {
-    fn begin(&self, files: usize, bytes: u64) {
-        let mut seen = self.0.borrow_mut();
-        seen.begun.push((files, bytes));
-        seen.last_of_all = 0;
-    }
-
-    fn at(&self, _: u64, of_all: u64) {
-        let mut seen = self.0.borrow_mut();
-        seen.never_back &= of_all >= seen.last_of_all;
-        seen.last_of_all = of_all;
-    }
-
-    fn warn(&self, text: &str) {
-        self.0.borrow_mut().warnings.push(text.to_owned());
-    }
 }
 
 /// The files below `directory`, with `/` between parts, sorted.

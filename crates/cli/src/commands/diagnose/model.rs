@@ -84,7 +84,7 @@ pub fn run(env: &Env, args: &DiagnoseArgs) -> Result<()> {
     let healed = match (&args.adapter, &kept) {
         (Some(directory), Some(kept)) => {
             let mut model = text.engine.model().clone();
-            lopper_heal::load_adapter(directory, &mut model, kept)?;
+            lopper_heal::load_adapter(directory, &mut model, &kept.clone().into())?;
             Some((model, format!("adapter {}", directory.display())))
         }
         _ => None,

@@ -66,7 +66,7 @@ pub fn run(env: &Env, args: &DiagnoseArgs) -> Result<()> {
     let progress = Progress::of_bytes(env.printer, "reading", size);
     let limit = args.limit.map(std::num::NonZero::get);
     let observer = |bytes| {
-        progress.set_bytes(bytes);
+        progress.set(bytes as usize);
         env.check_interrupt()
     };
     let found = match &args.figures_out {

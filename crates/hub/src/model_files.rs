@@ -1,4 +1,4 @@
-//! Which files of a repository are a model that Lopper reads.
+//! Which files of a repository belong to a model that Lopper can read.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -7,21 +7,21 @@ use anyhow::Result;
 use lopper_record::Fault;
 use serde_json::Value;
 
+use crate::cache::read_up_to;
 use crate::id::HubId;
 
 pub(crate) const CONFIG: &str = "config.json";
 pub(crate) const WEIGHTS: &str = "model.safetensors";
 pub(crate) const WEIGHTS_INDEX: &str = "model.safetensors.index.json";
 
-/// The longest file beside the weights that is fetched, as for local models.
+/// The largest file other than weights that is downloaded; the same limit as for local models.
 pub(crate) const MAX_SIDE_FILE_BYTES: u64 = 1 << 30;
 
-const PICKLES: [&str; 5] = [".bin", ".pt", ".pth", ".pkl", ".ckpt"];
+pub(crate) const PICKLES: [&str; 5] = [".bin", ".pt", ".pth", ".pkl", ".ckpt"];
 const OTHER_WEIGHTS: [&str; 8] =
     [".safetensors", ".gguf", ".h5", ".msgpack", ".onnx", ".npz", ".tflite", ".index.json"];
 
-/// Whether `name` is one of the files beside the weights that belong to a model: a list of what is
-/// known, by how the names begin.
+/// Whether `name` is a file of a model other than its weights, by the list in [`lopper_record::is_side_file`].
 pub(crate) fn is_side_file(name: &str) -> bool {
     if let Some((directory, file)) = name.split_once('/') {
         return directory == "additional_chat_templates" && is_plain(file) && file.ends_with(".jinja");
@@ -53,60 +53,63 @@ pub(crate) enum Weights {
     Shards,
 }
 
-/// How the repository of `model` that has these files holds its weights; a fault where it has none
-/// that are read.
+/// How the repository of `model` with these files holds its weights.
+///
+/// # Errors
+/// A [`Fault`] where it has no weights in safetensors, or no configuration.
 pub(crate) fn weights<'a>(model: &HubId, names: impl Iterator<Item = &'a str> + Clone) -> Result<Weights> {
     let has = |name: &str| names.clone().any(|other| other == name);
-    let ending = |endings: &[&str]| names.clone().find(|name| endings.iter().any(|ending| name.ends_with(ending)));
+    let with_ending = |endings: &[&str]| names.clone().find(|name| endings.iter().any(|ending| name.ends_with(ending)));
     // The same precedence as in transformers.
     let found = if has(WEIGHTS) {
         Weights::One
     } else if has(WEIGHTS_INDEX) {
         Weights::Shards
     } else {
-        return Err(no_weights(model, has("adapter_config.json"), ending).into());
+        return Err(no_weights(model, has("adapter_config.json"), with_ending).into());
     };
     if !has(CONFIG) {
         return Err(Fault::new(format!("the repository {} has no configuration", model.id))
             .expected(CONFIG)
             .got("weights without it")
-            .hint("it is not a model in the form of transformers")
+            .hint("it is not a model in the format of transformers")
             .into());
     }
     Ok(found)
 }
 
-fn no_weights<'a>(model: &HubId, adapter: bool, ending: impl Fn(&[&str]) -> Option<&'a str>) -> Fault {
+fn no_weights<'a>(model: &HubId, adapter: bool, with_ending: impl Fn(&[&str]) -> Option<&'a str>) -> Fault {
     let id = &model.id;
-    let fault = Fault::new(format!("the repository {id} holds no weights that can be read"))
+    let fault = Fault::new(format!("the repository {id} has no weights that Lopper can read"))
         .expected(format!("{WEIGHTS}, or {WEIGHTS_INDEX} with its shards"));
     if adapter {
         return fault
             .got("a PEFT adapter")
             .hint("give the base model as MODEL, and the adapter, downloaded, as --adapter");
     }
-    if let Some(pickle) = ending(&PICKLES) {
+    if let Some(pickle) = with_ending(&PICKLES) {
         return fault.got(format!("pickled weights ({pickle})")).hint(format!(
-            "pickles can run any code when loaded, so they are never read; look for a conversion to safetensors among \
+            "pickles can run any code when loaded, so Lopper never reads them; look for a conversion to safetensors among \
              the repository's pull requests (then `{id}@refs/pr/N`), or convert it where you trust it: in Python, \
              transformers' save_pretrained writes safetensors"
         ));
     }
-    if ending(&[".gguf"]).is_some() {
-        return fault.got("GGUF files").hint("give the Hugging Face model they came from");
+    if with_ending(&[".gguf"]).is_some() {
+        return fault.got("GGUF files").hint("give the Hugging Face model they were converted from");
     }
-    if let Some(other) = ending(&[".safetensors"]) {
-        return fault.got(other.to_owned()).hint("it is not a model in the form of transformers");
+    if let Some(other) = with_ending(&[".safetensors"]) {
+        return fault.got(other.to_owned()).hint("it is not a model in the format of transformers");
     }
     fault.got("none").hint("is it a model for text?")
 }
 
-/// The shards that an index names, sorted. `path` is the index's file, `shown` how a fault calls it.
+/// The shards that the index at `path` names, sorted.
+///
+/// # Errors
+/// A [`Fault`] for an index that cannot be read, is not an index, or names anything but plain file names.
 pub(crate) fn shards(path: &Path) -> Result<BTreeSet<String>> {
-    use std::io::Read;
-    let mut bytes = Vec::new();
-    let read = std::fs::File::open(path).and_then(|file| file.take(MAX_SIDE_FILE_BYTES).read_to_end(&mut bytes));
-    read.map_err(|error| Fault::new("the index of the shards cannot be read").file(path).got(error.to_string()))?;
+    let bytes = read_up_to(path, MAX_SIDE_FILE_BYTES)
+        .map_err(|error| Fault::new("the index of the shards cannot be read").file(path).got(error.to_string()))?;
     let index: Value = serde_json::from_slice(&bytes).map_err(|error| {
         Fault::new("the index of the shards is not valid JSON").file(path).expected("an object").got(error.to_string())
     })?;
@@ -114,7 +117,7 @@ pub(crate) fn shards(path: &Path) -> Result<BTreeSet<String>> {
         return Err(Fault::new("the index of the shards names no shard")
             .file(path)
             .expected("`weight_map`: an object from tensor names to file names")
-            .hint("the repository is damaged; another revision may not be")
+            .hint("the repository is damaged; try another revision")
             .into());
     };
     let mut names = BTreeSet::new();
@@ -128,7 +131,7 @@ pub(crate) fn shards(path: &Path) -> Result<BTreeSet<String>> {
                     .file(path)
                     .expected("a plain file name ending in .safetensors")
                     .got(format!("{} for tensor `{tensor}`", name.to_string().chars().take(80).collect::<String>()))
-                    .hint("the repository is damaged, or means harm")
+                    .hint("the repository is damaged or malicious")
                     .into());
             }
         }
@@ -149,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn what_belongs_to_a_model_and_what_does_not() {
+    fn files_that_belong_to_a_model() {
         let wanted = [
             "config.json",
             "generation_config.json",
@@ -195,7 +198,7 @@ mod tests {
         assert_eq!(find(&["config.json", "model.safetensors.index.json", "pytorch_model.bin"]), Weights::Shards);
         let pickles = fault(&["config.json", "pytorch_model-00001-of-00002.bin"]);
         assert!(pickles.got.unwrap().contains("pickled") && pickles.hint.unwrap().contains("refs/pr"));
-        assert!(fault(&["model.Q4.gguf"]).hint.unwrap().contains("came from"));
+        assert!(fault(&["model.Q4.gguf"]).hint.unwrap().contains("converted from"));
         assert!(fault(&["adapter_config.json", "adapter_model.safetensors"]).hint.unwrap().contains("--adapter"));
         assert_eq!(fault(&["README.md"]).got.unwrap(), "none");
         assert!(fault(&["model.safetensors"]).message.contains("no configuration"));
