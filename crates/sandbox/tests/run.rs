@@ -1,8 +1,7 @@
-//! Ordinary programs: how their outcomes are sorted, what is kept of them, and many at a time.
+//! Ordinary programs: the classes of their outcomes, their output, and many in parallel.
 
 #![cfg(target_os = "linux")]
-// What is skipped must be seen.
-#![allow(clippy::print_stderr, clippy::print_stdout)]
+#![allow(clippy::print_stdout, reason = "`--nocapture` shows the protections")]
 
 mod common;
 
@@ -12,9 +11,10 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use common::{policy, run, sandbox};
+use common::{has, policy, run, sandbox};
 use lopper_record::Fault;
 use lopper_sandbox::{Cancelled, End, ExceptionClass, Mechanism, Policy, Program, Sandbox, Stage, Verdict};
+use lopper_testkit::{Feature, skip_unless};
 
 #[test]
 fn outcomes_have_the_classes_of_the_paper() {
@@ -56,7 +56,7 @@ fn outcomes_have_the_classes_of_the_paper() {
 }
 
 #[test]
-fn an_exception_is_told_with_its_line() {
+fn an_exception_has_its_line() {
     let Some(sandbox) = sandbox(policy()) else { return };
     let outcome = run(&sandbox, "def f():\n    a = 1\n    return a + None", "\n\nf()");
     let End::Raised(exception) = outcome.end else { panic!("{outcome:?}") };
@@ -86,7 +86,7 @@ fn a_value_and_the_output_are_kept() {
     assert_eq!(outcome.value.as_deref(), Some("42"));
     assert_eq!((outcome.stdout.text.as_str(), outcome.stderr.text.as_str()), ("out\n", "err\n"));
     assert!(outcome.cpu.unwrap() > Duration::ZERO && outcome.peak_memory.unwrap() > 1 << 20);
-    // Without a question there is no answer, and a failing one is a failure.
+    // Without an expression there is no value, and one that raises is a failure.
     assert_eq!(sandbox.run(&program).unwrap().value, None);
     let outcome = sandbox.run(&Program::new("", "").value("1 / 0")).unwrap();
     assert_eq!(outcome.verdict, Verdict::Other);
@@ -197,8 +197,7 @@ fn nothing_is_left_in_this_process() {
         assert_eq!(children(), 0, "round {round}");
         fewest = fewest.min(descriptors());
     }
-    // Tests beside this one have descriptors open, each a few; a leak of four for each of twelve
-    // programs would show.
+    // Parallel tests have a few open descriptors each; a leak of four for each of twelve programs would be more.
     assert!(descriptors() < fewest + 40, "{} descriptors, {fewest} before", descriptors());
 }
 
@@ -207,7 +206,7 @@ fn thread_id() -> String {
 }
 
 #[test]
-fn what_lies_in_the_python_path_can_be_imported() {
+fn modules_in_the_python_path_can_be_imported() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     std::fs::write(dir.path().join("helper.py"), "answer = 42\n").unwrap();
@@ -225,40 +224,35 @@ fn numpy_runs_where_it_is_installed() {
     let Some(sandbox) = sandbox(given) else { return };
     let source = "import numpy as np\ndef f(n): return float((np.ones((n, n)) @ np.ones((n, n))).sum())";
     let outcome = run(&sandbox, source, "assert f(50) == 125000.0\nassert np.allclose(1.0, 1.0 + 1e-12)");
-    if matches!(&outcome.end, End::Raised(e) if e.kind == "ModuleNotFoundError") {
-        eprintln!("skipped: numpy is not installed for this interpreter");
-        return;
-    }
+    let missing = matches!(&outcome.end, End::Raised(e) if e.kind == "ModuleNotFoundError");
+    let Some(outcome) = skip_unless(Feature::Numpy, (!missing).then_some(outcome)) else { return };
     assert_eq!(outcome.end, End::Completed, "{outcome:?}");
 }
 
 #[test]
-fn a_machine_that_cannot_protect_itself_is_refused() {
+fn a_machine_without_isolation_is_refused() {
     let all: BTreeSet<_> = Mechanism::ALL.into_iter().collect();
     let bare = Policy { switched_off: all.clone(), ..policy() };
-    let error = match Sandbox::new(bare.clone()) {
-        Ok(_) => panic!("nothing protects this machine, and it was not refused"),
-        Err(error) if error.to_string().contains("cannot be started") => {
-            eprintln!("skipped: {error:#}");
-            return;
-        }
-        Err(error) => error,
-    };
-    let fault = error.downcast_ref::<Fault>().expect("the user's to mend");
+    let python = Sandbox::new(Policy { allow_unprotected: true, ..policy() });
+    let started = python.as_ref().map_or_else(|error| !error.to_string().contains("cannot be started"), |_| true);
+    if skip_unless(Feature::Sandbox, started.then_some(())).is_none() {
+        return;
+    }
+    let sandbox = python.unwrap();
+    let error = Sandbox::new(bare.clone()).expect_err("a machine without any mechanism is refused");
+    let fault = error.downcast_ref::<Fault>().expect("a fault of the machine");
     for need in ["files", "network", "other processes", "kernel", "memory"] {
         assert!(fault.got.as_ref().unwrap().contains(need), "{fault}");
     }
-    // Each of the two ways of protecting files is enough where the machine has it, none is not.
-    let sandbox = Sandbox::new(Policy { allow_unprotected: true, ..policy() }).unwrap();
-    let has = |m: Mechanism| sandbox.protections().iter().any(|p| p.mechanism == m && p.is_active());
+    // Either of the two mechanisms for files is sufficient if the machine has it; none is not.
     for on in [Some(Mechanism::MountNamespace), Some(Mechanism::Landlock), None] {
         let files = [Mechanism::MountNamespace, Mechanism::Landlock];
         let switched_off = files.into_iter().filter(|m| Some(*m) != on).collect();
         let refused = Sandbox::new(Policy { switched_off, ..policy() }).err();
-        let enough = on.is_some_and(has) && has(Mechanism::Seccomp);
+        let enough = on.is_some_and(|m| has(&sandbox, m)) && has(&sandbox, Mechanism::Seccomp);
         assert_eq!(refused.is_none(), enough, "{on:?}: {refused:?}");
     }
-    // Told to, it runs all the same, and says what is open.
+    // If the policy allows it, programs run, and the gaps are reported.
     let sandbox = Sandbox::new(Policy { allow_unprotected: true, ..bare }).unwrap();
     assert_eq!(sandbox.gaps().iter().filter(|gap| gap.starts_with("NOT PROTECTED")).count(), 5);
     assert_eq!(run(&sandbox, "x = 1", "assert x == 1").end, End::Completed);
@@ -288,12 +282,12 @@ fn every_protection_is_described() {
 }
 
 #[test]
-fn a_helper_that_is_none_is_a_fault() {
-    // Neither a program that does not know the marker, nor none at all, is mistaken for a sandbox.
+fn other_programs_are_not_helpers() {
+    // Neither a program that does not know the marker nor a missing one is taken for a helper.
     let error = Sandbox::new(Policy { helper: Some("/bin/true".into()), ..policy() }).unwrap_err();
     assert!(error.to_string().contains("child_main") || error.to_string().contains("helper"), "{error:#}");
     assert!(Sandbox::new(Policy { helper: Some("/nonexistent".into()), ..policy() }).is_err());
-    // This test binary does not call `child_main`, and is not executed to find that out.
+    // This test binary does not call `child_main`, which is known without executing it.
     let error = Sandbox::new(Policy { helper: None, ..policy() }).unwrap_err();
     assert!(error.to_string().contains("child_main"), "{error:#}");
 }

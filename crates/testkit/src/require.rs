@@ -16,8 +16,12 @@ use std::io::Write;
 /// What a test may need of its machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Feature {
-    /// `sandbox`: a Python interpreter, and the namespaces and filters that isolate it.
+    /// `sandbox`: a Python interpreter, with Landlock and seccomp to isolate it.
     Sandbox,
+    /// `namespaces`: the sandbox, with all namespaces as well.
+    Namespaces,
+    /// `numpy`: a Python interpreter with numpy.
+    Numpy,
     /// `bf16`: a processor with AVX-512 BF16.
     Bf16,
     /// `shared`: real data sets and models in `../shared`, next to the repository.
@@ -26,12 +30,14 @@ pub enum Feature {
 
 impl Feature {
     /// Every feature.
-    pub const ALL: [Self; 3] = [Self::Sandbox, Self::Bf16, Self::Shared];
+    pub const ALL: [Self; 5] = [Self::Sandbox, Self::Namespaces, Self::Numpy, Self::Bf16, Self::Shared];
 
     /// Its name in `LOPPER_REQUIRE`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Sandbox => "sandbox",
+            Self::Namespaces => "namespaces",
+            Self::Numpy => "numpy",
             Self::Bf16 => "bf16",
             Self::Shared => "shared",
         }

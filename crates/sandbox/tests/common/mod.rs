@@ -1,15 +1,26 @@
-//! Sandboxes for the tests. Bombs are bounded before anything is run: at most 512 MiB, 32 tasks and
-//! 5 seconds for each program.
+//! Sandboxes for the tests, with limits below 512 MiB, 32 tasks and 5 seconds for each program.
 
 #![allow(dead_code)]
 
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use lopper_record::Fault;
-use lopper_sandbox::{Limits, Outcome, Policy, Program, Sandbox};
+use lopper_sandbox::{Limits, Mechanism, Outcome, Policy, Program, Sandbox};
+use lopper_testkit::{Feature, skip_unless};
+
+/// The mechanisms of [`Feature::Namespaces`].
+pub const NAMESPACES: [Mechanism; 6] = [
+    Mechanism::UserNamespace,
+    Mechanism::MountNamespace,
+    Mechanism::PidNamespace,
+    Mechanism::NetworkNamespace,
+    Mechanism::IpcNamespace,
+    Mechanism::UtsNamespace,
+];
 
 /// Limits under which every program of these tests runs.
 pub fn limits() -> Limits {
@@ -48,18 +59,32 @@ pub fn policy() -> Policy {
     }
 }
 
-/// A sandbox under this policy, or a visible line and nothing where the machine has no Python or
-/// lacks what protects it. Any other failure is a failure of the test.
-pub fn sandbox(policy: Policy) -> Option<Sandbox> {
+/// A sandbox under this policy; `None`, with the reason on stderr, if the machine has no Python or cannot isolate it. Any
+/// other failure is one of the test.
+pub fn try_sandbox(policy: Policy) -> Option<Sandbox> {
     let error = match Sandbox::new(policy) {
         Ok(sandbox) => return Some(sandbox),
         Err(error) => error,
     };
     let fault = error.downcast_ref::<Fault>().map(|f| f.message.clone()).unwrap_or_default();
-    let lacking = ["cannot be started", "cannot protect itself"].iter().any(|m| fault.contains(m));
+    let lacking = ["cannot be started", "cannot isolate"].iter().any(|m| fault.contains(m));
     assert!(lacking, "{error:#}");
-    eprintln!("skipped: {error:#}");
+    // `eprintln!` would be captured.
+    let _ = writeln!(std::io::stderr(), "{error:#}");
     None
+}
+
+/// A sandbox under this policy; without one the test is skipped, or fails if it is required.
+#[track_caller]
+pub fn sandbox(policy: Policy) -> Option<Sandbox> {
+    // Programs with other processes need a namespace that ends them all.
+    let feature = if policy.allow_processes { Feature::Namespaces } else { Feature::Sandbox };
+    skip_unless(feature, try_sandbox(policy))
+}
+
+/// Whether a mechanism is active.
+pub fn has(sandbox: &Sandbox, mechanism: Mechanism) -> bool {
+    sandbox.protections().iter().any(|p| p.mechanism == mechanism && p.is_active())
 }
 
 /// Runs a program; the sandbox itself must not fail.

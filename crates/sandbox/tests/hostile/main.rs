@@ -1,17 +1,14 @@
-//! Programs that mean harm. Each must be contained, must be recorded as what it was, and must leave
-//! the sandbox as able to run the next program as before; a harmless program after each one shows
-//! that.
+//! Malicious programs. Each must be contained, must be recorded correctly, and must not affect the next program, which a
+//! harmless program after each one shows.
 //!
-//! Every program runs under several settings, in each of which other protections are in force, so
-//! that each of them is seen to hold by itself and not only behind another one. Bombs are bounded:
-//! see `common`. All traffic stays on this machine's loopback.
+//! Every program runs under several settings with different mechanisms, so that each mechanism is tested without the others.
+//! `common` has the limits. All traffic is on this machine's loopback.
 //!
-//! `cargo test -p lopper-sandbox --test hostile -- --nocapture` prints what was seen; the table in
-//! `docs/reference/sandbox.md` is written from it.
+//! `cargo test -p lopper-sandbox --test hostile -- --nocapture` prints the outcomes; the table in
+//! `docs/reference/sandbox.md` is made from them.
 
 #![cfg(target_os = "linux")]
-// What is skipped must be seen.
-#![allow(clippy::print_stderr, clippy::print_stdout)]
+#![allow(clippy::print_stderr, reason = "`--nocapture` shows the outcomes")]
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -27,19 +24,45 @@ use std::collections::BTreeSet;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+use common::{NAMESPACES, has};
 use lopper_sandbox::{End, Mechanism, Outcome, Policy, Program, Sandbox};
+use lopper_testkit::{Feature, skip_unless};
 
-/// Which protections are in force.
+/// A choice of mechanisms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    /// All that the machine has, the default policy.
+    /// All that the machine has: the default policy.
     All,
-    /// The same, but programs may start processes.
+    /// The same, with programs that can start processes.
     Processes,
     /// Landlock and seccomp only, as in most containers.
     Container,
-    /// Namespaces, users and limits only; programs may start processes.
+    /// Namespaces, users and limits only, with programs that can start processes.
     Namespaces,
+}
+
+impl Kind {
+    const ALL: [Self; 4] = [Self::All, Self::Processes, Self::Container, Self::Namespaces];
+
+    fn policy(self) -> Policy {
+        let mut policy = common::policy();
+        policy.allow_processes = matches!(self, Self::Processes | Self::Namespaces);
+        match self {
+            Self::Container => policy.switched_off = NAMESPACES.into_iter().collect(),
+            Self::Namespaces => {
+                policy.switched_off = BTreeSet::from([Mechanism::Landlock, Mechanism::Seccomp]);
+                // The rarely used parts of the kernel are not protected then.
+                policy.allow_unprotected = true;
+            }
+            Self::All | Self::Processes => {}
+        }
+        policy
+    }
+
+    /// What the machine must have for this setting.
+    fn feature(self) -> Feature {
+        if matches!(self, Self::All | Self::Container) { Feature::Sandbox } else { Feature::Namespaces }
+    }
 }
 
 struct Setting {
@@ -47,62 +70,31 @@ struct Setting {
     sandbox: Sandbox,
 }
 
-const NAMESPACES: [Mechanism; 6] = [
-    Mechanism::UserNamespace,
-    Mechanism::MountNamespace,
-    Mechanism::PidNamespace,
-    Mechanism::NetworkNamespace,
-    Mechanism::IpcNamespace,
-    Mechanism::UtsNamespace,
-];
-
-fn settings() -> &'static [Setting] {
-    static SETTINGS: OnceLock<Vec<Setting>> = OnceLock::new();
-    SETTINGS.get_or_init(|| {
-        let policy = |kind: Kind| -> Policy {
-            let mut policy = common::policy();
-            policy.allow_processes = matches!(kind, Kind::Processes | Kind::Namespaces);
-            match kind {
-                Kind::Container => policy.switched_off = NAMESPACES.into_iter().collect(),
-                Kind::Namespaces => {
-                    policy.switched_off = BTreeSet::from([Mechanism::Landlock, Mechanism::Seccomp]);
-                    // It is the kernel's rarely used parts that are open then.
-                    policy.allow_unprotected = true;
-                }
-                Kind::All | Kind::Processes => {}
-            }
-            policy
-        };
-        let mut settings = Vec::new();
-        for kind in [Kind::All, Kind::Processes, Kind::Container, Kind::Namespaces] {
-            let Some(sandbox) = common::sandbox(policy(kind)) else { continue };
-            let active = |m: &Mechanism| sandbox.protections().iter().any(|p| p.mechanism == *m && p.is_active());
-            if kind == Kind::Namespaces && !NAMESPACES.iter().all(active) {
-                eprintln!("skipped: {kind:?}: this machine does not give all namespaces");
-                continue;
-            }
-            settings.push(Setting { kind, sandbox });
-        }
-        settings
-    })
+/// The settings that this machine has. The test is skipped under others, or fails if they are required.
+#[track_caller]
+fn settings() -> impl Iterator<Item = &'static Setting> {
+    static SETTINGS: OnceLock<[Option<Setting>; 4]> = OnceLock::new();
+    let settings = SETTINGS.get_or_init(|| {
+        Kind::ALL.map(|kind| {
+            let sandbox = common::try_sandbox(kind.policy())?;
+            let complete = kind != Kind::Namespaces || NAMESPACES.iter().all(|m| has(&sandbox, *m));
+            complete.then_some(Setting { kind, sandbox })
+        })
+    });
+    settings.iter().zip(Kind::ALL).filter_map(|(setting, kind)| skip_unless(kind.feature(), setting.as_ref()))
 }
 
-/// Runs a program under every setting, checks its outcome, and sees that the next program runs.
+/// Runs a program under every setting, checks its outcome, and then that the next program runs.
 fn everywhere(name: &str, program: &Program, check: impl Fn(&Setting, &Outcome)) {
-    for setting in settings() {
-        one(name, program, setting, &check);
-    }
+    settings().for_each(|setting| one(name, program, setting, &check));
 }
 
-/// The same under the settings in which a mechanism is in force.
+/// The same under the settings in which a mechanism is active.
 fn with(mechanism: Mechanism, name: &str, program: &Program, check: impl Fn(&Setting, &Outcome)) {
-    for setting in settings() {
-        if setting.sandbox.protections().iter().any(|p| p.mechanism == mechanism && p.is_active()) {
-            one(name, program, setting, &check);
-        } else {
-            eprintln!("skipped: {name}, {:?}: no {}", setting.kind, mechanism.name());
-        }
-    }
+    let feature = if NAMESPACES.contains(&mechanism) { Feature::Namespaces } else { Feature::Sandbox };
+    let settings: Vec<_> = settings().filter(|setting| has(&setting.sandbox, mechanism)).collect();
+    let Some(settings) = skip_unless(feature, (!settings.is_empty()).then_some(settings)) else { return };
+    settings.into_iter().for_each(|setting| one(name, program, setting, &check));
 }
 
 fn one(name: &str, program: &Program, setting: &Setting, check: impl Fn(&Setting, &Outcome)) {
@@ -111,14 +103,14 @@ fn one(name: &str, program: &Program, setting: &Setting, check: impl Fn(&Setting
     let took = begun.elapsed();
     let value = outcome.value.clone().unwrap_or_default();
     eprintln!("| {name} | {:?} | {} | {} | {value} |", setting.kind, outcome.verdict.name(), outcome.end.describe());
-    // Five seconds are allowed, and three of grace; the rest is for a machine that is busy.
+    // The limit is five seconds, plus three for the end; the rest is for a busy machine.
     assert!(took < Duration::from_secs(30), "{name}, {:?}: {took:?}", setting.kind);
     check(setting, &outcome);
     let next = common::run(&setting.sandbox, "def double(x):\n    return 2 * x", "assert double(4) == 8");
     assert_eq!(next.end, End::Completed, "after {name}, {:?}: {next:?}", setting.kind);
 }
 
-/// Code that every hostile program may use: what became of an attempt, in a few words.
+/// Code for malicious programs: the result of an attempt in a few words.
 const ATTEMPT: &str = r#"
 import errno, os, sys
 
@@ -137,12 +129,12 @@ def summary():
     return "; ".join(f"{name}: {result}" for name, result in seen.items())
 "#;
 
-/// A program that tries things and remembers in `seen` what became of each.
+/// A program that records the results of its attempts in `seen`.
 fn attempts(body: &str) -> Program {
     Program::new(format!("{ATTEMPT}\n{body}"), "").value("summary()")
 }
 
-/// The text that became of attempts; empty if the program did not run to its end.
+/// The results of the attempts; empty if the program did not run to its end.
 fn summary(outcome: &Outcome) -> &str {
     outcome.value.as_deref().unwrap_or_default()
 }
@@ -154,12 +146,12 @@ fn nothing_done(setting: &Setting, outcome: &Outcome) {
     assert!(!summary(outcome).contains("done"), "{:?}: {}", setting.kind, summary(outcome));
 }
 
-/// Code that gives the process, and all that it starts, a name that can be found from outside.
+/// Code that gives the process, and those that it starts, a name that can be found from outside.
 fn named(mark: &str) -> String {
     format!("import ctypes\nctypes.CDLL(None).prctl(15, b\"{mark}\", 0, 0, 0)\n")
 }
 
-/// Whether a process of that name is there.
+/// Whether there is a process of that name.
 fn is_there(mark: &str) -> bool {
     std::fs::read_dir("/proc")
         .unwrap()
@@ -167,7 +159,7 @@ fn is_there(mark: &str) -> bool {
         .any(|entry| std::fs::read_to_string(entry.path().join("comm")).is_ok_and(|name| name.trim_end() == mark))
 }
 
-/// Whether a process of that name is still there after a while.
+/// Whether there is still a process of that name after a while.
 fn remains(mark: &str) -> bool {
     let until = Instant::now() + Duration::from_secs(3);
     while is_there(mark) {

@@ -1,4 +1,4 @@
-//! Processes: too many of them, those that stay, and those of others.
+//! Too many processes, processes left behind, and those of others.
 
 use lopper_sandbox::{End, Mechanism, Program, Verdict};
 
@@ -170,15 +170,15 @@ seen["a program of its own"] = attempt(own)
 fn executing_python_again() {
     let source = "import os, sys\nos.execv(sys.executable, [sys.executable, '-S', '-c', 'print(\"again\")'])";
     everywhere("executing Python again", &Program::new(source, ""), |setting, outcome| {
-        // It runs under the same protections, and is no longer the program that was to be judged.
+        // It runs with the same mechanisms, and is no longer the program with the tests.
         assert_eq!(outcome.end, End::Exited(0), "{:?}: {outcome:?}", setting.kind);
     });
 }
 
-/// Not a program's doing, but the same question: Lopper itself is killed and can clean up nothing.
+/// Lopper itself is killed, so it cannot clean up.
 #[test]
 fn nothing_outlives_lopper() {
-    if crate::settings().is_empty() {
+    if crate::settings().next().is_none() {
         return;
     }
     let mark = "sb-orphan";
@@ -186,7 +186,7 @@ fn nothing_outlives_lopper() {
     let file = dir.path().join("program.py");
     std::fs::write(&file, format!("{}while True: pass", named(mark))).unwrap();
     let mut lopper = std::process::Command::new(env!("CARGO_BIN_EXE_lopper-sandbox"));
-    // Killed, it leaves the program's directory behind where that lies on the disk: here, then.
+    // If the program's directory is on the disk, a killed Lopper leaves it behind: in this directory.
     std::fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     let lopper = lopper.arg(&file).env("TMPDIR", dir.path());
     let mut lopper = lopper.stdout(std::process::Stdio::null()).spawn().unwrap();
