@@ -6,7 +6,7 @@ use lopper_infer::{Engine, Finish, Sampling, TextModel};
 use lopper_model::chat::{ChatTemplate, Message};
 use lopper_model::generation::{SpecialIds, SpecialStrings};
 use lopper_model::tokenizer::Tokenizer;
-use lopper_record::{LayerSet, NoProgress};
+use lopper_record::NoProgress;
 use lopper_testkit::{Tiny, tiny_model};
 use serde_json::{Map, Value, json};
 use std::path::Path;
@@ -58,7 +58,7 @@ fn prompts() -> Vec<SgrPrompt> {
 #[test]
 fn answers_are_seeded_and_only_whole_ones_are_kept() {
     let text = text_model();
-    let kept = LayerSet::all(text.engine.model().num_layers());
+    let kept = text.engine.all_layers();
     let answer = |prompts: &[SgrPrompt], options: &SgrOptions| {
         generate_responses(&text, &kept, prompts, options, &NoProgress).unwrap()
     };
