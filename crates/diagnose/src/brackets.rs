@@ -6,15 +6,15 @@
 //! closed too often or closed by the wrong kind, or whether other text came.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use anyhow::{Result, ensure};
-use lopper_infer::{Generation, Request, Sampling, StopStrings, TextModel};
+use lopper_infer::{Generation, Request, Sampling, TextModel};
 use lopper_pocket::draw::Draw;
 use lopper_pocket::{Check, Split};
 use lopper_record::Fault;
 use lopper_record::study::Brackets;
 use lopper_stats::proportion;
+use lopper_tasks::{GenerationPolicy, stop_strings};
 use serde::{Deserialize, Serialize};
 
 const PAIRS: [(char, char); 4] = [('(', ')'), ('[', ']'), ('{', '}'), ('<', '>')];
@@ -159,9 +159,7 @@ impl BracketProbe {
         if items.is_empty() {
             return Err(Fault::new("there is no bracket item").expected("at least one").got("none").into());
         }
-        let tokenizer = text.tokenizer.clone();
-        let decode = move |tokens: &[u32]| tokenizer.decode(tokens, true).unwrap_or_default();
-        let stop = Arc::new(StopStrings::new(Arc::new(decode), ["\n".to_owned()]));
+        let stop = stop_strings(text, &["\n"], &GenerationPolicy::default());
         let requests = items
             .iter()
             .map(|item| {
@@ -172,7 +170,7 @@ impl BracketProbe {
                     sampling: Sampling::Greedy,
                     seed: 0,
                     stop_tokens: text.special.eos.clone(),
-                    stop: Some(stop.clone()),
+                    stop: stop.clone().map(|stop| stop as _),
                 })
             })
             .collect::<Result<_>>()?;

@@ -8,8 +8,7 @@ mod words;
 
 use std::collections::BTreeMap;
 
-use anyhow::Result;
-use lopper_infer::{Finish, Generation, TextModel};
+use lopper_infer::{Finish, Generation};
 use lopper_record::study::Degeneration;
 use lopper_stats::Moments;
 use serde::{Deserialize, Serialize};
@@ -132,14 +131,6 @@ impl DegenerationTally {
             };
             *self.finish.entry(name.to_owned()).or_default() += 1;
         }
-    }
-
-    /// Adds what a model of `text` generated.
-    pub fn add_generations(&mut self, text: &TextModel, generations: &[Generation]) -> Result<()> {
-        for generation in generations {
-            self.add(&text_metrics(&text.decode(&generation.tokens)?), &generation.into());
-        }
-        Ok(())
     }
 
     /// The figures of all responses so far.

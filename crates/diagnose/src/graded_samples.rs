@@ -11,12 +11,11 @@ use std::path::Path;
 
 use anyhow::Result;
 use lopper_infer::Finish;
+use lopper_measure::Outcomes;
 use lopper_pocket::Group;
 use lopper_record::Fault;
 use lopper_tasks::{ItemResult, TaskOutcome};
 use serde_json::{Map, Value};
-
-use crate::Outcomes;
 
 /// Metrics of other programs that say whether an item is right; the first that a line has counts.
 const VERDICTS: [&str; 4] = ["exact_match", "acc", "pass@1", "pass_at_1"];

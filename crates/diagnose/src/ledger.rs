@@ -16,9 +16,12 @@
 //! about a cause.
 
 use std::collections::HashMap;
+use std::path::Path;
 
+use anyhow::Result;
 use lopper_infer::Finish;
 use lopper_record::study::{Cause, Ledger, LedgerEntry, Programs};
+use lopper_record::write_atomic_with;
 use lopper_tasks::{ItemResult, TaskOutcome};
 
 use crate::brackets;
@@ -72,6 +75,27 @@ pub fn add(sum: &mut Ledger, other: &Ledger) {
     for (cause, count) in &other.causes {
         *sum.causes.entry(*cause).or_default() += count;
     }
+}
+
+/// The first `most` entries of each cause (gained items count as one cause) of each model.
+pub fn excerpt(entries: &[LedgerEntry], most: usize) -> Vec<LedgerEntry> {
+    let mut counts = HashMap::new();
+    let first = entries.iter().filter(|entry| {
+        let count = counts.entry((&entry.strategy, &entry.dropped, entry.healed, entry.cause)).or_insert(0);
+        *count += 1;
+        *count <= most
+    });
+    first.cloned().collect()
+}
+
+/// Writes entries to `path` as JSON lines.
+///
+/// # Errors
+/// When the file cannot be written.
+pub fn write(path: &Path, entries: &[LedgerEntry]) -> Result<()> {
+    write_atomic_with(path, |out| {
+        entries.iter().try_for_each(|entry| Ok(writeln!(out, "{}", serde_json::to_string(entry)?)?))
+    })
 }
 
 /// Why `after` is wrong where `before` was right, and the details.

@@ -8,7 +8,7 @@
 //! - [`equations`]: which step of a worked solution is false;
 //! - [`ledger`]: why items are wrong that the uncut model gets right;
 //! - [`diagnose_outcomes`]: everything that the responses of an evaluation show, without running the model again;
-//! - [`DiagnosticSuite`]: all of it of one model and any number of its cuts;
+//! - [`DiagnosticSuite`]: all of it of one model and any number of its cuts; [`ModelDiagnosis`]: as a record for the report;
 //! - [`sentinel`]: a few cheap probes for every cut of a search or study, and the gap alarm.
 //!
 //! ```
@@ -37,7 +37,7 @@ mod degeneration;
 pub mod equations;
 pub mod graded_samples;
 pub mod ledger;
-mod many;
+mod model;
 mod outcomes;
 pub mod probe_set;
 pub mod response_file;
@@ -45,6 +45,6 @@ pub mod sentinel;
 mod suite;
 
 pub use degeneration::{DegenerationTally, Loop, ResponseMetadata, TextMetrics, text_metrics};
-pub use many::Cut;
-pub use outcomes::{Outcomes, diagnose_outcomes, program_outcomes};
+pub use model::ModelDiagnosis;
+pub use outcomes::{diagnose_outcomes, program_outcomes};
 pub use suite::{CandidateResults, DiagnosticOptions, DiagnosticSuite};

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use lopper_measure::Outcomes;
 use lopper_record::study::{Diagnosis, Ledger, LedgerEntry, Programs};
 use lopper_tasks::{ItemResult, TaskOutcome};
 use rayon::prelude::*;
@@ -9,9 +10,6 @@ use rayon::prelude::*;
 use crate::arithmetic::{self, DigitLogprobs};
 use crate::degeneration::{DegenerationTally, ResponseMetadata, TextMetrics, finish_name, text_metrics};
 use crate::{brackets, ledger};
-
-/// A model's outcomes by task.
-pub type Outcomes = BTreeMap<String, TaskOutcome>;
 
 /// Degeneration, programs, arithmetic and brackets of one model's outcomes; compared with the uncut model's `base`, where
 /// given, also the change of the digits' log-probability, and the ledger with its entries. What the tasks do not measure

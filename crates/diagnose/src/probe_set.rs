@@ -1,25 +1,147 @@
-//! The default probe set: arithmetic, brackets, open prompts and held-out text.
+//! The probes of a diagnosis: arithmetic, brackets, open prompts and held-out text; and the default items of each.
 //!
-//! For the pocket model and its cuts these are items of its own tasks from a split that it was not trained on; it knows
-//! nothing else. For any other model they are generated items, and texts written for this purpose (`open_prompts.txt`,
-//! `held_out.txt`), so that no training data from before 2026 has them.
+//! For the pocket model and its cuts the default items are those of its own tasks, from a split that it was not trained on;
+//! it knows nothing else. For any other model they are generated items, and texts written for this purpose
+//! (`open_prompts.txt`, `held_out.txt`), so that no training data from before 2026 has them.
 
-use anyhow::Result;
-use lopper_infer::{Request, Sampling, TextModel};
+use std::sync::Arc;
+
+use anyhow::{Result, ensure};
+use lopper_infer::{Request, StopStrings, TextModel};
+use lopper_measure::{Execution, run_requests};
 use lopper_model::chat::Message;
 use lopper_pocket::tokenizer::{ASSISTANT, vocabulary_size};
 use lopper_pocket::{Prompt, Split};
-use lopper_record::key_hash;
+use lopper_record::study::{Arithmetic, Brackets, Degeneration};
+use lopper_record::{LayerSet, LayerSlot, Progress, key_hash};
+use lopper_tasks::{GenerationPolicy, Replies, Requests, response_text, stop_strings};
 use serde_json::json;
 
-use crate::arithmetic::{self, ArithmeticItem, ArithmeticProbe};
+use crate::arithmetic::{self, ArithmeticItem, ArithmeticProbe, DigitLogprobs};
 use crate::brackets::{self, BracketProbe};
+use crate::degeneration::{DegenerationTally, text_metrics};
 
 const OPEN_PROMPTS: &str = include_str!("open_prompts.txt");
 const HELD_OUT: &str = include_str!("held_out.txt");
 /// Operations and digits of the default arithmetic items, as in the paper.
 const OPERATIONS: usize = 2;
 const DIGITS: u32 = 1;
+
+/// Probes tokenized for one model; the same for every cut of it, healed or not.
+pub(crate) struct ProbeSet {
+    pub arithmetic: Option<ArithmeticProbe>,
+    pub brackets: Option<BracketProbe>,
+    pub prompts: OpenPrompts,
+    pub held_out: Vec<Vec<u32>>,
+}
+
+/// Requests for responses to open prompts.
+#[derive(Default)]
+pub(crate) struct OpenPrompts {
+    requests: Vec<Request>,
+    stop: Option<Arc<StopStrings>>,
+    policy: GenerationPolicy,
+}
+
+/// What the probes show of one candidate; absent where there is no such probe.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct ProbeResults {
+    pub digits: Option<(Vec<DigitLogprobs>, Arithmetic)>,
+    pub brackets: Option<Brackets>,
+    pub degeneration: Option<Degeneration>,
+    pub perplexity: Option<f64>,
+}
+
+impl ProbeSet {
+    /// Runs the probes on every candidate, a set of layers to run; the results of each, in order.
+    pub fn run(
+        &self,
+        text: &TextModel,
+        candidates: &[LayerSet<LayerSlot>],
+        progress: &dyn Progress,
+    ) -> Result<Vec<ProbeResults>> {
+        let mut requests = Requests::new(&self.prompts.policy);
+        requests.choices = self.arithmetic.iter().flat_map(ArithmeticProbe::requests).collect();
+        requests.generations = self.bracket_requests().iter().chain(&self.prompts.requests).cloned().collect();
+        requests.sequences.clone_from(&self.held_out);
+        let (replies, _) = run_requests(&text.engine, &requests, candidates, &Execution::default(), progress)?;
+        replies.iter().map(|replies| self.results(text, replies)).collect()
+    }
+
+    fn bracket_requests(&self) -> &[Request] {
+        self.brackets.as_ref().map_or(&[], BracketProbe::requests)
+    }
+
+    fn results(&self, text: &TextModel, replies: &Replies) -> Result<ProbeResults> {
+        let digits = match &self.arithmetic {
+            None => None,
+            Some(probe) => {
+                let digits = probe.digit_logprobs(&replies.choices)?;
+                let figures = probe.summarize(&digits, None);
+                Some((digits, figures))
+            }
+        };
+        let (completions, responses) = replies.generations.split_at(self.bracket_requests().len());
+        let brackets = self.brackets.as_ref().map(|probe| probe.summarize(text, completions)).transpose()?;
+        let mut tally = DegenerationTally::default();
+        for response in responses {
+            let written = response_text(text, response, self.prompts.stop.as_ref())?;
+            tally.add(&text_metrics(&written), &response.into());
+        }
+        let degeneration = (!responses.is_empty()).then(|| tally.finish());
+        Ok(ProbeResults { digits, brackets, degeneration, perplexity: perplexity(&replies.sequences)? })
+    }
+}
+
+impl OpenPrompts {
+    /// Requests for the next turn of conversations, of at most `default_length` tokens where the policy has no length:
+    /// through the chat template where the model has one, otherwise as plain text to continue. A response depends on the
+    /// policy and its own prompt only.
+    pub fn prepare(
+        text: &TextModel,
+        conversations: &[Vec<Message>],
+        policy: &GenerationPolicy,
+        default_length: usize,
+    ) -> Result<Self> {
+        let stop = stop_strings(text, &[] as &[&str], policy);
+        let request = |conversation: &Vec<Message>| {
+            let prompt = conversation.last().map_or("", |message| message.content.as_str());
+            let own = conversation.iter().any(|message| message.role == "system");
+            let system = policy.system.as_deref().filter(|_| !own);
+            let tokens = match &text.chat {
+                Some(_) => {
+                    let system = system.map(Message::system);
+                    text.conversation(&system.iter().chain(conversation).cloned().collect::<Vec<_>>(), true)?
+                }
+                None => text.plain(&format!("{}{prompt}\n", system.unwrap_or_default()))?,
+            };
+            let hash = key_hash(&json!({"seed": policy.sampling_seed, "prompt": prompt}))?;
+            Ok(Request {
+                prompt: tokens,
+                max_new_tokens: policy.max_new_tokens.unwrap_or(default_length),
+                sampling: policy.sampling,
+                seed: u64::from_str_radix(&hash[..16], 16)?,
+                stop_tokens: text.special.eos.clone(),
+                stop: stop.clone().map(|stop| stop as _),
+            })
+        };
+        let requests = conversations.iter().map(request).collect::<Result<_>>()?;
+        Ok(Self { requests, stop, policy: policy.clone() })
+    }
+}
+
+/// exp(−mean natural log-probability) over all predicted tokens; none without any.
+fn perplexity(logprobs: &[Vec<Option<f32>>]) -> Result<Option<f64>> {
+    let (mut sum, mut n) = (0.0, 0_usize);
+    for value in logprobs.iter().flatten().flatten() {
+        sum += f64::from(*value);
+        n += 1;
+    }
+    ensure!(sum.is_finite(), "a log-probability is not finite");
+    let value = (-sum / n as f64).exp();
+    // Absent, too, where it is too large for a number.
+    Ok((n > 0 && value.is_finite()).then_some(value))
+}
 
 /// Whether a model is the pocket model or made from it, by its tokenizer.
 pub fn is_pocket_model(text: &TextModel) -> bool {
@@ -58,36 +180,6 @@ pub(crate) fn open_prompts(text: &TextModel, split: Split, n: usize, seed: u64) 
     both.take(n)
         .map(|item| match item.prompt {
             Prompt::Chat(prompt) | Prompt::Plain(prompt) => conversation(prompt),
-        })
-        .collect()
-}
-
-/// Requests for the next turn of conversations: through the chat template where the model has one, otherwise as plain text
-/// to continue. A response depends on the seed and its own prompt only.
-pub(crate) fn requests(
-    text: &TextModel,
-    conversations: &[Vec<Message>],
-    max_new_tokens: usize,
-    sampling: Sampling,
-    seed: u64,
-) -> Result<Vec<Request>> {
-    conversations
-        .iter()
-        .map(|conversation| {
-            let prompt = conversation.last().map_or("", |message| message.content.as_str());
-            let tokens = match &text.chat {
-                Some(_) => text.conversation(conversation, true)?,
-                None => text.plain(&format!("{prompt}\n"))?,
-            };
-            let hash = key_hash(&json!({"seed": seed, "prompt": prompt}))?;
-            Ok(Request {
-                prompt: tokens,
-                max_new_tokens,
-                sampling,
-                seed: u64::from_str_radix(&hash[..16], 16)?,
-                stop_tokens: text.special.eos.clone(),
-                stop: None,
-            })
         })
         .collect()
 }

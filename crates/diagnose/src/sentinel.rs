@@ -2,18 +2,18 @@
 //! those are measured in full. And the gap alarm, raised where classification hides what generation has lost (NVIDIA's
 //! search by MMLU showed .508 where GSM8K was already at .011).
 
-use anyhow::{Result, ensure};
-use lopper_infer::{Request, Sampling, TextModel};
-use lopper_pocket::Split;
-use lopper_record::Retention;
-use lopper_record::study::{GapAlarm, SentinelReading};
-use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
-use crate::arithmetic::ArithmeticProbe;
-use crate::brackets::BracketProbe;
-use crate::degeneration::DegenerationTally;
-use crate::many::{Cut, generate_each, loglikelihood_each, token_logprobs_each};
-use crate::probe_set;
+use anyhow::Result;
+use lopper_infer::TextModel;
+use lopper_pocket::Split;
+use lopper_record::study::{CLASSIFICATION, GENERATIVE, GapAlarm, GroupResult, SentinelReading};
+use lopper_record::{LayerSet, LayerSlot, Progress, Retention};
+use lopper_tasks::GenerationPolicy;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::probe_set::{self, OpenPrompts, ProbeSet};
 
 /// The default threshold of the gap alarm: the difference of classification's and generation's retention. With a hundred
 /// items the 95 % interval of a task's retention is about ± 0.1, so a smaller threshold would raise false alarms; where
@@ -21,7 +21,7 @@ use crate::probe_set;
 pub const GAP_THRESHOLD: f64 = 0.2;
 
 /// Sizes of the probes. The defaults cost about as much as scoring two thousand tokens and generating three hundred.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SentinelOptions {
     /// Items of the arithmetic probe.
     pub arithmetic: usize,
@@ -35,77 +35,56 @@ pub struct SentinelOptions {
     pub text_tokens: usize,
     /// Seed of the items.
     pub seed: u64,
+    /// Variables of the chat template.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub template_variables: BTreeMap<String, Value>,
 }
 
 impl Default for SentinelOptions {
     fn default() -> Self {
-        Self { arithmetic: 24, brackets: 12, responses: 4, response_tokens: 40, text_tokens: 512, seed: 0 }
+        let (arithmetic, brackets, responses, response_tokens, text_tokens) = (24, 12, 4, 40, 512);
+        let template_variables = BTreeMap::new();
+        Self { arithmetic, brackets, responses, response_tokens, text_tokens, seed: 0, template_variables }
     }
 }
 
-/// The probes tokenized for one model; the same for every cut of it, healed or not.
-pub struct Sentinels {
-    arithmetic: ArithmeticProbe,
-    brackets: BracketProbe,
-    responses: Vec<Request>,
-    held_out: Vec<Vec<u32>>,
-}
+/// The sentinels tokenized for one model; the same for every cut of it, healed or not.
+pub struct Sentinels(ProbeSet);
 
 impl Sentinels {
     /// Draws the items, from the split that layers are chosen on, since sentinels choose too.
+    ///
+    /// # Errors
+    /// A [`Fault`](lopper_record::Fault) for template variables where the model has no chat template.
     pub fn prepare(text: &TextModel, options: &SentinelOptions) -> Result<Self> {
+        let text = &text.with_template_variables(&options.template_variables)?;
         let (split, seed) = (Split::Select, options.seed);
         let prompts = probe_set::open_prompts(text, split, options.responses, seed);
-        Ok(Self {
-            arithmetic: probe_set::arithmetic(text, split, options.arithmetic, seed)?,
-            brackets: probe_set::brackets(text, split, options.brackets, seed)?,
-            responses: probe_set::requests(text, &prompts, options.response_tokens, Sampling::Greedy, seed)?,
+        let policy = GenerationPolicy { sampling_seed: seed, ..GenerationPolicy::default() };
+        Ok(Self(ProbeSet {
+            arithmetic: Some(probe_set::arithmetic(text, split, options.arithmetic, seed)?),
+            brackets: Some(probe_set::brackets(text, split, options.brackets, seed)?),
+            prompts: OpenPrompts::prepare(text, &prompts, &policy, options.response_tokens)?,
             held_out: probe_set::held_out(text, split, options.text_tokens, seed)?,
-        })
+        }))
     }
 
-    /// Reads the sentinels of every cut, in order; `observer` is told steps done and steps in all.
-    pub fn read(
+    /// Measures the sentinels of every candidate, a set of layers to run, in order.
+    pub fn measure(
         &self,
         text: &TextModel,
-        cuts: &[Cut],
-        observer: &(dyn Fn(usize, usize) + Sync),
+        candidates: &[LayerSet<LayerSlot>],
+        progress: &dyn Progress,
     ) -> Result<Vec<SentinelReading>> {
-        let engine = &text.engine;
-        // Four passes over the cuts, so that an engine that takes cuts together can do so.
-        let total = 4 * cuts.len();
-        let part = |pass: usize| move |done: usize, _: usize| observer(pass * cuts.len() + done, total);
-        let digits = loglikelihood_each(engine, cuts, &self.arithmetic.requests(), &part(0))?;
-        let closings = generate_each(engine, cuts, self.brackets.requests(), &part(1))?;
-        let responses = generate_each(engine, cuts, &self.responses, &part(2))?;
-        let mut readings = Vec::with_capacity(cuts.len());
-        let logprobs = token_logprobs_each(engine, cuts, &self.held_out, &part(3))?;
-        for (at, logprobs) in logprobs.iter().enumerate() {
-            let mut tally = DegenerationTally::default();
-            tally.add_generations(text, &responses[at])?;
-            let arithmetic = self.arithmetic.summarize(&self.arithmetic.digit_logprobs(&digits[at])?, None);
-            readings.push(SentinelReading {
-                arithmetic: arithmetic.accuracy.map(|mean| mean.value),
-                brackets: self.brackets.summarize(text, &closings[at])?.balanced.map(|mean| mean.value),
-                rep_4: tally.finish().rep_4.map(|mean| mean.value),
-                perplexity: perplexity(logprobs)?,
-            });
-        }
-        Ok(readings)
+        let results = self.0.run(text, candidates, progress)?.into_iter();
+        let reading = |results: probe_set::ProbeResults| SentinelReading {
+            arithmetic: results.digits.and_then(|(_, figures)| figures.accuracy).map(|mean| mean.value),
+            brackets: results.brackets.and_then(|figures| figures.balanced).map(|mean| mean.value),
+            rep_4: results.degeneration.and_then(|figures| figures.rep_4).map(|mean| mean.value),
+            perplexity: results.perplexity,
+        };
+        Ok(results.map(reading).collect())
     }
-}
-
-/// exp(−mean natural log-probability) over all predicted tokens; none without any.
-pub(crate) fn perplexity(logprobs: &[Vec<Option<f32>>]) -> Result<Option<f64>> {
-    let (mut sum, mut n) = (0.0, 0_usize);
-    for value in logprobs.iter().flatten().flatten() {
-        sum += f64::from(*value);
-        n += 1;
-    }
-    ensure!(sum.is_finite(), "a log-probability is not finite");
-    let value = (-sum / n as f64).exp();
-    // Absent, too, where it is too large for a number.
-    Ok((n > 0 && value.is_finite()).then_some(value))
 }
 
 /// When a cut counts as collapsed: nothing is left of the model.
@@ -164,6 +143,12 @@ pub fn gap_alarm(classification: &Retention, generative: &Retention, threshold: 
         threshold,
         certain: classification.ci95[0] > generative.ci95[1],
     })
+}
+
+/// The gap alarm of a model's results by group of tasks; none where one of the two groups is missing.
+pub fn gap_alarm_of_groups(groups: &[GroupResult], threshold: f64) -> Option<GapAlarm> {
+    let retention = |name: &str| groups.iter().find(|group| group.group == name)?.retention;
+    gap_alarm(&retention(CLASSIFICATION)?, &retention(GENERATIVE)?, threshold)
 }
 
 #[cfg(test)]

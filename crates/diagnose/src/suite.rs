@@ -4,19 +4,22 @@
 //! left out.
 
 use anyhow::Result;
-use lopper_infer::{Generation, Request, TextModel};
+use lopper_infer::{Generation, TextModel};
+use lopper_measure::{Execution, Outcomes, run_requests};
 use lopper_model::chat::Message;
 use lopper_pocket::{Group, Split};
-use lopper_record::study::{Arithmetic, Brackets, Degeneration, Diagnosis, LedgerEntry};
-use lopper_tasks::{GenerationPolicy, ItemSelection, Replies, Resources, Suite, TaskOutcome};
+use lopper_record::study::{Arithmetic, Degeneration, Diagnosis, LedgerEntry};
+use lopper_record::{LayerSet, LayerSlot, Progress};
+use lopper_tasks::{GenerationPolicy, ItemSelection, Resources, Suite, TaskOutcome};
 use rayon::prelude::*;
 
-use crate::arithmetic::{ArithmeticItem, ArithmeticProbe, DigitLogprobs};
-use crate::brackets::BracketProbe;
+use crate::arithmetic::{self, ArithmeticItem, ArithmeticProbe};
 use crate::degeneration::{DegenerationTally, text_metrics};
-use crate::many::{Cut, generate_each, loglikelihood_each, token_logprobs_each};
-use crate::outcomes::{Outcomes, diagnose_outcomes, is_text};
-use crate::{arithmetic, probe_set, sentinel};
+use crate::outcomes::{diagnose_outcomes, is_text};
+use crate::probe_set::{self, OpenPrompts, ProbeResults, ProbeSet};
+
+/// Most tokens of a response to an open prompt, where the policy has no length.
+const RESPONSE_TOKENS: usize = 256;
 
 /// What a diagnosis measures.
 #[derive(Clone)]
@@ -26,7 +29,7 @@ pub struct DiagnosticOptions {
     /// Which items. Its split and seed hold for the probes and prompts as well, its limit for each task, each probe, and
     /// the prompts.
     pub selection: ItemSelection,
-    /// How responses are produced.
+    /// How responses are produced, of tasks and of prompts.
     pub policy: GenerationPolicy,
     /// Where rows are read from, and what runs programs.
     pub resources: Resources,
@@ -34,8 +37,6 @@ pub struct DiagnosticOptions {
     pub arithmetic: Option<(Vec<ArithmeticItem>, String)>,
     /// Conversations in place of the default open prompts.
     pub prompts: Option<Vec<Vec<Message>>>,
-    /// Most tokens of a response to a prompt.
-    pub max_new_tokens: usize,
     /// Tokens of held-out text for perplexity.
     pub text_tokens: usize,
 }
@@ -50,7 +51,6 @@ impl DiagnosticOptions {
             resources: Resources::default(),
             arithmetic: None,
             prompts: None,
-            max_new_tokens: 256,
             text_tokens: 4096,
         }
     }
@@ -58,11 +58,8 @@ impl DiagnosticOptions {
 
 /// All diagnostics tokenized for one model; the same for every cut of it, healed or not.
 pub struct DiagnosticSuite {
-    suite: Option<Suite>,
-    arithmetic: Option<ArithmeticProbe>,
-    brackets: Option<BracketProbe>,
-    prompts: Vec<Request>,
-    held_out: Vec<Vec<u32>>,
+    tasks: Option<Suite>,
+    probes: ProbeSet,
 }
 
 /// The results of one candidate.
@@ -70,10 +67,9 @@ pub struct DiagnosticSuite {
 pub struct CandidateResults {
     /// Outcomes of the tasks.
     pub outcomes: Outcomes,
-    digits: Option<(Vec<DigitLogprobs>, Arithmetic)>,
-    brackets: Option<Brackets>,
+    /// Of the tasks' responses, with log-probabilities.
     degeneration: Option<Degeneration>,
-    perplexity: Option<f64>,
+    probes: ProbeResults,
 }
 
 impl DiagnosticSuite {
@@ -82,11 +78,11 @@ impl DiagnosticSuite {
         let DiagnosticOptions { selection, policy, resources, .. } = options;
         let ItemSelection { split, limit, seed, .. } = *selection;
         let text = &text.with_template_variables(&policy.template_variables)?;
-        let suite = match options.tasks.is_empty() {
+        let tasks = match options.tasks.is_empty() {
             true => None,
             false => Some(Suite::prepare(text, &options.tasks, selection, policy, resources)?),
         };
-        let names: Vec<&str> = suite.iter().flat_map(Suite::tasks).collect();
+        let names: Vec<&str> = tasks.iter().flat_map(Suite::tasks).collect();
         let has = |name: &str| names.contains(&name);
         let arithmetic = match &options.arithmetic {
             Some((items, source)) => Some(ArithmeticProbe::prepare(text, items, source.clone())?),
@@ -94,7 +90,7 @@ impl DiagnosticSuite {
             None => Some(probe_set::arithmetic(text, split, limit, seed)?),
         };
         let brackets = if has("pocket_brackets") { None } else { Some(probe_set::brackets(text, split, limit, seed)?) };
-        let generative = suite.iter().flat_map(Suite::groups).map(|group| group == Group::Generative);
+        let generative = tasks.iter().flat_map(Suite::groups).map(|group| group == Group::Generative);
         let probes = ["pocket_arith", "pocket_brackets"];
         let answered = names.iter().zip(generative).any(|(name, generative)| generative && !probes.contains(name));
         let conversations = match &options.prompts {
@@ -102,61 +98,31 @@ impl DiagnosticSuite {
             None if answered => vec![],
             None => probe_set::open_prompts(text, split, limit, seed),
         };
-        Ok(Self {
-            suite,
-            arithmetic,
-            brackets,
-            prompts: probe_set::requests(text, &conversations, options.max_new_tokens, policy.sampling, seed)?,
-            held_out: probe_set::held_out(text, split, options.text_tokens, seed)?,
-        })
+        let prompts = OpenPrompts::prepare(text, &conversations, policy, RESPONSE_TOKENS)?;
+        let held_out = probe_set::held_out(text, split, options.text_tokens, seed)?;
+        Ok(Self { tasks, probes: ProbeSet { arithmetic, brackets, prompts, held_out } })
     }
 
-    /// Asks everything of every cut, in order; `observer` is told steps done and steps in all.
+    /// Measures every candidate, a set of layers to run; the results of each, in order.
+    ///
+    /// # Errors
+    /// A [`Fault`](lopper_record::Fault) where the model's output is not finite; [`Interrupted`](lopper_record::Interrupted).
     pub fn run(
         &self,
         text: &TextModel,
-        cuts: &[Cut],
-        observer: &(dyn Fn(usize, usize) + Sync),
+        candidates: &[LayerSet<LayerSlot>],
+        progress: &dyn Progress,
     ) -> Result<Vec<CandidateResults>> {
-        const PASSES: usize = 6;
-        let (engine, total) = (&text.engine, PASSES * cuts.len());
-        let part = |pass: usize| move |done: usize, _: usize| observer(pass * cuts.len() + done, total);
-        let mut results: Vec<CandidateResults> = vec![CandidateResults::default(); cuts.len()];
-        if let Some(suite) = &self.suite {
-            let choices = loglikelihood_each(engine, cuts, &suite.requests().choices, &part(0))?;
-            let generations = generate_each(engine, cuts, &suite.requests().generations, &part(1))?;
-            for ((own, choices), generations) in results.iter_mut().zip(choices).zip(generations) {
-                let replies = Replies { choices, generations, ..Replies::default() };
+        let probes = self.probes.run(text, candidates, progress)?.into_iter();
+        let mut results: Vec<_> = probes.map(|probes| CandidateResults { probes, ..Default::default() }).collect();
+        if let Some(suite) = &self.tasks {
+            let (replies, _) =
+                run_requests(&text.engine, suite.requests(), candidates, &Execution::default(), progress)?;
+            for (own, replies) in results.iter_mut().zip(replies) {
                 let outcomes = suite.grade(text, &replies)?;
                 own.degeneration = degeneration(&outcomes, &replies.generations);
                 own.outcomes = outcomes.into_iter().map(|outcome| (outcome.task.clone(), outcome)).collect();
             }
-        }
-        if let Some(probe) = &self.arithmetic {
-            let replies = loglikelihood_each(engine, cuts, &probe.requests(), &part(2))?;
-            for (own, replies) in results.iter_mut().zip(replies) {
-                let digits = probe.digit_logprobs(&replies)?;
-                let figures = probe.summarize(&digits, None);
-                own.digits = Some((digits, figures));
-            }
-        }
-        if let Some(probe) = &self.brackets {
-            let replies = generate_each(engine, cuts, probe.requests(), &part(3))?;
-            for (own, replies) in results.iter_mut().zip(replies) {
-                own.brackets = Some(probe.summarize(text, &replies)?);
-            }
-        }
-        if !self.prompts.is_empty() {
-            let replies = generate_each(engine, cuts, &self.prompts, &part(4))?;
-            for (own, replies) in results.iter_mut().zip(replies) {
-                let mut tally = DegenerationTally::default();
-                tally.add_generations(text, &replies)?;
-                own.degeneration = Some(tally.finish());
-            }
-        }
-        let logprobs = token_logprobs_each(engine, cuts, &self.held_out, &part(5))?;
-        for (own, logprobs) in results.iter_mut().zip(logprobs) {
-            own.perplexity = sentinel::perplexity(&logprobs)?;
         }
         Ok(results)
     }
@@ -167,18 +133,16 @@ impl CandidateResults {
     /// and the ledger, with its entries.
     pub fn diagnosis(&self, base: Option<&Self>) -> (Diagnosis, Vec<LedgerEntry>) {
         let (mut diagnosis, entries) = diagnose_outcomes(&self.outcomes, base.map(|base| &base.outcomes));
-        if let Some((digits, figures)) = &self.digits {
-            let before = base.and_then(|base| base.digits.as_ref()).map(|(digits, _)| digits.as_slice());
+        let probes = &self.probes;
+        if let Some((digits, figures)) = &probes.digits {
+            let before = base.and_then(|base| base.probes.digits.as_ref()).map(|(digits, _)| digits.as_slice());
             let logprob_change = arithmetic::summarize(digits, before).logprob_change;
             diagnosis.arithmetic = Some(Arithmetic { logprob_change, ..figures.clone() });
         }
-        if self.brackets.is_some() {
-            diagnosis.brackets.clone_from(&self.brackets);
-        }
-        if self.degeneration.is_some() {
-            diagnosis.degeneration.clone_from(&self.degeneration);
-        }
-        diagnosis.perplexity = self.perplexity;
+        diagnosis.brackets = probes.brackets.clone().or(diagnosis.brackets);
+        let degeneration = probes.degeneration.as_ref().or(self.degeneration.as_ref());
+        diagnosis.degeneration = degeneration.cloned().or(diagnosis.degeneration);
+        diagnosis.perplexity = probes.perplexity;
         (diagnosis, entries)
     }
 }

@@ -1,4 +1,4 @@
-//! A whole examination: on a model of its own language, and on the pocket model's language by its tasks.
+//! A whole diagnosis: of a model with a vocabulary of its own, and of the pocket model on its tasks.
 
 #[path = "common/tokenizers.rs"]
 mod tokenizers;
@@ -8,6 +8,7 @@ use lopper_diagnose::{DiagnosticOptions, DiagnosticSuite, probe_set};
 use lopper_infer::{Engine, TextModel};
 use lopper_model::{Checkpoint, Model};
 use lopper_pocket::embedded::FILES;
+use lopper_record::{LayerSet, NoProgress};
 
 fn pocket() -> TextModel {
     let checkpoint = Checkpoint::from_bytes(FILES).unwrap();
@@ -15,14 +16,15 @@ fn pocket() -> TextModel {
 }
 
 #[test]
-fn any_model_is_asked_generated_items_and_open_prompts() {
+fn any_model_gets_generated_items_and_open_prompts() {
     let text = tokenizers::model(".", []);
     assert!(!probe_set::is_pocket_model(&text));
     let mut options = DiagnosticOptions::new(vec![], 6, 3);
-    options.max_new_tokens = 12;
-    let examination = DiagnosticSuite::prepare(&text, &options).unwrap();
-    let cuts = [vec![0, 1], vec![0], vec![0, 1]];
-    let found = examination.run(&text, &cuts, &|done, total| assert!(done <= total)).unwrap();
+    options.policy.max_new_tokens = Some(12);
+    let suite = DiagnosticSuite::prepare(&text, &options).unwrap();
+    let candidates = [LayerSet::from([0, 1]), LayerSet::from([0]), LayerSet::from([0, 1])];
+    let found = suite.run(&text, &candidates, &NoProgress).unwrap();
+    assert_eq!(found.len(), 3);
     let (uncut, _) = found[0].diagnosis(None);
     let (cut, entries) = found[1].diagnosis(Some(&found[0]));
     let (same, _) = found[2].diagnosis(Some(&found[0]));
@@ -46,11 +48,10 @@ fn the_pocket_model_loses_arithmetic_before_its_text() {
     let text = pocket();
     assert!(probe_set::is_pocket_model(&text));
     let tasks = ["pocket_word", "pocket_arith", "pocket_brackets", "pocket_code"].map(String::from).to_vec();
-    let examination = DiagnosticSuite::prepare(&text, &DiagnosticOptions::new(tasks, 12, 0)).unwrap();
-    let all = text.engine.model().all_layers();
-    let without = |gone: std::ops::RangeInclusive<usize>| all.iter().copied().filter(|l| !gone.contains(l)).collect();
-    let cuts = [all.clone(), without(6..=11), without(3..=11)];
-    let found = examination.run(&text, &cuts, &|_, _| {}).unwrap();
+    let suite = DiagnosticSuite::prepare(&text, &DiagnosticOptions::new(tasks, 12, 0)).unwrap();
+    let candidates = [12, 6, 3].map(LayerSet::all);
+    let found = suite.run(&text, &candidates, &NoProgress).unwrap();
+    assert_eq!(found.len(), 3);
     let (uncut, _) = found[0].diagnosis(None);
     let (cut, entries) = found[1].diagnosis(Some(&found[0]));
     let (deep, _) = found[2].diagnosis(Some(&found[0]));
@@ -61,22 +62,24 @@ fn the_pocket_model_loses_arithmetic_before_its_text() {
     assert!(ledger.lost > 0 && entries.iter().all(|entry| entry.gained == entry.cause.is_none()));
     assert_eq!(uncut.programs.unwrap().passed, 12);
     assert_eq!(uncut.degeneration.as_ref().unwrap().responses, 24, "word problems and programs are text");
-    // Half the layers gone: still no more repetition than before. Three quarters: that as well.
+    // Without half of the layers no more repetition than before, without three quarters much more.
     let rep =
         |diagnosis: &lopper_record::study::Diagnosis| diagnosis.degeneration.as_ref().unwrap().rep_4.unwrap().value;
     assert!(rep(&cut) < rep(&uncut) + 2.0 && rep(&deep) > rep(&uncut) + 5.0);
+    // Answers that repeat themselves are stopped, and count as loops.
+    let text = deep.degeneration.as_ref().unwrap();
+    assert!(text.finish["loop"] > 0 && text.loops >= text.finish["loop"], "{text:?}");
     assert!(deep.perplexity.unwrap() > cut.perplexity.unwrap() && cut.perplexity.unwrap() > uncut.perplexity.unwrap());
 }
 
 #[test]
-fn sentinels_see_the_same_in_any_company() {
+fn sentinels_are_the_same_for_one_candidate_and_for_several() {
     let text = pocket();
     let sentinels = Sentinels::prepare(&text, &SentinelOptions::default()).unwrap();
-    let all = text.engine.model().all_layers();
-    let cut: Vec<usize> = all[..6].to_vec();
-    let both = sentinels.read(&text, &[all.clone(), cut.clone()], &|_, _| {}).unwrap();
-    let alone = sentinels.read(&text, &[cut], &|_, _| {}).unwrap();
-    assert_eq!(both[1], alone[0]);
+    let (all, cut) = (LayerSet::all(12), LayerSet::all(6));
+    let both = sentinels.measure(&text, &[all, cut.clone()], &NoProgress).unwrap();
+    let alone = sentinels.measure(&text, &[cut], &NoProgress).unwrap();
+    assert_eq!((both.len(), &both[1..]), (2, &alone[..]));
     assert!(both[0].arithmetic.unwrap() > 0.8 && both[0].brackets.unwrap() > 0.8 && both[0].perplexity.unwrap() < 2.0);
     assert!(both[1].perplexity.unwrap() > both[0].perplexity.unwrap());
 }

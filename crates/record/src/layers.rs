@@ -257,6 +257,16 @@ impl LayerNumbering {
         originals.iter().map(position).collect()
     }
 
+    /// The positions of the layers that are left when `dropped` are removed.
+    ///
+    /// # Errors
+    /// A [`Fault`] for a layer that was removed before or never existed, and when no layer would be left.
+    pub fn kept(&self, dropped: &LayerSet<OriginalLayer>) -> Result<LayerSet<LayerPosition>> {
+        let positions = self.positions(dropped)?;
+        check_dropped(&Vec::from(positions.clone()), self.present.len())?;
+        Ok(positions.complement(self.present.len()))
+    }
+
     /// The original numbers of the layers at these positions of the checkpoint.
     ///
     /// # Errors
@@ -475,6 +485,8 @@ mod tests {
         assert_eq!(positions, LayerSet::from([1, 2]));
         assert_eq!(numbering.originals(&positions).unwrap(), originals);
         assert_eq!(positions.slots(), LayerSet::from([1, 2]));
+        assert_eq!(numbering.kept(&originals).unwrap(), LayerSet::from([0]));
+        assert!(numbering.kept(&LayerSet::from([0, 2, 5])).unwrap_err().to_string().contains("every layer"));
         assert!(numbering.positions(&LayerSet::from([1])).unwrap_err().to_string().contains("removed"));
         assert!(numbering.positions(&LayerSet::from([6])).unwrap_err().to_string().contains("no layer 6"));
         assert!(numbering.originals(&LayerSet::from([3])).is_err());

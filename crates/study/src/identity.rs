@@ -77,6 +77,4 @@ pub struct SentinelKey<'a> {
     pub kept: &'a LayerSet<LayerPosition>,
     pub healed: Option<HealKey<'a>>,
     pub options: &'a SentinelOptions,
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub template: &'a TemplateVariables,
 }

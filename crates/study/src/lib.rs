@@ -36,7 +36,6 @@
 
 pub mod budget;
 mod calibration;
-pub mod diagnose;
 mod directory;
 mod eval_split;
 mod healing;

@@ -1,10 +1,9 @@
 //! The parts of a study's record that are known from its recipe alone, and the criteria's view of
 //! the layers.
 
-use lopper_pocket::{Group, Split};
+use lopper_pocket::Split;
 use lopper_prune::LayerScores;
-use lopper_record::study::{CLASSIFICATION, Criterion, GENERATIVE, Seed, TaskMeta};
-use lopper_tasks::TaskEntry;
+use lopper_record::study::{Criterion, Seed};
 
 use crate::recipe::TASKS;
 use crate::tasks::StudyTasks;
@@ -52,23 +51,6 @@ pub fn splits(recipe: &Recipe, tasks: &StudyTasks) -> Vec<String> {
         );
     }
     sentences
-}
-
-/// A task as the record tells it.
-pub fn task_meta(entry: &TaskEntry, n_report: usize, n_select: usize) -> TaskMeta {
-    TaskMeta {
-        name: entry.name.clone(),
-        group: match entry.group {
-            Group::Classification => CLASSIFICATION.to_owned(),
-            Group::Generative => GENERATIVE.to_owned(),
-        },
-        description: entry.description.clone(),
-        metric: entry.metric.clone(),
-        version: entry.version.to_string(),
-        n_report,
-        n_select,
-        chance: entry.chance,
-    }
 }
 
 /// One value per layer for each criterion that has one.

@@ -65,11 +65,7 @@ pub fn run(
         policy: serde_json::to_value(&policy)?,
         seeds: record::seeds(recipe),
         splits: record::splits(recipe, &tasks),
-        tasks: tasks
-            .entries
-            .iter()
-            .map(|entry| record::task_meta(entry, recipe.items.report, recipe.items.select))
-            .collect(),
+        tasks: tasks.entries.iter().map(|entry| entry.meta(recipe.items.report, recipe.items.select)).collect(),
         ..StudyRecord::default()
     };
     let mut study = Study {

@@ -6,15 +6,14 @@ use std::collections::{BTreeMap, HashSet};
 use std::time::Instant;
 
 use anyhow::Result;
-use lopper_diagnose::diagnose_outcomes;
-use lopper_diagnose::sentinel::{CollapseThresholds, SentinelOptions, Sentinels};
+use lopper_diagnose::sentinel::{CollapseThresholds, SentinelOptions, Sentinels, gap_alarm_of_groups};
+use lopper_diagnose::{diagnose_outcomes, ledger};
 use lopper_infer::TextModel;
 use lopper_measure::Outcomes;
-use lopper_record::study::{LedgerEntry, Point, SentinelReading, StoppedBranch};
-use lopper_record::{Finished, LayerPosition, LayerSet, LayerSlot, Progress, Step, write_atomic};
+use lopper_record::study::{Point, SentinelReading, StoppedBranch};
+use lopper_record::{Finished, LayerPosition, LayerSet, LayerSlot, Progress};
 use serde::{Deserialize, Serialize};
 
-use crate::diagnose::{excerpt, gap};
 use crate::identity::{HealKey, REVISION, SentinelKey};
 use crate::runner::Study;
 use crate::stage::Stage;
@@ -45,7 +44,8 @@ pub struct PlannedCut {
 
 impl Study<'_> {
     fn sentinel_options(&self) -> SentinelOptions {
-        SentinelOptions { seed: self.recipe.seed, ..SentinelOptions::default() }
+        let template_variables = self.recipe.template.clone();
+        SentinelOptions { seed: self.recipe.seed, template_variables, ..SentinelOptions::default() }
     }
 
     fn sentinel_key<'b>(
@@ -54,8 +54,7 @@ impl Study<'_> {
         healed: Option<HealKey<'b>>,
         options: &'b SentinelOptions,
     ) -> SentinelKey<'b> {
-        let (model, template) = (&self.model.card.hash, &self.recipe.template);
-        SentinelKey { revision: REVISION, model, kept, healed, options, template }
+        SentinelKey { revision: REVISION, model: &self.model.card.hash, kept, healed, options }
     }
 
     fn prepare_sentinels(&mut self) -> Result<()> {
@@ -73,12 +72,7 @@ impl Study<'_> {
         progress: &dyn Progress,
     ) -> Result<Vec<SentinelReading>> {
         let Some(sentinels) = &self.sentinels else { return Ok(vec![SentinelReading::default(); cuts.len()]) };
-        let cuts: Vec<Vec<usize>> = cuts.iter().map(|cut| cut.clone().into()).collect();
-        let step = progress.step(Step::new("reading sentinels", "passes", 0));
-        sentinels.read(text, &cuts, &|done, total| {
-            step.set_total(total);
-            step.set(done);
-        })
+        sentinels.measure(text, cuts, progress)
     }
 
     /// The sentinels of a healed cut, found finished or read now.
@@ -183,27 +177,22 @@ impl Study<'_> {
         let (diagnosis, mut entries) = diagnose_outcomes(cut, Some(base));
         point.diagnosis = Some(diagnosis);
         set_perplexity(point, perplexity);
-        point.gap = gap(&point.groups, self.recipe.sentinels.gap);
+        point.gap = gap_alarm_of_groups(&point.groups, self.recipe.sentinels.gap);
         for entry in &mut entries {
             entry.strategy.clone_from(&point.strategy);
             entry.dropped.clone_from(&point.dropped);
             entry.healed = point.healed.is_some();
         }
         if point.strategy == self.record.main_strategy {
-            self.record.ledger.extend(excerpt(&entries, KEPT_ENTRIES));
+            self.record.ledger.extend(ledger::excerpt(&entries, KEPT_ENTRIES));
         }
         self.ledger.extend(entries);
     }
 
     /// Writes the whole ledger.
     pub fn write_ledger(&self) -> Result<()> {
-        let lines = self.ledger.iter().map(ledger_line).collect::<Result<String>>()?;
-        write_atomic(&self.store.directory().join(LEDGER_FILE), lines.as_bytes())
+        ledger::write(&self.store.directory().join(LEDGER_FILE), &self.ledger)
     }
-}
-
-fn ledger_line(entry: &LedgerEntry) -> Result<String> {
-    Ok(serde_json::to_string(entry)? + "\n")
 }
 
 fn set_perplexity(point: &mut Point, perplexity: Option<f64>) {

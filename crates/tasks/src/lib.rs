@@ -53,7 +53,7 @@ pub use registry::{
     KnownTask, TaskEntry, all_tasks, chance, expand, known_tasks, task_entries, task_file, task_version,
     training_examples,
 };
-pub use requests::{Pace, Replies, Requests};
+pub use requests::{Pace, Replies, Requests, response_text, stop_strings};
 pub use rows::{DATA_ROOT_VARIABLE, DataRoot, Row, RowFetcher, SplitFiles, Table};
 pub use suite::lm_eval::{LmEval, RunFacts, families};
 pub use suite::{GivenResponses, Suite};

@@ -150,6 +150,21 @@ impl TaskOutcome {
         (!graded).then_some(item.score == 1.0)
     }
 
+    /// Sentences about rows that were left out or whose prompt was truncated.
+    pub fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if let Some(first) = self.bad_rows.first() {
+            let (task, count, file) = (&self.task, self.bad_rows.len(), first.file.display());
+            let (row, reason) = (first.row, &first.reason);
+            warnings.push(format!("{task}: {count} rows left out of {file}; the first is row {row}: {reason}"));
+        }
+        if !self.truncated.is_empty() {
+            let count = self.truncated.len();
+            warnings.push(format!("{}: {count} prompts lost their beginning to fit into the context", self.task));
+        }
+        warnings
+    }
+
     /// The score of the primary metric.
     pub fn primary_score(&self) -> &Score {
         // Every outcome is made with it; one read from a damaged record shows as undefined.

@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use lopper_pocket::{Group, TaskInfo};
 use lopper_record::Fault;
-use lopper_record::study::{CLASSIFICATION, GENERATIVE};
+use lopper_record::study::{CLASSIFICATION, GENERATIVE, TaskMeta};
 use serde::Serialize;
 
 use crate::benchmark::builtin::{builtin, file, is_file};
@@ -83,6 +83,26 @@ pub struct TaskEntry {
     pub tags: Vec<String>,
     /// Whether programs that the model wrote are run.
     pub runs_code: bool,
+}
+
+impl TaskEntry {
+    /// The task as records describe it, with its numbers of items that are reported on and selected by.
+    pub fn meta(&self, n_report: usize, n_select: usize) -> TaskMeta {
+        let group = match self.group {
+            Group::Classification => CLASSIFICATION,
+            Group::Generative => GENERATIVE,
+        };
+        TaskMeta {
+            name: self.name.clone(),
+            group: group.to_owned(),
+            description: self.description.clone(),
+            metric: self.metric.clone(),
+            version: self.version.to_string(),
+            n_report,
+            n_select,
+            chance: self.chance,
+        }
+    }
 }
 
 /// A task of the pocket model, resolved.

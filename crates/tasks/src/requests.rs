@@ -161,8 +161,8 @@ pub(crate) fn generation(text: &TextModel, item: &Example, info: &TaskInfo) -> R
     Ok(ItemRequest::Generate { prompt, max_new_tokens: info.max_new_tokens.max(reference) })
 }
 
-/// The stop strings of a task and of a policy, if there are any.
-pub(crate) fn stop_strings(
+/// The stop strings of a task or probe and of a policy, if there are any.
+pub fn stop_strings(
     text: &TextModel,
     of_task: &[impl AsRef<str>],
     policy: &GenerationPolicy,
@@ -179,11 +179,7 @@ pub(crate) fn stop_strings(
 }
 
 /// A generation as text, cut before the first of `stop`.
-pub(crate) fn response_text(
-    text: &TextModel,
-    generation: &Generation,
-    stop: Option<&Arc<StopStrings>>,
-) -> Result<String> {
+pub fn response_text(text: &TextModel, generation: &Generation, stop: Option<&Arc<StopStrings>>) -> Result<String> {
     Ok(before_stop(text.decode(&generation.tokens)?, stop))
 }
 

@@ -8,8 +8,7 @@ mod table;
 use std::path::Path;
 
 use anyhow::Result;
-use lopper_record::study::LedgerEntry;
-use lopper_record::{Fault, write_atomic_with};
+use lopper_record::Fault;
 
 use crate::args::DiagnoseArgs;
 use crate::env::Env;
@@ -24,13 +23,6 @@ fn is_responses(subject: &str) -> bool {
     let path = Path::new(subject);
     let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
     subject == "-" || ["jsonl", "ndjson", "json"].contains(&ending) && !path.is_dir() || path.is_file()
-}
-
-/// Writes every entry of the ledger as a line of JSON.
-fn write_ledger(path: &Path, entries: &[LedgerEntry]) -> Result<()> {
-    write_atomic_with(path, |out| {
-        entries.iter().try_for_each(|entry| Ok(writeln!(out, "{}", serde_json::to_string(entry)?)?))
-    })
 }
 
 /// Refuses arguments that belong to the other kind of subject.

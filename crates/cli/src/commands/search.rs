@@ -9,7 +9,7 @@ use lopper_diagnose::sentinel::{CollapseThresholds, SentinelOptions, Sentinels};
 use lopper_infer::TextModel;
 use lopper_prune::search::{Problem, Racing, Round, State, Strategy, SuiteEvaluator, search};
 use lopper_prune::{Choice, Plan};
-use lopper_record::{LayerNumbering, LayerPosition, LayerSet, write_atomic};
+use lopper_record::{LayerNumbering, LayerPosition, LayerSet, NoProgress, write_atomic};
 use lopper_study::search::gap;
 
 use self::record::{PLAN, Spec};
@@ -48,10 +48,13 @@ pub fn run(env: &Env, args: &SearchArgs) -> Result<()> {
     let evaluator = SuiteEvaluator::new(&text, &suite, ask::execution(&args.ask));
     let sentinels = match args.no_sentinels {
         true => None,
-        false => Some(Sentinels::prepare(&text, &SentinelOptions::default())?),
+        false => {
+            let template_variables = suite.policy().template_variables.clone();
+            Some(Sentinels::prepare(&text, &SentinelOptions { template_variables, ..SentinelOptions::default() })?)
+        }
     };
     if let Some(sentinels) = sentinels.as_ref().filter(|_| record.uncut.is_none()) {
-        record.uncut = sentinels.read(&text, &[text.engine.model().all_layers()], &|_, _| {})?.pop();
+        record.uncut = sentinels.measure(&text, &[LayerSet::all(problem.layers)], &NoProgress)?.pop();
     }
     let state = std::mem::take(&mut record.state);
     let mut reported = state.rounds.len();
@@ -70,8 +73,8 @@ pub fn run(env: &Env, args: &SearchArgs) -> Result<()> {
                 record.gaps.insert(at + 1, gap);
             }
             if let Some(sentinels) = &sentinels {
-                let cut = round.kept.without(&round.removed).into();
-                let reading = sentinels.read(&text, &[cut], &|_, _| {})?.pop().context("one cut was read")?;
+                let cut = round.kept.without(&round.removed).slots();
+                let reading = sentinels.measure(&text, &[cut], &NoProgress)?.pop().context("one cut was read")?;
                 record.stopped =
                     record.uncut.as_ref().and_then(|uncut| CollapseThresholds::default().collapsed(uncut, &reading));
                 record.readings.insert(at + 1, reading);

@@ -4,12 +4,10 @@ use std::path::Path;
 
 use anyhow::Result;
 use lopper_diagnose::arithmetic::{self, ArithmeticItem};
-use lopper_diagnose::{DiagnosticOptions, probe_set};
+use lopper_diagnose::{DiagnosticOptions, ModelDiagnosis, ledger, probe_set};
 use lopper_infer::{Sampling, TextModel};
 use lopper_record::study::{AblatedLayer, Diagnosis, LedgerEntry, Point, StudyRecord};
 use lopper_record::{Fault, LayerSet, ensure_new, format_layers, write_atomic};
-use lopper_study::StudyModel;
-use lopper_study::diagnose::{DiagnoseOptions, diagnose};
 use lopper_tasks::{DataRoot, GenerationPolicy};
 use serde::Serialize;
 
@@ -60,54 +58,53 @@ pub fn run(env: &Env, args: &DiagnoseArgs) -> Result<()> {
         false => Some(lopper_tasks::expand(&args.tasks)?),
     };
     let limit = args.limit.map_or(LIMIT, std::num::NonZero::get);
-    let mut examine = DiagnosticOptions::new(vec![], limit, args.seed);
-    examine.policy = GenerationPolicy { sampling_seed: args.seed, ..bench::policy(&args.bench) };
-    examine.resources = bench::resources(env, &args.bench)?;
-    if let Some(most) = args.bench.max_new_tokens {
-        examine.max_new_tokens = most.get();
-    }
+    let mut measured = DiagnosticOptions::new(vec![], limit, args.seed);
+    measured.policy = GenerationPolicy { sampling_seed: args.seed, ..bench::policy(&args.bench) };
+    measured.resources = bench::resources(env, &args.bench)?;
     if let Some(temperature) = args.temperature.filter(|t| *t != 0.0) {
         // As the paper samples.
-        examine.policy.sampling = Sampling::Sample { temperature, top_k: Some(50), top_p: None };
-        examine.policy.sampling.check()?;
+        measured.policy.sampling = Sampling::Sample { temperature, top_k: Some(50), top_p: None };
+        measured.policy.sampling.check()?;
     }
-    examine.arithmetic = arithmetic_items(args, &examine.resources.data_root, limit)?;
-    examine.prompts =
+    measured.arithmetic = arithmetic_items(args, &measured.resources.data_root, limit)?;
+    measured.prompts =
         args.prompts.as_ref().map(|source| prompts::read(source, Some(limit), args.seed, None)).transpose()?;
     if let Some(out) = args.out.as_ref().filter(|_| !args.force) {
         check_directory(out)?;
     }
 
     let loaded = Loaded::open(env, &args.subject)?;
-    let kept = args.drop.as_ref().map(|_| loaded.kept(args.drop.as_deref())).transpose()?;
+    let numbering = loaded.numbering()?;
+    let dropped = args.drop.as_ref().map(|drop| LayerSet::parse(drop, numbering.original_layers())).transpose()?;
+    let kept = dropped.as_ref().map(|dropped| numbering.kept(dropped)).transpose()?;
     let text = TextModel::new(loaded.engine(env, &args.run)?, &loaded.checkpoint)?;
     let healed = match (&args.adapter, &kept) {
         (Some(directory), Some(kept)) => {
             let mut model = text.engine.model().clone();
-            lopper_heal::load_adapter(directory, &mut model, &kept.clone().into())?;
+            lopper_heal::load_adapter(directory, &mut model, kept)?;
             Some((model, format!("adapter {}", directory.display())))
         }
         _ => None,
     };
-    examine.tasks = match tasks {
+    measured.tasks = match tasks {
         Some(tasks) => tasks,
         None if probe_set::is_pocket_model(&text) => names(&["pocket"])?,
         None => vec![],
     };
-    let options = DiagnoseOptions {
-        examine,
-        kept: kept.map(LayerSet::from),
+    let diagnosis = ModelDiagnosis {
+        measured,
+        dropped,
         healed,
         sweep: args.sweep,
-        gap: args.gap,
+        numbering,
+        gap_threshold: args.gap,
         command: quote::command_line(),
     };
-    let numbering = loaded.numbering()?;
-    let model = StudyModel { card: study::card(&loaded)?, text, numbering };
+    let card = study::card(&loaded)?;
     let watch = Watch::new(env.printer, env.interrupted.clone());
-    let result = diagnose(&model, &options, &watch);
+    let result = diagnosis.run(&text, &card, &watch);
     drop(watch);
-    let (record, ledger) = result?;
+    let (record, entries) = result?;
     record.warnings.iter().for_each(|warning| env.printer.warn(warning));
     for point in &record.points {
         if let Some(gap) = &point.gap {
@@ -115,11 +112,11 @@ pub fn run(env: &Env, args: &DiagnoseArgs) -> Result<()> {
         }
     }
     if let Some(out) = &args.out {
-        write(out, &record, &ledger)?;
+        write(out, &record, &entries)?;
         env.printer.note(&format!("report: {}", out.join("report.html").display()));
     }
     if let Some(path) = &args.ledger_out {
-        super::write_ledger(path, &ledger)?;
+        ledger::write(path, &entries)?;
     }
     if args.json {
         return env.printer.json(&document(&record));
@@ -174,11 +171,11 @@ fn check_directory(out: &Path) -> Result<()> {
         .into())
 }
 
-fn write(out: &Path, record: &StudyRecord, ledger: &[LedgerEntry]) -> Result<()> {
+fn write(out: &Path, record: &StudyRecord, entries: &[LedgerEntry]) -> Result<()> {
     std::fs::create_dir_all(out)?;
     record.write(out)?;
     write_atomic(&out.join("report.html"), lopper_report::render(record)?.as_bytes())?;
-    super::write_ledger(&out.join("ledger.jsonl"), ledger)
+    ledger::write(&out.join("ledger.jsonl"), entries)
 }
 
 fn document(record: &StudyRecord) -> Document<'_> {

@@ -4,10 +4,9 @@ use std::path::Path;
 
 use anyhow::Result;
 use lopper_diagnose::response_file::{FileMetrics, measure};
-use lopper_diagnose::{diagnose_outcomes, graded_samples};
+use lopper_diagnose::{diagnose_outcomes, graded_samples, ledger};
 use lopper_record::study::{Diagnosis, LedgerEntry, Programs};
 use lopper_record::{Fault, ensure_new, write_atomic_with};
-use lopper_study::diagnose::excerpt;
 use serde::Serialize;
 
 use super::table::{degeneration_rows, percent_of, side_by_side};
@@ -95,9 +94,9 @@ pub fn run(env: &Env, args: &DiagnoseArgs) -> Result<()> {
         }
     };
     if let (Some((_, entries)), Some(to)) = (&compared, &args.ledger_out) {
-        super::write_ledger(to, entries)?;
+        ledger::write(to, entries)?;
     }
-    let shown = compared.as_ref().map(|(_, entries)| excerpt(entries, SHOWN_ENTRIES)).unwrap_or_default();
+    let shown = compared.as_ref().map(|(_, entries)| ledger::excerpt(entries, SHOWN_ENTRIES)).unwrap_or_default();
     let diagnosis = compared.as_ref().map(|(diagnosis, _)| diagnosis);
     if args.json {
         return env.printer.json(&Document { found: &found, diagnosis, ledger: &shown });
