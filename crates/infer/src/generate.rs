@@ -83,14 +83,6 @@ pub struct Generation {
     pub finish: Finish,
 }
 
-impl Generation {
-    /// Mean of the tokens' log-probabilities; none where nothing was generated.
-    pub fn mean_logprob(&self) -> Option<f64> {
-        let sum: f64 = self.logprobs.iter().map(|v| f64::from(*v)).sum();
-        (!self.logprobs.is_empty()).then(|| sum / self.logprobs.len() as f64)
-    }
-}
-
 /// How a call of [`Engine::generate`] uses the machine, and where a generation ends.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GenerateOptions {

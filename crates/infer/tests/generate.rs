@@ -30,7 +30,9 @@ fn requests(sampling: Sampling) -> Vec<Request> {
 }
 
 fn run(engine: &Engine, kept: &[usize], requests: &[Request], options: &GenerateOptions) -> Vec<Generation> {
-    engine.generate(&kept.iter().copied().collect(), requests, options, &NoProgress).unwrap()
+    let made = engine.generate(&kept.iter().copied().collect(), requests, options, &NoProgress).unwrap();
+    assert_eq!(made.len(), requests.len());
+    made
 }
 
 /// Without cache or batch: the whole sequence again for every token.
@@ -128,9 +130,7 @@ fn a_stop_token_ends_and_is_left_out() {
         .zip(&plain)
         .map(|(r, g)| Request { stop_tokens: vec![g.tokens[5], 36], ..r })
         .collect();
-    let results = run(&engine(2), &[0, 1], &stopped, &GenerateOptions::default());
-    assert_eq!(results.len(), plain.len());
-    for (result, plain) in results.iter().zip(&plain) {
+    for (result, plain) in run(&engine(2), &[0, 1], &stopped, &GenerateOptions::default()).iter().zip(&plain) {
         let first = plain.tokens.iter().position(|t| *t == plain.tokens[5] || *t == 36).unwrap();
         assert_eq!(result.finish, Finish::Stop);
         assert_eq!(result.tokens, plain.tokens[..first]);
@@ -167,7 +167,7 @@ fn generation_ends_where_the_context_does() {
     assert_eq!(run(&engine(2), &[0, 1], &requests, &short)[3].tokens, results[3].tokens[..3]);
     let nothing = Request::greedy(vec![1], 0);
     let result = &run(&engine(1), &[0, 1], &[nothing], &GenerateOptions::default())[0];
-    assert_eq!((result.tokens.len(), result.finish, result.mean_logprob()), (0, Length, None));
+    assert_eq!((result.tokens.len(), result.logprobs.len(), result.finish), (0, 0, Length));
 }
 
 #[test]
