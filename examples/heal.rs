@@ -1,0 +1,46 @@
+//! Heals a cut on answers that the uncut model wrote itself: `cargo run --release --example heal -- ADAPTER`.
+
+#![allow(clippy::print_stdout, reason = "an example prints what it found")]
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use lopper_heal::self_generated::examples_of;
+use lopper_heal::{HealRecipe, Method, Renderer, Run, SgrOptions, SgrPrompt, generate_responses, heal};
+use lopper_infer::{Engine, TextModel};
+use lopper_model::chat::Message;
+use lopper_model::{Checkpoint, Model};
+use lopper_pocket::Split;
+use lopper_record::{LayerSet, NoProgress};
+
+fn main() -> Result<()> {
+    let adapter = PathBuf::from(std::env::args().nth(1).unwrap_or_else(|| "adapter".into()));
+    std::fs::create_dir(&adapter)?;
+    run(&adapter)
+}
+
+fn run(adapter: &Path) -> Result<()> {
+    let checkpoint = Checkpoint::from_bytes(lopper_pocket::embedded::FILES)?;
+    let text = TextModel::new(Engine::new(Model::from_checkpoint(&checkpoint)?, 0)?, &checkpoint)?;
+    let layers = text.engine.model().num_layers();
+
+    let questions = lopper_pocket::examples("pocket_word", Split::Train, 0).take(32);
+    let prompts: Vec<SgrPrompt> =
+        questions.map(|question| SgrPrompt::Chat(vec![Message::user(question.prompt.text())])).collect();
+    let options = SgrOptions { max_new_tokens: 60, system: None, ..SgrOptions::default() };
+    let uncut = text.engine.all_layers();
+    let answers = generate_responses(&text, &uncut, &prompts, &options, &NoProgress)?;
+    let documents = examples_of(&answers.rows, &Renderer::of(&text), 512)?.documents;
+
+    let kept = LayerSet::from([5, 6, 7]).complement(layers);
+    let recipe = HealRecipe { warmup: 2, batch: 8, epochs: 2, ..HealRecipe::for_pocket(Method::Lora) };
+    let model = text.engine.model();
+    let healed = heal(model, &kept, &documents, &recipe, &Run::for_model(model, 2, &recipe), &NoProgress)?;
+    println!("loss {:.3} before, {:.3} after", healed.stats.loss_first, healed.stats.loss_last);
+    healed.save_adapter(adapter, None)
+}
+
+#[test]
+fn runs() {
+    run(tempfile::tempdir().unwrap().path()).unwrap();
+}

@@ -1,0 +1,29 @@
+//! Writes the embedded pocket model without two layers: `cargo run --release --example prune -- OUT`.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::Result;
+use lopper_model::Checkpoint;
+use lopper_prune::{Choice, Plan, WriteOptions, write_pruned};
+use lopper_record::{LayerSet, NoProgress};
+
+fn main() -> Result<()> {
+    prune(&PathBuf::from(std::env::args().nth(1).unwrap_or_else(|| "pruned".into())))
+}
+
+fn prune(out: &std::path::Path) -> Result<()> {
+    // `Checkpoint::open(directory)` reads a Hugging Face model directory.
+    let checkpoint = Arc::new(Checkpoint::from_bytes(lopper_pocket::embedded::FILES)?);
+    let layers = LayerSet::parse("5,6", checkpoint.config().num_hidden_layers)?;
+    let plan = Plan::new(&checkpoint, "pocket", &layers, Choice::given())?;
+    let report = write_pruned(&checkpoint, &plan, out, &WriteOptions::default(), &NoProgress)?;
+    anyhow::ensure!(report.num_hidden_layers == 10, "two of twelve layers go");
+    Ok(())
+}
+
+#[test]
+fn runs() {
+    let directory = tempfile::tempdir().unwrap();
+    prune(&directory.path().join("out")).unwrap();
+}
