@@ -2,8 +2,7 @@
 //! what was found, and what to do.
 
 use anyhow::Error;
-use lopper_record::Fault;
-use lopper_record::Interrupted;
+use lopper_record::{Fault, Interrupted};
 
 /// Exit status of anything that is neither the user's input nor an interrupt.
 const FAILED: u8 = 1;
@@ -35,7 +34,7 @@ fn fault(error: &Error) -> Option<&Fault> {
 pub fn render(error: &Error, colour: bool) -> String {
     let paint = |text: &str, code: &str| if colour { format!("{code}{text}{RESET}") } else { text.to_owned() };
     let mut lines = Vec::new();
-    // Contexts stand before the fault they led to: "reading the plan: not valid JSON".
+    // Contexts come before the fault that they led to: "reading the plan: not valid JSON".
     let mut message = String::new();
     for cause in error.chain() {
         if !message.is_empty() {

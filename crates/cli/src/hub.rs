@@ -5,22 +5,22 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use anyhow::{Context, Result};
+use anyhow::{Context as _, Result};
 use lopper_hub::{DataSet, HubId, Settings, Snapshot};
 use lopper_model::families;
 use lopper_model::hf::{self, CONFIG};
-use lopper_record::Fault;
+use lopper_record::{Fault, Progress};
 use lopper_tasks::{RowFetcher, SplitFiles};
 
-use crate::env::Env;
+use crate::context::Context;
 use crate::printer::Printer;
-use crate::progress::Bars;
+use crate::progress::TerminalProgress;
 
 /// The model of the hub that `argument` names; `None` where it is `local` or does not look like one.
 /// A revision for anything else is a fault.
-pub fn named(env: &Env, argument: &str, local: bool) -> Result<Option<HubId>> {
+pub fn named(context: &Context, argument: &str, local: bool) -> Result<Option<HubId>> {
     let model = if local { None } else { HubId::parse(argument)? };
-    match (model, &env.revision) {
+    match (model, &context.revision) {
         (Some(model), Some(revision)) => Ok(Some(model.at(revision)?)),
         (Some(model), None) => Ok(Some(model)),
         (None, None) => Ok(None),
@@ -33,8 +33,8 @@ pub fn named(env: &Env, argument: &str, local: bool) -> Result<Option<HubId>> {
 }
 
 /// Downloads the model into the cache unless it is there.
-pub fn fetch(env: &Env, model: &HubId) -> Result<Snapshot> {
-    lopper_hub::fetch(model, &settings(env.offline)?, &accept, &env.bars())
+pub fn fetch(context: &Context, model: &HubId) -> Result<Snapshot> {
+    lopper_hub::fetch(model, &settings(context.offline)?, &accept, &context.progress)
 }
 
 fn settings(offline: bool) -> Result<Settings> {
@@ -60,16 +60,16 @@ pub struct Rows {
 }
 
 impl Rows {
-    pub fn new(env: &Env) -> Self {
+    pub fn new(context: &Context) -> Self {
         Self {
-            printer: env.printer,
-            interrupted: env.interrupted.clone(),
-            offline: env.offline,
+            printer: context.printer.clone(),
+            interrupted: context.interrupted.clone(),
+            offline: context.offline,
             opened: Mutex::default(),
         }
     }
 
-    fn open(&self, id: &str, settings: &Settings, progress: &Bars<'_>) -> Result<Arc<DataSet>> {
+    fn open(&self, id: &str, settings: &Settings, progress: &dyn Progress) -> Result<Arc<DataSet>> {
         let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(set) = opened.get(id) {
             return Ok(set.clone());
@@ -82,7 +82,7 @@ impl Rows {
 
 impl RowFetcher for Rows {
     fn fetch(&self, data_set: &str, config: &str, splits: &[String]) -> Result<(String, SplitFiles)> {
-        let progress = Bars { printer: self.printer, interrupted: &self.interrupted };
+        let progress = TerminalProgress::new(self.printer.clone(), self.interrupted.clone());
         let set = self.open(data_set, &settings(self.offline)?, &progress)?;
         let found = set.split(config, splits, &progress)?;
         Ok((found.split, SplitFiles::fetched(found.files, set.commit())))

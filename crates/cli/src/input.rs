@@ -8,27 +8,27 @@ use anyhow::Result;
 use lopper_record::Fault;
 
 use crate::args::InputArgs;
-use crate::env::Env;
-use crate::loaded::Loaded;
+use crate::context::Context;
+use crate::open_model::OpenModel;
 
 /// Largest text or list of ids that is read.
 const MOST_BYTES: u64 = 1 << 30;
 
 /// The token sequences that `args` names; `None` where it names nothing. No sequence is empty, and
 /// every token is in the model's vocabulary.
-pub fn sequences(env: &Env, loaded: &Loaded, args: &InputArgs) -> Result<Option<Vec<Vec<u32>>>> {
+pub fn sequences(context: &Context, opened: &OpenModel, args: &InputArgs) -> Result<Option<Vec<Vec<u32>>>> {
     let whole = match (&args.text, &args.tokens) {
-        (Some(path), _) => vec![tokenise(loaded, path)?],
-        (None, Some(path)) => token_lists(path, loaded.config().vocab_size)?,
+        (Some(path), _) => vec![tokenise(opened, path)?],
+        (None, Some(path)) => token_lists(path, opened.config().vocab_size)?,
         (None, None) => return Ok(None),
     };
     let sequences = match args.window {
         Some(longest) => whole.iter().flat_map(|s| lopper_prune::calibration::windows(s, longest.get())).collect(),
         None => whole,
     };
-    let (longest, limit) = (sequences.iter().map(Vec::len).max(), loaded.config().max_position_embeddings);
+    let (longest, limit) = (sequences.iter().map(Vec::len).max(), opened.config().max_position_embeddings);
     if let Some(longest) = longest.filter(|longest| *longest > limit) {
-        env.printer.warn(&format!(
+        context.printer.warn(&format!(
             "a sequence of {longest} tokens is longer than the model's context of {limit}; --window {limit} divides it"
         ));
     }
@@ -36,8 +36,8 @@ pub fn sequences(env: &Env, loaded: &Loaded, args: &InputArgs) -> Result<Option<
 }
 
 /// As [`sequences`], where the command cannot do without.
-pub fn required_sequences(env: &Env, loaded: &Loaded, args: &InputArgs) -> Result<Vec<Vec<u32>>> {
-    sequences(env, loaded, args)?.ok_or_else(|| nothing_given().into())
+pub fn required_sequences(context: &Context, opened: &OpenModel, args: &InputArgs) -> Result<Vec<Vec<u32>>> {
+    sequences(context, opened, args)?.ok_or_else(|| nothing_given().into())
 }
 
 /// The fault of a command that was given no text.
@@ -48,7 +48,7 @@ pub fn nothing_given() -> Fault {
         .hint("any text file will do, best one like the texts the model is used for")
 }
 
-fn tokenise(loaded: &Loaded, path: &Path) -> Result<Vec<u32>> {
+fn tokenise(opened: &OpenModel, path: &Path) -> Result<Vec<u32>> {
     let text = read_text(path)?;
     if text.trim().is_empty() {
         return Err(Fault::new("the text is empty")
@@ -58,7 +58,7 @@ fn tokenise(loaded: &Loaded, path: &Path) -> Result<Vec<u32>> {
             .hint("is it the right file?")
             .into());
     }
-    loaded.tokenizer()?.encode(&text, true)
+    opened.tokenizer()?.encode(&text, true)
 }
 
 /// A UTF-8 file; `-` is standard input.

@@ -1,12 +1,12 @@
-//! Ctrl-C: the first asks the work to stop at the next safe point, the second ends the process.
+//! Ctrl-C: the first stops the work at the next safe point, the second ends the process.
 //!
-//! Outputs are written beside their place and renamed, so ending at once loses no finished work.
+//! Outputs are written under a temporary name and renamed when they are whole, so ending at once loses no finished
+//! work.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result};
-use lopper_record::Interrupted;
 
 use crate::errors::INTERRUPTED;
 
@@ -21,9 +21,4 @@ pub fn install() -> Result<Arc<AtomicBool>> {
     })
     .context("cannot listen for Ctrl-C")?;
     Ok(flag)
-}
-
-/// Fails once the flag is set.
-pub fn check(flag: &AtomicBool) -> Result<()> {
-    if flag.load(Ordering::Relaxed) { Err(Interrupted.into()) } else { Ok(()) }
 }

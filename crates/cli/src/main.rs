@@ -5,26 +5,25 @@
 //! 1 anything else.
 
 mod args;
+mod command_line;
 mod commands;
-mod env;
+mod context;
 mod errors;
 mod hub;
 mod input;
 mod interrupt;
-mod loaded;
+mod open_model;
 mod printer;
 mod progress;
 mod prompts;
-mod quote;
 mod table;
-mod watch;
 
 use std::process::ExitCode;
 
 use clap::Parser;
 
 use args::Cli;
-use env::Env;
+use context::Context;
 use printer::Printer;
 
 // Training and decoding allocate many buffers of a few sizes over and over; this allocator keeps
@@ -45,7 +44,8 @@ fn main() -> ExitCode {
         }
     };
     let printer = Printer::new(cli.global.quiet, cli.global.verbose);
-    let result = Env::new(&cli.global, printer).and_then(|env| commands::run(&env, &cli.command));
+    let context = Context::new(&cli.global, printer.clone());
+    let result = context.and_then(|context| commands::run(&context, &cli.command));
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

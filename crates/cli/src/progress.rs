@@ -1,179 +1,168 @@
-//! Progress bars with rate and time left, on standard error and only where someone looks at it.
+//! Progress on the terminal: a bar for each step of the work, a smaller step below the one it belongs to.
+//!
+//! Bars show rate and time left. They are drawn on standard error, only on a terminal, and only for steps that last
+//! longer than a second. A step that counts cells is a stage of a study: it also leaves a line, wherever the output
+//! goes.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Once};
 use std::time::{Duration, Instant};
 
+use anyhow::Result;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use lopper_record::Step;
+use lopper_record::{Interrupted, Progress, Step};
 
-use crate::interrupt;
 use crate::printer::Printer;
 
-/// Work that is done sooner shows no bar.
+/// A step that ends sooner shows no bar.
 const DELAY: Duration = Duration::from_secs(1);
+/// How often times are redrawn while nothing else changes.
+const TICK: Duration = Duration::from_millis(250);
 
-/// One bar; vanishes when it is dropped.
-pub struct Progress {
-    bar: ProgressBar,
-    begun: Instant,
-    waiting: AtomicBool,
+/// The work of a command, which Ctrl-C interrupts.
+pub struct TerminalProgress {
+    printer: Printer,
     interrupted: Arc<AtomicBool>,
 }
 
-impl Progress {
-    pub fn new(printer: Printer, title: &str, unit: &'static str, total: usize) -> Self {
-        let template = format!("{{msg}} [{{bar:30}}] {{human_pos}}/{{human_len}} {unit} ({{per_sec}}, {{eta}} left)");
-        Self::styled(printer, title, &template, total as u64)
+impl TerminalProgress {
+    /// Shows bars through `printer` and fails at the next check once `interrupted` is set.
+    pub fn new(printer: Printer, interrupted: Arc<AtomicBool>) -> Self {
+        Self { printer, interrupted }
     }
 
-    /// A bar that counts bytes, in the unit that suits them.
-    pub fn of_bytes(printer: Printer, title: &str, total: u64) -> Self {
-        const TEMPLATE: &str =
-            "{msg} [{bar:30}] {decimal_bytes}/{decimal_total_bytes} ({decimal_bytes_per_sec}, {eta} left)";
-        Self::styled(printer, title, TEMPLATE, total)
-    }
-
-    fn styled(printer: Printer, title: &str, template: &str, total: u64) -> Self {
-        let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::hidden());
-        if let Ok(style) = ProgressStyle::with_template(template) {
-            bar.set_style(style.progress_chars("=> "));
-        }
-        bar.set_message(title.to_owned());
-        Self {
-            bar,
+    fn begin<'a>(&'a self, step: Step<'_>, parent: Option<&'a Bar<'a>>) -> Bar<'a> {
+        let bar = ProgressBar::with_draw_target(Some(step.total as u64), ProgressDrawTarget::hidden());
+        let depth = parent.map_or(0, |parent| parent.depth + 1);
+        let bar = Bar {
+            progress: self,
+            parent,
+            depth,
+            bar: bar.with_prefix(format!("{}{}", "  ".repeat(depth), step.name)),
+            stage: (step.unit == Step::CELLS).then(|| step.name.to_owned()),
+            unit: step.unit,
+            found: step.found as u64,
             begun: Instant::now(),
-            waiting: AtomicBool::new(printer.shows_progress()),
-            interrupted: Arc::default(),
-        }
-    }
-
-    /// Work that shows this bar ends once `flag` is set.
-    pub fn with_interrupt(mut self, flag: Arc<AtomicBool>) -> Self {
-        self.interrupted = flag;
-        self
-    }
-
-    /// Moves the bar to `n`.
-    pub fn set(&self, n: usize) {
-        self.show_when_due();
-        self.bar.set_position(n as u64);
-    }
-
-    /// Moves the bar to `n` of `total`, where the work comes in parts of different lengths.
-    pub fn set_of(&self, n: usize, total: usize) {
-        self.bar.set_length(total as u64);
-        self.set(n);
-    }
-
-    /// Moves the bar to `bytes` that are there already: they say nothing of the rate.
-    pub fn begin_at(&self, bytes: u64) {
-        self.bar.set_position(bytes);
-        self.bar.reset_eta();
-    }
-
-    /// Says something new before the bar.
-    pub fn message(&self, text: &str) {
-        self.bar.set_message(text.to_owned());
-    }
-
-    fn show_when_due(&self) {
-        if self.begun.elapsed() >= DELAY && self.waiting.swap(false, Ordering::Relaxed) {
-            self.bar.set_draw_target(ProgressDrawTarget::stderr());
-        }
-    }
-}
-
-/// A bar shows the innermost step of the work under way.
-impl lopper_record::Progress for Progress {
-    fn step(&self, step: Step<'_>) -> Box<dyn lopper_record::Progress + '_> {
-        Box::new(BarStep { bar: self, total: step.total.into() })
-    }
-
-    fn check(&self) -> anyhow::Result<()> {
-        interrupt::check(&self.interrupted)
-    }
-}
-
-struct BarStep<'a> {
-    bar: &'a Progress,
-    total: AtomicUsize,
-}
-
-impl lopper_record::Progress for BarStep<'_> {
-    fn step(&self, step: Step<'_>) -> Box<dyn lopper_record::Progress + '_> {
-        Box::new(BarStep { bar: self.bar, total: step.total.into() })
-    }
-
-    fn set(&self, done: usize) {
-        self.bar.set_of(done, self.total.load(Ordering::Relaxed));
-    }
-
-    fn set_total(&self, total: usize) {
-        self.total.store(total, Ordering::Relaxed);
-    }
-
-    fn check(&self) -> anyhow::Result<()> {
-        interrupt::check(&self.bar.interrupted)
-    }
-}
-
-impl Drop for Progress {
-    fn drop(&mut self) {
-        self.bar.finish_and_clear();
-    }
-}
-
-/// The progress interface of the libraries, as bars.
-pub struct Bars<'a> {
-    pub printer: Printer,
-    pub interrupted: &'a AtomicBool,
-}
-
-impl lopper_record::Progress for Bars<'_> {
-    fn step(&self, step: Step<'_>) -> Box<dyn lopper_record::Progress + '_> {
-        let bar = if step.unit == Step::BYTES {
-            Progress::of_bytes(self.printer, step.name, step.total as u64)
-        } else {
-            Progress::new(self.printer, step.name, step.unit, step.total)
+            shown: Once::new(),
         };
-        bar.begin_at(step.found as u64);
-        Box::new(StepBar { bars: self, name: step.name.to_owned(), bar })
+        bar.set_style(step.total);
+        if step.found > 0 {
+            bar.bar.set_position(step.found as u64);
+            // What was there before says nothing of the rate.
+            bar.bar.reset_eta();
+        }
+        if let Some(name) = bar.stage.as_ref().filter(|_| step.found > 0) {
+            self.printer.note(&format!("{name}: {} of {} finished by an earlier run", step.found, step.total));
+        }
+        bar
+    }
+}
+
+impl Progress for TerminalProgress {
+    fn step(&self, step: Step<'_>) -> Box<dyn Progress + '_> {
+        Box::new(self.begin(step, None))
     }
 
     fn warn(&self, text: &str) {
         self.printer.warn(text);
     }
 
-    fn check(&self) -> anyhow::Result<()> {
-        interrupt::check(self.interrupted)
+    fn check(&self) -> Result<()> {
+        if self.interrupted.load(Ordering::Relaxed) { Err(Interrupted.into()) } else { Ok(()) }
     }
 }
 
-struct StepBar<'a> {
-    bars: &'a Bars<'a>,
-    name: String,
-    bar: Progress,
+/// One step; its bar vanishes when it is dropped.
+struct Bar<'a> {
+    progress: &'a TerminalProgress,
+    parent: Option<&'a Bar<'a>>,
+    depth: usize,
+    bar: ProgressBar,
+    /// The name, where the step is a stage of a study.
+    stage: Option<String>,
+    unit: &'static str,
+    found: u64,
+    begun: Instant,
+    shown: Once,
 }
 
-impl lopper_record::Progress for StepBar<'_> {
-    fn step(&self, step: Step<'_>) -> Box<dyn lopper_record::Progress + '_> {
-        self.bars.step(step)
+impl Bar<'_> {
+    fn set_style(&self, total: usize) {
+        let counts = match (self.unit, total) {
+            (Step::BYTES, 0) => "{decimal_bytes} ({decimal_bytes_per_sec})".to_owned(),
+            (unit, 0) => format!("{{human_pos}} {unit} ({{elapsed}})"),
+            (Step::BYTES, _) => {
+                "[{bar:30}] {decimal_bytes}/{decimal_total_bytes} ({decimal_bytes_per_sec}, {eta} left)".to_owned()
+            }
+            (Step::CELLS, _) => "[{bar:30}] {pos}/{len}  {elapsed} elapsed, {eta} left".to_owned(),
+            (unit, _) => format!("[{{bar:30}}] {{human_pos}}/{{human_len}} {unit} ({{per_sec}}, {{eta}} left)"),
+        };
+        if let Ok(style) = ProgressStyle::with_template(&format!("{{prefix}} {counts} {{wide_msg}}")) {
+            self.bar.set_style(style.progress_chars("=> "));
+        }
+    }
+
+    fn show_when_due(&self) {
+        if self.shown.is_completed() || self.begun.elapsed() < DELAY {
+            return;
+        }
+        if let Some(parent) = self.parent {
+            parent.show_when_due();
+        }
+        self.shown.call_once(|| {
+            let bars = self.progress.printer.bars();
+            match self.parent.filter(|parent| parent.shown.is_completed()) {
+                Some(parent) => bars.insert_after(&parent.bar, self.bar.clone()),
+                None => bars.add(self.bar.clone()),
+            };
+            if !bars.is_hidden() {
+                self.bar.enable_steady_tick(TICK);
+            }
+        });
+    }
+}
+
+impl Progress for Bar<'_> {
+    fn step(&self, step: Step<'_>) -> Box<dyn Progress + '_> {
+        Box::new(self.progress.begin(step, Some(self)))
     }
 
     fn set(&self, done: usize) {
-        self.bar.set(done);
+        self.show_when_due();
+        // Work that passes by what was found counts from the beginning again.
+        self.bar.set_position(self.found.max(done as u64));
+    }
+
+    fn set_total(&self, total: usize) {
+        self.bar.set_length(total as u64);
+        self.set_style(total);
     }
 
     fn message(&self, text: &str) {
-        self.bar.message(&format!("{}, {text}", self.name));
+        self.show_when_due();
+        self.bar.set_message(text.to_owned());
     }
 
     fn warn(&self, text: &str) {
-        self.bars.warn(text);
+        self.progress.warn(text);
     }
 
-    fn check(&self) -> anyhow::Result<()> {
-        self.bars.check()
+    fn check(&self) -> Result<()> {
+        self.show_when_due();
+        self.progress.check()
+    }
+}
+
+impl Drop for Bar<'_> {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+        if let Some(name) = &self.stage {
+            let (done, cells) = (self.bar.position(), self.bar.length().unwrap_or(0));
+            // An error or the user stopped a stage that has less than all.
+            let count = if done < cells { format!("{done} of {cells}") } else { cells.to_string() };
+            let noun = if cells == 1 { "cell" } else { "cells" };
+            let seconds = self.begun.elapsed().as_secs_f64();
+            self.progress.printer.note(&format!("{name}: {count} {noun}, {seconds:.1} s"));
+        }
     }
 }

@@ -13,10 +13,10 @@ use lopper_pocket::{Prompt, Split};
 use lopper_record::Fault;
 use serde::Deserialize;
 
-use crate::loaded::POCKET;
+use crate::open_model::POCKET;
 
 /// Prompts taken from the pocket tasks where no number is given.
-const POCKET_PROMPTS: usize = 1000;
+pub const POCKET_PROMPTS: usize = 1000;
 
 #[derive(Deserialize)]
 struct Row {

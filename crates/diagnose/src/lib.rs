@@ -47,4 +47,4 @@ mod suite;
 pub use degeneration::{DegenerationTally, Loop, ResponseMetadata, TextMetrics, text_metrics};
 pub use model::ModelDiagnosis;
 pub use outcomes::{diagnose_outcomes, program_outcomes};
-pub use suite::{CandidateResults, DiagnosticOptions, DiagnosticSuite};
+pub use suite::{CandidateResults, DiagnosticOptions, DiagnosticSuite, RESPONSE_TOKENS};

@@ -19,7 +19,7 @@ use crate::outcomes::{diagnose_outcomes, is_text};
 use crate::probe_set::{self, OpenPrompts, ProbeResults, ProbeSet};
 
 /// Most tokens of a response to an open prompt, where the policy has no length.
-const RESPONSE_TOKENS: usize = 256;
+pub const RESPONSE_TOKENS: usize = 256;
 
 /// What a diagnosis measures.
 #[derive(Clone)]

@@ -38,6 +38,8 @@ pub struct Step<'a> {
 impl<'a> Step<'a> {
     /// The unit of downloads and copies.
     pub const BYTES: &'static str = "bytes";
+    /// The unit of a study's stages, whose end is worth a line of its own.
+    pub const CELLS: &'static str = "cells";
 
     /// A step of `total` units.
     pub fn new(name: &'a str, unit: &'static str, total: usize) -> Self {

@@ -9,25 +9,25 @@ use super::{BenchArgs, SplitArg};
 /// Tasks and items.
 #[derive(Debug, Args)]
 pub struct AskArgs {
-    /// Tasks to evaluate on, such as `pocket_word,arc_easy`; groups such as `pocket`; files of your own,
-    /// such as `./own.toml`. `lopper tasks` lists them
+    /// Evaluate on these tasks, such as `pocket_word,arc_easy`, on groups such as `pocket`, or on task files of your
+    /// own such as `./own.toml`. `lopper tasks` lists the built-in tasks
     #[arg(long, value_name = "TASKS", value_delimiter = ',', required = true)]
     pub tasks: Vec<String>,
 
-    /// Take the first N items of each task
+    /// Use the first N items of each task
     #[arg(long, value_name = "N", default_value = "100")]
     pub limit: NonZeroUsize,
 
-    /// Items that layers are chosen by, or those that scores are reported on
+    /// Use the items for choosing layers, or those for reporting scores
     #[arg(long, value_enum, default_value_t = SplitArg::Select)]
     pub split: SplitArg,
 
-    /// Seed of the items and their order, and of bootstrap intervals
+    /// Seed for drawing and ordering items, and for bootstrap intervals
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
 
-    /// Decode every candidate token by token, without trying the uncut model's answers as drafts
-    /// (which changes no token)
+    /// Decode every candidate token by token, without the uncut model's answers as speculative drafts (slower, same
+    /// answers)
     #[arg(long)]
     pub no_drafts: bool,
 

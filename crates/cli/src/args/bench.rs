@@ -10,37 +10,37 @@ use serde_json::Value;
 #[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Benchmarks")]
 pub struct BenchArgs {
-    /// Directory that holds the rows, as `DATA SET/CONFIG/SPLIT.parquet` (or .jsonl, .csv); what it lacks comes from
-    /// the hub [env: LOPPER_DATA_ROOT]
+    /// Read data sets from DIR, stored as `DATA SET/CONFIG/SPLIT.parquet` (or .jsonl, .csv); splits that are not there
+    /// are fetched from the hub [env: LOPPER_DATA_ROOT]
     #[arg(long, value_name = "DIR")]
     pub data_root: Option<PathBuf>,
 
-    /// Few-shot examples before each item [default: the task's own number]
+    /// Put K few-shot examples before each item [default: the task's own number]
     #[arg(long, value_name = "K")]
     pub shots: Option<usize>,
 
-    /// Ask in the model's chat template also what would be asked in plain text
+    /// Apply the chat template also to tasks that are plain text by default
     #[arg(long)]
     pub apply_chat_template: bool,
 
-    /// In conversation, put few-shot examples into one message instead of turns of their own
+    /// With the chat template, put all few-shot examples into one message instead of a turn each
     #[arg(long)]
     pub examples_in_one_message: bool,
 
-    /// What precedes every conversation, or plain prompt
+    /// Put this system prompt before every conversation, or this text before every plain prompt
     #[arg(long, value_name = "TEXT")]
     pub system: Option<String>,
 
-    /// Most tokens of a response [default: the task's own number]
+    /// Generate at most N tokens for each response [default: the task's own number]
     #[arg(long, value_name = "N")]
     pub max_new_tokens: Option<NonZeroUsize>,
 
-    /// Cut the beginning off questions that do not fit into the context, instead of leaving them out
+    /// Truncate questions that do not fit into the context at their beginning, instead of skipping them
     #[arg(long)]
     pub truncate_questions: bool,
 
-    /// Set a variable of the chat template, such as `enable_thinking=false`; VALUE is JSON, or else text. May be
-    /// repeated
+    /// Set a variable of the chat template, such as `enable_thinking=false`; repeat for more. VALUE is JSON, or else
+    /// text
     #[arg(long, value_name = "NAME=VALUE", value_parser = parse_variable)]
     pub template_var: Vec<(String, Value)>,
 
@@ -48,15 +48,15 @@ pub struct BenchArgs {
     #[arg(long)]
     pub no_loop_stop: bool,
 
-    /// Run the programs that the model writes, apart from this machine as far as it allows
+    /// Run the programs that the model writes, in a sandbox
     #[arg(long)]
     pub allow_code_execution: bool,
 
-    /// Run them also where this machine cannot protect itself
+    /// Run generated code even without full sandboxing
     #[arg(long, requires = "allow_code_execution")]
     pub allow_unprotected: bool,
 
-    /// The Python that runs them [default: python3 of the search path]
+    /// Run generated code with this Python [default: `python3` from PATH]
     #[arg(long, value_name = "PATH", requires = "allow_code_execution")]
     pub python: Option<PathBuf>,
 }

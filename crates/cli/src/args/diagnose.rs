@@ -4,88 +4,98 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::Args;
+use lopper_diagnose::RESPONSE_TOKENS;
 
 use super::{BenchArgs, RunArgs};
+
+/// Items where `--limit` is not given.
+pub const ITEMS: usize = 100;
 
 /// `lopper diagnose`
 #[derive(Debug, Args)]
 pub struct DiagnoseArgs {
-    /// A model directory, an id of the hub, or `pocket`; or a file of responses (JSON lines, `-` for standard input)
+    /// Model: a Hugging Face directory, a hub id, or `pocket`; or a file of responses in JSON lines (`-` reads standard
+    /// input)
     #[arg(value_name = "MODEL|RESPONSES.jsonl")]
     pub subject: String,
 
-    /// Compare the model without these layers, such as `21-28` or `3,8,19`
+    /// Also diagnose the model without these layers, such as `21-28` or `3,8,19`
     #[arg(long, value_name = "LAYERS")]
     pub drop: Option<String>,
 
-    /// Compare the healed cut as well: this adapter on the layers that are left
+    /// Also diagnose the healed model: this adapter on the remaining layers
     #[arg(long, value_name = "DIR", requires = "drop")]
     pub adapter: Option<PathBuf>,
 
-    /// Remove every single layer in turn
+    /// Also diagnose the model without each single layer in turn
     #[arg(long)]
     pub sweep: bool,
 
-    /// Items of each task, each probe and of the prompts; of a file, its first N responses [default: 100; all]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", help = format!(
+        "Use N items of each task and each probe, and N prompts; or the first N responses of a file [default: \
+         {ITEMS}, or all responses]"
+    ))]
     pub limit: Option<NonZeroUsize>,
 
-    /// Tasks whose scores and failures are compared, such as `gsm8k,mbpp`; groups; files of your own. `lopper tasks`
-    /// lists them [default: `pocket` for that model and its cuts, otherwise none]
+    /// Compare scores and failures on these tasks, such as `gsm8k,mbpp`, on groups, or on task files of your own.
+    /// `lopper tasks` lists the built-in tasks [default: `pocket` for the pocket model and its cuts, otherwise none]
     #[arg(long, value_name = "TASKS", value_delimiter = ',')]
     pub tasks: Vec<String>,
 
-    /// Prompts to answer in place of the built-in ones, as for `lopper generate`; in 256 tokens at most, or in
-    /// --max-new-tokens
-    #[arg(long, value_name = "DATA")]
+    #[arg(long, value_name = "DATA", help = format!(
+        "Answer these prompts instead of the built-in ones, in the formats of `lopper generate`; an answer has at \
+         most {RESPONSE_TOKENS} tokens, unless --max-new-tokens is given"
+    ))]
     pub prompts: Option<String>,
 
-    /// Arithmetic items in place of the built-in ones: a .jsonl, .csv or .parquet file with `context` and
+    /// Use these arithmetic items instead of generated ones: a .jsonl, .csv or .parquet file with `context` and
     /// `completion`, or a configuration of EleutherAI/arithmetic, such as `arithmetic_3ds`
     #[arg(long, value_name = "ROWS", conflicts_with_all = ["operations", "digits"])]
     pub arithmetic: Option<PathBuf>,
 
-    /// Operations of generated arithmetic items
+    /// Generate arithmetic items with N operations
     #[arg(long, value_name = "N")]
     pub operations: Option<usize>,
 
-    /// Digits of the numbers in generated arithmetic items
+    /// Generate arithmetic items whose numbers have N digits
     #[arg(long, value_name = "N")]
     pub digits: Option<u32>,
 
-    /// Sampling temperature; the likeliest token is taken without it, or with 0
+    /// Sample with this temperature [default: 0, greedy decoding]
     #[arg(long, value_name = "T")]
     pub temperature: Option<f64>,
 
-    /// Seed of items, sampling and bootstrap intervals
+    /// Seed for items, sampling and bootstrap intervals
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
 
-    /// Raise the alarm when classification keeps more than generation by this share
+    /// Warn when classification retains at least this fraction more of its score than generation does
     #[arg(long, value_name = "SHARE", default_value_t = lopper_diagnose::sentinel::GAP_THRESHOLD)]
     pub gap: f64,
 
-    /// Write the record, the report and the whole ledger into this new directory
+    /// Write the record, the report and the list of all lost and gained items to this new directory
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
 
-    /// Compare a file of judged responses with the uncut model's: samples of `lopper eval` or of lm-evaluation-harness
+    /// Compare a file of graded responses with the uncut model's; both as `lopper eval` or lm-evaluation-harness write
+    /// their samples
     #[arg(long, value_name = "UNCUT.jsonl")]
     pub base: Option<PathBuf>,
 
-    /// Write every item that was lost or gained to F.jsonl
+    /// Write every lost or gained item to F.jsonl
     #[arg(long, value_name = "F.jsonl")]
     pub ledger_out: Option<PathBuf>,
 
-    /// Write the figures of every response of a file to F.jsonl
+    /// Write the measurements of every response of a file to F.jsonl
     #[arg(long, value_name = "F.jsonl")]
     pub figures_out: Option<PathBuf>,
 
-    /// Replace F.jsonl or the files in DIR if they exist
+    /// Overwrite F.jsonl or the files in DIR if they exist
     #[arg(long)]
     pub force: bool,
 
-    /// One JSON document: of a model `{"model":…,"uncut":…,"cut":…,"healed":…,"sweep":[…],…}`, of a file its figures
+    /// Print one JSON document: for a model `{"model":…,"uncut":…,"cut":…,"healed":…,"sweep":[…],…}`, for a file of
+    /// responses its measurements
     #[arg(long)]
     pub json: bool,
 

@@ -5,59 +5,74 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::RunArgs;
+use lopper_heal::SgrOptions;
+use lopper_infer::Sampling;
+
+use super::{RunArgs, nonzero};
+use crate::prompts::POCKET_PROMPTS;
+
+/// The default temperature and top-p.
+fn sampling() -> (f64, f64) {
+    match SgrOptions::default().sampling {
+        Sampling::Sample { temperature, top_p, .. } => (temperature, top_p.unwrap_or(1.0)),
+        Sampling::Greedy => (0.0, 1.0),
+    }
+}
 
 /// `lopper generate`
 #[derive(Debug, Args)]
 pub struct GenerateArgs {
-    /// A model directory, an id of the hub, or `pocket`
+    /// Model: a Hugging Face directory, a hub id, or `pocket`
     pub model: String,
 
-    /// JSON lines with `prompt`, `messages` or `instruction`; or `pocket` for generated prompts
+    /// Answer these prompts: JSON lines with `prompt`, `messages` or `instruction`, or `pocket` for generated prompts
     #[arg(long, value_name = "DATA")]
     pub prompts: String,
 
-    /// The file of answers to write: JSON lines with `messages`
+    /// Write the conversations with their answers to OUT, as JSON lines with `messages`
     #[arg(short, long, value_name = "OUT")]
     pub out: PathBuf,
 
-    /// Take the first N prompts [default: all; 1000 of `pocket`]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", help = format!(
+        "Answer only the first N prompts [default: all, or {POCKET_PROMPTS} of `pocket`]"
+    ))]
     pub limit: Option<NonZeroUsize>,
 
-    /// System prompt for prompts that bring none; empty for none
-    /// [default: "You are a helpful assistant."; none for the pocket model, which was taught none]
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", help = format!(
+        "Put this system prompt before prompts without one; an empty text stands for none [default: \"{}\", but none \
+         for the pocket model, which was trained without]",
+        SgrOptions::default().system.unwrap_or_default()
+    ))]
     pub system: Option<String>,
 
-    /// Sampling temperature; 0 takes the likeliest token
-    #[arg(long, value_name = "T", default_value_t = 0.9)]
+    /// Sample with this temperature; 0 means greedy decoding
+    #[arg(long, value_name = "T", default_value_t = sampling().0)]
     pub temperature: f64,
 
-    /// Sample from the likeliest tokens that together have this probability
-    #[arg(long, value_name = "P", default_value_t = 0.95)]
+    /// Sample only from the most likely tokens whose probabilities sum to P
+    #[arg(long, value_name = "P", default_value_t = sampling().1)]
     pub top_p: f64,
 
-    /// Sample from the K likeliest tokens only
+    /// Sample only from the K most likely tokens
     #[arg(long, value_name = "K")]
     pub top_k: Option<NonZeroUsize>,
 
-    /// Seed; each answer depends on it and on the prompt's place only
+    /// Seed for sampling; each answer depends only on this seed and the number of its prompt
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
 
-    /// Longest answer, in tokens; prompt and answer also have to fit the model's context
-    #[arg(long, value_name = "N", default_value = "1024")]
+    /// Generate at most N tokens for each answer; prompt and answer together have to fit into the context
+    #[arg(long, value_name = "N", default_value_t = nonzero(SgrOptions::default().max_new_tokens))]
     pub max_new_tokens: NonZeroUsize,
 
-    /// Answer without these layers, such as `21-28` or `3,8,19`
+    /// Generate without these layers, such as `21-28` or `3,8,19`
     #[arg(long, value_name = "LAYERS")]
     pub drop: Option<String>,
 
     #[command(flatten)]
     pub run: RunArgs,
 
-    /// Replace OUT if it exists, and start over
+    /// Overwrite OUT if it exists, and start over
     #[arg(long)]
     pub force: bool,
 }

@@ -1,24 +1,40 @@
-//! Arguments of `lopper heal`. What is not given comes from the recipe for the model's size.
+//! Arguments of `lopper heal`. Settings that are not given come from the recipe for the model's size.
 
+use std::fmt::Display;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+use lopper_heal::{HealRecipe, Method};
+
+/// Size below which a model takes the recipe for small models.
+const SMALL: &str = "50M";
+
+/// What `setting` is by default, for help texts.
+fn default<T: Display + PartialEq>(setting: impl Fn(&HealRecipe) -> T) -> String {
+    let large = setting(&HealRecipe::paper(Method::Lora));
+    let small = setting(&HealRecipe::for_pocket(Method::Lora));
+    match large == small {
+        true => format!("[default: {large}]"),
+        false => format!("[default: {large}, or {small} below {SMALL} parameters]"),
+    }
+}
 
 /// `lopper heal`
 #[derive(Debug, Args)]
 pub struct HealArgs {
-    /// A model directory, an id of the hub, or `pocket`
+    /// Model: a Hugging Face directory, a hub id, or `pocket`
     pub model: String,
 
-    /// JSON lines with `messages`, as `lopper generate` writes them, or with `prompt` and `response`
+    /// Train on this file of JSON lines with `messages`, as `lopper generate` writes them, or with `prompt` and
+    /// `response`
     #[arg(long, value_name = "FILE")]
     pub data: PathBuf,
 
-    /// What is trained
+    /// Train with this method
     #[arg(long, value_enum, default_value_t = MethodArg::Lora)]
     pub method: MethodArg,
 
-    /// Directory to write the adapter or the model to
+    /// Write the adapter or the model to this directory
     #[arg(short, long, value_name = "OUT")]
     pub out: PathBuf,
 
@@ -26,68 +42,72 @@ pub struct HealArgs {
     #[arg(long, value_name = "LAYERS")]
     pub drop: Option<String>,
 
-    /// Write a whole model, with the adapter folded into its weights
+    /// Merge the adapter into the weights, and write a whole model
     #[arg(long)]
     pub merge: bool,
 
-    /// Times that every example is seen [default: 1]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", help = format!("Train on every example N times {}", default(|r| r.epochs)))]
     pub epochs: Option<usize>,
 
-    /// Learning rate after the warm-up [default: 2e-4; larger for models below 50M parameters]
-    #[arg(long, value_name = "RATE")]
+    #[arg(long, value_name = "RATE", help = format!(
+        "Learning rate after warm-up [default: {:e}, or {:e} below {SMALL} parameters, {:e} there with --method full]",
+        HealRecipe::paper(Method::Lora).learning_rate,
+        HealRecipe::for_pocket(Method::Lora).learning_rate,
+        HealRecipe::for_pocket(Method::Full).learning_rate
+    ))]
     pub lr: Option<f64>,
 
-    /// Steps over which the learning rate rises [default: 50; 10 below 50M parameters]
-    #[arg(long, value_name = "STEPS")]
+    #[arg(long, value_name = "STEPS", help = format!(
+        "Warm the learning rate up over the first STEPS steps {}", default(|r| r.warmup)
+    ))]
     pub warmup: Option<usize>,
 
-    /// Examples per step [default: 8; 64 below 50M parameters]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", help = format!("Train on N examples per step {}", default(|r| r.batch)))]
     pub batch: Option<usize>,
 
-    /// Rank of the adapter [default: 64; 16 below 50M parameters]
-    #[arg(long, value_name = "RANK")]
+    #[arg(long, value_name = "RANK", help = format!("Rank of the adapter {}", default(|r| r.lora.r)))]
     pub r: Option<usize>,
 
-    /// The adapter is scaled by alpha / r [default: 16; 32 below 50M parameters]
-    #[arg(long)]
+    #[arg(long, help = format!("Scale the adapter by ALPHA / RANK {}", default(|r| r.lora.alpha)))]
     pub alpha: Option<f64>,
 
-    /// Dropout on the way into the adapter [default: 0.05]
-    #[arg(long, value_name = "P")]
+    #[arg(long, value_name = "P", help = format!("Dropout at the adapter's input {}", default(|r| r.lora.dropout)))]
     pub dropout: Option<f64>,
 
-    /// Leave out examples of more tokens [default: 8192, and never beyond the model's context]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", help = format!(
+        "Skip examples of more than N tokens [default: {}, or the model's context if that is smaller]",
+        HealRecipe::default().max_length
+    ))]
     pub max_length: Option<usize>,
 
-    /// Keep less in memory and compute it again [default: true; false below 50M parameters]
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", help = format!(
+        "Gradient checkpointing: recompute activations in the backward pass (less memory, slower) {}",
+        default(|r| r.checkpointing)
+    ))]
     pub checkpointing: Option<bool>,
 
-    /// Round the operands of matrix products to bf16, which is faster where the processor can
+    /// Round the operands of matrix multiplications to bfloat16 (faster where the processor has instructions for it)
     #[arg(long)]
     pub bf16: bool,
 
-    /// Seed of the adapter's first weights, the order of the examples, and dropout
+    /// Seed for the adapter's initial weights, the order of the examples and dropout
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
 
-    /// Replace OUT if it exists, and start over
+    /// Overwrite OUT if it exists, and start over
     #[arg(long)]
     pub force: bool,
 
-    /// Print what was done as one JSON document
+    /// Print a record of the training as one JSON document
     #[arg(long)]
     pub json: bool,
 }
 
-/// What is trained.
+/// Training methods.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum MethodArg {
-    /// A low-rank adapter, in PEFT's layout
+    /// Train a low-rank adapter, and write it in PEFT's layout
     Lora,
-    /// Every weight
+    /// Train all weights
     Full,
 }

@@ -5,14 +5,14 @@ use clap::Args;
 /// `lopper inspect`
 #[derive(Debug, Args)]
 pub struct InspectArgs {
-    /// A model directory, an id of the hub, or `pocket`
+    /// Model: a Hugging Face directory, a hub id, or `pocket`
     pub model: String,
 
-    /// Also tell the model's hash, which reads all weights
+    /// Also compute the model's hash, which reads all weights
     #[arg(long)]
     pub hash: bool,
 
-    /// One JSON document
+    /// Print one JSON document
     #[arg(long)]
     pub json: bool,
 }

@@ -7,20 +7,20 @@ use super::{InputArgs, RunArgs};
 /// `lopper logprobs`
 #[derive(Debug, Args)]
 pub struct LogprobsArgs {
-    /// A model directory, an id of the hub, or `pocket`
+    /// Model: a Hugging Face directory, a hub id, or `pocket`
     pub model: String,
 
     #[command(flatten)]
     pub input: InputArgs,
 
-    /// Leave these layers out, such as `21-28` or `3,8,19`
+    /// Compute without these layers, such as `21-28` or `3,8,19`
     #[arg(long, value_name = "LAYERS")]
     pub drop: Option<String>,
 
     #[command(flatten)]
     pub run: RunArgs,
 
-    /// One JSON document: `{"sequences":[{"tokens":[…],"logprobs":[null,…]}],"mean_nll":x}`
+    /// Print one JSON document: `{"sequences":[{"tokens":[…],"logprobs":[null,…]}],"mean_nll":x}`
     #[arg(long)]
     pub json: bool,
 }

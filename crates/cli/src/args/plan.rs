@@ -15,37 +15,37 @@ pub struct PlanArgs {
 /// What to do with a plan.
 #[derive(Debug, Subcommand)]
 pub enum PlanCommand {
-    /// Tell what a plan cuts, or write it as another tool takes it
+    /// Show what a plan removes, or print it in the format of another tool
     Show(ShowArgs),
 }
 
 /// `lopper plan show`
 #[derive(Debug, Args)]
 pub struct ShowArgs {
-    /// The plan
+    /// Plan, as `lopper prune` and `lopper search` write it
     #[arg(value_name = "cut.json")]
     pub plan: PathBuf,
 
-    /// Print only the layers, as another tool takes them
+    /// Print only the layers, in another tool's format
     #[arg(long = "as", value_name = "TOOL", value_enum, conflicts_with = "json")]
     pub format: Option<FormatArg>,
 
-    /// Print the plan as it is read, as one JSON document
+    /// Print the plan as one JSON document
     #[arg(long)]
     pub json: bool,
 }
 
-/// Whose notation.
+/// The tools whose formats are known.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub enum FormatArg {
-    /// Lopper's own `--drop`: ranges, counted from 0
+    /// Lopper's `--drop`: ranges, counted from 0
     Layers,
-    /// A mergekit configuration: `passthrough` of the kept slices
+    /// mergekit: a configuration that merges the kept slices with `passthrough`
     Mergekit,
-    /// llama-quantize's `--prune-layers`: counted from 0
+    /// llama.cpp: `llama-quantize --prune-layers`, counted from 0
     #[value(name = "llama.cpp")]
     LlamaCpp,
-    /// NeMo's `--drop_layers`: counted from 1
+    /// NeMo: `--drop_layers`, counted from 1
     Nemo,
 }
 

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+use lopper_study::pocket::{STEPS, recipe};
 
 /// `lopper pocket`
 #[derive(Debug, Args)]
@@ -14,35 +15,35 @@ pub struct PocketArgs {
 /// What to do with the pocket model.
 #[derive(Debug, Subcommand)]
 pub enum PocketCommand {
-    /// Write generated items of a task as JSON lines
+    /// Generate items of a task and write them as JSON lines
     Data(DataArgs),
-    /// Train the pocket model from random weights, or continue
+    /// Train the pocket model from random weights, or continue its training
     Train(TrainArgs),
 }
 
 /// `lopper pocket data`
 #[derive(Debug, Args)]
 pub struct DataArgs {
-    /// The task, such as `pocket_word`; `lopper eval --help` lists them
+    /// Task, such as `pocket_word`; `lopper tasks` lists them
     pub task: String,
 
-    /// `train`, `select` or `report`; no item is in two of them
+    /// Take items of the split `train`, `select` or `report`; no item is in two of them
     #[arg(long, default_value = "train")]
     pub split: String,
 
-    /// Items to write
+    /// Write N items
     #[arg(short, long, value_name = "N", default_value_t = 1000)]
     pub number: usize,
 
-    /// Seed of the draws
+    /// Seed for the items
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
 
-    /// File to write [default: standard output]
+    /// Write to FILE [default: standard output]
     #[arg(short, long, value_name = "FILE")]
     pub out: Option<PathBuf>,
 
-    /// Replace an existing file
+    /// Overwrite FILE if it exists
     #[arg(long)]
     pub force: bool,
 }
@@ -50,15 +51,16 @@ pub struct DataArgs {
 /// `lopper pocket train`
 #[derive(Debug, Args)]
 pub struct TrainArgs {
-    /// Where the training state lives and the finished model goes (`DIR/model`)
+    /// Keep the training state in DIR, and write the finished model to DIR/model
     #[arg(short, long, value_name = "DIR")]
     pub out: PathBuf,
 
-    /// Optimiser steps of 8192 tokens in all
-    #[arg(long, value_name = "N", default_value_t = lopper_study::pocket::STEPS)]
+    #[arg(long, value_name = "N", default_value_t = STEPS, help = format!(
+        "Train for N optimizer steps of {} tokens in all", recipe(STEPS).batch_tokens
+    ))]
     pub steps: usize,
 
-    /// Held-out items per task in the model card's table
+    /// Evaluate N held-out items of each task for the model card
     #[arg(long, value_name = "N", default_value_t = 500)]
     pub eval_items: usize,
 }

@@ -7,6 +7,6 @@ use clap::Args;
 /// `lopper report`
 #[derive(Debug, Args)]
 pub struct ReportArgs {
-    /// The directory of a study
+    /// Directory of a study
     pub dir: PathBuf,
 }

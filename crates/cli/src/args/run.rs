@@ -1,32 +1,32 @@
-//! How a model is run, for the commands that only run it forward.
+//! Memory and precision, for the commands that only run a model forward.
 
 use clap::{Args, ValueEnum};
 
-/// How weights and memory are used.
+/// Memory and precision of forward passes.
 #[derive(Debug, Default, Args)]
 pub struct RunArgs {
-    /// Read each layer from its file as it is used: for models larger than memory
+    /// Read each layer from its file when it is used, for models larger than memory
     #[arg(long)]
     pub stream: bool,
 
-    /// What products are computed in; `bfloat16` is faster, rounds weights and activations, and holds a
-    /// copy of the weights in memory (not with --stream)
+    /// Precision of matrix multiplications; `bfloat16` is faster, rounds weights and activations, and keeps a copy of
+    /// the weights in memory (without --stream)
     #[arg(long, value_enum, default_value_t = DtypeArg::Float32)]
     pub dtype: DtypeArg,
 
-    /// Memory for the hidden states of texts and candidates that go through a layer together, such as
-    /// `4GB` [default: 1GB]
+    /// Limit the memory for hidden states of sequences and candidates that are computed together, such as `4GB`
+    /// [default: 1GB]
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub memory: Option<usize>,
 }
 
-/// What products are computed in.
+/// Precision of matrix multiplications.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub enum DtypeArg {
-    /// Weights as stored, everything else in 32 bits
+    /// Use weights as they are stored, and compute in 32 bits
     #[default]
     Float32,
-    /// Activations rounded too; sums in 32 bits
+    /// Round weights and activations to bfloat16, and sum in 32 bits
     Bfloat16,
 }
 

@@ -4,79 +4,80 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+use lopper_prune::search::Racing;
 
-use super::{AskArgs, RunArgs};
+use super::{AskArgs, RunArgs, nonzero};
 
 /// `lopper search`
 #[derive(Debug, Args)]
 pub struct SearchArgs {
-    /// A model directory, an id of the hub, or `pocket`
+    /// Model: a Hugging Face directory, a hub id, or `pocket`
     pub model: String,
 
-    /// How many layers to remove; the first always stays
+    /// Remove N layers; the first layer is always kept
     #[arg(long, value_name = "N")]
     pub remove: usize,
 
     #[command(flatten)]
     pub ask: AskArgs,
 
-    /// How candidates are tried
+    /// Search with this strategy
     #[arg(long, value_enum, default_value_t = StrategyArg::Greedy)]
     pub strategy: StrategyArg,
 
-    /// `racing`: items of each task in the first sample, which doubles from then on
-    #[arg(long, value_name = "N", default_value = "16")]
+    /// `racing`: begin with N items of each task, and double them from sample to sample
+    #[arg(long, value_name = "N", default_value_t = nonzero(Racing::default().first))]
     pub first_sample: NonZeroUsize,
 
-    /// `evolution`: sets tried in each generation
+    /// `evolution`: try N sets in each generation
     #[arg(long, value_name = "N", default_value = "16")]
     pub population: NonZeroUsize,
 
-    /// `evolution`: generations
+    /// `evolution`: run N generations
     #[arg(long, value_name = "N", default_value = "10")]
     pub generations: NonZeroUsize,
 
-    /// `evolution`: seed of the mutations
+    /// `evolution`: seed for the mutations
     #[arg(long, value_name = "SEED", default_value_t = 0)]
     pub search_seed: u64,
 
-    /// Go on where the sentinels (arithmetic, brackets, repetition, perplexity) find nothing left of the
-    /// model
+    /// Do not run the sentinels, which end the search when arithmetic, brackets, repetition and perplexity show that
+    /// nothing is left of the model
     #[arg(long)]
     pub no_sentinels: bool,
 
-    /// Raise the alarm when classification keeps more than generation by this share
+    /// Warn when classification retains at least this fraction more of its score than generation does
     #[arg(long, value_name = "SHARE", default_value_t = lopper_diagnose::sentinel::GAP_THRESHOLD)]
     pub gap: f64,
 
     #[command(flatten)]
     pub run: RunArgs,
 
-    /// Where the search and its plan are recorded: `search.json` and `cut.json`; a search that is
-    /// there already is continued
+    /// Write the record of the search (`search.json`) and its plan (`cut.json`) to DIR; a search that is already there
+    /// is continued
     #[arg(short, long, value_name = "DIR", default_value = "lopper-search")]
     pub out: PathBuf,
 
-    /// Begin anew where DIR holds another search
+    /// Start over if DIR holds another search
     #[arg(long)]
     pub force: bool,
 
-    /// One JSON document: the search as it is recorded
+    /// Print the record of the search as one JSON document
     #[arg(long)]
     pub json: bool,
 }
 
-/// How candidates are tried.
+/// Search strategies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum StrategyArg {
-    /// Round by round, the removal that costs least
+    /// Remove the layer that costs least, round by round
     Greedy,
-    /// The same on growing samples of items, without candidates that can no longer win
+    /// Like `greedy`, on growing samples of items and without candidates that can no longer win
     Racing,
-    /// The layers whose single removal costs least, all at once
+    /// Remove the layers whose single removals cost least, all at once
     OneShot,
-    /// The contiguous block that costs least
+    /// Remove the contiguous block that costs least
     Block,
-    /// Mutation and selection of whole sets
+    /// Mutate sets of layers and keep the best
     Evolution,
 }

@@ -7,26 +7,27 @@ use clap::Args;
 /// `lopper study`
 #[derive(Debug, Args)]
 pub struct StudyArgs {
-    /// The study file [default: the pocket study]
+    /// Study file in TOML [default: the study of the pocket model]
     pub study: Option<PathBuf>,
 
-    /// Where the records and the report go; a study that is there already is continued
+    /// Write the records and the report to DIR; a study that is already there is continued
     #[arg(short, long, value_name = "DIR", default_value = "lopper-study")]
     pub out: PathBuf,
 
-    /// Directory that holds the rows of benchmarks, in place of the study file's [env: LOPPER_DATA_ROOT]
+    /// Read the data sets of benchmarks from DIR, instead of the study file's `rows.data_root` [env: LOPPER_DATA_ROOT]
     #[arg(long, value_name = "DIR")]
     pub data_root: Option<PathBuf>,
 
-    /// Run the programs that the model writes, as `rows.allow_code_execution = true` in the study file
+    /// Run the programs that the model writes, in a sandbox (`rows.allow_code_execution = true` in the study file does
+    /// the same)
     #[arg(long)]
     pub allow_code_execution: bool,
 
-    /// Print the resolved study file, every key with its value, and stop
+    /// Print the study file with every key and its value, and stop
     #[arg(long)]
     pub print_recipe: bool,
 
-    /// Print the whole record as JSON instead of the table
+    /// Print the whole record as one JSON document instead of the table
     #[arg(long)]
     pub json: bool,
 }

@@ -9,21 +9,21 @@ pub struct TasksArgs {
     #[command(subcommand)]
     pub command: Option<TasksCommand>,
 
-    /// One JSON list
+    /// Print one JSON list
     #[arg(long)]
     pub json: bool,
 }
 
-/// What to tell of tasks.
+/// What to do with tasks.
 #[derive(Debug, Subcommand)]
 pub enum TasksCommand {
-    /// Print the file of one task, to read or to begin one's own with
+    /// Print the file of one task, to read or as a start for a task of your own
     Show(ShowTaskArgs),
 }
 
 /// `lopper tasks show`
 #[derive(Debug, Args)]
 pub struct ShowTaskArgs {
-    /// A task, a group, or the path of a task's file
+    /// Task, group, or path of a task file
     pub name: String,
 }

@@ -13,8 +13,8 @@ use serde::Serialize;
 
 use super::ask::{self, CostRecord};
 use crate::args::AblateArgs;
-use crate::env::Env;
-use crate::loaded::Loaded;
+use crate::context::Context;
+use crate::open_model::OpenModel;
 use crate::table;
 
 /// The JSON document. Layers have their original numbers.
@@ -54,20 +54,18 @@ struct TaskScore<'a> {
     programs: Option<Programs>,
 }
 
-pub fn run(env: &Env, args: &AblateArgs) -> Result<()> {
-    let loaded = Loaded::open(env, &args.model)?;
-    let numbering = loaded.numbering()?;
-    let layers = loaded.config().num_hidden_layers;
-    let removals = removals(&loaded, args)?;
-    let text = TextModel::new(loaded.engine(env, &args.run)?, &loaded.checkpoint)?;
-    let suite = ask::suite(env, &text, &args.ask)?;
+pub fn run(context: &Context, args: &AblateArgs) -> Result<()> {
+    let opened = OpenModel::open(context, &args.model)?;
+    let numbering = opened.numbering()?;
+    let layers = opened.config().num_hidden_layers;
+    let removals = removals(&opened, args)?;
+    let text = TextModel::new(opened.engine(context, &args.run)?, &opened.checkpoint)?;
+    let suite = ask::suite(context, &text, &args.ask)?;
     let mut candidates = vec![LayerSet::all(layers)];
     candidates.extend(removals.iter().map(|removed| removed.complement(layers).slots()));
 
     let begun = std::time::Instant::now();
-    let progress = env.progress("ablating", "requests", 0);
-    let evaluation = evaluate(&text, &suite, &candidates, &ask::execution(&args.ask), &progress)?;
-    drop(progress);
+    let evaluation = evaluate(&text, &suite, &candidates, &ask::execution(&args.ask), &context.progress)?;
     let (seconds, outcomes) = (begun.elapsed().as_secs_f64(), &evaluation.outcomes);
 
     let seed = suite.selection().seed;
@@ -81,9 +79,9 @@ pub fn run(env: &Env, args: &AblateArgs) -> Result<()> {
     }
     if args.json {
         let base = all.remove(0);
-        return env.printer.json(&Ablation {
-            model: &loaded.name,
-            hash: loaded.checkpoint.hash(),
+        return context.printer.json(&Ablation {
+            model: &opened.name,
+            hash: opened.checkpoint.hash(),
             layers: numbering.present(),
             base,
             removals: all,
@@ -94,13 +92,13 @@ pub fn run(env: &Env, args: &AblateArgs) -> Result<()> {
             seed,
         });
     }
-    env.printer.note(&format!("{seconds:.1} s; {}", ask::told(&evaluation.cost)));
-    env.printer.result(&human(&all, suite.tasks()))
+    context.printer.note(&format!("{seconds:.1} s; {}", ask::summary(&evaluation.cost)));
+    context.printer.result(&human(&all, suite.tasks()))
 }
 
 /// What is removed, by position: blocks of neighbours.
-fn removals(loaded: &Loaded, args: &AblateArgs) -> Result<Vec<LayerSet<LayerPosition>>> {
-    let (layers, block) = (loaded.config().num_hidden_layers, args.block.get());
+fn removals(opened: &OpenModel, args: &AblateArgs) -> Result<Vec<LayerSet<LayerPosition>>> {
+    let (layers, block) = (opened.config().num_hidden_layers, args.block.get());
     if block >= layers {
         return Err(Fault::new("the blocks are as large as the model")
             .expected(format!("--block below {layers}"))
@@ -109,7 +107,7 @@ fn removals(loaded: &Loaded, args: &AblateArgs) -> Result<Vec<LayerSet<LayerPosi
     }
     let firsts = match &args.layers {
         None => LayerSet::<LayerPosition>::all(layers - block + 1),
-        Some(spec) => loaded.numbering()?.positions(&loaded.layers(spec)?)?,
+        Some(spec) => opened.numbering()?.positions(&opened.layers(spec)?)?,
     };
     Ok(firsts.indices().filter(|first| first + block <= layers).map(|first| (first..first + block).collect()).collect())
 }

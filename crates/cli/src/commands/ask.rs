@@ -8,11 +8,11 @@ use serde::Serialize;
 
 use super::bench;
 use crate::args::{AskArgs, SplitArg};
-use crate::env::Env;
+use crate::context::Context;
 use crate::table;
 
 /// The tasks' items in the model's tokens.
-pub fn suite(env: &Env, text: &TextModel, args: &AskArgs) -> Result<Suite> {
+pub fn suite(context: &Context, text: &TextModel, args: &AskArgs) -> Result<Suite> {
     let (split, rows) = match args.split {
         SplitArg::Report => (Split::Report, RowChoice::Divided),
         SplitArg::Select => (Split::Select, RowChoice::Divided),
@@ -20,7 +20,7 @@ pub fn suite(env: &Env, text: &TextModel, args: &AskArgs) -> Result<Suite> {
     };
     let selection = ItemSelection { rows, ..ItemSelection::new(split, args.limit.get(), args.seed) };
     let tasks = lopper_tasks::expand(&args.tasks)?;
-    Suite::prepare(text, &tasks, &selection, &bench::policy(&args.bench), &bench::resources(env, &args.bench)?)
+    Suite::prepare(text, &tasks, &selection, &bench::policy(&args.bench), &bench::resources(context, &args.bench)?)
 }
 
 /// How candidates are run.
@@ -54,7 +54,7 @@ impl From<Cost> for CostRecord {
 }
 
 /// The same in a sentence.
-pub fn told(cost: &Cost) -> String {
+pub fn summary(cost: &Cost) -> String {
     let mut parts = Vec::new();
     if cost.work.unshared_layer_tokens > 0 {
         let share = 100.0 * cost.work.layer_tokens as f64 / cost.work.unshared_layer_tokens as f64;

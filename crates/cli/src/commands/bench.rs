@@ -9,7 +9,7 @@ use lopper_sandbox::Policy;
 use lopper_tasks::{CodeRunner, DataRoot, GenerationPolicy, Resources};
 
 use crate::args::BenchArgs;
-use crate::env::Env;
+use crate::context::Context;
 use crate::hub;
 
 /// How answers are produced.
@@ -29,25 +29,25 @@ pub fn policy(args: &BenchArgs) -> GenerationPolicy {
 }
 
 /// What tasks read and run. Says on standard error what protects this machine where programs may be run.
-pub fn resources(env: &Env, args: &BenchArgs) -> Result<Resources> {
+pub fn resources(context: &Context, args: &BenchArgs) -> Result<Resources> {
     let code = match args.allow_code_execution {
-        true => Some(Arc::new(runner(env, args)?)),
+        true => Some(Arc::new(runner(context, args)?)),
         false => None,
     };
-    Ok(Resources { data_root: data_root(env, args.data_root.as_deref()), code })
+    Ok(Resources { data_root: data_root(context, args.data_root.as_deref()), code })
 }
 
 /// Where rows come from: the directory `named`, or else the one that the environment names, and the hub for what is
 /// not there.
-pub fn data_root(env: &Env, named: Option<&Path>) -> DataRoot {
-    named.map_or_else(DataRoot::from_env, DataRoot::new).with_fetcher(Arc::new(hub::Rows::new(env)))
+pub fn data_root(context: &Context, named: Option<&Path>) -> DataRoot {
+    named.map_or_else(DataRoot::from_env, DataRoot::new).with_fetcher(Arc::new(hub::Rows::new(context)))
 }
 
-fn runner(env: &Env, args: &BenchArgs) -> Result<CodeRunner> {
+fn runner(context: &Context, args: &BenchArgs) -> Result<CodeRunner> {
     let policy = Policy { python: args.python.clone(), allow_unprotected: args.allow_unprotected, ..Policy::default() };
-    let runner = CodeRunner::new(policy, env.interrupted.clone())?;
+    let runner = CodeRunner::new(policy, context.interrupted.clone())?;
     for line in runner.describe() {
-        env.printer.note(&line);
+        context.printer.note(&line);
     }
     Ok(runner)
 }

@@ -11,10 +11,10 @@ use anyhow::Result;
 use lopper_record::Fault;
 
 use crate::args::DiagnoseArgs;
-use crate::env::Env;
+use crate::context::Context;
 
-pub fn run(env: &Env, args: &DiagnoseArgs) -> Result<()> {
-    if is_responses(&args.subject) { responses::run(env, args) } else { model::run(env, args) }
+pub fn run(context: &Context, args: &DiagnoseArgs) -> Result<()> {
+    if is_responses(&args.subject) { responses::run(context, args) } else { model::run(context, args) }
 }
 
 /// Whether the argument names a file of responses: by its ending, or because a file of that name is there (a model is

@@ -19,9 +19,9 @@ use lopper_tasks::{
 use serde::Serialize;
 
 use super::bench;
-use crate::args::{EvalArgs, SplitArg};
-use crate::env::Env;
-use crate::loaded::Loaded;
+use crate::args::{EvalArgs, GENERATED_ITEMS, SplitArg};
+use crate::context::Context;
+use crate::open_model::OpenModel;
 use crate::table;
 
 /// The JSON document.
@@ -87,7 +87,7 @@ struct Seeds {
     sampling: u64,
 }
 
-pub fn run(env: &Env, args: &EvalArgs) -> Result<()> {
+pub fn run(context: &Context, args: &EvalArgs) -> Result<()> {
     let began = SystemTime::now();
     if let Some(path) = &args.samples_out {
         ensure_new(path, args.force)?;
@@ -103,11 +103,11 @@ pub fn run(env: &Env, args: &EvalArgs) -> Result<()> {
             .hint("--compare evaluates the model also without them, on the same items")
             .into());
     }
-    let resources = bench::resources(env, &args.bench)?;
-    let loaded = Loaded::open(env, &args.model)?;
-    let kept = loaded.kept(args.drop.as_deref())?;
-    let uncut = TextModel::new(loaded.engine(env, &args.run)?, &loaded.checkpoint)?;
-    let all = LayerSet::all(loaded.config().num_hidden_layers);
+    let resources = bench::resources(context, &args.bench)?;
+    let opened = OpenModel::open(context, &args.model)?;
+    let kept = opened.kept(args.drop.as_deref())?;
+    let uncut = TextModel::new(opened.engine(context, &args.run)?, &opened.checkpoint)?;
+    let all = LayerSet::all(opened.config().num_hidden_layers);
     let (text, cut) = match &args.adapter {
         None => (uncut, LayerSet::from(kept.clone())),
         Some(directory) => {
@@ -131,17 +131,14 @@ pub fn run(env: &Env, args: &EvalArgs) -> Result<()> {
     let candidates = if args.compare { vec![all, cut] } else { vec![cut] };
     let mut outcomes = match &args.responses_from {
         Some(path) => vec![suite.grade_given(&samples::responses(path)?)?],
-        None => {
-            let progress = env.progress("evaluating", "requests", 0);
-            evaluate(&text, &suite, &candidates, &Execution::default(), &progress)?.outcomes
-        }
+        None => evaluate(&text, &suite, &candidates, &Execution::default(), &context.progress)?.outcomes,
     };
     let base = args.compare.then(|| outcomes.remove(0));
     let outcomes = outcomes.pop().unwrap_or_default();
-    warn_of_rows(env, &outcomes);
+    warn_of_rows(context, &outcomes);
     let comparison = match &base {
         Some(base) => {
-            compare::caution(base).iter().for_each(|line| env.printer.warn(line));
+            compare::caution(base).iter().for_each(|line| context.printer.warn(line));
             Some(compare_all(base, &outcomes, selection.seed)?)
         }
         None => None,
@@ -150,12 +147,12 @@ pub fn run(env: &Env, args: &EvalArgs) -> Result<()> {
     if let Some(path) = &args.samples_out {
         samples::write(path, &outcomes)?;
     }
-    let layers = loaded.numbering()?.originals(&kept.clone().into())?;
+    let layers = opened.numbering()?.originals(&kept.clone().into())?;
     if let Some(directory) = &args.lm_eval_out {
         let facts = RunFacts {
-            model: loaded.name.clone(),
-            model_args: serde_json::json!({"pretrained": loaded.name, "layers": layers.to_string(),
-                "hash": loaded.checkpoint.hash(), "adapter": args.adapter}),
+            model: opened.name.clone(),
+            model_args: serde_json::json!({"pretrained": opened.name, "layers": layers.to_string(),
+                "hash": opened.checkpoint.hash(), "adapter": args.adapter}),
             limit: args.limit.map(NonZeroUsize::get),
             began,
             took: began.elapsed().unwrap_or_default(),
@@ -167,10 +164,10 @@ pub fn run(env: &Env, args: &EvalArgs) -> Result<()> {
         let tasks = outcomes.iter().map(|outcome| (outcome.task.as_str(), task_scores(outcome))).collect();
         let groups = families(&outcomes);
         let groups = groups.into_iter().map(|(name, tasks, score)| (name, GroupScores { tasks: tasks.len(), score }));
-        let hash = loaded.checkpoint.hash();
-        let model = ModelId { name: &loaded.name, hash, layers, adapter: args.adapter.as_deref() };
+        let hash = opened.checkpoint.hash();
+        let model = ModelId { name: &opened.name, hash, layers, adapter: args.adapter.as_deref() };
         let seeds = Seeds { items: selection.seed, sampling: policy.sampling_seed };
-        return env.printer.json(&Evaluation {
+        return context.printer.json(&Evaluation {
             tasks,
             groups: groups.collect(),
             model,
@@ -182,15 +179,15 @@ pub fn run(env: &Env, args: &EvalArgs) -> Result<()> {
             comparison,
         });
     }
-    env.printer.note(&format!(
+    context.printer.note(&format!(
         "{} with layers {}; {}, 95 % intervals",
-        loaded.name,
+        opened.name,
         layers.to_string(),
         items_in_words(&outcomes, &selection)
     ));
-    env.printer.result(&human(&outcomes))?;
+    context.printer.result(&human(&outcomes))?;
     match comparison {
-        Some(comparison) => env.printer.result(&format!("\n{}", compare::human(&comparison))),
+        Some(comparison) => context.printer.result(&format!("\n{}", compare::human(&comparison))),
         None => Ok(()),
     }
 }
@@ -207,7 +204,7 @@ fn items_in_words(outcomes: &[TaskOutcome], selection: &ItemSelection) -> String
 }
 
 /// Bad rows by name, as many as a reader can take; all of them are in the JSON document.
-fn warn_of_rows(env: &Env, outcomes: &[TaskOutcome]) {
+fn warn_of_rows(context: &Context, outcomes: &[TaskOutcome]) {
     const SHOWN: usize = 5;
     for outcome in outcomes {
         if let Some(first) = outcome.bad_rows.first() {
@@ -219,11 +216,12 @@ fn warn_of_rows(env: &Env, outcomes: &[TaskOutcome]) {
             if outcome.bad_rows.len() > SHOWN {
                 text.push_str("\n  …");
             }
-            env.printer.warn(&text);
+            context.printer.warn(&text);
         }
         if !outcome.truncated.is_empty() {
             let count = outcome.truncated.len();
-            env.printer
+            context
+                .printer
                 .warn(&format!("{}: {count} prompts lost their beginning to fit into the context", outcome.task));
         }
     }
@@ -241,15 +239,13 @@ fn policy(args: &EvalArgs) -> GenerationPolicy {
 }
 
 fn selection(args: &EvalArgs) -> ItemSelection {
-    /// Generated items never end.
-    const GENERATED: usize = 200;
     let (split, rows) = match args.split {
         None | Some(SplitArg::All) => (Split::Report, RowChoice::All),
         Some(SplitArg::Report) => (Split::Report, RowChoice::Divided),
         Some(SplitArg::Select) => (Split::Select, RowChoice::Divided),
     };
     let row_limit = args.limit.map(NonZeroUsize::get);
-    ItemSelection { split, rows, limit: row_limit.unwrap_or(GENERATED), row_limit, seed: args.seed }
+    ItemSelection { split, rows, limit: row_limit.unwrap_or(GENERATED_ITEMS), row_limit, seed: args.seed }
 }
 
 fn task_scores(outcome: &TaskOutcome) -> TaskScores<'_> {

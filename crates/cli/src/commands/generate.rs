@@ -8,22 +8,21 @@ mod partial;
 use std::path::PathBuf;
 
 use anyhow::Result;
-use lopper_infer::{Finish, GenerateOptions, ProgressFn, Request, Sampling};
+use lopper_heal::SgrOptions;
+use lopper_infer::{Finish, GenerateOptions, Request, Sampling};
 use lopper_model::chat::Message;
 use lopper_model::generation::SpecialIds;
-use lopper_record::{Fault, ensure_new, key_hash, write_atomic};
+use lopper_record::{Fault, Progress, Step, ensure_new, key_hash, write_atomic};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::args::GenerateArgs;
-use crate::env::Env;
-use crate::loaded::Loaded;
+use crate::context::Context;
+use crate::open_model::OpenModel;
 use crate::prompts;
 use crate::table;
 use partial::Partial;
 
-/// METHOD's system prompt for models that were taught to expect one.
-const SYSTEM: &str = "You are a helpful assistant.";
 /// Prompts answered between two writes.
 const PART: usize = 512;
 
@@ -35,21 +34,20 @@ struct Row {
     finish: Finish,
 }
 
-pub fn run(env: &Env, args: &GenerateArgs) -> Result<()> {
+pub fn run(context: &Context, args: &GenerateArgs) -> Result<()> {
     ensure_new(&args.out, args.force)?;
-    let loaded = Loaded::open(env, &args.model)?;
-    let kept = loaded.kept(args.drop.as_deref())?;
+    let opened = OpenModel::open(context, &args.model)?;
+    let kept = opened.kept(args.drop.as_deref())?;
     let sampling = sampling(args)?;
-    let system = match args.system.as_deref() {
-        None if loaded.descends_from_pocket()? => None,
-        None => Some(SYSTEM),
-        Some("") => None,
-        given => given,
+    let system = match &args.system {
+        None if opened.descends_from_pocket()? => None,
+        None => SgrOptions::default().system,
+        Some(given) => Some(given.clone()).filter(|given| !given.is_empty()),
     };
     let limit = args.limit.map(std::num::NonZero::get);
-    let conversations = prompts::read(&args.prompts, limit, args.seed, system)?;
-    let (tokenizer, template) = (loaded.tokenizer()?, loaded.chat_template()?);
-    let stop_tokens = SpecialIds::from_checkpoint(&loaded.checkpoint, Some(&tokenizer))?.eos;
+    let conversations = prompts::read(&args.prompts, limit, args.seed, system.as_deref())?;
+    let (tokenizer, template) = (opened.tokenizer()?, opened.chat_template()?);
+    let stop_tokens = SpecialIds::from_checkpoint(&opened.checkpoint, Some(&tokenizer))?.eos;
     let mut requests = Vec::with_capacity(conversations.len());
     for (index, conversation) in conversations.iter().enumerate() {
         // The rendered text brings its special tokens along.
@@ -68,7 +66,7 @@ pub fn run(env: &Env, args: &GenerateArgs) -> Result<()> {
     }
 
     let key = key_hash(&json!({
-        "model": loaded.checkpoint.hash(),
+        "model": opened.checkpoint.hash(),
         "kept": kept,
         "conversations": conversations,
         "sampling": sampling,
@@ -80,23 +78,17 @@ pub fn run(env: &Env, args: &GenerateArgs) -> Result<()> {
     }))?;
     let mut partial = Partial::<Row>::open(partial_path(args), &key, args.force)?;
     if partial.len() > 0 {
-        env.printer.note(&format!("continuing after {} finished answers", table::count(partial.len() as u64)));
+        context.printer.note(&format!("continuing after {} finished answers", table::count(partial.len() as u64)));
     }
-    let engine = loaded.engine(env, &args.run)?;
+    let engine = opened.engine(context, &args.run)?;
     let todo: Vec<usize> = (0..requests.len()).filter(|index| !partial.has(*index)).collect();
-    let progress = env.progress("answering", "prompts", requests.len());
-    progress.set(partial.len());
+    let progress = context.progress.step(Step::new("answering", "prompts", requests.len()).found(partial.len()));
     for part in todo.chunks(PART) {
         let before = partial.len();
         let batch: Vec<Request> = part.iter().map(|index| requests[*index].clone()).collect();
         let answers = engine
-            .generate(
-                &kept.clone().into(),
-                &batch,
-                &GenerateOptions::default(),
-                &ProgressFn(|done, _| progress.set(before + done)),
-            )
-            .inspect_err(|_| kept_note(env, before, args))?;
+            .generate(&kept.clone().into(), &batch, &GenerateOptions::default(), &*progress)
+            .inspect_err(|_| kept_note(context, before, args))?;
         let mut rows = Vec::with_capacity(part.len());
         for (index, answer) in part.iter().zip(answers) {
             let mut messages = conversations[*index].clone();
@@ -104,6 +96,7 @@ pub fn run(env: &Env, args: &GenerateArgs) -> Result<()> {
             rows.push((*index, Row { messages, finish: answer.finish }));
         }
         partial.add(rows)?;
+        progress.set(partial.len());
     }
     drop(progress);
 
@@ -115,19 +108,19 @@ pub fn run(env: &Env, args: &GenerateArgs) -> Result<()> {
     }
     write_atomic(&args.out, text.as_bytes())?;
     let ended = rows.values().filter(|row| row.finish == Finish::Stop).count();
-    env.printer.note(&format!(
+    context.printer.note(&format!(
         "{} answers, of which {} came to their end",
         table::count(rows.len() as u64),
         table::count(ended as u64)
     ));
     partial.remove();
-    env.printer.result(&args.out.display().to_string())
+    context.printer.result(&args.out.display().to_string())
 }
 
 /// Says where the work of a run that stops early is.
-fn kept_note(env: &Env, finished: usize, args: &GenerateArgs) {
+fn kept_note(context: &Context, finished: usize, args: &GenerateArgs) {
     if finished > 0 {
-        env.printer.note(&format!(
+        context.printer.note(&format!(
             "{} finished answers are kept in {}; the same command continues after them",
             table::count(finished as u64),
             partial_path(args).display()

@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context as _, Result};
 use lopper_heal::examples::{ExampleReport, Examples};
 use lopper_heal::{Base, HealRecipe, HealStats, Healed, Method, Renderer, Run, StateFile, heal, read_examples};
 use lopper_model::generation::SpecialIds;
@@ -17,8 +17,8 @@ use lopper_record::{Fault, LayerPosition, LayerSet, ensure_new, write_atomic};
 use serde::Serialize;
 
 use crate::args::{HealArgs, MethodArg};
-use crate::env::Env;
-use crate::loaded::Loaded;
+use crate::context::Context;
+use crate::open_model::OpenModel;
 use crate::table;
 
 /// What was done, beside the result; also what tells that a directory is one.
@@ -42,15 +42,15 @@ struct Record<'a> {
     stats: &'a HealStats,
 }
 
-pub fn run(env: &Env, args: &HealArgs) -> Result<()> {
-    let loaded = Loaded::open(env, &args.model)?;
-    check_output(&loaded, args)?;
-    let kept: LayerSet<LayerPosition> = loaded.kept(args.drop.as_deref())?.into();
-    let recipe = recipe(&loaded, args)?;
-    let examples = examples(env, &loaded, args, &recipe)?;
+pub fn run(context: &Context, args: &HealArgs) -> Result<()> {
+    let opened = OpenModel::open(context, &args.model)?;
+    check_output(&opened, args)?;
+    let kept: LayerSet<LayerPosition> = opened.kept(args.drop.as_deref())?.into();
+    let recipe = recipe(&opened, args)?;
+    let examples = examples(context, &opened, args, &recipe)?;
     let steps = recipe.steps(examples.documents.len());
     if steps <= recipe.warmup {
-        env.printer.warn(&format!(
+        context.printer.warn(&format!(
             "{steps} steps end within the warm-up of {}; --warmup, --batch or --epochs change that",
             recipe.warmup
         ));
@@ -61,38 +61,38 @@ pub fn run(env: &Env, args: &HealArgs) -> Result<()> {
         std::fs::remove_file(&state).with_context(|| format!("removing {}", state.display()))?;
     }
     if state.is_file() {
-        env.printer.note("continuing an unfinished run");
+        context.printer.note("continuing an unfinished run");
     }
-    let model = loaded.model()?;
+    let model = opened.model()?;
     let run = Run {
-        state: Some(StateFile { path: &state, model: loaded.checkpoint.hash(), save_every: SAVE_EVERY }),
-        ..Run::for_model(&model, env.threads, &recipe)
+        state: Some(StateFile { path: &state, model: opened.checkpoint.hash(), save_every: SAVE_EVERY }),
+        ..Run::for_model(&model, context.threads, &recipe)
     };
-    let healed = heal(&model, &kept, &examples.documents, &recipe, &run, &env.bars())?;
+    let healed = heal(&model, &kept, &examples.documents, &recipe, &run, &context.progress)?;
 
     let record = Record {
         format: 1,
         lopper_version: env!("CARGO_PKG_VERSION"),
         source: ModelId {
-            id: loaded.name.clone(),
-            hash: loaded.checkpoint.hash().to_owned(),
-            num_hidden_layers: loaded.config().num_hidden_layers,
+            id: opened.name.clone(),
+            hash: opened.checkpoint.hash().to_owned(),
+            num_hidden_layers: opened.config().num_hidden_layers,
         },
-        kept: loaded.numbering()?.originals(&kept)?,
+        kept: opened.numbering()?.originals(&kept)?,
         data: &args.data,
         examples: &examples.report,
         recipe: &recipe,
         workers: run.workers,
         stats: &healed.stats,
     };
-    write(env, &loaded, args, &healed, &record)?;
+    write(context, &opened, args, &healed, &record)?;
     // If it stays, it is found finished the next time, which costs nothing.
     let _ = std::fs::remove_file(&state);
-    tell(env, args, &healed, &record)
+    tell(context, args, &healed, &record)
 }
 
 /// The recipe for the model's size, with what the user chose.
-fn recipe(loaded: &Loaded, args: &HealArgs) -> Result<HealRecipe> {
+fn recipe(opened: &OpenModel, args: &HealArgs) -> Result<HealRecipe> {
     let method = match args.method {
         MethodArg::Lora => Method::Lora,
         MethodArg::Full => Method::Full,
@@ -105,7 +105,7 @@ fn recipe(loaded: &Loaded, args: &HealArgs) -> Result<HealRecipe> {
             .hint(format!("leave {option} out"))
             .into());
     }
-    let shapes = expected_tensors(loaded.config());
+    let shapes = expected_tensors(opened.config());
     let parameters = shapes.iter().map(|(_, shape)| shape.iter().product::<usize>()).sum();
     let mut recipe = HealRecipe::for_size(parameters, method);
     let lora = &mut recipe.lora;
@@ -116,7 +116,7 @@ fn recipe(loaded: &Loaded, args: &HealArgs) -> Result<HealRecipe> {
     recipe.warmup = args.warmup.unwrap_or(recipe.warmup);
     recipe.batch = args.batch.unwrap_or(recipe.batch);
     recipe.epochs = args.epochs.unwrap_or(recipe.epochs);
-    let context = loaded.config().max_position_embeddings;
+    let context = opened.config().max_position_embeddings;
     recipe.max_length = args.max_length.unwrap_or(recipe.max_length.min(context));
     recipe.checkpointing = args.checkpointing.unwrap_or(recipe.checkpointing);
     recipe.mixed = args.bf16;
@@ -132,14 +132,14 @@ fn recipe(loaded: &Loaded, args: &HealArgs) -> Result<HealRecipe> {
     Ok(recipe)
 }
 
-fn examples(env: &Env, loaded: &Loaded, args: &HealArgs, recipe: &HealRecipe) -> Result<Examples> {
-    let tokenizer = loaded.tokenizer()?;
-    let chat = lopper_model::chat::ChatTemplate::from_checkpoint(&loaded.checkpoint)?;
-    let eos = SpecialIds::from_checkpoint(&loaded.checkpoint, Some(&tokenizer))?.eos;
+fn examples(context: &Context, opened: &OpenModel, args: &HealArgs, recipe: &HealRecipe) -> Result<Examples> {
+    let tokenizer = opened.tokenizer()?;
+    let chat = lopper_model::chat::ChatTemplate::from_checkpoint(&opened.checkpoint)?;
+    let eos = SpecialIds::from_checkpoint(&opened.checkpoint, Some(&tokenizer))?.eos;
     let renderer = Renderer { tokenizer: &tokenizer, chat: chat.as_ref(), eos: &eos };
     let examples = read_examples(&args.data, &renderer, recipe.max_length)?;
     let report = &examples.report;
-    env.printer.note(&format!(
+    context.printer.note(&format!(
         "{} of {} examples, {} tokens{}",
         table::count(report.used as u64),
         table::count(report.rows as u64),
@@ -147,10 +147,10 @@ fn examples(env: &Env, loaded: &Loaded, args: &HealArgs, recipe: &HealRecipe) ->
         left_out(report, recipe.max_length)
     ));
     for (line, what) in &report.complaints {
-        env.printer.warn(&format!("{}, line {line}: {what}", args.data.display()));
+        context.printer.warn(&format!("{}, line {line}: {what}", args.data.display()));
     }
     if report.without_end > 0 {
-        env.printer.warn(&format!(
+        context.printer.warn(&format!(
             "in {} examples the chat template puts no end token after the answer, so ending is not learned",
             report.without_end
         ));
@@ -174,7 +174,7 @@ fn writes_model(args: &HealArgs) -> bool {
     args.merge || args.method == MethodArg::Full
 }
 
-fn write(env: &Env, loaded: &Loaded, args: &HealArgs, healed: &Healed, record: &Record<'_>) -> Result<()> {
+fn write(context: &Context, opened: &OpenModel, args: &HealArgs, healed: &Healed, record: &Record<'_>) -> Result<()> {
     let parent = match args.out.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
@@ -183,17 +183,17 @@ fn write(env: &Env, loaded: &Loaded, args: &HealArgs, healed: &Healed, record: &
     let temporary = temporary_directory(parent)?;
     if writes_model(args) {
         let plan = match &args.drop {
-            Some(spec) => Some(Plan::new(&loaded.checkpoint, &loaded.name, &loaded.layers(spec)?, Choice::given())?),
+            Some(spec) => Some(Plan::new(&opened.checkpoint, &opened.name, &opened.layers(spec)?, Choice::given())?),
             None => None,
         };
         let model = &healed.model;
-        let warnings = write_trained(&loaded.checkpoint, plan.as_ref(), model, &section(record), temporary.path())?;
-        warnings.iter().for_each(|warning| env.printer.warn(warning));
+        let warnings = write_trained(&opened.checkpoint, plan.as_ref(), model, &section(record), temporary.path())?;
+        warnings.iter().for_each(|warning| context.printer.warn(warning));
     } else {
         // PEFT would put the adapter on the wrong layers of the uncut model.
-        let base = args.drop.is_none().then(|| match &loaded.snapshot {
+        let base = args.drop.is_none().then(|| match &opened.snapshot {
             Some(snapshot) => Base { name: &snapshot.id, revision: Some(&snapshot.commit) },
-            None => Base { name: &loaded.name, revision: None },
+            None => Base { name: &opened.name, revision: None },
         });
         healed.save_adapter(temporary.path(), base)?;
     }
@@ -225,9 +225,9 @@ fn section(record: &Record<'_>) -> String {
     )
 }
 
-fn tell(env: &Env, args: &HealArgs, healed: &Healed, record: &Record<'_>) -> Result<()> {
+fn tell(context: &Context, args: &HealArgs, healed: &Healed, record: &Record<'_>) -> Result<()> {
     let stats = &healed.stats;
-    env.printer.note(&format!(
+    context.printer.note(&format!(
         "{} steps, {} tokens in {:.1} s ({:.0} tokens/s); loss {:.4} to {:.4} nats per token",
         stats.steps,
         table::count(stats.tokens),
@@ -237,25 +237,25 @@ fn tell(env: &Env, args: &HealArgs, healed: &Healed, record: &Record<'_>) -> Res
         stats.loss_last
     ));
     if let Some(drop) = args.drop.as_ref().filter(|_| !writes_model(args)) {
-        env.printer.note(&format!(
+        context.printer.note(&format!(
             "the adapter belongs on the model that `lopper prune {} --drop {drop}` writes; here, give --drop {drop} \
              --adapter together",
             args.model
         ));
     }
     if args.json {
-        return env.printer.json(record);
+        return context.printer.json(record);
     }
-    env.printer.result(&args.out.display().to_string())
+    context.printer.result(&args.out.display().to_string())
 }
 
 /// Refuses outputs that exist, and with `--force` those that replacing would do harm to.
-fn check_output(loaded: &Loaded, args: &HealArgs) -> Result<()> {
+fn check_output(opened: &OpenModel, args: &HealArgs) -> Result<()> {
     ensure_new(&args.out, args.force)?;
     if args.out.symlink_metadata().is_err() {
         return Ok(());
     }
-    if let (Some(source), Ok(out)) = (loaded.checkpoint.directory(), args.out.canonicalize())
+    if let (Some(source), Ok(out)) = (opened.checkpoint.directory(), args.out.canonicalize())
         && source.canonicalize()?.starts_with(&out)
     {
         return Err(Fault::new("the output would replace the model that is being healed")

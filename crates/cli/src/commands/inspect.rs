@@ -15,8 +15,8 @@ use lopper_prune::layer_numbering;
 use serde::Serialize;
 
 use crate::args::InspectArgs;
-use crate::env::Env;
-use crate::loaded::Loaded;
+use crate::context::Context;
+use crate::open_model::OpenModel;
 use crate::table;
 
 use kinds::LayerGroup;
@@ -85,11 +85,11 @@ struct Bytes {
     kv_at_context: u64,
 }
 
-pub fn run(env: &Env, args: &InspectArgs) -> Result<()> {
-    let loaded = Loaded::open(env, &args.model)?;
-    let hash = args.hash.then(|| loaded.checkpoint.hash().to_owned());
-    let inspection = inspect(&loaded.name, &loaded.checkpoint, hash, env.threads)?;
-    if args.json { env.printer.json(&inspection) } else { env.printer.result(&human(&inspection)) }
+pub fn run(context: &Context, args: &InspectArgs) -> Result<()> {
+    let opened = OpenModel::open(context, &args.model)?;
+    let hash = args.hash.then(|| opened.checkpoint.hash().to_owned());
+    let inspection = inspect(&opened.name, &opened.checkpoint, hash, context.threads)?;
+    if args.json { context.printer.json(&inspection) } else { context.printer.result(&human(&inspection)) }
 }
 
 fn inspect(name: &str, checkpoint: &Checkpoint, hash: Option<String>, threads: usize) -> Result<Inspection> {

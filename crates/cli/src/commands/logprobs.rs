@@ -1,14 +1,13 @@
 //! `lopper logprobs`: the log-probability of every token of a text, at any depth.
 
 use anyhow::Result;
-use lopper_infer::ProgressFn;
 use lopper_record::Fault;
 use serde::Serialize;
 
 use crate::args::LogprobsArgs;
-use crate::env::Env;
+use crate::context::Context;
 use crate::input;
-use crate::loaded::Loaded;
+use crate::open_model::OpenModel;
 use crate::table;
 
 /// The JSON document.
@@ -26,18 +25,16 @@ struct Sequence {
     logprobs: Vec<Option<f32>>,
 }
 
-pub fn run(env: &Env, args: &LogprobsArgs) -> Result<()> {
-    let loaded = Loaded::open(env, &args.model)?;
-    let kept = loaded.kept(args.drop.as_deref())?;
-    let sequences = input::required_sequences(env, &loaded, &args.input)?;
-    let engine = loaded.engine(env, &args.run)?;
-    let progress = env.progress("reading", "sequences", sequences.len());
-    let logprobs = engine.token_logprobs(&kept.into(), &sequences, &ProgressFn(|done, _| progress.set(done)))?;
-    drop(progress);
+pub fn run(context: &Context, args: &LogprobsArgs) -> Result<()> {
+    let opened = OpenModel::open(context, &args.model)?;
+    let kept = opened.kept(args.drop.as_deref())?;
+    let sequences = input::required_sequences(context, &opened, &args.input)?;
+    let engine = opened.engine(context, &args.run)?;
+    let logprobs = engine.token_logprobs(&kept.into(), &sequences, &context.progress)?;
 
     if let Some(index) = logprobs.iter().position(|list| list.iter().flatten().any(|value| !value.is_finite())) {
         return Err(Fault::new(format!("the log-probabilities of sequence {index} are not finite"))
-            .file(loaded.checkpoint.path_of(""))
+            .file(opened.checkpoint.path_of(""))
             .expected("finite weights")
             .got("infinity or not-a-number in a forward pass")
             .hint("the checkpoint is damaged, or its training diverged")
@@ -48,7 +45,7 @@ pub fn run(env: &Env, args: &LogprobsArgs) -> Result<()> {
     if args.json {
         let sequences = sequences.into_iter().zip(logprobs);
         let sequences = sequences.map(|(tokens, logprobs)| Sequence { tokens, logprobs }).collect();
-        return env.printer.json(&Logprobs { sequences, mean_nll });
+        return context.printer.json(&Logprobs { sequences, mean_nll });
     }
     let number = |value: Option<f64>| value.map_or_else(|| "none".to_owned(), |value| format!("{value:.4}"));
     let rows = [
@@ -57,5 +54,5 @@ pub fn run(env: &Env, args: &LogprobsArgs) -> Result<()> {
         ["mean NLL".to_owned(), number(mean_nll)],
         ["perplexity".to_owned(), number(mean_nll.map(f64::exp))],
     ];
-    env.printer.result(table::render(["", ""], &rows).trim_start())
+    context.printer.result(table::render(["", ""], &rows).trim_start())
 }

@@ -4,29 +4,29 @@ use anyhow::Result;
 use lopper_prune::Plan;
 
 use crate::args::{PlanArgs, PlanCommand, ShowArgs};
-use crate::env::Env;
+use crate::context::Context;
 
-pub fn run(env: &Env, args: &PlanArgs) -> Result<()> {
+pub fn run(context: &Context, args: &PlanArgs) -> Result<()> {
     match &args.command {
-        PlanCommand::Show(args) => show(env, args),
+        PlanCommand::Show(args) => show(context, args),
     }
 }
 
-fn show(env: &Env, args: &ShowArgs) -> Result<()> {
+fn show(context: &Context, args: &ShowArgs) -> Result<()> {
     let plan = Plan::read(&args.plan)?;
     if args.json {
-        return env.printer.json(&plan);
+        return context.printer.json(&plan);
     }
-    let Some(format) = args.format else { return env.printer.result(&human(&plan)) };
+    let Some(format) = args.format else { return context.printer.result(&human(&plan)) };
     if let Some(original) = &plan.original {
-        env.printer.note(&format!(
+        context.printer.note(&format!(
             "the layers are those of `{}`; `{}`, which was cut, had lost {} of them already",
             original.id,
             plan.source.id,
             original.num_hidden_layers.saturating_sub(plan.source.num_hidden_layers)
         ));
     }
-    env.printer.result(&plan.export(format.into()))
+    context.printer.result(&plan.export(format.into()))
 }
 
 fn human(plan: &Plan) -> String {

@@ -10,16 +10,16 @@ use lopper_study::pocket::{self, CardRow};
 use lopper_tasks::{GenerationPolicy, ItemSelection, Resources, Suite};
 
 use crate::args::{DataArgs, PocketArgs, PocketCommand, TrainArgs};
-use crate::env::Env;
+use crate::context::Context;
 
-pub fn run(env: &Env, args: &PocketArgs) -> Result<()> {
+pub fn run(context: &Context, args: &PocketArgs) -> Result<()> {
     match &args.command {
-        PocketCommand::Data(args) => data(env, args),
-        PocketCommand::Train(args) => train(env, args),
+        PocketCommand::Data(args) => data(context, args),
+        PocketCommand::Train(args) => train(context, args),
     }
 }
 
-fn data(env: &Env, args: &DataArgs) -> Result<()> {
+fn data(context: &Context, args: &DataArgs) -> Result<()> {
     let split = Split::from_name(&args.split).ok_or_else(|| {
         Fault::new("there is no such split")
             .expected("`train`, `select` or `report`")
@@ -32,15 +32,15 @@ fn data(env: &Env, args: &DataArgs) -> Result<()> {
     let mut lines = Vec::new();
     let written = lopper_pocket::export_jsonl(&args.task, split, args.seed, args.number, &mut lines)?;
     if written < args.number {
-        env.printer.warn(&format!("the split holds only {written} different items that this seed reaches"));
+        context.printer.warn(&format!("the split holds only {written} different items that this seed reaches"));
     }
     match &args.out {
         Some(path) => write_atomic(path, &lines),
-        None => env.printer.result(String::from_utf8_lossy(&lines).trim_end()),
+        None => context.printer.result(String::from_utf8_lossy(&lines).trim_end()),
     }
 }
 
-fn train(env: &Env, args: &TrainArgs) -> Result<()> {
+fn train(context: &Context, args: &TrainArgs) -> Result<()> {
     // Said now and not after an hour of training.
     for (option, value) in [("--steps", args.steps), ("--eval-items", args.eval_items)] {
         if value == 0 {
@@ -53,31 +53,30 @@ fn train(env: &Env, args: &TrainArgs) -> Result<()> {
     }
     let state = pocket::state_file(&args.out);
     if state.exists() {
-        env.printer.note(&format!("continuing from {}", state.display()));
+        context.printer.note(&format!("continuing from {}", state.display()));
     }
-    let trained = pocket::train(&args.out, args.steps, &env.bars()).inspect_err(|error| {
+    let trained = pocket::train(&args.out, args.steps, &context.progress).inspect_err(|error| {
         if error.is::<Interrupted>() {
-            env.printer.note("interrupted; the same command continues the run");
+            context.printer.note("interrupted; the same command continues the run");
         }
     })?;
     let out = args.out.join("model");
     pocket::export(&trained, &out, &pocket::card(&trained, &[]))?;
     // The card's figures are of the model as it is stored, read back.
-    let rows = held_out(env, &Checkpoint::open(&out)?, args.eval_items)?;
+    let rows = held_out(context, &Checkpoint::open(&out)?, args.eval_items)?;
     pocket::export(&trained, &out, &pocket::card(&trained, &rows))?;
     for (task, metric, value, _, n) in &rows {
-        env.printer.result(&format!("{task:18} {metric:12} {value:.3}  ({n} items)"))?;
+        context.printer.result(&format!("{task:18} {metric:12} {value:.3}  ({n} items)"))?;
     }
-    env.printer.result(&out.display().to_string())
+    context.printer.result(&out.display().to_string())
 }
 
-fn held_out(env: &Env, checkpoint: &Checkpoint, items: usize) -> Result<Vec<CardRow>> {
-    let text = TextModel::new(env.engine(Model::from_checkpoint(&checkpoint)?)?, checkpoint)?;
+fn held_out(context: &Context, checkpoint: &Checkpoint, items: usize) -> Result<Vec<CardRow>> {
+    let text = TextModel::new(context.engine(Model::from_checkpoint(&checkpoint)?)?, checkpoint)?;
     let selection = ItemSelection::new(Split::Report, items, 0);
     let suite = Suite::prepare(&text, &["pocket"], &selection, &GenerationPolicy::default(), &Resources::default())?;
     let uncut = LayerSet::all(text.engine.model().num_layers());
-    let progress = env.progress("measuring", "requests", suite.requests().len());
-    let outcomes = evaluate(&text, &suite, &[uncut], &Execution::default(), &progress)?.into_first();
+    let outcomes = evaluate(&text, &suite, &[uncut], &Execution::default(), &context.progress)?.into_first();
     let rows = outcomes.iter().flat_map(|outcome| {
         outcome
             .metrics

@@ -1,7 +1,7 @@
 //! `lopper prune`: writes a model without some of its layers. The layers are named, taken from a
 //! plan, or chosen by a criterion.
 
-use anyhow::{Context, Result};
+use anyhow::{Context as _, Result};
 use lopper_model::Model;
 use lopper_model::checkpoint::torch_name;
 use lopper_prune::criteria::{self, Measures, Request};
@@ -10,75 +10,74 @@ use lopper_record::{Fault, LayerSet, ensure_new};
 
 use super::score;
 use crate::args::PruneArgs;
-use crate::env::Env;
-use crate::loaded::Loaded;
-use crate::progress::Progress;
-use crate::{quote, table};
+use crate::context::Context;
+use crate::open_model::OpenModel;
+use crate::{command_line, table};
 
-pub fn run(env: &Env, args: &PruneArgs) -> Result<()> {
+pub fn run(context: &Context, args: &PruneArgs) -> Result<()> {
     // Before the work, so that a forgotten --force does not cost it.
     ensure_new(&args.out, args.force)?;
-    let loaded = Loaded::open(env, &args.model)?;
-    let plan = Plan { command: Some(quote::command_line()), ..plan(env, &loaded, args)? };
-    let progress = Progress::of_bytes(env.printer, "writing", 0).with_interrupt(env.interrupted.clone());
+    let opened = OpenModel::open(context, &args.model)?;
+    let plan = Plan { command: Some(command_line::command_line()), ..plan(context, &opened, args)? };
     let options = WriteOptions {
         force: args.force,
         keep_pattern: args.keep_pattern,
         verify: !args.no_verify,
         ..WriteOptions::default()
     };
-    let report = write_pruned(&loaded.checkpoint, &plan, &args.out, &options, &progress)?;
-    drop(progress);
-    env.printer.note(&format!(
+    let report = write_pruned(&opened.checkpoint, &plan, &args.out, &options, &context.progress)?;
+    context.printer.note(&format!(
         "dropped layers {} of {} ({}); {} left in {} layers",
         plan.dropped,
-        loaded.name,
+        opened.name,
         plan.choice.criterion,
         table::bytes(report.weight_bytes),
         report.num_hidden_layers
     ));
     if let Some(verification) = &report.plan.verification {
-        env.printer.note(&format!(
+        context.printer.note(&format!(
             "same logits as {} with those layers skipped: largest difference {:.1e} over {} tokens",
-            loaded.name, verification.max_logit_difference, verification.tokens
+            opened.name, verification.max_logit_difference, verification.tokens
         ));
     }
     let changed: Vec<&str> = report.plan.config_changes.iter().map(|change| change.key.as_str()).collect();
-    env.printer.note(&format!("changed in config.json: {}", changed.join(", ")));
-    report.warnings.iter().for_each(|warning| env.printer.warn(warning));
-    env.printer.result(&report.directory.display().to_string())
+    context.printer.note(&format!("changed in config.json: {}", changed.join(", ")));
+    report.warnings.iter().for_each(|warning| context.printer.warn(warning));
+    context.printer.result(&report.directory.display().to_string())
 }
 
-fn plan(env: &Env, loaded: &Loaded, args: &PruneArgs) -> Result<Plan> {
-    let given = |dropped: &LayerSet| Plan::unhashed(&loaded.checkpoint, &loaded.name, dropped, Choice::given());
+fn plan(context: &Context, opened: &OpenModel, args: &PruneArgs) -> Result<Plan> {
+    let given = |dropped: &LayerSet| Plan::unhashed(&opened.checkpoint, &opened.name, dropped, Choice::given());
     if let Some(path) = &args.plan {
         let Some(cut) = MergekitCut::read(path)? else { return Plan::read(path) };
-        let stored = loaded.checkpoint.dtype();
+        let stored = opened.checkpoint.dtype();
         if let Some(dtype) = cut.dtype.as_deref().filter(|dtype| torch_name(stored).ok() != Some(*dtype)) {
-            env.printer.warn(&format!("the weights stay {stored}: Lopper copies them and does not convert to {dtype}"));
+            context
+                .printer
+                .warn(&format!("the weights stay {stored}: Lopper copies them and does not convert to {dtype}"));
         }
-        return given(&cut.dropped(&loaded.numbering()?, path)?);
+        return given(&cut.dropped(&opened.numbering()?, path)?);
     }
     if let Some(spec) = &args.drop {
-        return given(&loaded.layers(spec)?);
+        return given(&opened.layers(spec)?);
     }
     if let Some(spec) = &args.drop_one_based {
-        return given(&one_based(loaded, spec)?);
+        return given(&one_based(opened, spec)?);
     }
     let criterion = criteria::criterion(args.criterion.as_deref().context("no layers were named")?)?;
-    let num_layers = loaded.config().num_hidden_layers;
+    let num_layers = opened.config().num_hidden_layers;
     let remove = args.remove.context("--remove was not given")?;
     criteria::check_removal(num_layers, remove)?;
     let mut choice = Choice { criterion: criterion.name.to_owned(), ..Choice::given() };
     let mut scores = None;
     if criterion.needs_scores {
-        let calibration = score::calibration(env, loaded, &args.input)?;
+        let calibration = score::calibration(context, opened, &args.input)?;
         // No more than the criterion reads.
         let what = Measures { perplexity: criterion.name == "perplexity", linear: criterion.name == "linear" };
-        let engine = env.engine(Model::mapped(&loaded.checkpoint)?)?;
-        let mut measured = score::measure(env, &engine, &calibration, what)?;
+        let engine = context.engine(Model::mapped(&opened.checkpoint)?)?;
+        let mut measured = score::measure(context, &engine, &calibration, what)?;
         if criterion.name == "taylor" {
-            measured.taylor = Some(score::gradients(env, loaded, &calibration)?);
+            measured.taylor = Some(score::gradients(context, opened, &calibration)?);
         }
         scores = Some(measured);
         choice.calibration = Some(CalibrationId {
@@ -91,13 +90,13 @@ fn plan(env: &Env, loaded: &Loaded, args: &PruneArgs) -> Result<Plan> {
     let selection = criteria::select(criterion, &request)?;
     choice.seed = criterion.needs_seed.then_some(args.seed);
     choice.scores = selection.scores;
-    let dropped = loaded.numbering()?.originals(&selection.dropped)?;
-    Plan::unhashed(&loaded.checkpoint, &loaded.name, &dropped, choice)
+    let dropped = opened.numbering()?.originals(&selection.dropped)?;
+    Plan::unhashed(&opened.checkpoint, &opened.name, &dropped, choice)
 }
 
 /// The layers that `spec` lists from 1, by their original numbers from 0.
-fn one_based(loaded: &Loaded, spec: &str) -> Result<LayerSet> {
-    let layers = loaded.numbering()?.original_layers();
+fn one_based(opened: &OpenModel, spec: &str) -> Result<LayerSet> {
+    let layers = opened.numbering()?.original_layers();
     let wrong = |got: String| {
         Fault::new("layers were to be counted from 1")
             .expected(format!("layers from 1 to {layers}"))
@@ -120,5 +119,5 @@ fn one_based(loaded: &Loaded, spec: &str) -> Result<LayerSet> {
         shifted.push_str(&part[digits.len()..]);
     }
     // Every number is in range now: what is left to refuse is the form of the list.
-    loaded.layers(&shifted)
+    opened.layers(&shifted)
 }

@@ -4,11 +4,11 @@ use anyhow::Result;
 use lopper_record::{StudyRecord, write_atomic};
 
 use crate::args::ReportArgs;
-use crate::env::Env;
+use crate::context::Context;
 
-pub fn run(env: &Env, args: &ReportArgs) -> Result<()> {
+pub fn run(context: &Context, args: &ReportArgs) -> Result<()> {
     let record = StudyRecord::read(&args.dir)?;
     let path = args.dir.join("report.html");
     write_atomic(&path, lopper_report::render(&record)?.as_bytes())?;
-    env.printer.result(&path.display().to_string())
+    context.printer.result(&path.display().to_string())
 }

@@ -10,9 +10,9 @@ use lopper_prune::criteria::{self, Agreement, LayerScores, Measures, Request};
 use serde::Serialize;
 
 use crate::args::{InputArgs, ScoreArgs};
-use crate::env::Env;
+use crate::context::Context;
 use crate::input;
-use crate::loaded::Loaded;
+use crate::open_model::OpenModel;
 use crate::table;
 
 /// Documents of the pocket model's own calibration text.
@@ -31,37 +31,37 @@ struct Document {
     plans: BTreeMap<&'static str, BTreeMap<usize, Vec<usize>>>,
 }
 
-pub fn run(env: &Env, args: &ScoreArgs) -> Result<()> {
-    let loaded = Loaded::open(env, &args.model)?;
-    let calibration = calibration(env, &loaded, &args.input)?;
+pub fn run(context: &Context, args: &ScoreArgs) -> Result<()> {
+    let opened = OpenModel::open(context, &args.model)?;
+    let calibration = calibration(context, &opened, &args.input)?;
     let what = Measures { perplexity: !args.no_perplexity, linear: true };
-    let engine = loaded.engine(env, &args.run)?;
-    let mut scores = measure(env, &engine, &calibration, what)?;
+    let engine = opened.engine(context, &args.run)?;
+    let mut scores = measure(context, &engine, &calibration, what)?;
     if args.taylor {
-        scores.taylor = Some(gradients(env, &loaded, &calibration)?);
+        scores.taylor = Some(gradients(context, &opened, &calibration)?);
     }
-    let numbering = loaded.numbering()?;
+    let numbering = opened.numbering()?;
     let names: Vec<usize> = numbering.present().indices().collect();
     let plans = plans(&scores, &names)?;
     let agreement = criteria::agreement(&scores);
     if args.json {
-        return env.printer.json(&Document { scores, agreement, plans });
+        return context.printer.json(&Document { scores, agreement, plans });
     }
-    env.printer.note(&format!(
+    context.printer.note(&format!(
         "{} tokens in {} sequences; the least needed layers score lowest",
         table::count(scores.tokens as u64),
         table::count(scores.sequences as u64)
     ));
     let text =
         [human(&scores, &names), blocks(&scores, &names), agreements(&agreement), quarter(&plans, scores.num_layers())];
-    env.printer.result(&text.join("\n\n"))
+    context.printer.result(&text.join("\n\n"))
 }
 
 /// What the criteria are to be measured on: what the user gave, or the pocket model's own text.
-pub fn calibration(env: &Env, loaded: &Loaded, args: &InputArgs) -> Result<Calibration> {
-    match input::sequences(env, loaded, args)? {
+pub fn calibration(context: &Context, opened: &OpenModel, args: &InputArgs) -> Result<Calibration> {
+    match input::sequences(context, opened, args)? {
         Some(sequences) => Calibration::new(sequences),
-        None if loaded.is_pocket() => {
+        None if opened.is_pocket() => {
             let documents = Stream::at(POCKET_SEED, 0, &Mixture::default()).take(POCKET_DOCUMENTS);
             Calibration::new(documents.map(|document| document.tokens).collect())
         }
@@ -69,17 +69,15 @@ pub fn calibration(env: &Env, loaded: &Loaded, args: &InputArgs) -> Result<Calib
     }
 }
 
-/// Measures criteria with a progress bar.
-pub fn measure(env: &Env, engine: &Engine, calibration: &Calibration, what: Measures) -> Result<LayerScores> {
-    let progress = env.progress("scoring", "sequences", 0);
-    criteria::measure(engine, calibration, what, &progress)
+/// Measures criteria.
+pub fn measure(context: &Context, engine: &Engine, calibration: &Calibration, what: Measures) -> Result<LayerScores> {
+    criteria::measure(engine, calibration, what, &context.progress)
 }
 
-/// Measures gradients with a progress bar; the layers' weights are brought into memory.
-pub fn gradients(env: &Env, loaded: &Loaded, calibration: &Calibration) -> Result<Vec<f64>> {
-    let model = loaded.model()?;
-    let progress = env.progress("gradients", "tokens", calibration.tokens());
-    criteria::taylor(&model, calibration, &progress)
+/// Measures gradients; the layers' weights are brought into memory.
+pub fn gradients(context: &Context, opened: &OpenModel, calibration: &Calibration) -> Result<Vec<f64>> {
+    let model = opened.model()?;
+    criteria::taylor(&model, calibration, &context.progress)
 }
 
 /// What each criterion would remove, for every number of layers that it can.

@@ -4,7 +4,7 @@ mod record;
 
 use std::ops::ControlFlow;
 
-use anyhow::{Context, Result};
+use anyhow::{Context as _, Result};
 use lopper_diagnose::sentinel::{CollapseThresholds, SentinelOptions, Sentinels};
 use lopper_infer::TextModel;
 use lopper_prune::search::{Problem, Racing, Round, State, Strategy, SuiteEvaluator, search};
@@ -15,20 +15,20 @@ use lopper_study::search::gap;
 use self::record::{PLAN, Spec};
 use super::ask;
 use crate::args::{SearchArgs, StrategyArg};
-use crate::env::Env;
-use crate::loaded::Loaded;
+use crate::context::Context;
+use crate::open_model::OpenModel;
 use crate::table;
 
-pub fn run(env: &Env, args: &SearchArgs) -> Result<()> {
-    let loaded = Loaded::open(env, &args.model)?;
-    let numbering = loaded.numbering()?;
-    let problem = Problem::new(loaded.config().num_hidden_layers, args.remove)?;
-    let text = TextModel::new(loaded.engine(env, &args.run)?, &loaded.checkpoint)?;
-    let suite = ask::suite(env, &text, &args.ask)?;
+pub fn run(context: &Context, args: &SearchArgs) -> Result<()> {
+    let opened = OpenModel::open(context, &args.model)?;
+    let numbering = opened.numbering()?;
+    let problem = Problem::new(opened.config().num_hidden_layers, args.remove)?;
+    let text = TextModel::new(opened.engine(context, &args.run)?, &opened.checkpoint)?;
+    let suite = ask::suite(context, &text, &args.ask)?;
     let seed = suite.selection().seed;
     let spec = Spec {
-        model: loaded.name.clone(),
-        hash: loaded.checkpoint.hash().to_owned(),
+        model: opened.name.clone(),
+        hash: opened.checkpoint.hash().to_owned(),
         problem,
         strategy: strategy(args),
         tasks: suite.tasks().map(|task| (task.to_owned(), lopper_tasks::task_version(task))).collect(),
@@ -39,12 +39,11 @@ pub fn run(env: &Env, args: &SearchArgs) -> Result<()> {
     };
     let mut record = record::open(&args.out, spec, &Vec::from(numbering.present().clone()), args.force)?;
     if !record.state.rounds.is_empty() {
-        env.printer.note(&format!("{} rounds are there already", record.state.rounds.len()));
+        context.printer.note(&format!("{} rounds are there already", record.state.rounds.len()));
     }
     std::fs::create_dir_all(&args.out).with_context(|| format!("creating {}", args.out.display()))?;
 
     let problem = record.spec.problem.clone();
-    let progress = env.progress("searching", "requests", 0);
     let evaluator = SuiteEvaluator::new(&text, &suite, ask::execution(&args.ask));
     let sentinels = match args.no_sentinels {
         true => None,
@@ -66,10 +65,10 @@ pub fn run(env: &Env, args: &SearchArgs) -> Result<()> {
     let mut each = |state: &State| -> Result<ControlFlow<()>> {
         record.state = state.clone();
         for (at, round) in state.rounds.iter().enumerate().skip(reported) {
-            env.printer.note(&line(at + 1, round, &numbering)?);
+            context.printer.note(&line(at + 1, round, &numbering)?);
             let base = state.base.as_ref().context("the uncut model comes first")?;
             if let Some(gap) = gap(&suite, base, &round.scores, args.gap, seed)? {
-                env.printer.warn(&format!("gap alarm: {}", gap.sentence()));
+                context.printer.warn(&format!("gap alarm: {}", gap.sentence()));
                 record.gaps.insert(at + 1, gap);
             }
             if let Some(sentinels) = &sentinels {
@@ -85,7 +84,7 @@ pub fn run(env: &Env, args: &SearchArgs) -> Result<()> {
         Ok(if record.stopped.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
     };
     let strategy = strategy(args);
-    let state = if over { state } else { search(&problem, strategy, &evaluator, state, &progress, &mut each)? };
+    let state = if over { state } else { search(&problem, strategy, &evaluator, state, &context.progress, &mut each)? };
     let cost = evaluator.cost();
 
     let kept = state.kept(&problem);
@@ -95,20 +94,24 @@ pub fn run(env: &Env, args: &SearchArgs) -> Result<()> {
     record.write(&args.out)?;
     if let Some(why) = &record.stopped {
         let (found, wanted) = (dropped.len(), args.remove);
-        env.printer.warn(&format!(
+        context.printer.warn(&format!(
             "nothing is left of the model ({why}): the search ended after {found} of {wanted} layers (--no-sentinels goes on)"
         ));
     }
     let choice = Choice { criterion: format!("search-{}", name(args.strategy)), seed: Some(seed), ..Choice::given() };
-    let plan = Plan::new(&loaded.checkpoint, &loaded.name, &dropped, choice)?;
+    let plan = Plan::new(&opened.checkpoint, &opened.name, &dropped, choice)?;
     write_atomic(&args.out.join(PLAN), plan.to_json()?.as_bytes())?;
     if args.json {
-        return env.printer.json(&record);
+        return context.printer.json(&record);
     }
     let evaluations = table::count(record.state.evaluations as u64);
-    env.printer.note(&format!("{evaluations} items were evaluated; {}", ask::told(&cost)));
-    env.printer.note(&format!("to cut: lopper prune {} --plan {} -o OUT", loaded.name, args.out.join(PLAN).display()));
-    env.printer.result(&dropped.to_string())
+    context.printer.note(&format!("{evaluations} items were evaluated; {}", ask::summary(&cost)));
+    context.printer.note(&format!(
+        "to cut: lopper prune {} --plan {} -o OUT",
+        opened.name,
+        args.out.join(PLAN).display()
+    ));
+    context.printer.result(&dropped.to_string())
 }
 
 /// What a round found, in a line.

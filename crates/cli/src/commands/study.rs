@@ -12,59 +12,56 @@ use lopper_study::{Recipe, StudyInputs, StudyModel, TASKS};
 
 use super::bench;
 use crate::args::{BenchArgs, RunArgs, StudyArgs};
-use crate::env::Env;
-use crate::loaded::{Loaded, POCKET};
+use crate::context::Context;
+use crate::open_model::{OpenModel, POCKET};
 use crate::prompts;
-use crate::watch::Watch;
 
 /// Width of the table where the terminal does not tell its own.
 const WIDTH: usize = 100;
 
-pub fn run(env: &Env, args: &StudyArgs) -> Result<()> {
+pub fn run(context: &Context, args: &StudyArgs) -> Result<()> {
     let mut recipe = match &args.study {
         Some(path) => Recipe::read(path)?,
         None => Recipe::default(),
     };
     let known = recipe.model == POCKET;
     if args.print_recipe && known {
-        return env.printer.result(recipe.to_toml()?.trim_end());
+        return context.printer.result(recipe.to_toml()?.trim_end());
     }
     check_directory(&args.out)?;
-    let loaded = Loaded::open(env, &recipe.model)?;
-    let card = card(&loaded)?;
+    let opened = OpenModel::open(context, &recipe.model)?;
+    let card = card(&opened)?;
     if let Some(path) = args.study.as_deref().filter(|_| !known) {
         // How a model is healed follows its size.
         recipe = Recipe::read_for(path, Some(card.parameters as usize))?;
     }
     if args.print_recipe {
-        return env.printer.result(recipe.to_toml()?.trim_end());
+        return context.printer.result(recipe.to_toml()?.trim_end());
     }
-    let numbering = loaded.numbering()?;
+    let numbering = opened.numbering()?;
     recipe.check_model(&numbering).map_err(|error| in_file(error, args.study.as_deref()))?;
-    let inputs = inputs(env, args, &recipe)?;
-    let text = TextModel::new(loaded.engine(env, &RunArgs::default())?, &loaded.checkpoint)?;
+    let inputs = inputs(context, args, &recipe)?;
+    let text = TextModel::new(opened.engine(context, &RunArgs::default())?, &opened.checkpoint)?;
     let (model, command) = (StudyModel { card, text, numbering }, command(args));
-    let watch = Watch::new(env.printer, env.interrupted.clone());
-    let result = lopper_study::run(&model, &recipe, &inputs, &args.out, &command, &watch);
-    drop(watch);
+    let result = lopper_study::run(&model, &recipe, &inputs, &args.out, &command, &context.progress);
     if result.as_ref().is_err_and(|e| e.downcast_ref::<lopper_record::Interrupted>().is_some()) {
-        env.printer.note(&format!("finished cells are kept; `{command}` goes on from there"));
+        context.printer.note(&format!("finished cells are kept; `{command}` goes on from there"));
         if args.out.join(STUDY_FILE).exists() {
-            env.printer.note(&format!("`lopper report {}` shows what is there", args.out.display()));
+            context.printer.note(&format!("`lopper report {}` shows what is there", args.out.display()));
         }
     }
     let record = result?;
     for warning in &record.warnings {
-        env.printer.warn(warning);
+        context.printer.warn(warning);
     }
     let report = args.out.join("report.html");
     write_atomic(&report, lopper_report::render(&record)?.as_bytes())?;
     if args.json {
-        return env.printer.json(&record);
+        return context.printer.json(&record);
     }
     let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
-    env.printer.result(lopper_report::terminal_table(&record, WIDTH, colour).trim_end())?;
-    env.printer.note(&format!("\nreport: {}", report.display()));
+    context.printer.result(lopper_report::terminal_table(&record, WIDTH, colour).trim_end())?;
+    context.printer.note(&format!("\nreport: {}", report.display()));
     Ok(())
 }
 
@@ -85,7 +82,7 @@ fn command(args: &StudyArgs) -> String {
 }
 
 /// What tasks read and run, and the prompts of `heal.data`.
-fn inputs(env: &Env, args: &StudyArgs, recipe: &Recipe) -> Result<StudyInputs> {
+fn inputs(context: &Context, args: &StudyArgs, recipe: &Recipe) -> Result<StudyInputs> {
     let in_file = Some(&recipe.rows.data_root).filter(|root| !root.is_empty()).map(PathBuf::from);
     let bench = BenchArgs {
         data_root: args.data_root.clone().or(in_file),
@@ -96,7 +93,7 @@ fn inputs(env: &Env, args: &StudyArgs, recipe: &Recipe) -> Result<StudyInputs> {
         TASKS => None,
         data => Some(prompts::read(data, Some(recipe.heal.prompts.max(recipe.items.calibration)), recipe.seed, None)?),
     };
-    Ok(StudyInputs { resources: bench::resources(env, &bench)?, prompts })
+    Ok(StudyInputs { resources: bench::resources(context, &bench)?, prompts })
 }
 
 /// Names the study file in a fault that shows only once the model is known.
@@ -122,19 +119,19 @@ fn check_directory(out: &Path) -> Result<()> {
 }
 
 /// What is known of a model before anything is measured.
-pub fn card(loaded: &Loaded) -> Result<ModelCard> {
-    let config = loaded.config();
+pub fn card(opened: &OpenModel) -> Result<ModelCard> {
+    let config = opened.config();
     let per_layer = config.parameters_per_layer() as u64;
     let layers = config.num_hidden_layers;
     Ok(ModelCard {
-        name: loaded.name.clone(),
-        hash: loaded.checkpoint.hash().to_owned(),
+        name: opened.name.clone(),
+        hash: opened.checkpoint.hash().to_owned(),
         family: config.model_type.clone(),
         num_layers: layers,
         parameters: config.parameters_outside_layers() as u64 + per_layer * layers as u64,
         parameters_per_layer: vec![per_layer; layers],
         hidden_size: config.hidden_size,
         vocab_size: config.vocab_size,
-        dtype: torch_name(loaded.checkpoint.dtype())?.to_owned(),
+        dtype: torch_name(opened.checkpoint.dtype())?.to_owned(),
     })
 }

@@ -4,32 +4,32 @@ use anyhow::Result;
 use lopper_tasks::{Group, TaskEntry, all_tasks, task_entries, task_file};
 
 use crate::args::{TasksArgs, TasksCommand};
-use crate::env::Env;
+use crate::context::Context;
 use crate::table;
 
-pub fn run(env: &Env, args: &TasksArgs) -> Result<()> {
+pub fn run(context: &Context, args: &TasksArgs) -> Result<()> {
     if let Some(TasksCommand::Show(args)) = &args.command {
         let entries = task_entries(&args.name)?;
         // One file may stand for several tasks, as MMLU's does.
         let files: Vec<Option<String>> = entries.iter().map(|entry| task_file(&entry.name).ok().flatten()).collect();
         return match &files[..] {
             [Some(first), others @ ..] if others.iter().all(|other| other.as_ref() == Some(first)) => {
-                env.printer.result(first.trim_end())
+                context.printer.result(first.trim_end())
             }
             // A user's file is not found by the name in it.
             [None, ..] if entries[0].rows.is_some() => {
-                env.printer.result(task_file(&args.name)?.unwrap_or_default().trim_end())
+                context.printer.result(task_file(&args.name)?.unwrap_or_default().trim_end())
             }
-            _ => env.printer.result(&listing(&entries)),
+            _ => context.printer.result(&listing(&entries)),
         };
     }
     let all = all_tasks();
     if args.json {
-        return env.printer.json(&all);
+        return context.printer.json(&all);
     }
     let short: Vec<TaskEntry> = all.into_iter().filter(|entry| !is_subject(entry)).collect();
-    env.printer.result(&listing(&short))?;
-    env.printer.note(
+    context.printer.result(&listing(&short))?;
+    context.printer.note(
         "`mmlu_SUBJECT` is one of MMLU's 57 subjects, `mmlu_stem`, `mmlu_humanities`, `mmlu_social_sciences` and \
          `mmlu_other` stand for several. `lopper tasks show NAME` prints a task's file.",
     );

@@ -13,16 +13,12 @@ use serde::Serialize;
 
 use super::sweep;
 use super::table::side_by_side;
-use crate::args::DiagnoseArgs;
+use crate::args::{DiagnoseArgs, ITEMS};
+use crate::command_line;
 use crate::commands::{bench, study};
-use crate::env::Env;
-use crate::loaded::Loaded;
+use crate::context::Context;
+use crate::open_model::OpenModel;
 use crate::prompts;
-use crate::quote;
-use crate::watch::Watch;
-
-/// Items where no number is given.
-const LIMIT: usize = 100;
 
 /// The JSON document.
 #[derive(Serialize)]
@@ -47,7 +43,7 @@ struct ModelId<'a> {
     num_layers: usize,
 }
 
-pub fn run(env: &Env, args: &DiagnoseArgs) -> Result<()> {
+pub fn run(context: &Context, args: &DiagnoseArgs) -> Result<()> {
     let file_only = [("--figures-out", args.figures_out.is_some()), ("--base", args.base.is_some())];
     super::refuse(&file_only, &args.subject, "a file of responses")?;
     if let Some(path) = &args.ledger_out {
@@ -57,10 +53,10 @@ pub fn run(env: &Env, args: &DiagnoseArgs) -> Result<()> {
         true => None,
         false => Some(lopper_tasks::expand(&args.tasks)?),
     };
-    let limit = args.limit.map_or(LIMIT, std::num::NonZero::get);
+    let limit = args.limit.map_or(ITEMS, std::num::NonZero::get);
     let mut measured = DiagnosticOptions::new(vec![], limit, args.seed);
     measured.policy = GenerationPolicy { sampling_seed: args.seed, ..bench::policy(&args.bench) };
-    measured.resources = bench::resources(env, &args.bench)?;
+    measured.resources = bench::resources(context, &args.bench)?;
     if let Some(temperature) = args.temperature.filter(|t| *t != 0.0) {
         // As the paper samples.
         measured.policy.sampling = Sampling::Sample { temperature, top_k: Some(50), top_p: None };
@@ -73,11 +69,11 @@ pub fn run(env: &Env, args: &DiagnoseArgs) -> Result<()> {
         check_directory(out)?;
     }
 
-    let loaded = Loaded::open(env, &args.subject)?;
-    let numbering = loaded.numbering()?;
+    let opened = OpenModel::open(context, &args.subject)?;
+    let numbering = opened.numbering()?;
     let dropped = args.drop.as_ref().map(|drop| LayerSet::parse(drop, numbering.original_layers())).transpose()?;
     let kept = dropped.as_ref().map(|dropped| numbering.kept(dropped)).transpose()?;
-    let text = TextModel::new(loaded.engine(env, &args.run)?, &loaded.checkpoint)?;
+    let text = TextModel::new(opened.engine(context, &args.run)?, &opened.checkpoint)?;
     let healed = match (&args.adapter, &kept) {
         (Some(directory), Some(kept)) => {
             let mut model = text.engine.model().clone();
@@ -98,30 +94,27 @@ pub fn run(env: &Env, args: &DiagnoseArgs) -> Result<()> {
         sweep: args.sweep,
         numbering,
         gap_threshold: args.gap,
-        command: quote::command_line(),
+        command: command_line::command_line(),
     };
-    let card = study::card(&loaded)?;
-    let watch = Watch::new(env.printer, env.interrupted.clone());
-    let result = diagnosis.run(&text, &card, &watch);
-    drop(watch);
-    let (record, entries) = result?;
-    record.warnings.iter().for_each(|warning| env.printer.warn(warning));
+    let card = study::card(&opened)?;
+    let (record, entries) = diagnosis.run(&text, &card, &context.progress)?;
+    record.warnings.iter().for_each(|warning| context.printer.warn(warning));
     for point in &record.points {
         if let Some(gap) = &point.gap {
-            env.printer.warn(&format!("gap alarm: {}", gap.sentence()));
+            context.printer.warn(&format!("gap alarm: {}", gap.sentence()));
         }
     }
     if let Some(out) = &args.out {
         write(out, &record, &entries)?;
-        env.printer.note(&format!("report: {}", out.join("report.html").display()));
+        context.printer.note(&format!("report: {}", out.join("report.html").display()));
     }
     if let Some(path) = &args.ledger_out {
         ledger::write(path, &entries)?;
     }
     if args.json {
-        return env.printer.json(&document(&record));
+        return context.printer.json(&document(&record));
     }
-    env.printer.result(&human(&record))
+    context.printer.result(&human(&record))
 }
 
 fn names(names: &[&str]) -> Result<Vec<String>> {

@@ -6,13 +6,12 @@ use anyhow::Result;
 use lopper_diagnose::response_file::{FileMetrics, measure};
 use lopper_diagnose::{diagnose_outcomes, graded_samples, ledger};
 use lopper_record::study::{Diagnosis, LedgerEntry, Programs};
-use lopper_record::{Fault, ensure_new, write_atomic_with};
+use lopper_record::{Fault, Progress, Step, ensure_new, write_atomic_with};
 use serde::Serialize;
 
 use super::table::{degeneration_rows, percent_of, side_by_side};
 use crate::args::{BenchArgs, DiagnoseArgs, DtypeArg};
-use crate::env::Env;
-use crate::progress::Progress;
+use crate::context::Context;
 use crate::table;
 
 /// Ledger entries of each cause that the JSON document has.
@@ -33,7 +32,7 @@ struct Document<'a> {
     ledger: &'a [LedgerEntry],
 }
 
-pub fn run(env: &Env, args: &DiagnoseArgs) -> Result<()> {
+pub fn run(context: &Context, args: &DiagnoseArgs) -> Result<()> {
     let model_only = [
         ("--drop", args.drop.is_some()),
         ("--sweep", args.sweep),
@@ -62,11 +61,11 @@ pub fn run(env: &Env, args: &DiagnoseArgs) -> Result<()> {
     }
     let path = Path::new(&args.subject);
     let size = std::fs::metadata(path).map_or(0, |file| file.len());
-    let progress = Progress::of_bytes(env.printer, "reading", size);
+    let progress = context.progress.step(Step::new("reading", Step::BYTES, size as usize));
     let limit = args.limit.map(std::num::NonZero::get);
     let observer = |bytes| {
         progress.set(bytes as usize);
-        env.check_interrupt()
+        context.progress.check()
     };
     let found = match &args.figures_out {
         None => measure(path, limit, &observer, &mut |_| Ok(()))?,
@@ -76,11 +75,11 @@ pub fn run(env: &Env, args: &DiagnoseArgs) -> Result<()> {
     };
     drop(progress);
     for broken in &found.broken_lines {
-        env.printer.warn(&format!("{}: line {}: {}", path.display(), broken.line, broken.why));
+        context.printer.warn(&format!("{}: line {}: {}", path.display(), broken.line, broken.why));
     }
     if found.broken > found.broken_lines.len() {
         let more = found.broken - found.broken_lines.len();
-        env.printer.warn(&format!("{}: {more} more lines could not be read", path.display()));
+        context.printer.warn(&format!("{}: {more} more lines could not be read", path.display()));
     }
     let compared = match &args.base {
         None => None,
@@ -99,7 +98,7 @@ pub fn run(env: &Env, args: &DiagnoseArgs) -> Result<()> {
     let shown = compared.as_ref().map(|(_, entries)| ledger::excerpt(entries, SHOWN_ENTRIES)).unwrap_or_default();
     let diagnosis = compared.as_ref().map(|(diagnosis, _)| diagnosis);
     if args.json {
-        return env.printer.json(&Document { found: &found, diagnosis, ledger: &shown });
+        return context.printer.json(&Document { found: &found, diagnosis, ledger: &shown });
     }
     let mut text = human(&found);
     if let Some(diagnosis) = diagnosis {
@@ -107,7 +106,7 @@ pub fn run(env: &Env, args: &DiagnoseArgs) -> Result<()> {
         let diagnosis = Diagnosis { degeneration: None, programs: None, ..diagnosis.clone() };
         text += &format!("\n\n{}", side_by_side(&["against the uncut model".to_owned()], &[&diagnosis]));
     }
-    env.printer.result(&text)
+    context.printer.result(&text)
 }
 
 fn nothing_shared(path: &Path, base: &Path) -> Fault {

@@ -1,4 +1,4 @@
-//! The MODEL argument: a model directory, a model of the hub or the embedded model, opened and loaded
+//! The MODEL argument: a model directory, a model of the hub or the embedded model, opened and opened
 //! step by step, so that a command pays only for what it needs and faults in arguments show before
 //! weights are read.
 
@@ -15,14 +15,14 @@ use lopper_model::{Config, MatmulPrecision, Model, Release};
 use lopper_record::{Fault, LayerNumbering, LayerSet};
 
 use crate::args::{DtypeArg, RunArgs};
-use crate::env::Env;
+use crate::context::Context;
 use crate::hub;
 
 /// The argument that means the embedded model.
 pub const POCKET: &str = "pocket";
 
 /// An opened model.
-pub struct Loaded {
+pub struct OpenModel {
     /// What it is called in records: as the user named it; a model of the hub with its commit,
     /// `organisation/name@COMMIT`, which names the same files for ever.
     pub name: String,
@@ -31,13 +31,13 @@ pub struct Loaded {
     pub snapshot: Option<Snapshot>,
 }
 
-impl Loaded {
+impl OpenModel {
     /// Opens the model that `argument` names; reads no weights. A model of the hub is fetched first.
-    pub fn open(env: &Env, argument: &str) -> Result<Self> {
+    pub fn open(context: &Context, argument: &str) -> Result<Self> {
         // What is there on this machine is meant, whatever the hub has under the same name.
         let local = argument == POCKET || Path::new(argument).symlink_metadata().is_ok();
-        if let Some(model) = hub::named(env, argument, local)? {
-            let snapshot = hub::fetch(env, &model)?;
+        if let Some(model) = hub::named(context, argument, local)? {
+            let snapshot = hub::fetch(context, &model)?;
             let checkpoint = Arc::new(Checkpoint::open(&snapshot.directory)?);
             return Ok(Self { name: snapshot.name(), checkpoint, snapshot: Some(snapshot) });
         }
@@ -103,7 +103,7 @@ impl Loaded {
     }
 
     /// The engine over the weights as they are stored, for commands that only run the model forward.
-    pub fn engine(&self, env: &Env, args: &RunArgs) -> Result<Engine> {
+    pub fn engine(&self, context: &Context, args: &RunArgs) -> Result<Engine> {
         let stored = self.checkpoint.dtype();
         let precision = match args.dtype {
             DtypeArg::Float32 => MatmulPrecision::F32,
@@ -119,7 +119,7 @@ impl Loaded {
             DtypeArg::Bfloat16 => MatmulPrecision::Bf16,
         };
         let release = if args.stream { Release::Layer } else { Release::Never };
-        let engine = env.engine(Model::in_place(&self.checkpoint, release)?)?.with_precision(precision);
+        let engine = context.engine(Model::in_place(&self.checkpoint, release)?)?.with_precision(precision);
         Ok(match args.memory {
             Some(bytes) => engine.with_memory(bytes),
             None => engine,

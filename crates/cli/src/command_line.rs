@@ -1,7 +1,6 @@
 //! The command line that was given, as a shell takes it.
 
-/// This run's command line with the program's name in place of its path: what others can repeat
-/// says nothing of where the program lies.
+/// The command line of this run, with the program's name in place of its path so that others can repeat it.
 pub fn command_line() -> String {
     let arguments = std::env::args_os().skip(1).map(|argument| quote(&argument.to_string_lossy()));
     std::iter::once("lopper".to_owned()).chain(arguments).collect::<Vec<_>>().join(" ")

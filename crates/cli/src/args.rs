@@ -1,4 +1,4 @@
-//! The arguments, one file per command. They are only read here; commands turn them into settings.
+//! The arguments, one file per command. They are only parsed here; commands turn them into settings.
 
 mod ablate;
 mod ask;
@@ -28,8 +28,8 @@ use clap::{Args, Parser, Subcommand};
 pub use ablate::AblateArgs;
 pub use ask::AskArgs;
 pub use bench::BenchArgs;
-pub use diagnose::DiagnoseArgs;
-pub use eval::{EvalArgs, SplitArg};
+pub use diagnose::{DiagnoseArgs, ITEMS};
+pub use eval::{EvalArgs, GENERATED_ITEMS, SplitArg};
 pub use generate::GenerateArgs;
 pub use heal::{HealArgs, MethodArg};
 pub use input::InputArgs;
@@ -45,12 +45,13 @@ pub use search::{SearchArgs, StrategyArg};
 pub use study::StudyArgs;
 pub use tasks::{TasksArgs, TasksCommand};
 
-/// How many layers can a language model lose, which ones, and what is lost?
+/// Find out how many layers a language model can lose, which ones, and what is lost
 #[derive(Debug, Parser)]
 #[command(name = "lopper", version, about, max_term_width = 100, arg_required_else_help = true)]
-#[command(after_help = "MODEL is a Hugging Face model directory, an id of the Hugging Face hub \
-    (`organisation/name`, or `organisation/name@REV`), or `pocket`, the model that comes with lopper.\nLAYERS are counted from 0 and keep their original numbers: `21-28` or `3,8,19`.\n\
-    Exit status: 0 done, 2 the input is at fault, 130 interrupted, 1 anything else.")]
+#[command(after_help = "MODEL is a Hugging Face model directory, the id of a model on the Hugging Face hub \
+    (`organisation/name` or `organisation/name@REV`), or `pocket`, the small model that comes with lopper.\n\
+    LAYERS are counted from 0 in the original model, such as `21-28` or `3,8,19`; a pruned model keeps these numbers.\n\
+    Exit status: 0 success, 2 an error in the input, 130 interrupted, 1 any other error.")]
 pub struct Cli {
     #[command(flatten)]
     pub global: GlobalArgs,
@@ -62,62 +63,67 @@ pub struct Cli {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Global options")]
 pub struct GlobalArgs {
-    /// Threads to compute with [default: one for each core]
+    /// Compute with N threads [default: one per core]
     #[arg(long, global = true, value_name = "N")]
     pub threads: Option<NonZeroUsize>,
 
-    /// Where to compute; `cpu` is the only device
+    /// Compute on DEVICE; this version supports `cpu` only
     #[arg(long, global = true, value_name = "DEVICE", default_value = "cpu")]
     pub device: String,
 
-    /// Take this branch, tag or commit of a MODEL of the hub [default: main]
+    /// Use this branch, tag or commit of a MODEL on the hub [default: main]
     #[arg(long, global = true, value_name = "REV")]
     pub revision: Option<String>,
 
-    /// Ask no hub: models come from its cache (also with HF_HUB_OFFLINE=1)
+    /// Do not contact the hub; use its cache only (also with HF_HUB_OFFLINE=1)
     #[arg(long, global = true)]
     pub offline: bool,
 
-    /// No progress, notes or warnings; only results and errors
+    /// Print only results and errors, no progress, notes or warnings
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     pub quiet: bool,
 
-    /// Say more about what is going on; may be repeated
+    /// Print log messages; repeat for more detail
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
 }
 
-/// What to do.
+/// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// The main job: measure, cut, heal, measure again, and decide how many layers may go
+    /// Measure, prune, heal and measure again, and decide how many layers can be removed
     Study(StudyArgs),
-    /// Tell a model's family, layers and sizes, and what cutting layers saves
+    /// Show a model's family, layers and sizes, and what removing layers saves
     Inspect(InspectArgs),
     /// Score every layer by all criteria in one pass over a text
     Score(ScoreArgs),
-    /// Remove every layer, one at a time, and tell what each removal costs
+    /// Remove every layer, one at a time, and measure what each removal costs on tasks
     Ablate(AblateArgs),
     /// Search for the layers to remove by evaluating candidates on tasks
     Search(SearchArgs),
     /// Remove layers and write the smaller model
     Prune(PruneArgs),
-    /// What a cut is, for people and for other tools
+    /// Show what a cut removes, or print it in another tool's format
     Plan(PlanArgs),
-    /// Let a model answer prompts; the answers heal its pruned self
+    /// Generate answers to prompts, to heal the pruned model with
     Generate(GenerateArgs),
-    /// Finetune a model, cut or whole, on its own answers
+    /// Finetune a model, with or without some of its layers, on its own answers
     Heal(HealArgs),
-    /// Score a model on tasks, with intervals
+    /// Evaluate a model on tasks, with confidence intervals
     Eval(EvalArgs),
-    /// Say what broke in a model or in a file of responses, not only that something did
+    /// Find out what broke in a pruned model, or in a file of responses
     Diagnose(DiagnoseArgs),
-    /// List the tasks there are, or print one
+    /// List the tasks, or print the file of one
     Tasks(TasksArgs),
-    /// Log-probability of every token of a text
+    /// Compute the log-probability of every token of a text
     Logprobs(LogprobsArgs),
     /// Rebuild the report of a study from its records
     Report(ReportArgs),
-    /// The model that comes with lopper: its data and its training
+    /// Generate the training data of the model that comes with lopper, or train it
     Pocket(PocketArgs),
+}
+
+/// `n` as a default value; 1 in place of 0.
+fn nonzero(n: usize) -> NonZeroUsize {
+    NonZeroUsize::new(n).unwrap_or(NonZeroUsize::MIN)
 }
