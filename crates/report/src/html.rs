@@ -41,7 +41,7 @@ pub fn clipped(text: &str, most: usize) -> String {
     }
 }
 
-/// A column's heading and the side its cells keep to.
+/// A column's heading and alignment.
 #[derive(Debug, Clone, Copy)]
 pub enum Column<'a> {
     /// Words.

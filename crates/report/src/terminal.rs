@@ -54,14 +54,18 @@ fn warnings(record: &StudyRecord) -> String {
     let alarmed = points(record, &main).into_iter().find(|point| point.healed.is_none() && point.gap.is_some());
     if let Some((point, gap)) = alarmed.and_then(|point| Some((point, point.gap.as_ref()?))) {
         let title = strategy_title(&main);
-        out.push_str(&plain(&format!("gap alarm from {} removed by {title} on: {}", point.removed, gap.sentence())));
+        out.push_str(&plain(&format!(
+            "gap alarm from {} layers removed by {title}: {}",
+            point.removed,
+            gap.sentence()
+        )));
         out.push('\n');
     }
     for branch in &record.stopped {
         let title = strategy_title(&branch.strategy);
         let (at, deeper) = (branch.removed, format_layers(&branch.skipped));
         out.push_str(&plain(&format!(
-            "{title} leaves nothing at {at} removed: {}; not measured: {deeper}",
+            "{title} ended early: nothing is left of the model with {at} layers removed ({}); not measured: {deeper}",
             branch.reason
         )));
         out.push('\n');

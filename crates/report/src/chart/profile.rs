@@ -1,11 +1,10 @@
 //! A figure by removed layer: marks with 95 % intervals on a thin line, the uncut model as a dotted line.
 
-use anyhow::{Result, anyhow};
+use anyhow::Result;
 use plotters::prelude::*;
 
-use super::axis::Ticked;
-use super::{BAR, FONT, GRID, INK, MOST_LAYERS, MUTED, Size, THRESHOLD, finish, ticks, without_zeros};
-use crate::format::short;
+use super::frame::{Frame, Unit, range_of};
+use super::{BAR, MOST_LAYERS, Size, THRESHOLD, TOP};
 
 /// One removed layer.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -18,16 +17,7 @@ pub struct At {
     pub ci95: Option<[f64; 2]>,
 }
 
-/// How the upward axis is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Unit {
-    /// Shares, as per cent, from 0.
-    Share,
-    /// A number; 0 is always in sight.
-    Number,
-}
-
-/// Draws the marks; `uncut` is the dotted line. `None` when there is nothing to draw.
+/// Draws the marks; `uncut` is the dotted line. Per cent begin at 0. `None` when there is nothing to draw.
 pub fn profile(
     marks: &[At],
     uncut: Option<f64>,
@@ -41,64 +31,40 @@ pub fn profile(
     if marks.is_empty() {
         return Ok(None);
     }
-    let mut svg = String::new();
-    draw(&mut svg, &marks, uncut, unit, size).map_err(|error| anyhow!("cannot draw a chart: {error}"))?;
-    Ok(Some(finish(&svg, size, class, label)))
-}
-
-fn draw(
-    svg: &mut String,
-    marks: &[At],
-    uncut: Option<f64>,
-    unit: Unit,
-    size: Size,
-) -> Result<(), Box<dyn std::error::Error>> {
+    let uncut = uncut.filter(|value| value.is_finite());
     let ends = marks.iter().flat_map(|mark| mark.ci95.unwrap_or([mark.value; 2]).into_iter().chain([mark.value]));
-    let seen = || ends.clone().chain(uncut).filter(|value| value.is_finite());
-    let (low, high) = (seen().fold(0.0, f64::min), seen().fold(0.0, f64::max));
-    let room = if high > low { (high - low) * 0.06 } else { 1.0 };
-    let (low, high) = match unit {
-        // What is above all is cut off, as in the main chart.
-        Unit::Share => (0.0, high.clamp(1.0, 1.6) + 0.05),
-        Unit::Number => (if low < 0.0 { low - room } else { 0.0 }, if high > 0.0 { high + room } else { room }),
+    let seen = ends.chain(uncut).filter(|value| value.is_finite());
+    let upward = match unit {
+        // Values far above 100 % are cut off, as in the main chart.
+        Unit::Percent => 0.0..seen.fold(1.0, f64::max).min(TOP) + 0.05,
+        Unit::Number => range_of(seen),
     };
-    let last = marks.iter().map(|mark| mark.layer).max().unwrap_or(0);
-    let root = SVGBackend::with_string(svg, (size.width, size.height)).into_drawing_area();
-    let across = Ticked::new(-0.6..last as f64 + 0.6, ticks(last, size.width as usize / 26));
-    let mut chart = ChartBuilder::on(&root)
-        .margin(4)
-        .margin_right(10)
-        .x_label_area_size(44)
-        .y_label_area_size(54)
-        .build_cartesian_2d(across, low..high)?;
-    chart
-        .configure_mesh()
-        .disable_x_mesh()
-        .bold_line_style(GRID)
-        .light_line_style(TRANSPARENT)
-        .axis_style(GRID)
-        .y_labels(5)
-        .label_style(("inherit", FONT).into_font().color(&MUTED))
-        .axis_desc_style(("inherit", FONT).into_font().color(&INK))
-        .x_desc("removed layer")
-        .x_label_formatter(&|x| format!("{x:.0}"))
-        .y_label_formatter(&|y| match unit {
-            Unit::Share => format!("{:.0} %", y * 100.0),
-            Unit::Number => without_zeros(&short(*y)).to_owned(),
-        })
-        .draw()?;
-    if let Some(uncut) = uncut.filter(|value| value.is_finite()) {
-        chart.draw_series(LineSeries::new([(-0.6, uncut), (last as f64 + 0.6, uncut)], THRESHOLD.stroke_width(1)))?;
-    }
-    let inside = |value: f64| value.clamp(low, high);
+    let inside = |value: f64| value.clamp(upward.start, upward.end);
     let place = |mark: &At| (mark.layer as f64, inside(mark.value));
-    chart.draw_series(LineSeries::new(marks.iter().map(place), BAR.stroke_width(1)))?;
-    chart.draw_series(marks.iter().filter_map(|mark| {
-        let [from, to] = mark.ci95?;
-        let x = mark.layer as f64;
-        Some(PathElement::new(vec![(x, inside(from)), (x, inside(to))], BAR.stroke_width(1)))
-    }))?;
-    chart.draw_series(marks.iter().map(|mark| Circle::new(place(mark), 4, BAR.filled())))?;
-    root.present()?;
-    Ok(())
+    let frame = Frame {
+        size,
+        class,
+        label,
+        across: "removed layer",
+        last: marks.iter().map(|mark| mark.layer).max().unwrap_or(0),
+        margin: 0.6,
+        label_width: 26,
+        upward: upward.clone(),
+        labels: vec![],
+        unit,
+    };
+    let svg = frame.draw(|chart| {
+        if let Some(uncut) = uncut {
+            chart.draw_series(LineSeries::new(frame.level(uncut), THRESHOLD.stroke_width(1)))?;
+        }
+        chart.draw_series(LineSeries::new(marks.iter().map(place), BAR.stroke_width(1)))?;
+        chart.draw_series(marks.iter().filter_map(|mark| {
+            let [from, to] = mark.ci95?;
+            let x = mark.layer as f64;
+            Some(PathElement::new(vec![(x, inside(from)), (x, inside(to))], BAR.stroke_width(1)))
+        }))?;
+        chart.draw_series(marks.iter().map(|mark| Circle::new(place(mark), 4, BAR.filled())))?;
+        Ok(())
+    });
+    svg.map(Some)
 }

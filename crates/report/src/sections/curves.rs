@@ -9,6 +9,7 @@ use crate::chart::{Mark, Series, Size, lines};
 use crate::format::percent;
 use crate::html::Text;
 use crate::order::{groups, points, strategy_title};
+use crate::sections::describe;
 
 const WIDE: Size = Size { width: 860, height: 400 };
 const NARROW: Size = Size { width: 360, height: 330 };
@@ -25,7 +26,11 @@ pub fn html(record: &StudyRecord) -> Result<String> {
     thresholds.dedup();
 
     let series = series_of(&groups, &points(record, main));
-    let label = describe(&groups, &series);
+    let describe = |series: &[Series]| {
+        let name = |group: usize| format!("{}, ", groups.get(group).unwrap_or(&""));
+        describe("Retention against layers removed.", series, name)
+    };
+    let label = describe(&series);
     let mut out = format!(
         "<section id=\"curves\">\n<h2>What is lost with each layer, and what healing brings back</h2>\n<p>Layers \
          chosen by {}. Score kept, in per cent of the uncut model’s; bars are 95 % intervals.</p>\n",
@@ -41,7 +46,7 @@ pub fn html(record: &StudyRecord) -> Result<String> {
         for strategy in others {
             let series = series_of(&groups, &points(record, strategy));
             out.push_str(&format!("<figure>\n<figcaption>{}</figcaption>\n", Text(&strategy_title(strategy))));
-            out.push_str(&lines(&series, &thresholds, deepest, SMALL, "small", &describe(&groups, &series))?);
+            out.push_str(&lines(&series, &thresholds, deepest, SMALL, "small", &describe(&series))?);
             out.push_str("</figure>\n");
         }
         out.push_str("</div>\n");
@@ -105,16 +110,4 @@ fn legend(groups: &[&str], series: &[Series], thresholds: &[f64]) -> String {
 fn entry(drawing: &str, name: &str) -> String {
     let head = "<svg class=\"key\" viewBox=\"0 0 40 16\" aria-hidden=\"true\">";
     format!("<li>{head}{drawing}</svg>{}</li>\n", Text(name))
-}
-
-/// The chart in words, for those who do not see it.
-fn describe(groups: &[&str], series: &[Series]) -> String {
-    let mut out = String::from("Retention against layers removed.");
-    for line in series {
-        let name = groups.get(line.group).unwrap_or(&"");
-        let state = if line.healed { "healed" } else { "as cut" };
-        let values = line.marks.iter().map(|mark| format!("{} removed {} %", mark.removed, percent(mark.value, 0)));
-        out.push_str(&format!(" {name}, {state}: {}.", values.collect::<Vec<_>>().join(", ")));
-    }
-    out
 }

@@ -65,7 +65,7 @@ fn alarms(record: &StudyRecord) -> String {
         out.push_str(&format!("<div class=\"note\">\n<h3>Gap alarm</h3>\n<ul>\n{}</ul>\n</div>\n", items.concat()));
     }
     if !record.stopped.is_empty() {
-        out.push_str("<p class=\"small\">Not followed deeper, because nothing was left by the sentinels:</p>\n<ul>\n");
+        out.push_str("<p class=\"small\">These strategies ended early, because the sentinels found nothing left of the model:</p>\n<ul>\n");
         for branch in &record.stopped {
             let what = format!(
                 "{} at {} removed ({}); not measured: {}",
@@ -138,9 +138,11 @@ fn table(models: &[(&Point, &Diagnosis)]) -> String {
     out.push_str("</tbody>\n");
     out.push_str(TABLE_END);
     out.push_str(
-        "<p class=\"small\">Rep-4: share of 4-grams that repeat an earlier one. Self-BLEU-4: how like each other the \
-         sentences of a response are. First digit: how often the right one of the ten is the likeliest where an \
-         arithmetic answer begins; Δ log p: the change of its log-probability. Brackets closed and programs passed. Lost: right in the uncut model and wrong here; gained: the other way round.</p>\n",
+        "<p class=\"small\">Rep-4: 4-grams that repeat an earlier one. Self-BLEU-4: how similar the sentences of a \
+         response are to each other. First digit: how often the right first digit of an arithmetic answer is the most \
+         likely of the ten; Δ log p: the change in its log-probability. Brackets: closed correctly. Programs: passed \
+         their tests. Lost: right in the uncut model and wrong here; gained: wrong in the uncut model and right \
+         here.</p>\n",
     );
     out
 }
@@ -148,14 +150,14 @@ fn table(models: &[(&Point, &Diagnosis)]) -> String {
 /// How programs ended and why items were lost, by depth.
 fn stacks(models: &[(&Point, &Diagnosis)]) -> Result<String> {
     let any_healed = models.iter().any(|(point, _)| point.healed.is_some());
-    let place = |point: &Point| match (any_healed && point.removed > 0, point.healed.is_some()) {
+    let position = |point: &Point| match (any_healed && point.removed > 0, point.healed.is_some()) {
         (false, _) => (point.removed as f64, 0.36),
         (true, false) => (point.removed as f64 - 0.2, 0.18),
         (true, true) => (point.removed as f64 + 0.2, 0.18),
     };
     let bars = |read: &dyn Fn(&Diagnosis) -> Option<Vec<f64>>| -> Vec<Bar> {
         let bar = |(point, diagnosis): &(&Point, &Diagnosis)| {
-            let (at, half) = place(point);
+            let (at, half) = position(point);
             Some(Bar { at, half, shares: read(diagnosis)? })
         };
         models.iter().filter_map(bar).collect()
@@ -199,14 +201,15 @@ fn stacks(models: &[(&Point, &Diagnosis)]) -> Result<String> {
         return Ok(out);
     }
     let sides = if any_healed {
-        "<p class=\"small\">At each depth: as cut on the left, healed on the right.</p>\n"
+        "<p class=\"small\">For each number of layers removed: as cut on the left, healed on the right.</p>\n"
     } else {
         ""
     };
     Ok(format!("<div class=\"multiples\">\n{out}</div>\n{sides}"))
 }
 
-/// What to draw of programs' ends: each task that runs programs by itself where there are several, otherwise all.
+/// The tasks whose programs are drawn, one by one; `None` stands for all programs together, where a record does not
+/// tell tasks apart.
 pub fn program_tasks<'a>(diagnoses: impl Iterator<Item = &'a Diagnosis>) -> Vec<Option<String>> {
     let tasks: BTreeSet<&String> = diagnoses.flat_map(|diagnosis| diagnosis.programs_by_task.keys()).collect();
     if tasks.is_empty() { vec![None] } else { tasks.into_iter().cloned().map(Some).collect() }

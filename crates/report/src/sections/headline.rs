@@ -1,4 +1,4 @@
-//! The answer first: the depth budget in plain words, and what model it is about.
+//! The answer first: the depth budget in words, and the model that it is about.
 
 use anyhow::Result;
 use lopper_record::StudyRecord;
@@ -8,7 +8,7 @@ use crate::format::{NONE, count, percent};
 use crate::html::Text;
 use crate::order::{groups, strategy_title};
 
-/// The title, the budget's tiles and sentences, and the warnings that bear on them.
+/// The title, the budget's tiles and sentences, and whether the study has finished.
 pub fn html(record: &StudyRecord) -> Result<String> {
     let model = &record.model;
     let name = if model.name.is_empty() { "the model" } else { &model.name };
@@ -18,8 +18,8 @@ pub fn html(record: &StudyRecord) -> Result<String> {
     out.push_str(&format!("<p class=\"card\">{}</p>\n", card(model)));
     if !record.complete {
         out.push_str(
-            "<p class=\"note\"><strong>This study has not finished.</strong> What follows is what it had when it \
-             stopped; the same command continues it.</p>\n",
+            "<p class=\"note\"><strong>This study has not finished.</strong> The page shows what had been measured when \
+             it stopped; the same command continues it.</p>\n",
         );
     }
     out.push_str("</header>\n<section id=\"budget\">\n");
@@ -43,8 +43,8 @@ pub fn html(record: &StudyRecord) -> Result<String> {
             out.push_str(&format!("<li>{}</li>\n", Text(&sentence)));
         }
         out.push_str(&format!(
-            "</ul>\n<p class=\"small\">Layers chosen by {}. A depth counts when the one-sided 95 % lower bound of the \
-             retention (score ÷ uncut model’s score on the same items) reaches the threshold.</p>\n",
+            "</ul>\n<p class=\"small\">Layers chosen by {}. A number of layers can be removed if the one-sided 95 % lower \
+             bound of the retention (score ÷ uncut model’s score on the same items) reaches the threshold.</p>\n",
             Text(&strategy_title(&lines[0].strategy))
         ));
     }
@@ -99,7 +99,7 @@ fn tile(group: &str, index: usize, lines: &[&BudgetLine], num_layers: usize) -> 
     let threshold = lines.iter().find(|line| line.group == group).map_or(f64::NAN, |line| line.threshold);
     let keep = percent(threshold, 0);
     let mut out = format!("<div class=\"tile g{}\">\n<h2>{}</h2>\n<p class=\"small\">", index % 4, Text(group));
-    out.push_str(&format!("layers that may go of {num_layers}, keeping ≥ {keep} %</p>\n<dl>\n"));
+    out.push_str(&format!("of {num_layers} layers, how many can be removed to keep ≥ {keep} %</p>\n<dl>\n"));
     out.push_str(&format!("<div><dt>as cut</dt><dd>{}</dd></div>\n", number(find(false))));
     if find(true).is_some() {
         out.push_str(&format!("<div><dt>after healing</dt><dd>{}</dd></div>\n", number(find(true))));

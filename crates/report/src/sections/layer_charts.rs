@@ -30,7 +30,7 @@ pub fn html(record: &StudyRecord) -> Result<String> {
             })
             .collect();
         let title = format!("{} ({})", task.name.replace('_', " "), task.group);
-        tasks.push_str(&figure(&title, &marks, Some(1.0), Unit::Share)?);
+        tasks.push_str(&figure(&title, &marks, Some(1.0), Unit::Percent)?);
     }
     let mut out = String::new();
     if !tasks.is_empty() {
@@ -74,14 +74,14 @@ fn changes(rows: &[&AblatedLayer], base: Option<&Diagnosis>) -> Result<String> {
         ("change in Rep-4, points", change(rep), Some(0.0), Unit::Number),
         ("change in Self-BLEU-4", change(bleu), Some(0.0), Unit::Number),
         ("held-out text, nats per token", of(&nats), of_base(nats), Unit::Number),
-        ("arithmetic: right first digit", of(&accuracy), of_base(accuracy), Unit::Share),
+        ("arithmetic: right first digit", of(&accuracy), of_base(accuracy), Unit::Percent),
         (
             "arithmetic: change in its log-probability",
             of(&|d| d.arithmetic.as_ref()?.logprob_change),
             Some(0.0),
             Unit::Number,
         ),
-        ("brackets closed", of(&brackets), of_base(brackets), Unit::Share),
+        ("brackets closed", of(&brackets), of_base(brackets), Unit::Percent),
     ] {
         out.push_str(&figure(title, &marks, uncut, unit)?);
     }

@@ -1,4 +1,4 @@
-//! The layer map: what each single layer is needed for, and what the criteria make of it.
+//! The layer map: what each single layer is needed for, next to the scores that the criteria give it.
 
 use anyhow::Result;
 use lopper_record::StudyRecord;
@@ -46,7 +46,7 @@ fn criterion(criterion: &Criterion) -> Result<String> {
     Ok(format!("<figure>\n<figcaption>{}</figcaption>\n{chart}{note}</figure>\n", Text(title)))
 }
 
-/// A row per layer, a column per task, and the criteria beside them.
+/// A row per layer, a column per task, and a column per criterion.
 fn map(record: &StudyRecord) -> String {
     let mut tasks = tasks_by_group(record);
     tasks.retain(|task| record.ablation.iter().any(|row| find(row, &task.name).is_some()));
@@ -92,7 +92,7 @@ fn cell(row: &AblatedLayer, task: &str) -> String {
     }
 }
 
-/// How far a cell may be off, so that nobody reads noise as structure.
+/// How uncertain a cell is, so that nobody reads noise as structure.
 fn reading_note(record: &StudyRecord) -> String {
     let results = || record.ablation.iter().flat_map(|row| &row.tasks);
     let mut halves: Vec<f64> = results()
@@ -106,9 +106,9 @@ fn reading_note(record: &StudyRecord) -> String {
     let most = results().map(|result| result.score.n).max().unwrap_or(0);
     let items = if fewest == most { most.to_string() } else { format!("{fewest} to {most}") };
     format!(
-        "<p class=\"small\">Each cell is one layer removed and nothing else, on {items} items: the median 95 % \
-         interval is ± {} points, and differences within it are ties. The deeper the shade, the more is lost; \
-         resting on a cell shows its interval.</p>\n",
+        "<p class=\"small\">Each cell is the model without that one layer, measured on {items} items: the median 95 % \
+         interval is ± {} points, and smaller differences mean nothing. The stronger the colour, the more is lost; \
+         point at a cell to see its interval.</p>\n",
         percent(median, 0)
     )
 }

@@ -5,6 +5,7 @@ use lopper_record::study::LedgerEntry;
 use lopper_record::{StudyRecord, format_layers};
 
 use crate::html::{Text, clipped};
+use crate::sections::{answer_box, question};
 
 /// Longest text that is shown in full, in characters.
 const LONGEST: usize = 1500;
@@ -16,8 +17,8 @@ pub fn html(record: &StudyRecord) -> Result<String> {
     }
     let mut out = String::from(
         "<section id=\"ledger\">\n<h2>What was lost, and why</h2>\n<p class=\"small\">A few items of each cause that the \
-         uncut model gets right and the cut one wrong, and some the other way round. The whole ledger is \
-         <code>ledger.jsonl</code> beside this page.</p>\n",
+         uncut model gets right and the cut model wrong, and a few that only the cut model gets right. The file \
+         <code>ledger.jsonl</code> in the directory of this page has all of them.</p>\n",
     );
     let same = |a: &LedgerEntry, b: &LedgerEntry| (&a.dropped, a.healed) == (&b.dropped, b.healed);
     for model in record.ledger.chunk_by(same) {
@@ -51,21 +52,11 @@ fn article(entry: &LedgerEntry) -> String {
         Text(cause),
         Text(&entry.task.replace('_', " "))
     );
-    out.push_str(&format!("<pre class=\"prompt\">{}</pre>\n", Text(&clipped(&entry.prompt, LONGEST))));
-    let target = clipped(entry.target.trim(), LONGEST);
-    out.push_str(&format!("<p class=\"small\">Right answer: <code>{}</code></p>\n", Text(&target)));
+    out.push_str(&question(&entry.prompt, &entry.target, LONGEST));
     out.push_str("<div class=\"answers\">\n");
     let healed = if entry.healed { "healed" } else { "cut" };
-    out.push_str(&answer("uncut", &entry.base, !entry.gained));
-    out.push_str(&answer(healed, &entry.cut, entry.gained));
+    out.push_str(&answer_box("uncut", &clipped(&entry.base, LONGEST), !entry.gained));
+    out.push_str(&answer_box(healed, &clipped(&entry.cut, LONGEST), entry.gained));
     out.push_str("</div>\n</article>\n");
     out
-}
-
-fn answer(who: &str, text: &str, right: bool) -> String {
-    let (class, verdict) = if right { ("right", "✓ right") } else { ("wrong", "✗ wrong") };
-    let text = clipped(text, LONGEST);
-    let body = if text.trim().is_empty() { "<em>(nothing)</em>".to_owned() } else { Text(&text).to_string() };
-    let head = format!("<strong>{who}</strong> <span class=\"verdict\">{verdict}</span>");
-    format!("<div class=\"answer {class}\">\n<p class=\"who\">{head}</p>\n<pre>{body}</pre>\n</div>\n")
 }

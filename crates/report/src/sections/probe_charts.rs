@@ -5,8 +5,8 @@ use anyhow::Result;
 use lopper_record::study::{Diagnosis, Mean, Point};
 
 use crate::chart::{Mark, Series, Size, lines};
-use crate::format::percent;
 use crate::html::Text;
+use crate::sections::describe;
 
 const SIZE: Size = Size { width: 420, height: 280 };
 
@@ -15,7 +15,7 @@ pub fn html(models: &[(&Point, &Diagnosis)]) -> Result<String> {
     type Read = fn(&Diagnosis) -> Option<Mean>;
     let digits: Read = |diagnosis| diagnosis.arithmetic.as_ref()?.accuracy;
     let brackets: Read = |diagnosis| diagnosis.brackets.as_ref()?.balanced;
-    // What naming the commonest first digit always would come to.
+    // The accuracy of always naming the most frequent first digit.
     let constant = models.iter().find_map(|(_, diagnosis)| Some(diagnosis.arithmetic.as_ref()?.constant));
     let mut out = String::new();
     for (title, read, guess) in
@@ -27,14 +27,15 @@ pub fn html(models: &[(&Point, &Diagnosis)]) -> Result<String> {
         }
         let deepest = series.iter().flat_map(|line| &line.marks).map(|mark| mark.removed).max().unwrap_or(0);
         let guesses: Vec<f64> = guess.into_iter().filter(|share| share.is_finite()).collect();
-        let chart = lines(&series, &guesses, deepest, SIZE, "small", &describe(title, &series))?;
+        let label = describe(&format!("{title}, by layers removed."), &series, |_| String::new());
+        let chart = lines(&series, &guesses, deepest, SIZE, "small", &label)?;
         out.push_str(&format!("<figure>\n<figcaption>{}</figcaption>\n{chart}</figure>\n", Text(title)));
     }
     if out.is_empty() {
         return Ok(out);
     }
     let solid = if models.iter().any(|(point, _)| point.healed.is_some()) { ", solid: healed" } else { "" };
-    let dotted = if constant.is_some() { "; dotted: always naming the commonest first digit" } else { "" };
+    let dotted = if constant.is_some() { "; dotted: always naming the most frequent first digit" } else { "" };
     let note = format!("<p class=\"small\">Dashed: as cut{solid}{dotted}. Bars are 95 % intervals.</p>\n");
     Ok(format!("<div class=\"multiples\">\n{out}</div>\n{note}"))
 }
@@ -51,15 +52,4 @@ fn series(models: &[(&Point, &Diagnosis)], read: fn(&Diagnosis) -> Option<Mean>,
         .filter(|mark| mark.value.is_finite())
         .collect();
     marks.iter().any(|mark| mark.removed > 0).then_some(Series { group: 0, healed, marks })
-}
-
-/// The chart in words, for those who do not see it.
-fn describe(title: &str, series: &[Series]) -> String {
-    let mut out = format!("{title}, by layers removed.");
-    for line in series {
-        let state = if line.healed { "healed" } else { "as cut" };
-        let values = line.marks.iter().map(|mark| format!("{} removed {} %", mark.removed, percent(mark.value, 0)));
-        out.push_str(&format!(" {state}: {}.", values.collect::<Vec<_>>().join(", ")));
-    }
-    out
 }

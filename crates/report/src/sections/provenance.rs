@@ -23,7 +23,7 @@ pub fn html(record: &StudyRecord) -> Result<String> {
         out.push_str("</ul>\n</div>\n");
     }
     if !record.command.is_empty() {
-        writeln!(out, "<h3>Do it again</h3>\n<pre>{}</pre>", Text(&record.command))?;
+        writeln!(out, "<h3>Reproduce</h3>\n<pre>{}</pre>", Text(&record.command))?;
     }
     tasks(&mut out, record)?;
     budget(&mut out, record)?;
@@ -32,7 +32,7 @@ pub fn html(record: &StudyRecord) -> Result<String> {
     identity(&mut out, record)?;
     if !record.recipe.is_null() {
         let recipe = serde_json::to_string_pretty(&record.recipe)?;
-        out.push_str("<details>\n<summary>The recipe, with every default filled in</summary>\n");
+        out.push_str("<details>\n<summary>The study file with every default filled in</summary>\n");
         writeln!(out, "<pre>{}</pre>\n</details>", Text(&recipe))?;
     }
     out.push_str("</section>\n");
@@ -49,8 +49,8 @@ fn tasks(out: &mut String, record: &StudyRecord) -> Result<()> {
         Left("group"),
         Right("items reported"),
         Right("for choosing"),
-        Right("guessing"),
-        Left("what is asked, and how it is scored"),
+        Right("chance"),
+        Left("what is tested, and how it is scored"),
     ]));
     out.push_str("<tbody>\n");
     for task in &record.tasks {
@@ -87,7 +87,7 @@ fn budget(out: &mut String, record: &StudyRecord) -> Result<()> {
     depths.dedup();
     out.push_str(
         "<h3>How the budget was decided</h3>\n<p class=\"small\">Retention in % with its one-sided 95 % lower \
-         bound, for each number of layers removed; ✓ where the bound reaches the threshold.</p>\n",
+         bound, for each number of layers removed; ✓ if the bound reaches the threshold.</p>\n",
     );
     let removed: Vec<String> = depths.iter().map(|depth| format!("−{depth}")).collect();
     let mut columns = vec![Left("for"), Left("chosen by"), Right("keep"), Right("layers")];
@@ -172,7 +172,7 @@ fn timings(out: &mut String, record: &StudyRecord) -> Result<()> {
         Right("time"),
         Right("share"),
         Right("cells"),
-        Right("found finished"),
+        Right("from an earlier run"),
     ]));
     out.push_str("<tbody>\n");
     for timing in &record.timings {
@@ -193,7 +193,7 @@ fn identity(out: &mut String, record: &StudyRecord) -> Result<()> {
         ("model hash", record.model.hash.clone()),
         ("seeds", seeds.join(", ")),
         ("Lopper", record.lopper_version.clone()),
-        ("layout of the record", record.schema.to_string()),
+        ("record schema", record.schema.to_string()),
     ];
     out.push_str("<h3>Identity</h3>\n<dl class=\"facts\">\n");
     for (name, value) in facts.iter().filter(|(_, value)| !value.is_empty()) {

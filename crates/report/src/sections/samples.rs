@@ -2,9 +2,10 @@
 
 use anyhow::Result;
 use lopper_record::StudyRecord;
-use lopper_record::study::{Answer, Sample};
+use lopper_record::study::Sample;
 
 use crate::html::{Text, clipped};
+use crate::sections::{answer_box, question};
 
 /// Longest prompt or answer that is shown in full, in characters.
 const LONGEST: usize = 3000;
@@ -24,24 +25,14 @@ pub fn html(record: &StudyRecord) -> Result<String> {
 
 fn article(sample: &Sample) -> String {
     let mut out = format!("<article class=\"sample\">\n<h3>{}</h3>\n", Text(&sample.task.replace('_', " ")));
-    out.push_str(&format!("<pre class=\"prompt\">{}</pre>\n", Text(&clipped(&sample.prompt, LONGEST))));
-    let target = clipped(sample.target.trim(), LONGEST);
-    out.push_str(&format!("<p class=\"small\">Right answer: <code>{}</code></p>\n", Text(&target)));
+    out.push_str(&question(&sample.prompt, &sample.target, LONGEST));
     out.push_str("<div class=\"answers\">\n");
     for (who, answer) in [("uncut", &sample.base), ("cut", &sample.cut), ("healed", &sample.healed)] {
         if let Some(answer) = answer {
-            out.push_str(&column(who, answer));
+            let removed = if answer.removed > 0 { format!(", {} removed", answer.removed) } else { String::new() };
+            out.push_str(&answer_box(&format!("{who}{removed}"), &clipped(&answer.text, LONGEST), answer.correct));
         }
     }
     out.push_str("</div>\n</article>\n");
     out
-}
-
-fn column(who: &str, answer: &Answer) -> String {
-    let (class, verdict) = if answer.correct { ("right", "✓ right") } else { ("wrong", "✗ wrong") };
-    let removed = if answer.removed > 0 { format!(", {} removed", answer.removed) } else { String::new() };
-    let text = clipped(&answer.text, LONGEST);
-    let body = if text.trim().is_empty() { "<em>(nothing)</em>".to_owned() } else { Text(&text).to_string() };
-    let head = format!("<strong>{who}{removed}</strong> <span class=\"verdict\">{verdict}</span>");
-    format!("<div class=\"answer {class}\">\n<p class=\"who\">{head}</p>\n<pre>{body}</pre>\n</div>\n")
 }

@@ -122,7 +122,7 @@ fn scores(record: &StudyRecord) -> String {
     }
     out.push_str(&by_strategy(record, columns, row));
     out.push_str(TABLE_END);
-    out.push_str("<p class=\"small\">The shade tells the score kept: the deeper, the more is lost.</p>\n");
+    out.push_str("<p class=\"small\">The stronger the colour, the more of the score is lost.</p>\n");
     out
 }
 

@@ -6,15 +6,16 @@
 //! the page's own font. Each chart is drawn twice, for wide and for narrow screens, and the style
 //! sheet shows one of them: scaling one drawing would make its text unreadable on a phone.
 
-mod axis;
 mod bars;
+mod frame;
 mod lines;
 mod profile;
 mod stacked;
 
 pub use bars::bars;
+pub use frame::Unit;
 pub use lines::{Mark, Series, lines};
-pub use profile::{At, Unit, profile};
+pub use profile::{At, profile};
 pub use stacked::{Bar, stacked};
 
 use plotters::style::RGBColor;
@@ -30,6 +31,9 @@ pub struct Size {
 
 /// Layers beyond this are not drawn: records are not trusted, and no model has so many.
 const MOST_LAYERS: usize = 10_000;
+
+/// Highest retention that an axis reaches.
+const TOP: f64 = 1.6;
 
 /// Text size given to plotters, which writes 1 / 1.24 of it.
 const FONT: i32 = 16;
@@ -96,31 +100,4 @@ fn finish(svg: &str, size: Size, class: &str, label: &str) -> String {
 
 fn code(RGBColor(r, g, b): RGBColor) -> String {
     format!("#{r:02X}{g:02X}{b:02X}")
-}
-
-/// A label as short as it can be: `0.2` for `0.200`.
-fn without_zeros(number: &str) -> &str {
-    match number.contains('.') && !number.contains('e') {
-        true => number.trim_end_matches('0').trim_end_matches('.'),
-        false => number,
-    }
-}
-
-/// At most `most` of the integers `0..=last`, evenly spaced, as axis labels.
-fn ticks(last: usize, most: usize) -> Vec<f64> {
-    let step = (1..).find(|step| last / step < most.max(2)).unwrap_or(1);
-    (0..=last).step_by(step).map(|i| i as f64).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn labels_never_crowd() {
-        assert_eq!(ticks(4, 10), [0.0, 1.0, 2.0, 3.0, 4.0]);
-        assert_eq!(ticks(31, 8), [0.0, 4.0, 8.0, 12.0, 16.0, 20.0, 24.0, 28.0]);
-        assert_eq!(ticks(0, 8), [0.0]);
-        assert!(ticks(1000, 12).len() <= 12);
-    }
 }

@@ -1,0 +1,70 @@
+//! The report's parts, in the order a reader wants them. Each gives its HTML, or nothing when the
+//! study did not get that far.
+
+pub mod curves;
+pub mod diagnosis;
+pub mod headline;
+pub mod layer_charts;
+pub mod layers;
+pub mod ledger;
+pub mod probe_charts;
+pub mod provenance;
+pub mod samples;
+pub mod scores;
+
+use lopper_record::study::TaskMeta;
+
+use crate::chart::Series;
+use crate::format::percent;
+use crate::html::{Text, clipped};
+
+/// The lines of a chart in words, for those who do not see it; `name` gives the first words for each line's group.
+fn describe(title: &str, series: &[Series], name: impl Fn(usize) -> String) -> String {
+    let mut out = title.to_owned();
+    for line in series {
+        let state = if line.healed { "healed" } else { "as cut" };
+        let values = line.marks.iter().map(|mark| format!("{} removed {} %", mark.removed, percent(mark.value, 0)));
+        out.push_str(&format!(" {}{state}: {}.", name(line.group), values.collect::<Vec<_>>().join(", ")));
+    }
+    out
+}
+
+/// A prompt and its right answer, each of at most `longest` characters.
+fn question(prompt: &str, target: &str, longest: usize) -> String {
+    let (prompt, target) = (clipped(prompt, longest), clipped(target.trim(), longest));
+    format!(
+        "<pre class=\"prompt\">{}</pre>\n<p class=\"small\">Right answer: <code>{}</code></p>\n",
+        Text(&prompt),
+        Text(&target)
+    )
+}
+
+/// What a model answered, and whether that is right.
+fn answer_box(who: &str, text: &str, right: bool) -> String {
+    let (class, verdict) = if right { ("right", "✓ right") } else { ("wrong", "✗ wrong") };
+    let body = if text.trim().is_empty() { "<em>(nothing)</em>".to_owned() } else { Text(text).to_string() };
+    let head = format!("<strong>{who}</strong> <span class=\"verdict\">{verdict}</span>");
+    format!("<div class=\"answer {class}\">\n<p class=\"who\">{head}</p>\n<pre>{body}</pre>\n</div>\n")
+}
+
+/// The two heading rows of a table with a column per task: groups, then tasks, between columns
+/// `before` and `after` of other kinds.
+fn task_head(tasks: &[&TaskMeta], before: &[&str], after: &[&str]) -> String {
+    let span = |width: usize, name: &str| {
+        format!("<th colspan=\"{width}\" scope=\"colgroup\" class=\"group\">{}</th>", Text(name))
+    };
+    let mut out = format!("<thead>\n<tr><td colspan=\"{}\"></td>", before.len());
+    for run in tasks.chunk_by(|a, b| a.group == b.group) {
+        out.push_str(&span(run.len(), &run[0].group));
+    }
+    if !after.is_empty() {
+        out.push_str(&span(after.len(), "layer scores"));
+    }
+    out.push_str("</tr>\n<tr>");
+    let names = tasks.iter().map(|task| task.name.as_str());
+    for name in before.iter().copied().chain(names).chain(after.iter().copied()) {
+        out.push_str(&format!("<th scope=\"col\">{}</th>", Text(&name.replace('_', " "))));
+    }
+    out.push_str("</tr>\n</thead>\n");
+    out
+}
