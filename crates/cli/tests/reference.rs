@@ -16,7 +16,7 @@ use std::path::PathBuf;
 
 use common::lopper;
 use lopper_pocket::{Prompt, Split, examples};
-use lopper_tasks::{Group, all_tasks, known_tasks};
+use lopper_tasks::{Group, all_tasks};
 use serde_json::Value;
 
 const BLESS: &str = "LOPPER_BLESS";
@@ -115,16 +115,20 @@ in two of them, whatever the seeds. The sizes are the different items found with
         n if n > COUNTED => format!("more than {COUNTED}"),
         n => n.to_string(),
     };
-    for task in known_tasks() {
-        let info = lopper_pocket::task(task.name).unwrap();
+    for task in all_tasks().iter().filter(|task| task.rows.is_none()) {
+        let info = lopper_pocket::task(&task.name).unwrap();
         let form = if info.chat { "conversation" } else { "plain text" };
         let chance =
             task.chance.map_or_else(|| "–".to_owned(), |c| format!("{:.3}", c).trim_end_matches('0').to_owned());
-        let (select, report) = (size(task.name, Split::Select), size(task.name, Split::Report));
+        let (select, report) = (size(&task.name, Split::Select), size(&task.name, Split::Report));
         writeln!(
             made,
             "| `{}` | {} | {} | `{}` | {chance} | {form} | {select} | {report} | {} |",
-            task.name, task.group, task.description, task.metric, task.version
+            task.name,
+            task.group.name(),
+            task.description,
+            task.metric,
+            task.version
         )
         .unwrap();
     }
@@ -134,9 +138,9 @@ the model's chat template, without a system prompt; plain text stands after the 
 sum of their tokens' log-probabilities; other answers are generated, up to the end token, one of the stop strings or the\n\
 most tokens shown below.\n\n## One item of each generated task\n",
     );
-    for task in known_tasks() {
-        let info = lopper_pocket::task(task.name).unwrap();
-        let example = examples(task.name, Split::Report, 0).next().unwrap();
+    for task in all_tasks().iter().filter(|task| task.rows.is_none()) {
+        let info = lopper_pocket::task(&task.name).unwrap();
+        let example = examples(&task.name, Split::Report, 0).next().unwrap();
         let (Prompt::Chat(prompt) | Prompt::Plain(prompt)) = &example.prompt;
         let stops = info.stop.iter().map(|s| format!("`{}`", s.escape_default())).collect::<Vec<_>>().join(", ");
         let limits = match (info.max_new_tokens, stops.is_empty()) {

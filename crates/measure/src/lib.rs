@@ -1,8 +1,8 @@
 //! The one way from tasks and candidates to a number.
 //!
-//! - [`evaluate`]: the outcomes of every candidate (a set of layers to run) on a suite of tasks, and their cost. It alone
-//!   calls the engine for tasks; [`run_requests`] does the same for probes that are not tasks. Loop stops, drafts and
-//!   batches are applied there.
+//! - [`evaluate`]: the outcomes of every candidate (a set of layers to run) on a suite of tasks, and their cost. It
+//!   alone calls the engine for tasks; [`run_requests`] does the same for probes that are not tasks. Loop stops, drafts
+//!   and batches are applied there.
 //! - [`retention`]: scores of a cut divided by the uncut model's, by task and by group, with intervals;
 //!   [`compare_all`]: the same with paired tests.
 //! - [`group_mean_retention`], [`Objective`]: the one figure that layers and cuts are chosen by.

@@ -1,12 +1,12 @@
 //! The objective that cuts are compared by: the **group mean retention**.
 //!
-//! The score of each task is divided by the uncut model's on the same task; these ratios are averaged over the tasks of
-//! each group (classification, generative), and the groups' averages are averaged. So four classification tasks weigh no
-//! more than one generative task: METHOD.md section 6 shows what a search does that reads classification only. Tasks on
-//! which the uncut model scores 0 are left out.
+//! The score of each task is divided by the uncut model's on the same task; these ratios are averaged over the tasks
+//! of each group (classification, generative), and the groups' averages are averaged. So four classification tasks
+//! weigh no more than one generative task: a search that reads classification only keeps layers that generation does
+//! not need, and loses those that it needs. Tasks on which the uncut model scores 0 are left out.
 //!
-//! `lopper ablate`, `lopper search` and a study's layer map and choice of strategy all use this one figure, so they rank
-//! the same cuts on the same items alike, to the last bit and whatever the order of the tasks.
+//! `lopper ablate`, `lopper search` and a study's layer map and choice of strategy all use this one figure, so they
+//! rank the same cuts on the same items alike, to the last bit and whatever the order of the tasks.
 
 use lopper_stats::mean;
 use lopper_tasks::{Group, TaskOutcome};
@@ -132,7 +132,7 @@ mod tests {
         let b = vec![vec![1.0, 0.0, 1.0, 0.0], vec![1.0, 0.0, 1.0, 0.0], vec![0.0, 1.0, 0.0, 1.0]];
         let (difference, error) = objective.difference(&a, &b);
         assert!((difference - (objective.value(&a) - objective.value(&b))).abs() < 1e-12);
-        // Each task has one item of four that differs, so a variance of (0.75 + 1) / 4 / 5, with the weights ¼, ¼ and ½.
+        // Each task has one item of four that differs: a variance of (0.75 + 1) / 4 / 5, with the weights ¼, ¼ and ½.
         let variance = 1.75 / 20.0 * (2.0 / 16.0 + 1.0 / 4.0);
         assert!((error - f64::sqrt(variance)).abs() < 1e-12, "{error}");
         assert_eq!(objective.difference(&a, &vec![vec![]; 3]), (0.0, 0.0));

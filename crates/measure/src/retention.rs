@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
-use lopper_record::study::{CLASSIFICATION, GENERATIVE, GroupResult, TaskResult};
+use lopper_record::study::{GroupResult, TaskResult};
 use lopper_stats::{self as stats, Pair, RESAMPLES};
 use lopper_tasks::{Group, TaskOutcome};
 
@@ -26,7 +26,7 @@ pub fn paired<'a>(
 /// Where the two have different numbers of items.
 pub fn retention(pairs: &[(&TaskOutcome, &TaskOutcome)], seed: u64) -> Result<(Vec<TaskResult>, Vec<GroupResult>)> {
     let (mut tasks, mut groups) = (Vec::new(), Vec::new());
-    for (group, name) in [(Group::Classification, CLASSIFICATION), (Group::Generative, GENERATIVE)] {
+    for group in [Group::Classification, Group::Generative] {
         let (mut items, mut scores) = (Vec::new(), Vec::new());
         for (base, cut) in pairs.iter().filter(|(base, _)| base.group == group) {
             let (task, score) = (cut.task.clone(), *cut.primary_score());
@@ -38,7 +38,7 @@ pub fn retention(pairs: &[(&TaskOutcome, &TaskOutcome)], seed: u64) -> Result<(V
         if !items.is_empty() {
             let items: Vec<Pair<'_>> = items.iter().map(|(base, cut)| Pair { base, cut }).collect();
             let retention = stats::group_retention(&items, RESAMPLES, seed)?;
-            groups.push(GroupResult { group: name.to_owned(), score: stats::group_score(&scores), retention });
+            groups.push(GroupResult { group: group.name().to_owned(), score: stats::group_score(&scores), retention });
         }
     }
     Ok((tasks, groups))

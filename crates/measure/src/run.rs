@@ -98,7 +98,8 @@ impl Evaluation {
 /// chat template that the suite was prepared with.
 ///
 /// # Errors
-/// A [`Fault`](lopper_record::Fault) where the model's output is not finite; [`Interrupted`](lopper_record::Interrupted).
+/// A [`Fault`](lopper_record::Fault) where the model's output is not finite;
+/// [`Interrupted`](lopper_record::Interrupted).
 pub fn evaluate(
     text: &TextModel,
     suite: &Suite,

@@ -49,6 +49,16 @@ pub enum Group {
     Generative,
 }
 
+impl Group {
+    /// Its name in records and task files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Classification => "classification",
+            Self::Generative => "generative",
+        }
+    }
+}
+
 /// A prompt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Prompt {

@@ -1,9 +1,10 @@
 //! The study: measure, cut at several depths by several strategies, self-generate, heal, measure again, and decide the
 //! depth budget.
 //!
-//! [`run`] takes a [`StudyModel`], a [`Recipe`] (the study file) and a directory, and returns the record that the report
-//! is made of. Every stage is made of cells, which are recorded as they finish and found again by a hash of what changes
-//! their result, so an interrupted study continues where it stopped. [`diagnose`] makes the same record of one cut.
+//! [`run`] takes a [`StudyModel`], a [`Recipe`] (the study file) and a directory, and returns the record that the
+//! report is made of. Every stage is made of cells, which are recorded as they finish and found again by a hash of what
+//! changes their result, so an interrupted study continues where it stopped. [`diagnose`] makes the same record of one
+//! cut.
 //!
 //! Not here: what a stage computes. Evaluation is in `lopper-measure`, criteria in `lopper-prune`, finetuning in
 //! `lopper-heal`, the report in `lopper-report`.

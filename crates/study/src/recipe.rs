@@ -9,8 +9,7 @@ use lopper_heal::{HealRecipe, Method};
 use lopper_infer::Sampling;
 use lopper_pocket::Split;
 use lopper_record::LayerSet;
-use lopper_record::study::{CLASSIFICATION, GENERATIVE};
-use lopper_tasks::{GenerationPolicy, ItemSelection, known_tasks};
+use lopper_tasks::{GenerationPolicy, ItemSelection, expand};
 use serde::{Deserialize, Serialize};
 
 /// The model that comes with Lopper.
@@ -207,11 +206,9 @@ impl Default for Items {
 
 impl Default for Tasks {
     fn default() -> Self {
-        let of = |group: &str| {
-            let tasks = known_tasks().iter().filter(|t| t.group == group);
-            tasks.map(|t| t.name.to_owned()).collect()
-        };
-        Self { classification: of(CLASSIFICATION), generative: of(GENERATIVE) }
+        // Both names are those of groups that are there.
+        let of = |group| expand(&[group]).unwrap_or_default();
+        Self { classification: of("pocket_classification"), generative: of("pocket_generative") }
     }
 }
 

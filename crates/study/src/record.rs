@@ -37,17 +37,21 @@ pub fn splits(recipe: &Recipe, tasks: &StudyTasks) -> Vec<String> {
     let (documents, prompts) = (recipe.items.calibration, recipe.heal.prompts);
     sentences.push(match recipe.heal.data == TASKS {
         true => format!(
-            "Calibration text of the criteria (up to {documents} documents) and the prompts that are answered for healing (up to {prompts}): the `{}` split.",
+            "Calibration text of the criteria (up to {documents} documents) and the prompts that are answered for healing \
+             (up to {prompts}): the `{}` split.",
             name(Split::Train)
         ),
         false => format!(
-            "Calibration text of the criteria (up to {documents} documents) and the prompts that are answered for healing (up to {prompts}): {}, in which no item is.",
+            "Calibration text of the criteria (up to {documents} documents) and the prompts that are answered for healing \
+             (up to {prompts}): {}, in which no item is.",
             recipe.heal.data
         ),
     });
     if !tasks.all_generated() {
         sentences.push(
-            "Of tasks over rows of data sets, one row in four of the split that is asked is for choosing and the others are reported on; the training split is that of worked examples.".into(),
+            "Of tasks over rows of data sets, one row in four of the evaluated split is for choosing and the others are \
+             reported on; the training split is that of few-shot examples."
+                .into(),
         );
     }
     sentences
@@ -69,16 +73,19 @@ pub fn criteria(scores: &LayerScores) -> Vec<Criterion> {
         format!("1 − mean cosine of the hidden states before and after the layer, {over}; the smallest go first"),
     )];
     if let Some(single) = scores.angular.of_size(1) {
-        let note = "angle between the hidden states before and after the layer, at the last token, in half turns; the smallest go first";
+        let note = "angle between the hidden states before and after the layer, at the last token, in half turns; \
+                    the smallest go first";
         criteria.push(criterion("angular", "Angular distance", single, note.into()));
     }
     if let Some(perplexity) = &scores.perplexity {
-        let note = "rise of the mean negative log-likelihood of the calibration text without the layer, in nats for each token; the smallest go first";
+        let note = "rise of the mean negative log-likelihood of the calibration text without the layer, in nats for \
+                    each token; the smallest go first";
         criteria.push(criterion("perplexity", "Perplexity", &perplexity.rises(), note.into()));
     }
     if let Some(fits) = &scores.linear_r2 {
         let far: Vec<f64> = fits.iter().map(|r2| 1.0 - r2).collect();
-        let note = "what a linear map of the hidden states leaves unexplained, 1 − R², on tokens it was not fitted to; the smallest go first";
+        let note = "what a linear map of the hidden states leaves unexplained, 1 − R², on tokens it was not fitted to; \
+                    the smallest go first";
         criteria.push(criterion("linear", "Distance from a linear map", &far, note.into()));
     }
     if let Some(sums) = &scores.taylor {

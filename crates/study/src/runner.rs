@@ -31,8 +31,8 @@ use crate::{Recipe, StudyInputs, StudyModel, budget, calibration, record, sample
 /// first cell is finished leaves nothing behind. `command` is the one that repeats it, for the record.
 ///
 /// # Errors
-/// A [`Fault`](lopper_record::Fault) for a recipe that this model does not allow, and for tasks that cannot be prepared;
-/// [`Interrupted`](lopper_record::Interrupted), with the finished cells kept.
+/// A [`Fault`](lopper_record::Fault) for a recipe that this model does not allow, and for tasks that cannot be
+/// prepared; [`Interrupted`](lopper_record::Interrupted), with the finished cells kept.
 pub fn run(
     model: &StudyModel,
     recipe: &Recipe,

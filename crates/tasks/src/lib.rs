@@ -49,10 +49,7 @@ pub use benchmark::training::TrainingExample;
 pub use lopper_pocket::{Group, Split};
 pub use outcome::{ItemResult, RowSource, SampleResult, TaskOutcome, Timing};
 pub use policy::{GenerationPolicy, ItemSelection, Resources, RowChoice};
-pub use registry::{
-    KnownTask, TaskEntry, all_tasks, chance, expand, known_tasks, task_entries, task_file, task_version,
-    training_examples,
-};
+pub use registry::{TaskEntry, all_tasks, expand, task_entries, task_file, training_examples};
 pub use requests::{Pace, Replies, Requests, response_text, stop_strings};
 pub use rows::{DATA_ROOT_VARIABLE, DataRoot, Row, RowFetcher, SplitFiles, Table};
 pub use suite::lm_eval::{LmEval, RunFacts, families};

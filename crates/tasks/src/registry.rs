@@ -1,11 +1,11 @@
 //! The tasks there are: the pocket model's, one row each, those over rows of data sets, which are files,
 //! and the names that stand for several.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use lopper_pocket::{Group, TaskInfo};
 use lopper_record::Fault;
-use lopper_record::study::{CLASSIFICATION, GENERATIVE, TaskMeta};
+use lopper_record::study::TaskMeta;
 use serde::Serialize;
 
 use crate::benchmark::builtin::{builtin, file, is_file};
@@ -13,23 +13,6 @@ use crate::benchmark::spec::Spec;
 use crate::benchmark::training::{self, TrainingExample};
 use crate::pocket::{Family, brackets, choice, code, number, summary};
 use crate::policy::{GenerationPolicy, Resources};
-
-/// A task as far as a listing tells it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct KnownTask {
-    /// The name, as users write it.
-    pub name: &'static str,
-    /// The group it counts towards, as records name it.
-    pub group: &'static str,
-    /// One line: what is asked.
-    pub description: &'static str,
-    /// The metric it is compared by.
-    pub metric: &'static str,
-    /// Version of its definition; raised when results stop being comparable.
-    pub version: u32,
-    /// What guessing scores; none where a guess has no meaningful rate.
-    pub chance: Option<f64>,
-}
 
 /// A row of the table below.
 struct Row {
@@ -58,22 +41,22 @@ const GROUPS: [(&str, Option<Group>); 3] = [
     ("pocket_generative", Some(Group::Generative)),
 ];
 
-/// A task as a listing of all tells it: also those over rows of data sets.
+/// A task in a listing.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct TaskEntry {
     /// The name, as users write it.
     pub name: String,
     /// The group it counts towards.
     pub group: Group,
-    /// One line: what is asked.
+    /// What it measures, in a line.
     pub description: String,
     /// The metric it is compared by.
     pub metric: String,
     /// Version of its definition.
     pub version: u32,
-    /// What guessing scores; none where a guess has no meaningful rate.
+    /// The score of guessing; none where a guess has no meaningful rate.
     pub chance: Option<f64>,
-    /// Worked examples, unless told otherwise.
+    /// Few-shot examples, unless the policy says otherwise.
     pub shots: usize,
     /// `organisation/name/configuration` of its rows; none where they are generated.
     pub rows: Option<String>,
@@ -88,13 +71,9 @@ pub struct TaskEntry {
 impl TaskEntry {
     /// The task as records describe it, with its numbers of items that are reported on and selected by.
     pub fn meta(&self, n_report: usize, n_select: usize) -> TaskMeta {
-        let group = match self.group {
-            Group::Classification => CLASSIFICATION,
-            Group::Generative => GENERATIVE,
-        };
         TaskMeta {
             name: self.name.clone(),
-            group: group.to_owned(),
+            group: self.group.name().to_owned(),
             description: self.description.clone(),
             metric: self.metric.clone(),
             version: self.version.to_string(),
@@ -196,22 +175,6 @@ impl Task {
     }
 }
 
-impl PocketTask {
-    fn known(&self) -> KnownTask {
-        KnownTask {
-            name: self.info.name,
-            group: match self.info.group {
-                Group::Classification => CLASSIFICATION,
-                Group::Generative => GENERATIVE,
-            },
-            description: self.info.description,
-            metric: self.family.metrics()[0],
-            version: self.version,
-            chance: self.chance,
-        }
-    }
-}
-
 fn pocket() -> impl Iterator<Item = PocketTask> {
     ROWS.iter().filter_map(|row| {
         let info = lopper_pocket::task(row.name)?;
@@ -219,13 +182,7 @@ fn pocket() -> impl Iterator<Item = PocketTask> {
     })
 }
 
-/// The tasks whose items are generated, generative ones first: those of the pocket model.
-pub fn known_tasks() -> &'static [KnownTask] {
-    static KNOWN: OnceLock<Vec<KnownTask>> = OnceLock::new();
-    KNOWN.get_or_init(|| pocket().map(|task| task.known()).collect())
-}
-
-/// Every task that comes with Lopper.
+/// Every task that comes with Lopper: those with generated items first, then the benchmarks.
 pub fn all_tasks() -> Vec<TaskEntry> {
     let bench = builtin().iter().cloned().map(Task::Benchmark);
     pocket().map(Task::Pocket).chain(bench).map(|task| task.entry()).collect()
@@ -242,7 +199,7 @@ pub fn task_file(name: &str) -> Result<Option<String>, Fault> {
     }))
 }
 
-/// What a listing says of the tasks that `name` stands for.
+/// The tasks that `name` stands for, as a listing has them.
 ///
 /// # Errors
 /// A [`Fault`] for an unknown name.
@@ -267,24 +224,6 @@ pub fn training_examples(
         }
     }
     Ok(all)
-}
-
-fn one(name: &str) -> Option<Task> {
-    match resolve(&[name]) {
-        Ok(mut tasks) if tasks.len() == 1 => tasks.pop().map(|(_, task)| task),
-        _ => None,
-    }
-}
-
-/// The version of a task's definition; 0 for an unknown task.
-pub fn task_version(task: &str) -> u32 {
-    one(task).map_or(0, |task| task.version())
-}
-
-/// What guessing scores on a task's primary metric; none where a guess has no meaningful rate, or
-/// the task is unknown.
-pub fn chance(task: &str) -> Option<f64> {
-    one(task)?.chance()
 }
 
 /// The names of the tasks that `names` stand for: groups are spelt out, a file stays its path, and each
@@ -394,22 +333,21 @@ mod tests {
     #[test]
     fn every_task_of_the_pocket_model_has_a_row_and_its_true_chance() {
         let pocket: Vec<_> = lopper_pocket::tasks().iter().map(|task| task.name).collect();
-        let known: Vec<_> = known_tasks().iter().map(|task| task.name).collect();
-        assert_eq!(known, pocket);
-        for name in pocket {
-            let counts: Vec<Option<f64>> = examples(name, Split::Report, 3)
+        let (generated, rows): (Vec<_>, Vec<_>) = all_tasks().into_iter().partition(|task| task.rows.is_none());
+        assert_eq!(generated.iter().map(|task| task.name.as_str()).collect::<Vec<_>>(), pocket);
+        for task in &generated {
+            let counts: Vec<Option<f64>> = examples(&task.name, Split::Report, 3)
                 .take(20)
                 .map(|example| match example.check {
                     Check::Choice { choices, .. } => Some(1.0 / choices.len() as f64),
                     _ => None,
                 })
                 .collect();
-            assert!(counts.iter().all(|rate| *rate == chance(name)), "{name}");
+            assert!(counts.iter().all(|rate| *rate == task.chance), "{}", task.name);
+            assert!(task.version > 0 && (task.group == Group::Classification) == (task.metric == "acc"));
         }
-        assert_eq!((chance("arc_easy"), task_version("arc_easy")), (Some(0.25), 1));
-        assert_eq!((chance("nothing"), task_version("nothing")), (None, 0));
-        assert!(known_tasks().iter().all(|task| task.version == task_version(task.name) && task.version > 0));
-        assert!(known_tasks().iter().all(|task| (task.group == CLASSIFICATION) == (task.metric == "acc")));
+        let arc = rows.iter().find(|task| task.name == "arc_easy").unwrap();
+        assert_eq!((arc.chance, arc.version), (Some(0.25), 1));
     }
 
     #[test]

@@ -1,9 +1,9 @@
-//! Rows of data sets: where they lie, and reading them.
+//! Rows of data sets: finding and reading them.
 //!
 //! A data root holds one file for each split, `DATA SET/CONFIG/SPLIT.parquet` (or `.jsonl`, `.csv`), or the
 //! pieces that repositories of the hub have, `SPLIT-00000-of-00002.parquet` or `SPLIT/0000.parquet`. What it lacks a
-//! [`RowFetcher`] may bring. Files are untrusted: a row that cannot be read is a [`Row`] that says why, a file that cannot is a
-//! [`Fault`](lopper_record::Fault); sizes are bounded.
+//! [`RowFetcher`] may bring. Files are untrusted: a row that cannot be read is a [`Row`] that says why, a file that
+//! cannot is a [`Fault`](lopper_record::Fault); sizes are bounded.
 
 mod fetch;
 mod parquet;

@@ -130,6 +130,11 @@ impl Suite {
         self.tasks.iter().map(|prepared| prepared.task.group())
     }
 
+    /// The version of each task's definition, in order.
+    pub fn versions(&self) -> impl Iterator<Item = u32> {
+        self.tasks.iter().map(|prepared| prepared.task.version())
+    }
+
     /// Number of items of each task, in order.
     pub fn items(&self) -> impl Iterator<Item = usize> {
         self.tasks.iter().map(|prepared| prepared.slots.len())
@@ -145,8 +150,8 @@ impl Suite {
         self.tasks.iter().map(|prepared| (prepared.name(), prepared.ids())).collect()
     }
 
-    /// The hash of a benchmark's file, rows and prompts in tokens; none for a task with generated items, which its name,
-    /// version and the item selection identify.
+    /// The hash of a benchmark's file, rows and prompts in tokens; none for a task with generated items, which its
+    /// name, version and the item selection identify.
     pub fn identity(&self, task: &str) -> Result<Option<String>> {
         let found = self.tasks.iter().find(|prepared| prepared.name() == task);
         let Some((prepared, Items::Rows(rows))) = found.map(|prepared| (prepared, &prepared.items)) else {

@@ -31,7 +31,7 @@ pub fn run(context: &Context, args: &SearchArgs) -> Result<()> {
         hash: opened.checkpoint.hash().to_owned(),
         problem,
         strategy: strategy(args),
-        tasks: suite.tasks().map(|task| (task.to_owned(), lopper_tasks::task_version(task))).collect(),
+        tasks: suite.tasks().map(str::to_owned).zip(suite.versions()).collect(),
         items: *suite.selection(),
         policy: suite.policy().clone(),
         dtype: format!("{:?}", args.run.dtype).to_lowercase(),
