@@ -51,8 +51,8 @@ impl Context {
         })
     }
 
-    /// An engine for `model` that uses this command's threads and stops at Ctrl-C.
+    /// An engine for `model` that uses this command's threads.
     pub fn engine(&self, model: Model) -> Result<Engine> {
-        Ok(Engine::new(model, self.threads)?.with_interrupt(self.interrupted.clone()))
+        Engine::new(model, self.threads)
     }
 }

@@ -6,9 +6,8 @@
 
 use anyhow::{Context, Result};
 use lopper_model::{Forward, MatmulPrecision, Model, Pack};
-use lopper_record::{Interrupted, LayerPosition, LayerSet, LayerSlot};
+use lopper_record::{LayerPosition, LayerSet, LayerSlot};
 use rayon::{ThreadPool, ThreadPoolBuilder};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 /// Bytes that hidden states may take by default.
@@ -23,7 +22,6 @@ pub struct Engine {
     precision: MatmulPrecision,
     memory: usize,
     forward: Arc<OnceLock<Forward>>,
-    interrupt: Arc<AtomicBool>,
 }
 
 impl Engine {
@@ -42,7 +40,6 @@ impl Engine {
             precision: MatmulPrecision::F32,
             memory: MEMORY,
             forward: Arc::default(),
-            interrupt: Arc::default(),
         })
     }
 
@@ -60,12 +57,6 @@ impl Engine {
         let slots = (self.model.num_layers()..model.num_layers()).collect();
         // `split_batches` stays that of the model alone, so that sums are taken in the same order.
         (Self { model, forward: Arc::default(), ..self.clone() }, slots)
-    }
-
-    /// Calls end with [`Interrupted`] soon after `flag` becomes true.
-    pub fn with_interrupt(mut self, flag: Arc<AtomicBool>) -> Self {
-        self.interrupt = flag;
-        self
     }
 
     /// Computes matrix products in `precision` from here on.
@@ -97,11 +88,6 @@ impl Engine {
     /// Number of threads.
     pub fn threads(&self) -> usize {
         self.pool.current_num_threads()
-    }
-
-    /// Fails with [`Interrupted`] once the flag is set.
-    pub fn check_interrupt(&self) -> Result<()> {
-        if self.interrupt.load(Ordering::Relaxed) { Err(Interrupted.into()) } else { Ok(()) }
     }
 
     /// The model prepared for running forward; made at first use.

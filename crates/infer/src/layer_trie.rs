@@ -144,7 +144,6 @@ impl Engine {
         let mut states =
             vec![State { members: (0..candidates.len()).collect(), hidden: batches.iter().map(embed).collect() }];
         for layer in (0..self.model().num_layers()).map(LayerSlot) {
-            self.check_interrupt()?;
             progress.check()?;
             let divided: Vec<(Vec<usize>, Vec<usize>)> = states
                 .iter()

@@ -124,7 +124,6 @@ impl<'a> Worker<'a> {
 
     fn work(&mut self) -> Result<()> {
         loop {
-            self.context.engine.check_interrupt()?;
             self.context.progress.check()?;
             if self.context.counts.failed.load(Ordering::Relaxed) {
                 return Ok(()); // another worker's error is the one to report
