@@ -5,9 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use lopper_heal::{HealRecipe, Method};
-
-/// Size below which a model takes the recipe for small models.
-const SMALL: &str = "50M";
+use lopper_model::SMALL_MODEL_PARAMETERS;
 
 /// What `setting` is by default, for help texts.
 fn default<T: Display + PartialEq>(setting: impl Fn(&HealRecipe) -> T) -> String {
@@ -15,8 +13,13 @@ fn default<T: Display + PartialEq>(setting: impl Fn(&HealRecipe) -> T) -> String
     let small = setting(&HealRecipe::for_pocket(Method::Lora));
     match large == small {
         true => format!("[default: {large}]"),
-        false => format!("[default: {large}, or {small} below {SMALL} parameters]"),
+        false => format!("[default: {large}, or {small} below {} parameters]", small_model()),
     }
+}
+
+/// The size below which a model takes the recipe for small models, such as `50M`.
+fn small_model() -> String {
+    format!("{}M", SMALL_MODEL_PARAMETERS / 1_000_000)
 }
 
 /// `lopper heal`
@@ -50,9 +53,10 @@ pub struct HealArgs {
     pub epochs: Option<usize>,
 
     #[arg(long, value_name = "RATE", help = format!(
-        "Learning rate after warm-up [default: {:e}, or {:e} below {SMALL} parameters, {:e} there with --method full]",
+        "Learning rate after warm-up [default: {:e}, or {:e} below {} parameters, {:e} there with --method full]",
         HealRecipe::paper(Method::Lora).learning_rate,
         HealRecipe::for_pocket(Method::Lora).learning_rate,
+        small_model(),
         HealRecipe::for_pocket(Method::Full).learning_rate
     ))]
     pub lr: Option<f64>,
