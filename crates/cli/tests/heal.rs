@@ -4,7 +4,8 @@ mod common;
 
 use common::{Workplace, lopper};
 use lopper_heal::load_adapter;
-use lopper_model::{Batch, Checkpoint, Model, Threads};
+use lopper_model::{Checkpoint, Model};
+use lopper_testkit::max_difference;
 use serde_json::{Value, json};
 
 fn workplace() -> Workplace {
@@ -37,14 +38,7 @@ fn record(place: &Workplace, name: &str) -> Value {
 }
 
 fn logits(model: &Model) -> Vec<f32> {
-    let tokens = [1u32, 20, 300, 40, 41];
-    let hidden = model.hidden_states(&Batch::new(&[tokens]), &model.all_layers(), Threads::One, None, None).unwrap();
-    model.logits(&model.normed_rows(&hidden, 0..tokens.len()), Threads::One)
-}
-
-fn largest_difference(a: &[f32], b: &[f32]) -> f32 {
-    assert_eq!(a.len(), b.len());
-    a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+    lopper_testkit::logits(model, &[1, 20, 300, 40, 41], &model.all_layers())
 }
 
 #[test]
@@ -57,13 +51,13 @@ fn an_adapter_on_a_cut_model_and_the_same_merged() {
     assert_eq!(place.names(), ["adapter", "merged", "model", "sgr.jsonl"], "nothing stays beside the outputs");
 
     let uncut = model(&place, "model");
-    let mut adapted = uncut.keep(&[0, 2, 4]);
+    let mut adapted = uncut.keep(&[0, 2, 4].into());
     let before = logits(&adapted);
     let config = load_adapter(&place.path("adapter"), &mut adapted, &[0, 1, 2].into()).unwrap();
     assert_eq!((config.r, config.alpha), (4, 32.0));
     let merged = model(&place, "merged");
-    assert!(largest_difference(&logits(&adapted), &before) > 1e-2, "healing changed something");
-    assert!(largest_difference(&logits(&adapted), &logits(&merged)) < 1e-4);
+    assert!(max_difference(&logits(&adapted), &before) > 1e-2, "healing changed something");
+    assert!(max_difference(&logits(&adapted), &logits(&merged)) < 1e-4);
 
     // The uncut model is not what the adapter goes on, so PEFT is not told to load it.
     let config: Value =

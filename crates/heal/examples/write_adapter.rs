@@ -29,7 +29,7 @@ fn main() -> Result<()> {
 fn write(directory: &Path, mut model: Model, dropped: &[usize], config: LoraConfig) -> Result<()> {
     std::fs::create_dir_all(directory)?;
     let kept = LayerSet::<LayerPosition>::from(dropped.to_vec()).complement(model.num_layers());
-    let layers: Vec<usize> = kept.indices().collect();
+    let layers = kept.slots();
     attach_lora(&mut model, &config, 5, &kept)?;
     // B begins at zero; any values will do that are not.
     let mut number = 0u32;

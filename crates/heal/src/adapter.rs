@@ -12,12 +12,12 @@ mod load;
 pub use load::load_adapter;
 
 use crate::recipe::LoraConfig;
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, ensure};
 use lopper_model::Model;
 use lopper_model::checkpoint::{Array, Dtype, save_safetensors};
 use lopper_model::linear::Lora;
 use lopper_model::param::Param;
-use lopper_record::{LayerIndex, LayerPosition, LayerSet, write_atomic};
+use lopper_record::{LayerPosition, LayerSet, write_atomic};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::json;
@@ -42,7 +42,7 @@ const PREFIX: &str = "base_model.model.";
 pub fn attach_lora(model: &mut Model, config: &LoraConfig, seed: u64, kept: &LayerSet<LayerPosition>) -> Result<usize> {
     config.check()?;
     let config = &config.for_model(&model.config);
-    check_layers(model, kept)?;
+    model.check_layers(kept)?;
     ensure!(!has_adapter(model), "the model has an adapter already; merge it first");
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut added = 0;
@@ -65,15 +65,6 @@ pub fn attach_lora(model: &mut Model, config: &LoraConfig, seed: u64, kept: &Lay
         }
     }
     Ok(added)
-}
-
-/// Checks that the model has these layers.
-pub(crate) fn check_layers(model: &Model, kept: &LayerSet<LayerPosition>) -> Result<()> {
-    let layers = model.num_layers();
-    if let Some(layer) = kept.iter().next_back().filter(|layer| layer.index() >= layers) {
-        bail!("there is no layer at position {layer} of a model with {layers} layers");
-    }
-    Ok(())
 }
 
 /// Whether any layer has an adapter.
@@ -117,7 +108,7 @@ pub fn save_adapter(
     base: Option<Base<'_>>,
 ) -> Result<()> {
     let config = &config.for_model(&model.config);
-    let parameters = model.keep(&kept.indices().collect::<Vec<_>>()).parameters();
+    let parameters = model.keep(kept).parameters();
     let arrays: Vec<Array<'_>> = parameters
         .iter()
         .filter(|(name, _)| is_adapter(name))

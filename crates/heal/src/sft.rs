@@ -3,7 +3,7 @@
 //! The result is a function of the model, the documents, the recipe and the number of workers. A run with a state file can
 //! be interrupted at any step; called again with the same model, documents and recipe it continues, with the same result.
 
-use crate::adapter::{Base, attach_lora, check_layers, is_adapter, save_adapter};
+use crate::adapter::{Base, attach_lora, is_adapter, save_adapter};
 use crate::recipe::{HealRecipe, Method};
 use crate::state::{self, RunState};
 use crate::trainer::{Document, Trainer, TrainerConfig};
@@ -113,7 +113,7 @@ pub fn heal(
     progress: &dyn Progress,
 ) -> Result<Healed> {
     check(model, kept, documents, recipe)?;
-    let mut model = model.keep(&kept.indices().collect::<Vec<_>>());
+    let mut model = model.keep(kept);
     if model.is_small() {
         model.load();
     }
@@ -193,7 +193,7 @@ pub fn heal(
 
 fn check(model: &Model, kept: &LayerSet<LayerPosition>, documents: &[Document], recipe: &HealRecipe) -> Result<()> {
     recipe.check()?;
-    check_layers(model, kept)?;
+    model.check_layers(kept)?;
     ensure!(!kept.is_empty(), "no layers to finetune");
     if documents.is_empty() {
         return Err(Fault::new("no examples to train on").expected("at least one").into());
@@ -210,7 +210,7 @@ fn check(model: &Model, kept: &LayerSet<LayerPosition>, documents: &[Document], 
                 .hint("leave it out, or raise the recipe's max_length")
                 .into());
         }
-        model.check(tokens, &[])?;
+        model.check_tokens(tokens)?;
     }
     Ok(())
 }

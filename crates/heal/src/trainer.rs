@@ -8,7 +8,7 @@ use anyhow::{Result, anyhow};
 use lopper_model::linear::Dropout;
 use lopper_model::param::Gradients;
 use lopper_model::{MatmulPrecision, Model, Threads, TrainBatch, TrainOptions, TrainWorkspace};
-use lopper_record::{LayerIndex, LayerSet, LayerSlot};
+use lopper_record::{LayerSet, LayerSlot};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -160,14 +160,14 @@ fn inputs(document: &Document) -> usize {
 
 /// The layers of `kept` that run in one micro-batch: each is skipped with a probability that rises linearly with depth
 /// from zero to `last`.
-fn sample_depth(kept: &LayerSet<LayerSlot>, last: f64, seed: u64) -> Vec<usize> {
+fn sample_depth(kept: &LayerSet<LayerSlot>, last: f64, seed: u64) -> LayerSet<LayerSlot> {
     if last <= 0.0 || kept.len() < 2 {
-        return kept.indices().collect();
+        return kept.clone();
     }
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let deepest = (kept.len() - 1) as f64;
     let mut keep = |i: usize| f64::from(rng.next_u32()) / 4_294_967_296.0 >= last * i as f64 / deepest;
-    kept.iter().enumerate().filter(|(i, _)| keep(*i)).map(|(_, layer)| layer.index()).collect()
+    kept.iter().enumerate().filter(|(i, _)| keep(*i)).map(|(_, layer)| layer).collect()
 }
 
 /// Groups documents, in order, into batches of about `limit` tokens, or fewer so that there is one for each of `workers`.

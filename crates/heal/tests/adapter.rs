@@ -8,7 +8,7 @@ use lopper_heal::adapter::{ADAPTER_CONFIG, ADAPTER_WEIGHTS, has_adapter, is_adap
 use lopper_heal::{
     AdamWConfig, Base, Document, LoraConfig, Trainer, TrainerConfig, attach_lora, load_adapter, merge, save_adapter,
 };
-use lopper_model::{Batch, Checkpoint, Model, Threads};
+use lopper_model::{Checkpoint, Model};
 use lopper_record::{Fault, LayerPosition, LayerSet};
 use lopper_testkit::{Tiny, assert_close, max_difference, tiny_model, token_sequences};
 use serde::Deserialize;
@@ -53,9 +53,7 @@ fn expected(name: &str) -> Expected {
 }
 
 fn logits(model: &Model, kept: &LayerSet<LayerPosition>, tokens: &[u32]) -> Vec<f32> {
-    let kept: Vec<usize> = kept.indices().collect();
-    let hidden = model.hidden_states(&Batch::new(&[tokens]), &kept, Threads::One, None, None).unwrap();
-    model.logits(&model.normed_rows(&hidden, 0..tokens.len()), Threads::One)
+    lopper_testkit::logits(model, tokens, &kept.slots())
 }
 
 fn all(model: &Model) -> LayerSet<LayerPosition> {
@@ -89,7 +87,7 @@ fn what_peft_saved_gives_its_logits() {
         // Over the kept layers of the whole model, and on the model without the others.
         let mut whole = base();
         let kept = dropped.complement(whole.num_layers());
-        let mut pruned = whole.keep(&kept.indices().collect::<Vec<_>>());
+        let mut pruned = whole.keep(&kept);
         load_adapter(&fixture(name), &mut whole, &kept).unwrap();
         let layers = all(&pruned);
         load_adapter(&fixture(name), &mut pruned, &layers).unwrap();

@@ -66,7 +66,7 @@ fn the_loss_falls_and_only_what_is_trained_changes() {
         assert_eq!(stats.tokens, 6 * documents().iter().map(|d| d.tokens.len() as u64 - 1).sum::<u64>());
         assert_eq!(weights(&model), before, "the given model does not change");
 
-        let kept = weights(&model.keep(&[0, 1, 3]));
+        let kept = weights(&model.keep(&three()));
         let after = weights(&healed.model);
         for (name, values) in after.iter().filter(|(name, _)| !is_adapter(name)) {
             let was = &kept.iter().find(|(other, _)| other == name).unwrap().1;
@@ -99,7 +99,7 @@ fn gradients_reach_adapters_and_nothing_else() {
         dropout: Some(Dropout { seed: 1 }),
         checkpointing: false,
     };
-    model.loss_and_gradients(&batch, &kept, options, &mut TrainWorkspace::default(), &mut gradients).unwrap();
+    model.loss_and_gradients(&batch, &kept.into(), options, &mut TrainWorkspace::default(), &mut gradients).unwrap();
     for (name, slot) in slots {
         let moves = gradients.slots[slot].iter().any(|g| *g != 0.0);
         // While B is zero nothing reaches A.
@@ -123,7 +123,7 @@ fn a_cut_heals_like_the_pruned_model() {
     for method in [Method::Lora, Method::Full] {
         let recipe = recipe(method);
         let cut = run(&model, &kept, &recipe, &TWO);
-        let left = model.keep(&[0, 2, 3]);
+        let left = model.keep(&kept);
         let left = run(&left, &LayerSet::all(3), &recipe, &TWO);
         assert_eq!(weights(&cut.model), weights(&left.model));
         assert_eq!(cut.stats.loss_curve, left.stats.loss_curve);
@@ -184,13 +184,9 @@ fn merged_is_unmerged_and_checkpointing_changes_nothing() {
     let mut merged = healed.model.clone();
     merge(&mut merged);
     let tokens = &documents()[0].tokens;
-    let logprobs = |model: &Model| {
-        let batch = lopper_model::Batch::new(&[tokens]);
-        let hidden = model.hidden_states(&batch, &model.all_layers(), Threads::One, None, None).unwrap();
-        model.logits(&model.normed_rows(&hidden, 0..tokens.len()), Threads::One)
-    };
+    let logprobs = |model: &Model| lopper_testkit::logits(model, tokens, &model.all_layers());
     assert_close(&logprobs(&merged), &logprobs(&healed.model), 1e-4);
-    assert_eq!(merged.parameter_count(), model().keep(&[0, 1, 3]).parameter_count());
+    assert_eq!(merged.parameter_count(), model().keep(&three()).parameter_count());
 
     let again = run(&model(), &three(), &HealRecipe { checkpointing: true, ..recipe }, &TWO);
     assert_eq!(again.stats.loss_curve.len(), healed.stats.loss_curve.len());

@@ -5,9 +5,7 @@ use lopper_heal::adapter::is_adapter;
 use lopper_heal::{LoraConfig, attach_lora, merge};
 use lopper_model::checkpoint::Dtype;
 use lopper_model::families::config_json;
-use lopper_model::{
-    Batch, Checkpoint, Config, MatmulPrecision, Model, Threads, TrainBatch, TrainOptions, TrainWorkspace,
-};
+use lopper_model::{Checkpoint, Config, MatmulPrecision, Model, Threads, TrainBatch, TrainOptions, TrainWorkspace};
 use lopper_testkit::{assert_close, token_sequences};
 use std::path::Path;
 use std::sync::Arc;
@@ -54,7 +52,7 @@ fn step(
     let options =
         TrainOptions { threads: matmul.0, precision: matmul.1, scale: 0.1, dropout: None, checkpointing: false };
     let mut workspace = TrainWorkspace::default();
-    let loss = model.loss_and_gradients(&data, &KEPT, options, &mut workspace, &mut gradients).unwrap();
+    let loss = model.loss_and_gradients(&data, &KEPT.into(), options, &mut workspace, &mut gradients).unwrap();
     (loss, gradients.slots)
 }
 
@@ -101,10 +99,7 @@ fn an_adapter_is_folded_in_as_the_model_is_written() {
     let json = config_json(&config(), Dtype::F32).unwrap();
     adapted(Model::mapped(&checkpoint).unwrap()).save(written.path(), &json, Dtype::F32).unwrap();
     let read = Model::from_checkpoint(&Checkpoint::open(written.path()).unwrap()).unwrap();
-    let logits = |model: &Model| {
-        let batch = Batch::new(&token_sequences(&[11], config().vocab_size, 5));
-        let hidden = model.hidden_states(&batch, &[0, 1, 2], Threads::One, None, None).unwrap();
-        model.logits(&model.normed_rows(&hidden, 0..11), Threads::One)
-    };
+    let tokens = &token_sequences(&[11], config().vocab_size, 5)[0];
+    let logits = |model: &Model| lopper_testkit::logits(model, tokens, &model.all_layers());
     assert_eq!(logits(&read), logits(&resident));
 }

@@ -53,7 +53,7 @@ impl Engine {
     /// with the adapter attached), and the slots of these copies. The cut with the adapter is then one more candidate
     /// of the same engine.
     pub fn with_adapted_layers(&self, adapted: &Model, kept: &LayerSet<LayerPosition>) -> (Self, LayerSet<LayerSlot>) {
-        let model = self.model.beside(adapted, &kept.indices().collect::<Vec<_>>());
+        let model = self.model.with_adapted_layers(adapted, kept);
         let slots = (self.model.num_layers()..model.num_layers()).collect();
         // `split_batches` stays that of the model alone, so that sums are taken in the same order.
         (Self { model, forward: Arc::default(), ..self.clone() }, slots)

@@ -197,11 +197,11 @@ impl Engine {
                 !request.prompt.is_empty(),
                 "an empty prompt cannot be continued; begin with the model's BOS token"
             );
-            self.model().check(&request.prompt, &[])?;
+            self.model().check_tokens(&request.prompt)?;
             request.sampling.check()?;
         }
         for draft in drafts.iter().flatten() {
-            self.model().check(draft, &[])?;
+            self.model().check_tokens(draft)?;
         }
         let limit = options.context_limit.unwrap_or(self.model().config.max_position_embeddings);
         let mut results: Vec<Vec<Option<Generation>>> = vec![vec![None; requests.len()]; candidates.len()];

@@ -158,7 +158,7 @@ impl Engine {
             let run = |work: &mut Workspace, (state, index): (usize, usize), par: Threads| {
                 let (batch, input, members) = (&batches[index], &states[state].hidden[index], &divided[state].0);
                 let mut output = Vec::new();
-                forward.layer(layer.0, batch, input, Past::Batch, par, work, &mut output);
+                forward.layer(layer, batch, input, Past::Batch, par, work, &mut output);
                 if let Some(hook) = hooks.activations.filter(|_| members.contains(&0)) {
                     let (batch_index, batch, output) = (hooks.first_batch + index, &batch.batch, &output);
                     hook(LayerActivations { layer, batch_index, batch, input, output });
@@ -178,7 +178,7 @@ impl Engine {
                 let mut work = Workspace::default();
                 jobs.iter().map(|job| run(&mut work, *job, Threads::Pool)).collect()
             };
-            forward.release_layer(layer.0);
+            forward.release_layer(layer);
             let mut outputs = outputs.into_iter();
             let mut next = Vec::with_capacity(states.len() + 1);
             for (state, (keep, skip)) in states.into_iter().zip(divided) {

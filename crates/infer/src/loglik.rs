@@ -76,9 +76,9 @@ impl Engine {
         for request in requests {
             ensure!(!request.context.is_empty(), "an empty context predicts nothing; begin with the model's BOS token");
             ensure!(request.continuations.iter().all(|c| !c.is_empty()), "a continuation without tokens has no score");
-            self.model().check(&request.context, &[])?;
+            self.model().check_tokens(&request.context)?;
             for continuation in &request.continuations {
-                self.model().check(continuation, &[])?;
+                self.model().check_tokens(continuation)?;
             }
         }
         let step = progress.step(Step::new("scoring", "requests", requests.len() * candidates.len()));
@@ -121,7 +121,7 @@ impl Engine {
         progress: &dyn Progress,
     ) -> Result<(Vec<TokenLogprobs>, Work)> {
         for sequence in sequences {
-            self.model().check(sequence, &[])?;
+            self.model().check_tokens(sequence)?;
         }
         let step = progress.step(Step::new("scoring", "sequences", sequences.len() * candidates.len()));
         let batches: Vec<ScoringBatch> = ranges(sequences.iter().map(Vec::len), BATCH_TOKENS)

@@ -8,6 +8,7 @@ use crate::loops::LoopWatch;
 use crate::sampling::{Sampler, Sampling, Scratch};
 use anyhow::{Result, ensure};
 use lopper_model::{Batch, Past, SequenceCache, Threads, Workspace};
+use lopper_record::LayerSlot;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -268,11 +269,11 @@ impl<'a> Worker<'a> {
             if !engine.model().needs_recompute(past, past + 1) {
                 continue;
             }
-            let kept: Vec<usize> = candidates[active.job.0].indices().collect();
+            let kept = &candidates[active.job.0];
             let text: Vec<u32> = active.request.prompt.iter().chain(&active.tokens).copied().collect();
             let mut cache = SequenceCache::new(kept.len());
             let batch = Batch::new(&[&text[..past + 1]]);
-            engine.forward().hidden_states(&batch, &kept, self.par, Some(&mut [&mut cache]), None)?;
+            engine.forward().hidden_states(&batch, kept, self.par, Some(&mut [&mut cache]), None)?;
             // The step itself reads the last token.
             cache.truncate(past);
             active.cache = cache;
@@ -313,18 +314,18 @@ impl<'a> Worker<'a> {
             }
             let past = Past::Caches(&mut caches);
             if members.len() == bounds.len() - 1 {
-                forward.layer(layer, &batch, &x, past, self.par, &mut self.work, &mut out);
+                forward.layer(LayerSlot(layer), &batch, &x, past, self.par, &mut self.work, &mut out);
                 std::mem::swap(&mut x, &mut out);
             } else {
                 let values = |i: usize| bounds[i] * width..bounds[i + 1] * width;
                 let gathered: Vec<f32> = members.iter().flat_map(|i| x[values(*i)].iter().copied()).collect();
                 let part = batch.subset(&members);
-                forward.layer(layer, &part, &gathered, past, self.par, &mut self.work, &mut out);
+                forward.layer(LayerSlot(layer), &part, &gathered, past, self.par, &mut self.work, &mut out);
                 for (&i, w) in members.iter().zip(part.batch.bounds.windows(2)) {
                     x[values(i)].copy_from_slice(&out[w[0] * width..w[1] * width]);
                 }
             }
-            forward.release_layer(layer);
+            forward.release_layer(LayerSlot(layer));
         }
         self.choose(&inputs, bounds, &x)
     }

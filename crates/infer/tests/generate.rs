@@ -2,9 +2,9 @@
 //! layers of shared weights is the pruned model.
 
 use lopper_infer::{Engine, Finish, GenerateOptions, Generation, Request, Sampling, StopStrings};
-use lopper_model::{Batch, Model, Threads};
+use lopper_model::Model;
 use lopper_record::{Interrupted, LayerSet, NoProgress};
-use lopper_testkit::{RecordedProgress, Tiny, assert_close, tiny_model, token_sequences};
+use lopper_testkit::{RecordedProgress, Tiny, assert_close, last_logits, tiny_model, token_sequences};
 use std::sync::Arc;
 
 const LENGTHS: [usize; 9] = [5, 1, 17, 3, 9, 2, 30, 4, 12];
@@ -40,9 +40,7 @@ fn recomputed(model: &Model, kept: &[usize], request: &Request) -> Generation {
     let mut sampler = lopper_infer::Sampler::new(request.sampling, request.seed);
     let (mut sequence, mut tokens, mut logprobs) = (request.prompt.clone(), vec![], vec![]);
     for _ in 0..request.max_new_tokens {
-        let batch = Batch::new(&[&sequence]);
-        let hidden = model.hidden_states(&batch, kept, Threads::One, None, None).unwrap();
-        let logits = model.logits(&model.normed_rows(&hidden, [sequence.len() - 1]), Threads::One);
+        let logits = last_logits(model, &sequence, &kept.iter().copied().collect());
         let (token, logprob) = sampler.choose(&logits).unwrap();
         sequence.push(token);
         tokens.push(token);
@@ -112,11 +110,11 @@ fn kept_layers_equal_the_pruned_model_exactly() {
     for kept in [vec![0, 1, 2, 3], vec![0, 3], vec![1, 2, 3]] {
         let requests = requests(SAMPLE);
         let shared = Engine::new(model.clone(), 1).unwrap();
-        let pruned = Engine::new(model.keep(&kept), 1).unwrap();
+        let pruned = Engine::new(model.keep(&kept.clone().into()), 1).unwrap();
         let options = GenerateOptions::default();
         assert_eq!(
             run(&shared, &kept, &requests, &options),
-            run(&pruned, &pruned.model().all_layers(), &requests, &options),
+            run(&pruned, &(0..kept.len()).collect::<Vec<_>>(), &requests, &options),
             "kept {kept:?}"
         );
     }

@@ -5,7 +5,7 @@ use lopper_infer::{Engine, LayerActivations, LoglikRequest};
 use lopper_model::kernels::loss::log_sum_exp;
 use lopper_model::{Batch, Model, Threads};
 use lopper_record::{LayerSet, LayerSlot, NoProgress};
-use lopper_testkit::{RecordedProgress, Tiny, assert_close, tiny_model, token_sequences};
+use lopper_testkit::{RecordedProgress, Tiny, assert_close, last_logits, logits, tiny_model, token_sequences};
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
@@ -19,8 +19,7 @@ fn engine(threads: usize) -> Engine {
 
 /// Log-probability of each token of a sequence, and whether it was the arg-max, by one pass.
 fn plain(model: &Model, kept: &[usize], sequence: &[u32]) -> Vec<(f32, bool)> {
-    let hidden = model.hidden_states(&Batch::new(&[sequence]), kept, Threads::One, None, None).unwrap();
-    let logits = model.logits(&model.normed_rows(&hidden, 0..sequence.len()), Threads::One);
+    let logits = logits(model, sequence, &kept.iter().copied().collect());
     let rows: Vec<&[f32]> = logits.chunks_exact(model.config.vocab_size).collect();
     assert_eq!(rows.len(), sequence.len());
     rows.into_iter()
@@ -51,8 +50,7 @@ fn shared_contexts_equal_whole_sequences() {
         // A continuation that is certainly greedy.
         let mut sequence = requests[0].context.clone();
         for _ in 0..3 {
-            let hidden = model.hidden_states(&Batch::new(&[&sequence]), &kept, Threads::One, None, None).unwrap();
-            let logits = model.logits(&model.normed_rows(&hidden, [sequence.len() - 1]), Threads::One);
+            let logits = last_logits(&model, &sequence, &kept.clone().into());
             sequence.push((0..37).max_by(|a, b| logits[*a].total_cmp(&logits[*b])).unwrap() as u32);
         }
         let context = requests[0].context.len();
@@ -129,7 +127,7 @@ fn every_token_after_the_first_has_a_logprob() {
 #[test]
 fn kept_layers_equal_the_pruned_model_exactly() {
     let sequences = token_sequences(&[5, 50, 2, 33], 37, 2);
-    let pruned = Engine::new(model().keep(&[0, 2]), 2).unwrap();
+    let pruned = Engine::new(model().keep(&[0, 2].into()), 2).unwrap();
     let (shared, kept, all) = (engine(1), LayerSet::from([0, 2]), pruned.all_layers());
     assert_eq!(
         shared.token_logprobs(&kept, &sequences, &NoProgress).unwrap(),
@@ -163,7 +161,7 @@ fn hooks_get_the_hidden_states_of_every_layer() {
     let mut expected = vec![];
     let mut tap = |_: usize, hidden: &[f32]| expected.push(hidden.to_vec());
     let batch = Batch::new(&[&sequences[70]]);
-    engine.model().hidden_states(&batch, &[0, 2, 3], Threads::One, None, Some(&mut tap)).unwrap();
+    engine.model().hidden_states(&batch, &[0, 2, 3].into(), Threads::One, None, Some(&mut tap)).unwrap();
     assert_eq!(expected.len(), 4);
     for (boundary, expected) in expected.iter().enumerate() {
         let all: Vec<f32> = seen.values().flat_map(|states| states[boundary].iter().copied()).collect();

@@ -6,7 +6,7 @@
 
 use lopper_infer::{Engine, Finish, GenerateOptions, Generation, Request, TextModel};
 use lopper_model::chat::Message;
-use lopper_model::{Batch, Checkpoint, Model, Threads};
+use lopper_model::{Checkpoint, Model};
 use lopper_pocket::embedded::FILES;
 use lopper_record::{LayerSet, LayerSlot, NoProgress};
 use serde::Deserialize;
@@ -89,10 +89,7 @@ fn kept(model: &TextModel, dropped: &[usize]) -> LayerSet<LayerSlot> {
 /// Logits of every position, one row after another.
 fn logits(model: &TextModel, ids: &[u32], kept: &LayerSet<LayerSlot>) -> Vec<Vec<f32>> {
     let model = model.engine.model();
-    let batch = Batch::new(&[ids.to_vec()]);
-    let hidden = model.hidden_states(&batch, &Vec::from(kept.clone()), Threads::One, None, None).unwrap();
-    let logits = model.logits(&model.normed_rows(&hidden, 0..batch.len()), Threads::One);
-    logits.chunks_exact(model.config.vocab_size).map(<[f32]>::to_vec).collect()
+    lopper_testkit::logits(model, ids, kept).chunks_exact(model.config.vocab_size).map(<[f32]>::to_vec).collect()
 }
 
 fn log_sum_exp(row: &[f32]) -> f32 {

@@ -157,7 +157,7 @@ fn results_depend_neither_on_threads_nor_on_what_runs_beside() {
 fn kept_layers_are_the_pruned_model() {
     let whole = text(model(), 2);
     let shared = run(&whole, &KEPT, &["pocket"], 5);
-    let pruned = text(model().keep(&KEPT), 2);
+    let pruned = text(model().keep(&KEPT.into()), 2);
     assert_same(&shared, &run(&pruned, &[0, 1], &["pocket"], 5));
     // And the layers left out do matter.
     let uncut = run(&whole, &ALL, &["pocket"], 5);
@@ -166,7 +166,7 @@ fn kept_layers_are_the_pruned_model() {
     let suite = suite(&whole, &["pocket"], 5, &greedy()).unwrap();
     assert_same(&outcomes(&suite, &whole, &KEPT).unwrap(), &shared);
     assert_same(&outcomes(&suite, &whole, &ALL).unwrap(), &uncut);
-    assert_same(&outcomes(&suite, &whole.with_model(model().keep(&KEPT)), &[0, 1]).unwrap(), &shared);
+    assert_same(&outcomes(&suite, &whole.with_model(model().keep(&KEPT.into())), &[0, 1]).unwrap(), &shared);
     // Candidates that go together score what each does alone, with drafts and without.
     let candidates = [LayerSet::from(ALL), LayerSet::from(KEPT)];
     for execution in [Execution::default(), Execution { drafts: None, ..Execution::default() }] {

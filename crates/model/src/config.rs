@@ -4,6 +4,7 @@
 //! Hugging Face configuration to a [`Config`], and says loudly what it does not support.
 
 use crate::kernels::attention::Heads;
+use lopper_record::{LayerPosition, LayerSet};
 use serde::{Deserialize, Serialize};
 
 pub use crate::kernels::activation::Activation;
@@ -159,8 +160,11 @@ impl Config {
     }
 
     /// The same model with only the layers at the positions `kept`.
-    pub fn keep(&self, kept: &[usize]) -> Self {
-        let layers = kept.iter().map(|layer| self.layers[*layer]).collect();
+    ///
+    /// # Panics
+    /// If the model does not have one of them.
+    pub fn keep(&self, kept: &LayerSet<LayerPosition>) -> Self {
+        let layers = kept.indices().map(|layer| self.layers[layer]).collect();
         Self { num_hidden_layers: kept.len(), layers, ..self.clone() }
     }
 

@@ -25,6 +25,7 @@ use crate::model::Model;
 use crate::param::Param;
 use anyhow::{Result, ensure};
 use linear::{Layouts, PreparedLinear, apply};
+use lopper_record::{LayerIndex, LayerSet, LayerSlot};
 use rayon::prelude::*;
 
 pub use head::{Target, TokenLogprob};
@@ -151,12 +152,13 @@ impl Forward {
     pub fn hidden_states(
         &self,
         batch: &Batch,
-        kept: &[usize],
+        kept: &LayerSet<LayerSlot>,
         threads: Threads,
         mut caches: Option<&mut [&mut SequenceCache]>,
         mut tap: Option<&mut Tap<'_>>,
     ) -> Result<Vec<f32>> {
-        self.model.check(&batch.tokens, kept)?;
+        self.model.check_tokens(&batch.tokens)?;
+        self.model.check_layers(kept)?;
         if let Some(caches) = &caches {
             ensure!(caches.len() == batch.sequences(), "one cache per sequence");
             ensure!(caches.iter().all(|c| c.layers.len() == kept.len()), "a cache belongs to one list of kept layers");
@@ -167,18 +169,18 @@ impl Forward {
         if let Some(tap) = tap.as_mut() {
             tap(0, &x);
         }
-        for (slot, &layer) in kept.iter().enumerate() {
+        for (done, layer) in kept.iter().enumerate() {
             match caches.as_deref_mut() {
                 None => self.layer(layer, &prepared, &x, Past::Batch, threads, &mut work, &mut out),
                 Some(caches) => {
-                    let mut slots: Vec<_> = caches.iter_mut().map(|c| &mut c.layers[slot]).collect();
+                    let mut slots: Vec<_> = caches.iter_mut().map(|c| &mut c.layers[done]).collect();
                     self.layer(layer, &prepared, &x, Past::Caches(&mut slots), threads, &mut work, &mut out);
                 }
             }
             self.release_layer(layer);
             std::mem::swap(&mut x, &mut out);
             if let Some(tap) = tap.as_mut() {
-                tap(slot + 1, &x);
+                tap(done + 1, &x);
             }
         }
         if let Some(caches) = caches {
@@ -190,15 +192,15 @@ impl Forward {
     }
 
     /// Gives back the pages of a layer of a streamed model.
-    pub fn release_layer(&self, index: usize) {
-        self.layers[index].linears().for_each(PreparedLinear::release);
+    pub fn release_layer(&self, layer: LayerSlot) {
+        self.layers[layer.index()].linears().for_each(PreparedLinear::release);
     }
 
-    /// Runs the layer `index` over the hidden states `x`, `[n, hidden]`, of a reading.
+    /// Runs one layer over the hidden states `x` of a batch, `[n, hidden]`, and writes its output into `out`, shaped alike.
     #[allow(clippy::too_many_arguments, reason = "operands are passed one by one")]
     pub fn layer(
         &self,
-        index: usize,
+        layer: LayerSlot,
         batch: &PreparedBatch,
         x: &[f32],
         past: Past<'_, '_>,
@@ -207,7 +209,7 @@ impl Forward {
         out: &mut Vec<f32>,
     ) {
         let config = self.config();
-        let (layer, linears) = (&self.model.layers[index], &self.layers[index]);
+        let (layer, linears) = (&self.model.layers[layer.index()], &self.layers[layer.index()]);
         let Workspace { rows, normed, raw, q, k, v, attended, gate, up, middle, scores } = work;
         assert_eq!(x.len(), batch.batch.len() * config.hidden_size, "layer: shapes disagree");
         let run = |linears: &[PreparedLinear], x: &[f32], outs: &mut [&mut Vec<f32>], rows: &mut Layouts| {
@@ -287,7 +289,7 @@ impl Model {
     pub fn hidden_states(
         &self,
         batch: &Batch,
-        kept: &[usize],
+        kept: &LayerSet<LayerSlot>,
         threads: Threads,
         caches: Option<&mut [&mut SequenceCache]>,
         tap: Option<&mut Tap<'_>>,

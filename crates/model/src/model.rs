@@ -14,6 +14,7 @@ use crate::layer::Layer;
 use crate::mapped::Release;
 use crate::param::Param;
 use anyhow::{Result, ensure};
+use lopper_record::{Fault, LayerIndex, LayerPosition, LayerSet, LayerSlot};
 use std::sync::Arc;
 
 pub use build::{Source, normal};
@@ -59,9 +60,9 @@ impl Model {
         self.layers.len()
     }
 
-    /// All layers in order: the uncut model's list of kept layers.
-    pub fn all_layers(&self) -> Vec<usize> {
-        (0..self.layers.len()).collect()
+    /// All layers: what the model runs when none is skipped.
+    pub fn all_layers(&self) -> LayerSet<LayerSlot> {
+        LayerSet::all(self.num_layers())
     }
 
     /// The matrix that turns hidden states into logits.
@@ -90,14 +91,26 @@ impl Model {
         loss::Head { weight: self.head().weight(), scale, softcap }
     }
 
-    /// Refuses tokens outside the vocabulary and layers that do not exist.
-    pub fn check(&self, tokens: &[u32], kept: &[usize]) -> Result<()> {
+    /// Refuses token ids outside the vocabulary.
+    ///
+    /// # Errors
+    /// A [`Fault`] that names the first of them.
+    pub fn check_tokens(&self, tokens: &[u32]) -> Result<()> {
         let vocab = self.config.vocab_size;
-        if let Some(token) = tokens.iter().find(|t| **t as usize >= vocab) {
-            anyhow::bail!("token id {token} is outside the vocabulary of {vocab}");
+        match tokens.iter().find(|token| **token as usize >= vocab) {
+            None => Ok(()),
+            Some(token) => Err(Fault::new(format!("token id {token} is outside the vocabulary of {vocab}"))
+                .expected(format!("ids below {vocab}"))
+                .got(token.to_string())
+                .hint("do the ids come from this model's tokenizer?")
+                .into()),
         }
+    }
+
+    /// Refuses layers that the model does not have.
+    pub fn check_layers<L: LayerIndex>(&self, kept: &LayerSet<L>) -> Result<()> {
         let layers = self.num_layers();
-        ensure!(kept.iter().all(|l| *l < layers), "kept layers {kept:?} of a model that has {layers}");
+        ensure!(kept.indices().all(|layer| layer < layers), "layers {kept} of a model that has {layers}");
         Ok(())
     }
 
@@ -179,24 +192,27 @@ impl Model {
         self.parameter_count() < SMALL_MODEL_PARAMETERS
     }
 
-    /// This model and, behind its own layers, the layers `kept` of `other`, which is this model with an
-    /// adapter: both are then lists of layers of one model, and what they share is there once.
-    pub fn beside(&self, other: &Model, kept: &[usize]) -> Self {
-        assert_eq!(self.config, other.config, "models beside each other have one configuration");
-        let own = self.num_layers();
-        let all: Vec<usize> = (0..own).chain(kept.iter().copied()).collect();
-        let mut both = self.keep(&all);
-        for (layer, index) in both.layers[own..].iter_mut().zip(kept) {
-            layer.clone_from(&other.layers[*index]);
-        }
+    /// This model with, behind its own layers, copies of the layers at the positions `kept` of `adapted`, which is
+    /// this model with an adapter. Both are then sets of layers of one model, and weights that they share are in
+    /// memory once.
+    ///
+    /// # Panics
+    /// If the configurations differ.
+    pub fn with_adapted_layers(&self, adapted: &Model, kept: &LayerSet<LayerPosition>) -> Self {
+        assert_eq!(self.config, adapted.config, "a model and its adapted copy have one configuration");
+        let mut both = self.clone();
+        both.layers.extend(kept.indices().map(|layer| adapted.layers[layer].clone()));
+        both.config.layers.extend(kept.indices().map(|layer| self.config.layers[layer]));
+        both.config.num_hidden_layers = both.layers.len();
         both
     }
 
-    /// The model that keeps only `kept`, with its layers renumbered; shares all weights.
-    pub fn keep(&self, kept: &[usize]) -> Self {
-        let mut pruned = self.clone();
-        pruned.layers = kept.iter().map(|l| self.layers[*l].clone()).collect();
-        pruned.config = self.config.keep(kept);
-        pruned
+    /// The model that keeps only the layers at the positions `kept`, renumbered; shares all weights.
+    ///
+    /// # Panics
+    /// If the model does not have one of them.
+    pub fn keep(&self, kept: &LayerSet<LayerPosition>) -> Self {
+        let layers = kept.indices().map(|layer| self.layers[layer].clone()).collect();
+        Self { layers, config: self.config.keep(kept), ..self.clone() }
     }
 }

@@ -15,6 +15,7 @@ use crate::model::Model;
 use crate::param::{Gradients, Param};
 use anyhow::{Result, ensure};
 use layer::{Activations, Pass, Scratch};
+use lopper_record::{LayerSet, LayerSlot};
 
 /// Sequences to learn from, packed; row `i` predicts `targets[i]` with weight `weights[i]`.
 #[derive(Debug, Clone, Default)]
@@ -101,13 +102,14 @@ impl Model {
     pub fn loss_and_gradients(
         &self,
         data: &TrainBatch,
-        kept: &[usize],
+        kept: &LayerSet<LayerSlot>,
         options: TrainOptions,
         workspace: &mut TrainWorkspace,
         grads: &mut Gradients,
     ) -> Result<f64> {
-        self.check(&data.batch.tokens, kept)?;
-        self.check(&data.targets, &[])?;
+        self.check_tokens(&data.batch.tokens)?;
+        self.check_tokens(&data.targets)?;
+        self.check_layers(kept)?;
         ensure!(!self.is_streamed(), "training goes through the layers twice, so they are not streamed");
         ensure!(data.targets.len() == data.batch.len() && data.weights.len() == data.batch.len(), "one target per row");
         let ropes = self.rope_rows(&data.batch);
@@ -120,7 +122,7 @@ impl Model {
 
         let mut x = Vec::new();
         self.embed(&data.batch.tokens, &mut x);
-        for (i, &layer) in kept.iter().enumerate() {
+        for (i, layer) in kept.indices().enumerate() {
             let acts = &mut saved[if checkpointing { 0 } else { i }];
             if checkpointing {
                 inputs[i].clone_from(&x);
@@ -131,7 +133,7 @@ impl Model {
 
         let (loss, mut d) = self.head_loss(&x, data, options, grads);
         let mut again = Vec::new();
-        for (i, &layer) in kept.iter().enumerate().rev() {
+        for (i, layer) in kept.indices().enumerate().rev() {
             let acts = &mut saved[if checkpointing { 0 } else { i }];
             if checkpointing {
                 acts.x.clone_from(&inputs[i]);

@@ -4,6 +4,7 @@
 use lopper_model::linear::Lora;
 use lopper_model::param::Param;
 use lopper_model::{Batch, Forward, MatmulPrecision, Model, Pack, SequenceCache, Target, Threads, normal};
+use lopper_record::{LayerSet, LayerSlot};
 use lopper_testkit::{Tiny, assert_close, tiny_model, token_sequences, zoo};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -58,7 +59,7 @@ fn logits(forward: &Forward, hidden: &[f32], rows: std::ops::Range<usize>) -> Ve
 }
 
 /// Reads all but the last tokens of each sequence, which gives the caches to decode from.
-fn caches(forward: &Forward, kept: &[usize], sequences: &[Vec<u32>]) -> Vec<SequenceCache> {
+fn caches(forward: &Forward, kept: &LayerSet<LayerSlot>, sequences: &[Vec<u32>]) -> Vec<SequenceCache> {
     let read = |sequence: &Vec<u32>| {
         let mut cache = SequenceCache::new(kept.len());
         let batch = Batch::new(&[&sequence[..sequence.len() - TAIL]]);
@@ -69,7 +70,13 @@ fn caches(forward: &Forward, kept: &[usize], sequences: &[Vec<u32>]) -> Vec<Sequ
 }
 
 /// Logits after each of the last tokens, decoded in batches of the given members, `each` at a time.
-fn decode(forward: &Forward, kept: &[usize], sequences: &[Vec<u32>], members: &[usize], each: usize) -> Vec<Vec<f32>> {
+fn decode(
+    forward: &Forward,
+    kept: &LayerSet<LayerSlot>,
+    sequences: &[Vec<u32>],
+    members: &[usize],
+    each: usize,
+) -> Vec<Vec<f32>> {
     let mut all = caches(forward, kept, sequences);
     let mut result = vec![Vec::new(); members.len()];
     let mut caches: Vec<_> =
@@ -95,7 +102,7 @@ fn prepared(model: &Model) -> [Forward; 2] {
 fn steps_are_the_whole_sequence_and_ignore_the_batch() {
     let sequences = token_sequences(&[21, 38, 25, 50, 60, 33, 47, 29], 37, 1);
     for (m, model) in models().iter().enumerate() {
-        for kept in [vec![0, 1, 2, 3], vec![1, 3]] {
+        for kept in [LayerSet::from([0, 1, 2, 3]), LayerSet::from([1, 3])] {
             let both = prepared(model).map(|forward| {
                 let decoded = decode(&forward, &kept, &sequences, &ALL, 1);
                 for (sequence, decoded) in sequences.iter().zip(&decoded) {
@@ -131,7 +138,7 @@ fn branches_are_whole_texts() {
                 let parent = paths.iter().position(|other| *other == &path[..path.len() - 1]);
                 batch.branch(&parts[path[path.len() - 1]], parent);
             }
-            for kept in [vec![0, 1, 2, 3], vec![0, 3]] {
+            for kept in [LayerSet::from([0, 1, 2, 3]), LayerSet::from([0, 3])] {
                 let shared = forward.hidden_states(&batch, &kept, Threads::Pool, None, None).unwrap();
                 for (i, path) in paths.iter().enumerate() {
                     let text: Vec<u32> = path.iter().flat_map(|part| parts[*part].iter().copied()).collect();
@@ -151,7 +158,9 @@ fn targets_and_greedy_choices_agree_with_the_logits() {
     for model in models() {
         for forward in prepared(&model) {
             let sequences = token_sequences(&[9, 12], 37, 6);
-            let hidden = forward.hidden_states(&Batch::new(&sequences), &[0, 2, 3], Threads::Pool, None, None).unwrap();
+            let hidden = forward
+                .hidden_states(&Batch::new(&sequences), &LayerSet::from([0, 2, 3]), Threads::Pool, None, None)
+                .unwrap();
             let normed = forward.normed_rows(&hidden, 0..21);
             let rows = logits(&forward, &hidden, 0..21);
             let targets: Vec<Target> =
@@ -174,7 +183,7 @@ fn targets_and_greedy_choices_agree_with_the_logits() {
 #[test]
 fn a_truncated_cache_continues_as_if_nothing_had_followed() {
     let model = &models()[1];
-    let (kept, sequence) = ([0, 1, 3], &token_sequences(&[50], 37, 2)[0]);
+    let (kept, sequence) = (LayerSet::from([0, 1, 3]), &token_sequences(&[50], 37, 2)[0]);
     for forward in prepared(model) {
         for len in [1, 15, 16, 17, 32, 49] {
             let after = |read: usize| {

@@ -35,7 +35,8 @@ fn data() -> TrainBatch {
 }
 
 fn loss(model: &Model, data: &TrainBatch, kept: &[usize], options: TrainOptions, grads: &mut Gradients) -> f64 {
-    model.loss_and_gradients(data, kept, options, &mut TrainWorkspace::default(), grads).unwrap()
+    let kept = kept.iter().copied().collect();
+    model.loss_and_gradients(data, &kept, options, &mut TrainWorkspace::default(), grads).unwrap()
 }
 
 fn check(

@@ -6,11 +6,12 @@ use lopper_model::{
     Batch, Checkpoint, Config, Forward, MatmulPrecision, Model, Pack, SequenceCache, Target, Threads, TrainBatch,
     TrainOptions, TrainWorkspace,
 };
+use lopper_record::{LayerSet, LayerSlot};
 use lopper_testkit::{assert_close, token_sequences};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-fn logits(model: &Model, sequences: &[Vec<u32>], kept: &[usize], threads: Threads) -> Vec<f32> {
+fn logits(model: &Model, sequences: &[Vec<u32>], kept: &LayerSet<LayerSlot>, threads: Threads) -> Vec<f32> {
     let batch = Batch::new(sequences);
     let hidden = model.hidden_states(&batch, kept, threads, None, None).unwrap();
     model.logits(&model.normed_rows(&hidden, 0..batch.len()), threads)
@@ -40,7 +41,7 @@ fn every_fixture_gives_the_same_logits() {
         assert!(streamed.is_streamed() && !mapped.is_streamed() && mapped.in_file() && !resident.in_file());
         assert_eq!(streamed.parameter_count(), resident.parameter_count(), "{}", path.display());
         let sequences = token_sequences(&[9, 14], checkpoint.config().vocab_size, 3);
-        for kept in [resident.all_layers(), vec![1]] {
+        for kept in [resident.all_layers(), LayerSet::from([1])] {
             // In the same order of sums where the dtype is the same, in another where it is not.
             let expected = logits(&resident, &sequences, &kept, Threads::One);
             let found = logits(&mapped, &sequences, &kept, Threads::Pool);
@@ -64,12 +65,14 @@ fn matrices_of_several_blocks_and_every_dtype() {
         let sequences = token_sequences(&[7], 40_000, 2);
         for threads in [Threads::One, Threads::Pool] {
             assert_close(
-                &logits(&streamed, &sequences, &[0, 1], threads),
-                &logits(&resident, &sequences, &[0, 1], threads),
+                &logits(&streamed, &sequences, &LayerSet::from([0, 1]), threads),
+                &logits(&resident, &sequences, &LayerSet::from([0, 1]), threads),
                 1e-5,
             );
         }
-        let hidden = resident.hidden_states(&Batch::new(&sequences), &[0, 1], Threads::Pool, None, None).unwrap();
+        let hidden = resident
+            .hidden_states(&Batch::new(&sequences), &LayerSet::from([0, 1]), Threads::Pool, None, None)
+            .unwrap();
         let normed = resident.normed_rows(&hidden, 0..7);
         let tokens = [39_999, 0, 5, 20_000, 32_768, 32_767, 1];
         let targets: Vec<Target> = tokens.iter().zip(0..).map(|(&token, row)| Target { row, token }).collect();

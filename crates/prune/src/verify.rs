@@ -7,7 +7,7 @@
 
 use anyhow::{Result, bail};
 use lopper_model::{Batch, Checkpoint, Forward, MatmulPrecision, Model, Pack, Release, Threads};
-use lopper_record::{LayerPosition, LayerSet, Progress, Step};
+use lopper_record::{LayerPosition, LayerSet, LayerSlot, Progress, Step};
 use std::sync::Arc;
 
 use crate::plan::Verification;
@@ -32,7 +32,7 @@ pub fn compare_logits(
     let tokens: Vec<u32> = (1..=TOKENS as u64).map(|i| (i * 2_862_933_555 % vocab as u64) as u32).collect();
     let batch = Batch::new(&[tokens]);
     let step = progress.step(Step::new("comparing", "layers", 2 * kept.len()));
-    let run = |checkpoint: &Arc<Checkpoint>, layers: Vec<usize>, before: usize| -> Result<Vec<f32>> {
+    let run = |checkpoint: &Arc<Checkpoint>, layers: LayerSet<LayerSlot>, before: usize| -> Result<Vec<f32>> {
         let model = Model::in_place(checkpoint, Release::Block)?;
         let mut stopped = Ok(());
         let mut tap = |done: usize, _: &[f32]| {

@@ -251,7 +251,6 @@ fn write(directory: &Path, healed: &Healed) -> Result<()> {
 }
 
 fn read(directory: &Path, base: &Model, kept: &LayerSet<LayerPosition>, method: Method) -> Result<Model> {
-    let kept: &[usize] = &kept.indices().collect::<Vec<_>>();
     if method == Method::Full {
         let bytes = std::fs::read(directory.join(WEIGHTS))?;
         let tensors = SafeTensors::deserialize(&bytes).context("the healed weights of a cell")?;

@@ -11,7 +11,9 @@ pub use progress::{RecordedProgress, RecordedStep};
 pub use require::{Feature, skip_unless};
 pub use zoo::zoo;
 
-use lopper_model::{Config, Model, QkNorm};
+use lopper_model::{Batch, Config, Model, QkNorm, Threads};
+use lopper_record::{LayerSet, LayerSlot};
+use std::ops::Range;
 
 /// What varies between the tiny configurations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,6 +60,22 @@ pub fn tiny_config(tiny: Tiny) -> Config {
 /// most probable token now and then.
 pub fn tiny_model(tiny: Tiny, seed: u64) -> Model {
     Model::random(tiny_config(tiny), 0.4, seed).expect("a tiny configuration is valid")
+}
+
+/// Logits after each token of one text, `[tokens, vocab]`, with the layers `kept`.
+pub fn logits(model: &Model, tokens: &[u32], kept: &LayerSet<LayerSlot>) -> Vec<f32> {
+    logits_after(model, tokens, kept, 0..tokens.len())
+}
+
+/// Logits after the last token of one text, `[vocab]`, with the layers `kept`.
+pub fn last_logits(model: &Model, tokens: &[u32], kept: &LayerSet<LayerSlot>) -> Vec<f32> {
+    logits_after(model, tokens, kept, tokens.len() - 1..tokens.len())
+}
+
+fn logits_after(model: &Model, tokens: &[u32], kept: &LayerSet<LayerSlot>, rows: Range<usize>) -> Vec<f32> {
+    let batch = Batch::new(&[tokens]);
+    let hidden = model.hidden_states(&batch, kept, Threads::One, None, None).expect("tokens and layers of the model");
+    model.logits(&model.normed_rows(&hidden, rows), Threads::One)
 }
 
 /// Token sequences of the given lengths below `vocab`; the same seed gives the same tokens.
@@ -110,10 +128,8 @@ mod tests {
     fn tiny_models_of_all_kinds_run() {
         for (qk_norm, bias, tied) in [(false, false, true), (true, false, false), (false, true, false)] {
             let model = tiny_model(Tiny { qk_norm, bias, tied, ..Tiny::default() }, 1);
-            let batch = lopper_model::Batch::new(&[[1u32, 2, 3]]);
-            let hidden =
-                model.hidden_states(&batch, &model.all_layers(), lopper_model::Threads::One, None, None).unwrap();
-            assert!(hidden.iter().all(|v| v.is_finite()));
+            let logits = logits(&model, &[1, 2, 3], &model.all_layers());
+            assert!(logits.len() == 3 * 37 && logits.iter().all(|v| v.is_finite()));
         }
     }
 }

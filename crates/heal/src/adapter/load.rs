@@ -1,6 +1,6 @@
 //! Reads an adapter that PEFT or Lopper wrote. Its files are not trusted.
 
-use super::{ADAPTER_CONFIG, ADAPTER_WEIGHTS, PREFIX, check_layers, ends_in, has_adapter};
+use super::{ADAPTER_CONFIG, ADAPTER_WEIGHTS, PREFIX, ends_in, has_adapter};
 use crate::recipe::{LoraConfig, PROJECTIONS};
 use anyhow::{Result, ensure};
 use lopper_model::checkpoint::{TensorView, check_safetensors, is_weight_dtype};
@@ -33,7 +33,7 @@ enum Targets {
 /// A [`Fault`] if the adapter is of a kind that is not supported, was trained for another shape or number of layers, or
 /// is damaged; the model is then unchanged.
 pub fn load_adapter(directory: &Path, model: &mut Model, kept: &LayerSet<LayerPosition>) -> Result<LoraConfig> {
-    check_layers(model, kept)?;
+    model.check_layers(kept)?;
     ensure!(!has_adapter(model), "the model has an adapter already; merge it first");
     if !directory.is_dir() {
         return Err(Fault::new("there is no such adapter")

@@ -139,7 +139,7 @@ fn another_reader_of_the_format_agrees() {
 fn a_configuration_of_another_model_is_not_written() {
     let dir = tempfile::tempdir().unwrap();
     let json = config_json(&config(), Dtype::F32).unwrap();
-    let model = model().keep(&[0]);
+    let model = model().keep(&[0].into());
     assert!(model.save(dir.path(), &json, Dtype::F32).is_err());
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
 }

@@ -8,6 +8,7 @@ use lopper_model::param::Gradients;
 use lopper_model::{
     Batch, Checkpoint, MatmulPrecision, Model, SequenceCache, Threads, TrainBatch, TrainOptions, TrainWorkspace,
 };
+use lopper_record::{LayerSet, LayerSlot};
 use safetensors::SafeTensors;
 use serde::Deserialize;
 use std::path::PathBuf;
@@ -30,7 +31,7 @@ pub struct Expected {
 
 #[derive(Deserialize)]
 pub struct Run {
-    pub kept: Vec<usize>,
+    pub kept: LayerSet<LayerSlot>,
     pub loss: f64,
     /// `[sequence][token][vocabulary]`
     pub logits: Vec<Vec<Vec<f32>>>,
@@ -80,7 +81,7 @@ impl Fixture {
                 compare(format!("layers {:?}, {threads:?}", run.kept), &logits(model, &batch, &run.kept, threads));
             }
             // A model that holds only the kept layers is the same candidate.
-            let pruned = model.keep(&run.kept);
+            let pruned = model.keep(&run.kept.indices().collect());
             let ours = logits(&pruned, &batch, &pruned.all_layers(), Threads::One);
             compare(format!("only {:?}", run.kept), &ours);
         }
@@ -149,7 +150,7 @@ impl Fixture {
     }
 }
 
-pub fn logits(model: &Model, batch: &Batch, kept: &[usize], threads: Threads) -> Vec<f32> {
+pub fn logits(model: &Model, batch: &Batch, kept: &LayerSet<LayerSlot>, threads: Threads) -> Vec<f32> {
     let hidden = model.hidden_states(batch, kept, threads, None, None).unwrap();
     model.logits(&model.normed_rows(&hidden, 0..batch.len()), threads)
 }

@@ -13,6 +13,7 @@ use lopper_model::linear::Linear;
 use lopper_model::param::Param;
 use lopper_model::tensors::NormNames;
 use lopper_model::{Batch, Config, Layer, LayerKind, Model, QkNorm, TrainBatch};
+use lopper_record::{LayerSet, LayerSlot};
 use std::collections::HashMap;
 
 /// Called with the number of layers done (0 = the embedding) and the hidden states `[n, hidden]`,
@@ -89,19 +90,19 @@ impl ComposedModel {
     pub fn hidden_states(
         &self,
         batch: &Batch,
-        kept: &[usize],
+        kept: &LayerSet<LayerSlot>,
         mut tap: Option<&mut ComposedTap<'_>>,
     ) -> Result<Tensor> {
         let (vocab, layers) = (self.config.vocab_size, self.layers.len());
         ensure!(batch.tokens.iter().all(|t| (*t as usize) < vocab), "a token id outside the vocabulary of {vocab}");
-        ensure!(kept.iter().all(|l| *l < layers), "kept layers {kept:?} of a model that has {layers}");
+        ensure!(kept.indices().all(|l| l < layers), "layers {kept} of a model that has {layers}");
         let layout = Layout::new(batch, &self.config)?;
         let tokens = Tensor::new(batch.tokens.as_slice(), &Device::Cpu)?;
         let mut x = (self.embedding.index_select(&tokens, 0)? * f64::from(self.config.embedding_scale))?;
         if let Some(tap) = tap.as_mut() {
             tap(0, &x)?;
         }
-        for (slot, &layer) in kept.iter().enumerate() {
+        for (slot, layer) in kept.indices().enumerate() {
             x = self.layers[layer].forward(&x, &layout, &self.config)?;
             if let Some(tap) = tap.as_mut() {
                 tap(slot + 1, &x)?;
@@ -111,7 +112,7 @@ impl ComposedModel {
     }
 
     /// Logits `[n, vocab]` of every packed row.
-    pub fn forward(&self, batch: &Batch, kept: &[usize]) -> Result<Tensor> {
+    pub fn forward(&self, batch: &Batch, kept: &LayerSet<LayerSlot>) -> Result<Tensor> {
         self.logits(&self.hidden_states(batch, kept, None)?)
     }
 
@@ -125,7 +126,7 @@ impl ComposedModel {
 
     /// Σ scale·weight·(−log p(target)), a scalar, as [`Model::loss_and_gradients`] computes it; its
     /// `backward()` gives the gradient of every variable in a kept layer.
-    pub fn loss(&self, data: &TrainBatch, kept: &[usize], scale: f64) -> Result<Tensor> {
+    pub fn loss(&self, data: &TrainBatch, kept: &LayerSet<LayerSlot>, scale: f64) -> Result<Tensor> {
         let (n, vocab) = (data.batch.len(), self.config.vocab_size);
         ensure!(data.targets.len() == n && data.weights.len() == n, "one target per row");
         ensure!(data.targets.iter().all(|t| (*t as usize) < vocab), "a target outside the vocabulary of {vocab}");

@@ -12,6 +12,7 @@ use decoder::ComposedModel;
 use lopper_model::linear::Lora;
 use lopper_model::param::Param;
 use lopper_model::{Batch, MatmulPrecision, Model, Threads, TrainBatch, TrainOptions, TrainWorkspace, normal};
+use lopper_record::{LayerSet, LayerSlot};
 use lopper_testkit::{Tiny, tiny_model, token_sequences, zoo};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -85,7 +86,10 @@ fn flat(tensor: &candle_core::Tensor) -> Vec<f32> {
     tensor.flatten_all().unwrap().to_vec1().unwrap()
 }
 
-const KEPT: [&[usize]; 4] = [&[0, 1, 2], &[0, 2], &[2], &[]];
+/// Whole and cut.
+fn kept() -> [LayerSet<LayerSlot>; 4] {
+    [LayerSet::from([0, 1, 2]), LayerSet::from([0, 2]), LayerSet::from([2]), LayerSet::default()]
+}
 
 #[test]
 fn logits_and_hidden_states_agree() {
@@ -96,7 +100,7 @@ fn logits_and_hidden_states_agree() {
         let composed = ComposedModel::new(&model).unwrap();
         for sequences in [sequences(), equal.clone(), with_empty.clone()] {
             let batch = Batch::new(&sequences);
-            for kept in KEPT {
+            for kept in &kept() {
                 let context = format!("{name}, layers {kept:?}, {} tokens", batch.len());
                 let mut boundaries: Vec<Vec<f32>> = Vec::new();
                 let mut tap = |done: usize, hidden: &[f32]| {
@@ -135,7 +139,7 @@ fn every_gradient_agrees() {
             dropout: None,
             checkpointing: false,
         };
-        for kept in KEPT {
+        for kept in &kept() {
             let mut ours = model.set_trainable(|_| true);
             let loss = model.loss_and_gradients(&data, kept, options, &mut TrainWorkspace::default(), &mut ours);
             let (loss, composed_loss) = (loss.unwrap(), composed.loss(&data, kept, 0.125).unwrap());
@@ -148,8 +152,8 @@ fn every_gradient_agrees() {
                 assert_eq!(parameter, variable);
                 let context = format!("{name}, layers {kept:?}: {parameter}");
                 let ours = ours.of(param).unwrap();
-                let removed =
-                    (0..3).any(|l| !kept.contains(&l) && parameter.starts_with(&format!("model.layers.{l}.")));
+                let removed = (0..3)
+                    .any(|l| !kept.contains(LayerSlot(l)) && parameter.starts_with(&format!("model.layers.{l}.")));
                 match theirs.get(var) {
                     Some(gradient) if !removed => close(&context, &flat(gradient), ours, GRADIENTS),
                     Some(_) => panic!("{context}: a removed layer has a gradient"),
@@ -167,10 +171,16 @@ fn every_gradient_agrees() {
 fn what_it_cannot_run_is_refused() {
     let composed = ComposedModel::new(&models().swap_remove(0).1).unwrap();
     let good = Batch::new(&[[1u32, 2]]);
-    assert!(composed.forward(&Batch::new(&[[VOCAB as u32]]), &[0]).is_err(), "a token outside the vocabulary");
-    assert!(composed.forward(&good, &[3]).is_err(), "a layer that does not exist");
-    assert!(composed.forward(&Batch::default(), &[0]).is_err(), "an empty batch");
-    assert!(composed.forward(&Batch::continued([([1u32].as_slice(), 4)]), &[0]).is_err(), "a continued sequence");
+    assert!(
+        composed.forward(&Batch::new(&[[VOCAB as u32]]), &LayerSet::from([0])).is_err(),
+        "a token outside the vocabulary"
+    );
+    assert!(composed.forward(&good, &LayerSet::from([3])).is_err(), "a layer that does not exist");
+    assert!(composed.forward(&Batch::default(), &LayerSet::from([0])).is_err(), "an empty batch");
+    assert!(
+        composed.forward(&Batch::continued([([1u32].as_slice(), 4)]), &LayerSet::from([0])).is_err(),
+        "a continued sequence"
+    );
     let unweighted = TrainBatch::new([([1u32, 2].as_slice(), [0.0f32, 0.0].as_slice())]);
-    assert!(composed.loss(&unweighted, &[0], 1.0).is_err(), "a loss over nothing");
+    assert!(composed.loss(&unweighted, &LayerSet::from([0]), 1.0).is_err(), "a loss over nothing");
 }

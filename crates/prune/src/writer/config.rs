@@ -48,12 +48,12 @@ pub(super) struct Pruned {
 pub(super) fn pruned(checkpoint: &Checkpoint, kept: &LayerSet<LayerPosition>, keep_pattern: bool) -> Result<Pruned> {
     let (config, path) = (checkpoint.config(), checkpoint.path_of(CONFIG));
     let originals: Vec<usize> = layer_numbering(checkpoint)?.present().indices().collect();
-    let kept: Vec<usize> = kept.indices().collect();
-    let cut = Cut { config, kept: &kept, originals: &originals, path: &path };
+    let positions: Vec<usize> = kept.indices().collect();
+    let cut = Cut { config, kept: &positions, originals: &originals, path: &path };
     let source = checkpoint.config_json();
     let json = edit(source, &cut, keep_pattern)?;
     let changes = ConfigChange::between(source, &json);
-    let warnings = readers::warnings(&json, &config.keep(&kept));
+    let warnings = readers::warnings(&json, &config.keep(kept));
     Ok(Pruned { text: serde_json::to_string_pretty(&Value::Object(json))? + "\n", changes, warnings })
 }
 
@@ -73,7 +73,7 @@ struct Cut<'a> {
 fn edit(source: &Map<String, Value>, cut: &Cut<'_>, keep_pattern: bool) -> Result<Map<String, Value>> {
     let json = rewrite(source, cut, keep_pattern)?;
     // Read by the same rules as any other configuration.
-    proof::same(&parse_config(&json, cut.path)?, &cut.config.keep(cut.kept))?;
+    proof::same(&parse_config(&json, cut.path)?, &cut.config.keep(&cut.kept.iter().copied().collect()))?;
     Ok(json)
 }
 
