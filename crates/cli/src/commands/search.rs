@@ -9,7 +9,7 @@ use lopper_diagnose::sentinel::{CollapseThresholds, SentinelOptions, Sentinels};
 use lopper_infer::TextModel;
 use lopper_prune::search::{Problem, Racing, Round, State, Strategy, SuiteEvaluator, search};
 use lopper_prune::{Choice, Plan};
-use lopper_record::{LayerNumbering, LayerPosition, LayerSet, NoProgress, write_atomic};
+use lopper_record::{LayerNumbering, LayerPosition, LayerSet, write_atomic};
 use lopper_study::search::gap;
 
 use self::record::{PLAN, Spec};
@@ -53,7 +53,7 @@ pub fn run(context: &Context, args: &SearchArgs) -> Result<()> {
         }
     };
     if let Some(sentinels) = sentinels.as_ref().filter(|_| record.uncut.is_none()) {
-        record.uncut = sentinels.measure(&text, &[LayerSet::all(problem.layers)], &NoProgress)?.pop();
+        record.uncut = sentinels.measure(&text, &[LayerSet::all(problem.layers)], &context.progress)?.pop();
     }
     let state = std::mem::take(&mut record.state);
     let mut reported = state.rounds.len();
@@ -73,7 +73,7 @@ pub fn run(context: &Context, args: &SearchArgs) -> Result<()> {
             }
             if let Some(sentinels) = &sentinels {
                 let cut = round.kept.without(&round.removed).slots();
-                let reading = sentinels.measure(&text, &[cut], &NoProgress)?.pop().context("one cut was read")?;
+                let reading = sentinels.measure(&text, &[cut], &context.progress)?.pop().context("one cut was read")?;
                 record.stopped =
                     record.uncut.as_ref().and_then(|uncut| CollapseThresholds::default().collapsed(uncut, &reading));
                 record.readings.insert(at + 1, reading);
