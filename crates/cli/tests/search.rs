@@ -86,7 +86,7 @@ fn ablate_search_and_study_rank_layers_by_the_same_figure() {
         let by_task = ask[1].split(',').map(|task| ratio(removal, task)).sum::<f64>() / 4.0;
         (by_task - removal["group_mean_retention"].as_f64().unwrap()).abs() > 0.01
     };
-    assert!(removals.iter().filter(differs).count() > 6);
+    assert!(removals.iter().any(|removal| differs(&removal)), "the groups are of unequal size");
 }
 
 #[test]
