@@ -29,7 +29,7 @@ pub struct Recipe {
     pub items: Items,
     /// Which tasks, by group.
     pub tasks: Tasks,
-    /// How tasks over rows of data sets are asked.
+    /// Benchmarks (tasks over rows of data sets), and prompts.
     pub rows: Rows,
     /// Variables for the chat template, such as `enable_thinking`, wherever a prompt is rendered.
     pub template: BTreeMap<String, serde_json::Value>,
@@ -65,15 +65,15 @@ pub struct Tasks {
     pub generative: Vec<String>,
 }
 
-/// How tasks over rows of data sets are asked.
+/// Benchmarks (tasks over rows of data sets), and prompts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Rows {
     /// The directory that holds them; empty for the one that the environment names.
     pub data_root: String,
-    /// Worked examples before each item.
+    /// Few-shot examples before each item.
     pub shots: Shots,
-    /// Ask in the model's chat template also what would be asked in plain text.
+    /// Apply the chat template also where a task's prompt is plain text.
     pub chat: bool,
     /// Most tokens of a response; 0 for each task's own number.
     pub max_new_tokens: usize,
@@ -81,7 +81,7 @@ pub struct Rows {
     pub allow_code_execution: bool,
 }
 
-/// A number of worked examples.
+/// A number of few-shot examples.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Shots {
@@ -91,7 +91,7 @@ pub enum Shots {
     Own(OwnShots),
 }
 
-/// The word for each task's own number of worked examples.
+/// The word for each task's own number of few-shot examples.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OwnShots {

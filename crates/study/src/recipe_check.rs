@@ -30,7 +30,7 @@ fn heal_recipe(text: &str, default: HealRecipe) -> Result<HealRecipe> {
     Ok(whole.try_into()?)
 }
 
-/// Puts the values of `over` in the place of those of `under`, table by table.
+/// Replaces the values of `under` by those of `over`, table by table.
 fn overlay(under: &mut toml::Table, over: &toml::Table) {
     for (key, value) in over {
         match (under.get_mut(key).and_then(toml::Value::as_table_mut), value.as_table()) {

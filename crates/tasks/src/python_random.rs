@@ -1,5 +1,5 @@
-//! Python's `random.Random(seed).sample`: the worked examples of a prompt are those that
-//! lm-evaluation-harness draws only if the same generator is asked in the same way.
+//! Python's `random.Random(seed).sample`: the few-shot examples of a prompt are those that
+//! lm-evaluation-harness draws only if the same generator makes the same draws.
 //!
 //! The generator is the Mersenne Twister MT19937 (the `rand_mt` crate); how CPython seeds it with a whole
 //! number, draws below a bound and samples without replacement is in its `Lib/random.py` and

@@ -41,7 +41,7 @@ impl Session<'_> {
             let mut seen: BTreeSet<LayerSet<LayerPosition>> =
                 known.iter().map(|scored| scored.removes.clone()).collect();
             let mut children = Vec::new();
-            // There may be fewer sets than asked for.
+            // There may be fewer sets than wanted.
             for _ in 0..20 * population {
                 if children.len() == population {
                     break;

@@ -68,7 +68,7 @@ fn set(layers: &[usize]) -> LayerSet<LayerPosition> {
 #[test]
 fn every_strategy_finds_the_cheap_layers() {
     let made = Made::new(&COSTS, 400);
-    // Layer 0 is cheapest and stays; 4 and 2 are next, then 5, which stands beside 4.
+    // Layer 0 is cheapest and stays; 4 and 2 are next, then 5, next to 4.
     assert_eq!(gone(&run(&made, 2, Strategy::Greedy), 8), set(&[2, 4]));
     assert_eq!(gone(&run(&made, 3, Strategy::Greedy), 8), set(&[2, 4, 5]));
     assert_eq!(gone(&run(&made, 3, Strategy::OneShot), 8), set(&[2, 4, 5]));

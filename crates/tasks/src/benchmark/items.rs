@@ -33,7 +33,7 @@ pub struct BadRow {
     pub reason: String,
 }
 
-/// What stands before an answer.
+/// What precedes an answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Prompt {
     /// The description, if there is one.
@@ -145,7 +145,7 @@ fn split_of(id: &str) -> Split {
 }
 
 /// The identity of a question from the texts that make it one: the same for texts that differ in white
-/// space only, or in parts that are empty. Prompts to heal with are told from items to report on by it.
+/// space only, or in parts that are empty. It distinguishes prompts to heal by from items to report on.
 pub fn question_id(texts: impl IntoIterator<Item = impl AsRef<str>>) -> String {
     let mut hasher = blake3::Hasher::new();
     for text in texts {
@@ -326,7 +326,7 @@ impl<'a> Maker<'a> {
         self.spec.choices.as_ref().is_some_and(|choices| choices.contexts)
     }
 
-    /// The choices and the place of the right one.
+    /// The choices and the index of the right one.
     fn choices(&self, fields: &Fields) -> Result<Option<(Vec<String>, usize)>, String> {
         let Some(spec) = &self.spec.choices else { return Ok(None) };
         let mut list = self.templates.texts(&spec.list, fields)?;

@@ -1,8 +1,8 @@
-//! The turns of a prompt: description, worked examples, the question; and how they become text or a
+//! The turns of a prompt: description, few-shot examples, the question; and how they become text or a
 //! conversation.
 //!
 //! Follows lm-evaluation-harness 0.4.13 (`fewshot_context`, `build_qa_turn`, `multiturn_to_singleturn`): each
-//! turn carries what stands after it in plain text, and in conversation the delimiters fall away
+//! turn carries what follows it in plain text, and in conversation the delimiters fall away
 //! or, where the examples are put into one message, the last one does.
 
 use lopper_model::chat::Message;

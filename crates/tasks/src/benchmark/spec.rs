@@ -23,7 +23,7 @@ pub struct Spec {
     pub version: u32,
     /// The group it counts towards.
     pub group: Group,
-    /// One line: what is asked.
+    /// What it measures, in a line.
     pub description: String,
     /// What guessing scores.
     pub chance: Option<f64>,
@@ -64,7 +64,7 @@ pub struct RowsSpec {
     pub data_set: String,
     #[serde(default = "default_config")]
     pub config: String,
-    /// Splits whose rows are asked: the first that is there.
+    /// Splits whose rows are its items: the first that is there.
     pub splits: Vec<String>,
     /// Files instead of a data set's, by split; relative to the task's file.
     #[serde(default)]
@@ -96,9 +96,9 @@ pub enum ColumnType {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ShotsSpec {
-    /// Splits that worked examples come from: the first that is there. None: those of the items.
+    /// Splits that few-shot examples come from: the first that is there. None: those of the items.
     pub splits: Vec<String>,
-    /// How many, unless told otherwise.
+    /// How many, unless the policy says otherwise.
     pub number: usize,
     pub choose: Choose,
     /// Draw one more and leave the item itself out, as lm-evaluation-harness does where both splits are
@@ -106,7 +106,7 @@ pub struct ShotsSpec {
     pub without_item: bool,
 }
 
-/// Which rows become worked examples.
+/// Which rows become few-shot examples.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Choose {
@@ -123,15 +123,15 @@ pub struct PromptSpec {
     /// What comes first of all.
     #[serde(default)]
     pub description: String,
-    /// The question; not where choices are what is asked.
+    /// The question; not where choices are contexts.
     #[serde(default)]
     pub question: String,
-    /// The answer as a worked example shows it; with `choices`, the right one unless told otherwise.
+    /// The answer as a few-shot example shows it; with `choices`, the right one unless given.
     pub answer: Option<String>,
     /// Between question and answer.
     #[serde(default = "space")]
     pub delimiter: String,
-    /// After a worked example.
+    /// After a few-shot example.
     #[serde(default = "blank_line")]
     pub between: String,
     /// Always ask in the model's chat template.
@@ -154,7 +154,7 @@ pub struct ChoicesSpec {
     pub list: String,
     /// A template for each, which is then `choice`.
     pub each: Option<String>,
-    /// An expression that gives the place of the right one.
+    /// An expression that gives the index of the right one.
     pub label: String,
     /// Whether choices are alternative contexts of one answer (partial evaluation, as WinoGrande's)
     /// rather than alternative answers.

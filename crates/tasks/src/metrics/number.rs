@@ -16,7 +16,7 @@ pub fn last_number(text: &str) -> Option<i64> {
     }
     // A comma or a full stop that no digit precedes belongs to the text before.
     start += bytes[start..end].iter().position(u8::is_ascii_digit)?;
-    // A sign, unless it stands after an operand.
+    // A sign, unless it follows an operand.
     let negative = start > 0
         && bytes[start - 1] == b'-'
         && (start < 2 || !(bytes[start - 2].is_ascii_alphanumeric() || bytes[start - 2] == b')'));

@@ -15,7 +15,7 @@ use crate::metrics::number::last_number;
 use crate::requests::{ItemRequest, Reply, continuations, generation, share_prefix};
 
 pub(crate) struct Number {
-    /// Whether the digits are compared where the answer's first one stands.
+    /// Whether the digits are compared at the position of the answer's first one.
     pub first_digit: bool,
 }
 
@@ -69,7 +69,7 @@ impl Family for Number {
     }
 }
 
-/// Where in the reference answer its first digit stands, in bytes, and that digit.
+/// The byte position of the first digit in the reference answer, and that digit.
 fn first_digit(item: &Example) -> Result<(usize, usize)> {
     let digit = item.answer.char_indices().find_map(|(at, c)| Some((at, c.to_digit(10)? as usize)));
     digit.with_context(|| format!("the answer {:?} has no digit", item.answer))

@@ -1,4 +1,4 @@
-//! Rows that no data root holds: whoever asks tasks may bring a fetcher, so that this crate needs no network.
+//! Rows that no data root holds: the caller may pass a fetcher, so that this crate needs no network.
 
 use std::ops::Deref;
 use std::path::PathBuf;

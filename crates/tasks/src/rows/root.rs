@@ -51,7 +51,7 @@ impl DataRoot {
     }
 
     /// The files of the first of `splits` that is in the directory, and the split's name; where none is, the
-    /// fetcher is asked. A repository of the hub keeps its only configuration in `data`, or beside its card.
+    /// fetcher tries. A repository of the hub keeps its only configuration in `data`, or next to its card.
     ///
     /// # Errors
     /// A [`Fault`] that names what was looked for; also the fetcher's.
@@ -227,7 +227,7 @@ mod tests {
         };
         assert!(hint(&root).starts_with("try later; or put a/b/other/test.parquet or a/b/other/validation.parquet"));
         assert!(hint(&DataRoot::default().with_fetcher(Arc::new(Elsewhere))).ends_with("with --data-root DIR"));
-        // Names that are none are refused before anybody is asked.
+        // Names that are none are refused before anything is fetched.
         assert!(root.find("a/b", "..", &splits).unwrap_err().to_string().contains("no name"));
     }
 }
