@@ -6,88 +6,12 @@ use lopper_answer::{Verdict, equivalent};
 use proptest::prelude::*;
 
 /// Pieces of which answers are made, and some that break them.
-const PIECES: &[&str] = &[
-    "1",
-    "2",
-    "10",
-    "3.5",
-    ".25",
-    "1,234",
-    "1e3",
-    "0.\\overline{3}",
-    "x",
-    "y",
-    "n",
-    "e",
-    "i",
-    "\\pi",
-    "+",
-    "-",
-    "*",
-    "/",
-    "^",
-    "_",
-    "!",
-    "=",
-    "<",
-    "\\le",
-    "\\ne",
-    "\\in",
-    "(",
-    ")",
-    "[",
-    "]",
-    "{",
-    "}",
-    "\\{",
-    "\\}",
-    ",",
-    ";",
-    ":",
-    "|",
-    " ",
-    "\\frac",
-    "\\sqrt",
-    "\\sqrt[3]",
-    "\\binom",
-    "\\sin",
-    "\\log_2",
-    "\\ln",
-    "^\\circ",
-    "\\%",
-    "\\$",
-    "$",
-    "\\pm",
-    "\\infty",
-    "\\cup",
-    "\\setminus",
-    "\\text{cm}",
-    "\\text{B}",
-    "\\text{ or }",
-    "\\mathbb{R}",
-    "\\begin{pmatrix}",
-    "\\end{pmatrix}",
-    "&",
-    "\\\\",
-    "\\left(",
-    "\\right)",
-    "{2}",
-    "{x+1}",
-    "^{-1}",
-    "east",
-    "\\lfloor",
-    "\\rfloor",
-    "\\boxed{",
-    "\\emptyset",
-    "\\approx",
-    "−",
-    "²",
-    "√",
-    "π",
-    "é",
-    "\\",
-    ".",
-];
+const PIECES: &str = r"
+    1 2 10 3.5 .25 1,234 1e3 0.\overline{3} x y n e i \pi + - * / ^ _ ! = < \le \ne \in ( ) [ ] { } \{ \} , ; :
+    | \frac \sqrt \sqrt[3] \binom \sin \log_2 \ln ^\circ \% \$ $ \pm \infty \cup \setminus \text{cm} \text{B}
+    \mathbb{R} \begin{pmatrix} \end{pmatrix} & \\ \left( \right) {2} {x+1} ^{-1} east \lfloor \rfloor \boxed{
+    \emptyset \approx − ² √ π é \ .
+";
 
 /// An expression in x and y with small whole coefficients.
 #[derive(Debug, Clone)]
@@ -165,7 +89,8 @@ fn tree() -> impl Strategy<Value = Tree> {
 }
 
 fn garbage(most: usize) -> impl Strategy<Value = String> {
-    prop::collection::vec(prop::sample::select(PIECES), 0..most).prop_map(|pieces| pieces.concat())
+    let pieces: Vec<&str> = PIECES.split_whitespace().chain([" ", r"\text{ or }"]).collect();
+    prop::collection::vec(prop::sample::select(pieces), 0..most).prop_map(|pieces| pieces.concat())
 }
 
 /// Answers of every form over few values, so that some are equal.

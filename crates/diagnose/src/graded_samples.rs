@@ -72,7 +72,8 @@ pub fn read(path: &Path, limit: Option<usize>) -> Result<GradedSamples> {
     Ok(GradedSamples { outcomes, broken })
 }
 
-fn outcome(task: String, items: Vec<ItemResult>) -> TaskOutcome {
+/// The outcome of a task from its items.
+pub(crate) fn outcome(task: String, items: Vec<ItemResult>) -> TaskOutcome {
     let all = |metric: &str| items.iter().all(|item| item.metrics.contains_key(metric));
     // The metric distinguishes bracket items and programs from others.
     let primary = ["balanced", "pass@1", "exact_match"].into_iter().find(|metric| all(metric)).unwrap_or("correct");
@@ -97,7 +98,7 @@ fn outcome(task: String, items: Vec<ItemResult>) -> TaskOutcome {
 }
 
 /// The item of a line; `index` identifies it where the line does not.
-fn item(row: &Map<String, Value>, index: usize) -> Option<ItemResult> {
+pub(crate) fn item(row: &Map<String, Value>, index: usize) -> Option<ItemResult> {
     let text = |name: &str| row.get(name).and_then(Value::as_str).map(str::to_owned);
     // Filters that build programs write a list of them.
     let first = |name: &str| {

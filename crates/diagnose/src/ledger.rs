@@ -171,45 +171,20 @@ fn clipped(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
-    use lopper_tasks::Group;
+    use crate::graded_samples;
 
     fn item(id: &str, score: f64, prompt: &str, response: &str) -> ItemResult {
-        ItemResult {
-            doc_id: 0,
-            id: id.into(),
-            score,
-            metrics: [("exact_match".to_owned(), score)].into(),
-            prompt: prompt.into(),
-            choices: None,
-            response: Some(response.into()),
-            extracted: response.rsplit_once("#### ").map(|(_, answer)| answer.into()),
-            target: "12".into(),
-            logprobs: None,
-            outcome: None,
-            finish: Some(Finish::Stop),
-            greedy: None,
-            samples: vec![],
-        }
+        let extracted = response.rsplit_once("#### ").map(|(_, answer)| answer);
+        let row = json!({"id": id, "exact_match": score, "prompt": prompt, "response": response, "extracted": extracted,
+            "target": "12", "finish": "stop"});
+        graded_samples::item(row.as_object().unwrap(), 0).unwrap()
     }
 
     fn outcome(items: Vec<ItemResult>) -> TaskOutcome {
-        TaskOutcome {
-            task: "word".into(),
-            group: Group::Generative,
-            version: 1,
-            policy: Default::default(),
-            n: items.len(),
-            metrics: Default::default(),
-            primary: "exact_match".into(),
-            items,
-            chance: None,
-            families: vec![],
-            source: None,
-            bad_rows: vec![],
-            truncated: vec![],
-            timings: vec![],
-        }
+        graded_samples::outcome("word".into(), items)
     }
 
     const RIGHT: &str = "20 - 2 = 18. 3 * 2 = 6. 18 - 6 = 12.\n#### 12";

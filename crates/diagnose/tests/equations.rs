@@ -1,31 +1,25 @@
-//! The chain checker on 200 worked solutions of GSM8K (Cobbe et al., arXiv 2110.14168), right and with one result
-//! corrupted. The rows are not part of the repository: the test runs where a data root lies beside it, and says so
-//! where not.
+//! The equation checker on 200 worked solutions of GSM8K (Cobbe et al., arXiv 2110.14168), right and with one result
+//! corrupted. The rows are not part of the repository: the test needs `../shared`.
 
 #[path = "common/corrupt.rs"]
 mod corrupt;
 
-use std::io::Write;
 use std::path::Path;
+
+use lopper_testkit::{Feature, skip_unless};
 
 #[test]
 fn corrupted_steps_of_gsm8k_are_found_and_right_ones_pass() {
-    let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let root = here.join("../shared/data");
-    let skip = |why: &str| {
-        // Past the capture of the test's output, so that a skipped test is seen.
-        let _ = writeln!(std::io::stderr(), "SKIPPED the chain checker on GSM8K: {why}");
-    };
-    if !root.join("openai/gsm8k").is_dir() {
-        return skip("../shared/data/openai/gsm8k is not there");
-    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data");
+    let found = root.join("openai/gsm8k").is_dir().then_some(root);
+    let Some(root) = skip_unless(Feature::Shared, found) else { return };
     let answers = corrupt::answers(&root, "test", 200).unwrap();
     assert_eq!(answers.len(), 200);
     // Measured: 1.000 and 0.990 with annotations, 1.000 and 0.974 without (design/diagnostics.md).
     for (annotated, recall) in [(true, 0.98), (false, 0.96)] {
         let count = corrupt::measure(&answers, annotated);
-        let _ = writeln!(std::io::stderr(), "annotations {}: {count}", if annotated { "kept" } else { "stripped" });
-        assert!(count.corrupted > 180 && count.precision() > 0.99 && count.recall() > recall, "{:#?}", count.notes);
+        let good = count.corrupted > 180 && count.precision() > 0.99 && count.recall() > recall;
+        assert!(good, "annotations kept: {annotated}: {count}\n{:#?}", count.notes);
     }
 }
 

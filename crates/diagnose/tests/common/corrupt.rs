@@ -1,4 +1,4 @@
-//! Worked solutions, corrupted copies of them, and what the chain checker makes of both.
+//! Worked solutions, corrupted copies of them, and how well the equation checker tells them apart.
 
 use std::fmt;
 use std::path::Path;
@@ -18,7 +18,7 @@ pub fn answers(root: &Path, split: &str, count: usize) -> Result<Vec<String>> {
     Table::read(&files)?.rows.into_iter().take(count).map(answer).collect()
 }
 
-/// How the checker did.
+/// Precision and recall of the checker.
 #[derive(Debug, Default)]
 pub struct Count {
     /// Right solutions, and corrupted ones (of those with an annotated result).
@@ -30,7 +30,7 @@ pub struct Count {
     pub elsewhere: usize,
     /// Right ones that were flagged.
     pub false_alarms: usize,
-    /// What went wrong, for a person.
+    /// The errors, for people.
     pub notes: Vec<String>,
 }
 
