@@ -1,7 +1,8 @@
 //! Whether two parsed answers are equivalent.
 //!
-//! The rules are symmetric: it does not matter which side is the reference. Where a form is ambiguous (`(1,2)` is a point
-//! and an interval, `1,2` a set and a point without its brackets), the other side decides; a written set is never a point.
+//! The rules are symmetric: it does not matter which side is the reference. Where a form is ambiguous (`(1,2)` is a
+//! point and an interval, `1,2` a set and a point without its brackets), the other side decides; a written set is never
+//! a point.
 
 use num_traits::Signed;
 
@@ -118,8 +119,8 @@ impl Comparer {
         Ok(true)
     }
 
-    /// As sets: each entry of one side occurs on the other. An entry that certainly does not occur decides, even where other
-    /// entries could not be compared.
+    /// As sets: each entry of one side occurs on the other. An entry that certainly does not occur decides, even where
+    /// other entries could not be compared.
     fn any_order(&mut self, a: &[Form], b: &[Form]) -> Result<bool, String> {
         let table: Vec<Vec<Result<bool, String>>> =
             a.iter().map(|x| b.iter().map(|y| self.forms(x, y)).collect()).collect();
@@ -179,8 +180,8 @@ impl Comparer {
         }
     }
 
-    /// Whether `a.0 − a.1` is a multiple of `b.0 − b.1`, by a positive number if `positive`; none if both are zero or it
-    /// cannot be decided.
+    /// Whether `a.0 − a.1` is a multiple of `b.0 − b.1`, by a positive number if `positive`; none if both are zero or
+    /// it cannot be decided.
     fn factor(&mut self, a: (&Expr, &Expr), b: (&Expr, &Expr), positive: bool) -> Result<Option<bool>, String> {
         let normalizer = &mut self.scalars.normalizer;
         let difference =

@@ -15,10 +15,11 @@
 //! assert_eq!(equivalent("2x", "x^2"), Verdict::Different);
 //! ```
 //!
-//! [`equivalent`] parses both sides (text → tokens → form) and compares the forms: numbers exactly, formulas by a normal
-//! form and at seeded points, sets without order, intervals with their ends. It follows math-verify where a convention has
-//! to be chosen, and is stricter where math-verify calls different things equal; `design/answers.md` lists both. Texts are
-//! untrusted: length, depth, exponents and the work of a comparison are bounded, so that any output of a model is safe.
+//! [`equivalent`] parses both sides (text → tokens → form) and compares the forms: numbers exactly, formulas by a
+//! normal form and at seeded points, sets without order, intervals with their ends. It follows math-verify where a
+//! convention has to be chosen, and is stricter where math-verify calls different things equal; `design/answers.md`
+//! lists both. Texts are untrusted: length, depth, exponents and the work of a comparison are bounded, so that any
+//! output of a model is safe.
 //!
 //! Not here: which filter and which comparison a task uses (`lopper_tasks`). Not covered: solving (`x^2 = 4` is not
 //! `x = \pm 2`), congruences, determinants, integrals, sums, piecewise functions, number words (`five`).

@@ -1,8 +1,8 @@
 //! The normal form of a formula: a quotient of two polynomials.
 //!
 //! Two formulas are equal where both are defined if the numerator of the difference of their normal forms has no terms.
-//! What is not a polynomial (a function, a variable exponent, a nested root) becomes an atom, named by the normal form of
-//! its argument.
+//! What is not a polynomial (a function, a variable exponent, a nested root) becomes an atom, named by the normal form
+//! of its argument.
 
 use num_bigint::BigInt;
 use num_traits::{One, Signed, ToPrimitive, Zero};
@@ -217,8 +217,8 @@ impl Normalizer {
         Ok(self.reduced(above, below))
     }
 
-    /// The root of a non-negative number: (p/q)^(1/k) is (p·q^(k−1))^(1/k) / q; of each prime factor whole powers leave the
-    /// root, and an atom remains for the rest.
+    /// The root of a non-negative number: (p/q)^(1/k) is (p·q^(k−1))^(1/k) / q; of each prime factor whole powers leave
+    /// the root, and an atom remains for the rest.
     fn root(&mut self, value: &Rational, index: u32) -> Result<Quotient, Trouble> {
         if value.is_zero() {
             return Ok(self.number(Rational::zero()));
@@ -276,8 +276,8 @@ fn constant(quotient: &Quotient) -> Option<Rational> {
     (!below.is_zero()).then(|| above / below)
 }
 
-/// A name that equal quotients mostly have in common: numerator and denominator are divided by the leading coefficient of
-/// the denominator.
+/// A name that equal quotients mostly have in common: numerator and denominator are divided by the leading coefficient
+/// of the denominator.
 fn name(quotient: &Quotient) -> String {
     match quotient.below.leading() {
         Some((_, leading)) => {

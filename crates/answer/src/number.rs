@@ -1,7 +1,8 @@
 //! Reads a written number: digits, thousands separators, a decimal point, repeating digits, a power of ten.
 //!
-//! `1,234` is one number outside brackets, but two entries in `(1,234)`; `1{,}234`, `1,\!234` and `1\,234` are one number
-//! everywhere. `1e3` and `1e-3` are scientific notation; with a space, a brace or a caret, `e` is Euler's number.
+//! `1,234` is one number outside brackets, but two entries in `(1,234)`; `1{,}234`, `1,\!234` and `1\,234` are one
+//! number everywhere. `1e3` and `1e-3` are scientific notation; with a space, a brace or a caret, `e` is Euler's
+//! number.
 
 use num_bigint::BigInt;
 use num_traits::{One, Pow, Zero};
@@ -85,8 +86,8 @@ fn digits(bytes: &[u8], start: usize) -> usize {
     bytes[start.min(bytes.len())..].iter().position(|c| !c.is_ascii_digit()).map_or(bytes.len(), |n| start + n)
 }
 
-/// Appends the groups of three digits that follow to `whole`, and returns where they end. Either all that is written like
-/// a group is one, or nothing is.
+/// Appends the groups of three digits that follow to `whole`, and returns where they end. Either all that is written
+/// like a group is one, or nothing is.
 fn grouped(text: &str, start: usize, first: usize, commas: bool, whole: &mut String) -> usize {
     if first == start || first - start > 3 || text.as_bytes()[start] == b'0' {
         return first;

@@ -1,8 +1,8 @@
 //! Values of formulas in floating point, each with a bound on its error.
 //!
 //! Values are complex. Every operation adds its own rounding to the errors of its operands, to first order and with a
-//! safety factor, so that two values count as equal when they are within their errors and as different when they are not.
-//! A value whose error has grown too large decides nothing.
+//! safety factor, so that two values count as equal when they are within their errors and as different when they are
+//! not. A value whose error has grown too large decides nothing.
 
 use num_bigint::BigInt;
 use num_traits::{Signed, ToPrimitive, Zero};

@@ -1,8 +1,8 @@
 //! Parses the tokens of an answer.
 //!
 //! Recursive descent in two layers: [`form`](self::form) finds lists, sets, intervals, matrices and relations,
-//! [`expression`](self::expression) reads formulas. Depth is bounded, so that no text exhausts the stack, and brackets are
-//! paired once, so that the time is bounded by length times depth.
+//! [`expression`](self::expression) reads formulas. Depth is bounded, so that no text exhausts the stack, and brackets
+//! are paired once, so that the time is bounded by length times depth.
 
 mod atom;
 mod expression;

@@ -1,9 +1,9 @@
 //! Polynomials with rational coefficients over atoms.
 //!
 //! An atom is what arithmetic does not decompose: a variable, π, e, i, a root of a prime, a function of something.
-//! Multiplying reduces i² to −1 and a power of a root to its radicand, so that a polynomial in variables, π, i and square
-//! roots is zero exactly when no term is left: products of square roots of different primes are linearly independent over
-//! the rationals.
+//! Multiplying reduces i² to −1 and a power of a root to its radicand, so that a polynomial in variables, π, i and
+//! square roots is zero exactly when no term is left: products of square roots of different primes are linearly
+//! independent over the rationals.
 //!
 //! Every operation spends from a [`Budget`], so that the time and memory of a comparison are bounded for any text.
 

@@ -1,9 +1,9 @@
 //! Whether two formulas are the same number for all values of their variables.
 //!
 //! First exactly, by normal form ([`crate::normal`]); where that does not decide, at seeded points, each value with its
-//! error ([`crate::numeric`]). One point where the values differ by more than their errors proves the formulas different;
-//! several where they agree, and none where they differ, make them equal. Points of several sizes, integers included,
-//! distinguish formulas that agree only near zero.
+//! error ([`crate::numeric`]). One point where the values differ by more than their errors proves the formulas
+//! different; several where they agree, and none where they differ, make them equal. Points of several sizes, integers
+//! included, distinguish formulas that agree only near zero.
 
 use num_bigint::BigInt;
 use num_integer::Integer;
@@ -123,8 +123,8 @@ impl Scalars {
         result
     }
 
-    /// `50\%` against an answer without the sign: it is 1/2, and it is 50 if both are integers, since a question may ask for
-    /// the percentage. math-verify does the same.
+    /// `50\%` against an answer without the sign: it is 1/2, and it is 50 if both are integers, since a question may
+    /// ask for the percentage. math-verify does the same.
     fn percent(&mut self, percent: &Scalar, plain: &Scalar) -> Result<bool, String> {
         let hundredth = Expr::Quotient(Box::new(percent.expr.clone()), Box::new(Expr::integer(100)));
         let value = Scalar { places: percent.places.map(|places| places + 2), ..Scalar::plain(hundredth) };

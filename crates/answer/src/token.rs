@@ -1,7 +1,7 @@
 //! The tokens of a written answer.
 //!
-//! [`crate::lex`] makes them. Commands that only steer typesetting (`\left`, `\displaystyle`, thin spaces, dollar signs)
-//! are dropped, synonyms (`\dfrac`, `\leqslant`, `≤`) are one command, numbers are exact.
+//! [`crate::lex`] makes them. Commands that only steer typesetting (`\left`, `\displaystyle`, thin spaces, dollar
+//! signs) are dropped, synonyms (`\dfrac`, `\leqslant`, `≤`) are one command, numbers are exact.
 
 use num_bigint::BigInt;
 use num_rational::Ratio;

@@ -1,7 +1,7 @@
 //! Units after a number.
 //!
-//! The answer and the reference may each have a unit or leave it out, so units are compared only where both have a known
-//! one: `5 cm` is not `5 m`, while `5 apples` is `5`.
+//! The answer and the reference may each have a unit or leave it out, so units are compared only where both have a
+//! known one: `5 cm` is not `5 m`, while `5 apples` is `5`.
 
 /// Known units: the canonical name, then its spellings. `mm` and the like need no `\text` around them.
 const UNITS: &[&[&str]] = &[

@@ -1,5 +1,5 @@
-//! Precision and recall of the equation checker on worked solutions of GSM8K: each right solution as it is and a copy in
-//! which one result is corrupted, with and without annotations (`<<48/2=24>>`).
+//! Precision and recall of the equation checker on worked solutions of GSM8K: each right solution as it is and a copy
+//! in which one result is corrupted, with and without annotations (`<<48/2=24>>`).
 //!
 //! ```sh
 //! cargo run --example equation_check -- ../shared/data test 200

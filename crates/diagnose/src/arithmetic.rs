@@ -1,9 +1,10 @@
-//! The arithmetic probe of arXiv 2602.01997: at the position of the answer's first digit (after the minus sign where there
-//! is one), is the right digit the most probable of the ten, and what is its log-probability?
+//! The arithmetic probe of arXiv 2602.01997: at the position of the answer's first digit (after the minus sign where
+//! there is one), is the right digit the most probable of the ten, and what is its log-probability?
 //!
-//! Items are generated here (any number of operations and digits; the paper's "single digit, three ops" is two operations
-//! on three one-digit numbers), or rows of `EleutherAI/arithmetic` (context, completion), or, for the pocket model and
-//! its cuts, items of its task `pocket_arith` that it has never seen. Three worked examples precede each question.
+//! Items are generated here (any number of operations and digits; the paper's "single digit, three ops" is two
+//! operations on three one-digit numbers), or rows of `EleutherAI/arithmetic` (context, completion), or, for the pocket
+//! model and its cuts, items of its task `pocket_arith` that it has never seen. Three worked examples precede each
+//! question.
 
 mod first_digit;
 
@@ -128,8 +129,8 @@ pub fn read_rows(source: &Path, root: &DataRoot) -> Result<Vec<(String, String)>
     table.rows.iter().enumerate().map(item).collect()
 }
 
-/// Items from rows of (context, completion) as in `EleutherAI/arithmetic`: the first three rows are the worked examples,
-/// at most `n` others the questions. Rows whose completion has no digit are left out.
+/// Items from rows of (context, completion) as in `EleutherAI/arithmetic`: the first three rows are the worked
+/// examples, at most `n` others the questions. Rows whose completion has no digit are left out.
 pub fn from_rows(rows: impl IntoIterator<Item = (String, String)>, n: usize) -> Vec<ArithmeticItem> {
     let mut rows = rows.into_iter().filter(|(_, completion)| completion.contains(|c: char| c.is_ascii_digit())).map(
         |(context, completion)| {

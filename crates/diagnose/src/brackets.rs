@@ -1,8 +1,8 @@
 //! The bracket probe: the prompt opens brackets, and the model has to close them, innermost first.
 //!
 //! Items of several kinds (round, square, curly, angle, mixed, and mixed ones within a line of code) and nesting depths
-//! are generated here; for the pocket model and its cuts they are those of its task `pocket_brackets`. The completion is
-//! read to the end of the line and parsed: besides right or wrong, its outcome says whether a bracket was left open,
+//! are generated here; for the pocket model and its cuts they are those of its task `pocket_brackets`. The completion
+//! is read to the end of the line and parsed: besides right or wrong, its outcome says whether a bracket was left open,
 //! closed too often or closed by the wrong kind, or whether other text came.
 
 use std::collections::BTreeMap;
@@ -115,8 +115,8 @@ fn is_closing(c: char) -> bool {
     PAIRS.iter().any(|(_, close)| *close == c)
 }
 
-/// How a completion of `prefix` ends, up to the end of its line: `balanced`, `left_open`, `superfluous`, `wrong_kind` or
-/// `other_text`.
+/// How a completion of `prefix` ends, up to the end of its line: `balanced`, `left_open`, `superfluous`, `wrong_kind`
+/// or `other_text`.
 pub fn outcome(prefix: &str, completion: &str) -> &'static str {
     let mut open = Vec::new();
     for c in prefix.chars() {

@@ -1,13 +1,13 @@
-//! Checks the equations of a worked solution: every equation that states a computation and its result is computed again,
-//! and the first false one is where the chain of thought went wrong.
+//! Checks the equations of a worked solution: every equation that states a computation and its result is computed
+//! again, and the first false one is where the chain of thought went wrong.
 //!
 //! Read are `48 / 2 = 24`, `$5 x 3 boxes = $15`, `20% of 50 = 10`, `3(4 + 1) = 15`, `\frac{3}{4} \times 8 = 6`, chains
 //! `2 + 3 = 5 * 2 = 10` (each equals sign by itself), and GSM8K's annotations `<<48/2=24>>` (Cobbe et al., arXiv
 //! 2110.14168), which are checked as equations of their own. Units after numbers are skipped.
 //!
 //! The checker prefers a miss to a false alarm: an equation that cannot be read completely is not checked. That leaves
-//! out equations with unknowns, powers, roots, mixed numbers (`2 1/2`), and everything written in words. A result may be
-//! rounded or truncated to the decimals it is written with. `design/diagnostics.md` has precision and recall on 200
+//! out equations with unknowns, powers, roots, mixed numbers (`2 1/2`), and everything written in words. A result may
+//! be rounded or truncated to the decimals it is written with. `design/diagnostics.md` has precision and recall on 200
 //! solutions of GSM8K, right and corrupted.
 //!
 //! Not covered: whether a step is the right one to take, and whether its numbers are those of the question.

@@ -1,10 +1,10 @@
-//! Graded samples: files of `lopper eval --samples-out` and of lm-evaluation-harness (`--log_samples`), read as outcomes
-//! by task, so that a cut's file can be compared with the uncut model's.
+//! Graded samples: files of `lopper eval --samples-out` and of lm-evaluation-harness (`--log_samples`), read as
+//! outcomes by task, so that a cut's file can be compared with the uncut model's.
 //!
 //! An item is identified by its `id`, or its `doc_id`, within its `task`. It is right where `correct` is true, or where
-//! the first of `exact_match`, `acc`, `pass@1`, `pass_at_1` that the line has is 1. Lines without generated text, without
-//! a verdict, or for another filter than the file's first are skipped; lines that cannot be read are counted. The file is
-//! held in memory.
+//! the first of `exact_match`, `acc`, `pass@1`, `pass_at_1` that the line has is 1. Lines without generated text,
+//! without a verdict, or for another filter than the file's first are skipped; lines that cannot be read are counted.
+//! The file is held in memory.
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -4,16 +4,16 @@
 //!
 //! 1. **bracket or syntax error**: of a program by its class, or a wrong completion of a bracket item;
 //! 2. **loop**: the response repeats itself;
-//! 3. **arithmetic slip**: an equation of the chain is false, or the answer itself is a wrong result of the expression in
-//!    the question; the first false equation is shown;
+//! 3. **arithmetic slip**: an equation of the chain is false, or the answer itself is a wrong result of the expression
+//!    in the question; the first false equation is shown;
 //! 4. **length limit**: the response was truncated;
 //! 5. **no answer**: the task's filter finds none;
 //! 6. **dropped step**: fewer equations than in the uncut model's response, none of them false;
-//! 7. **other**: among these, programs that run and give a wrong result, and chains of true equations that answer another
-//!    question.
+//! 7. **other**: among these, programs that run and give a wrong result, and chains of true equations that answer
+//!    another question.
 //!
-//! Covers tasks that are answered in text and are right or wrong; graded metrics (ROUGE) and multiple choice say nothing
-//! about a cause.
+//! Covers tasks that are answered in text and are right or wrong; graded metrics (ROUGE) and multiple choice say
+//! nothing about a cause.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -31,8 +31,8 @@ use crate::equations::{CheckedEquation, check_all, first_false};
 /// Longest text that an entry holds, in characters.
 const MAX_CHARS: usize = 4000;
 
-/// Compares a cut with the uncut model on one task, item by item; an entry for each that changed. Items that only one of
-/// them has are left out.
+/// Compares a cut with the uncut model on one task, item by item; an entry for each that changed. Items that only one
+/// of them has are left out.
 pub fn ledger(base: &TaskOutcome, cut: &TaskOutcome) -> (Ledger, Vec<LedgerEntry>) {
     let (mut ledger, mut entries) = (Ledger::default(), Vec::new());
     let known: HashMap<&str, &ItemResult> = base.items.iter().map(|item| (item.id.as_str(), item)).collect();

@@ -1,5 +1,5 @@
-//! The diagnosis of one model: uncut, cut, healed, and without each layer in turn. The result is a study's record without
-//! a grid of cuts, so that the report shows it as it shows a study.
+//! The diagnosis of one model: uncut, cut, healed, and without each layer in turn. The result is a study's record
+//! without a grid of cuts, so that the report shows it as it shows a study.
 
 use anyhow::Result;
 use lopper_infer::TextModel;
@@ -39,7 +39,8 @@ pub struct ModelDiagnosis {
 }
 
 impl ModelDiagnosis {
-    /// Diagnoses `text`'s model. Returns the record, which keeps a few ledger entries of each cause, and the whole ledger.
+    /// Diagnoses `text`'s model. Returns the record, which keeps a few ledger entries of each cause, and the whole
+    /// ledger.
     ///
     /// # Errors
     /// A [`Fault`](lopper_record::Fault) for tasks that cannot be prepared and for layers that the model does not have;

@@ -11,9 +11,9 @@ use crate::arithmetic::{self, DigitLogprobs};
 use crate::degeneration::{DegenerationTally, ResponseMetadata, TextMetrics, finish_name, text_metrics};
 use crate::{brackets, ledger};
 
-/// Degeneration, programs, arithmetic and brackets of one model's outcomes; compared with the uncut model's `base`, where
-/// given, also the change of the digits' log-probability, and the ledger with its entries. What the tasks do not measure
-/// is absent.
+/// Degeneration, programs, arithmetic and brackets of one model's outcomes; compared with the uncut model's `base`,
+/// where given, also the change of the digits' log-probability, and the ledger with its entries. What the tasks do not
+/// measure is absent.
 pub fn diagnose_outcomes(own: &Outcomes, base: Option<&Outcomes>) -> (Diagnosis, Vec<LedgerEntry>) {
     let mut entries = Vec::new();
     let ledger = base.map(|base| {

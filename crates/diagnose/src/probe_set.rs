@@ -1,7 +1,7 @@
 //! The probes of a diagnosis: arithmetic, brackets, open prompts and held-out text; and the default items of each.
 //!
-//! For the pocket model and its cuts the default items are those of its own tasks, from a split that it was not trained on;
-//! it knows nothing else. For any other model they are generated items, and texts written for this purpose
+//! For the pocket model and its cuts the default items are those of its own tasks, from a split that it was not trained
+//! on; it knows nothing else. For any other model they are generated items, and texts written for this purpose
 //! (`open_prompts.txt`, `held_out.txt`), so that no training data from before 2026 has them.
 
 use std::sync::Arc;
@@ -95,8 +95,8 @@ impl ProbeSet {
 
 impl OpenPrompts {
     /// Requests for the next turn of conversations, of at most `default_length` tokens where the policy has no length:
-    /// through the chat template where the model has one, otherwise as plain text to continue. A response depends on the
-    /// policy and its own prompt only.
+    /// through the chat template where the model has one, otherwise as plain text to continue. A response depends on
+    /// the policy and its own prompt only.
     pub fn prepare(
         text: &TextModel,
         conversations: &[Vec<Message>],

@@ -1,12 +1,12 @@
-//! Responses of any program, from JSON lines files of any size: read line by line, measured in batches on all threads and
-//! averaged, so that memory does not grow with the file.
+//! Responses of any program, from JSON lines files of any size: read line by line, measured in batches on all threads
+//! and averaged, so that memory does not grow with the file.
 //!
-//! A line has its text in `response`, `text` or `output`, as the last assistant turn of `messages` (content as a string or
-//! a list of parts), or as `resps` of lm-evaluation-harness. Optional are `finish` or `finish_reason` (why generation
-//! ended), `tokens` (length), `mean_logprob` (of its tokens under the model that wrote it), and `outcome` (the class of
-//! its program's end). lm-evaluation-harness writes each response once for each filter; the first filter's lines count.
-//! Lines of multiple-choice tasks have no text and are counted separately. A line that cannot be read is reported and
-//! skipped.
+//! A line has its text in `response`, `text` or `output`, as the last assistant turn of `messages` (content as a string
+//! or a list of parts), or as `resps` of lm-evaluation-harness. Optional are `finish` or `finish_reason` (why
+//! generation ended), `tokens` (length), `mean_logprob` (of its tokens under the model that wrote it), and `outcome`
+//! (the class of its program's end). lm-evaluation-harness writes each response once for each filter; the first
+//! filter's lines count. Lines of multiple-choice tasks have no text and are counted separately. A line that cannot be
+//! read is reported and skipped.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};

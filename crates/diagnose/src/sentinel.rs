@@ -1,6 +1,6 @@
-//! Sentinels: probes cheap enough to run on every cut of a search or study. They find cuts of which nothing is left before
-//! those are measured in full. And the gap alarm, raised where classification hides what generation has lost (NVIDIA's
-//! search by MMLU showed .508 where GSM8K was already at .011).
+//! Sentinels: probes cheap enough to run on every cut of a search or study. They find cuts of which nothing is left
+//! before those are measured in full. And the gap alarm, raised where classification hides what generation has lost
+//! (NVIDIA's search by MMLU showed .508 where GSM8K was already at .011).
 
 use std::collections::BTreeMap;
 
@@ -15,9 +15,10 @@ use serde_json::Value;
 
 use crate::probe_set::{self, OpenPrompts, ProbeSet};
 
-/// The default threshold of the gap alarm: the difference of classification's and generation's retention. With a hundred
-/// items the 95 % interval of a task's retention is about ± 0.1, so a smaller threshold would raise false alarms; where
-/// it mattered, the difference was 0.45 (the pocket model without 7 of 12 layers) and 0.67 (NVIDIA's Qwen3-8B).
+/// The default threshold of the gap alarm: the difference of classification's and generation's retention. With a
+/// hundred items the 95 % interval of a task's retention is about ± 0.1, so a smaller threshold would raise false
+/// alarms; where it mattered, the difference was 0.45 (the pocket model without 7 of 12 layers) and 0.67 (NVIDIA's
+/// Qwen3-8B).
 pub const GAP_THRESHOLD: f64 = 0.2;
 
 /// Sizes of the probes. The defaults cost about as much as scoring two thousand tokens and generating three hundred.
@@ -133,8 +134,8 @@ impl CollapseThresholds {
     }
 }
 
-/// The gap alarm: raised where classification's retention exceeds generation's by more than `threshold`; never where one
-/// of them is undefined.
+/// The gap alarm: raised where classification's retention exceeds generation's by more than `threshold`; never where
+/// one of them is undefined.
 pub fn gap_alarm(classification: &Retention, generative: &Retention, threshold: f64) -> Option<GapAlarm> {
     let gap = classification.value - generative.value;
     (gap > threshold).then(|| GapAlarm {

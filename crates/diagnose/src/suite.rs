@@ -1,7 +1,8 @@
-//! All diagnostics of one model and any number of its cuts: tasks, probes, open prompts and held-out text, tokenized once.
+//! All diagnostics of one model and any number of its cuts: tasks, probes, open prompts and held-out text, tokenized
+//! once.
 //!
-//! Where the tasks measure the same as a probe (`pocket_arith`, `pocket_brackets`, any task answered in text), the probe is
-//! left out.
+//! Where the tasks measure the same as a probe (`pocket_arith`, `pocket_brackets`, any task answered in text), the
+//! probe is left out.
 
 use anyhow::Result;
 use lopper_infer::{Generation, TextModel};
@@ -26,8 +27,8 @@ pub const RESPONSE_TOKENS: usize = 256;
 pub struct DiagnosticOptions {
     /// Tasks to evaluate; may be empty.
     pub tasks: Vec<String>,
-    /// Which items. Its split and seed hold for the probes and prompts as well, its limit for each task, each probe, and
-    /// the prompts.
+    /// Which items. Its split and seed hold for the probes and prompts as well, its limit for each task, each probe,
+    /// and the prompts.
     pub selection: ItemSelection,
     /// How responses are produced, of tasks and of prompts.
     pub policy: GenerationPolicy,
@@ -106,7 +107,8 @@ impl DiagnosticSuite {
     /// Measures every candidate, a set of layers to run; the results of each, in order.
     ///
     /// # Errors
-    /// A [`Fault`](lopper_record::Fault) where the model's output is not finite; [`Interrupted`](lopper_record::Interrupted).
+    /// A [`Fault`](lopper_record::Fault) where the model's output is not finite;
+    /// [`Interrupted`](lopper_record::Interrupted).
     pub fn run(
         &self,
         text: &TextModel,
@@ -129,8 +131,8 @@ impl DiagnosticSuite {
 }
 
 impl CandidateResults {
-    /// The diagnosis; compared with the uncut model's results, where given, also the change in the digits' log-probability
-    /// and the ledger, with its entries.
+    /// The diagnosis; compared with the uncut model's results, where given, also the change in the digits'
+    /// log-probability and the ledger, with its entries.
     pub fn diagnosis(&self, base: Option<&Self>) -> (Diagnosis, Vec<LedgerEntry>) {
         let (mut diagnosis, entries) = diagnose_outcomes(&self.outcomes, base.map(|base| &base.outcomes));
         let probes = &self.probes;

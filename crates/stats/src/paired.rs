@@ -28,8 +28,8 @@ pub fn items_needed_paired(discordant: f64, difference: f64) -> Option<usize> {
     possible.then(|| (spread / difference).powi(2).ceil() as usize)
 }
 
-/// Items needed in each of two unpaired samples so that a test finds accuracies `first` and `second` different with 80 %
-/// power at two-sided 5 %. `None` when they are equal or outside `0..=1`.
+/// Items needed in each of two unpaired samples so that a test finds accuracies `first` and `second` different with 80
+/// % power at two-sided 5 %. `None` when they are equal or outside `0..=1`.
 pub fn items_needed_unpaired(first: f64, second: f64) -> Option<usize> {
     let valid = |p: f64| (0.0..=1.0).contains(&p);
     let difference = first - second;

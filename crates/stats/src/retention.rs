@@ -67,8 +67,8 @@ pub fn retention(base: &[f64], cut: &[f64], resamples: usize, seed: u64) -> Resu
     group_retention(&[Pair { base, cut }], resamples, seed)
 }
 
-/// The mean of the tasks' retentions. Tasks on which the uncut model scores 0 are left out; `None` when no other is left
-/// or a ratio is undefined too often.
+/// The mean of the tasks' retentions. Tasks on which the uncut model scores 0 are left out; `None` when no other is
+/// left or a ratio is undefined too often.
 ///
 /// # Errors
 /// As [`retention`].

@@ -39,8 +39,8 @@ pub(crate) fn is_binary(items: &[f64]) -> bool {
     items.iter().all(|&x| x == 0.0 || x == 1.0)
 }
 
-/// The score of a task from its items: Wilson's interval when each is right or wrong, else a percentile bootstrap of the
-/// mean (ROUGE and other graded scores). The same items and seed give the same interval.
+/// The score of a task from its items: Wilson's interval when each is right or wrong, else a percentile bootstrap of
+/// the mean (ROUGE and other graded scores). The same items and seed give the same interval.
 pub fn score(items: &[f64], seed: u64) -> Score {
     if items.is_empty() {
         return Score::UNDEFINED;

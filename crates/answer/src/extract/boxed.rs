@@ -1,8 +1,8 @@
 //! The last `\boxed{…}` of a response.
 
-/// The content of the last closed `\boxed{…}` or `\fbox{…}`, without white space around it. Braces are balanced, `\{` and
-/// `\}` not counting as braces; of a box inside a box, the inner one is the later. A box that is not closed at the end of
-/// the response is ignored. `\boxed 5` without braces contains one word.
+/// The content of the last closed `\boxed{…}` or `\fbox{…}`, without white space around it. Braces are balanced, `\{`
+/// and `\}` not counting as braces; of a box inside a box, the inner one is the later. A box that is not closed at the
+/// end of the response is ignored. `\boxed 5` without braces contains one word.
 ///
 /// Takes time linear in the length of the response.
 pub fn boxed(response: &str) -> Option<&str> {

@@ -1,8 +1,8 @@
 //! Regular expressions with the meaning of Python's `re`, which task files of lm-evaluation-harness use.
 //!
-//! fancy-regex reads the same syntax, look-around and back-references included; what differs and occurs in such files is
-//! translated: `$` also matches before a line feed at the end, and `\Z` is the very end. A pattern without look-around
-//! runs in linear time; one with it fails after a limited number of steps.
+//! fancy-regex reads the same syntax, look-around and back-references included; what differs and occurs in such files
+//! is translated: `$` also matches before a line feed at the end, and `\Z` is the very end. A pattern without
+//! look-around runs in linear time; one with it fails after a limited number of steps.
 
 use fancy_regex::{Captures, Regex};
 use lopper_record::Fault;
@@ -28,8 +28,8 @@ impl Pattern {
         Ok(Self { regex, source: source.to_owned() })
     }
 
-    /// The result of `re.findall`: for each match its groups, or the whole match if the pattern has none. A group that did
-    /// not take part in the match is empty.
+    /// The result of `re.findall`: for each match its groups, or the whole match if the pattern has none. A group that
+    /// did not take part in the match is empty.
     ///
     /// # Errors
     /// A [`Fault`] if matching takes more steps than allowed.

@@ -8,8 +8,8 @@ use super::pattern::Pattern;
 /// The result where nothing is found.
 const FALLBACK: &str = "[invalid]";
 
-/// Finds a pattern in a response. `group_select` picks one of all matches, from the end if it is negative; of a match with
-/// groups, the first that is not empty counts.
+/// Finds a pattern in a response. `group_select` picks one of all matches, from the end if it is negative; of a match
+/// with groups, the first that is not empty counts.
 #[derive(Debug, Clone)]
 pub struct RegexFilter {
     pattern: Pattern,

@@ -2,8 +2,8 @@
 //!
 //! One digit per token (Qwen, Gemma, Llama 2): the ten tokens are compared. Several digits per token (Llama 3: up to
 //! three; GPT-2: any number, the leading space included): the answer `12` begins with the token `12`, not `1`, so the
-//! probability of a first digit is the sum over all tokens that begin with it. Where a digit is several tokens (bytes, or
-//! a space that has no joined token with some digits), their log-probabilities are added.
+//! probability of a first digit is the sum over all tokens that begin with it. Where a digit is several tokens (bytes,
+//! or a space that has no joined token with some digits), their log-probabilities are added.
 //!
 //! What the ten have in common before the digit (a space as a token by itself, a minus sign) belongs to the context.
 

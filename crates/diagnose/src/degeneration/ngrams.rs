@@ -1,5 +1,5 @@
-//! n-grams as dense ids: each level numbers pairs of (shorter n-gram, next word), so that counting n-grams of any length
-//! is counting integers.
+//! n-grams as dense ids: each level numbers pairs of (shorter n-gram, next word), so that counting n-grams of any
+//! length is counting integers.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};

@@ -4,8 +4,8 @@
 //!
 //! - Rep-n = 100 · (1 − unique n-grams / n-grams) over the lower-cased words of the whole response;
 //! - Self-BLEU-4 = mean over the sentences of BLEU-4 of each against all the others as references, weights ¼, smoothing
-//!   method 1 (Chen and Cherry 2014: a precision of 0 becomes 0.1 / n-grams), brevity penalty by the reference nearest in
-//!   length.
+//!   method 1 (Chen and Cherry 2014: a precision of 0 becomes 0.1 / n-grams), brevity penalty by the reference nearest
+//!   in length.
 //!
 //! BLEU is NLTK 3.10's `sentence_bleu(…, smoothing_function=SmoothingFunction().method1)` in every detail (no common
 //! word: 0; an order longer than the sentence: 0.1 / 1). Agreement to 1e-9 is tested on

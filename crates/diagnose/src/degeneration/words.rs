@@ -1,17 +1,17 @@
 //! Splits a response into words and sentences for Rep-n, Self-BLEU and loops.
 //!
-//! The paper (arXiv 2602.01997) says "lower-cased word tokens" and no more; the usual tokenisers of NLTK need downloaded
-//! models and differ between versions. So the rules are Lopper's own, short enough to state in full
+//! The paper (arXiv 2602.01997) says "lower-cased word tokens" and no more; the usual tokenisers of NLTK need
+//! downloaded models and differ between versions. So the rules are Lopper's own, short enough to state in full
 //! (`fixtures/diagnostics/make.py` has them in Python):
 //!
 //! - **words**: runs of letters, digits and `_`, or one other visible character, each in lower case: the regular
 //!   expression `\w+|[^\w\s]`;
-//! - **sentences**: end at a line break; after `.`, `!`, `?`, `…` (several together, and closing quotes or brackets after
-//!   them) before white space or the end; after `。`, `！`, `？` wherever they occur. Pieces without a letter or digit are
-//!   not sentences.
+//! - **sentences**: end at a line break; after `.`, `!`, `?`, `…` (several together, and closing quotes or brackets
+//!   after them) before white space or the end; after `。`, `！`, `？` wherever they occur. Pieces without a letter or
+//!   digit are not sentences.
 //!
-//! Not covered: abbreviations (`Dr. Lee` is two sentences), languages that put no spaces between words (a run of Chinese
-//! characters is one word).
+//! Not covered: abbreviations (`Dr. Lee` is two sentences), languages that put no spaces between words (a run of
+//! Chinese characters is one word).
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -29,8 +29,8 @@ pub struct Words {
     pub sentences: Vec<Range<usize>>,
 }
 
-/// Longest response that is read, in bytes; the rest is ignored. The longest context of a model is some hundred thousand
-/// tokens.
+/// Longest response that is read, in bytes; the rest is ignored. The longest context of a model is some hundred
+/// thousand tokens.
 const MAX_BYTES: usize = 8 << 20;
 
 /// Splits a response into words and sentences.

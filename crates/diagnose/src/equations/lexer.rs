@@ -1,5 +1,5 @@
-//! Splits text into the tokens of equations: numbers, operators, brackets, equals signs, words (which may be units), and
-//! marks at which an equation ends.
+//! Splits text into the tokens of equations: numbers, operators, brackets, equals signs, words (which may be units),
+//! and marks at which an equation ends.
 
 use num_bigint::BigInt;
 
