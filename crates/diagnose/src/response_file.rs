@@ -13,8 +13,8 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 
 use anyhow::Result;
-use lopper_record::Fault;
 use lopper_record::study::{Degeneration, Programs};
+use lopper_record::{Fault, Progress, Step};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -121,7 +121,7 @@ pub struct LineMetrics {
 pub fn measure(
     path: &Path,
     limit: Option<usize>,
-    observer: &dyn Fn(u64) -> Result<()>,
+    progress: &dyn Progress,
     each: &mut dyn FnMut(&LineMetrics) -> Result<()>,
 ) -> Result<FileMetrics> {
     let unreadable = |error: std::io::Error| {
@@ -131,6 +131,8 @@ pub fn measure(
         true => Box::new(BufReader::new(std::io::stdin().lock())),
         false => Box::new(BufReader::with_capacity(1 << 20, File::open(path).map_err(unreadable)?)),
     };
+    let size = std::fs::metadata(path).map_or(0, |file| file.len() as usize);
+    let step = progress.step(Step::new("reading", Step::BYTES, size));
     let mut sum = Sum { limit: limit.unwrap_or(usize::MAX), ..Sum::default() };
     let (mut line, mut bytes, mut batch) = (0, 0, Vec::with_capacity(BATCH));
     while !sum.full() {
@@ -148,7 +150,8 @@ pub fn measure(
         }
         sum.add_batch(&batch, each)?;
         batch.clear();
-        observer(bytes as u64)?;
+        step.set(bytes);
+        step.check()?;
     }
     if sum.responses == 0 {
         let first = sum.found.broken_lines.first();
@@ -349,12 +352,14 @@ fn harness(resps: &Value) -> Result<Option<String>, String> {
 
 #[cfg(test)]
 mod tests {
+    use lopper_record::NoProgress;
+
     use super::*;
 
     fn read(text: &[u8], limit: Option<usize>) -> Result<FileMetrics> {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(&file, text).unwrap();
-        measure(file.path(), limit, &|_| Ok(()), &mut |_| Ok(()))
+        measure(file.path(), limit, &NoProgress, &mut |_| Ok(()))
     }
 
     #[test]

@@ -6,7 +6,7 @@ use anyhow::Result;
 use lopper_diagnose::response_file::{FileMetrics, measure};
 use lopper_diagnose::{diagnose_outcomes, graded_samples, ledger};
 use lopper_record::study::{Diagnosis, LedgerEntry, Programs};
-use lopper_record::{Fault, Progress, Step, ensure_new, write_atomic_with};
+use lopper_record::{Fault, ensure_new, write_atomic_with};
 use serde::Serialize;
 
 use super::table::{degeneration_rows, percent_of, side_by_side};
@@ -60,20 +60,13 @@ pub fn run(context: &Context, args: &DiagnoseArgs) -> Result<()> {
             .into());
     }
     let path = Path::new(&args.subject);
-    let size = std::fs::metadata(path).map_or(0, |file| file.len());
-    let progress = context.progress.step(Step::new("reading", Step::BYTES, size as usize));
-    let limit = args.limit.map(std::num::NonZero::get);
-    let observer = |bytes| {
-        progress.set(bytes as usize);
-        context.progress.check()
-    };
+    let (limit, progress) = (args.limit.map(std::num::NonZero::get), &context.progress);
     let found = match &args.figures_out {
-        None => measure(path, limit, &observer, &mut |_| Ok(()))?,
+        None => measure(path, limit, progress, &mut |_| Ok(()))?,
         Some(to) => write_atomic_with(to, |out| {
-            measure(path, limit, &observer, &mut |figures| Ok(writeln!(out, "{}", serde_json::to_string(figures)?)?))
+            measure(path, limit, progress, &mut |figures| Ok(writeln!(out, "{}", serde_json::to_string(figures)?)?))
         })?,
     };
-    drop(progress);
     for broken in &found.broken_lines {
         context.printer.warn(&format!("{}: line {}: {}", path.display(), broken.line, broken.why));
     }
