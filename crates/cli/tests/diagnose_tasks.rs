@@ -3,34 +3,8 @@
 mod common;
 
 use common::{Workplace, lopper};
+use lopper_testkit::tasks::{SUMS, lines};
 use serde_json::{Value, json};
-
-/// Functions that add, run against their tests.
-const SUMS: &str = r#"
-name = "sums"
-version = 4
-group = "generative"
-description = "functions that add"
-
-[rows]
-data_set = "own/sums"
-splits = ["test"]
-files = { test = "sums.jsonl" }
-columns = { prompt = "text", tests = "text" }
-identity = ["prompt"]
-
-[prompt]
-question = "{{prompt}}"
-
-[generate]
-max_new_tokens = 8
-
-[answer]
-check = "program"
-target = "{{tests}}"
-program = "{{block}}"
-tests = "{{tests}}"
-"#;
 
 /// Word problems in the form of GSM8K.
 const SHOP: &str = r#"
@@ -81,14 +55,10 @@ const PROGRAMS: [(&str, &str, &str); 11] = [
     ("def add(n):\n    return n + '1'", "other", "other"),
 ];
 
-fn lines(rows: &[Value]) -> String {
-    rows.iter().map(|row| format!("{row}\n")).collect()
-}
-
 /// A place with both tasks and `rows` rows of each.
 fn place(rows: usize) -> Workplace {
     let place = Workplace::new(true);
-    place.write("sums.toml", SUMS);
+    place.write("sums.toml", &SUMS.replace("version = 1", "version = 4"));
     place.write("shop.toml", SHOP);
     let sum = |n| json!({"prompt": format!("Add one to {n}."), "tests": format!("assert add({n}) == {n} + 1")});
     let bill = |n| {

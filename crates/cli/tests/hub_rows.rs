@@ -7,34 +7,14 @@ use std::path::Path;
 use assert_cmd::Command;
 use common::{Workplace, lopper};
 use lopper_testkit::hub::{HubServer, Logged, Side, Trick};
+use lopper_testkit::tasks::STAMPS;
 use serde_json::Value;
 
-const TASK: &str = r#"
-name = "stamps"
-version = 1
-group = "classification"
-description = "who has the stamps"
-chance = 0.25
-
-[rows]
-data_set = "own/stamps"
-config = "main"
-splits = ["test", "validation"]
-columns = { question = "text", choices = "labelled_texts", key = "text", number = "integer" }
-identity = ["question"]
-
-[shots]
-splits = ["train"]
-
-[prompt]
-question = "Question: {{question}}\nAnswer:"
-
-[choices]
-list = "choices.text"
-label = "choices.label.index(key)"
-"#;
-
 const EVAL: [&str; 5] = ["eval", "model", "--tasks", "./stamps.toml", "--json"];
+
+fn task() -> String {
+    STAMPS.replace("\"own/stamps\"\n", "\"own/stamps\"\nconfig = \"main\"\n")
+}
 
 /// A workplace with a tiny model and a task's file, and a hub that has the task's rows as Parquet.
 struct Hub {
@@ -50,7 +30,7 @@ fn fixture(name: &str) -> Vec<u8> {
 impl Hub {
     fn new() -> Self {
         let (place, server) = (Workplace::new(true), HubServer::start());
-        place.write("stamps.toml", TASK);
+        place.write("stamps.toml", &task());
         let commit = server.publish_rows(
             "own/stamps",
             &[
@@ -203,16 +183,16 @@ fn faults_name_both_ways_out() {
     }
     hub.server.trick("/api/", Trick::Status(404, vec![("X-Error-Code", "RevisionNotFound")]), 1);
     assert!(hub.refused(&[], &EVAL).contains("no Parquet files of own/stamps"));
-    hub.place.write("stamps.toml", &TASK.replace("[\"test\", \"validation\"]", "[\"test\"]").replace("main", "mian"));
+    hub.place.write("stamps.toml", &task().replace("[\"test\", \"validation\"]", "[\"test\"]").replace("main", "mian"));
     let output = hub.command(&EVAL).assert().code(2).get_output().clone();
     let message = String::from_utf8(output.stderr).unwrap();
     assert!(message.contains("no split `test`") && message.contains("`main`, `other`"), "{message}");
-    hub.place.write("stamps.toml", &TASK.replace("own/stamps", "own/absent"));
+    hub.place.write("stamps.toml", &task().replace("own/stamps", "own/absent"));
     let output = hub.command(&EVAL).assert().code(2).get_output().clone();
     let message = String::from_utf8(output.stderr).unwrap();
     assert!(message.contains("no data set own/absent on the hub") && message.contains("--data-root DIR"), "{message}");
     // The hub's failing is not the user's fault.
-    hub.place.write("stamps.toml", TASK);
+    hub.place.write("stamps.toml", &STAMPS.replace("\"own/stamps\"\n", "\"own/stamps\"\nconfig = \"main\"\n"));
     hub.server.trick("/api/", Trick::Status(500, vec![]), 9);
     hub.command(&EVAL).assert().code(1);
 }

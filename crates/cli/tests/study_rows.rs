@@ -3,6 +3,7 @@
 mod common;
 
 use common::{Workplace, lopper, skipped};
+use lopper_testkit::tasks::SUMS;
 use serde_json::{Value, json};
 
 const STUDY: &str = r#"
@@ -44,36 +45,11 @@ list = "choices"
 label = "label"
 "#;
 
-const SUMS: &str = r#"
-name = "sums"
-version = 1
-group = "generative"
-description = "functions that add"
-
-[rows]
-data_set = "own/sums"
-splits = ["test"]
-columns = { prompt = "text", tests = "text" }
-identity = ["prompt"]
-
-[prompt]
-question = "{{prompt}}"
-
-[generate]
-max_new_tokens = 8
-
-[answer]
-check = "program"
-target = "{{tests}}"
-program = "{{block}}"
-tests = "{{tests}}"
-"#;
-
 fn workplace() -> Workplace {
     let place = Workplace::new(true);
     place.write("study.toml", STUDY);
     place.write("colours.toml", COLOURS);
-    place.write("sums.toml", SUMS);
+    place.write("sums.toml", &SUMS.replace("files = { test = \"sums.jsonl\" }\n", ""));
     let rows = |make: &dyn Fn(usize) -> Value| (0..40).map(|n| make(n).to_string() + "\n").collect::<String>();
     for directory in ["data/own/colours/default", "data/own/sums/default"] {
         std::fs::create_dir_all(place.path(directory)).unwrap();

@@ -6,57 +6,8 @@ mod common;
 use std::path::{Path, PathBuf};
 
 use common::{Workplace, lopper, skipped};
+use lopper_testkit::tasks::{STAMPS, SUMS, lines};
 use serde_json::{Value, json};
-
-const TASK: &str = r#"
-name = "stamps"
-version = 3
-group = "classification"
-description = "who has the stamps"
-chance = 0.25
-
-[rows]
-data_set = "own/stamps"
-splits = ["test", "validation"]
-columns = { question = "text", choices = "labelled_texts", key = "text", number = "integer" }
-identity = ["question"]
-
-[shots]
-splits = ["train"]
-
-[prompt]
-question = "Question: {{question}}\nAnswer:"
-
-[choices]
-list = "choices.text"
-label = "choices.label.index(key)"
-"#;
-
-const SUMS: &str = r#"
-name = "sums"
-version = 1
-group = "generative"
-description = "functions that add"
-
-[rows]
-data_set = "own/sums"
-splits = ["test"]
-files = { test = "sums.jsonl" }
-columns = { prompt = "text", tests = "text" }
-identity = ["prompt"]
-
-[prompt]
-question = "{{prompt}}"
-
-[generate]
-max_new_tokens = 8
-
-[answer]
-check = "program"
-target = "{{tests}}"
-program = "{{block}}"
-tests = "{{tests}}"
-"#;
 
 fn row(n: usize) -> Value {
     let names = ["Ann", "Ben", "Eva", "Kim"];
@@ -65,14 +16,10 @@ fn row(n: usize) -> Value {
            "key": key, "number": n})
 }
 
-fn lines(rows: &[Value]) -> String {
-    rows.iter().map(|row| format!("{row}\n")).collect()
-}
-
 /// A place with the task's file and a data root.
 fn place(rows: &[Value]) -> Workplace {
     let place = Workplace::new(true);
-    place.write("stamps.toml", TASK);
+    place.write("stamps.toml", STAMPS);
     std::fs::create_dir_all(place.path("data/own/stamps/default")).unwrap();
     place.write("data/own/stamps/default/test.jsonl", &lines(rows));
     place
@@ -373,7 +320,7 @@ fn several_responses_give_pass_at_k() {
 #[test]
 fn tasks_are_listed_and_shown() {
     let place = Workplace::new(false);
-    place.write("own.toml", TASK);
+    place.write("own.toml", STAMPS);
     let all = place.json(&["tasks", "--json"]);
     let names: Vec<&str> = all.as_array().unwrap().iter().map(|task| task["name"].as_str().unwrap()).collect();
     assert!(["pocket_word", "mmlu_anatomy", "gsm8k", "xsum"].iter().all(|name| names.contains(name)));
@@ -393,6 +340,6 @@ fn tasks_are_listed_and_shown() {
     place.write("again.toml", &shown("boolq"));
     assert_eq!(shown("again.toml"), shown("boolq"));
     insta::assert_snapshot!("no_such_task", place.fault(&["tasks", "show", "gsm8"]));
-    place.write("wrong.toml", &TASK.replace("version = 3", "version = 3\ncolour = 1"));
+    place.write("wrong.toml", &STAMPS.replace("version = 3", "version = 3\ncolour = 1"));
     assert!(place.fault(&["tasks", "show", "./wrong.toml"]).contains("colour"));
 }

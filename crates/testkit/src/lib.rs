@@ -2,6 +2,7 @@
 //! much they failed, a progress that remembers what was reported, and a hub on this machine.
 
 pub mod hub;
+pub mod tasks;
 
 mod progress;
 mod require;
