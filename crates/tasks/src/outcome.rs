@@ -150,13 +150,16 @@ impl TaskOutcome {
         (!graded).then_some(item.score == 1.0)
     }
 
-    /// Sentences about rows that were left out or whose prompt was truncated.
+    /// Sentences about rows that were left out, the first of them with their reasons, and about truncated prompts.
     pub fn warnings(&self) -> Vec<String> {
+        const LISTED: usize = 5;
         let mut warnings = Vec::new();
         if let Some(first) = self.bad_rows.first() {
-            let (task, count, file) = (&self.task, self.bad_rows.len(), first.file.display());
-            let (row, reason) = (first.row, &first.reason);
-            warnings.push(format!("{task}: {count} rows left out of {file}; the first is row {row}: {reason}"));
+            let listed = self.bad_rows.iter().take(LISTED).map(|bad| format!("row {}: {}", bad.row, bad.reason));
+            let more = (self.bad_rows.len() > LISTED).then(|| "…".to_owned());
+            let listed = listed.chain(more).collect::<Vec<_>>().join("; ");
+            let (count, file) = (self.bad_rows.len(), first.file.display());
+            warnings.push(format!("{}: {count} rows left out of {file}: {listed}", self.task));
         }
         if !self.truncated.is_empty() {
             let count = self.truncated.len();

@@ -135,7 +135,7 @@ pub fn run(context: &Context, args: &EvalArgs) -> Result<()> {
     };
     let base = args.compare.then(|| outcomes.remove(0));
     let outcomes = outcomes.pop().unwrap_or_default();
-    warn_of_rows(context, &outcomes);
+    outcomes.iter().flat_map(TaskOutcome::warnings).for_each(|warning| context.printer.warn(&warning));
     let comparison = match &base {
         Some(base) => {
             compare::caution(base).iter().for_each(|line| context.printer.warn(line));
@@ -200,30 +200,6 @@ fn items_in_words(outcomes: &[TaskOutcome], selection: &ItemSelection) -> String
         (0, _) | (_, RowChoice::Divided) => format!("items of the {} split", split.name()),
         (n, RowChoice::All) if n == outcomes.len() => "all rows of the benchmarks".to_owned(),
         (_, RowChoice::All) => format!("generated items of the {} split, all rows of the benchmarks", split.name()),
-    }
-}
-
-/// Bad rows by name, as many as a reader can take; all of them are in the JSON document.
-fn warn_of_rows(context: &Context, outcomes: &[TaskOutcome]) {
-    const SHOWN: usize = 5;
-    for outcome in outcomes {
-        if let Some(first) = outcome.bad_rows.first() {
-            let mut text =
-                format!("{}: {} rows left out of {}", outcome.task, outcome.bad_rows.len(), first.file.display());
-            for row in outcome.bad_rows.iter().take(SHOWN) {
-                text.push_str(&format!("\n  row {}: {}", row.row, row.reason));
-            }
-            if outcome.bad_rows.len() > SHOWN {
-                text.push_str("\n  …");
-            }
-            context.printer.warn(&text);
-        }
-        if !outcome.truncated.is_empty() {
-            let count = outcome.truncated.len();
-            context
-                .printer
-                .warn(&format!("{}: {count} prompts lost their beginning to fit into the context", outcome.task));
-        }
     }
 }
 
