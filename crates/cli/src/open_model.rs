@@ -93,13 +93,8 @@ impl OpenModel {
 
     /// The chat template; a fault where there is none.
     pub fn chat_template(&self) -> Result<ChatTemplate> {
-        ChatTemplate::from_checkpoint(&self.checkpoint)?.ok_or_else(|| {
-            Fault::new("the model has no chat template, so it cannot be asked anything")
-                .file(self.checkpoint.path_of("tokenizer_config.json"))
-                .expected("chat_template.jinja, or `chat_template` in tokenizer_config.json")
-                .hint("base models have none; take the instruction-tuned model")
-                .into()
-        })
+        ChatTemplate::from_checkpoint(&self.checkpoint)?
+            .ok_or_else(|| ChatTemplate::missing().file(self.checkpoint.path_of("tokenizer_config.json")).into())
     }
 
     /// The engine over the weights as they are stored, for commands that only run the model forward.

@@ -161,9 +161,7 @@ impl<'a> Renderer<'a> {
     fn conversation(&self, messages: &[Message]) -> Result<(Vec<Document>, bool), Refusal> {
         let chat = self.chat.ok_or_else(|| {
             anyhow::Error::from(
-                Fault::new("the model has no chat template, so conversations cannot be rendered for it")
-                    .expected("chat_template.jinja, or `chat_template` in tokenizer_config.json")
-                    .hint("base models have none; rows with `prompt` and `response` need none"),
+                ChatTemplate::missing().hint("base models have none; rows with `prompt` and `response` need none"),
             )
         })?;
         let mut answers: Vec<Span> = Vec::new();

@@ -6,7 +6,6 @@ use lopper_model::chat::{ChatTemplate, Message};
 use lopper_model::generation::SpecialIds;
 use lopper_model::tokenizer::Tokenizer;
 use lopper_model::{Checkpoint, Model};
-use lopper_record::Fault;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -40,14 +39,13 @@ impl TextModel {
     /// The same model whose chat template is rendered with these variables, such as `enable_thinking`.
     ///
     /// # Errors
-    /// A [`Fault`] for variables without a chat template, and for names that the renderer itself sets.
+    /// A [`Fault`](lopper_record::Fault) for variables without a chat template, and for names that the renderer itself sets.
     pub fn with_template_variables(&self, variables: &BTreeMap<String, serde_json::Value>) -> Result<Self> {
         if variables.is_empty() {
             return Ok(self.clone());
         }
         let chat = self.chat.as_ref().ok_or_else(|| {
-            Fault::new("the model has no chat template, so it has no template variables")
-                .expected("chat_template.jinja, or `chat_template` in tokenizer_config.json")
+            ChatTemplate::missing()
                 .got(format!("`{}`", variables.keys().cloned().collect::<Vec<_>>().join("`, `")))
                 .hint("leave --template-var out")
         })?;
@@ -58,13 +56,9 @@ impl TextModel {
     /// answer comes next.
     ///
     /// # Errors
-    /// A [`Fault`] where the model has no chat template.
+    /// A [`Fault`](lopper_record::Fault) where the model has no chat template.
     pub fn conversation(&self, messages: &[Message], add_generation_prompt: bool) -> Result<Vec<u32>> {
-        let chat = self.chat.as_ref().ok_or_else(|| {
-            Fault::new("the model has no chat template, which prompts need")
-                .expected("chat_template.jinja, or `chat_template` in tokenizer_config.json")
-                .hint("base models have none; use the instruction-tuned model")
-        })?;
+        let chat = self.chat.as_ref().ok_or_else(ChatTemplate::missing)?;
         // The template writes its own special tokens; adding them again would double the first.
         self.tokenizer.encode(&chat.render(messages, add_generation_prompt)?, false)
     }

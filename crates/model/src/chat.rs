@@ -78,6 +78,13 @@ pub struct ChatTemplate {
 }
 
 impl ChatTemplate {
+    /// The fault of a model without a chat template, where one is needed.
+    pub fn missing() -> Fault {
+        Fault::new("the model has no chat template")
+            .expected("chat_template.jinja, or `chat_template` in tokenizer_config.json")
+            .hint("base models have none; use the instruction-tuned model")
+    }
+
     /// The template of `checkpoint`: `chat_template.jinja`, else `chat_template` in
     /// `tokenizer_config.json` (of several, the one named `default`). `None` if it has none, as is
     /// usual for base models.
