@@ -39,7 +39,8 @@ impl TextModel {
     /// The same model whose chat template is rendered with these variables, such as `enable_thinking`.
     ///
     /// # Errors
-    /// A [`Fault`](lopper_record::Fault) for variables without a chat template, and for names that the renderer itself sets.
+    /// A [`Fault`](lopper_record::Fault) for variables without a chat template, and for names that the renderer itself
+    /// sets.
     pub fn with_template_variables(&self, variables: &BTreeMap<String, serde_json::Value>) -> Result<Self> {
         if variables.is_empty() {
             return Ok(self.clone());

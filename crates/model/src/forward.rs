@@ -2,10 +2,10 @@
 //! any rows, so that whoever drives it decides which candidate, text or step goes through a layer
 //! together with which others.
 //!
-//! A row's result depends on its own text alone: not on the rows beside it, the order, the batch or
+//! A row's result depends on its own text alone: not on the other rows, the order, the batch or
 //! the number of threads. Weights are used as they are stored ([`crate::kernels::rows`]), or, for
 //! models so small that every product is over before it has begun, repacked once
-//! ([`crate::kernels::packed_f32`]). Adapters are folded into a repacked weight and applied beside a
+//! ([`crate::kernels::packed_f32`]). Adapters are folded into a repacked weight and applied apart from a
 //! stored one.
 //!
 //! Not covered: devices other than the CPU, keys and values in less than 32 bits, forgetting keys
@@ -65,7 +65,7 @@ pub struct Workspace {
     normed: Vec<f32>,
     raw: Vec<f32>,
     q: Vec<f32>,
-    /// Keys of the last layer that ran, turned: `[n, key_value_heads·head_dim]`.
+    /// Keys of the last layer that ran, rotated: `[n, key_value_heads·head_dim]`.
     pub k: Vec<f32>,
     /// Values of the last layer that ran, shaped like the keys.
     pub v: Vec<f32>,
@@ -76,7 +76,7 @@ pub struct Workspace {
     scores: Vec<f32>,
 }
 
-/// Tokens on their way through the layers: a batch, and how its positions are turned.
+/// Tokens on their way through the layers: a batch, and the cosines and sines of its positions.
 #[derive(Debug, Clone, Default)]
 pub struct PreparedBatch {
     /// The tokens.

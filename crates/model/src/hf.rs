@@ -53,7 +53,7 @@ pub struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
-    /// Keys of `object`, which stands in the file `path`.
+    /// Keys of `object`, read from the file `path`.
     pub fn new(object: &'a Map<String, Value>, path: &'a Path) -> Self {
         Self { object, path }
     }

@@ -80,7 +80,7 @@ impl Model {
         self.visit_mut(|_, param| param.load());
     }
 
-    /// Whether, besides, their pages are given back as soon as they have been used.
+    /// Whether weights stay in their file and their pages are given back as soon as they have been used.
     pub fn is_streamed(&self) -> bool {
         self.embedding.mapped.as_ref().is_some_and(|mapped| mapped.release_policy() != Release::Never)
     }

@@ -2,7 +2,7 @@
 //! `f32`, `bf16` or `f16`, straight from the checkpoint's bytes, for running forward.
 //!
 //! Each element is a chain of multiply-adds along its own two rows in a fixed order, then a sum of
-//! the lanes: what a row gives depends neither on the rows beside it, nor on how the work is split,
+//! the lanes: what a row gives depends neither on the other rows, nor on how the work is split,
 //! nor on the number of threads. So one candidate alone and hundreds together give the same bits.
 //!
 //! A register tile is a few rows of `W` by a few rows of `x`; `x` is read in blocks that stay in the

@@ -1,8 +1,8 @@
 //! Products with a weight that is used again and again for few rows: the weight is repacked once
 //! into panels as wide as the registers allow, which a general product would do at every call.
 //!
-//! Each element is one chain of multiply-adds over the inputs in order, whatever rows stand beside
-//! it, so a row's result does not depend on the batch. The tiling is that of Goto & van de Geijn's
+//! Each element is one chain of multiply-adds over the inputs in order, whatever other rows are
+//! in the batch, so a row's result does not depend on the batch. The tiling is that of Goto & van de Geijn's
 //! inner kernel (ACM TOMS 34, 2008), 6 rows by two vectors, or 12 where there are 32 registers.
 
 // The loops over rows are written with indices: they must unroll completely so that the sums stay

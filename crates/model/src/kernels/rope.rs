@@ -1,5 +1,5 @@
 //! Rotary position embedding in the half-split layout that Hugging Face checkpoints use: of the
-//! `rotary_dim` values that are turned, value `i` of a head is turned with value
+//! `rotary_dim` values that are rotated, value `i` of a head is rotated with value
 //! `i + rotary_dim/2`; the rest of the head stays. Su et al., arXiv 2104.09864.
 //!
 //! The stretchings for long texts follow `modeling_rope_utils.py` of transformers. Two of them
@@ -174,7 +174,7 @@ impl Class {
     }
 }
 
-/// Whether the tokens of a text of `longer` tokens are turned otherwise than those of its first
+/// Whether the tokens of a text of `longer` tokens are rotated otherwise than those of its first
 /// `shorter` tokens, so that keys of the latter do not fit the former.
 pub fn changes_between(rope: &Rope, shorter: usize, longer: usize) -> bool {
     Class::of(rope, shorter) != Class::of(rope, longer)
@@ -354,7 +354,7 @@ mod tests {
         assert_eq!(frequencies(&long, 10), (vec![1.0, 1.0 / (1.5 * 10.0)], 1.25));
         assert_eq!(frequencies(&long, 11), frequencies(&long, 5000));
         assert!(changes_between(&long, 10, 11) && !changes_between(&long, 11, 500));
-        // A row of a text that has become long is turned as a long text's.
+        // A row of a text that has become long is rotated as a long text's.
         let rotary = Rotary::new(long);
         let (short, text) = (last(&rotary, &[5]), whole(&rotary, &[11]));
         assert_ne!(short.cos, text.cos[5 * 2..6 * 2]);

@@ -153,7 +153,7 @@ impl Shape {
 
     /// Bytes per token of what a layer's forward pass leaves for its backward pass: the stream before
     /// attention and MLP, queries and keys before and after norm and rotation, values, what was
-    /// attended, gate and up (`Activations` in `crates/model/src/block.rs`).
+    /// attended, gate and up (`Activations` in `crates/model/src/train/layer.rs`).
     fn activations(&self) -> u64 {
         4 * (2 * self.hidden + 3 * self.query + 3 * self.key_value + 2 * self.mlp)
     }

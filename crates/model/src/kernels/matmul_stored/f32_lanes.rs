@@ -112,7 +112,7 @@ impl WithSimd for Matmul<'_> {
 
 #[inline(always)]
 fn all<S: Simd, L: Load<S>>(simd: S, x: &ActivationTile, w: Weight<'_>, out: Columns, scale: f32) {
-    // Thirty-two registers hold a tile of 4×5 sums beside its operands, sixteen one of 2×3.
+    // Thirty-two registers hold a tile of 4×5 sums and its operands, sixteen one of 2×3.
     if S::F32_LANES == 16 {
         blocks::<S, L, 4, 5>(simd, x, w, out, scale);
     } else {
