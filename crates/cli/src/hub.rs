@@ -26,7 +26,7 @@ pub fn named(context: &Context, argument: &str, local: bool) -> Result<Option<Hu
         (None, None) => Ok(None),
         (None, Some(revision)) => Err(Fault::new("only models of the hub have revisions")
             .expected("MODEL as `organisation/name`")
-            .got(format!("`{argument}`{}", if local { ", which is on this machine" } else { "" }))
+            .got(format!("`{argument}`{}", if local { ", a model on this machine" } else { "" }))
             .hint(format!("leave `--revision {revision}` out"))
             .into()),
     }

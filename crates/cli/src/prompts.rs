@@ -1,7 +1,7 @@
 //! Prompts to answer: conversations from JSON lines, or generated ones of the pocket tasks.
 //!
-//! A line has `messages` (a trailing answer is left out: the model gives its own), or `prompt`, or
-//! `instruction` with an optional `input`, as instruction data sets have them.
+//! A line has `messages` (without a final answer: the model gives its own), or `prompt`, or `instruction` with an
+//! optional `input`, as instruction data sets have them.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -115,7 +115,7 @@ fn conversation(row: Row) -> Result<Vec<Message>, &'static str> {
         messages.pop();
     }
     if messages.iter().all(|message| message.role == "system") {
-        return Err("a conversation in which nothing is asked");
+        return Err("a conversation without a user message");
     }
     Ok(messages)
 }

@@ -87,7 +87,7 @@ fn a_cut_of_a_cut_is_told_in_original_numbers() {
     assert!(
         yaml.contains("\"model\"") && yaml.contains("[0, 1]") && yaml.contains("[2, 3]") && yaml.contains("[4, 5]")
     );
-    assert!(String::from_utf8(output.stderr).unwrap().contains("had lost 1 of them already"));
+    assert!(String::from_utf8(output.stderr).unwrap().contains("from which 1 had been removed before"));
     // Made at once from the original, it is the same model.
     place.write("cut.yaml", &yaml);
     prune(&place, &["model", "--plan", "cut.yaml", "-o", "c"]);

@@ -108,7 +108,7 @@ The pocket model's tasks are generated: `lopper pocket data TASK` writes their i
 of its content: `train` (17 parts of 20) is learned from, `select` (1) chooses layers, `report` (2) is scored. So no item is\n\
 in two of them, whatever the seeds. The sizes are the different items found with seed 0. `pocket`,\n\
 `pocket_classification` and `pocket_generative` stand for all tasks and for those of one group.\n\n\
-| task | group | what is asked | metric | chance | prompt | select items | report items | version |\n\
+| task | group | what is tested | metric | chance | prompt | select items | report items | version |\n\
 |---|---|---|---|---|---|---|---|---|\n",
     );
     let size = |task: &str, split| match examples(task, split, 0).take(COUNTED + 1).count() {
@@ -167,7 +167,7 @@ it); a file of your own works wherever a name does, by its path (`--tasks ./own.
 the directory that `--data-root DIR` names, or else `LOPPER_DATA_ROOT`, as `DATA SET/CONFIG/SPLIT.parquet` (or `.jsonl`, `.csv`, or\n\
 the pieces of a split as the hub has them); what is not there is fetched from the hub, the splits that are asked and nothing else\n\
 ([hub.md](../hub.md)). In the JSON document `source` tells file and split, and of rows of the hub their commit (`revision`).\n\n\
-| task | group | rows | what is asked | metric | chance | shots | version |\n|---|---|---|---|---|---|---|---|\n",
+| task | group | rows | what is tested | metric | chance | shots | version |\n|---|---|---|---|---|---|---|---|\n",
     );
     let share = |chance: Option<f64>| chance.map_or_else(|| "–".to_owned(), |chance| chance.to_string());
     let mut subjects = 0;

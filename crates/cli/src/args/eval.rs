@@ -27,7 +27,7 @@ pub struct EvalArgs {
     #[arg(long, value_name = "DIR", conflicts_with_all = ["stream", "dtype"])]
     pub adapter: Option<PathBuf>,
 
-    /// Also evaluate the whole model on the same items, and show retention, a paired test and how many items a
+    /// Also evaluate the uncut model on the same items, and show retention, a paired test and how many items a
     /// comparison needs
     #[arg(long)]
     pub compare: bool,

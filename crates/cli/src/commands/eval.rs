@@ -98,7 +98,7 @@ pub fn run(context: &Context, args: &EvalArgs) -> Result<()> {
     let whole = args.drop.is_none() && args.adapter.is_none();
     if args.compare && whole {
         return Err(Fault::new("there is nothing to compare the model with")
-            .expected("--drop LAYERS or --adapter DIR beside --compare")
+            .expected("--drop LAYERS or --adapter DIR together with --compare")
             .got("neither")
             .hint("--compare evaluates the model also without them, on the same items")
             .into());

@@ -109,7 +109,7 @@ pub fn run(context: &Context, args: &GenerateArgs) -> Result<()> {
     write_atomic(&args.out, text.as_bytes())?;
     let ended = rows.values().filter(|row| row.finish == Finish::Stop).count();
     context.printer.note(&format!(
-        "{} answers, of which {} came to their end",
+        "{} answers, {} of them complete",
         table::count(rows.len() as u64),
         table::count(ended as u64)
     ));

@@ -51,7 +51,7 @@ pub fn run(context: &Context, args: &HealArgs) -> Result<()> {
     let steps = recipe.steps(examples.documents.len());
     if steps <= recipe.warmup {
         context.printer.warn(&format!(
-            "{steps} steps end within the warm-up of {}; --warmup, --batch or --epochs change that",
+            "training ends after {steps} steps, during the warm-up of {} steps; change --warmup, --batch or --epochs",
             recipe.warmup
         ));
     }

@@ -20,7 +20,7 @@ fn show(context: &Context, args: &ShowArgs) -> Result<()> {
     let Some(format) = args.format else { return context.printer.result(&human(&plan)) };
     if let Some(original) = &plan.original {
         context.printer.note(&format!(
-            "the layers are those of `{}`; `{}`, which was cut, had lost {} of them already",
+            "layers are numbered as in `{}`, the original of `{}`, from which {} had been removed before",
             original.id,
             plan.source.id,
             original.num_hidden_layers.saturating_sub(plan.source.num_hidden_layers)

@@ -39,7 +39,7 @@ pub fn run(context: &Context, args: &SearchArgs) -> Result<()> {
     };
     let mut record = record::open(&args.out, spec, &Vec::from(numbering.present().clone()), args.force)?;
     if !record.state.rounds.is_empty() {
-        context.printer.note(&format!("{} rounds are there already", record.state.rounds.len()));
+        context.printer.note(&format!("continuing after {} finished rounds", record.state.rounds.len()));
     }
     std::fs::create_dir_all(&args.out).with_context(|| format!("creating {}", args.out.display()))?;
 
@@ -107,7 +107,7 @@ pub fn run(context: &Context, args: &SearchArgs) -> Result<()> {
     let evaluations = table::count(record.state.evaluations as u64);
     context.printer.note(&format!("{evaluations} items were evaluated; {}", ask::summary(&cost)));
     context.printer.note(&format!(
-        "to cut: lopper prune {} --plan {} -o OUT",
+        "to prune: lopper prune {} --plan {} -o OUT",
         opened.name,
         args.out.join(PLAN).display()
     ));

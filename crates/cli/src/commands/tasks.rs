@@ -1,4 +1,4 @@
-//! `lopper tasks`: what can be asked of a model.
+//! `lopper tasks`: the tasks that a model can be evaluated on.
 
 use anyhow::Result;
 use lopper_tasks::{Group, TaskEntry, all_tasks, task_entries, task_file};
@@ -30,8 +30,8 @@ pub fn run(context: &Context, args: &TasksArgs) -> Result<()> {
     let short: Vec<TaskEntry> = all.into_iter().filter(|entry| !is_subject(entry)).collect();
     context.printer.result(&listing(&short))?;
     context.printer.note(
-        "`mmlu_SUBJECT` is one of MMLU's 57 subjects, `mmlu_stem`, `mmlu_humanities`, `mmlu_social_sciences` and \
-         `mmlu_other` stand for several. `lopper tasks show NAME` prints a task's file.",
+        "`mmlu_SUBJECT` is one of MMLU's 57 subjects; `mmlu_stem`, `mmlu_humanities`, `mmlu_social_sciences` and \
+         `mmlu_other` are groups of them. `lopper tasks show NAME` prints the file of a task.",
     );
     Ok(())
 }
@@ -59,5 +59,5 @@ fn listing(entries: &[TaskEntry]) -> String {
             ]
         })
         .collect();
-    table::words(["task", "group", "metric", "shots", "rows", "what is asked"], &rows)
+    table::words(["task", "group", "metric", "shots", "rows", "what is tested"], &rows)
 }

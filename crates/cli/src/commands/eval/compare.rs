@@ -23,7 +23,7 @@ pub fn human(found: &Comparisons) -> String {
     if let (true, Some(value)) = (found.groups.len() > 1, found.group_mean_retention) {
         rows.push(mean("mean of the groups", percent(value), String::new(), String::new()));
     }
-    let header = ["task", "metric", "whole", "cut", "retention", "95 % interval", "p", "n"];
+    let header = ["task", "metric", "uncut", "cut", "retention", "95 % interval", "p", "n"];
     let power: Vec<String> =
         found.tasks.iter().map(|task| format!("{}: {}", task.task, task.power.line(task.n))).collect();
     format!("{}\n\n{}", table::render(header, &rows), power.join("\n"))
@@ -62,7 +62,7 @@ pub fn caution(outcomes: &[TaskOutcome]) -> Vec<String> {
         .map(|outcome| {
             let chance = outcome.chance.unwrap_or_default();
             format!(
-                "{}: the whole model is not above chance ({}), so its retention says little",
+                "{}: the uncut model does not score above chance ({}), so retention says little",
                 outcome.task,
                 percent(chance)
             )

@@ -41,7 +41,7 @@ pub fn weights(parameters: u64, stored: u64) -> u64 {
 
 /// How they are there.
 pub fn how(parameters: u64) -> &'static str {
-    if parameters < SMALL_MODEL { "in f32" } else { "as stored, in pages of the file" }
+    if parameters < SMALL_MODEL { "in f32" } else { "as stored, mapped from the file" }
 }
 
 /// The needs of all commands for a model with `parameters` numbers, `stored` bytes on disk, on `threads` threads.

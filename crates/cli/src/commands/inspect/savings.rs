@@ -77,7 +77,7 @@ pub fn human(cuts: &[Cut]) -> String {
         let kv = table::bytes(cut.kv_bytes_per_token);
         [cut.removed.to_string(), table::count(cut.parameters), saved, table::bytes(cut.checkpoint_bytes), kv, speed]
     };
-    let header = ["layers cut", "parameters", "saved", "on disk", "KV per token", "speed-up, at most"];
+    let header = ["layers removed", "parameters", "saved", "on disk", "KV per token", "speed-up, at most"];
     if !windows {
         return table::render(header, &cuts.iter().map(common).collect::<Vec<_>>()) + SPEED;
     }
@@ -94,9 +94,9 @@ pub fn human(cuts: &[Cut]) -> String {
 }
 
 /// What the last column is.
-const SPEED: &str = "\n\nSpeed-up: work for one token before the cut / after it, for short texts and for texts so long that\n\
-    attention is all the work. Reading weights (which bounds decoding) and products (which bound long prompts)\n\
-    shrink alike; what does not shrink makes a measured speed-up smaller.";
+const SPEED: &str = "\n\nSpeed-up: the work for one token before the cut, divided by the work after it; for short texts, and for\n\
+    texts so long that attention is nearly all the work. A measured speed-up is smaller, because some work does\n\
+    not shrink with the number of layers.";
 
 #[cfg(test)]
 mod tests {
