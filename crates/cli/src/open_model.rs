@@ -12,7 +12,7 @@ use lopper_model::chat::ChatTemplate;
 use lopper_model::checkpoint::{Checkpoint, Dtype};
 use lopper_model::tokenizer::Tokenizer;
 use lopper_model::{Config, MatmulPrecision, Model, Release};
-use lopper_record::{Fault, LayerNumbering, LayerSet};
+use lopper_record::{Fault, LayerNumbering, LayerPosition, LayerSet};
 
 use crate::args::{DtypeArg, RunArgs};
 use crate::context::Context;
@@ -74,12 +74,10 @@ impl OpenModel {
     }
 
     /// The positions of the layers that are left without those of `--drop`.
-    pub fn kept(&self, drop: Option<&str>) -> Result<Vec<usize>> {
+    pub fn kept(&self, drop: Option<&str>) -> Result<LayerSet<LayerPosition>> {
         let layers = self.config().num_hidden_layers;
-        let Some(spec) = drop else { return Ok((0..layers).collect()) };
-        let dropped = Vec::from(self.numbering()?.positions(&self.layers(spec)?)?);
-        lopper_record::check_dropped(&dropped, layers)?;
-        Ok(lopper_record::kept(layers, &dropped))
+        let Some(spec) = drop else { return Ok(LayerSet::all(layers)) };
+        self.numbering()?.kept(&self.layers(spec)?)
     }
 
     /// The layers that `spec` lists, in the original numbering.

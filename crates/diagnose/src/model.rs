@@ -162,7 +162,7 @@ impl Job<'_> {
     fn ablated(&mut self, cut: &CandidateResults, layer: usize) -> Result<AblatedLayer> {
         let (tasks, _) = self.retention(cut)?;
         let (diagnosis, mut entries) = cut.diagnosis(Some(self.base));
-        entries.iter_mut().for_each(|entry| entry.dropped = vec![layer]);
+        entries.iter_mut().for_each(|entry| entry.dropped = [layer].into());
         self.ledger.extend(entries);
         let group_mean_retention = group_mean_retention(paired(&self.base.outcomes, &cut.outcomes, &self.names));
         Ok(AblatedLayer { layer, group_mean_retention, tasks, diagnosis: Some(diagnosis) })
@@ -183,7 +183,7 @@ impl Job<'_> {
                 group.retention = group.retention.map(|_| Retention::uncut(group.score.n));
             }
         }
-        let removed: Vec<usize> = dropped.map(|dropped| dropped.indices().collect()).unwrap_or_default();
+        let removed = dropped.cloned().unwrap_or_default();
         for entry in &mut entries {
             (entry.strategy, entry.dropped, entry.healed) = (GIVEN.into(), removed.clone(), healed_by.is_some());
         }

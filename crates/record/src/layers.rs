@@ -86,7 +86,52 @@ impl LayerSet<OriginalLayer> {
     /// A [`Fault`] when the list is empty or malformed, names a layer twice or one that the model does not have, holds a
     /// range written backwards, or would drop every layer.
     pub fn parse(spec: &str, num_layers: usize) -> crate::Result<Self> {
-        Ok(parse_layers(spec, num_layers)?.into())
+        let fault = |message: String| {
+            Fault::new(message)
+                .expected("layers such as `3,8,19` or `5-7`")
+                .got(format!("`{}`", shorten(spec)))
+                .hint(range_hint(num_layers))
+        };
+        if spec.trim().is_empty() {
+            return Err(fault("the list of layers is empty".into()).into());
+        }
+        let mut layers: Vec<usize> = Vec::new();
+        for part in spec.split(',') {
+            let part = part.trim();
+            if part.is_empty() {
+                return Err(fault("the list of layers has an empty entry".into()).into());
+            }
+            let number = |text: &str| -> std::result::Result<usize, Fault> {
+                let text = text.trim();
+                if text.is_empty() || !text.bytes().all(|b| b.is_ascii_digit()) {
+                    return Err(fault(format!("`{}` is not a layer or a range of layers", shorten(part))));
+                }
+                match text.parse::<usize>() {
+                    Ok(layer) if layer < num_layers => Ok(layer),
+                    _ => Err(fault(format!("the model has no layer {}", shorten(text)))),
+                }
+            };
+            let (first, last) = match part.split_once('-') {
+                Some((first, last)) => (number(first)?, number(last)?),
+                None => {
+                    let layer = number(part)?;
+                    (layer, layer)
+                }
+            };
+            if first > last {
+                return Err(fault(format!("the range `{part}` runs backwards"))
+                    .hint(format!("write `{last}-{first}`; {}", range_hint(num_layers)))
+                    .into());
+            }
+            layers.extend(first..=last);
+            // A model has at most `num_layers` distinct layers, so a longer list repeats one.
+            if layers.len() > num_layers {
+                break;
+            }
+        }
+        layers.sort_unstable();
+        check_dropped(&layers, num_layers)?;
+        Ok(layers.into())
     }
 }
 
@@ -203,7 +248,7 @@ impl<L: LayerIndex> fmt::Debug for LayerSet<L> {
 /// Writes layers the way users write them: runs of three and more as ranges, `3,8,19-21`.
 impl<L: LayerIndex> fmt::Display for LayerSet<L> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&format_layers(&self.indices().collect::<Vec<_>>()))
+        f.write_str(&format_ranges(&self.indices().collect::<Vec<_>>()))
     }
 }
 
@@ -283,67 +328,8 @@ impl LayerNumbering {
     }
 }
 
-/// Parses a list of layers to drop, such as `21-28` or `3, 8, 19-21`, for a model of `num_layers`.
-///
-/// Returns the indices in ascending order.
-///
-/// # Errors
-/// A [`Fault`] when the list is empty or malformed, names a layer twice or one that the model does
-/// not have, holds a range written backwards, or would drop every layer.
-pub fn parse_layers(spec: &str, num_layers: usize) -> Result<Vec<usize>> {
-    let fault = |message: String| {
-        Fault::new(message)
-            .expected("layers such as `3,8,19` or `5-7`")
-            .got(format!("`{}`", shorten(spec)))
-            .hint(range_hint(num_layers))
-    };
-    if spec.trim().is_empty() {
-        return Err(fault("the list of layers is empty".into()).into());
-    }
-    let mut layers = Vec::new();
-    for part in spec.split(',') {
-        let part = part.trim();
-        if part.is_empty() {
-            return Err(fault("the list of layers has an empty entry".into()).into());
-        }
-        let number = |text: &str| -> Result<usize, Fault> {
-            let text = text.trim();
-            if text.is_empty() || !text.bytes().all(|b| b.is_ascii_digit()) {
-                return Err(fault(format!("`{}` is not a layer or a range of layers", shorten(part))));
-            }
-            match text.parse::<usize>() {
-                Ok(layer) if layer < num_layers => Ok(layer),
-                _ => Err(fault(format!("the model has no layer {}", shorten(text)))),
-            }
-        };
-        let (first, last) = match part.split_once('-') {
-            Some((first, last)) => (number(first)?, number(last)?),
-            None => {
-                let layer = number(part)?;
-                (layer, layer)
-            }
-        };
-        if first > last {
-            return Err(fault(format!("the range `{part}` runs backwards"))
-                .hint(format!("write `{last}-{first}`; {}", range_hint(num_layers)))
-                .into());
-        }
-        layers.extend(first..=last);
-        // A model has at most `num_layers` distinct layers, so a longer list repeats one.
-        if layers.len() > num_layers {
-            break;
-        }
-    }
-    layers.sort_unstable();
-    check_dropped(&layers, num_layers)?;
-    Ok(layers)
-}
-
-/// Checks a list of layers to drop that comes from elsewhere than the command line (a plan, a
-/// record): every layer exists, none is named twice, at least one is left.
-///
-/// An empty list is allowed: it drops nothing.
-pub fn check_dropped(dropped: &[usize], num_layers: usize) -> Result<()> {
+/// Checks layers to drop: every one exists, none is named twice, at least one is left.
+fn check_dropped(dropped: &[usize], num_layers: usize) -> Result<()> {
     let mut sorted = dropped.to_vec();
     sorted.sort_unstable();
     if let Some(&layer) = sorted.last()
@@ -365,20 +351,15 @@ pub fn check_dropped(dropped: &[usize], num_layers: usize) -> Result<()> {
     if !sorted.is_empty() && sorted.len() == num_layers {
         return Err(Fault::new("every layer would be dropped")
             .expected(format!("at most {} of the {num_layers} layers", num_layers - 1))
-            .got(format!("`{}`", format_layers(&sorted)))
+            .got(format!("`{}`", format_ranges(&sorted)))
             .hint("leave at least one layer")
             .into());
     }
     Ok(())
 }
 
-/// The layers that stay when `dropped` go from a model of `num_layers`, in ascending order.
-pub fn kept(num_layers: usize, dropped: &[usize]) -> Vec<usize> {
-    (0..num_layers).filter(|layer| !dropped.contains(layer)).collect()
-}
-
-/// Writes layers the way users write them: runs of three and more as ranges, `3,8,19-21`.
-pub fn format_layers(layers: &[usize]) -> String {
+/// Numbers of layers, in ascending order and with runs of three and more as ranges: `3,8,19-21`.
+pub fn format_ranges(layers: &[usize]) -> String {
     let mut sorted = layers.to_vec();
     sorted.sort_unstable();
     sorted.dedup();
@@ -412,16 +393,19 @@ mod tests {
     use proptest::prelude::*;
 
     fn fault_of(spec: &str, num_layers: usize) -> Fault {
-        parse_layers(spec, num_layers).unwrap_err().downcast_ref::<Fault>().expect("the user's fault").clone()
+        match LayerSet::parse(spec, num_layers) {
+            Err(crate::Error::Input(fault)) => fault,
+            other => panic!("not the user's fault: {other:?}"),
+        }
     }
 
     #[test]
     fn reads_the_documented_spellings() {
-        assert_eq!(parse_layers("21-28", 32).unwrap(), (21..=28).collect::<Vec<_>>());
-        assert_eq!(parse_layers("3,8,19", 32).unwrap(), [3, 8, 19]);
-        assert_eq!(parse_layers(" 19 , 3, 5 - 6 ", 32).unwrap(), [3, 5, 6, 19]);
-        assert_eq!(parse_layers("0", 2).unwrap(), [0]);
-        assert_eq!(parse_layers("4-4", 5).unwrap(), [4]);
+        assert_eq!(LayerSet::parse("21-28", 32).unwrap(), (21..=28).collect());
+        assert_eq!(LayerSet::parse("3,8,19", 32).unwrap(), LayerSet::from([3, 8, 19]));
+        assert_eq!(LayerSet::parse(" 19 , 3, 5 - 6 ", 32).unwrap(), LayerSet::from([3, 5, 6, 19]));
+        assert_eq!(LayerSet::parse("0", 2).unwrap(), LayerSet::from([0]));
+        assert_eq!(LayerSet::parse("4-4", 5).unwrap(), LayerSet::from([4]));
     }
 
     #[test]
@@ -454,7 +438,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_from_a_file_may_be_empty() {
+    fn nothing_may_be_dropped() {
         check_dropped(&[], 12).unwrap();
         check_dropped(&[5, 3], 12).unwrap();
         assert!(check_dropped(&[12], 12).is_err());
@@ -463,14 +447,13 @@ mod tests {
 
     #[test]
     fn writes_runs_as_ranges() {
-        assert_eq!(format_layers(&[3, 8, 19, 20, 21]), "3,8,19-21");
-        assert_eq!(format_layers(&[6, 5]), "5,6");
-        assert_eq!(format_layers(&[]), "");
+        assert_eq!(format_ranges(&[3, 8, 19, 20, 21]), "3,8,19-21");
+        assert_eq!(format_ranges(&[6, 5]), "5,6");
+        assert_eq!(format_ranges(&[]), "");
     }
 
     #[test]
     fn kept_is_the_complement() {
-        assert_eq!(kept(5, &[3, 1]), [0, 2, 4]);
         let set = LayerSet::parse("1,3", 5).unwrap();
         assert_eq!(set.complement(5), LayerSet::from([0, 2, 4]));
         assert_eq!(set.complement(5).to_string(), "0,2,4");
@@ -495,14 +478,14 @@ mod tests {
     proptest! {
         #[test]
         fn formatting_and_parsing_are_inverse(layers in proptest::collection::btree_set(0usize..40, 1..39)) {
-            let layers: Vec<usize> = layers.into_iter().collect();
-            prop_assert_eq!(parse_layers(&format_layers(&layers), 40).unwrap(), layers);
+            let layers: LayerSet = layers.into_iter().collect();
+            prop_assert_eq!(LayerSet::parse(&layers.to_string(), 40).unwrap(), layers);
         }
 
         #[test]
         fn any_text_is_parsed_or_refused(spec in "[0-9, xé-]{0,40}") {
-            if let Err(error) = parse_layers(&spec, 12) {
-                prop_assert!(error.downcast_ref::<Fault>().is_some());
+            if let Err(error) = LayerSet::parse(&spec, 12) {
+                prop_assert!(matches!(error, crate::Error::Input(_)));
             }
         }
     }

@@ -19,10 +19,7 @@ pub use canonical::{canonical_json, key_hash};
 pub use error::{Error, Result};
 pub use fault::Fault;
 pub use interval::{Retention, Score};
-pub use layers::{
-    LayerIndex, LayerNumbering, LayerPosition, LayerSet, LayerSlot, OriginalLayer, check_dropped, format_layers, kept,
-    parse_layers,
-};
+pub use layers::{LayerIndex, LayerNumbering, LayerPosition, LayerSet, LayerSlot, OriginalLayer, format_ranges};
 pub use lock::StudyLock;
 pub use progress::{Interrupted, NoProgress, Progress, Step};
 pub use side_files::is_side_file;

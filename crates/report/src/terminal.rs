@@ -1,7 +1,7 @@
 //! The end of a study on the terminal: what each depth keeps, and the budget.
 
 use lopper_record::study::Point;
-use lopper_record::{Retention, StudyRecord, format_layers};
+use lopper_record::{Retention, StudyRecord, format_ranges};
 
 use crate::format::{NONE, percent, percent_interval};
 use crate::order::{groups, points, strategy_title};
@@ -63,7 +63,7 @@ fn warnings(record: &StudyRecord) -> String {
     }
     for branch in &record.stopped {
         let title = strategy_title(&branch.strategy);
-        let (at, deeper) = (branch.removed, format_layers(&branch.skipped));
+        let (at, deeper) = (branch.removed, format_ranges(&branch.skipped));
         out.push_str(&plain(&format!(
             "{title} ended early: nothing is left of the model with {at} layers removed ({}); not measured: {deeper}",
             branch.reason
@@ -141,7 +141,7 @@ fn rows(record: &StudyRecord, detail: Detail) -> Vec<Vec<Cell>> {
                 }
             }
             if detail.layers {
-                row.push(Cell { text: format_layers(&depth[0].dropped), style: DIM, right: false });
+                row.push(Cell { text: depth[0].dropped.to_string(), style: DIM, right: false });
             }
             table.push(row);
         }

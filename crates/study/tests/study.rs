@@ -36,8 +36,8 @@ fn timing<'a>(record: &'a StudyRecord, stage: &str) -> &'a Timing {
 
 /// Scores of a model on a task, read from its cell.
 fn scores(cells: &[Cell], point: Option<&Point>, task: &str) -> Vec<f64> {
-    let dropped = point.map_or(&[][..], |point| &point.dropped);
-    let kept: Vec<usize> = (0..LAYERS).filter(|layer| !dropped.contains(layer)).collect();
+    let dropped = point.map(|point| point.dropped.clone()).unwrap_or_default();
+    let kept: Vec<usize> = dropped.complement(LAYERS).into();
     let healed = point.is_some_and(|point| point.healed.is_some());
     let found: Vec<&Cell> = cells
         .iter()

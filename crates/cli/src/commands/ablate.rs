@@ -7,7 +7,7 @@ use lopper_diagnose::program_outcomes;
 use lopper_infer::TextModel;
 use lopper_measure::{evaluate, group_mean_retention, retention};
 use lopper_record::study::Programs;
-use lopper_record::{Fault, LayerPosition, LayerSet, Retention, Score, format_layers};
+use lopper_record::{Fault, LayerPosition, LayerSet, Retention, Score};
 use lopper_tasks::{GenerationPolicy, ItemSelection, TaskOutcome};
 use serde::Serialize;
 
@@ -35,7 +35,7 @@ struct Ablation<'a> {
 #[derive(Serialize)]
 struct Candidate<'a> {
     /// What is removed.
-    layers: Vec<usize>,
+    layers: LayerSet,
     tasks: BTreeMap<&'a str, TaskScore<'a>>,
     /// The objective that removals are compared by: the mean over groups of tasks of their mean retention.
     group_mean_retention: Option<f64>,
@@ -72,8 +72,8 @@ pub fn run(context: &Context, args: &AblateArgs) -> Result<()> {
     let mut all = Vec::with_capacity(candidates.len());
     for (at, found) in outcomes.iter().enumerate() {
         let removed = match at.checked_sub(1) {
-            None => vec![],
-            Some(at) => numbering.originals(&removals[at])?.into(),
+            None => LayerSet::default(),
+            Some(at) => numbering.originals(&removals[at])?,
         };
         all.push(candidate(removed, found, &outcomes[0], seed)?);
     }
@@ -113,7 +113,7 @@ fn removals(opened: &OpenModel, args: &AblateArgs) -> Result<Vec<LayerSet<LayerP
 }
 
 fn candidate<'a>(
-    layers: Vec<usize>,
+    layers: LayerSet,
     found: &'a [TaskOutcome],
     base: &'a [TaskOutcome],
     seed: u64,
@@ -141,10 +141,7 @@ fn human<'a>(all: &[Candidate<'_>], tasks: impl Iterator<Item = &'a str>) -> Str
     let rows: Vec<Vec<String>> = all
         .iter()
         .map(|candidate| {
-            let removed = match candidate.layers.as_slice() {
-                [] => "none".to_owned(),
-                layers => format_layers(layers),
-            };
+            let removed = if candidate.layers.is_empty() { "none".to_owned() } else { candidate.layers.to_string() };
             let scores = tasks.iter().map(|task| {
                 let scores = candidate.tasks.get(task);
                 let score = scores.and_then(|task| task.metrics.get(task.primary));

@@ -109,15 +109,15 @@ pub fn run(context: &Context, args: &EvalArgs) -> Result<()> {
     let uncut = TextModel::new(opened.engine(context, &args.run)?, &opened.checkpoint)?;
     let all = LayerSet::all(opened.config().num_hidden_layers);
     let (text, cut) = match &args.adapter {
-        None => (uncut, LayerSet::from(kept.clone())),
+        None => (uncut, kept.slots()),
         Some(directory) => {
             let mut model = uncut.engine.model().clone();
-            lopper_heal::load_adapter(directory, &mut model, &kept.clone().into())?;
+            lopper_heal::load_adapter(directory, &mut model, &kept)?;
             match args.compare {
-                false => (uncut.with_model(model), LayerSet::from(kept.clone())),
+                false => (uncut.with_model(model), kept.slots()),
                 // The adapted layers come after the model's own, so that both models are evaluated together.
                 true => {
-                    let (engine, adapted) = uncut.engine.with_adapted_layers(&model, &kept.clone().into());
+                    let (engine, adapted) = uncut.engine.with_adapted_layers(&model, &kept);
                     (TextModel { engine, ..uncut }, adapted)
                 }
             }
@@ -147,7 +147,7 @@ pub fn run(context: &Context, args: &EvalArgs) -> Result<()> {
     if let Some(path) = &args.samples_out {
         samples::write(path, &outcomes)?;
     }
-    let layers = opened.numbering()?.originals(&kept.clone().into())?;
+    let layers = opened.numbering()?.originals(&kept)?;
     if let Some(directory) = &args.lm_eval_out {
         let facts = RunFacts {
             model: opened.name.clone(),

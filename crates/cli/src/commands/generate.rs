@@ -87,7 +87,7 @@ pub fn run(context: &Context, args: &GenerateArgs) -> Result<()> {
         let before = partial.len();
         let batch: Vec<Request> = part.iter().map(|index| requests[*index].clone()).collect();
         let answers = engine
-            .generate(&kept.clone().into(), &batch, &GenerateOptions::default(), &*progress)
+            .generate(&kept.slots(), &batch, &GenerateOptions::default(), &*progress)
             .inspect_err(|_| kept_note(context, before, args))?;
         let mut rows = Vec::with_capacity(part.len());
         for (index, answer) in part.iter().zip(answers) {

@@ -13,7 +13,7 @@ use lopper_model::generation::SpecialIds;
 use lopper_model::tensors::expected_tensors;
 use lopper_prune::writer::{put_in_place, temporary_directory};
 use lopper_prune::{Choice, ModelId, Plan, write_trained};
-use lopper_record::{Fault, LayerPosition, LayerSet, ensure_new, write_atomic};
+use lopper_record::{Fault, LayerSet, ensure_new, write_atomic};
 use serde::Serialize;
 
 use crate::args::{HealArgs, MethodArg};
@@ -45,7 +45,7 @@ struct Record<'a> {
 pub fn run(context: &Context, args: &HealArgs) -> Result<()> {
     let opened = OpenModel::open(context, &args.model)?;
     check_output(&opened, args)?;
-    let kept: LayerSet<LayerPosition> = opened.kept(args.drop.as_deref())?.into();
+    let kept = opened.kept(args.drop.as_deref())?;
     let recipe = recipe(&opened, args)?;
     let examples = examples(context, &opened, args, &recipe)?;
     let steps = recipe.steps(examples.documents.len());

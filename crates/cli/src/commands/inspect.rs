@@ -12,6 +12,7 @@ use lopper_model::Config;
 use lopper_model::checkpoint::Checkpoint;
 use lopper_model::tensors::{LAYER_PREFIX, layer_tensors};
 use lopper_prune::layer_numbering;
+use lopper_record::LayerSet;
 use serde::Serialize;
 
 use crate::args::InspectArgs;
@@ -33,7 +34,7 @@ struct Inspection {
     layers: usize,
     /// The number of each layer in the original model, where this one is a cut of it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    original_layers: Option<Vec<usize>>,
+    original_layers: Option<LayerSet>,
     /// The kinds of layers there are, in the order in which they first occur.
     layer_kinds: Vec<LayerGroup>,
     hidden_size: usize,
@@ -113,8 +114,8 @@ fn inspect(name: &str, checkpoint: &Checkpoint, hash: Option<String>, threads: u
         hash,
         family: config.model_type.clone(),
         layers,
-        original_layers: (numbering.original_layers() > layers).then(|| numbering.present().clone().into()),
-        layer_kinds: kinds::groups(config, &Vec::from(numbering.present().clone())),
+        original_layers: (numbering.original_layers() > layers).then(|| numbering.present().clone()),
+        layer_kinds: kinds::groups(config, numbering.present()),
         hidden_size: config.hidden_size,
         intermediate_size: config.intermediate_size,
         attention_heads: config.num_attention_heads,
@@ -160,7 +161,7 @@ fn parameters(config: &Config) -> Parameters {
 fn human(i: &Inspection) -> String {
     let p = &i.parameters;
     let layers = match &i.original_layers {
-        Some(original) => format!("{}, by their original numbers {}", i.layers, lopper_record::format_layers(original)),
+        Some(original) => format!("{}, by their original numbers {}", i.layers, original),
         None => i.layers.to_string(),
     };
     let head = if i.tied_head { "tied to the embedding".to_owned() } else { table::count(p.head) };

@@ -30,7 +30,7 @@ pub fn run(context: &Context, args: &LogprobsArgs) -> Result<()> {
     let kept = opened.kept(args.drop.as_deref())?;
     let sequences = input::required_sequences(context, &opened, &args.input)?;
     let engine = opened.engine(context, &args.run)?;
-    let logprobs = engine.token_logprobs(&kept.into(), &sequences, &context.progress)?;
+    let logprobs = engine.token_logprobs(&kept.slots(), &sequences, &context.progress)?;
 
     if let Some(index) = logprobs.iter().position(|list| list.iter().flatten().any(|value| !value.is_finite())) {
         return Err(Fault::new(format!("the log-probabilities of sequence {index} are not finite"))

@@ -7,6 +7,7 @@ use lopper_infer::Engine;
 use lopper_pocket::{Mixture, Stream};
 use lopper_prune::Calibration;
 use lopper_prune::criteria::{self, Agreement, LayerScores, Measures, Request};
+use lopper_record::{LayerNumbering, LayerSet};
 use serde::Serialize;
 
 use crate::args::{InputArgs, ScoreArgs};
@@ -28,7 +29,7 @@ struct Document {
     /// Kendall's τ-b of every two criteria.
     agreement: Vec<Agreement>,
     /// By criterion and number of layers, the layers to remove, by their original numbers.
-    plans: BTreeMap<&'static str, BTreeMap<usize, Vec<usize>>>,
+    plans: BTreeMap<&'static str, BTreeMap<usize, LayerSet>>,
 }
 
 pub fn run(context: &Context, args: &ScoreArgs) -> Result<()> {
@@ -41,8 +42,8 @@ pub fn run(context: &Context, args: &ScoreArgs) -> Result<()> {
         scores.taylor = Some(gradients(context, &opened, &calibration)?);
     }
     let numbering = opened.numbering()?;
-    let names: Vec<usize> = numbering.present().indices().collect();
-    let plans = plans(&scores, &names)?;
+    let names = numbering.present();
+    let plans = plans(&scores, &numbering)?;
     let agreement = criteria::agreement(&scores);
     if args.json {
         return context.printer.json(&Document { scores, agreement, plans });
@@ -53,7 +54,7 @@ pub fn run(context: &Context, args: &ScoreArgs) -> Result<()> {
         table::count(scores.sequences as u64)
     ));
     let text =
-        [human(&scores, &names), blocks(&scores, &names), agreements(&agreement), quarter(&plans, scores.num_layers())];
+        [human(&scores, names), blocks(&scores, names), agreements(&agreement), quarter(&plans, scores.num_layers())];
     context.printer.result(&text.join("\n\n"))
 }
 
@@ -81,15 +82,18 @@ pub fn gradients(context: &Context, opened: &OpenModel, calibration: &Calibratio
 }
 
 /// What each criterion would remove, for every number of layers that it can.
-fn plans(scores: &LayerScores, names: &[usize]) -> Result<BTreeMap<&'static str, BTreeMap<usize, Vec<usize>>>> {
+fn plans(
+    scores: &LayerScores,
+    numbering: &LayerNumbering,
+) -> Result<BTreeMap<&'static str, BTreeMap<usize, LayerSet>>> {
     let layers = scores.num_layers();
     let measured: Vec<&str> = scores.by_criterion().iter().map(|(name, _)| *name).chain(["angular-mean"]).collect();
-    let mut plans: BTreeMap<&'static str, BTreeMap<usize, Vec<usize>>> = BTreeMap::new();
+    let mut plans: BTreeMap<&'static str, BTreeMap<usize, LayerSet>> = BTreeMap::new();
     for criterion in criteria::CRITERIA.iter().filter(|c| measured.contains(&c.name)) {
         for remove in 1..layers {
             let request = Request { num_layers: layers, remove, scores: Some(scores), seed: 0 };
             let dropped = criteria::select(criterion, &request)?.dropped;
-            let dropped = dropped.indices().map(|layer| names[layer]).collect();
+            let dropped = numbering.originals(&dropped)?;
             plans.entry(criterion.name).or_default().insert(remove, dropped);
         }
     }
@@ -97,7 +101,7 @@ fn plans(scores: &LayerScores, names: &[usize]) -> Result<BTreeMap<&'static str,
 }
 
 /// The scores of single layers; `names` are the layers' numbers in the original model.
-fn human(scores: &LayerScores, names: &[usize]) -> String {
+fn human(scores: &LayerScores, names: &LayerSet) -> String {
     let lists = scores.by_criterion();
     let rank = |values: &[f64], layer: usize| {
         let smaller = values.iter().enumerate().filter(|(l, v)| v.total_cmp(&values[layer]).then(layer.cmp(l)).is_lt());
@@ -107,7 +111,7 @@ fn human(scores: &LayerScores, names: &[usize]) -> String {
     head.extend(lists.iter().map(|(name, _)| *name));
     let rows: Vec<Vec<String>> = (0..scores.num_layers())
         .map(|layer| {
-            let mut row = vec![names[layer].to_string(), rank(&scores.block_influence, layer).to_string()];
+            let mut row = vec![names.as_slice()[layer].to_string(), rank(&scores.block_influence, layer).to_string()];
             row.extend(lists.iter().map(|(_, values)| format!("{:.6}", values[layer])));
             row
         })
@@ -116,7 +120,7 @@ fn human(scores: &LayerScores, names: &[usize]) -> String {
 }
 
 /// The nearest block of every size.
-fn blocks(scores: &LayerScores, names: &[usize]) -> String {
+fn blocks(scores: &LayerScores, names: &LayerSet) -> String {
     let rows: Vec<[String; 3]> = scores
         .angular
         .sizes()
@@ -124,7 +128,7 @@ fn blocks(scores: &LayerScores, names: &[usize]) -> String {
         .filter_map(|(size, distances)| {
             let (first, distance) =
                 distances.iter().enumerate().min_by(|(a, x), (b, y)| x.total_cmp(y).then(b.cmp(a)))?;
-            let block = lopper_record::format_layers(&names[first..first + size]);
+            let block = names.iter().skip(first).take(size).collect::<LayerSet>().to_string();
             Some([size.to_string(), block, format!("{distance:.6}")])
         })
         .collect();
@@ -141,11 +145,9 @@ fn agreements(all: &[Agreement]) -> String {
 }
 
 /// What each criterion would remove of a quarter of the layers.
-fn quarter(plans: &BTreeMap<&'static str, BTreeMap<usize, Vec<usize>>>, layers: usize) -> String {
+fn quarter(plans: &BTreeMap<&'static str, BTreeMap<usize, LayerSet>>, layers: usize) -> String {
     let remove = (layers / 4).max(1);
-    let rows: Vec<[String; 2]> = plans
-        .iter()
-        .filter_map(|(name, plans)| Some([(*name).to_owned(), lopper_record::format_layers(plans.get(&remove)?)]))
-        .collect();
+    let rows: Vec<[String; 2]> =
+        plans.iter().filter_map(|(name, plans)| Some([(*name).to_owned(), plans.get(&remove)?.to_string()])).collect();
     table::render(["criterion", &format!("of {layers} layers it removes {remove}")], &rows)
 }

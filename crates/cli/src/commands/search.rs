@@ -37,7 +37,7 @@ pub fn run(context: &Context, args: &SearchArgs) -> Result<()> {
         dtype: format!("{:?}", args.run.dtype).to_lowercase(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
     };
-    let mut record = record::open(&args.out, spec, &Vec::from(numbering.present().clone()), args.force)?;
+    let mut record = record::open(&args.out, spec, numbering.present(), args.force)?;
     if !record.state.rounds.is_empty() {
         context.printer.note(&format!("continuing after {} finished rounds", record.state.rounds.len()));
     }
@@ -90,7 +90,7 @@ pub fn run(context: &Context, args: &SearchArgs) -> Result<()> {
     let kept = state.kept(&problem);
     let dropped = numbering.originals(&kept.complement(problem.layers))?;
     record.state = state;
-    record.removed = Some(dropped.clone().into());
+    record.removed = Some(dropped.clone());
     record.write(&args.out)?;
     if let Some(why) = &record.stopped {
         let (found, wanted) = (dropped.len(), args.remove);

@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::LayerSet;
+
 /// A mean over `n` values with its 95 % interval: Wilson's for a proportion, else ± 1.96 standard errors.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Mean {
@@ -281,7 +283,7 @@ pub struct LedgerEntry {
     #[serde(skip_serializing_if = "String::is_empty")]
     pub strategy: String,
     /// Which layers are gone.
-    pub dropped: Vec<usize>,
+    pub dropped: LayerSet,
     /// Whether the cut is healed.
     pub healed: bool,
     /// Name of the task.

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::diagnosis::{Diagnosis, GapAlarm};
-use crate::{Retention, Score, finite};
+use crate::{LayerSet, Retention, Score, finite};
 
 /// The model without one layer.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -55,7 +55,7 @@ pub struct Point {
     /// How many layers were removed.
     pub removed: usize,
     /// Which, in the original numbering.
-    pub dropped: Vec<usize>,
+    pub dropped: LayerSet,
     /// How it was healed, if it was.
     pub healed: Option<HealInfo>,
     /// Scores by task.

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use anyhow::Result;
 use lopper_record::study::{Cause, Diagnosis, Mean, Point, Programs};
-use lopper_record::{StudyRecord, format_layers};
+use lopper_record::{StudyRecord, format_ranges};
 
 use crate::chart::{Bar, Size, stacked};
 use crate::format::{NONE, percent, short};
@@ -72,7 +72,7 @@ fn alarms(record: &StudyRecord) -> String {
                 strategy_title(&branch.strategy),
                 branch.removed,
                 branch.reason,
-                format_layers(&branch.skipped)
+                format_ranges(&branch.skipped)
             );
             out.push_str(&format!("<li>{}</li>\n", Text(&what)));
         }

@@ -1,8 +1,8 @@
 //! The failure ledger: items that a cut lost, by cause, and items that it gained, with both models' answers.
 
 use anyhow::Result;
+use lopper_record::StudyRecord;
 use lopper_record::study::LedgerEntry;
-use lopper_record::{StudyRecord, format_layers};
 
 use crate::html::{Text, clipped};
 use crate::sections::{answer_box, question};
@@ -24,7 +24,7 @@ pub fn html(record: &StudyRecord) -> Result<String> {
     for model in record.ledger.chunk_by(same) {
         let healed = if model[0].healed { ", healed" } else { "" };
         let noun = if model.len() == 1 { "item" } else { "items" };
-        let title = format!("without {}{healed}: {} {noun}", format_layers(&model[0].dropped), model.len());
+        let title = format!("without {}{healed}: {} {noun}", model[0].dropped, model.len());
         out.push_str(&format!("<details>\n<summary>{}</summary>\n", Text(&title)));
         let mut entries: Vec<&LedgerEntry> = model.iter().collect();
         entries.sort_by_key(|entry| (entry.gained, entry.cause));

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use lopper_record::study::Point;
-use lopper_record::{Retention, Score, StudyRecord, format_layers};
+use lopper_record::{Retention, Score, StudyRecord};
 
 use crate::format::{NONE, count, percent, percent_interval, short};
 use crate::heat;
@@ -77,7 +77,7 @@ fn retentions(record: &StudyRecord) -> String {
         if parameters {
             row.push_str(&format!("<td>{}</td>", point.parameters.map_or(NONE.into(), count)));
         }
-        row.push_str(&format!("<td class=\"left\">{}</td></tr>\n", format_layers(&point.dropped)));
+        row.push_str(&format!("<td class=\"left\">{}</td></tr>\n", point.dropped));
         row
     }));
     out.push_str(TABLE_END);

@@ -135,7 +135,7 @@ fn diagnosis(hurt: f64, healed: bool, cut: bool) -> Diagnosis {
 fn ledger_entry(cause: Option<Cause>, detail: &str, base: &str, cut: &str) -> LedgerEntry {
     LedgerEntry {
         strategy: "bi".into(),
-        dropped: vec![8, 9, 10],
+        dropped: [8, 9, 10].into(),
         healed: false,
         task: "word_problems".into(),
         doc_id: 7,

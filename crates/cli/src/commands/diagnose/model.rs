@@ -7,7 +7,7 @@ use lopper_diagnose::arithmetic::{self, ArithmeticItem};
 use lopper_diagnose::{DiagnosticOptions, ModelDiagnosis, ledger, probe_set};
 use lopper_infer::{Sampling, TextModel};
 use lopper_record::study::{AblatedLayer, Diagnosis, LedgerEntry, Point, StudyRecord};
-use lopper_record::{Fault, LayerSet, ensure_new, format_layers, write_atomic};
+use lopper_record::{Fault, LayerSet, ensure_new, write_atomic};
 use lopper_tasks::{DataRoot, GenerationPolicy};
 use serde::Serialize;
 
@@ -191,7 +191,7 @@ fn human(record: &StudyRecord) -> String {
         let name = match (&point.healed, point.removed) {
             (Some(_), _) => "healed".to_owned(),
             (None, 0) => "uncut".to_owned(),
-            _ => format!("without {}", format_layers(&point.dropped)),
+            _ => format!("without {}", point.dropped),
         };
         if let Some(diagnosis) = &point.diagnosis {
             names.push(name);

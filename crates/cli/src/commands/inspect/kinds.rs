@@ -2,14 +2,14 @@
 
 use lopper_model::Config;
 use lopper_model::config::{LayerKind, RopeScaling};
-use lopper_record::format_layers;
+use lopper_record::LayerSet;
 use serde::Serialize;
 
 /// Layers of one kind.
 #[derive(Serialize)]
 pub struct LayerGroup {
     /// By their original numbers.
-    layers: Vec<usize>,
+    layers: LayerSet,
     /// Tokens that a token sees, itself included; absent where it sees all.
     #[serde(skip_serializing_if = "Option::is_none")]
     window: Option<usize>,
@@ -22,15 +22,15 @@ pub struct LayerGroup {
 }
 
 /// The groups of layers of a kind, in the order of their first layers, which `numbers` gives.
-pub fn groups(config: &Config, numbers: &[usize]) -> Vec<LayerGroup> {
+pub fn groups(config: &Config, numbers: &LayerSet) -> Vec<LayerGroup> {
     let mut groups: Vec<(LayerKind, LayerGroup)> = Vec::new();
-    for (kind, number) in config.layers.iter().zip(numbers) {
+    for (kind, number) in config.layers.iter().zip(numbers.iter()) {
         match groups.iter_mut().find(|(other, _)| other == kind) {
-            Some((_, group)) => group.layers.push(*number),
+            Some((_, group)) => group.layers = group.layers.iter().chain([number]).collect(),
             None => {
                 let rope = kind.rope.and_then(|rope| config.ropes.get(rope));
                 let group = LayerGroup {
-                    layers: vec![*number],
+                    layers: [number].into_iter().collect(),
                     window: kind.window,
                     rope_theta: rope.map(|rope| rope.theta),
                     rope_scaling: rope.and_then(|rope| scaling(&rope.scaling)),
@@ -70,7 +70,7 @@ impl LayerGroup {
 
     /// The kind in words, and which layers are of it.
     pub fn describe_with_layers(&self) -> String {
-        format!("{}: {} ({})", self.describe(), format_layers(&self.layers), self.layers.len())
+        format!("{}: {} ({})", self.describe(), self.layers, self.layers.len())
     }
 }
 
@@ -82,7 +82,7 @@ mod tests {
     #[test]
     fn kinds_are_told_with_their_layers() {
         let mut config = Config::plain(6, 2, 8);
-        assert_eq!(groups(&config, &[0, 1, 2, 3, 4, 5])[0].describe(), "full attention, rotary base 10000");
+        assert_eq!(groups(&config, &LayerSet::all(6))[0].describe(), "full attention, rotary base 10000");
         config.ropes.push(Rope { theta: 1e6, rotary_dim: 8, scaling: RopeScaling::Linear { factor: 8.0 } });
         for layer in [0, 1, 3, 4] {
             config.layers[layer].window = Some(512);
@@ -90,7 +90,7 @@ mod tests {
         config.layers[2].rope = Some(1);
         config.layers[5] = LayerKind { window: None, rope: None };
         let told: Vec<String> =
-            groups(&config, &[0, 1, 2, 7, 8, 9]).iter().map(LayerGroup::describe_with_layers).collect();
+            groups(&config, &LayerSet::from([0, 1, 2, 7, 8, 9])).iter().map(LayerGroup::describe_with_layers).collect();
         assert_eq!(
             told,
             [

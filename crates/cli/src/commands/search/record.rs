@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use lopper_prune::search::{Problem, State, Strategy};
 use lopper_record::study::{GapAlarm, SentinelReading};
-use lopper_record::{Fault, ensure_new, write_atomic};
+use lopper_record::{Fault, LayerSet, ensure_new, write_atomic};
 use lopper_tasks::{GenerationPolicy, ItemSelection};
 use serde::{Deserialize, Serialize};
 
@@ -22,7 +22,7 @@ pub struct Record {
     /// What decides the answer.
     pub spec: Spec,
     /// Original numbers of the model's layers.
-    pub layers: Vec<usize>,
+    pub layers: LayerSet,
     pub state: State,
     /// What the sentinels read of the uncut model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -38,7 +38,7 @@ pub struct Record {
     pub stopped: Option<String>,
     /// Original numbers of the layers to remove, once the search is done.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub removed: Option<Vec<usize>>,
+    pub removed: Option<LayerSet>,
 }
 
 #[derive(Serialize, Deserialize, PartialEq)]
@@ -55,11 +55,11 @@ pub struct Spec {
 }
 
 /// The record to go on from: what is there, or a new one.
-pub fn open(directory: &Path, spec: Spec, layers: &[usize], force: bool) -> Result<Record> {
+pub fn open(directory: &Path, spec: Spec, layers: &LayerSet, force: bool) -> Result<Record> {
     let path = &directory.join(RECORD);
     let new = |spec| Record {
         spec,
-        layers: layers.to_vec(),
+        layers: layers.clone(),
         state: State::default(),
         uncut: None,
         readings: BTreeMap::new(),

@@ -263,7 +263,7 @@ mod tests {
         record.points.push(Point {
             strategy: "reverse".into(),
             removed: 2,
-            dropped: vec![3, 4],
+            dropped: [3, 4].into(),
             healed: Some(HealInfo { method: "lora".into(), ..Default::default() }),
             groups: vec![GroupResult {
                 group: GENERATIVE.into(),
