@@ -50,8 +50,8 @@ fn accept(directory: &Path) -> Result<()> {
     families::parse_config(&hf::parse_object(&bytes, &path)?, &path).map(|_| ())
 }
 
-/// Rows of data sets, downloaded when they are needed. The listing of each data set is requested once, so that all tasks
-/// use the same commit.
+/// Rows of data sets, downloaded when they are needed. The listing of each data set is requested once, so that all
+/// tasks use the same commit.
 pub struct Rows {
     printer: Printer,
     interrupted: Arc<AtomicBool>,

@@ -40,7 +40,8 @@ pattern = '#### (\-?[0-9\.\,]+)'
 regexes_to_ignore = ['(?s).*#### ']
 "#;
 
-/// A program of each class of arXiv 2602.01997 for a function `add`, the class as samples name it, and the ledger's cause.
+/// A program of each class of arXiv 2602.01997 for a function `add`, the class as samples name it, and the ledger's
+/// cause.
 const PROGRAMS: [(&str, &str, &str); 11] = [
     ("def add(n):\n    return n + 1", "passed", ""),
     ("def add(n):\n    return n", "assertion", "other"),

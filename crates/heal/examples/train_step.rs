@@ -1,9 +1,10 @@
 //! Lopper's side of `benches/train_step.py`: training steps, timed after a warm-up, reported as one line of JSON.
 //!
-//! `train_step write DIR [--shape pocket|tiny|mid]` writes random weights, an adapter and a fixed batch, which the other
-//! side loads too; `train_step run DIR [--steps N] [--warmup N] [--workers N] [--micro-tokens N] [--bf16] [--lora]
-//! [--checkpointing]` trains on them: all weights, or the adapter. With `--bf16` the operands of matrix products are
-//! rounded to bf16 and summed in f32.
+//! `train_step write DIR [--shape pocket|tiny|mid]` writes random weights, an adapter and a fixed batch, which the
+//! other side loads too;
+//! `train_step run DIR [--steps N] [--warmup N] [--workers N] [--micro-tokens N] [--bf16] [--lora] [--checkpointing]`
+//! trains on them: all weights, or the adapter. With `--bf16` the operands of matrix products are rounded to bf16 and
+//! summed in f32.
 
 use anyhow::{Context, Result, bail};
 use lopper_heal::{

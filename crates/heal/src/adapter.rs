@@ -95,8 +95,8 @@ pub struct Base<'a> {
     pub revision: Option<&'a str>,
 }
 
-/// Writes the adapter of the layers `kept` into the existing directory `directory`. `base` is the model that PEFT loads it
-/// onto: the pruned one; `None` if that has not been written.
+/// Writes the adapter of the layers `kept` into the existing directory `directory`. `base` is the model that PEFT loads
+/// it onto: the pruned one; `None` if that has not been written.
 ///
 /// # Errors
 /// If the model has no adapter, or the files cannot be written.

@@ -1,9 +1,9 @@
 //! From texts to training documents: tokens with loss weights.
 //!
-//! The loss is on answers only: the weight is 1 on the tokens of assistant turns up to and including the end token, and 0
-//! elsewhere. Where an answer begins and ends is found by rendering the conversation without it and with it, which works
-//! for any chat template: the answer is what the second rendering adds, which is also what the model generates. A template
-//! whose second rendering does not begin with the first is refused.
+//! The loss is on answers only: the weight is 1 on the tokens of assistant turns up to and including the end token, and
+//! 0 elsewhere. Where an answer begins and ends is found by rendering the conversation without it and with it, which
+//! works for any chat template: the answer is what the second rendering adds, which is also what the model generates. A
+//! template whose second rendering does not begin with the first is refused.
 //!
 //! Some templates render earlier turns differently once others follow (Qwen3 removes the thinking of all but the last).
 //! Such a conversation becomes one example per answer, each rendered as when the model generates it.
@@ -229,8 +229,8 @@ impl<'a> Renderer<'a> {
         let prompt = self.tokenizer.encode(before, add_special)?;
         let tokens = self.tokenizer.encode(after, add_special)?;
         let start = prompt.iter().zip(&tokens).take_while(|(a, b)| a == b).count();
-        // The last token of the prompt may merge with the beginning of the answer, and is then part of the loss. If more
-        // differs, the model sees another prompt.
+        // The last token of the prompt may merge with the beginning of the answer, and is then part of the loss. If
+        // more differs, the model sees another prompt.
         if start + 1 < prompt.len() {
             return Err(Refusal::Text("the tokens of the prompt change when the answer follows".to_owned()));
         }

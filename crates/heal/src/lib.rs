@@ -1,9 +1,9 @@
 //! Finetuning ("healing") of pruned models: LoRA adapters in PEFT's layout or all weights, on the uncut model's own
 //! responses; and training from random weights, by which the pocket model was made.
 //!
-//! [`generate_responses`] lets the uncut model answer prompts; [`read_examples`] and [`Examples`] turn conversations into
-//! [`Document`]s, tokens with loss weights; [`heal`] trains the kept layers on them by a [`HealRecipe`], and can be
-//! interrupted and resumed. [`Trainer`] is the loop below it: forward and backward pass on several threads, gradient
+//! [`generate_responses`] lets the uncut model answer prompts; [`read_examples`] and [`Examples`] turn conversations
+//! into [`Document`]s, tokens with loss weights; [`heal`] trains the kept layers on them by a [`HealRecipe`], and can
+//! be interrupted and resumed. [`Trainer`] is the loop below it: forward and backward pass on several threads, gradient
 //! clipping, AdamW.
 //!
 //! ```

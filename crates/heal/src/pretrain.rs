@@ -41,7 +41,8 @@ pub struct Recipe {
 }
 
 impl Recipe {
-    /// Hash of the recipe without the schedule's length, so that a run can be extended while its rate has not begun to fall.
+    /// Hash of the recipe without the schedule's length, so that a run can be extended while its rate has not begun to
+    /// fall.
     pub fn identity(&self) -> String {
         let mut same = self.clone();
         (same.schedule.steps, same.schedule.decay) = (0, 0.0);
@@ -53,8 +54,8 @@ impl Recipe {
 /// Steps between two log entries.
 const LOG_EVERY: usize = 100;
 
-/// Trains by the recipe on `documents(index)`, or continues the run in `state_file`. The state is saved every `save_every`,
-/// at the end, and after an interruption.
+/// Trains by the recipe on `documents(index)`, or continues the run in `state_file`. The state is saved every
+/// `save_every`, at the end, and after an interruption.
 ///
 /// `progress` counts steps; its message is the smoothed loss and the speed.
 ///

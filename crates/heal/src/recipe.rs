@@ -130,8 +130,8 @@ pub struct HealRecipe {
     pub decay: f64,
     /// Limit of the gradient's norm.
     pub clip: f64,
-    /// Examples per optimiser step. The size of micro-batches follows from the examples' lengths, so gradient accumulation
-    /// is not a setting: the paper's batch of 4 with 2 accumulation steps is 8 here.
+    /// Examples per optimiser step. The size of micro-batches follows from the examples' lengths, so gradient
+    /// accumulation is not a setting: the paper's batch of 4 with 2 accumulation steps is 8 here.
     pub batch: usize,
     /// Passes over the examples.
     pub epochs: usize,
@@ -174,10 +174,10 @@ impl HealRecipe {
 
     /// The paper's recipe scaled to the pocket model.
     ///
-    /// A model of a few million parameters tolerates and needs far larger learning rates: stable rates fall roughly with
-    /// the width. Its examples are short, so a step takes more of them for an equally steady gradient; a short run has too
-    /// few steps for fifty of warm-up, and its rate falls over the second half. Rank and alpha are the paper's alternative
-    /// (16 and 32), because 64 would be half of the width.
+    /// A model of a few million parameters tolerates and needs far larger learning rates: stable rates fall roughly
+    /// with the width. Its examples are short, so a step takes more of them for an equally steady gradient; a short run
+    /// has too few steps for fifty of warm-up, and its rate falls over the second half. Rank and alpha are the paper's
+    /// alternative (16 and 32), because 64 would be half of the width.
     pub fn for_pocket(method: Method) -> Self {
         Self {
             lora: LoraConfig { r: 16, alpha: 32.0, ..LoraConfig::default() },

@@ -1,7 +1,8 @@
 //! Supervised finetuning of a pruned model, with an adapter or of all weights.
 //!
-//! The result is a function of the model, the documents, the recipe and the number of workers. A run with a state file can
-//! be interrupted at any step; called again with the same model, documents and recipe it continues, with the same result.
+//! The result is a function of the model, the documents, the recipe and the number of workers. A run with a state file
+//! can be interrupted at any step; called again with the same model, documents and recipe it continues, with the same
+//! result.
 
 use crate::adapter::{Base, attach_lora, is_adapter, save_adapter};
 use crate::recipe::{HealRecipe, Method};
@@ -215,8 +216,8 @@ fn check(model: &Model, kept: &LayerSet<LayerPosition>, documents: &[Document], 
     Ok(())
 }
 
-/// Tokens of a micro-batch: enough for efficient matrix multiplications, and few enough that every worker gets at least two
-/// of a batch, so that none waits long for another.
+/// Tokens of a micro-batch: enough for efficient matrix multiplications, and few enough that every worker gets at least
+/// two of a batch, so that none waits long for another.
 fn micro_tokens(epoch_tokens: usize, documents: usize, batch: usize, workers: usize) -> usize {
     if workers <= 1 {
         return MICRO_TOKENS.1;
@@ -225,8 +226,8 @@ fn micro_tokens(epoch_tokens: usize, documents: usize, batch: usize, workers: us
     (per_step / (2 * workers)).clamp(MICRO_TOKENS.0, MICRO_TOKENS.1)
 }
 
-/// Hash of what determines the result, but for the number of workers: that changes only the order of sums and the dropout
-/// masks, so a run can continue on another machine.
+/// Hash of what determines the result, but for the number of workers: that changes only the order of sums and the
+/// dropout masks, so a run can continue on another machine.
 fn identity(
     file: &StateFile<'_>,
     kept: &LayerSet<LayerPosition>,

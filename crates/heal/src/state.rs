@@ -1,7 +1,8 @@
-//! The state of a training run on disk, so that it can be interrupted and continued: trained parameters, the optimiser's
-//! moments, and how much of the data has been used.
+//! The state of a training run on disk, so that it can be interrupted and continued: trained parameters, the
+//! optimiser's moments, and how much of the data has been used.
 //!
-//! One safetensors file, written under a temporary name and renamed; a run continues only with the recipe that began it.
+//! One safetensors file, written under a temporary name and renamed; a run continues only with the recipe that began
+//! it.
 
 use crate::trainer::Trainer;
 use anyhow::{Context, Result};

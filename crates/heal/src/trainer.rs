@@ -1,5 +1,5 @@
-//! The data-parallel trainer: each worker thread runs its part of the batch through single-threaded kernels, whose buffers
-//! stay in its cache; gradients are summed, clipped, and given to the optimiser.
+//! The data-parallel trainer: each worker thread runs its part of the batch through single-threaded kernels, whose
+//! buffers stay in its cache; gradients are summed, clipped, and given to the optimiser.
 //!
 //! Every step is a function of the documents, the seed and the number of workers.
 
@@ -32,7 +32,8 @@ pub struct TrainerConfig {
     pub clip: f64,
     /// Gradient checkpointing: recompute activations in the backward pass.
     pub checkpointing: bool,
-    /// Stochastic depth: probability of skipping the last layer during a micro-batch; falls linearly to zero at the first.
+    /// Stochastic depth: probability of skipping the last layer during a micro-batch; falls linearly to zero at the
+    /// first.
     pub layer_drop: f64,
     /// Matrix products with bf16 operands and f32 sums, where the processor has instructions for them.
     pub mixed: bool,
@@ -170,7 +171,8 @@ fn sample_depth(kept: &LayerSet<LayerSlot>, last: f64, seed: u64) -> LayerSet<La
     kept.iter().enumerate().filter(|(i, _)| keep(*i)).map(|(_, layer)| layer).collect()
 }
 
-/// Groups documents, in order, into batches of about `limit` tokens, or fewer so that there is one for each of `workers`.
+/// Groups documents, in order, into batches of about `limit` tokens, or fewer so that there is one for each of
+/// `workers`.
 fn micro_batches(documents: &[Document], limit: usize, workers: usize) -> Vec<TrainBatch> {
     let limit = limit.min(documents.iter().map(inputs).sum::<usize>().div_ceil(workers));
     let mut batches = Vec::new();

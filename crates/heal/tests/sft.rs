@@ -1,5 +1,5 @@
-//! Healing reduces the loss, trains only what it should, is reproducible and resumable, and does not depend on the layers
-//! that were cut.
+//! Healing reduces the loss, trains only what it should, is reproducible and resumable, and does not depend on the
+//! layers that were cut.
 
 use lopper_heal::adapter::is_adapter;
 use lopper_heal::{

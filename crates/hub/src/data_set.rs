@@ -1,9 +1,9 @@
 //! Rows of data sets: the Parquet files of a split, found in the cache or downloaded into it.
 //!
 //! The hub converts data sets of every format to Parquet and keeps the result on a separate branch,
-//! `refs/convert/parquet`, as `CONFIGURATION/SPLIT/0000.parquet`, `0001.parquet` and so on; of a very large split only the
-//! beginning, as `CONFIGURATION/partial-SPLIT/…` (dataset-viewer, `parquet_utils.py`). Only the requested
-//! splits are downloaded.
+//! `refs/convert/parquet`, as `CONFIGURATION/SPLIT/0000.parquet`, `0001.parquet` and so on; of a very large split only
+//! the beginning, as `CONFIGURATION/partial-SPLIT/…` (dataset-viewer, `parquet_utils.py`). Only the requested splits
+//! are downloaded.
 //!
 //! Not covered: data sets without such a branch (those with a disabled viewer), splits of more than 10 000 files.
 

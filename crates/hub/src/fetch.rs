@@ -39,9 +39,9 @@ impl Snapshot {
 /// The snapshot of `model`; files that the cache lacks are downloaded.
 ///
 /// A full commit that is in the cache is used without any request; for a branch or a tag the hub is asked for its
-/// commit. If the hub cannot be reached, the cached commit of the branch is used, with a warning. `accept` is called with
-/// the snapshot's directory once everything but the weights is there, so that the weights of a model that cannot be read
-/// are not downloaded.
+/// commit. If the hub cannot be reached, the cached commit of the branch is used, with a warning. `accept` is called
+/// with the snapshot's directory once everything but the weights is there, so that the weights of a model that cannot
+/// be read are not downloaded.
 ///
 /// # Errors
 /// A [`Fault`] for a model that does not exist, is private, gated or not in safetensors, and where neither hub nor
@@ -88,7 +88,8 @@ pub(crate) enum Resolved {
     Cache(String),
 }
 
-/// Requests the listing of `repository`. If the hub does not respond, the commit that `cached` finds is used, with a warning.
+/// Requests the listing of `repository`. If the hub does not respond, the commit that `cached` finds is used, with a
+/// warning.
 pub(crate) fn resolve(
     client: &Client,
     repository: &HubId,

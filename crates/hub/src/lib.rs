@@ -3,9 +3,9 @@
 //! Of a model ([`fetch`]) it downloads configuration, tokenizer, chat templates, licence, card and safetensors weights;
 //! pickled weights are refused. Of a data set ([`DataSet`]) it downloads the Parquet files of the requested splits. The
 //! revision is resolved to a commit first and every file is taken from that commit, so that a push meanwhile mixes
-//! nothing. A file is written under a temporary name in the cache while holding huggingface_hub's lock, resumed where an
-//! earlier download stopped, checked against the size and hash that the hub states, and then renamed. Weights come last,
-//! so a snapshot that has its weights is complete.
+//! nothing. A file is written under a temporary name in the cache while holding huggingface_hub's lock, resumed where
+//! an earlier download stopped, checked against the size and hash that the hub states, and then renamed. Weights come
+//! last, so a snapshot that has its weights is complete.
 //!
 //! The server is not trusted: names, commits and etags are checked before they become paths, and the access token is
 //! sent to the hub's own address and never to a redirect's target.
@@ -26,9 +26,9 @@
 //! # anyhow::Ok(())
 //! ```
 //!
-//! The protocol is huggingface_hub's (its `file_download.py`, version 2.4): `GET api/models/ID/revision/REV`, `HEAD` and
-//! `GET ID/resolve/COMMIT/FILE`; for data sets `api/datasets/…` and `datasets/ID/…`. `design/hub.md` says why the `hf-hub`
-//! crate is not used.
+//! The protocol is huggingface_hub's (its `file_download.py`, version 2.4): `GET api/models/ID/revision/REV`, `HEAD`
+//! and `GET ID/resolve/COMMIT/FILE`; for data sets `api/datasets/…` and `datasets/ID/…`. `design/hub.md` says why the
+//! `hf-hub` crate is not used.
 //!
 //! Not covered: uploads, data sets in formats other than Parquet, the Xet protocol (the hub serves the same bytes over
 //! HTTP), parallel downloads, logging in (`hf auth login` does it, and its token is found here).

@@ -1,5 +1,5 @@
-//! Address, cache directory and access token, from the environment variables of huggingface_hub (its `constants.py`), so
-//! that both programs use the same files.
+//! Address, cache directory and access token, from the environment variables of huggingface_hub (its `constants.py`),
+//! so that both programs use the same files.
 
 use std::ffi::OsString;
 use std::fmt;

@@ -1,8 +1,9 @@
 //! Runs a model with any of its layers left out: token ids in, token ids and log-probabilities out.
 //!
-//! Every call takes the layers to keep as a [`LayerSet`](lopper_record::LayerSet), so that all pruned candidates run over one set of weights. Each
-//! has a form that takes many candidates at once (`…_many`): they share every layer of work on which they agree, and
-//! what differs goes through each layer together, as one batch. A candidate's results do not depend on the others.
+//! Every call takes the layers to keep as a [`LayerSet`](lopper_record::LayerSet), so that all pruned candidates run
+//! over one set of weights. Each has a form that takes many candidates at once (`…_many`): they share every layer of
+//! work on which they agree, and what differs goes through each layer together, as one batch. A candidate's results do
+//! not depend on the others.
 //!
 //! - [`Engine::generate`]: continuous batching, greedy or seeded sampling;
 //! - [`Engine::loglikelihood`]: choices that share a context, which is computed once;

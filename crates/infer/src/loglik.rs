@@ -112,7 +112,8 @@ impl Engine {
         self.token_logprobs_with_hook(candidates, sequences, None, progress)
     }
 
-    /// [`Engine::token_logprobs_many`]; `hook` gets the hidden states into and out of each layer of the first candidate.
+    /// [`Engine::token_logprobs_many`]; `hook` gets the hidden states into and out of each layer of the first
+    /// candidate.
     pub fn token_logprobs_with_hook(
         &self,
         candidates: &[LayerSet<LayerSlot>],

@@ -196,7 +196,8 @@ impl Forward {
         self.layers[layer.index()].linears().for_each(PreparedLinear::release);
     }
 
-    /// Runs one layer over the hidden states `x` of a batch, `[n, hidden]`, and writes its output into `out`, shaped alike.
+    /// Runs one layer over the hidden states `x` of a batch, `[n, hidden]`, and writes its output into `out`, shaped
+    /// alike.
     #[allow(clippy::too_many_arguments, reason = "operands are passed one by one")]
     pub fn layer(
         &self,

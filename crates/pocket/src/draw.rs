@@ -1,7 +1,7 @@
 //! Seeded random numbers: the only randomness in this crate.
 //!
-//! Based on the raw output of ChaCha8 with a range reduction of its own, so that items do not change when the `rand` crate
-//! changes how it samples ranges.
+//! Based on the raw output of ChaCha8 with a range reduction of its own, so that items do not change when the `rand`
+//! crate changes how it samples ranges.
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;

@@ -1,5 +1,5 @@
-//! The files of the trained pocket model, compiled into the program. The same files are in `models/pocket`, a Hugging Face
-//! model directory.
+//! The files of the trained pocket model, compiled into the program. The same files are in `models/pocket`, a Hugging
+//! Face model directory.
 
 macro_rules! files {
     ($($name:literal),* $(,)?) => {

@@ -9,11 +9,11 @@ use serde_json::json;
 use crate::example::{Check, Prompt, Split};
 use crate::tasks::{examples, task, tasks};
 
-/// Writes the first `n` items of a task's split, one JSON object per line; returns their number, which is less than `n` if
-/// a held-out split has no more items.
+/// Writes the first `n` items of a task's split, one JSON object per line; returns their number, which is less than `n`
+/// if a held-out split has no more items.
 ///
-/// A line has `task`, `id`, `split`, `prompt` or `messages`, `answer`, and the fields of its check: `number`, `function` and
-/// `cases`, `prefix`, `choices` and `label`, or `reference`.
+/// A line has `task`, `id`, `split`, `prompt` or `messages`, `answer`, and the fields of its check: `number`,
+/// `function` and `cases`, `prefix`, `choices` and `label`, or `reference`.
 ///
 /// # Errors
 /// A [`Fault`] for an unknown task.

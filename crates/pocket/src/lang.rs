@@ -1,16 +1,16 @@
 //! An interpreter for a strict subset of Python, in this process.
 //!
-//! It executes the code that the pocket model writes, without a Python on the user's machine. Programs have no input, no
-//! output and no imports; [`Limits`] bound their run time.
+//! It executes the code that the pocket model writes, without a Python on the user's machine. Programs have no input,
+//! no output and no imports; [`Limits`] bound their run time.
 //!
-//! Covered, with the semantics of CPython 3.11 (fixture `fixtures/pocket_code`): functions at the top level, assignment and
-//! augmented assignment, `if`/`elif`/`else`, `while`, `for` over `range`, `break`, `continue`, `pass`, `return`; integers,
-//! `True`, `False`, `None`; `+ - * // % **`, comparisons (also chained), `and`, `or`, `not`, conditional expressions; calls
-//! of the program's functions and of `min`, `max`, `abs`.
+//! Covered, with the semantics of CPython 3.11 (fixture `fixtures/pocket_code`): functions at the top level, assignment
+//! and augmented assignment, `if`/`elif`/`else`, `while`, `for` over `range`, `break`, `continue`, `pass`, `return`;
+//! integers, `True`, `False`, `None`; `+ - * // % **`, comparisons (also chained), `and`, `or`, `not`, conditional
+//! expressions; calls of the program's functions and of `min`, `max`, `abs`.
 //!
 //! Not covered: other values (floats, strings, lists), attributes, nested functions, imports, exceptions, annotations.
-//! Programs that use them end as [`Outcome::Other`]. Integers have 64 bits; an overflow, which CPython does not have, ends
-//! a program in the same way.
+//! Programs that use them end as [`Outcome::Other`]. Integers have 64 bits; an overflow, which CPython does not have,
+//! ends a program in the same way.
 
 mod ast;
 mod interpreter;

@@ -1,11 +1,12 @@
 //! The endless stream of training documents.
 //!
-//! A document is a function of seed and index alone, so training can resume at any of them. Each is drawn from the training
-//! split of one task. Conversations hold one item. Raw text holds several items on consecutive lines, or one item in the
-//! form of the evaluation; several, because an answer of one token in a text of thirty would hardly be learned.
+//! A document is a function of seed and index alone, so training can resume at any of them. Each is drawn from the
+//! training split of one task. Conversations hold one item. Raw text holds several items on consecutive lines, or one
+//! item in the form of the evaluation; several, because an answer of one token in a text of thirty would hardly be
+//! learned.
 //!
-//! For the same reason answers have more weight in the loss than prompts, and short answers more per token than long ones:
-//! an answer of n tokens, its terminator included, has the weight `3 / sqrt(n)` per token.
+//! For the same reason answers have more weight in the loss than prompts, and short answers more per token than long
+//! ones: an answer of n tokens, its terminator included, has the weight `3 / sqrt(n)` per token.
 
 use crate::draw::Draw;
 use crate::example::Prompt;

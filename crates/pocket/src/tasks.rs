@@ -95,8 +95,8 @@ pub(crate) fn train_item(task: &'static TaskInfo, draw: &mut Draw) -> Item {
 
 /// The items of a task's split in the order of `seed`.
 ///
-/// `Train` is endless and may repeat an item. `Select` and `Report` yield each item once, and end after 50 000 draws in a
-/// row without a new one. An unknown task has no items.
+/// `Train` is endless and may repeat an item. `Select` and `Report` yield each item once, and end after 50 000 draws in
+/// a row without a new one. An unknown task has no items.
 pub fn examples(task: &str, split: Split, seed: u64) -> impl Iterator<Item = Example> + use<> {
     Examples { task: self::task(task), split, seed, index: 0, seen: HashSet::new() }
 }

@@ -1,8 +1,8 @@
-//! The pocket model's tokenizer: byte-level BPE as in Llama 3, with `ignore_merges` and no merges. A word of the vocabulary is
-//! one token, any other text is tokenised as bytes, so there is no unknown token.
+//! The pocket model's tokenizer: byte-level BPE as in Llama 3, with `ignore_merges` and no merges. A word of the
+//! vocabulary is one token, any other text is tokenised as bytes, so there is no unknown token.
 //!
-//! Every digit is a token of its own without a leading space, so that numbers are read and written digit by digit and the
-//! arithmetic probe can look at the first one. Words and punctuation include their leading space; a run of spaces
+//! Every digit is a token of its own without a leading space, so that numbers are read and written digit by digit and
+//! the arithmetic probe can look at the first one. Words and punctuation include their leading space; a run of spaces
 //! (indentation) is one token.
 //!
 //! [`encode`] is the same function as the `tokenizers` crate computes from [`tokenizer_json`] (tested), without regular

@@ -1,7 +1,8 @@
 //! Chooses layers to remove from a model, and writes the model without them.
 //!
 //! - [`criteria`] score every layer over [`calibration`] text in one pass, and choose by the scores;
-//! - [`search`] evaluates candidates on tasks and chooses by what they score; nothing is written or reloaded to try one;
+//! - [`search`] evaluates candidates on tasks and chooses by what they score; nothing is written or reloaded to try
+//!   one;
 //! - [`plan`] is the file `cut.json`: which layers of which model are removed, and how they were chosen;
 //! - [`writer`] writes the pruned model as a Hugging Face directory and compares it with its source.
 //!

@@ -1,7 +1,7 @@
 //! `cut.json`: which layers of which model were removed, and how they were chosen.
 //!
-//! Layers are always counted from 0 in the numbering of the original, uncut model, however often a model has been cut: a
-//! cut of a cut composes. The file is part of the pruned model, so whoever has the model can repeat the cut, and
+//! Layers are always counted from 0 in the numbering of the original, uncut model, however often a model has been cut:
+//! a cut of a cut composes. The file is part of the pruned model, so whoever has the model can repeat the cut, and
 //! `--drop 21` has a meaning for a model that has lost layer 3.
 //!
 //! New keys of the format are always optional: older files are read, and older readers ignore keys they do not know.
@@ -269,8 +269,8 @@ impl Plan {
     }
 }
 
-/// Which layer of the original, uncut model each layer of `checkpoint` is, from the `cut.json` in its directory; without
-/// one, it is an uncut model.
+/// Which layer of the original, uncut model each layer of `checkpoint` is, from the `cut.json` in its directory;
+/// without one, it is an uncut model.
 ///
 /// # Errors
 /// As [`Plan::of_checkpoint`].

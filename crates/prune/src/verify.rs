@@ -1,9 +1,9 @@
 //! Whether the written model is the model that was measured: it is opened like any other, and its logits are compared
 //! with those of the source with the removed layers skipped, over the same tokens.
 //!
-//! Both models are read from their files as they are used, so the comparison needs little memory whatever their size. It
-//! covers weights and configuration together; that configurations also agree beyond the few tokens compared (windows,
-//! rotary scalings) is proved by `writer::config`.
+//! Both models are read from their files as they are used, so the comparison needs little memory whatever their size.
+//! It covers weights and configuration together; that configurations also agree beyond the few tokens compared
+//! (windows, rotary scalings) is proved by `writer::config`.
 
 use anyhow::{Result, bail};
 use lopper_model::{Batch, Checkpoint, Forward, MatmulPrecision, Model, Pack, Release, Threads};

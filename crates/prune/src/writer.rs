@@ -68,8 +68,8 @@ pub struct WriteReport {
     pub tensors: usize,
     /// Bytes of all tensors.
     pub weight_bytes: u64,
-    /// The plan as it was written to `cut.json`: with the changes in `config.json`, and with the comparison if there was
-    /// one.
+    /// The plan as it was written to `cut.json`: with the changes in `config.json`, and with the comparison if there
+    /// was one.
     pub plan: Plan,
     /// Other programs that would compute a different model from the written files, and why.
     pub warnings: Vec<String>,

@@ -83,8 +83,8 @@ impl LayerSet<OriginalLayer> {
     /// Parses a list of layers to drop, such as `21-28` or `3, 8, 19-21`, for a model of `num_layers`.
     ///
     /// # Errors
-    /// A [`Fault`] when the list is empty or malformed, names a layer twice or one that the model does not have, holds a
-    /// range written backwards, or would drop every layer.
+    /// A [`Fault`] when the list is empty or malformed, names a layer twice or one that the model does not have, holds
+    /// a range written backwards, or would drop every layer.
     pub fn parse(spec: &str, num_layers: usize) -> crate::Result<Self> {
         let fault = |message: String| {
             Fault::new(message)

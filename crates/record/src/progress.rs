@@ -69,7 +69,8 @@ pub trait Progress: Sync {
     /// Something the user should know, shown once and for good.
     fn warn(&self, _text: &str) {}
 
-    /// Fails with [`Interrupted`] once the user wants the work to stop. Asked at every point where stopping loses little.
+    /// Fails with [`Interrupted`] once the user wants the work to stop. Asked at every point where stopping loses
+    /// little.
     fn check(&self) -> Result<()> {
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! The files beside a model's weights.
 
-/// How the names of files begin that belong to a model whatever its depth: tokenizer, chat template, generation settings,
-/// licence. A list of what is known, because an unknown file may describe the uncut weights.
+/// How the names of files begin that belong to a model whatever its depth: tokenizer, chat template, generation
+/// settings, licence. A list of what is known, because an unknown file may describe the uncut weights.
 const BEGIN: [&str; 15] = [
     "tokenizer",
     "special_tokens_map",

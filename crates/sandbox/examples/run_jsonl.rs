@@ -1,5 +1,5 @@
-//! Runs many programs: each line of standard input is `{"source": …, "tests": …}`. Prints one line for every program that did
-//! not pass, then the number of programs with each verdict.
+//! Runs many programs: each line of standard input is `{"source": …, "tests": …}`. Prints one line for every program
+//! that did not pass, then the number of programs with each verdict.
 //!
 //! `cargo run -p lopper-sandbox --example run_jsonl PYTHON < programs.jsonl`
 #![allow(clippy::print_stdout, reason = "an example prints its results")]

@@ -1,10 +1,10 @@
-//! A control group (version 2) for each program. It limits all processes of a program together, where `setrlimit` limits each
-//! one.
+//! A control group (version 2) for each program. It limits all processes of a program together, where `setrlimit`
+//! limits each one.
 //!
-//! Groups can be created only where the system has delegated a part of its tree to this user. Lopper uses the directory that
-//! the policy names, or else its own group or the parent group, if memory and task limits are delegated to their children.
-//! It does not move itself: a group with processes of its own cannot delegate controllers to its children, and a library
-//! should not move the user's process.
+//! Groups can be created only where the system has delegated a part of its tree to this user. Lopper uses the directory
+//! that the policy names, or else its own group or the parent group, if memory and task limits are delegated to their
+//! children. It does not move itself: a group with processes of its own cannot delegate controllers to its children,
+//! and a library should not move the user's process.
 
 use std::fs;
 use std::io;

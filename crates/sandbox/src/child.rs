@@ -1,11 +1,11 @@
 //! The helper: a new process with one thread that sets up the sandbox around itself and then becomes the interpreter.
 //!
-//! In a fork of a process with several threads, such as Lopper, little is safe. So Lopper executes itself once more with a
-//! private first argument, which leads to [`run`]. It creates three processes:
+//! In a fork of a process with several threads, such as Lopper, little is safe. So Lopper executes itself once more
+//! with a private first argument, which leads to [`run`]. It creates three processes:
 //!
 //! 1. the *outer* one enters the namespaces and waits;
-//! 2. the *init* process of the new process namespace (number 1 there) builds the file tree, waits for the program, and ends
-//!    as soon as the program or Lopper ends; the kernel then ends everything else in the namespace;
+//! 2. the *init* process of the new process namespace (number 1 there) builds the file tree, waits for the program, and
+//!    ends as soon as the program or Lopper ends; the kernel then ends everything else in the namespace;
 //! 3. the *program* drops its rights and executes Python.
 
 mod files;
@@ -94,7 +94,8 @@ fn exit(status: i32) -> ! {
 }
 
 fn start() -> Result<i32, Stop> {
-    // SAFETY: the parent made descriptor 0 the control socket, and nothing else uses it. Below, `/dev/null` replaces it.
+    // SAFETY: the parent made descriptor 0 the control socket, and nothing else uses it. Below, `/dev/null` replaces
+    // it.
     let inherited = unsafe { UnixStream::from_raw_fd(0) };
     let control = match inherited.try_clone() {
         // The copy is closed when the interpreter is executed.
@@ -111,8 +112,8 @@ fn start() -> Result<i32, Stop> {
     }
 
     let privileged = namespaces::enter(&mut helper)?;
-    // From here on no other process of this user can inspect this one. (Not before, because the files in `/proc` that map a
-    // namespace's users would become inaccessible, too.)
+    // From here on no other process of this user can inspect this one. (Not before, because the files in `/proc` that
+    // map a namespace's users would become inaccessible, too.)
     let _ = prctl::set_dumpable(false);
 
     // SAFETY: this process has one thread.

@@ -1,5 +1,5 @@
-//! The protocol of the helper process. Its standard input is a socket: it receives one job, as JSON after its length, and
-//! answers with lines of JSON. When the socket closes, it ends.
+//! The protocol of the helper process. Its standard input is a socket: it receives one job, as JSON after its length,
+//! and answers with lines of JSON. When the socket closes, it ends.
 
 use std::io::{Read, Write};
 use std::path::PathBuf;

@@ -1,9 +1,9 @@
 //! Runs Python programs that a model wrote, isolated from this machine.
 //!
-//! Every program runs in processes of its own, isolated by namespaces, Landlock, a list of allowed system calls and resource
-//! limits; see `docs/reference/sandbox.md` for what is protected and `design/sandbox.md` for the reasons. Creating a
-//! [`Sandbox`] tests which mechanisms work on this machine and reports the others; if files, network, other processes or the
-//! kernel would not be protected, nothing is run unless the policy allows it.
+//! Every program runs in processes of its own, isolated by namespaces, Landlock, a list of allowed system calls and
+//! resource limits; see `docs/reference/sandbox.md` for what is protected and `design/sandbox.md` for the reasons.
+//! Creating a [`Sandbox`] tests which mechanisms work on this machine and reports the others; if files, network, other
+//! processes or the kernel would not be protected, nothing is run unless the policy allows it.
 //!
 //! ```no_run
 //! use lopper_sandbox::{Policy, Program, Sandbox, Verdict};
@@ -17,8 +17,9 @@
 //! }
 //! ```
 //!
-//! It is made for Linux. On other Unix systems only time and output are limited, so programs run only if the policy allows
-//! it; on other systems not at all. Not covered: vulnerabilities of the kernel, and what [`Sandbox::gaps`] lists.
+//! It is made for Linux. On other Unix systems only time and output are limited, so programs run only if the policy
+//! allows it; on other systems not at all. Not covered: vulnerabilities of the kernel, and what [`Sandbox::gaps`]
+//! lists.
 
 // Parts of the helper's protocol are unused on systems without it.
 #![cfg_attr(not(target_os = "linux"), allow(dead_code))]
@@ -60,8 +61,8 @@ pub use sandbox::{Cancelled, Sandbox};
 /// Whether this program can act as helper.
 static HOOKED: AtomicBool = AtomicBool::new(false);
 
-/// Must be called at the start of `main`, before any thread is started: in a process that was started as a sandbox's helper
-/// it does the helper's job and does not return; otherwise it returns at once.
+/// Must be called at the start of `main`, before any thread is started: in a process that was started as a sandbox's
+/// helper it does the helper's job and does not return; otherwise it returns at once.
 ///
 /// A program that does not call this cannot run programs unless the policy names another helper; [`Sandbox::new`] then
 /// fails.

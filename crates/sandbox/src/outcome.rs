@@ -1,9 +1,9 @@
-//! Outcomes of programs, in the classes of arXiv 2602.01997: passed, assertion error, bracket or unterminated literal, other
-//! syntax error, name not defined, timeout or recursion depth, other.
+//! Outcomes of programs, in the classes of arXiv 2602.01997: passed, assertion error, bracket or unterminated literal,
+//! other syntax error, name not defined, timeout or recursion depth, other.
 //!
-//! The class follows from how the run ended and from Python's own exception, which the harness reports separately from the
-//! program's output. Bracket errors differ from other syntax errors only in CPython's message; the messages of versions 3.8
-//! to 3.13 are known here.
+//! The class follows from how the run ended and from Python's own exception, which the harness reports separately from
+//! the program's output. Bracket errors differ from other syntax errors only in CPython's message; the messages of
+//! versions 3.8 to 3.13 are known here.
 
 use std::time::Duration;
 

@@ -11,8 +11,8 @@ use crate::protection::Mechanism;
 /// Resource limits of one program.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
-    /// Wall-clock time from the start of the program. Well above the processor time, so that verdicts do not depend on the
-    /// machine's load: this limit is for programs that wait.
+    /// Wall-clock time from the start of the program. Well above the processor time, so that verdicts do not depend on
+    /// the machine's load: this limit is for programs that wait.
     pub wall: Duration,
     /// Processor time of each process, including the start of the interpreter; rounded up to seconds.
     pub cpu: Duration,
@@ -51,8 +51,8 @@ impl Default for Limits {
 pub struct Policy {
     /// The interpreter, version 3.8 or later; `python3` on the search path by default.
     pub python: Option<PathBuf>,
-    /// Whether programs can import the packages installed for that interpreter (numpy, for example). Files that run code at
-    /// start (`.pth`, `sitecustomize`) are not run.
+    /// Whether programs can import the packages installed for that interpreter (numpy, for example). Files that run
+    /// code at start (`.pth`, `sitecustomize`) are not run.
     pub site_packages: bool,
     /// Further directories from which modules can be imported.
     pub python_path: Vec<PathBuf>,
@@ -62,13 +62,13 @@ pub struct Policy {
     pub limits: Limits,
     /// Whether programs can start other processes. No benchmark needs it, and a single process is easily stopped.
     pub allow_processes: bool,
-    /// Run programs even if files, network, processes or the kernel are not protected; for machines that are themselves a
-    /// sandbox.
+    /// Run programs even if files, network, processes or the kernel are not protected; for machines that are themselves
+    /// a sandbox.
     pub allow_unprotected: bool,
     /// Mechanisms that are not used; for tests, which check each one alone.
     pub switched_off: BTreeSet<Mechanism>,
-    /// The program to execute as helper; by default the running one, which must call [`child_main`](crate::child_main) at
-    /// the start of `main`.
+    /// The program to execute as helper; by default the running one, which must call [`child_main`](crate::child_main)
+    /// at the start of `main`.
     pub helper: Option<PathBuf>,
     /// A control group (version 2) in which groups can be created; by default one is searched.
     pub cgroup: Option<PathBuf>,
@@ -76,8 +76,8 @@ pub struct Policy {
 
 /// A program and its tests.
 ///
-/// All parts run one after another in the same module, as if they were one file; `__name__` is not `"__main__"`, as in the
-/// benchmarks' reference implementations.
+/// All parts run one after another in the same module, as if they were one file; `__name__` is not `"__main__"`, as in
+/// the benchmarks' reference implementations.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Program {
     /// The code that the model wrote.

@@ -1,8 +1,8 @@
-//! The mechanisms that isolate a program from the machine: what each protects, what must be protected before anything runs,
-//! and what is not protected.
+//! The mechanisms that isolate a program from the machine: what each protects, what must be protected before anything
+//! runs, and what is not protected.
 //!
-//! Most things are protected twice, by independent parts of the kernel, so that a vulnerability in one of them is not one of
-//! the sandbox. A machine with one of the two runs programs; a machine with neither is refused.
+//! Most things are protected twice, by independent parts of the kernel, so that a vulnerability in one of them is not
+//! one of the sandbox. A machine with one of the two runs programs; a machine with neither is refused.
 
 use std::collections::BTreeMap;
 

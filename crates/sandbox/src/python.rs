@@ -1,7 +1,7 @@
 //! The Python interpreter and the files that it needs.
 //!
-//! The interpreter is run once outside the sandbox to find them: a name on the search path may be a wrapper (pyenv) or a
-//! link into a virtual environment, and only Python knows where its library is. That run executes no code of a model.
+//! The interpreter is run once outside the sandbox to find them: a name on the search path may be a wrapper (pyenv) or
+//! a link into a virtual environment, and only Python knows where its library is. That run executes no code of a model.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -102,8 +102,8 @@ impl Interpreter {
     }
 
     /// The command line that starts the harness. It does not ignore Python's environment variables (`-E`), because the
-    /// environment is Lopper's own and fixes the seed of hashes: a program that depends on the order of a set gets the same
-    /// verdict every time.
+    /// environment is Lopper's own and fixes the seed of hashes: a program that depends on the order of a set gets the
+    /// same verdict every time.
     pub(crate) fn command_line(&self) -> Vec<String> {
         let executable = self.executable.to_string_lossy().into_owned();
         [&executable, "-s", "-S", "-B", "-X", "utf8", "-c", HARNESS].map(str::to_owned).to_vec()

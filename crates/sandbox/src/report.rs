@@ -88,8 +88,8 @@ impl Report {
     }
 }
 
-/// The furthest message in the bytes from the pipe. A message counts if it has its key, whatever the program wrote before
-/// or after it.
+/// The furthest message in the bytes from the pipe. A message counts if it has its key, whatever the program wrote
+/// before or after it.
 pub(crate) fn parse_report(bytes: &[u8], keys: &Keys) -> Report {
     if let Some((word, body)) = message(bytes, &keys.passed)
         && word == b"passed  "

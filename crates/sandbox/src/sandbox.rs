@@ -1,5 +1,5 @@
-//! The sandbox: created once, which tests the mechanisms of this machine; then runs any number of programs, in sequence or in
-//! parallel.
+//! The sandbox: created once, which tests the mechanisms of this machine; then runs any number of programs, in sequence
+//! or in parallel.
 
 use std::fmt;
 use std::sync::Mutex;
@@ -34,11 +34,12 @@ pub struct Sandbox {
 }
 
 impl Sandbox {
-    /// Finds the interpreter and the mechanisms of this machine, and runs one small program to check that all of them work.
+    /// Finds the interpreter and the mechanisms of this machine, and runs one small program to check that all of them
+    /// work.
     ///
     /// # Errors
-    /// A [`Fault`] if the interpreter does not work, if a path of the policy does not exist, and if files, network, other
-    /// processes, the kernel or resources would not be protected, unless [`Policy::allow_unprotected`] is set.
+    /// A [`Fault`] if the interpreter does not work, if a path of the policy does not exist, and if files, network,
+    /// other processes, the kernel or resources would not be protected, unless [`Policy::allow_unprotected`] is set.
     pub fn new(policy: Policy) -> Result<Self> {
         let allow_processes = policy.allow_processes;
         let allow_unprotected = policy.allow_unprotected;

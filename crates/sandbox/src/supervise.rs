@@ -184,8 +184,8 @@ pub(crate) fn supervise(
 }
 
 impl Supervisor<'_> {
-    /// Whether the run is over: all pipes are closed, which means that every process with one of them has ended, and so has
-    /// the helper.
+    /// Whether the run is over: all pipes are closed, which means that every process with one of them has ended, and so
+    /// has the helper.
     fn is_over(&mut self) -> Result<bool> {
         let closed = [&self.stdout, &self.stderr, &self.report, &self.answers].iter().all(|s| s.file.is_none());
         // Without a helper only the process itself shows that it has ended.

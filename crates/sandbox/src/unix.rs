@@ -207,7 +207,8 @@ fn kernel_limits(limits: &Limits) -> KernelLimits {
     }
 }
 
-/// A directory on the disk for a program without a file tree of its own; `as_nobody`: for one that runs as another user.
+/// A directory on the disk for a program without a file tree of its own; `as_nobody`: for one that runs as another
+/// user.
 fn own_directory(as_nobody: bool) -> Result<TempDir> {
     let directory = tempfile::Builder::new().prefix("lopper-sandbox-").tempdir()?;
     #[cfg(target_os = "linux")]

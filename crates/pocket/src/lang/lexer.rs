@@ -1,5 +1,5 @@
-//! Source text to tokens, with Python's indentation, line joining in brackets, and the errors of CPython's tokenizer. As in
-//! CPython, these take precedence over errors of the parser, so the whole text is read first.
+//! Source text to tokens, with Python's indentation, line joining in brackets, and the errors of CPython's tokenizer.
+//! As in CPython, these take precedence over errors of the parser, so the whole text is read first.
 
 use super::Outcome;
 

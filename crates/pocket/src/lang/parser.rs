@@ -1,6 +1,7 @@
 //! Tokens to the syntax tree, by recursive descent with bounded depth.
 //!
-//! Unsupported Python is recognised by its first word or sign, as distinct from syntax errors; what follows is not read.
+//! Unsupported Python is recognised by its first word or sign, as distinct from syntax errors; what follows is not
+//! read.
 
 use super::Outcome;
 use super::ast::{Expr, Function, Op, Program, Stmt};

@@ -1,9 +1,9 @@
-//! The arithmetic probe of arXiv 2602.01997: `Question: What is (9 + 8) * 2? Answer:` after three few-shot examples; three
-//! single digits, answered without steps.
+//! The arithmetic probe of arXiv 2602.01997: `Question: What is (9 + 8) * 2? Answer:` after three few-shot examples;
+//! three single digits, answered without steps.
 //!
-//! Digits are 1 to 9, so that no factor of 0 gives the answer away, and answers are in -99..=99, which a model of this size
-//! can learn. The split follows from the expression, so held-out expressions occur in training neither as questions nor as
-//! few-shot examples. Training also has easier questions: the two halves of such an expression.
+//! Digits are 1 to 9, so that no factor of 0 gives the answer away, and answers are in -99..=99, which a model of this
+//! size can learn. The split follows from the expression, so held-out expressions occur in training neither as
+//! questions nor as few-shot examples. Training also has easier questions: the two halves of such an expression.
 
 use crate::draw::Draw;
 use crate::example::{Check, Item, Prompt, Split};

@@ -1,7 +1,7 @@
 //! Bracket completion: close all open brackets, innermost first.
 //!
-//! The prefix has two to eight open brackets of three kinds, and possibly closed pairs. The response must balance it, with
-//! nothing else.
+//! The prefix has two to eight open brackets of three kinds, and possibly closed pairs. The response must balance it,
+//! with nothing else.
 
 use crate::draw::Draw;
 use crate::example::{Check, Item, Prompt};

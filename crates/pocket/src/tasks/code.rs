@@ -1,7 +1,8 @@
 //! Small Python functions by description, which are executed.
 //!
-//! A description has one to three parts joined by `then`: changes of the first parameter, one `if`/`else`, or one counted
-//! loop. The response is graded by what it returns, not by its text; the reference answer gives the expected results.
+//! A description has one to three parts joined by `then`: changes of the first parameter, one `if`/`else`, or one
+//! counted loop. The response is graded by what it returns, not by its text; the reference answer gives the expected
+//! results.
 
 use crate::draw::Draw;
 use crate::example::{Check, Item, Prompt};

@@ -1,7 +1,7 @@
 //! Whether a review is good or bad.
 //!
-//! Clauses of one polarity, some of them negated (`was not clean`); or a clause of the other polarity followed by `but` and
-//! a closing clause, which decides.
+//! Clauses of one polarity, some of them negated (`was not clean`); or a clause of the other polarity followed by `but`
+//! and a closing clause, which decides.
 
 use crate::draw::Draw;
 use crate::example::{Check, Item, Prompt};

@@ -1,9 +1,9 @@
-//! Word problems of two to four steps in the form of GSM8K: a story, a question, a solution with one equation per step, and
-//! the final answer after `####`.
+//! Word problems of two to four steps in the form of GSM8K: a story, a question, a solution with one equation per step,
+//! and the final answer after `####`.
 //!
 //! A story has an opening, some events, sometimes an irrelevant number, and one of several questions. Which numbers to
-//! combine must be read from the text: people give and receive, own other things, or are compared with each other. Every
-//! intermediate value is in 1..=99 and every division is exact.
+//! combine must be read from the text: people give and receive, own other things, or are compared with each other.
+//! Every intermediate value is in 1..=99 and every division is exact.
 
 use crate::draw::Draw;
 use crate::example::{Check, Item, Prompt};

@@ -1,5 +1,5 @@
-//! The model card (`README.md`): the source's, with a section on the cut. Its front matter stays first and unchanged, so
-//! that licence and tags are kept.
+//! The model card (`README.md`): the source's, with a section on the cut. Its front matter stays first and unchanged,
+//! so that licence and tags are kept.
 
 use std::path::Path;
 

@@ -1,11 +1,11 @@
 //! `config.json` of a pruned model: the source's with the number of layers, lists with an entry for each layer, and
 //! periods of layers adapted. Everything else stays, in its order.
 //!
-//! The published scripts for this method cut `layer_types` to its first entries; a model with alternating attention then
-//! runs with the wrong pattern. Here every list keeps the entries of the kept layers ([`lists`]), and fields that give a
-//! pattern by its period or its first layer are replaced where they cannot express the cut ([`rules`]). The result is
-//! then proved: the edited file, read like any other, must give the source's configuration with only the kept layers,
-//! field by field ([`proof`]). That is the model that was measured.
+//! The published scripts for this method cut `layer_types` to its first entries; a model with alternating attention
+//! then runs with the wrong pattern. Here every list keeps the entries of the kept layers ([`lists`]), and fields that
+//! give a pattern by its period or its first layer are replaced where they cannot express the cut ([`rules`]). The
+//! result is then proved: the edited file, read like any other, must give the source's configuration with only the kept
+//! layers, field by field ([`proof`]). That is the model that was measured.
 
 mod lists;
 mod pattern;

@@ -13,8 +13,8 @@ use crate::plan::{PLAN_FILE, Plan};
 
 use super::{card, config, files};
 
-/// Writes `model` into the empty directory `directory`. It was trained from `checkpoint`, without the layers that `plan`
-/// removes where there is a plan. `section` is added to its model card. Returns warnings as
+/// Writes `model` into the empty directory `directory`. It was trained from `checkpoint`, without the layers that
+/// `plan` removes where there is a plan. `section` is added to its model card. Returns warnings as
 /// [`WriteReport::warnings`](super::WriteReport::warnings).
 ///
 /// # Errors

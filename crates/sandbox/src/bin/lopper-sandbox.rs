@@ -1,5 +1,5 @@
-//! Without arguments, prints which mechanisms work on this machine. `lopper-sandbox PROGRAM.py [TESTS.py]` runs a program and
-//! its tests, and prints the outcome as JSON. Also the helper of this crate's tests.
+//! Without arguments, prints which mechanisms work on this machine. `lopper-sandbox PROGRAM.py [TESTS.py]` runs a
+//! program and its tests, and prints the outcome as JSON. Also the helper of this crate's tests.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program that prints its results")]
 
 use std::process::ExitCode;

@@ -1,8 +1,8 @@
-//! The file tree of a program: in memory, with the paths that Python needs as read-only bind mounts, a private `/tmp` of
-//! bounded size, and three devices. The machine's own tree is unmounted afterwards, so it cannot be reached.
+//! The file tree of a program: in memory, with the paths that Python needs as read-only bind mounts, a private `/tmp`
+//! of bounded size, and three devices. The machine's own tree is unmounted afterwards, so it cannot be reached.
 //!
-//! As in bubblewrap, the old tree is first moved into a tree in memory, so that any path can be bound, even one below the
-//! directory that is mounted over.
+//! As in bubblewrap, the old tree is first moved into a tree in memory, so that any path can be bound, even one below
+//! the directory that is mounted over.
 
 use std::ffi::CString;
 use std::fs;
@@ -140,7 +140,7 @@ fn seal(target: &Path) -> Result<()> {
             size_of::<libc::mount_attr>(),
         )
     };
-    // The call exists since Linux 5.12. The older one changes one mount only and leaves those below it writable, so on an
-    // older kernel the namespace is not used.
+    // The call exists since Linux 5.12. The older one changes one mount only and leaves those below it writable, so on
+    // an older kernel the namespace is not used.
     if done == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()).context("mount_setattr") }
 }

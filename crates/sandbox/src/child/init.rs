@@ -1,8 +1,9 @@
 //! The init process of the new process namespace: builds the file tree, starts the program, waits.
 //!
-//! It ends when the program does, when Lopper closes its end of the control socket (also by being killed), or when the outer
-//! process ends. The kernel then kills everything else in the namespace, and nothing in it can prevent that: process 1 is
-//! immune to signals from inside. Python is not process 1 itself, because some signals would then have no effect on it.
+//! It ends when the program does, when Lopper closes its end of the control socket (also by being killed), or when the
+//! outer process ends. The kernel then kills everything else in the namespace, and nothing in it can prevent that:
+//! process 1 is immune to signals from inside. Python is not process 1 itself, because some signals would then have no
+//! effect on it.
 
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd};

@@ -1,5 +1,5 @@
-//! Landlock: the same restrictions on files as the mount namespace, from another part of the kernel; where that namespace is
-//! refused, as in most containers, the only ones.
+//! Landlock: the same restrictions on files as the mount namespace, from another part of the kernel; where that
+//! namespace is refused, as in most containers, the only ones.
 //!
 //! The access rights are those of ABI version 6, with which this was tested; an older kernel enforces those it knows.
 

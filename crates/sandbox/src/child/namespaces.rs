@@ -13,8 +13,8 @@ use crate::protection::Mechanism;
 /// The ids of `nobody` and `nogroup`: the program's inside the sandbox and, if Lopper runs as root, outside.
 pub(crate) const NOBODY: u32 = 65534;
 
-/// Enters the job's namespaces. Returns whether the process has the rights of root outside any user namespace; in that case
-/// only the program itself enters one, later.
+/// Enters the job's namespaces. Returns whether the process has the rights of root outside any user namespace; in that
+/// case only the program itself enters one, later.
 pub(super) fn enter(helper: &mut Helper) -> Result<bool, Stop> {
     let privileged = geteuid().is_root() && has_admin();
     if !privileged {

@@ -14,16 +14,16 @@ use super::{Helper, Stop};
 use crate::job::Job;
 use crate::protection::Mechanism;
 
-/// Becomes `nobody`, enters a user namespace unless that is done, and drops every capability. `proc` is the outer `/proc`.
-/// Changes the working directory.
+/// Becomes `nobody`, enters a user namespace unless that is done, and drops every capability. `proc` is the outer
+/// `/proc`. Changes the working directory.
 pub(super) fn drop(helper: &mut Helper, privileged: bool, proc: Option<File>) -> Result<(), Stop> {
     let wanted = helper.job.mechanisms.contains(&Mechanism::Unprivileged);
     if privileged {
         if wanted && let Err(e) = become_nobody() {
             return Err(helper.fail("nobody", format!("{e:#}")));
         }
-        // Created by `nobody`, this namespace has no more rights than that user. Task limits count per user and namespace;
-        // without it they would count all programs that run in parallel.
+        // Created by `nobody`, this namespace has no more rights than that user. Task limits count per user and
+        // namespace; without it they would count all programs that run in parallel.
         helper.apply(Mechanism::UserNamespace, |_| {
             let proc = proc.context("there is no /proc")?;
             let (uid, gid) = (nix::unistd::geteuid(), nix::unistd::getegid());
@@ -38,8 +38,8 @@ pub(super) fn drop(helper: &mut Helper, privileged: bool, proc: Option<File>) ->
         })?;
     }
     helper.apply(Mechanism::Unprivileged, |_| {
-        // Root without the rights for namespaces, as in most containers, is still root; in a container without other users
-        // it must remain so, without capabilities.
+        // Root without the rights for namespaces, as in most containers, is still root; in a container without other
+        // users it must remain so, without capabilities.
         let mut note = String::new();
         if !privileged && nix::unistd::geteuid().is_root() && become_nobody().is_err() {
             note.push_str("but as root, because there is no other user");

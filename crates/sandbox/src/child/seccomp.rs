@@ -1,11 +1,12 @@
-//! The list of allowed system calls. Any other call fails with `EPERM`, so that a program gets an exception and continues.
+//! The list of allowed system calls. Any other call fails with `EPERM`, so that a program gets an exception and
+//! continues.
 //!
 //! A list of allowed rather than forbidden calls, because the kernel gets new ones every year. It has what CPython, its
 //! standard library and numpy use to compute, read, write in `/tmp`, wait, and start threads. Deliberately not allowed:
-//! sockets (except pairs within the process, which asyncio needs), new processes (unless the policy allows them), `ptrace`
-//! and `process_vm_*`, mounts, `chroot` and namespaces, keys, BPF, `perf_event_open`, `io_uring` (whose operations a filter
-//! cannot see), `userfaultfd`, modules, clocks, System V IPC, `memfd_create` (files without a limit), file handles, and
-//! signals to other processes.
+//! sockets (except pairs within the process, which asyncio needs), new processes (unless the policy allows them),
+//! `ptrace` and `process_vm_*`, mounts, `chroot` and namespaces, keys, BPF, `perf_event_open`, `io_uring` (whose
+//! operations a filter cannot see), `userfaultfd`, modules, clocks, System V IPC, `memfd_create` (files without a
+//! limit), file handles, and signals to other processes.
 
 use std::collections::BTreeMap;
 
@@ -216,9 +217,9 @@ const NAMESPACES: u64 = (libc::CLONE_NEWNS
 /// Installs the filter. `alone`: whether the process namespace hides other processes.
 pub(super) fn restrict(job: &Job, alone: bool) -> Result<String> {
     let arch = TargetArch::try_from(std::env::consts::ARCH).map_err(|e| anyhow!("{e}"))?;
-    // `clone3` has its flags behind a pointer. If it does not exist, the C library uses `clone`, whose flags a filter can
-    // see. Of two filters the stricter result counts, so the list itself allows it. This filter is installed first, because
-    // the list forbids installing another.
+    // `clone3` has its flags behind a pointer. If it does not exist, the C library uses `clone`, whose flags a filter
+    // can see. Of two filters the stricter result counts, so the list itself allows it. This filter is installed first,
+    // because the list forbids installing another.
     let absent = Rules::from([(libc::SYS_clone3, Vec::new())]);
     install(absent, SeccompAction::Allow, SeccompAction::Errno(libc::ENOSYS as u32), arch)?;
     let mut allowed = allowed(job.allow_processes, alone)?;

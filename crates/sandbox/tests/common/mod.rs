@@ -59,8 +59,8 @@ pub fn policy() -> Policy {
     }
 }
 
-/// A sandbox under this policy; `None`, with the reason on stderr, if the machine has no Python or cannot isolate it. Any
-/// other failure is one of the test.
+/// A sandbox under this policy; `None`, with the reason on stderr, if the machine has no Python or cannot isolate it.
+/// Any other failure is one of the test.
 pub fn try_sandbox(policy: Policy) -> Option<Sandbox> {
     let error = match Sandbox::new(policy) {
         Ok(sandbox) => return Some(sandbox),

@@ -1,8 +1,8 @@
-//! Malicious programs. Each must be contained, must be recorded correctly, and must not affect the next program, which a
-//! harmless program after each one shows.
+//! Malicious programs. Each must be contained, must be recorded correctly, and must not affect the next program, which
+//! a harmless program after each one shows.
 //!
-//! Every program runs under several settings with different mechanisms, so that each mechanism is tested without the others.
-//! `common` has the limits. All traffic is on this machine's loopback.
+//! Every program runs under several settings with different mechanisms, so that each mechanism is tested without the
+//! others. `common` has the limits. All traffic is on this machine's loopback.
 //!
 //! `cargo test -p lopper-sandbox --test hostile -- --nocapture` prints the outcomes; the table in
 //! `docs/reference/sandbox.md` is made from them.

@@ -30,8 +30,8 @@ const NOT_PER_LAYER: [&str; 9] = [
 const NOT_PER_LAYER_ENDINGS: [&str; 7] =
     ["_token_id", "_token_ids", "_tokens", "_section", "_sections", "_words_ids", "_labels"];
 
-/// Lists that name layers by number: cutting renumbers layers, and whether the list should follow depends on the program
-/// that reads it.
+/// Lists that name layers by number: cutting renumbers layers, and whether the list should follow depends on the
+/// program that reads it.
 const BY_NUMBER: [&str; 3] = ["_layer_indices", "_layer_ids", "_layer_idx"];
 const BY_NUMBER_NAMES: [&str; 2] = ["mlp_only_layers", "full_attention_layers"];
 

@@ -1,6 +1,6 @@
-//! Cuts that keep the pattern of the layers (`--keep-pattern`): each kept layer must be of the kind that the uncut model
-//! has at its new position. Then every program computes the same model, also those that know the pattern only by its
-//! period.
+//! Cuts that keep the pattern of the layers (`--keep-pattern`): each kept layer must be of the kind that the uncut
+//! model has at its new position. Then every program computes the same model, also those that know the pattern only by
+//! its period.
 
 use anyhow::Result;
 use lopper_model::config::LayerKind;
@@ -19,8 +19,8 @@ pub(super) fn check(cut: &Cut<'_>, kinds: &[LayerKind]) -> Result<()> {
         .into())
 }
 
-/// The first new position at which the layer would be of another kind than in the uncut model, and that layer's position
-/// in the uncut model.
+/// The first new position at which the layer would be of another kind than in the uncut model, and that layer's
+/// position in the uncut model.
 pub(super) fn first_broken<K: PartialEq>(kinds: &[K], kept: &[usize]) -> Option<(usize, usize)> {
     kept.iter().copied().enumerate().find(|(place, layer)| kinds[*place] != kinds[*layer])
 }
