@@ -12,9 +12,6 @@ pub struct AblateArgs {
     /// Model: a Hugging Face directory, a hub id, or `pocket`
     pub model: String,
 
-    #[command(flatten)]
-    pub ask: AskArgs,
-
     /// Remove N consecutive layers at a time
     #[arg(long, value_name = "N", default_value = "1")]
     pub block: NonZeroUsize,
@@ -29,4 +26,7 @@ pub struct AblateArgs {
     /// Print one JSON document: `{"model":…,"base":{"tasks":…},"removals":[{"layers":[…],"tasks":…}],…}`
     #[arg(long)]
     pub json: bool,
+
+    #[command(flatten)]
+    pub ask: AskArgs,
 }

@@ -76,9 +76,6 @@ pub struct EvalArgs {
     pub responses_from: Option<PathBuf>,
 
     #[command(flatten)]
-    pub bench: BenchArgs,
-
-    #[command(flatten)]
     pub run: RunArgs,
 
     /// Also write results and samples to DIR, in the layout of lm-evaluation-harness
@@ -96,6 +93,9 @@ pub struct EvalArgs {
     /// Print one JSON document: `{"tasks":{"NAME":{"version":…,"shots":…,"n":…,"metrics":{…}}},"model":…,"seeds":…}`
     #[arg(long)]
     pub json: bool,
+
+    #[command(flatten)]
+    pub bench: BenchArgs,
 }
 
 /// Items generated in place of rows, where `--limit` is not given: they never end.

@@ -18,9 +18,6 @@ pub struct SearchArgs {
     #[arg(long, value_name = "N")]
     pub remove: usize,
 
-    #[command(flatten)]
-    pub ask: AskArgs,
-
     /// Search with this strategy
     #[arg(long, value_enum, default_value_t = StrategyArg::Greedy)]
     pub strategy: StrategyArg,
@@ -65,6 +62,9 @@ pub struct SearchArgs {
     /// Print the record of the search as one JSON document
     #[arg(long)]
     pub json: bool,
+
+    #[command(flatten)]
+    pub ask: AskArgs,
 }
 
 /// Search strategies.
