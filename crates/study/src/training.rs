@@ -136,7 +136,7 @@ fn of_example(example: Example) -> TrainingPrompt {
     TrainingPrompt { prompt, answer: example.answer }
 }
 
-/// A row in conversation wherever the model has a chat template, as the paper heals (METHOD section 4).
+/// A row in conversation wherever the model has a chat template, as the paper heals.
 fn of_row(example: &TrainingExample, text: &TextModel) -> TrainingPrompt {
     let prompt = match text.chat.is_some() {
         true => PromptText::Chat(vec![Message::user(example.question.trim())]),
