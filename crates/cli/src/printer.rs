@@ -81,7 +81,7 @@ impl Printer {
     }
 
     /// An error, on standard error.
-    pub fn error(&self, error: &anyhow::Error) {
+    pub fn error(&self, error: &lopper_record::Error) {
         self.to_stderr(&errors::render(error, colour_on_stderr()));
         if self.verbose > 1 {
             self.to_stderr(&format!("{error:?}"));
