@@ -130,8 +130,10 @@ mod tests {
                 "samples": samples.iter().map(sample).collect::<Vec<_>>()})
         };
         let items: Vec<_> = outcomes.iter().map(item).collect();
-        serde_json::from_value(json!({"task": "t", "group": "generative", "version": 1, "shots": 0, "n": items.len(),
-            "metrics": {}, "primary": primary, "items": items}))
+        serde_json::from_value(
+            json!({"task": "t", "group": "generative", "version": 1, "shots": 0, "n": items.len(), "policy": {},
+            "metrics": {}, "primary": primary, "items": items}),
+        )
         .unwrap()
     }
 

@@ -132,7 +132,7 @@ fn a_template_that_changes_earlier_turns_gives_one_example_per_answer() {
 fn a_template_that_does_not_continue_its_prompt_is_refused() {
     let messages = conversation();
     let fault = examples(BROKEN, &ExampleText::Chat { messages }, None).unwrap_err().downcast::<Fault>().unwrap();
-    assert!(fault.message.contains("does not continue its own prompts"));
+    assert!(fault.message.contains("renders a prompt differently once the answer follows"));
     assert!(fault.expected.unwrap().contains("<|assistant|>"));
 }
 

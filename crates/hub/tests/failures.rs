@@ -177,7 +177,7 @@ fn refusals_say_what_to_do() {
     let revision = api(404, &[("X-Error-Code", "RevisionNotFound")]);
     assert!(revision.message.contains("no revision `main`"));
     let limit = api(429, &[("Retry-After", "30")]);
-    assert!(limit.hint.unwrap().contains("in 30 s; with a token"));
+    assert!(limit.hint.unwrap().contains("in 30 s; the hub allows more requests with a token"));
 
     let hub = TestHub::new();
     hub.server.publish("org/name", &files());
