@@ -9,6 +9,8 @@ use lopper_testkit::{RecordedProgress, Tiny, tiny_config};
 fn model(layers: usize) -> Model {
     let config = Config {
         vocab_size: 31,
+        hidden_size: 20,
+        intermediate_size: 24,
         max_position_embeddings: 4096,
         ..tiny_config(Tiny { layers, qk_norm: true, ..Tiny::default() })
     };
