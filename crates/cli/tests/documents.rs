@@ -25,7 +25,7 @@ fn files(directory: &Path, ending: &str, found: &mut Vec<PathBuf>) {
 }
 
 /// The lines of prose of a file with their numbers: no code, tables, headings or pictures, which cannot be broken.
-fn prose<'a>(text: &'a str, comments: bool) -> Vec<(usize, &'a str, &'a str)> {
+fn prose(text: &str, comments: bool) -> Vec<(usize, &str, &str)> {
     let mut code = false;
     let mut found = Vec::new();
     for (at, line) in text.lines().enumerate() {

@@ -340,9 +340,8 @@ fn certificates(path: &std::path::Path) -> Result<RootCerts> {
     let bytes = std::fs::read(path).map_err(|error| fault(error.to_string()))?;
     let mut found = Vec::new();
     for item in parse_pem(&bytes) {
-        match item.map_err(|error| fault(error.to_string()))? {
-            PemItem::Certificate(certificate) => found.push(certificate),
-            _ => {}
+        if let PemItem::Certificate(certificate) = item.map_err(|error| fault(error.to_string()))? {
+            found.push(certificate);
         }
     }
     if found.is_empty() {

@@ -314,7 +314,7 @@ impl<'a> Study<'a> {
         Ok(Point {
             strategy: strategy.to_owned(),
             removed: dropped.len(),
-            dropped: self.model.originals(dropped)?.into(),
+            dropped: self.model.originals(dropped)?,
             tasks,
             groups,
             parameters: Some(card.parameters.saturating_sub(removed)),

@@ -29,7 +29,7 @@ pub fn choose(strategy: &str, remove: usize, evidence: &Evidence<'_>) -> Result<
     if strategy != ABLATION {
         let request =
             Request { num_layers: evidence.num_layers, remove, scores: Some(evidence.scores), seed: evidence.seed };
-        return Ok(criteria::select(criteria::criterion(strategy)?, &request)?.dropped.into());
+        return Ok(criteria::select(criteria::criterion(strategy)?, &request)?.dropped);
     }
     let mut order: Vec<usize> = evidence.keep.complement(evidence.num_layers).indices().collect();
     // What keeps most goes first; of equal layers the later one.

@@ -182,7 +182,7 @@ pub fn run(context: &Context, args: &EvalArgs) -> Result<()> {
     context.printer.note(&format!(
         "{} with layers {}; {}, 95 % intervals",
         opened.name,
-        layers.to_string(),
+        layers,
         items_in_words(&outcomes, &selection)
     ));
     context.printer.result(&human(&outcomes))?;

@@ -72,7 +72,7 @@ fn train(context: &Context, args: &TrainArgs) -> Result<()> {
 }
 
 fn held_out(context: &Context, checkpoint: &Checkpoint, items: usize) -> Result<Vec<CardRow>> {
-    let text = TextModel::new(context.engine(Model::from_checkpoint(&checkpoint)?)?, checkpoint)?;
+    let text = TextModel::new(context.engine(Model::from_checkpoint(checkpoint)?)?, checkpoint)?;
     let selection = ItemSelection::new(Split::Report, items, 0);
     let suite = Suite::prepare(&text, &["pocket"], &selection, &GenerationPolicy::default(), &Resources::default())?;
     let uncut = LayerSet::all(text.engine.model().num_layers());
