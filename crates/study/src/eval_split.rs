@@ -81,7 +81,7 @@ impl EvalSplit {
             healed: candidate.healed.clone(),
             task: &task.name,
             version: task.version,
-            rows: task.rows.as_deref(),
+            rows_hash: task.rows.as_deref(),
             items: *self.suite.selection(),
             policy: &task.policy,
         }

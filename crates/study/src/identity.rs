@@ -62,7 +62,7 @@ pub struct EvalKey<'a> {
     pub version: u32,
     /// The hash of file, rows and prompts of a task over rows.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub rows: Option<&'a str>,
+    pub rows_hash: Option<&'a str>,
     #[serde(flatten)]
     pub items: ItemSelection,
     /// The part of the generation policy that applies to the task.
