@@ -3,7 +3,7 @@
 mod common;
 
 use common::{Workplace, lopper, skipped};
-use lopper_testkit::tasks::SUMS;
+use lopper_testkit::tasks::{COLOURS, SUMS};
 use serde_json::{Value, json};
 
 const STUDY: &str = r#"
@@ -20,29 +20,6 @@ strategies = ["reverse"]
 depths = [1, 2]
 [heal]
 depths = []
-"#;
-
-const COLOURS: &str = r#"
-name = "colours"
-version = 1
-group = "classification"
-description = "the colour of a thing"
-
-[rows]
-data_set = "own/colours"
-splits = ["test"]
-columns = { question = "text", choices = "texts", label = "integer" }
-identity = ["question"]
-
-[shots]
-splits = ["train"]
-
-[prompt]
-question = "{{question}}"
-
-[choices]
-list = "choices"
-label = "label"
 "#;
 
 fn workplace() -> Workplace {

@@ -12,31 +12,8 @@ use lopper_record::study::StudyRecord;
 use lopper_record::{Fault, NoProgress, Store};
 use lopper_study::{Heal, Items, Recipe, StudyInputs, Tasks, run};
 use lopper_tasks::{DataRoot, Resources};
+use lopper_testkit::tasks::COLOURS;
 use serde_json::{Value, json};
-
-const CHOICE: &str = r#"
-name = "own_choice"
-version = 1
-group = "classification"
-description = "the colour of a thing"
-chance = 0.5
-
-[rows]
-data_set = "own/colours"
-splits = ["test"]
-columns = { question = "text", choices = "texts", label = "integer" }
-identity = ["question"]
-
-[shots]
-splits = ["train"]
-
-[prompt]
-question = "{{question}}"
-
-[choices]
-list = "choices"
-label = "label"
-"#;
 
 const SUM: &str = r#"
 name = "own_sum"
@@ -77,7 +54,7 @@ struct Place {
 impl Place {
     fn new() -> Self {
         let place = Self { dir: tempfile::tempdir().unwrap() };
-        place.write("choice.toml", CHOICE);
+        place.write("choice.toml", COLOURS);
         place.write("sum.toml", SUM);
         for (split, from) in [("train", 0), ("test", 100)] {
             let colours = (from..from + 60).map(|n| {
@@ -135,9 +112,9 @@ fn rows_are_asked_learned_from_and_reported_on_apart() {
     assert!(record.complete && record.warnings.is_empty(), "{:?}", record.warnings);
     let tasks: Vec<_> =
         record.tasks.iter().map(|t| (t.name.as_str(), t.group.as_str(), t.n_report, t.n_select)).collect();
-    assert_eq!(tasks, [("own_choice", "classification", 8, 4), ("own_sum", "generative", 8, 4)]);
+    assert_eq!(tasks, [("colours", "classification", 8, 4), ("own_sum", "generative", 8, 4)]);
     assert_eq!(record.points.len(), 3 * 2 + 1);
-    assert!(record.points.iter().all(|point| point.task("own_choice").is_some() && point.task("own_sum").is_some()));
+    assert!(record.points.iter().all(|point| point.task("colours").is_some() && point.task("own_sum").is_some()));
 
     let (report, select) = (items(&place.path("out"), "report"), items(&place.path("out"), "select"));
     assert_eq!((report.len(), select.len()), (16, 8));
@@ -166,7 +143,7 @@ fn rows_are_asked_learned_from_and_reported_on_apart() {
     };
     assert_eq!(timing(&changed, "cuts").1, 0, "{:?}", changed.timings);
     assert_eq!(timing(&changed, "layer criteria"), (1, 1));
-    let kept = |record: &StudyRecord| record.points[0].task("own_choice").cloned();
+    let kept = |record: &StudyRecord| record.points[0].task("colours").cloned();
     assert_eq!(kept(&changed), kept(&record));
 }
 
@@ -206,7 +183,7 @@ fn tasks_without_a_training_split_need_prompts() {
     place.write("sum.toml", &SUM.replace("[shots]\nsplits = [\"train\"]\n", ""));
     let record = place.study(&place.recipe(), &place.inputs()).unwrap();
     assert!(record.warnings.iter().any(|warning| warning.contains("sum.toml is neither")));
-    place.write("choice.toml", &CHOICE.replace("splits = [\"train\"]", "splits = [\"test\"]"));
+    place.write("choice.toml", &COLOURS.replace("splits = [\"train\"]", "splits = [\"test\"]"));
     let mut alone = place.recipe();
     alone.items.report += 1;
     let fault = place.study(&alone, &place.inputs()).unwrap_err().downcast::<Fault>().unwrap();

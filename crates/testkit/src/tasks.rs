@@ -27,6 +27,31 @@ list = "choices.text"
 label = "choices.label.index(key)"
 "#;
 
+/// Two choices over `own/colours`, whose rows have `question`, `choices` and `label`.
+pub const COLOURS: &str = r#"
+name = "colours"
+version = 1
+group = "classification"
+description = "the colour of a thing"
+chance = 0.5
+
+[rows]
+data_set = "own/colours"
+splits = ["test"]
+columns = { question = "text", choices = "texts", label = "integer" }
+identity = ["question"]
+
+[shots]
+splits = ["train"]
+
+[prompt]
+question = "{{question}}"
+
+[choices]
+list = "choices"
+label = "label"
+"#;
+
 /// Programs over `own/sums`, whose rows are in `sums.jsonl` and have `prompt` and `tests`.
 pub const SUMS: &str = r#"
 name = "sums"
