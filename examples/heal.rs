@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use lopper_heal::self_generated::examples_of;
-use lopper_heal::{HealRecipe, Method, Renderer, Run, SgrOptions, SgrPrompt, generate_responses, heal};
+use lopper_heal::{HealRecipe, HealStats, Method, Renderer, Run, SgrOptions, SgrPrompt, generate_responses, heal};
 use lopper_infer::{Engine, TextModel};
 use lopper_model::chat::Message;
 use lopper_model::{Checkpoint, Model};
@@ -16,10 +16,12 @@ use lopper_record::{LayerSet, NoProgress};
 fn main() -> Result<()> {
     let adapter = PathBuf::from(std::env::args().nth(1).unwrap_or_else(|| "adapter".into()));
     std::fs::create_dir(&adapter)?;
-    run(&adapter)
+    let stats = run(&adapter)?;
+    println!("loss {:.3} before, {:.3} after", stats.loss_first, stats.loss_last);
+    Ok(())
 }
 
-fn run(adapter: &Path) -> Result<()> {
+fn run(adapter: &Path) -> Result<HealStats> {
     let checkpoint = Checkpoint::from_bytes(lopper_pocket::embedded::FILES)?;
     let text = TextModel::new(Engine::new(Model::from_checkpoint(&checkpoint)?, 0)?, &checkpoint)?;
     let layers = text.engine.model().num_layers();
@@ -36,11 +38,14 @@ fn run(adapter: &Path) -> Result<()> {
     let recipe = HealRecipe { warmup: 2, batch: 8, epochs: 2, ..HealRecipe::for_pocket(Method::Lora) };
     let model = text.engine.model();
     let healed = heal(model, &kept, &documents, &recipe, &Run::for_model(model, 2, &recipe), &NoProgress)?;
-    println!("loss {:.3} before, {:.3} after", healed.stats.loss_first, healed.stats.loss_last);
-    healed.save_adapter(adapter, None)
+    healed.save_adapter(adapter, None)?;
+    Ok(healed.stats)
 }
 
 #[test]
-fn runs() {
-    run(tempfile::tempdir().unwrap().path()).unwrap();
+fn the_loss_falls_and_an_adapter_is_written() {
+    let directory = tempfile::tempdir().unwrap();
+    let stats = run(directory.path()).unwrap();
+    assert!(stats.loss_last < stats.loss_first);
+    assert!(directory.path().join("adapter_config.json").exists());
 }

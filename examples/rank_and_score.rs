@@ -9,14 +9,19 @@ use lopper_measure::{Execution, evaluate};
 use lopper_model::{Checkpoint, Model};
 use lopper_prune::Calibration;
 use lopper_prune::criteria::{self, Measures, Request};
-use lopper_record::NoProgress;
-use lopper_tasks::{DataRoot, GenerationPolicy, ItemSelection, Resources, RowChoice, Split, Suite};
+use lopper_record::{LayerPosition, LayerSet, NoProgress};
+use lopper_tasks::{DataRoot, GenerationPolicy, ItemSelection, Resources, RowChoice, Split, Suite, TaskOutcome};
 
+const ROWS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/data");
 const TEXT: &str = "A magnet pulls iron. Water freezes when it is cold enough, and plants need light to grow.";
 
 fn main() -> Result<()> {
-    let rows = std::env::args().nth(1).filter(|path| std::path::Path::new(path).is_dir());
-    let rows = rows.unwrap_or_else(|| concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/data").into());
+    let (dropped, outcome) = best_cut(&std::env::args().nth(1).unwrap_or_else(|| ROWS.into()))?;
+    println!("without layers {dropped}: acc {:.3} of {} items", outcome.metrics["acc"].value, outcome.n);
+    Ok(())
+}
+
+fn best_cut(rows: &str) -> Result<(LayerSet<LayerPosition>, TaskOutcome)> {
     let checkpoint = Checkpoint::from_bytes(lopper_pocket::embedded::FILES)?;
     let text = TextModel::new(Engine::new(Model::from_checkpoint(&checkpoint)?, 0)?, &checkpoint)?;
 
@@ -30,11 +35,12 @@ fn main() -> Result<()> {
     let suite = Suite::prepare(&text, &["arc_easy"], &selection, &GenerationPolicy::default(), &resources)?;
     let kept = dropped.complement(scores.num_layers()).slots();
     let outcome = evaluate(&text, &suite, &[kept], &Execution::default(), &NoProgress)?.into_first().remove(0);
-    println!("without layers {dropped}: acc {:.3} of {} items", outcome.metrics["acc"].value, outcome.n);
-    Ok(())
+    Ok((dropped, outcome))
 }
 
 #[test]
-fn runs() {
-    main().unwrap();
+fn three_layers_go_and_every_item_is_scored() {
+    let (dropped, outcome) = best_cut(ROWS).unwrap();
+    assert_eq!((dropped.len(), outcome.n, outcome.bad_rows.len()), (3, 12, 0));
+    assert!(!dropped.contains(LayerPosition(0)), "the first layer changes most");
 }

@@ -1,6 +1,24 @@
-//! What every stage shares and nothing that computes: faults of the user's input, layer lists,
-//! scores with intervals, the store of finished cells and the record of a whole study, which is
-//! all that a report reads. No tensor dependency.
+//! What every stage of the work shares and nothing that computes: layers as types, faults of the user's input,
+//! progress, scores with intervals, the store of finished cells, and the record of a whole study, which is all that a
+//! report reads. No tensors, no models.
+//!
+//! A computation that is found again instead of done twice:
+//!
+//! ```
+//! use lopper_record::{LayerSet, Store};
+//!
+//! # fn main() -> anyhow::Result<()> {
+//! let directory = tempfile::tempdir()?;
+//! let store = Store::open(directory.path())?;
+//! let dropped = LayerSet::parse("3,8-9", 12)?;
+//! // Everything that changes the result belongs into the key.
+//! let key = serde_json::json!({"model": "pocket", "dropped": dropped});
+//! let first = store.run("score", &key, || Ok(0.75))?;
+//! let again = store.run("score", &key, || anyhow::bail!("not computed again"))?;
+//! assert_eq!((first.value, again.value, again.cached), (0.75, 0.75, true));
+//! # Ok(())
+//! # }
+//! ```
 
 mod canonical;
 mod error;

@@ -3,6 +3,19 @@
 //! Reads the record and nothing else, so a report can be rebuilt at any time, and an interrupted
 //! study has one too. Everything in a record is untrusted text (task names, prompts, what a model
 //! wrote) and is escaped. The page has no script and forbids itself to load anything.
+//!
+//! ```
+//! use lopper_record::StudyRecord;
+//! use lopper_record::study::ModelCard;
+//!
+//! # fn main() -> anyhow::Result<()> {
+//! // `StudyRecord::read(directory)` reads the record of a study.
+//! let model = ModelCard { name: "<pocket>".into(), ..ModelCard::default() };
+//! let page = lopper_report::render(&StudyRecord { model, ..StudyRecord::default() })?;
+//! assert!(page.contains("&lt;pocket&gt;") && !page.contains("<script"));
+//! # Ok(())
+//! # }
+//! ```
 
 mod chart;
 mod format;
