@@ -126,22 +126,17 @@ fn layers_that_cannot_be_dropped() {
 fn an_existing_output() {
     let place = workplace();
     std::fs::create_dir(place.path("taken")).unwrap();
-    std::fs::write(place.path("taken/precious"), "x").unwrap();
+    place.write("taken/precious", "x");
     insta::assert_snapshot!("existing_directory", place.fault(&["prune", "model", "--drop", "1", "-o", "taken"]));
     assert!(place.path("taken/precious").exists());
     // Not even --force removes a directory that lopper did not write.
-    insta::assert_snapshot!(
-        "foreign_directory",
-        place.fault(&["prune", "model", "--drop", "1", "-o", "taken", "--force"])
-    );
+    insta::assert_snapshot!("foreign_directory", place.fault("prune model --drop 1 -o taken --force"));
     assert!(place.path("taken/precious").exists());
     place.write("prompts.jsonl", "{\"prompt\":\"hello\"}");
     place.write("answers.jsonl", "precious");
-    insta::assert_snapshot!(
-        "existing_file",
-        place.fault(&["generate", "model", "--prompts", "prompts.jsonl", "-o", "answers.jsonl"])
-    );
-    assert_eq!(std::fs::read_to_string(place.path("answers.jsonl")).unwrap(), "precious");
+    let message = place.fault("generate model --prompts prompts.jsonl -o answers.jsonl");
+    insta::assert_snapshot!("existing_file", message);
+    assert_eq!(place.read("answers.jsonl"), "precious");
 }
 
 #[test]
@@ -163,10 +158,8 @@ fn prompts_that_are_none() {
     insta::assert_snapshot!("missing_prompts", generate(&["--prompts", "nowhere.jsonl"]));
     place.write("bad.jsonl", "{\"prompt\": \"a\"}\n{\"question\": \"b\"}\n");
     insta::assert_snapshot!("malformed_prompts", generate(&["--prompts", "bad.jsonl"]));
-    insta::assert_snapshot!(
-        "temperature_below_zero",
-        generate(&["--prompts", "pocket", "--limit", "1", "--temperature=-1"])
-    );
+    let message = generate(&["--prompts", "pocket", "--limit", "1", "--temperature=-1"]);
+    insta::assert_snapshot!("temperature_below_zero", message);
 }
 
 #[test]
@@ -176,10 +169,8 @@ fn a_model_without_what_the_command_needs() {
     insta::assert_snapshot!("no_tokenizer", place.fault(&logprobs(&["--text", "text.txt"])));
     let place = workplace();
     std::fs::remove_file(place.model().join("chat_template.jinja")).unwrap();
-    insta::assert_snapshot!(
-        "no_chat_template",
-        place.fault(&["generate", "model", "--prompts", "pocket", "--limit", "1", "-o", "out.jsonl"])
-    );
+    let message = place.fault("generate model --prompts pocket --limit 1 -o out.jsonl");
+    insta::assert_snapshot!("no_chat_template", message);
 }
 
 #[test]

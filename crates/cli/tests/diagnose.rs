@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Workplace, lopper};
+use common::{Printed, Workplace, lopper};
 use serde_json::{Value, json};
 
 const LINES: &str = concat!(
@@ -19,8 +19,8 @@ fn responses_of_other_programs() {
     let place = Workplace::new(false);
     place.write("r.jsonl", LINES);
     let command = ["diagnose", "r.jsonl", "--json", "--figures-out", "each.jsonl"];
-    let output = lopper().current_dir(place.dir.path()).args(command).assert().success().get_output().clone();
-    let found: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let printed = place.run(&command);
+    let (found, messages) = (printed.json(), printed.err);
     assert_eq!((&found["degeneration"]["responses"], &found["broken"]), (&json!(4), &json!(2)));
     assert_eq!(found["degeneration"]["loops"], 1);
     assert_eq!(found["loops"][0]["line"], 5);
@@ -28,48 +28,37 @@ fn responses_of_other_programs() {
     let lines: Vec<&Value> = found["broken_lines"].as_array().unwrap().iter().map(|broken| &broken["line"]).collect();
     assert_eq!(lines, [4, 6]);
     // The broken lines are named on standard error, with the file.
-    let messages = String::from_utf8(output.stderr).unwrap();
     assert!(messages.contains("r.jsonl: line 4: not JSON") && messages.contains("line 6: `output`"), "{messages}");
-    let each = std::fs::read_to_string(place.path("each.jsonl")).unwrap();
-    let each: Vec<Value> = each.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let each = place.read_lines("each.jsonl");
     assert_eq!(each.iter().map(|line| line["line"].as_u64().unwrap()).collect::<Vec<_>>(), [1, 2, 3, 5]);
     assert_eq!(each[0]["slip"]["value"], "4");
     place.fault(&command);
 
-    let output =
-        lopper().current_dir(place.dir.path()).args(["diagnose", "r.jsonl", "--limit", "2"]).assert().success();
-    let table = String::from_utf8(output.get_output().stdout.clone()).unwrap();
+    let table = place.run("diagnose r.jsonl --limit 2").out;
     assert!(table.contains("Rep-4, %") && table.contains("2 + 2 = 5  (is 4)"), "{table}");
     // From standard input.
-    let output = lopper().args(["diagnose", "-", "--json"]).write_stdin(LINES).assert().success();
-    let piped: Value = serde_json::from_slice(&output.get_output().stdout).unwrap();
+    let piped = Printed::of(&lopper().args(["diagnose", "-", "--json"]).write_stdin(LINES).assert().success()).json();
     assert_eq!(piped["degeneration"], found["degeneration"]);
 }
 
 #[test]
 fn two_files_of_samples_are_laid_beside_each_other() {
     let place = Workplace::new(false);
-    for (name, drop) in [("uncut.jsonl", None), ("cut.jsonl", Some("5-11"))] {
-        let mut command = vec!["eval", "pocket", "--tasks", "pocket_word,pocket_code,pocket_kind", "--limit", "8"];
-        command.extend(["--samples-out", name]);
-        command.extend(drop.iter().flat_map(|drop| ["--drop", drop]));
-        lopper().current_dir(place.dir.path()).args(command).assert().success();
-    }
-    let command = ["diagnose", "cut.jsonl", "--base", "uncut.jsonl", "--ledger-out", "ledger.jsonl", "--json"];
-    let found = place.json(&command);
+    let eval = "eval pocket --tasks pocket_word,pocket_code,pocket_kind --limit 8 --samples-out";
+    place.run(&format!("{eval} uncut.jsonl"));
+    place.run(&format!("{eval} cut.jsonl --drop 5-11"));
+    let found = place.json("diagnose cut.jsonl --base uncut.jsonl --ledger-out ledger.jsonl --json");
     // Eight of multiple choice have no text.
     assert_eq!((&found["degeneration"]["responses"], &found["without_text"]), (&json!(16), &json!(8)));
     let ledger = &found["diagnosis"]["ledger"];
     assert_eq!(ledger["compared"], 16);
     let lost = ledger["lost"].as_u64().unwrap();
     assert!(lost > 4, "{ledger}");
-    let lines = std::fs::read_to_string(place.path("ledger.jsonl")).unwrap();
-    assert_eq!(lines.lines().count() as u64, lost + ledger["gained"].as_u64().unwrap());
+    assert_eq!(place.read_lines("ledger.jsonl").len() as u64, lost + ledger["gained"].as_u64().unwrap());
     assert_eq!(found["diagnosis"]["programs"].as_object().unwrap().len(), 7);
     // The same as asking the model itself.
-    let command =
-        ["diagnose", "pocket", "--drop", "5-11", "--tasks", "pocket_word,pocket_code", "--limit", "8", "--json"];
-    assert_eq!(place.json(&command)["cut"]["diagnosis"]["ledger"], *ledger);
+    let asked = place.json("diagnose pocket --drop 5-11 --tasks pocket_word,pocket_code --limit 8 --json");
+    assert_eq!(asked["cut"]["diagnosis"]["ledger"], *ledger);
     place.fault(&["diagnose", "cut.jsonl", "--ledger-out", "other.jsonl"]);
     place.write("unjudged.jsonl", "{\"text\":\"x\"}\n");
     place.fault(&["diagnose", "unjudged.jsonl", "--base", "uncut.jsonl"]);
@@ -87,13 +76,11 @@ fn what_cannot_be_diagnosed_is_refused() {
     insta::assert_snapshot!("responses_have_no_layers", place.fault(&["diagnose", "r.jsonl", "--drop", "1"]));
     insta::assert_snapshot!("not_arithmetic", place.fault(&["diagnose", "model", "--arithmetic", "rows.jsonl"]));
     insta::assert_snapshot!("few_rows", place.fault(&["diagnose", "model", "--arithmetic", "few.jsonl"]));
-    place.fault(&["diagnose", "model", "--operations", "0"]);
-    place.fault(&["diagnose", "model", "--drop", "9"]);
-    place.fault(&["diagnose", "model", "--adapter", "model"]);
-    place.fault(&["diagnose", "model", "--figures-out", "f.jsonl"]);
-    place.fault(&["diagnose", "model", "--tasks", "pocket_wrod"]);
-    place.fault(&["diagnose", "model", "--out", "model"]);
-    place.fault(&["diagnose", "nowhere"]);
+    for wrong in ["--operations 0", "--drop 9", "--adapter model", "--figures-out f.jsonl", "--tasks x", "--out model"]
+    {
+        place.fault(&format!("diagnose model {wrong}"));
+    }
+    place.fault("diagnose nowhere");
 }
 
 #[test]
@@ -119,7 +106,7 @@ fn a_model_its_cut_and_every_single_removal() {
     assert!((change.as_f64().unwrap() - (logprob("cut") - logprob("uncut"))).abs() < 1e-9);
 
     // Dropping is examining the pruned model, whose layers keep their numbers.
-    lopper().current_dir(place.dir.path()).args(["prune", "model", "--drop", "1,3", "-o", "cut"]).assert().success();
+    place.run("prune model --drop 1,3 -o cut");
     let pruned = place.json(&["diagnose", "cut", "--limit", "3", "--json", "--sweep"]);
     for part in ["degeneration", "brackets", "programs", "perplexity"] {
         assert_eq!(pruned["uncut"]["diagnosis"][part], found["cut"]["diagnosis"][part], "{part}");
@@ -130,10 +117,10 @@ fn a_model_its_cut_and_every_single_removal() {
     for name in ["study.json", "report.html", "ledger.jsonl"] {
         assert!(place.path("out").join(name).exists(), "{name}");
     }
-    let report = std::fs::read_to_string(place.path("out/report.html")).unwrap();
+    let report = place.read("out/report.html");
     assert!(report.contains("<section id=\"diagnosis\">") && report.contains("One layer removed"));
-    lopper().current_dir(place.dir.path()).args(["report", "out"]).assert().success();
-    assert_eq!(std::fs::read_to_string(place.path("out/report.html")).unwrap(), report);
+    place.run("report out");
+    assert_eq!(place.read("out/report.html"), report);
 }
 
 #[test]
@@ -152,9 +139,7 @@ fn probes_of_ones_own() {
     let source = found["uncut"]["diagnosis"]["arithmetic"]["source"].as_str().unwrap();
     assert!(source.contains("3 operations on 2-digit numbers"), "{source}");
     // A person reads a table.
-    let output =
-        lopper().current_dir(place.dir.path()).args(&command[..6]).args(["--limit", "3", "--sweep"]).assert().success();
-    let table = String::from_utf8(output.get_output().stdout.clone()).unwrap();
+    let table = place.run("diagnose model --tasks pocket_kind --max-new-tokens 5 --limit 3 --sweep").out;
     assert!(table.contains("arithmetic, first digit right") && table.contains("without  perplexity"), "{table}");
 }
 
@@ -167,16 +152,12 @@ fn a_healed_cut_is_laid_beside_the_uncut_and_the_cut_model() {
         json!({"messages": [{"role": "user", "content": user}, {"role": "assistant", "content": answer}]}).to_string()
     };
     place.write("sgr.jsonl", &(0..24).map(|i| line(i) + "\n").collect::<String>());
-    let heal = "heal pocket --drop 7-11 --data sgr.jsonl -o healed --epochs 2 --batch 4 --warmup 1 --lr 0.01";
-    lopper().current_dir(place.dir.path()).args(heal.split(' ')).assert().success();
-    let asked = ["--tasks", "pocket_word,pocket_arith", "--limit", "8"];
-    for (name, rest) in [("uncut.jsonl", &[][..]), ("healed.jsonl", &["--drop", "7-11", "--adapter", "healed"])] {
-        let command = [&["eval", "pocket", "--samples-out", name][..], &asked, rest].concat();
-        lopper().current_dir(place.dir.path()).args(command).assert().success();
-    }
-    let command = ["diagnose", "pocket", "--drop", "7-11", "--adapter", "healed", "--json"];
-    let found = place.json(&[&command[..], &asked].concat());
-    let alone = place.json(&["diagnose", "healed.jsonl", "--base", "uncut.jsonl", "--json"]);
+    place.run("heal pocket --drop 7-11 --data sgr.jsonl -o healed --epochs 2 --batch 4 --warmup 1 --lr 0.01");
+    let (tasks, healed) = ("--tasks pocket_word,pocket_arith --limit 8", "--drop 7-11 --adapter healed");
+    place.run(&format!("eval pocket --samples-out uncut.jsonl {tasks}"));
+    place.run(&format!("eval pocket --samples-out healed.jsonl {tasks} {healed}"));
+    let found = place.json(&format!("diagnose pocket {healed} {tasks} --json"));
+    let alone = place.json("diagnose healed.jsonl --base uncut.jsonl --json");
     assert_eq!(found["healed"]["diagnosis"]["ledger"], alone["diagnosis"]["ledger"]);
     assert_ne!(found["healed"]["diagnosis"], found["cut"]["diagnosis"], "the adapter does something");
 }

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Workplace, lopper};
+use common::Workplace;
 use lopper_testkit::tasks::{SUMS, lines};
 use serde_json::{Value, json};
 
@@ -76,25 +76,10 @@ fn grade(place: &Workplace, task: &str, responses: &[String], out: &str) -> bool
     let given: Vec<Value> =
         responses.iter().enumerate().map(|(at, text)| json!({"task": task, "doc_id": at, "response": text})).collect();
     place.write("given.jsonl", &lines(&given));
-    let file = format!("./{task}.toml");
-    let mut command = vec!["eval", "model", "--tasks", &file, "--responses-from", "given.jsonl", "--samples-out", out];
-    if task == "sums" {
-        command.push("--allow-code-execution");
-    }
-    ran(place, &command).is_some()
-}
-
-/// What a command printed; nothing, with a word about it, where this machine runs no programs.
-#[allow(clippy::print_stderr, reason = "a test that tests nothing says so")]
-fn ran(place: &Workplace, command: &[&str]) -> Option<String> {
-    let output = lopper().current_dir(place.dir.path()).args(command).output().unwrap();
-    let told = String::from_utf8(output.stderr).unwrap();
-    if told.contains("this machine cannot protect itself") || told.contains("no Python") {
-        eprintln!("skipped: {told}");
-        return None;
-    }
-    assert!(output.status.success(), "{told}");
-    Some(String::from_utf8(output.stdout).unwrap())
+    let allowed = if task == "sums" { "--allow-code-execution" } else { "" };
+    let command =
+        format!("eval model --tasks ./{task}.toml --responses-from given.jsonl --samples-out {out} {allowed}");
+    place.run_programs(&command).is_some()
 }
 
 #[test]
@@ -105,13 +90,9 @@ fn every_class_of_a_programs_end_is_counted_and_told_in_the_ledger() {
     if !grade(&place, "sums", &right, "uncut.jsonl") || !grade(&place, "sums", &given, "cut.jsonl") {
         return;
     }
-    let samples = std::fs::read_to_string(place.path("cut.jsonl")).unwrap();
-    let classes: Vec<Value> = samples.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()).collect();
-    for ((program, class, _), line) in PROGRAMS.iter().zip(&classes) {
-        assert_eq!(line["outcome"], *class, "{program}");
-    }
-    let found =
-        place.json(&["diagnose", "cut.jsonl", "--base", "uncut.jsonl", "--ledger-out", "ledger.jsonl", "--json"]);
+    let classes: Vec<Value> = place.read_lines("cut.jsonl").iter().map(|line| line["outcome"].clone()).collect();
+    assert_eq!(classes, PROGRAMS.map(|(_, class, _)| json!(class)));
+    let found = place.json("diagnose cut.jsonl --base uncut.jsonl --ledger-out ledger.jsonl --json");
     let programs = json!({"passed": 1, "assertion_error": 1, "bracket_syntax": 3, "other_syntax": 2,
         "name_not_defined": 2, "timeout_or_recursion": 1, "other": 1});
     assert_eq!(found["diagnosis"]["programs"], programs);
@@ -120,9 +101,9 @@ fn every_class_of_a_programs_end_is_counted_and_told_in_the_ledger() {
     let ledger = &found["diagnosis"]["ledger"];
     assert_eq!((&ledger["compared"], &ledger["lost"]), (&json!(11), &json!(10)));
     assert_eq!(ledger["causes"], json!({"bracket_or_syntax": 5, "other": 5}));
-    let entries = std::fs::read_to_string(place.path("ledger.jsonl")).unwrap();
-    for line in entries.lines() {
-        let entry: Value = serde_json::from_str(line).unwrap();
+    let entries = place.read_lines("ledger.jsonl");
+    assert_eq!(entries.len(), 10);
+    for entry in entries {
         let (_, class, cause) = PROGRAMS[entry["doc_id"].as_u64().unwrap() as usize];
         assert_eq!(
             (entry["cause"].as_str().unwrap(), entry["detail"].as_str().unwrap()),
@@ -174,11 +155,11 @@ fn worked_answers_over_rows_have_causes() {
 fn a_sweep_runs_the_programs_of_every_removal() {
     let place = place(40);
     let tasks = "./sums.toml,pocket_code,./shop.toml,pocket_kind";
-    let command = ["diagnose", "model", "--tasks", tasks, "--sweep", "--drop", "1", "--limit", "4", "--out", "out"];
+    let command = format!("diagnose model --tasks {tasks} --sweep --drop 1 --limit 4 --out out");
     assert!(place.fault(&command).contains("--allow-code-execution"));
-    let command = [&command[..], &["--allow-code-execution", "--max-new-tokens", "6", "--json"]].concat();
-    let Some(printed) = ran(&place, &command) else { return };
-    let found: Value = serde_json::from_str(&printed).unwrap();
+    let command = format!("{command} --allow-code-execution --max-new-tokens 6 --json");
+    let Some(printed) = place.run_programs(&command) else { return };
+    let found = printed.json();
     let rows: Vec<&Value> = found["sweep"].as_array().unwrap().iter().collect();
     assert_eq!(rows.len(), 5);
     let total = |programs: &Value| programs.as_object().unwrap().values().map(|n| n.as_u64().unwrap()).sum::<u64>();
@@ -192,7 +173,7 @@ fn a_sweep_runs_the_programs_of_every_removal() {
         assert_eq!(row["tasks"].as_array().unwrap().len(), 4);
     }
     // Tasks of one's own have their place in the record as those that come with lopper.
-    let record: Value = serde_json::from_str(&std::fs::read_to_string(place.path("out/study.json")).unwrap()).unwrap();
+    let record = place.read_json("out/study.json");
     let metas = record["tasks"].as_array().unwrap();
     let names: Vec<&str> = metas.iter().map(|task| task["name"].as_str().unwrap()).collect();
     assert_eq!(names, ["sums", "pocket_code", "shop", "pocket_kind"]);
@@ -203,21 +184,18 @@ fn a_sweep_runs_the_programs_of_every_removal() {
     assert_eq!(record["splits"].as_array().unwrap().len(), 2, "of generated items, and of rows");
     let command = record["command"].as_str().unwrap();
     assert!(command.contains("--max-new-tokens 6") && command.contains(tasks), "{command}");
-    let report = std::fs::read_to_string(place.path("out/report.html")).unwrap();
-    for part in ["How programs of sums ended, by removed layer", "How programs of pocket_code ended, by removed layer"]
-    {
-        assert!(report.contains(part), "{part}");
+    let report = place.read("out/report.html");
+    for task in ["sums", "pocket_code"] {
+        assert!(report.contains(&format!("How programs of {task} ended, by removed layer")), "{task}");
     }
 
     // A person reads the shares of each task.
-    let command = ["diagnose", "model", "--tasks", "./sums.toml,pocket_code", "--sweep", "--limit", "2"];
-    let table = ran(&place, &[&command[..], &["--allow-code-execution", "--max-new-tokens", "6"]].concat()).unwrap();
+    let run = |command: &str| place.run(&format!("{command} --allow-code-execution --max-new-tokens 6"));
+    let table = run("diagnose model --tasks ./sums.toml,pocket_code --sweep --limit 2").out;
     assert!(table.contains("how programs of sums ended, %\nwithout  passed  assertion error"), "{table}");
 
     // `ablate` tells them as well.
-    let command = ["ablate", "model", "--tasks", "./sums.toml,./shop.toml", "--limit", "3", "--allow-code-execution"];
-    let printed = ran(&place, &[&command[..], &["--max-new-tokens", "6", "--json"]].concat()).unwrap();
-    let ablated: Value = serde_json::from_str(&printed).unwrap();
+    let ablated = run("ablate model --tasks ./sums.toml,./shop.toml --limit 3 --json").json();
     for candidate in ablated["removals"].as_array().unwrap().iter().chain([&ablated["base"]]) {
         assert_eq!(total(&candidate["tasks"]["sums"]["programs"]), 3);
         assert!(candidate["tasks"]["shop"].get("programs").is_none());

@@ -4,7 +4,7 @@ mod common;
 
 use std::sync::Arc;
 
-use common::{Workplace, lopper};
+use common::Workplace;
 use lopper_heal::{LoraConfig, attach_lora, merge, save_adapter};
 use lopper_model::checkpoint::Dtype;
 use lopper_model::families::config_json;
@@ -27,8 +27,7 @@ fn scores_and_samples_follow_the_contract() {
     assert_eq!(json["model"]["layers"], serde_json::json!([0, 1, 2, 3, 4]));
     assert_eq!(json["model"]["hash"].as_str().unwrap().len(), 64);
 
-    let text = std::fs::read_to_string(place.path("samples.jsonl")).unwrap();
-    let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let lines = place.read_lines("samples.jsonl");
     assert_eq!(lines.len(), 9 * 4);
     for (name, task) in tasks {
         assert_eq!((task["n"].as_u64(), task["shots"].as_u64()), (Some(4), Some(0)));
@@ -60,21 +59,17 @@ fn dropping_layers_is_evaluating_the_pruned_model() {
     let place = Workplace::new(true);
     let dropped = place.json(&arguments(&["--drop", "1,3", "--samples-out", "dropped.jsonl", "--json"]));
     assert_eq!(dropped["model"]["layers"], serde_json::json!([0, 2, 4]));
-    lopper().current_dir(place.dir.path()).args(["prune", "model", "--drop", "1,3", "-o", "cut"]).assert().success();
+    place.run("prune model --drop 1,3 -o cut");
     let mut of_cut = arguments(&["--samples-out", "cut.jsonl", "--json"]);
     of_cut[1] = "cut";
     let cut = place.json(&of_cut);
     assert_eq!(cut["tasks"], dropped["tasks"]);
     assert_eq!(cut["model"]["layers"], dropped["model"]["layers"]);
     // Times are never the same twice.
-    let read = |name: &str| -> Vec<Value> {
-        let text = std::fs::read_to_string(place.path(name)).unwrap();
-        let line = |line: &str| {
-            let mut line: Value = serde_json::from_str(line).unwrap();
-            line.as_object_mut().unwrap().remove("timing").unwrap();
-            line
-        };
-        text.lines().map(line).collect()
+    let read = |name: &str| {
+        let mut lines = place.read_lines(name);
+        lines.iter_mut().for_each(|line| assert!(line.as_object_mut().unwrap().remove("timing").is_some()));
+        lines
     };
     assert_eq!(read("cut.jsonl"), read("dropped.jsonl"));
 }
@@ -108,14 +103,12 @@ fn an_adapter_is_evaluated_as_the_model_it_is_merged_into() {
 #[test]
 fn a_person_reads_a_table() {
     let place = Workplace::new(true);
-    let command =
-        ["eval", "model", "--tasks", "pocket_classification,pocket_arith", "--limit", "3", "--split", "select"];
-    let output = lopper().current_dir(place.dir.path()).args(command).assert().success().get_output().clone();
-    let table = String::from_utf8(output.stdout).unwrap();
+    let printed = place.run("eval model --tasks pocket_classification,pocket_arith --limit 3 --split select");
+    let table = &printed.out;
     let first: Vec<&str> = table.lines().map(|line| line.split_whitespace().next().unwrap_or("")).collect();
     assert_eq!(first[..3], ["task", "pocket_kind", "acc_norm"], "{table}");
     assert!(first.contains(&"first_digit") && first.contains(&"classification") && !first.contains(&"generative"));
-    assert!(String::from_utf8(output.stderr).unwrap().contains("select split"));
+    assert!(printed.err.contains("select split"));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Workplace, lopper};
+use common::Workplace;
 use lopper_heal::load_adapter;
 use lopper_model::{Checkpoint, Model};
 use lopper_testkit::max_difference;
@@ -24,17 +24,11 @@ fn workplace() -> Workplace {
 const QUICK: &[&str] = &["--data", "sgr.jsonl", "--batch", "8", "--warmup", "1", "--epochs", "2"];
 
 fn heal(place: &Workplace, arguments: &[&str]) -> String {
-    let mut command = lopper();
-    command.current_dir(place.dir.path()).args(["heal", "model"]).args(QUICK).args(arguments);
-    String::from_utf8(command.assert().success().get_output().stderr.clone()).unwrap()
+    place.run(&[&["heal", "model"], QUICK, arguments].concat()).err
 }
 
 fn model(place: &Workplace, name: &str) -> Model {
     Model::from_checkpoint(&Checkpoint::open(&place.path(name)).unwrap()).unwrap()
-}
-
-fn record(place: &Workplace, name: &str) -> Value {
-    serde_json::from_slice(&std::fs::read(place.path(name).join("heal.json")).unwrap()).unwrap()
 }
 
 fn logits(model: &Model) -> Vec<f32> {
@@ -60,10 +54,8 @@ fn an_adapter_on_a_cut_model_and_the_same_merged() {
     assert!(max_difference(&logits(&adapted), &logits(&merged)) < 1e-4);
 
     // The uncut model is not what the adapter goes on, so PEFT is not told to load it.
-    let config: Value =
-        serde_json::from_slice(&std::fs::read(place.path("adapter/adapter_config.json")).unwrap()).unwrap();
-    assert_eq!(config["base_model_name_or_path"], Value::Null);
-    let record = record(&place, "merged");
+    assert_eq!(place.read_json("adapter/adapter_config.json")["base_model_name_or_path"], Value::Null);
+    let record = place.read_json("merged/heal.json");
     assert_eq!((&record["kept"], &record["stats"]["steps"]), (&json!([0, 2, 4]), &json!(8)));
     assert_eq!(record["stats"]["loss_curve"].as_array().unwrap().len(), 8);
 
@@ -72,7 +64,7 @@ fn an_adapter_on_a_cut_model_and_the_same_merged() {
         assert!(place.path("merged").join(file).is_file(), "{file}");
     }
     assert_eq!(merged.num_layers(), 3);
-    lopper().current_dir(place.dir.path()).args(["prune", "merged", "--drop", "4", "-o", "again"]).assert().success();
+    place.run("prune merged --drop 4 -o again");
     assert_eq!(model(&place, "again").num_layers(), 2);
 }
 
@@ -82,11 +74,12 @@ fn all_weights() {
     heal(&place, &["--method", "full", "-o", "full", "--lr", "1e-3"]);
     let (before, after) = (model(&place, "model"), model(&place, "full"));
     assert_eq!(after.config, before.config);
+    assert_eq!(after.parameters().len(), before.parameters().len());
     for ((name, a), (_, b)) in before.parameters().into_iter().zip(after.parameters()) {
         assert_ne!(a.data, b.data, "{name}");
     }
     assert!(!place.path("full").join("cut.json").exists());
-    let stats = &record(&place, "full")["stats"];
+    let stats = &place.read_json("full/heal.json")["stats"];
     assert!(stats["loss_last"].as_f64().unwrap() < stats["loss_first"].as_f64().unwrap());
 
     // The same command gives the same weights; --force replaces its output.
@@ -103,7 +96,7 @@ fn what_is_wrong_is_said_and_nothing_is_written() {
     place.write("empty.jsonl", "\n{}\n");
     place.write("taken", "");
     std::fs::create_dir(place.path("full_of_things")).unwrap();
-    std::fs::write(place.path("full_of_things/thesis.tex"), "").unwrap();
+    place.write("full_of_things/thesis.tex", "");
     let fault =
         |arguments: &[&str]| place.fault(&[&["heal", "model", "--data", "sgr.jsonl", "-o", "out"], arguments].concat());
     for (arguments, said) in [

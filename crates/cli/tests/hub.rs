@@ -4,77 +4,30 @@ mod common;
 
 use std::path::Path;
 
-use assert_cmd::Command;
-use common::{Workplace, lopper};
+use common::hub::{Hub, refusal};
 use lopper_testkit::hub::{HubServer, Side, Trick};
-use serde_json::Value;
 
-const TOKENS: [&str; 2] = ["--tokens", "ids.json"];
-
-/// A workplace with the tiny model of five layers in `model` and on the hub as `org/tiny`.
-struct Hub {
-    place: Workplace,
-    server: HubServer,
-    commit: String,
-}
-
-impl Hub {
-    fn new() -> Self {
-        let (place, server) = (Workplace::new(true), HubServer::start());
+/// The tiny model of five layers in `model` and on the hub as `org/tiny`.
+fn hub() -> Hub {
+    Hub::new(|place, server| {
         place.write("ids.json", "[[1, 20, 300, 40], [7, 8]]");
-        std::fs::write(place.model().join("LICENSE"), "as you like").unwrap();
-        let files = contents(&place.model());
-        let files: Vec<_> = files.iter().map(|(name, bytes)| (name.as_str(), bytes.clone())).collect();
-        let commit = server.publish("org/tiny", &files);
-        Self { place, server, commit }
-    }
-
-    /// The program, with this hub and a cache of its own.
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = lopper();
-        command
-            .current_dir(self.place.dir.path())
-            .env_remove("HF_HUB_OFFLINE")
-            .env_remove("HF_HUB_CACHE")
-            .env("HF_HOME", self.place.path("home"))
-            .env("HF_ENDPOINT", self.server.endpoint())
-            .env("HF_TOKEN", "hf_secret")
-            .env("NO_PROXY", "127.0.0.1")
-            .args(arguments);
-        command
-    }
-
-    fn run(&self, arguments: &[&str]) -> (String, String) {
-        let output = self.command(arguments).assert().success().get_output().clone();
-        (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap())
-    }
-
-    fn json(&self, arguments: &[&str]) -> Value {
-        serde_json::from_str(&self.run(arguments).0).unwrap()
-    }
-
-    /// Standard error of a command that ends with `status`.
-    fn refused(&self, status: i32, arguments: &[&str]) -> String {
-        let output = self.command(arguments).assert().code(status).get_output().clone();
-        assert!(output.stdout.is_empty());
-        let message = String::from_utf8(output.stderr).unwrap();
-        assert!(!message.contains("hf_secret"), "{message}");
-        message
-    }
+        place.write("model/LICENSE", "as you like");
+        publish(&place.model(), server)
+    })
 }
 
-fn contents(directory: &Path) -> Vec<(String, Vec<u8>)> {
-    let entries = directory.read_dir().unwrap().map(|entry| entry.unwrap().path());
-    let mut files: Vec<_> = entries
+fn publish(directory: &Path, server: &HubServer) -> String {
+    let paths = directory.read_dir().unwrap().map(|entry| entry.unwrap().path());
+    let files: Vec<_> = paths
         .map(|path| (path.file_name().unwrap().to_str().unwrap().to_owned(), std::fs::read(&path).unwrap()))
         .collect();
-    files.sort();
-    files
+    let files: Vec<_> = files.iter().map(|(name, bytes)| (name.as_str(), bytes.clone())).collect();
+    server.publish("org/tiny", &files)
 }
 
 #[test]
 fn a_model_of_the_hub_is_the_model() {
-    let hub = Hub::new();
+    let hub = hub();
     let name = format!("org/tiny@{}", hub.commit);
     let local = hub.json(&["inspect", "model", "--hash", "--json"]);
     let mut fetched = hub.json(&["inspect", "org/tiny", "--hash", "--json"]);
@@ -85,7 +38,7 @@ fn a_model_of_the_hub_is_the_model() {
     assert!(requests.iter().filter(|r| r.side == Side::Hub).all(|r| r.authorization.is_some()));
     assert!(requests.iter().filter(|r| r.side == Side::Store).all(|r| r.authorization.is_none()));
 
-    let logprobs = |model: &str| hub.json(&[&["logprobs", model, "--json", "--drop", "1"], &TOKENS[..]].concat());
+    let logprobs = |model: &str| hub.json(&format!("logprobs {model} --json --drop 1 --tokens ids.json"));
     assert_eq!(logprobs("org/tiny"), logprobs("model"));
     hub.server.requests();
     // From the cache, by the flag, by the variable, and by the commit.
@@ -98,29 +51,24 @@ fn a_model_of_the_hub_is_the_model() {
 
 #[test]
 fn cuts_and_adapters_say_what_they_were_made_from() {
-    let hub = Hub::new();
+    let hub = hub();
     let name = format!("org/tiny@{}", hub.commit);
     hub.run(&["prune", "org/tiny", "--drop", "1", "-o", "cut"]);
-    let plan: Value = serde_json::from_slice(&std::fs::read(hub.place.path("cut/cut.json")).unwrap()).unwrap();
-    assert_eq!(plan["source"]["id"], name.as_str());
+    assert_eq!(hub.place.read_json("cut/cut.json")["source"]["id"], name.as_str());
     // Everything that came from the hub came along.
     for file in ["tokenizer.json", "chat_template.jinja", "LICENSE"] {
-        assert_eq!(
-            std::fs::read(hub.place.path("cut").join(file)).unwrap(),
-            std::fs::read(hub.place.model().join(file)).unwrap()
-        );
+        assert_eq!(hub.place.read(&format!("cut/{file}")), hub.place.read(&format!("model/{file}")));
     }
     hub.place.write("data.jsonl", "{\"prompt\": \"a\", \"response\": \"b\"}\n");
     hub.run(&["heal", "org/tiny", "--data", "data.jsonl", "-o", "adapter", "--warmup", "0"]);
-    let path = hub.place.path("adapter/adapter_config.json");
-    let config: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    let config = hub.place.read_json("adapter/adapter_config.json");
     assert_eq!(config["base_model_name_or_path"], "org/tiny");
     assert_eq!(config["revision"], hub.commit.as_str());
 }
 
 #[test]
 fn a_directory_wins_over_the_hub() {
-    let hub = Hub::new();
+    let hub = hub();
     std::fs::create_dir(hub.place.path("org")).unwrap();
     std::fs::rename(hub.place.model(), hub.place.path("org/tiny")).unwrap();
     let inspected = hub.json(&["inspect", "org/tiny", "--json"]);
@@ -134,7 +82,7 @@ fn a_directory_wins_over_the_hub() {
 
 #[test]
 fn exit_status_and_message_follow_whose_fault_it_is() {
-    let hub = Hub::new();
+    let hub = hub();
     let message = hub.refused(2, &["inspect", "org/tiny", "--offline"]);
     assert!(message.contains("is not in the cache") && message.contains("without --offline"), "{message}");
     let message = hub.refused(2, &["inspect", "org/absent"]);
@@ -148,18 +96,15 @@ fn exit_status_and_message_follow_whose_fault_it_is() {
     hub.server.trick("/api/", Trick::Status(500, vec![]), 9);
     assert!(hub.refused(1, &["inspect", "org/tiny"]).contains("the hub failed at org/tiny: status 500"));
     hub.server.behave();
-    let mut nowhere = hub.command(&["inspect", "org/tiny"]);
-    let output = nowhere.env("HF_ENDPOINT", "http://127.0.0.1:9").assert().code(2).get_output().clone();
-    assert!(String::from_utf8(output.stderr).unwrap().contains("the hub cannot be reached"));
+    let message = refusal(2, hub.command("inspect org/tiny").env("HF_ENDPOINT", "http://127.0.0.1:9"));
+    assert!(message.contains("the hub cannot be reached"), "{message}");
 }
 
 #[test]
 fn weights_of_a_model_that_cannot_be_read_are_not_fetched() {
-    let hub = Hub::new();
+    let hub = hub();
     hub.place.set_config("model_type", "mamba".into());
-    let files = contents(&hub.place.model());
-    let files: Vec<_> = files.iter().map(|(name, bytes)| (name.as_str(), bytes.clone())).collect();
-    hub.server.publish("org/tiny", &files);
+    publish(&hub.place.model(), &hub.server);
     assert!(hub.refused(2, &["inspect", "org/tiny"]).contains("mamba"));
     assert!(hub.server.requests().iter().all(|request| request.side == Side::Hub));
 }
@@ -172,7 +117,7 @@ fn a_killed_download_goes_on() {
     use std::process::{Command, Stdio};
     use std::time::{Duration, Instant};
 
-    let hub = Hub::new();
+    let hub = hub();
     // The connection stays open and says nothing after a part.
     hub.server.trick("?signature", Trick::StallAfter(20_000), 1);
     let mut child = Command::new(assert_cmd::cargo::cargo_bin!("lopper"))

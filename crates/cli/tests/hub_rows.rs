@@ -4,11 +4,10 @@ mod common;
 
 use std::path::Path;
 
-use assert_cmd::Command;
-use common::{Workplace, lopper};
-use lopper_testkit::hub::{HubServer, Logged, Side, Trick};
+use common::Printed;
+use common::hub::{Hub, refusal};
+use lopper_testkit::hub::{Logged, Side, Trick};
 use lopper_testkit::tasks::STAMPS;
-use serde_json::Value;
 
 const EVAL: [&str; 5] = ["eval", "model", "--tasks", "./stamps.toml", "--json"];
 
@@ -16,22 +15,15 @@ fn task() -> String {
     STAMPS.replace("\"own/stamps\"\n", "\"own/stamps\"\nconfig = \"main\"\n")
 }
 
-/// A workplace with a tiny model and a task's file, and a hub that has the task's rows as Parquet.
-struct Hub {
-    place: Workplace,
-    server: HubServer,
-    commit: String,
-}
-
 fn fixture(name: &str) -> Vec<u8> {
     std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/tasks").join(name)).unwrap()
 }
 
-impl Hub {
-    fn new() -> Self {
-        let (place, server) = (Workplace::new(true), HubServer::start());
+/// A task's file in the workplace, and its rows on the hub as Parquet.
+fn hub() -> Hub {
+    Hub::new(|place, server| {
         place.write("stamps.toml", &task());
-        let commit = server.publish_rows(
+        server.publish_rows(
             "own/stamps",
             &[
                 (".gitattributes", b"x".to_vec()),
@@ -40,46 +32,17 @@ impl Hub {
                 ("main/train/0001.parquet", fixture("rows_zstd.parquet")),
                 ("other/test/0000.parquet", fixture("rows_zstd.parquet")),
             ],
-        );
-        Self { place, server, commit }
-    }
+        )
+    })
+}
 
-    /// The program, with this hub and a cache of its own.
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = lopper();
-        command
-            .current_dir(self.place.dir.path())
-            .env_remove("HF_HUB_OFFLINE")
-            .env_remove("HF_HUB_CACHE")
-            .env("HF_HOME", self.place.path("home"))
-            .env("HF_ENDPOINT", self.server.endpoint())
-            .env("HF_TOKEN", "hf_secret")
-            .env("NO_PROXY", "127.0.0.1")
-            .args(arguments);
-        command
-    }
-
-    fn json(&self, arguments: &[&str]) -> Value {
-        let output = self.command(arguments).assert().success().get_output().clone();
-        serde_json::from_slice(&output.stdout).unwrap()
-    }
-
-    /// What the program says of a fault: status 2, nothing on standard output, both ways out in the hint.
-    fn refused(&self, variables: &[(&str, &str)], arguments: &[&str]) -> String {
-        let mut command = self.command(arguments);
-        let output = command.envs(variables.iter().copied()).assert().code(2).get_output().clone();
-        assert!(output.stdout.is_empty());
-        let message = String::from_utf8(output.stderr).unwrap();
-        let hint = message.split("hint: ").nth(1).unwrap_or_default();
-        assert!(hint.contains("; or name a directory that holds own/stamps/main/test.parquet"), "{message}");
-        assert!(hint.contains("with --data-root DIR") && !message.contains("hf_secret"), "{message}");
-        message
-    }
-
-    /// The files that were asked of the store.
-    fn fetched(&self) -> usize {
-        self.server.requests().iter().filter(|request| request.side == Side::Store).count()
-    }
+/// What the program says of a fault: both ways out are in its hint.
+fn refused(hub: &Hub, variables: &[(&str, &str)], arguments: &[&str]) -> String {
+    let message = refusal(2, hub.command(arguments).envs(variables.iter().copied()));
+    let hint = message.split("hint: ").nth(1).unwrap_or_default();
+    assert!(hint.contains("; or name a directory that holds own/stamps/main/test.parquet"), "{message}");
+    assert!(hint.contains("with --data-root DIR"), "{message}");
+    message
 }
 
 fn with<'a>(rest: &[&'a str]) -> Vec<&'a str> {
@@ -88,7 +51,7 @@ fn with<'a>(rest: &[&'a str]) -> Vec<&'a str> {
 
 #[test]
 fn rows_of_the_hub_are_the_rows() {
-    let hub = Hub::new();
+    let hub = hub();
     std::fs::create_dir_all(hub.place.path("data/own/stamps/main")).unwrap();
     std::fs::write(hub.place.path("data/own/stamps/main/test.parquet"), fixture("rows.parquet")).unwrap();
     let local = hub.json(&with(&["--data-root", "data"]))["tasks"]["stamps"].clone();
@@ -124,37 +87,29 @@ fn rows_of_the_hub_are_the_rows() {
     assert_eq!(hub.json(&shots), two);
     assert_eq!(hub.server.requests().len(), 1);
     assert_eq!(hub.json(&[&shots[..], &["--offline"]].concat()), two);
-    let output = hub.command(&shots).env("HF_HUB_OFFLINE", "1").assert().success().get_output().clone();
-    assert_eq!(serde_json::from_slice::<Value>(&output.stdout).unwrap(), two);
+    let offline = hub.command(&shots).env("HF_HUB_OFFLINE", "1").assert().success();
+    assert_eq!(Printed::of(&offline).json(), two);
     assert!(hub.server.requests().is_empty());
 }
 
 #[test]
 fn what_the_data_root_lacks_comes_from_the_hub() {
-    let hub = Hub::new();
+    let hub = hub();
     std::fs::create_dir_all(hub.place.path("data/own/stamps/main")).unwrap();
     std::fs::write(hub.place.path("data/own/stamps/main/train.parquet"), fixture("rows.parquet")).unwrap();
     let shots = with(&["--shots", "1"]);
-    let mut command = hub.command(&shots);
-    let output = command.env("LOPPER_DATA_ROOT", "data").assert().success().get_output().clone();
-    let found: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let found = Printed::of(&hub.command(&shots).env("LOPPER_DATA_ROOT", "data").assert().success()).json();
     assert_eq!(found["tasks"]["stamps"]["source"]["revision"], hub.commit.as_str());
     assert_eq!(hub.fetched(), 1, "the worked examples are in the data root");
     // A fault says where has been looked.
-    let output = hub
-        .command(&with(&["--data-root", "data", "--shots", "1", "--offline"]))
-        .env("HF_HOME", hub.place.path("empty"))
-        .assert()
-        .code(2)
-        .get_output()
-        .clone();
-    let message = String::from_utf8(output.stderr).unwrap();
+    let mut offline = hub.command(&with(&["--data-root", "data", "--shots", "1", "--offline"]));
+    let message = refusal(2, offline.env("HF_HOME", hub.place.path("empty")));
     assert!(message.contains("not in the cache") && message.contains("into the data root, data"), "{message}");
 }
 
 #[test]
 fn every_command_that_asks_tasks_finds_them() {
-    let hub = Hub::new();
+    let hub = hub();
     let ask = |rest: &[&str]| hub.json(&[rest, &["--tasks", "./stamps.toml", "--limit", "4", "--json"]].concat());
     assert!(ask(&["ablate", "model", "--split", "all"])["layers"].is_array());
     assert_eq!(hub.fetched(), 1);
@@ -169,39 +124,36 @@ fn every_command_that_asks_tasks_finds_them() {
 
 #[test]
 fn faults_name_both_ways_out() {
-    let hub = Hub::new();
-    let message = hub.refused(&[], &with(&["--offline"]));
+    let hub = hub();
+    let message = refused(&hub, &[], &with(&["--offline"]));
     assert!(message.contains("not in the cache") && message.contains("run it once without --offline"), "{message}");
-    let message = hub.refused(&[("HF_HUB_OFFLINE", "1")], &EVAL);
+    let message = refused(&hub, &[("HF_HUB_OFFLINE", "1")], &EVAL);
     assert!(message.contains("not in the cache"), "{message}");
-    let message = hub.refused(&[("HF_ENDPOINT", "http://127.0.0.1:9")], &EVAL);
+    let message = refused(&hub, &[("HF_ENDPOINT", "http://127.0.0.1:9")], &EVAL);
     assert!(message.contains("cannot be reached") && message.contains("check the network"), "{message}");
     for code in [401, 403] {
         hub.server.trick("/api/", Trick::Status(code, vec![("X-Error-Code", "GatedRepo")]), 1);
-        let message = hub.refused(&[], &EVAL);
+        let message = refused(&hub, &[], &EVAL);
         assert!(message.contains("gated") && message.contains("request access at"), "{message}");
     }
     hub.server.trick("/api/", Trick::Status(404, vec![("X-Error-Code", "RevisionNotFound")]), 1);
-    assert!(hub.refused(&[], &EVAL).contains("no Parquet files of own/stamps"));
+    assert!(refused(&hub, &[], &EVAL).contains("no Parquet files of own/stamps"));
     hub.place.write("stamps.toml", &task().replace("[\"test\", \"validation\"]", "[\"test\"]").replace("main", "mian"));
-    let output = hub.command(&EVAL).assert().code(2).get_output().clone();
-    let message = String::from_utf8(output.stderr).unwrap();
+    let message = hub.refused(2, &EVAL);
     assert!(message.contains("no split `test`") && message.contains("`main`, `other`"), "{message}");
     hub.place.write("stamps.toml", &task().replace("own/stamps", "own/absent"));
-    let output = hub.command(&EVAL).assert().code(2).get_output().clone();
-    let message = String::from_utf8(output.stderr).unwrap();
+    let message = hub.refused(2, &EVAL);
     assert!(message.contains("no data set own/absent on the hub") && message.contains("--data-root DIR"), "{message}");
     // The hub's failing is not the user's fault.
-    hub.place.write("stamps.toml", &STAMPS.replace("\"own/stamps\"\n", "\"own/stamps\"\nconfig = \"main\"\n"));
+    hub.place.write("stamps.toml", &task());
     hub.server.trick("/api/", Trick::Status(500, vec![]), 9);
     hub.command(&EVAL).assert().code(1);
 }
 
 #[test]
 fn damaged_rows_are_named() {
-    let hub = Hub::new();
+    let hub = hub();
     hub.server.publish_rows("own/stamps", &[("main/test/0000.parquet", b"PAR1 and nothing else".to_vec())]);
-    let output = hub.command(&EVAL).assert().code(2).get_output().clone();
-    let message = String::from_utf8(output.stderr).unwrap();
+    let message = hub.refused(2, &EVAL);
     assert!(message.contains("cannot be read") && message.contains("main/test/0000.parquet"), "{message}");
 }

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Workplace, lopper};
+use common::{Printed, Workplace};
 use serde_json::{Value, json};
 
 /// A study of the tiny model that takes a moment.
@@ -36,52 +36,42 @@ fn number(value: &Value) -> f64 {
 #[test]
 fn a_study_ends_with_a_table_and_a_report_and_is_not_computed_twice() {
     let place = workplace();
-    let run = |arguments: &[&str]| {
-        let command = [&["study", "study.toml", "--out", "out/here"], arguments].concat();
-        lopper().current_dir(place.dir.path()).args(command).assert().success().get_output().clone()
-    };
-    let output = run(&[]);
-    let table = String::from_utf8(output.stdout).unwrap();
+    let Printed { out: table, err: messages } = place.run("study study.toml --out out/here");
     assert!(table.contains("reverse") && table.contains("classification"), "{table}");
-    let messages = String::from_utf8(output.stderr).unwrap();
     assert!(messages.contains("layer map: 5 cells") && messages.contains("report: out/here/report.html"), "{messages}");
-    let report = std::fs::read_to_string(place.path("out/here/report.html")).unwrap();
+    let report = place.read("out/here/report.html");
     assert!(report.contains("<svg") && report.contains("retention"));
 
-    let output = run(&["--json"]);
-    let record: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let again = place.run("study study.toml --out out/here --json");
+    let record = again.json();
     assert_eq!((&record["complete"], &record["model"]["num_layers"]), (&json!(true), &json!(5)));
     assert!(record["timings"].as_array().unwrap().iter().all(|timing| timing["cells"] == timing["cached"]));
-    assert!(String::from_utf8(output.stderr).unwrap().contains("layer map: 5 of 5 finished by an earlier run"));
+    assert!(again.err.contains("layer map: 5 of 5 finished by an earlier run"));
     let cuts = record["points"].as_array().unwrap();
     assert_eq!(cuts[0]["dropped"], json!([4]));
     assert_eq!(cuts.len(), 4);
 
     // `eval` asks the same items and comes to the same scores.
-    let command = ["eval", "model", "--tasks", "pocket_kind", "--limit", "4", "--drop", "4", "--json"];
-    let score = &place.json(&command)["tasks"]["pocket_kind"]["metrics"];
+    let evaluated = place.json("eval model --tasks pocket_kind --limit 4 --drop 4 --json");
+    let score = &evaluated["tasks"]["pocket_kind"]["metrics"];
     let task = cuts[0]["tasks"].as_array().unwrap().iter().find(|task| task["task"] == "pocket_kind").unwrap();
     assert!(score.as_object().unwrap().values().any(|metric| metric["value"] == task["score"]["value"]), "{score}");
 
     // The report can be made again from the records alone.
     std::fs::remove_file(place.path("out/here/report.html")).unwrap();
-    lopper().current_dir(place.dir.path()).args(["report", "out/here"]).assert().success();
-    assert_eq!(std::fs::read_to_string(place.path("out/here/report.html")).unwrap().len(), report.len());
+    place.run("report out/here");
+    assert_eq!(place.read("out/here/report.html").len(), report.len());
 }
 
 #[test]
 fn a_printed_study_file_is_the_study() {
     let place = workplace();
-    let print = |arguments: &[&str]| {
-        let command = [&["study"], arguments, &["--print-recipe"]].concat();
-        let output = lopper().current_dir(place.dir.path()).args(command).assert().success().get_output().clone();
-        String::from_utf8(output.stdout).unwrap()
-    };
-    let printed = print(&["study.toml"]);
+    let print = |file: &str| place.run(&format!("study {file} --print-recipe")).out;
+    let printed = print("study.toml");
     assert!(printed.contains("report = 4") && printed.contains("learning_rate = "));
     place.write("printed.toml", &printed);
-    assert_eq!(print(&["printed.toml"]), printed);
-    assert!(print(&[]).contains("model = \"pocket\""));
+    assert_eq!(print("printed.toml"), printed);
+    assert!(print("").contains("model = \"pocket\""));
     assert_eq!(place.names(), ["model", "printed.toml", "study.toml"], "printing writes nothing");
 }
 
@@ -124,24 +114,22 @@ fn directories_that_are_no_place_for_a_study() {
 #[test]
 fn pocket_data_is_seeded_and_split() {
     let place = workplace();
-    let lines = |arguments: &[&str]| -> Vec<Value> {
-        let command = [&["pocket", "data"], arguments].concat();
-        let output = lopper().current_dir(place.dir.path()).args(command).assert().success().get_output().clone();
-        let text = String::from_utf8(output.stdout).unwrap();
+    let lines = |arguments: &str| -> Vec<Value> {
+        let text = place.run(&format!("pocket data {arguments}")).out;
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     };
-    let items = lines(&["pocket_word", "--split", "report", "-n", "20"]);
+    let items = lines("pocket_word --split report -n 20");
     assert_eq!(items.len(), 20);
     assert!(items.iter().all(|item| item["split"] == "report" && item["messages"][0]["role"] == "user"));
     assert!(items.iter().all(|item| item["answer"].as_str().unwrap().contains("####")));
-    assert_eq!(lines(&["pocket_word", "--split", "report", "-n", "5"]), items[..5]);
-    assert_ne!(lines(&["pocket_word", "--split", "report", "-n", "20", "--seed", "1"]), items);
+    assert_eq!(lines("pocket_word --split report -n 5"), items[..5]);
+    assert_ne!(lines("pocket_word --split report -n 20 --seed 1"), items);
     let ids = |items: &[Value]| items.iter().map(|item| item["id"].clone()).collect::<Vec<_>>();
-    let train = ids(&lines(&["pocket_word", "-n", "500"]));
+    let train = ids(&lines("pocket_word -n 500"));
     assert!(ids(&items).iter().all(|id| !train.contains(id)));
 
-    assert!(lines(&["pocket_kind", "-n", "3", "-o", "data.jsonl"]).is_empty());
-    assert_eq!(std::fs::read_to_string(place.path("data.jsonl")).unwrap().lines().count(), 3);
+    assert!(lines("pocket_kind -n 3 -o data.jsonl").is_empty());
+    assert_eq!(place.read_lines("data.jsonl").len(), 3);
     place.fault(&["pocket", "data", "pocket_kind", "-n", "3", "-o", "data.jsonl"]);
     insta::assert_snapshot!("unknown_pocket_task", place.fault(&["pocket", "data", "pocket_wrod"]));
     insta::assert_snapshot!("unknown_split", place.fault(&["pocket", "data", "pocket_word", "--split", "test"]));
@@ -153,18 +141,13 @@ fn pocket_data_is_seeded_and_split() {
 fn the_pocket_model_cut_is_the_pocket_model_without_those_layers() {
     let place = Workplace::new(false);
     place.write("text.txt", "Tom has 12 apples.\nHe buys 3 more. How many apples does he have now?\n");
-    lopper()
-        .current_dir(place.dir.path())
-        .args(["prune", "pocket", "--drop", "5,6", "-o", "cut"])
-        .assert()
-        .success()
-        .stdout("cut\n");
-    let logprobs = |arguments: &[&str]| {
-        let json = place.json(&[&["logprobs"], arguments, &["--text", "text.txt", "--json"]].concat());
+    assert_eq!(place.run("prune pocket --drop 5,6 -o cut").out, "cut\n");
+    let logprobs = |model: &str| {
+        let json = place.json(&format!("logprobs {model} --text text.txt --json"));
         assert_eq!(json["sequences"].as_array().unwrap().len(), 1);
         json
     };
-    let (cut, without, whole) = (logprobs(&["cut"]), logprobs(&["pocket", "--drop", "5,6"]), logprobs(&["pocket"]));
+    let (cut, without, whole) = (logprobs("cut"), logprobs("pocket --drop 5,6"), logprobs("pocket"));
     assert_eq!(cut["sequences"][0]["tokens"], without["sequences"][0]["tokens"]);
     let values = |json: &Value| json["sequences"][0]["logprobs"].as_array().unwrap().clone();
     let (a, b) = (values(&cut), values(&without));
@@ -175,8 +158,5 @@ fn the_pocket_model_cut_is_the_pocket_model_without_those_layers() {
     assert!((number(&cut["mean_nll"]) - number(&without["mean_nll"])).abs() < 1e-4);
     assert!((number(&whole["mean_nll"]) - number(&without["mean_nll"])).abs() > 1e-3, "the layers do matter");
     // The plan beside it says which layers are left, by the numbers of the uncut model.
-    let plan: Value = serde_json::from_slice(&std::fs::read(place.path("cut/cut.json")).unwrap()).unwrap();
-    let kept: Vec<u64> =
-        (0..plan["kept"].as_array().unwrap().len() as u64 + 2).filter(|l| ![5, 6].contains(l)).collect();
-    assert_eq!(plan["kept"], json!(kept));
+    assert_eq!(place.read_json("cut/cut.json")["kept"], json!([0, 1, 2, 3, 4, 7, 8, 9, 10, 11]));
 }

@@ -2,8 +2,8 @@
 
 mod common;
 
-use common::{Workplace, lopper, skipped};
-use lopper_testkit::tasks::{COLOURS, SUMS};
+use common::{Printed, Workplace};
+use lopper_testkit::tasks::{COLOURS, SUMS, lines};
 use serde_json::{Value, json};
 
 const STUDY: &str = r#"
@@ -27,7 +27,7 @@ fn workplace() -> Workplace {
     place.write("study.toml", STUDY);
     place.write("colours.toml", COLOURS);
     place.write("sums.toml", &SUMS.replace("files = { test = \"sums.jsonl\" }\n", ""));
-    let rows = |make: &dyn Fn(usize) -> Value| (0..40).map(|n| make(n).to_string() + "\n").collect::<String>();
+    let rows = |make: &dyn Fn(usize) -> Value| lines(&(0..40).map(make).collect::<Vec<_>>());
     for directory in ["data/own/colours/default", "data/own/sums/default"] {
         std::fs::create_dir_all(place.path(directory)).unwrap();
     }
@@ -49,20 +49,13 @@ fn a_study_asks_tasks_of_ones_own_and_runs_programs_only_when_told() {
     let fault = place.fault(&["study", "study.toml", "--out", "out", "--data-root", "data"]);
     assert!(fault.contains("sums runs programs") && fault.contains("--allow-code-execution"), "{fault}");
 
-    let command = ["study", "study.toml", "--out", "out", "--data-root", "data", "--allow-code-execution", "--json"];
-    let output = lopper().current_dir(place.dir.path()).args(command).output().unwrap();
-    let told = String::from_utf8(output.stderr).unwrap();
-    if told.contains("this machine cannot protect itself") || told.contains("no Python") {
-        skipped(&told);
-        return;
-    }
-    assert!(output.status.success(), "{told}");
-    assert!(told.contains("not covered:") && told.contains("it has no training split"), "{told}");
-    let record: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let command = "study study.toml --out out --data-root data --allow-code-execution --json";
+    let Some(printed) = place.run_programs(command) else { return };
+    let (record, Printed { err, .. }) = (printed.json(), &printed);
+    assert!(err.contains("not covered:") && err.contains("it has no training split"), "{err}");
     assert_eq!(record["complete"], true);
-    let tasks: Vec<&str> =
-        record["tasks"].as_array().unwrap().iter().map(|task| task["name"].as_str().unwrap()).collect();
-    assert_eq!(tasks, ["colours", "sums"]);
+    assert_eq!((&record["tasks"][0]["name"], &record["tasks"][1]["name"]), (&json!("colours"), &json!("sums")));
+    assert_eq!(record["tasks"].as_array().unwrap().len(), 2);
     assert!(record["command"].as_str().unwrap().contains("--data-root data --allow-code-execution"));
     // How the programs ended is in the record and in the report.
     let ended = |of: &Value| {
@@ -71,7 +64,7 @@ fn a_study_asks_tasks_of_ones_own_and_runs_programs_only_when_told() {
     };
     assert_eq!(ended(&record["base"]), 4);
     assert!(record["points"].as_array().unwrap().iter().all(|point| ended(point) == 4));
-    let report = std::fs::read_to_string(place.path("out/report.html")).unwrap();
+    let report = place.read("out/report.html");
     assert!(report.contains("functions that add") && report.contains("colours"));
 
     // The same in the file.
@@ -89,8 +82,6 @@ fn the_study_that_comes_along_is_one() {
     let text =
         text.replace("depths = [1, 2, 3, 4, 6, 8]", "depths = [1, 2]").replace("depths = [2, 4, 6]", "depths = [2]");
     place.write("along.toml", &text);
-    let output =
-        lopper().current_dir(place.dir.path()).args(["study", "along.toml", "--print-recipe"]).assert().success();
-    let printed = String::from_utf8(output.get_output().stdout.clone()).unwrap();
+    let printed = place.run("study along.toml --print-recipe").out;
     assert!(printed.contains("gsm8k") && printed.contains("max_new_tokens = 256"), "{printed}");
 }

@@ -5,7 +5,7 @@ mod common;
 
 use std::path::{Path, PathBuf};
 
-use common::{Workplace, lopper, skipped};
+use common::Workplace;
 use lopper_testkit::tasks::{STAMPS, SUMS, lines};
 use serde_json::{Value, json};
 
@@ -31,11 +31,6 @@ fn with<'a>(rest: &[&'a str]) -> Vec<&'a str> {
     [&EVAL[..], rest].concat()
 }
 
-fn samples(place: &Workplace, name: &str) -> Vec<Value> {
-    let text = std::fs::read_to_string(place.path(name)).unwrap();
-    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-}
-
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/tasks").join(name)
 }
@@ -56,31 +51,22 @@ fn bad_rows_are_named_and_the_others_asked() {
     let json = place.json(&with(&["--json", "--samples-out", "s.jsonl"]));
     let task = &json["tasks"]["stamps"];
     assert_eq!((task["n"].as_u64(), task["skipped"].as_u64(), task["version"].as_u64()), (Some(2), Some(6), Some(3)));
-    let bad: Vec<(u64, &str)> = task["bad_rows"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|bad| (bad["row"].as_u64().unwrap(), bad["reason"].as_str().unwrap()))
-        .collect();
     let words = ["`choices` is missing", "`question` should hold text", "not in", "does not fit", "empty", "object"];
-    for ((number, reason), (expected, word)) in bad.iter().zip([1, 2, 3, 4, 5, 6].into_iter().zip(words)) {
-        assert!(*number == expected && reason.contains(word), "row {number}: {reason}");
+    let bad = task["bad_rows"].as_array().unwrap();
+    assert_eq!(bad.len(), words.len());
+    for (at, (bad, word)) in bad.iter().zip(words).enumerate() {
+        assert!(bad["row"] == at + 1 && bad["reason"].as_str().unwrap().contains(word), "{bad}");
     }
-    let lines = samples(&place, "s.jsonl");
-    assert_eq!(lines.iter().map(|line| line["doc_id"].as_u64().unwrap()).collect::<Vec<_>>(), [0, 7]);
+    let asked: Vec<Value> = place.read_lines("s.jsonl").iter().map(|line| line["doc_id"].clone()).collect();
+    assert_eq!(asked, [0, 7]);
     // The first N rows, bad ones among them.
     assert_eq!(place.json(&with(&["--json", "--limit", "2"]))["tasks"]["stamps"]["n"], 1);
     // A person is told, too.
-    let output = lopper().current_dir(place.dir.path()).args(EVAL).assert().success().get_output().clone();
-    let told = String::from_utf8(output.stderr).unwrap();
+    let told = place.run(&EVAL).err;
     assert!(told.contains("6 rows left out") && told.contains("row 3:") && told.contains("test.jsonl"), "{told}");
     // Nothing left to ask is a fault.
-    place.write("data/own/stamps/default/test.jsonl", &lines_of_bad());
+    place.write("data/own/stamps/default/test.jsonl", &lines(&[json!({"question": 1}), json!(2)]));
     assert!(place.fault(&with(&[])).contains("2 bad rows"));
-}
-
-fn lines_of_bad() -> String {
-    lines(&[json!({"question": 1}), json!(2)])
 }
 
 #[test]
@@ -99,12 +85,7 @@ fn every_kind_of_file_gives_the_same() {
     let mut table = String::from("question,choices,key,number\n");
     for row in &rows {
         let choices = row["choices"].to_string().replace('"', "\"\"");
-        table.push_str(&format!(
-            "{},\"{choices}\",{},{}\n",
-            row["question"].as_str().unwrap(),
-            row["key"].as_str().unwrap(),
-            row["number"]
-        ));
+        table.push_str(&format!("{},\"{choices}\",{},{}\n", row["question"], row["key"], row["number"]));
     }
     std::fs::write(split.join("validation.csv"), table).unwrap();
     let json = place.json(&with(&["--json"]));
@@ -118,7 +99,7 @@ fn worked_examples_and_conversations() {
     place.write("data/own/stamps/default/train.jsonl", &lines(&(100..140).map(row).collect::<Vec<_>>()));
     let prompt = |rest: &[&str]| {
         place.json(&with(&[&["--json", "--force", "--samples-out", "s.jsonl"], rest].concat()));
-        samples(&place, "s.jsonl")
+        place.read_lines("s.jsonl")
     };
     let two = prompt(&["--shots", "2"]);
     // Drawn by Python: fixtures/tasks/make_random.py.
@@ -148,7 +129,7 @@ fn divisions_share_nothing_and_sharing_is_refused() {
     let place = place(&(0..60).map(row).collect::<Vec<_>>());
     let ids = |split: &str| {
         place.json(&with(&["--json", "--split", split, "--samples-out", &format!("{split}.jsonl")]));
-        samples(&place, &format!("{split}.jsonl"))
+        place.read_lines(&format!("{split}.jsonl"))
     };
     let (select, report) = (ids("select"), ids("report"));
     assert_eq!(select.len() + report.len(), 60);
@@ -173,14 +154,7 @@ fn a_cut_model_is_compared_with_the_whole_one() {
     assert_eq!(compared["cut"], json["tasks"]["stamps"]["metrics"]["acc"]["value"]);
     assert!(compared["p_value"].as_f64().unwrap() <= 1.0 && compared["difference_ci95"].is_array());
     assert_eq!((compared["n"].as_u64(), compared["power"]["enough"].as_bool()), (Some(40), Some(false)));
-    let output = lopper()
-        .current_dir(place.dir.path())
-        .args(with(&["--drop", "1", "--compare"]))
-        .assert()
-        .success()
-        .get_output()
-        .clone();
-    let text = String::from_utf8(output.stdout).unwrap();
+    let text = place.run(&with(&["--drop", "1", "--compare"])).out;
     assert!(text.contains("retention") && text.contains("n = 40 cannot tell 5 points apart"), "{text}");
     place.fault(&with(&["--compare"]));
 }
@@ -193,33 +167,17 @@ fn results_have_the_layout_of_lm_evaluation_harness() {
         std::fs::read_dir(place.path("out/model")).unwrap().map(|entry| entry.unwrap().path()).collect();
     names.sort();
     let [results, lines] = &names[..] else { panic!("{names:?}") };
-    let results: Value = serde_json::from_str(&std::fs::read_to_string(results).unwrap()).unwrap();
-    for key in ["results", "group_subtasks", "configs", "versions", "n-shot", "higher_is_better", "n-samples", "config"]
-    {
+    let results = place.read_json(results.to_str().unwrap());
+    for key in "results group_subtasks configs versions n-shot higher_is_better n-samples config".split(' ') {
         assert!(results[key].is_object(), "{key}");
     }
-    assert!(
-        results["results"]["stamps"]["acc,none"].is_number()
-            && results["results"]["stamps"]["acc_norm_stderr,none"].is_number()
-    );
+    let scores = &results["results"]["stamps"];
+    assert!(scores["acc,none"].is_number() && scores["acc_norm_stderr,none"].is_number());
     assert!(lines.file_name().unwrap().to_str().unwrap().starts_with("samples_stamps_"));
-    let text = std::fs::read_to_string(lines).unwrap();
-    let line: Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
-    for key in [
-        "doc_id",
-        "doc",
-        "target",
-        "arguments",
-        "resps",
-        "filtered_resps",
-        "filter",
-        "metrics",
-        "doc_hash",
-        "prompt_hash",
-        "target_hash",
-        "acc",
-        "acc_norm",
-    ] {
+    let line = &place.read_lines(lines.to_str().unwrap())[0];
+    let keys =
+        "doc_id doc target arguments resps filtered_resps filter metrics doc_hash prompt_hash target_hash acc acc_norm";
+    for key in keys.split(' ') {
         assert!(!line[key].is_null(), "{key}");
     }
     assert_eq!(line["arguments"]["gen_args_3"]["arg_1"], " Kim");
@@ -248,34 +206,15 @@ fn programs_run_only_when_allowed() {
         .map(|(at, text)| json!({"task": "sums", "doc_id": at, "response": text}))
         .collect();
     place.write("given.jsonl", &lines(&given));
-    let command = [
-        "eval",
-        "model",
-        "--tasks",
-        "./sums.toml",
-        "--responses-from",
-        "given.jsonl",
-        "--allow-code-execution",
-        "--json",
-        "--samples-out",
-        "s.jsonl",
-    ];
-    let output = lopper().current_dir(place.dir.path()).args(command).output().unwrap();
-    let told = String::from_utf8(output.stderr).unwrap();
-    if told.contains("this machine cannot protect itself") || told.contains("no Python") {
-        skipped(&told);
-        return;
-    }
-    assert!(output.status.success(), "{told}");
-    assert!(told.contains("not covered:"), "{told}");
-    let json: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!(json["tasks"]["sums"]["metrics"]["pass@1"]["value"], 0.25);
-    let lines = samples(&place, "s.jsonl");
-    let outcomes: Vec<&str> = lines.iter().map(|line| line["outcome"].as_str().unwrap()).collect();
+    let command = "eval model --tasks ./sums.toml --responses-from given.jsonl --allow-code-execution";
+    let Some(printed) = place.run_programs(&format!("{command} --json --samples-out s.jsonl")) else { return };
+    assert!(printed.err.contains("not covered:"), "{}", printed.err);
+    assert_eq!(printed.json()["tasks"]["sums"]["metrics"]["pass@1"]["value"], 0.25);
+    let outcomes: Vec<Value> = place.read_lines("s.jsonl").iter().map(|line| line["outcome"].clone()).collect();
     assert_eq!(outcomes, ["passed", "assertion", "bracket_or_literal", "name_not_defined"]);
     // A row without a response is named.
     place.write("given.jsonl", &given[0].to_string());
-    assert!(place.fault(&command[..7]).contains("row 1 of sums"));
+    assert!(place.fault(command).contains("row 1 of sums"));
 }
 
 #[test]
@@ -286,34 +225,20 @@ fn several_responses_give_pass_at_k() {
         "sums.jsonl",
         &lines(&[json!({"prompt": "1 + 1 =", "tests": "2"}), json!({"prompt": "2 =", "tests": "2"})]),
     );
-    let command = [
-        "eval",
-        "model",
-        "--tasks",
-        "./sums.toml",
-        "--temperature",
-        "0.9",
-        "--top-k",
-        "50",
-        "--responses",
-        "4",
-        "--json",
-        "--samples-out",
-        "s.jsonl",
-        "--force",
-    ];
-    let json = place.json(&command);
+    let command = "eval model --tasks ./sums.toml --temperature 0.9 --top-k 50 --responses 4 --json \
+        --samples-out s.jsonl --force";
+    let json = place.json(command);
     let metrics = json["tasks"]["sums"]["metrics"].as_object().unwrap();
     assert!(
         ["exact_match", "flexible_match", "pass@1", "pass@2", "pass@4"].iter().all(|name| metrics.contains_key(*name))
     );
-    let first = samples(&place, "s.jsonl");
+    let first = place.read_lines("s.jsonl");
     assert_eq!(first[0]["responses"].as_array().unwrap().len(), 4);
     let texts = |lines: &[Value]| {
         lines[0]["responses"].as_array().unwrap().iter().map(|r| r["response"].clone()).collect::<Vec<_>>()
     };
-    place.json(&command);
-    assert_eq!(texts(&first), texts(&samples(&place, "s.jsonl")));
+    place.json(command);
+    assert_eq!(texts(&first), texts(&place.read_lines("s.jsonl")));
     assert!(texts(&first).iter().any(|text| *text != first[0]["responses"][0]["response"]));
 }
 
@@ -324,16 +249,7 @@ fn tasks_are_listed_and_shown() {
     let all = place.json(&["tasks", "--json"]);
     let names: Vec<&str> = all.as_array().unwrap().iter().map(|task| task["name"].as_str().unwrap()).collect();
     assert!(["pocket_word", "mmlu_anatomy", "gsm8k", "xsum"].iter().all(|name| names.contains(name)));
-    let shown = |name: &str| {
-        let output = lopper()
-            .current_dir(place.dir.path())
-            .args(["tasks", "show", name])
-            .assert()
-            .success()
-            .get_output()
-            .clone();
-        String::from_utf8(output.stdout).unwrap()
-    };
+    let shown = |name: &str| place.run(&format!("tasks show {name}")).out;
     assert!(shown("winogrande").contains("contexts = true") && shown("mmlu").contains("[members]"));
     assert!(shown("own.toml").contains("who has the stamps") && shown("ai2_arc").contains("arc_challenge"));
     // What is shown can be saved and used.

@@ -2,9 +2,12 @@
 
 #![allow(dead_code, reason = "each test file uses a part")]
 
+pub mod hub;
+
 use std::path::{Path, PathBuf};
 
 use assert_cmd::Command;
+use assert_cmd::assert::Assert;
 use lopper_model::checkpoint::Dtype;
 use lopper_model::families::{config_json, parse_config};
 use lopper_model::{Config, Model};
@@ -17,6 +20,58 @@ pub fn lopper() -> Command {
     command.env("NO_COLOR", "1").env_remove("LOPPER_LOG").env_remove("LOPPER_DATA_ROOT").args(["--threads", "2"]);
     command.env("HF_HUB_OFFLINE", "1").env("HF_HUB_CACHE", "/nonexistent/hub");
     command
+}
+
+/// Arguments of the program: a command line, divided at its spaces, or a list.
+pub trait Arguments {
+    fn list(&self) -> Vec<&str>;
+}
+
+impl Arguments for str {
+    fn list(&self) -> Vec<&str> {
+        self.split_whitespace().collect()
+    }
+}
+
+impl Arguments for String {
+    fn list(&self) -> Vec<&str> {
+        self.as_str().list()
+    }
+}
+
+impl Arguments for [&str] {
+    fn list(&self) -> Vec<&str> {
+        self.to_vec()
+    }
+}
+
+impl<const N: usize> Arguments for [&str; N] {
+    fn list(&self) -> Vec<&str> {
+        self.to_vec()
+    }
+}
+
+impl Arguments for Vec<&str> {
+    fn list(&self) -> Vec<&str> {
+        self.clone()
+    }
+}
+
+/// What a run of the program printed, on standard output and on standard error.
+pub struct Printed {
+    pub out: String,
+    pub err: String,
+}
+
+impl Printed {
+    pub fn of(run: &Assert) -> Self {
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+        Self { out: text(&run.get_output().stdout), err: text(&run.get_output().stderr) }
+    }
+
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.out).unwrap()
+    }
 }
 
 /// A temporary directory with a model in `model`, which has five layers and has room for the pocket
@@ -51,6 +106,19 @@ impl Workplace {
         path
     }
 
+    pub fn read(&self, name: &str) -> String {
+        std::fs::read_to_string(self.path(name)).unwrap()
+    }
+
+    pub fn read_json(&self, name: &str) -> Value {
+        serde_json::from_str(&self.read(name)).unwrap()
+    }
+
+    /// The documents of a file with one JSON document a line.
+    pub fn read_lines(&self, name: &str) -> Vec<Value> {
+        self.read(name).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
     /// Names of everything in the directory, sorted.
     pub fn names(&self) -> Vec<String> {
         let entries = std::fs::read_dir(self.dir.path()).unwrap();
@@ -59,20 +127,42 @@ impl Workplace {
         names
     }
 
-    /// Runs the program in the directory and returns what it printed, which must be JSON.
-    pub fn json(&self, arguments: &[&str]) -> Value {
-        let output = lopper().current_dir(self.dir.path()).args(arguments).assert().success().get_output().clone();
-        serde_json::from_slice(&output.stdout).unwrap()
+    /// The program in the directory.
+    pub fn command(&self, arguments: &(impl Arguments + ?Sized)) -> Command {
+        let mut command = lopper();
+        command.current_dir(self.dir.path()).args(arguments.list());
+        command
+    }
+
+    /// Runs the program, which must succeed.
+    pub fn run(&self, arguments: &(impl Arguments + ?Sized)) -> Printed {
+        Printed::of(&self.command(arguments).assert().success())
+    }
+
+    /// Runs the program, which must print JSON.
+    pub fn json(&self, arguments: &(impl Arguments + ?Sized)) -> Value {
+        self.run(arguments).json()
+    }
+
+    /// What the program printed where it may run programs; nothing, with a word about it, where this machine runs none.
+    pub fn run_programs(&self, arguments: &(impl Arguments + ?Sized)) -> Option<Printed> {
+        let run = self.command(arguments).assert();
+        let printed = Printed::of(&run);
+        if printed.err.contains("this machine cannot protect itself") || printed.err.contains("no Python") {
+            skipped(&printed.err);
+            return None;
+        }
+        run.success();
+        Some(printed)
     }
 
     /// Runs the program, which must end with status 2, leave nothing, print nothing on standard
     /// output, and give a hint; its message.
-    pub fn fault(&self, arguments: &[&str]) -> String {
+    pub fn fault(&self, arguments: &(impl Arguments + ?Sized)) -> String {
         let before = self.names();
-        let output = lopper().current_dir(self.dir.path()).args(arguments).assert().code(2).get_output().clone();
-        assert_eq!(String::from_utf8(output.stdout).unwrap(), "", "{arguments:?}");
-        assert_eq!(self.names(), before, "{arguments:?} left something behind");
-        let message = String::from_utf8(output.stderr).unwrap();
+        let Printed { out, err: message } = Printed::of(&self.command(arguments).assert().code(2));
+        assert_eq!(out, "", "{:?}", arguments.list());
+        assert_eq!(self.names(), before, "{:?} left something behind", arguments.list());
         // clap's own messages give hints of another form.
         assert!(message.contains("\n  hint: ") || message.contains("--help"), "{message}");
         message
@@ -80,10 +170,9 @@ impl Workplace {
 
     /// Changes a key of the model's config.json.
     pub fn set_config(&self, key: &str, value: Value) {
-        let path = self.model().join("config.json");
-        let mut config: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        let mut config = self.read_json("model/config.json");
         config[key] = value;
-        std::fs::write(&path, config.to_string()).unwrap();
+        self.write("model/config.json", &config.to_string());
     }
 }
 
