@@ -2,46 +2,34 @@
 
 /// Lays out `rows` under `header`.
 pub fn render<const N: usize>(header: [&str; N], rows: &[[String; N]]) -> String {
-    render_rows(&header, rows)
+    layout(&header, rows, true)
 }
 
 /// As [`render`], for a number of columns that is not known beforehand.
 pub fn render_rows(header: &[&str], rows: &[impl AsRef<[String]>]) -> String {
-    let mut widths: Vec<usize> = header.iter().map(|cell| cell.chars().count()).collect();
-    for row in rows {
-        for (width, cell) in widths.iter_mut().zip(row.as_ref()) {
-            *width = (*width).max(cell.chars().count());
-        }
-    }
-    let line = |cells: &mut dyn Iterator<Item = &str>| {
-        let mut line = String::new();
-        for (column, (cell, width)) in cells.zip(&widths).enumerate() {
-            let padding = " ".repeat(width - cell.chars().count());
-            match column {
-                0 => line.extend([cell, &padding]),
-                _ => line.extend(["  ", &padding, cell]),
-            }
-        }
-        line.trim_end().to_owned()
-    };
-    let mut lines = vec![line(&mut header.iter().copied())];
-    lines.extend(rows.iter().map(|row| line(&mut row.as_ref().iter().map(String::as_str))));
-    lines.join("\n")
+    layout(header, rows, true)
 }
 
 /// Lays out words rather than figures: every column to the left.
 pub fn words<const N: usize>(header: [&str; N], rows: &[[String; N]]) -> String {
+    layout(&header, rows, false)
+}
+
+fn layout(header: &[&str], rows: &[impl AsRef<[String]>], figures: bool) -> String {
+    let rows = rows.iter().map(|row| row.as_ref().iter().map(String::as_str).collect());
+    let lines: Vec<Vec<&str>> = std::iter::once(header.to_vec()).chain(rows).collect();
     let width = |column: usize| {
-        let cells = rows.iter().map(|row| row[column].as_str()).chain([header[column]]);
-        cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
+        lines.iter().filter_map(|line| line.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
     };
-    let widths: [usize; N] = std::array::from_fn(width);
-    let line = |cells: [&str; N]| {
-        let padded = cells.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
-        padded.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+    let widths: Vec<usize> = (0..header.len()).map(width).collect();
+    let line = |line: &Vec<&str>| {
+        let cells = line.iter().zip(&widths).enumerate().map(|(column, (cell, &width))| match figures && column > 0 {
+            true => format!("{cell:>width$}"),
+            false => format!("{cell:width$}"),
+        });
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
     };
-    let rows = rows.iter().map(|row| line(std::array::from_fn(|column| row[column].as_str())));
-    std::iter::once(line(header)).chain(rows).collect::<Vec<_>>().join("\n")
+    lines.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
 /// A count with its digits in groups of three: `1 234 567`.

@@ -5,7 +5,7 @@ mod common;
 use std::path::PathBuf;
 
 use anyhow::Result;
-use common::{Files, TestHub, file_names, noise};
+use common::{Files, TestHub, fault, file_names, noise};
 use lopper_hub::{DataSet, Settings, SplitFiles};
 use lopper_record::{Fault, NoProgress, Progress};
 use lopper_testkit::RecordedProgress;
@@ -42,10 +42,9 @@ fn load(settings: &Settings, splits: &[&str]) -> SplitFiles {
     split(settings, "main", splits, &NoProgress).unwrap().1
 }
 
-fn fault(result: Result<(String, SplitFiles)>) -> Fault {
-    let fault: Fault = result.unwrap_err().downcast().unwrap_or_else(|error| panic!("not a fault: {error:#}"));
-    assert!(fault.expected.is_some() && fault.got.is_some() && fault.hint.is_some(), "{fault}");
-    fault
+/// The fault of loading a split.
+fn refused(settings: &Settings, configuration: &str, splits: &[&str]) -> Fault {
+    fault(split(settings, configuration, splits, &NoProgress))
 }
 
 fn read(files: &[PathBuf]) -> Vec<u8> {
@@ -94,15 +93,15 @@ fn cached_files_are_not_downloaded_again() {
 fn without_the_hub_a_split_is_complete_or_refused() {
     let hub = TestHub::new();
     let offline = hub.offline().0;
-    assert!(fault(split(&offline, "main", &["test"], &NoProgress)).message.contains("not in the cache"));
+    assert!(refused(&offline, "main", &["test"]).message.contains("not in the cache"));
     let commit = hub.server.publish_rows("org/rows", &rows());
     load(&hub.settings, &["train"]);
     // The first choice exists and is not cached; the second must not replace it.
-    let part = fault(split(&offline, "main", &["test", "train"], &NoProgress));
+    let part = refused(&offline, "main", &["test", "train"]);
     assert!(part.message.contains("only in part") && part.expected.unwrap() == "main/test/0000.parquet");
     let second = hub.cache().join(format!("datasets--org--rows/snapshots/{commit}/main/train/0001.parquet"));
     std::fs::remove_file(&second).unwrap();
-    let part = fault(split(&offline, "main", &["train"], &NoProgress));
+    let part = refused(&offline, "main", &["train"]);
     assert_eq!(part.expected.unwrap(), "main/train/0001.parquet");
     assert!(part.hint.unwrap().contains("--offline"));
     // The next load repairs it without downloading what is there.
@@ -115,8 +114,8 @@ fn without_the_hub_a_split_is_complete_or_refused() {
     assert_eq!(split(&offline, "main", &["train"], &recorder).unwrap().1.files.len(), 2);
     assert!(recorder.warnings()[0].contains("has no listing"), "{:?}", recorder.warnings());
     std::fs::remove_file(second.with_file_name("0000.parquet")).unwrap();
-    assert!(fault(split(&offline, "main", &["train"], &NoProgress)).message.contains("only in part"));
-    assert!(fault(split(&offline, "other", &["train"], &NoProgress)).message.contains("only in part"));
+    assert!(refused(&offline, "main", &["train"]).message.contains("only in part"));
+    assert!(refused(&offline, "other", &["train"]).message.contains("only in part"));
 }
 
 #[test]
@@ -133,9 +132,9 @@ fn without_a_network_the_cache_is_used() {
     }
     hub.settings.endpoint = "http://127.0.0.1:9".to_owned();
     load(&hub.settings, &["test"]);
-    assert!(fault(split(&hub.settings, "main", &["train"], &NoProgress)).message.contains("only in part"));
+    assert!(refused(&hub.settings, "main", &["train"]).message.contains("only in part"));
     hub.settings.cache = hub.dir.path().join("cache/empty");
-    assert!(fault(split(&hub.settings, "main", &["test"], &NoProgress)).message.contains("cannot be reached"));
+    assert!(refused(&hub.settings, "main", &["test"]).message.contains("cannot be reached"));
 }
 
 #[test]
@@ -143,11 +142,11 @@ fn refusals_say_what_to_do() {
     let hub = TestHub::new();
     let refusal = |code, headers: &[(&'static str, &'static str)]| {
         hub.server.trick("/api/", Trick::Status(code, headers.to_vec()), 9);
-        let refused = fault(split(&hub.settings, "main", &["test"], &NoProgress));
+        let refused = refused(&hub.settings, "main", &["test"]);
         hub.server.behave();
         refused
     };
-    let absent = fault(split(&hub.settings, "main", &["test"], &NoProgress));
+    let absent = refused(&hub.settings, "main", &["test"]);
     assert!(absent.message.contains("no data set org/rows on the hub"), "{absent}");
     assert!(absent.expected.unwrap().ends_with("/datasets/org/rows"));
     hub.server.publish_rows("org/rows", &rows());
@@ -161,7 +160,7 @@ fn refusals_say_what_to_do() {
     assert!(unconverted.message.contains("no Parquet files") && unconverted.expected.unwrap().contains("refs/convert"));
     // Access may be refused to the files alone; the cache must not be a way around that.
     hub.server.trick("/resolve/", Trick::Status(403, vec![("X-Error-Code", "GatedRepo")]), 9);
-    assert!(fault(split(&hub.settings, "main", &["test"], &NoProgress)).message.contains("gated"));
+    assert!(refused(&hub.settings, "main", &["test"]).message.contains("gated"));
     let error = DataSet::open("gsm8k", &hub.settings, &NoProgress).err().unwrap();
     assert!(error.downcast_ref::<Fault>().unwrap().message.contains("not a data set"));
 }
@@ -170,23 +169,23 @@ fn refusals_say_what_to_do() {
 fn splits_that_do_not_exist() {
     let hub = TestHub::new();
     hub.server.publish_rows("org/rows", &rows());
-    let absent = fault(split(&hub.settings, "main", &["dev", "validation"], &NoProgress));
+    let absent = refused(&hub.settings, "main", &["dev", "validation"]);
     assert!(absent.message.contains("no split `dev` or `validation`"), "{absent}");
     assert_eq!(absent.got.unwrap(), "the splits `test`, `train`");
-    let absent = fault(split(&hub.settings, "default", &["test"], &NoProgress));
+    let absent = refused(&hub.settings, "default", &["test"]);
     assert_eq!(absent.got.unwrap(), "the configurations `large`, `main`, `socratic`");
     // Of a very large split the hub has the beginning only.
     let recorder = RecordedProgress::default();
     assert_eq!(split(&hub.settings, "large", &["train"], &recorder).unwrap().1.files.len(), 1);
     assert!(recorder.warnings()[0].contains("only the beginning"), "{:?}", recorder.warnings());
     for (configuration, name) in [("..", "test"), ("main", "../test"), ("main", "a\\b"), ("", "test"), (".git", "x")] {
-        let refused = fault(split(&hub.settings, configuration, &[name], &NoProgress));
+        let refused = refused(&hub.settings, configuration, &[name]);
         assert!(refused.message.contains("not valid"), "{refused}");
     }
     // A piece that the conversion has not written yet.
     let hole: Files = vec![("main/test/0000.parquet", noise(10, 1)), ("main/test/0002.parquet", noise(10, 2))];
     hub.server.publish_rows("org/rows", &hole);
-    let refused = fault(split(&hub.settings, "main", &["test"], &NoProgress));
+    let refused = refused(&hub.settings, "main", &["test"]);
     assert!(refused.message.contains("a piece of org/rows") && refused.expected.unwrap().ends_with("0001.parquet"));
 }
 

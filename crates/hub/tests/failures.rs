@@ -30,8 +30,7 @@ fn ranges(hub: &TestHub) -> Vec<Option<String>> {
 
 #[test]
 fn a_broken_connection_is_resumed() {
-    let hub = TestHub::new();
-    hub.server.publish("org/name", &files());
+    let hub = TestHub::with(&files());
     hub.server.trick("?signature", Trick::CutAfter(400_000), 1);
     assert_eq!(weights_of(&hub, "org/name"), noise(1 << 20, 1));
     assert_eq!(ranges(&hub), [None, Some("bytes=400000-".to_owned())]);
@@ -39,8 +38,7 @@ fn a_broken_connection_is_resumed() {
 
 #[test]
 fn a_failed_download_is_resumed_the_next_time() {
-    let hub = TestHub::new();
-    hub.server.publish("org/name", &files());
+    let hub = TestHub::with(&files());
     hub.server.trick("?signature", Trick::CutAfter(100_000), 99);
     let message = hub.failure("org/name");
     assert!(message.contains("failed 4 times") && message.contains("resumes there"), "{message}");
@@ -57,8 +55,7 @@ fn a_failed_download_is_resumed_the_next_time() {
 
 #[test]
 fn an_interrupted_download_is_kept_and_resumed() {
-    let hub = TestHub::new();
-    hub.server.publish("org/name", &files());
+    let hub = TestHub::with(&files());
     let model = HubId::parse("org/name").unwrap().unwrap();
     // The weights are a step of their own, after the other files.
     let progress = RecordedProgress::interrupting_when(|step| step.done >= 300_000);
@@ -77,8 +74,7 @@ fn an_interrupted_download_is_kept_and_resumed() {
 
 #[test]
 fn without_support_for_ranges_a_download_starts_over() {
-    let hub = TestHub::new();
-    hub.server.publish("org/name", &files());
+    let hub = TestHub::with(&files());
     hub.server.trick("?signature", Trick::CutAfter(400_000), 1);
     hub.server.trick("?signature", Trick::NoRange, 9);
     assert_eq!(weights_of(&hub, "org/name"), noise(1 << 20, 1));
@@ -86,8 +82,7 @@ fn without_support_for_ranges_a_download_starts_over() {
 
 #[test]
 fn damage_is_found_by_the_hash() {
-    let hub = TestHub::new();
-    hub.server.publish("org/name", &files());
+    let hub = TestHub::with(&files());
     let mut damaged = noise(1 << 20, 1);
     damaged[777] ^= 1;
     hub.server.trick("?signature", Trick::Body(damaged.clone()), 9);
@@ -95,14 +90,12 @@ fn damage_is_found_by_the_hash() {
     assert_eq!(blobs(&hub), (None, false));
 
     // A small file, which has a git hash.
-    let hub = TestHub::new();
-    hub.server.publish("org/name", &files());
+    let hub = TestHub::with(&files());
     hub.server.trick("/README.md", Trick::Body(b"# A mudel".to_vec()), 9);
     assert!(hub.failure("org/name").contains("README.md of org/name arrived damaged"));
 
     // The part that an earlier download left is damaged: the file is downloaded from the beginning.
-    let hub = TestHub::new();
-    hub.server.publish("org/name", &files());
+    let hub = TestHub::with(&files());
     hub.server.trick("?signature", Trick::CutAfter(100_000), 99);
     hub.failure("org/name");
     hub.server.behave();
@@ -116,24 +109,16 @@ fn damage_is_found_by_the_hash() {
 #[test]
 fn sizes_that_contradict_each_other() {
     let size = |value: &str| Trick::Headers(vec![("X-Linked-Size", value.to_owned())]);
-    let hub = TestHub::new();
-    hub.server.publish("org/name", &files());
+    let hub = TestHub::with(&files());
     hub.server.trick("/model.safetensors", size("7"), 9);
     assert!(hub.failure("org/name").contains("1048576 by the listing"));
 
     // The listing has no sizes, and the store sends more or less than the headers announce.
-    let unlisted = || {
-        let hub = TestHub::new();
-        hub.server.publish("org/name", &files());
-        let siblings: Vec<_> = files().iter().map(|(name, _)| json!({"rfilename": name})).collect();
-        hub.server.set_listing("org/name", "siblings", json!(siblings));
-        hub
-    };
-    let hub = unlisted();
+    let hub = TestHub::unlisted();
     hub.server.trick("/model.safetensors", size("1000"), 9);
     assert!(hub.failure("org/name").contains("more than the 1000 bytes"));
     assert!(!blobs(&hub).1);
-    let hub = unlisted();
+    let hub = TestHub::unlisted();
     hub.server.trick("/model.safetensors", size("2000000"), 9);
     let message = hub.failure("org/name");
     assert!(message.contains("of 2000000 bytes") || message.contains("status 416"), "{message}");
@@ -160,8 +145,7 @@ fn a_full_disk() {
 #[test]
 fn refusals_say_what_to_do() {
     let api = |code, headers: &[(&'static str, &'static str)]| {
-        let hub = TestHub::new();
-        hub.server.publish("org/name", &files());
+        let hub = TestHub::with(&files());
         hub.server.trick("/api/", Trick::Status(code, headers.to_vec()), 9);
         hub.fault("org/name")
     };
@@ -179,8 +163,7 @@ fn refusals_say_what_to_do() {
     let limit = api(429, &[("Retry-After", "30")]);
     assert!(limit.hint.unwrap().contains("in 30 s; the hub allows more requests with a token"));
 
-    let hub = TestHub::new();
-    hub.server.publish("org/name", &files());
+    let hub = TestHub::with(&files());
     assert!(hub.fault("org/name@v9").message.contains("no revision `v9`"));
     // Gated repositories list their files to everybody and serve them to some.
     hub.server.trick("/resolve/", Trick::Status(401, vec![("X-Error-Code", "GatedRepo")]), 99);
@@ -189,12 +172,10 @@ fn refusals_say_what_to_do() {
 
 #[test]
 fn requests_to_failing_servers_are_retried_and_not_the_users_fault() {
-    let hub = TestHub::new();
-    hub.server.publish("org/name", &files());
+    let hub = TestHub::with(&files());
     hub.server.trick("/api/", Trick::Status(503, vec![]), 2);
     hub.load("org/name").unwrap();
-    let hub = TestHub::new();
-    hub.server.publish("org/name", &files());
+    let hub = TestHub::with(&files());
     hub.server.trick("/api/", Trick::Status(500, vec![]), 99);
     assert!(hub.failure("org/name").contains("the hub failed at org/name: status 500"));
     assert_eq!(hub.server.requests().len(), 3);
@@ -231,8 +212,7 @@ fn an_index_that_reaches_outside() {
 
 #[test]
 fn a_listing_that_reaches_outside() {
-    let hub = TestHub::new();
-    hub.server.publish("org/name", &files());
+    let hub = TestHub::with(&files());
     for name in
         ["../../../../README.md", "/etc/README.md", "additional_chat_templates/../../../x.jinja", "LICENSE/../../x"]
     {
@@ -249,15 +229,13 @@ fn a_listing_that_reaches_outside() {
 #[test]
 fn etags_and_commits_that_reach_outside() {
     for etag in ["../../../../outside", "a/b", "", ".x", "x.incomplete", "a b"] {
-        let hub = TestHub::new();
-        hub.server.publish("org/name", &files());
+        let hub = TestHub::with(&files());
         let headers = vec![("X-Linked-Etag", format!("\"{etag}\""))];
         hub.server.trick("/model.safetensors", Trick::Headers(headers), 9);
         assert!(hub.failure("org/name").contains("no usable ETag"), "{etag}");
         hub.nothing_outside();
     }
-    let hub = TestHub::new();
-    hub.server.publish("org/name", &files());
+    let hub = TestHub::with(&files());
     hub.server.trick("/model.safetensors", Trick::Headers(vec![("X-Repo-Commit", "b".repeat(40))]), 9);
     assert!(hub.failure("org/name").contains("another commit"));
 }
@@ -265,13 +243,11 @@ fn etags_and_commits_that_reach_outside() {
 #[test]
 fn redirects_to_unusable_targets() {
     for location in ["file:///etc/passwd", "http://", "gopher://127.0.0.1/x", "\u{7f}"] {
-        let hub = TestHub::new();
-        hub.server.publish("org/name", &files());
+        let hub = TestHub::with(&files());
         hub.server.trick("/README.md", Trick::Status(302, vec![("Location", location)]), 9);
         hub.failure("org/name");
     }
-    let hub = TestHub::new();
-    hub.server.publish("org/name", &files());
+    let hub = TestHub::with(&files());
     hub.server.trick("/api/", Trick::Status(302, vec![("Location", "/api/models/org/name/revision/main")]), 99);
     assert!(hub.failure("org/name").contains("redirects"));
 }
@@ -330,8 +306,7 @@ fn a_cache_that_lacks_a_file() {
 
 #[test]
 fn a_cache_that_cannot_be_written() {
-    let mut hub = TestHub::new();
-    hub.server.publish("org/name", &files());
+    let mut hub = TestHub::with(&files());
     let file = hub.dir.path().join("file");
     std::fs::write(&file, "x").unwrap();
     hub.settings.cache = file.join("hub");

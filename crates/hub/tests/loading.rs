@@ -5,7 +5,6 @@ mod common;
 use common::{TestHub, file_names, files, sharded};
 use lopper_hub::HubId;
 use lopper_testkit::hub::{Side, Trick};
-use serde_json::json;
 
 #[test]
 fn a_model_and_nothing_else() {
@@ -46,8 +45,7 @@ fn a_model_and_nothing_else() {
 
 #[test]
 fn the_second_load_requests_the_commit_only_and_offline_nothing() {
-    let hub = TestHub::new();
-    hub.server.publish("org/name", &sharded());
+    let hub = TestHub::with(&sharded());
     let first = hub.load("org/name").unwrap();
     assert!(hub.server.requests().len() > 8);
     assert_eq!(hub.load("org/name").unwrap(), first);
@@ -141,8 +139,7 @@ fn shards_are_those_of_the_index() {
 
 #[test]
 fn weights_come_last_and_only_for_a_model_that_is_accepted() {
-    let hub = TestHub::new();
-    hub.server.publish("org/name", &files());
+    let hub = TestHub::with(&files());
     let model = HubId::parse("org/name").unwrap().unwrap();
     let refuse = |directory: &std::path::Path| {
         assert!(directory.join("tokenizer.json").is_file() && !directory.join("model.safetensors").exists());
@@ -191,10 +188,7 @@ fn without_a_network_the_cache_is_used() {
 
 #[test]
 fn a_listing_without_hashes_is_enough() {
-    let hub = TestHub::new();
-    hub.server.publish("org/name", &files());
-    let siblings: Vec<_> = files().iter().map(|(name, _)| json!({"rfilename": name})).collect();
-    hub.server.set_listing("org/name", "siblings", json!(siblings));
+    let hub = TestHub::unlisted();
     let snapshot = hub.load("org/name").unwrap();
     assert_eq!(std::fs::read(snapshot.directory.join("README.md")).unwrap(), b"# A model");
 }

@@ -40,5 +40,5 @@ mod run;
 
 pub use compare::{Comparison, Comparisons, DIFFERENCE, Power, compare, compare_all};
 pub use objective::{ItemScores, Objective, group_mean_retention};
-pub use retention::{Outcomes, paired, retention};
+pub use retention::{Outcomes, group_scores, paired, retention};
 pub use run::{Cost, Drafts, Evaluation, Execution, evaluate, run_requests};

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
+use lopper_record::Score;
 use lopper_record::study::{GroupResult, TaskResult};
 use lopper_stats::{self as stats, Pair, RESAMPLES};
 use lopper_tasks::{Group, TaskOutcome};
@@ -42,4 +43,14 @@ pub fn retention(pairs: &[(&TaskOutcome, &TaskOutcome)], seed: u64) -> Result<(V
         }
     }
     Ok((tasks, groups))
+}
+
+/// The mean of the primary scores of each group's tasks, every task weighing the same, and the number of these tasks.
+pub fn group_scores(outcomes: &[TaskOutcome]) -> Vec<(Group, usize, Score)> {
+    let of = |group: Group| {
+        let tasks = outcomes.iter().filter(|outcome| outcome.group == group);
+        let scores: Vec<Score> = tasks.map(|outcome| *outcome.primary_score()).collect();
+        (!scores.is_empty()).then(|| (group, scores.len(), stats::group_score(&scores)))
+    };
+    [Group::Classification, Group::Generative].into_iter().filter_map(of).collect()
 }

@@ -134,6 +134,16 @@ pub(crate) struct Item {
 }
 
 impl Item {
+    /// A raw prompt that the choice number `label` continues.
+    pub(crate) fn choice(prompt: String, choices: Vec<String>, label: usize) -> Self {
+        Self {
+            key: prompt.clone(),
+            prompt: Prompt::Plain(prompt),
+            answer: choices[label].clone(),
+            check: Check::Choice { choices, label },
+        }
+    }
+
     pub(crate) fn into_example(self, task: &'static str) -> Example {
         let id = digest(task, &self.key)[..16].iter().map(|b| format!("{b:02x}")).collect();
         Example { task, id, prompt: self.prompt, answer: self.answer, check: self.check }

@@ -58,7 +58,7 @@ pub struct Finished<T> {
 #[derive(Debug)]
 pub struct Store {
     directory: PathBuf,
-    lock: Option<StudyLock>,
+    _lock: StudyLock,
     warnings: Mutex<Vec<String>>,
 }
 
@@ -81,23 +81,7 @@ impl Store {
         let lock = StudyLock::acquire(&directory)?;
         remove_partial(&directory);
         remove_partial(&cells);
-        Ok(Self { directory, lock: Some(lock), warnings: Mutex::default() })
-    }
-
-    /// Opens a study directory for reading only; a study may be writing to it meanwhile.
-    ///
-    /// # Errors
-    /// A [`Fault`] when there is no study at that path.
-    pub fn open_read_only(directory: impl AsRef<Path>) -> Result<Self> {
-        let directory = directory.as_ref().to_path_buf();
-        if !directory.join("cells").is_dir() {
-            return Err(Fault::new("there is no study here")
-                .file(&directory)
-                .expected("a directory with `cells` in it")
-                .hint("give the directory that `lopper study --out` wrote")
-                .into());
-        }
-        Ok(Self { directory, lock: None, warnings: Mutex::default() })
+        Ok(Self { directory, _lock: lock, warnings: Mutex::default() })
     }
 
     /// The study directory.
@@ -145,7 +129,6 @@ impl Store {
     /// Records a finished cell. The file appears whole or not at all.
     pub fn put(&self, kind: &str, key: &impl Serialize, value: &impl Serialize, wall_s: f64) -> Result<()> {
         check_kind(kind)?;
-        ensure!(self.lock.is_some(), "the study was opened for reading only");
         let key = serde_json::to_value(key).context("a key cannot be written as JSON")?;
         let hash = key_hash(&key)?;
         let path = self.path_of(kind, &hash, "json");

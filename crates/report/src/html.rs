@@ -67,6 +67,19 @@ pub fn table_start(columns: &[Column<'_>]) -> String {
 /// Closes a table.
 pub const TABLE_END: &str = "</table>\n</div>\n";
 
+/// A figure under its caption.
+pub fn figure(caption: &str, body: &str) -> String {
+    format!("<figure>\n<figcaption>{}</figcaption>\n{body}</figure>\n", Text(caption))
+}
+
+/// Small figures next to each other under a heading; nothing without one.
+pub fn multiples(heading: &str, figures: &str) -> String {
+    if figures.is_empty() {
+        return String::new();
+    }
+    format!("<h3>{heading}</h3>\n<div class=\"multiples\">\n{figures}</div>\n")
+}
+
 /// The first cell of a row, which names it.
 pub fn row_head(text: &str) -> String {
     format!("<th scope=\"row\" class=\"left\">{}</th>", Text(text))

@@ -65,7 +65,7 @@ impl Helper {
         let result = action(&self.job).map_err(|e| format!("{e:#}"));
         if let (Err(why), false) = (&result, self.job.probe) {
             let why = why.clone();
-            return Err(self.fail(mechanism.name(), why));
+            return Err(self.fail(mechanism.describe().0, why));
         }
         let active = result.is_ok();
         self.steps.push(Step { mechanism, result });

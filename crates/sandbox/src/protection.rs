@@ -55,47 +55,36 @@ impl Mechanism {
         Mechanism::Cgroup,
     ];
 
-    /// Its name for people.
-    pub fn name(self) -> &'static str {
-        match self {
-            Mechanism::UserNamespace => "user namespace",
-            Mechanism::MountNamespace => "mount namespace",
-            Mechanism::PidNamespace => "process namespace",
-            Mechanism::NetworkNamespace => "network namespace",
-            Mechanism::IpcNamespace => "IPC namespace",
-            Mechanism::UtsNamespace => "host-name namespace",
-            Mechanism::Unprivileged => "nobody, no capabilities",
-            Mechanism::NoNewPrivileges => "no new privileges",
-            Mechanism::ResourceLimits => "resource limits",
-            Mechanism::Landlock => "Landlock",
-            Mechanism::Seccomp => "seccomp",
-            Mechanism::Cgroup => "control group",
-        }
-    }
-
-    /// What it protects, in words.
-    pub fn covers(self) -> &'static str {
+    /// Its name for people, and what it protects, in words.
+    pub fn describe(self) -> (&'static str, &'static str) {
         match self {
             Mechanism::UserNamespace => {
-                "privileges gained inside have no effect outside; tasks are counted per program"
+                ("user namespace", "privileges gained inside have no effect outside; tasks are counted per program")
             }
             Mechanism::MountNamespace => {
-                "files: only Python, its libraries and a private /tmp of bounded size are visible"
+                ("mount namespace", "files: only Python, its libraries and a private /tmp of bounded size are visible")
             }
-            Mechanism::PidNamespace => {
-                "other processes cannot be seen or signalled; all processes of a program end together"
+            Mechanism::PidNamespace => (
+                "process namespace",
+                "other processes cannot be seen or signalled; all processes of a program end together",
+            ),
+            Mechanism::NetworkNamespace => ("network namespace", "no network, not even loopback"),
+            Mechanism::IpcNamespace => ("IPC namespace", "shared memory and message queues of other processes"),
+            Mechanism::UtsNamespace => ("host-name namespace", "the host name"),
+            Mechanism::Unprivileged => {
+                ("nobody, no capabilities", "the program has no more rights than an unknown user")
             }
-            Mechanism::NetworkNamespace => "no network, not even loopback",
-            Mechanism::IpcNamespace => "shared memory and message queues of other processes",
-            Mechanism::UtsNamespace => "the host name",
-            Mechanism::Unprivileged => "the program has no more rights than an unknown user",
-            Mechanism::NoNewPrivileges => "set-user-id programs give no rights",
-            Mechanism::ResourceLimits => "processor time, memory, size of a file, open files, core dumps",
-            Mechanism::Landlock => "files again, independently of the mount namespace; TCP; signals to other processes",
+            Mechanism::NoNewPrivileges => ("no new privileges", "set-user-id programs give no rights"),
+            Mechanism::ResourceLimits => {
+                ("resource limits", "processor time, memory, size of a file, open files, core dumps")
+            }
+            Mechanism::Landlock => {
+                ("Landlock", "files again, independently of the mount namespace; TCP; signals to other processes")
+            }
             Mechanism::Seccomp => {
-                "system calls: no sockets, processes, mounts, namespaces, tracing, keys, BPF, io_uring"
+                ("seccomp", "system calls: no sockets, processes, mounts, namespaces, tracing, keys, BPF, io_uring")
             }
-            Mechanism::Cgroup => "memory and number of tasks of the whole tree",
+            Mechanism::Cgroup => ("control group", "memory and number of tasks of the whole tree"),
         }
     }
 }
@@ -128,7 +117,7 @@ impl Protection {
 
     /// One line for the user: its state, its name, what it protects.
     pub fn line(&self) -> String {
-        let (name, covers) = (self.mechanism.name(), self.mechanism.covers());
+        let (name, covers) = self.mechanism.describe();
         match &self.state {
             State::Active(note) if note.is_empty() => format!("active   {name}: {covers}"),
             State::Active(note) => format!("active   {name} ({note}): {covers}"),

@@ -99,7 +99,7 @@ impl Place {
 }
 
 fn items(out: &Path, split: &str) -> HashSet<String> {
-    let cells = Store::open_read_only(out).unwrap().cells().unwrap();
+    let cells = Store::open(out).unwrap().cells().unwrap();
     let asked = cells.iter().filter(|cell| cell.kind == "eval" && cell.key["split"] == split);
     let prompts = asked.flat_map(|cell| cell.value["outcome"]["items"].as_array().unwrap());
     prompts.map(|item| item["prompt"].as_str().unwrap().to_owned()).collect()
@@ -119,7 +119,7 @@ fn rows_are_asked_learned_from_and_reported_on_apart() {
     let (report, select) = (items(&place.path("out"), "report"), items(&place.path("out"), "select"));
     assert_eq!((report.len(), select.len()), (16, 8));
     assert!(report.is_disjoint(&select));
-    let cells = Store::open_read_only(place.path("out")).unwrap().cells().unwrap();
+    let cells = Store::open(place.path("out")).unwrap().cells().unwrap();
     let answered = cells.iter().find(|cell| cell.kind == "responses").unwrap();
     let learned: Vec<&str> =
         answered.value["rows"].as_array().unwrap().iter().map(|r| last_question(&r["messages"])).collect();

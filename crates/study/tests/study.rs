@@ -21,7 +21,7 @@ fn files(directory: &Path) -> BTreeMap<String, Vec<u8>> {
 }
 
 fn cells(directory: &Path, kind: &str) -> Vec<Cell> {
-    let cells = Store::open_read_only(directory).unwrap().cells().unwrap();
+    let cells = Store::open(directory).unwrap().cells().unwrap();
     cells.into_iter().filter(|cell| cell.kind == kind).collect()
 }
 

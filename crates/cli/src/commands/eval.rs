@@ -10,9 +10,8 @@ use std::time::SystemTime;
 
 use anyhow::Result;
 use lopper_infer::{Sampling, TextModel};
-use lopper_measure::{Comparisons, Execution, compare_all, evaluate};
+use lopper_measure::{Comparisons, Execution, compare_all, evaluate, group_scores};
 use lopper_record::{Fault, LayerSet, Score, ensure_new};
-use lopper_stats as stats;
 use lopper_tasks::{
     BadRow, GenerationPolicy, Group, ItemSelection, RowChoice, RowSource, RunFacts, Split, Suite, TaskOutcome, families,
 };
@@ -253,12 +252,8 @@ fn human(outcomes: &[TaskOutcome]) -> String {
     for (name, tasks, score) in families(outcomes) {
         rows.push(row(&name, &format!("{} tasks", tasks.len()), &score, String::new()));
     }
-    for (group, name) in [(Group::Classification, "classification"), (Group::Generative, "generative")] {
-        let scores: Vec<Score> =
-            outcomes.iter().filter(|outcome| outcome.group == group).map(|outcome| *outcome.primary_score()).collect();
-        if scores.len() > 1 {
-            rows.push(row(name, &format!("mean of {}", scores.len()), &stats::group_score(&scores), String::new()));
-        }
+    for (group, tasks, score) in group_scores(outcomes).into_iter().filter(|(_, tasks, _)| *tasks > 1) {
+        rows.push(row(group.name(), &format!("mean of {tasks}"), &score, String::new()));
     }
     table::render(["task", "metric", "score", "stderr", "95 % interval", "n", "chance"], &rows)
 }

@@ -5,6 +5,7 @@ mod record;
 use std::ops::ControlFlow;
 
 use anyhow::{Context as _, Result};
+use clap::ValueEnum;
 use lopper_diagnose::sentinel::{CollapseThresholds, SentinelOptions, Sentinels};
 use lopper_infer::TextModel;
 use lopper_prune::search::{Problem, Racing, Round, State, Strategy, SuiteEvaluator, search};
@@ -98,7 +99,8 @@ pub fn run(context: &Context, args: &SearchArgs) -> Result<()> {
             "nothing is left of the model ({why}): the search ended after {found} of {wanted} layers (--no-sentinels goes on)"
         ));
     }
-    let choice = Choice { criterion: format!("search-{}", name(args.strategy)), seed: Some(seed), ..Choice::given() };
+    let strategy = args.strategy.to_possible_value().context("every strategy has a name")?;
+    let choice = Choice { criterion: format!("search-{}", strategy.get_name()), seed: Some(seed), ..Choice::given() };
     let plan = Plan::new(&opened.checkpoint, &opened.name, &dropped, choice)?;
     write_atomic(&args.out.join(PLAN), plan.to_json()?.as_bytes())?;
     if args.json {
@@ -138,15 +140,5 @@ fn strategy(args: &SearchArgs) -> Strategy {
             generations: args.generations.get(),
             seed: args.search_seed,
         },
-    }
-}
-
-fn name(strategy: StrategyArg) -> &'static str {
-    match strategy {
-        StrategyArg::Greedy => "greedy",
-        StrategyArg::Racing => "racing",
-        StrategyArg::OneShot => "one-shot",
-        StrategyArg::Block => "block",
-        StrategyArg::Evolution => "evolution",
     }
 }

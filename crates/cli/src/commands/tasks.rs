@@ -1,7 +1,7 @@
 //! `lopper tasks`: the tasks that a model can be evaluated on.
 
 use anyhow::Result;
-use lopper_tasks::{Group, TaskEntry, all_tasks, task_entries, task_file};
+use lopper_tasks::{TaskEntry, all_tasks, task_entries, task_file};
 
 use crate::args::{TasksArgs, TasksCommand};
 use crate::context::Context;
@@ -44,14 +44,10 @@ fn listing(entries: &[TaskEntry]) -> String {
     let rows: Vec<[String; 6]> = entries
         .iter()
         .map(|entry| {
-            let group = match entry.group {
-                Group::Classification => "classification",
-                Group::Generative => "generative",
-            };
             let code = if entry.runs_code { "; runs code" } else { "" };
             [
                 entry.name.clone(),
-                group.to_owned(),
+                entry.group.name().to_owned(),
                 entry.metric.clone(),
                 entry.shots.to_string(),
                 entry.rows.clone().unwrap_or_else(|| "generated".to_owned()),

@@ -9,6 +9,7 @@ use lopper_hub::{HubId, Settings, Snapshot, fetch};
 use lopper_record::{Fault, NoProgress, Progress};
 use lopper_testkit::RecordedProgress;
 use lopper_testkit::hub::HubServer;
+use serde_json::json;
 use tempfile::TempDir;
 
 pub type Files = Vec<(&'static str, Vec<u8>)>;
@@ -59,6 +60,21 @@ impl TestHub {
             certificates: None,
         };
         Self { server, settings, dir }
+    }
+
+    /// The same with the repository `org/name`.
+    pub fn with(files: &Files) -> Self {
+        let hub = Self::new();
+        hub.server.publish("org/name", files);
+        hub
+    }
+
+    /// The same with [`files`] whose listing has neither sizes nor hashes.
+    pub fn unlisted() -> Self {
+        let hub = Self::with(&files());
+        let siblings: Vec<_> = files().iter().map(|(name, _)| json!({"rfilename": name})).collect();
+        hub.server.set_listing("org/name", "siblings", json!(siblings));
+        hub
     }
 
     pub fn cache(&self) -> PathBuf {
@@ -116,7 +132,8 @@ fn load(settings: &Settings, model: &str, progress: &dyn Progress) -> Result<Sna
     fetch(&HubId::parse(model)?.expect("a hub id"), settings, &|_| Ok(()), progress)
 }
 
-fn fault(result: Result<Snapshot>) -> Fault {
+/// The fault of a failure, which says everything.
+pub fn fault<T: std::fmt::Debug>(result: Result<T>) -> Fault {
     let fault: Fault = result.unwrap_err().downcast().unwrap_or_else(|error| panic!("not a fault: {error:#}"));
     assert!(fault.expected.is_some() && fault.got.is_some() && fault.hint.is_some(), "{fault}");
     fault

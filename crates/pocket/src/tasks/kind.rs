@@ -3,7 +3,7 @@
 //! The facts must be learned, so they occur in training; held out are the sentences.
 
 use crate::draw::Draw;
-use crate::example::{Check, Item, Prompt};
+use crate::example::Item;
 use crate::lexicon::{ADJECTIVES, PEOPLE, with_article};
 
 use super::choices;
@@ -35,10 +35,5 @@ pub(super) fn item(draw: &mut Draw) -> Item {
     let prompt = format!("{context} {} is a kind of", with_article(thing, true));
     let wrong: Vec<&str> = KINDS.iter().map(|k| k.0).filter(|k| k != kind).collect();
     let (choices, label) = choices(draw, kind, &wrong, 4);
-    Item {
-        key: prompt.clone(),
-        prompt: Prompt::Plain(prompt),
-        answer: format!(" {kind}"),
-        check: Check::Choice { choices, label },
-    }
+    Item::choice(prompt, choices, label)
 }

@@ -4,7 +4,7 @@
 //! and a closing clause, which decides.
 
 use crate::draw::Draw;
-use crate::example::{Check, Item, Prompt};
+use crate::example::Item;
 
 const SUBJECTS: [&str; 16] = [
     "soup", "bread", "tea", "cake", "waiter", "room", "bed", "view", "music", "service", "price", "staff", "film",
@@ -36,12 +36,7 @@ pub(super) fn item(draw: &mut Draw) -> Item {
     let prompt = format!("Review: {review}. Feeling:");
     let label = usize::from(!good);
     let choices = vec![" good".to_owned(), " bad".to_owned()];
-    Item {
-        key: prompt.clone(),
-        prompt: Prompt::Plain(prompt),
-        answer: choices[label].clone(),
-        check: Check::Choice { choices, label },
-    }
+    Item::choice(prompt, choices, label)
 }
 
 fn clause(draw: &mut Draw, subject: &str, good: bool) -> String {

@@ -1,7 +1,7 @@
 //! The trend of two to four prices, which rise, fall or stay.
 
 use crate::draw::Draw;
-use crate::example::{Check, Item, Prompt};
+use crate::example::Item;
 
 const GOODS: [&str; 12] =
     ["tea", "bread", "cake", "soup", "bike", "lamp", "clock", "coat", "hat", "piano", "ticket", "kite"];
@@ -25,13 +25,6 @@ pub(super) fn item(draw: &mut Draw) -> Item {
     let prompt = format!("The price of the {} was {}. It", draw.pick(&GOODS), prices.join(", then "));
     // The position of the correct choice is random.
     let order = draw.positions(WAYS.len(), WAYS.len());
-    Item {
-        key: prompt.clone(),
-        prompt: Prompt::Plain(prompt),
-        answer: WAYS[label].to_owned(),
-        check: Check::Choice {
-            choices: order.iter().map(|way| WAYS[*way].to_owned()).collect(),
-            label: order.iter().position(|way| *way == label).unwrap_or_default(),
-        },
-    }
+    let choices = order.iter().map(|way| WAYS[*way].to_owned()).collect();
+    Item::choice(prompt, choices, order.iter().position(|way| *way == label).unwrap_or_default())
 }

@@ -7,7 +7,7 @@ use lopper_record::study::Point;
 
 use crate::chart::{Mark, Series, Size, lines};
 use crate::format::percent;
-use crate::html::Text;
+use crate::html::{Text, figure, multiples};
 use crate::order::{groups, points, strategy_title};
 use crate::sections::describe;
 
@@ -41,16 +41,13 @@ pub fn html(record: &StudyRecord) -> Result<String> {
     out.push_str(&lines(&series, &thresholds, deepest, WIDE, "wide", &label)?);
     out.push_str(&lines(&series, &thresholds, deepest, NARROW, "narrow", "")?);
     out.push_str("</figure>\n");
-    if !others.is_empty() {
-        out.push_str("<h3>Other ways to choose the layers</h3>\n<div class=\"multiples\">\n");
-        for strategy in others {
-            let series = series_of(&groups, &points(record, strategy));
-            out.push_str(&format!("<figure>\n<figcaption>{}</figcaption>\n", Text(&strategy_title(strategy))));
-            out.push_str(&lines(&series, &thresholds, deepest, SMALL, "small", &describe(&series))?);
-            out.push_str("</figure>\n");
-        }
-        out.push_str("</div>\n");
+    let mut small = String::new();
+    for strategy in others {
+        let series = series_of(&groups, &points(record, strategy));
+        let chart = lines(&series, &thresholds, deepest, SMALL, "small", &describe(&series))?;
+        small.push_str(&figure(&strategy_title(strategy), &chart));
     }
+    out.push_str(&multiples("Other ways to choose the layers", &small));
     out.push_str("</section>\n");
     Ok(out)
 }

@@ -10,7 +10,7 @@ use lopper_record::{StudyRecord, format_ranges};
 use crate::chart::{Bar, Size, stacked};
 use crate::format::{NONE, percent, short};
 use crate::html::Column::{Left, Right};
-use crate::html::{TABLE_END, Text, table_start};
+use crate::html::{TABLE_END, Text, figure, table_start};
 use crate::order::{points, strategy_title};
 use crate::sections::{layer_charts, probe_charts};
 
@@ -187,15 +187,15 @@ fn stacks(models: &[(&Point, &Diagnosis)]) -> Result<String> {
         let label = format!("How programs{of} ended, by layers removed. {passed}.");
         if let Some(chart) = stacked(&ends, &PROGRAM_COLOURS, "layers removed", SIZE, "small", &label)? {
             let legend = legend(Programs::NAMES.iter().copied().zip(PROGRAM_COLOURS));
-            let caption = Text(&format!("how programs{of} ended").replace('_', " ")).to_string();
-            out.push_str(&format!("<figure>\n<figcaption>{caption}</figcaption>\n{chart}{legend}</figure>\n"));
+            let caption = format!("how programs{of} ended").replace('_', " ");
+            out.push_str(&figure(&caption, &format!("{chart}{legend}")));
         }
     }
     let lost = words(&|d| d.ledger.as_ref().map(|l| format!("{} of {} lost", l.lost, l.compared)));
     let label = format!("Why items were lost, by layers removed. {lost}.");
     if let Some(chart) = stacked(&causes, &CAUSE_COLOURS, "layers removed", SIZE, "small", &label)? {
         let legend = legend(Cause::ALL.iter().map(|cause| cause.title()).zip(CAUSE_COLOURS));
-        out.push_str(&format!("<figure>\n<figcaption>why items were lost</figcaption>\n{chart}{legend}</figure>\n"));
+        out.push_str(&figure("why items were lost", &format!("{chart}{legend}")));
     }
     if out.is_empty() {
         return Ok(out);

@@ -7,7 +7,7 @@ use lopper_record::study::{AblatedLayer, Diagnosis, Mean, Programs};
 
 use crate::chart::{At, Bar, Size, Unit, profile, stacked};
 use crate::format::short;
-use crate::html::Text;
+use crate::html::{Text, figure, multiples};
 use crate::order::tasks_by_group;
 use crate::sections::diagnosis::{PROGRAM_COLOURS, legend, program_tasks};
 
@@ -30,20 +30,10 @@ pub fn html(record: &StudyRecord) -> Result<String> {
             })
             .collect();
         let title = format!("{} ({})", task.name.replace('_', " "), task.group);
-        tasks.push_str(&figure(&title, &marks, Some(1.0), Unit::Percent)?);
+        tasks.push_str(&chart(&title, &marks, Some(1.0), Unit::Percent)?);
     }
-    let mut out = String::new();
-    if !tasks.is_empty() {
-        out.push_str("<h3>One layer removed: score kept by task</h3>\n<div class=\"multiples\">\n");
-        out.push_str(&tasks);
-        out.push_str("</div>\n");
-    }
-    let changes = changes(&rows, base)?;
-    if !changes.is_empty() {
-        out.push_str("<h3>One layer removed: text and arithmetic</h3>\n<div class=\"multiples\">\n");
-        out.push_str(&changes);
-        out.push_str("</div>\n");
-    }
+    let mut out = multiples("One layer removed: score kept by task", &tasks);
+    out.push_str(&multiples("One layer removed: text and arithmetic", &changes(&rows, base)?));
     out.push_str(&programs(&rows)?);
     Ok(out)
 }
@@ -83,7 +73,7 @@ fn changes(rows: &[&AblatedLayer], base: Option<&Diagnosis>) -> Result<String> {
         ),
         ("brackets closed", of(&brackets), of_base(brackets), Unit::Percent),
     ] {
-        out.push_str(&figure(title, &marks, uncut, unit)?);
+        out.push_str(&chart(title, &marks, uncut, unit)?);
     }
     Ok(out)
 }
@@ -131,11 +121,9 @@ fn finite(ci: [f64; 2]) -> Option<[f64; 2]> {
     ci.iter().all(|end| end.is_finite()).then_some(ci)
 }
 
-fn figure(title: &str, marks: &[At], uncut: Option<f64>, unit: Unit) -> Result<String> {
+fn chart(title: &str, marks: &[At], uncut: Option<f64>, unit: Unit) -> Result<String> {
     let values: Vec<String> = marks.iter().map(|mark| format!("{}: {}", mark.layer, short(mark.value))).collect();
     let label = format!("{title}, by removed layer. {}.", values.join(", "));
-    Ok(match profile(marks, uncut, unit, SMALL, "small", &label)? {
-        Some(chart) => format!("<figure>\n<figcaption>{}</figcaption>\n{chart}</figure>\n", Text(title)),
-        None => String::new(),
-    })
+    let drawn = profile(marks, uncut, unit, SMALL, "small", &label)?;
+    Ok(drawn.map_or_else(String::new, |chart| figure(title, &chart)))
 }

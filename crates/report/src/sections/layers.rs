@@ -7,7 +7,7 @@ use lopper_record::study::{AblatedLayer, Criterion, TaskResult};
 use crate::chart::{Size, bars};
 use crate::format::{NONE, percent, percent_interval, short};
 use crate::heat;
-use crate::html::{TABLE_END, Text};
+use crate::html::{TABLE_END, Text, figure, multiples};
 use crate::order::tasks_by_group;
 use crate::sections::task_head;
 
@@ -22,12 +22,8 @@ pub fn html(record: &StudyRecord) -> Result<String> {
     if !record.ablation.is_empty() {
         out.push_str(&map(record));
     }
-    let charts: Vec<String> = record.criteria.iter().map(criterion).collect::<Result<_>>()?;
-    if charts.iter().any(|chart| !chart.is_empty()) {
-        out.push_str("<h3>Layer scores</h3>\n<div class=\"multiples\">\n");
-        out.push_str(&charts.concat());
-        out.push_str("</div>\n");
-    }
+    let charts: String = record.criteria.iter().map(criterion).collect::<Result<_>>()?;
+    out.push_str(&multiples("Layer scores", &charts));
     out.push_str("</section>\n");
     Ok(out)
 }
@@ -43,7 +39,7 @@ fn criterion(criterion: &Criterion) -> Result<String> {
     } else {
         format!("<p class=\"small\">{}</p>\n", Text(&criterion.note))
     };
-    Ok(format!("<figure>\n<figcaption>{}</figcaption>\n{chart}{note}</figure>\n", Text(title)))
+    Ok(figure(title, &format!("{chart}{note}")))
 }
 
 /// A row per layer, a column per task, and a column per criterion.

@@ -5,7 +5,7 @@ use anyhow::Result;
 use lopper_record::study::{Diagnosis, Mean, Point};
 
 use crate::chart::{Mark, Series, Size, lines};
-use crate::html::Text;
+use crate::html::figure;
 use crate::sections::describe;
 
 const SIZE: Size = Size { width: 420, height: 280 };
@@ -29,7 +29,7 @@ pub fn html(models: &[(&Point, &Diagnosis)]) -> Result<String> {
         let guesses: Vec<f64> = guess.into_iter().filter(|share| share.is_finite()).collect();
         let label = describe(&format!("{title}, by layers removed."), &series, |_| String::new());
         let chart = lines(&series, &guesses, deepest, SIZE, "small", &label)?;
-        out.push_str(&format!("<figure>\n<figcaption>{}</figcaption>\n{chart}</figure>\n", Text(title)));
+        out.push_str(&figure(title, &chart));
     }
     if out.is_empty() {
         return Ok(out);

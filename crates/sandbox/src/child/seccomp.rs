@@ -20,184 +20,54 @@ use crate::job::Job;
 
 type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 
+/// The numbers of calls.
+macro_rules! calls {
+    ($($name:ident)*) => { &[$(libc::$name),*] };
+}
+
 /// Calls that are allowed with any arguments, on every architecture.
-const PLAIN: &[i64] = &[
+const PLAIN: &[i64] = calls! {
     // Reading and writing open files.
-    libc::SYS_read,
-    libc::SYS_write,
-    libc::SYS_readv,
-    libc::SYS_writev,
-    libc::SYS_pread64,
-    libc::SYS_pwrite64,
-    libc::SYS_preadv,
-    libc::SYS_pwritev,
-    libc::SYS_lseek,
-    libc::SYS_close,
-    libc::SYS_close_range,
-    libc::SYS_dup,
-    libc::SYS_dup3,
-    libc::SYS_pipe2,
-    libc::SYS_fcntl,
-    libc::SYS_flock,
-    libc::SYS_fsync,
-    libc::SYS_fdatasync,
-    libc::SYS_sendfile,
-    libc::SYS_copy_file_range,
-    libc::SYS_fadvise64,
+    SYS_read SYS_write SYS_readv SYS_writev SYS_pread64 SYS_pwrite64 SYS_preadv SYS_pwritev SYS_lseek SYS_close
+    SYS_close_range SYS_dup SYS_dup3 SYS_pipe2 SYS_fcntl SYS_flock SYS_fsync SYS_fdatasync SYS_sendfile
+    SYS_copy_file_range SYS_fadvise64
     // Files by name; mount namespace and Landlock restrict which.
-    libc::SYS_openat,
-    libc::SYS_newfstatat,
-    libc::SYS_fstat,
-    libc::SYS_statx,
-    libc::SYS_statfs,
-    libc::SYS_fstatfs,
-    libc::SYS_faccessat,
-    libc::SYS_faccessat2,
-    libc::SYS_getdents64,
-    libc::SYS_readlinkat,
-    libc::SYS_mkdirat,
-    libc::SYS_unlinkat,
-    libc::SYS_renameat2,
-    libc::SYS_linkat,
-    libc::SYS_symlinkat,
-    libc::SYS_truncate,
-    libc::SYS_ftruncate,
-    libc::SYS_fallocate,
-    libc::SYS_fchmod,
-    libc::SYS_fchmodat,
-    libc::SYS_utimensat,
-    libc::SYS_umask,
-    libc::SYS_chdir,
-    libc::SYS_fchdir,
-    libc::SYS_getcwd,
-    libc::SYS_getxattr,
-    libc::SYS_lgetxattr,
-    libc::SYS_fgetxattr,
-    libc::SYS_listxattr,
-    libc::SYS_llistxattr,
-    libc::SYS_flistxattr,
+    SYS_openat SYS_newfstatat SYS_fstat SYS_statx SYS_statfs SYS_fstatfs SYS_faccessat SYS_faccessat2 SYS_getdents64
+    SYS_readlinkat SYS_mkdirat SYS_unlinkat SYS_renameat2 SYS_linkat SYS_symlinkat SYS_truncate SYS_ftruncate
+    SYS_fallocate SYS_fchmod SYS_fchmodat SYS_utimensat SYS_umask SYS_chdir SYS_fchdir SYS_getcwd SYS_getxattr
+    SYS_lgetxattr SYS_fgetxattr SYS_listxattr SYS_llistxattr SYS_flistxattr
     // Memory.
-    libc::SYS_mmap,
-    libc::SYS_munmap,
-    libc::SYS_mremap,
-    libc::SYS_mprotect,
-    libc::SYS_madvise,
-    libc::SYS_mincore,
-    libc::SYS_msync,
-    libc::SYS_brk,
-    libc::SYS_membarrier,
+    SYS_mmap SYS_munmap SYS_mremap SYS_mprotect SYS_madvise SYS_mincore SYS_msync SYS_brk SYS_membarrier
     // Threads.
-    libc::SYS_futex,
-    libc::SYS_set_robust_list,
-    libc::SYS_set_tid_address,
-    libc::SYS_rseq,
-    libc::SYS_gettid,
-    libc::SYS_sched_yield,
-    libc::SYS_sched_getaffinity,
-    libc::SYS_sched_getparam,
-    libc::SYS_sched_getscheduler,
-    libc::SYS_sched_get_priority_max,
-    libc::SYS_sched_get_priority_min,
-    libc::SYS_getcpu,
+    SYS_futex SYS_set_robust_list SYS_set_tid_address SYS_rseq SYS_gettid SYS_sched_yield SYS_sched_getaffinity
+    SYS_sched_getparam SYS_sched_getscheduler SYS_sched_get_priority_max SYS_sched_get_priority_min SYS_getcpu
     // Time.
-    libc::SYS_clock_gettime,
-    libc::SYS_clock_getres,
-    libc::SYS_clock_nanosleep,
-    libc::SYS_nanosleep,
-    libc::SYS_gettimeofday,
-    libc::SYS_getitimer,
-    libc::SYS_setitimer,
-    libc::SYS_times,
-    libc::SYS_timer_create,
-    libc::SYS_timer_settime,
-    libc::SYS_timer_gettime,
-    libc::SYS_timer_delete,
-    libc::SYS_timerfd_create,
-    libc::SYS_timerfd_settime,
-    libc::SYS_timerfd_gettime,
+    SYS_clock_gettime SYS_clock_getres SYS_clock_nanosleep SYS_nanosleep SYS_gettimeofday SYS_getitimer SYS_setitimer
+    SYS_times SYS_timer_create SYS_timer_settime SYS_timer_gettime SYS_timer_delete SYS_timerfd_create
+    SYS_timerfd_settime SYS_timerfd_gettime
     // Waiting.
-    libc::SYS_ppoll,
-    libc::SYS_pselect6,
-    libc::SYS_epoll_create1,
-    libc::SYS_epoll_ctl,
-    libc::SYS_epoll_pwait,
-    libc::SYS_eventfd2,
-    libc::SYS_wait4,
-    libc::SYS_waitid,
+    SYS_ppoll SYS_pselect6 SYS_epoll_create1 SYS_epoll_ctl SYS_epoll_pwait SYS_eventfd2 SYS_wait4 SYS_waitid
     // The process's own signals.
-    libc::SYS_rt_sigaction,
-    libc::SYS_rt_sigprocmask,
-    libc::SYS_rt_sigreturn,
-    libc::SYS_rt_sigpending,
-    libc::SYS_rt_sigsuspend,
-    libc::SYS_rt_sigtimedwait,
-    libc::SYS_sigaltstack,
-    libc::SYS_restart_syscall,
+    SYS_rt_sigaction SYS_rt_sigprocmask SYS_rt_sigreturn SYS_rt_sigpending SYS_rt_sigsuspend SYS_rt_sigtimedwait
+    SYS_sigaltstack SYS_restart_syscall
     // Information about the process.
-    libc::SYS_getpid,
-    libc::SYS_getppid,
-    libc::SYS_getpgid,
-    libc::SYS_getsid,
-    libc::SYS_getuid,
-    libc::SYS_geteuid,
-    libc::SYS_getgid,
-    libc::SYS_getegid,
-    libc::SYS_getgroups,
-    libc::SYS_getresuid,
-    libc::SYS_getresgid,
-    libc::SYS_getrusage,
-    libc::SYS_getrlimit,
-    libc::SYS_setrlimit,
-    libc::SYS_getpriority,
-    libc::SYS_sysinfo,
-    libc::SYS_uname,
-    libc::SYS_getrandom,
+    SYS_getpid SYS_getppid SYS_getpgid SYS_getsid SYS_getuid SYS_geteuid SYS_getgid SYS_getegid SYS_getgroups
+    SYS_getresuid SYS_getresgid SYS_getrusage SYS_getrlimit SYS_setrlimit SYS_getpriority SYS_sysinfo SYS_uname
+    SYS_getrandom
     // Sockets connected within the process.
-    libc::SYS_recvfrom,
-    libc::SYS_shutdown,
-    libc::SYS_getsockopt,
-    libc::SYS_getsockname,
-    libc::SYS_getpeername,
+    SYS_recvfrom SYS_shutdown SYS_getsockopt SYS_getsockname SYS_getpeername
     // Starts the interpreter. Nothing else can be executed.
-    libc::SYS_execve,
-    libc::SYS_exit,
-    libc::SYS_exit_group,
-];
+    SYS_execve SYS_exit SYS_exit_group
+};
 
 /// Older variants of some of them, on x86-64 only.
 #[cfg(target_arch = "x86_64")]
-const OLDER: &[i64] = &[
-    libc::SYS_open,
-    libc::SYS_creat,
-    libc::SYS_stat,
-    libc::SYS_lstat,
-    libc::SYS_access,
-    libc::SYS_getdents,
-    libc::SYS_readlink,
-    libc::SYS_mkdir,
-    libc::SYS_rmdir,
-    libc::SYS_unlink,
-    libc::SYS_rename,
-    libc::SYS_renameat,
-    libc::SYS_link,
-    libc::SYS_symlink,
-    libc::SYS_chmod,
-    libc::SYS_utime,
-    libc::SYS_utimes,
-    libc::SYS_futimesat,
-    libc::SYS_dup2,
-    libc::SYS_pipe,
-    libc::SYS_poll,
-    libc::SYS_select,
-    libc::SYS_epoll_create,
-    libc::SYS_epoll_wait,
-    libc::SYS_eventfd,
-    libc::SYS_alarm,
-    libc::SYS_pause,
-    libc::SYS_time,
-    libc::SYS_getpgrp,
-    libc::SYS_arch_prctl,
-];
+const OLDER: &[i64] = calls! {
+    SYS_open SYS_creat SYS_stat SYS_lstat SYS_access SYS_getdents SYS_readlink SYS_mkdir SYS_rmdir SYS_unlink
+    SYS_rename SYS_renameat SYS_link SYS_symlink SYS_chmod SYS_utime SYS_utimes SYS_futimesat SYS_dup2 SYS_pipe
+    SYS_poll SYS_select SYS_epoll_create SYS_epoll_wait SYS_eventfd SYS_alarm SYS_pause SYS_time SYS_getpgrp
+    SYS_arch_prctl
+};
 /// 64-bit ARM has only `renameat` of them.
 #[cfg(target_arch = "aarch64")]
 const OLDER: &[i64] = &[libc::SYS_renameat];
@@ -251,14 +121,9 @@ fn allowed(allow_processes: bool, alone: bool) -> Result<Rules> {
     } else {
         rules.insert(libc::SYS_clone, vec![when(&[(0, Op::MaskedEq(NAMESPACES | threads), threads)])?]);
     }
-    if allow_processes && alone {
-        for call in [libc::SYS_kill, libc::SYS_tgkill] {
-            rules.insert(call, Vec::new());
-        }
-    } else {
-        for call in [libc::SYS_kill, libc::SYS_tgkill] {
-            rules.insert(call, vec![when(&[(0, Op::Eq, own)])?]);
-        }
+    for call in [libc::SYS_kill, libc::SYS_tgkill] {
+        let anybody = allow_processes && alone;
+        rules.insert(call, if anybody { Vec::new() } else { vec![when(&[(0, Op::Eq, own)])?] });
     }
     // Its own limits, which it can only lower.
     rules.insert(libc::SYS_prlimit64, vec![when(&[(0, Op::Eq, 0)])?, when(&[(0, Op::Eq, own)])?]);

@@ -98,18 +98,12 @@ pub fn side_by_side(names: &[String], models: &[&Diagnosis]) -> String {
     }
     figures.push(figure("gained items", |d| d.ledger.as_ref().map(|l| l.gained.to_string())));
 
-    let header = ["", "", "", ""];
-    let mut rows: Vec<[String; 4]> = vec![std::array::from_fn(|column| match column {
-        0 => String::new(),
-        n => names.get(n - 1).cloned().unwrap_or_default(),
-    })];
-    for (name, read) in &figures {
+    let header: Vec<&str> = std::iter::once("").chain(names.iter().map(String::as_str)).collect();
+    let row = |(name, read): &Figure| {
         let values: Vec<Option<String>> = models.iter().map(|model| read(model)).collect();
-        if values.iter().all(Option::is_none) {
-            continue;
-        }
-        let cell = |n: usize| values.get(n).map_or_else(String::new, |v| v.clone().unwrap_or_else(|| "-".into()));
-        rows.push([name.clone(), cell(0), cell(1), cell(2)]);
-    }
-    table::render(header, &rows).trim_start_matches('\n').to_owned()
+        let cells = values.iter().map(|value| value.clone().unwrap_or_else(|| "-".into()));
+        let any = values.iter().any(Option::is_some);
+        any.then(|| std::iter::once(name.clone()).chain(cells).collect::<Vec<String>>())
+    };
+    table::render_rows(&header, &figures.iter().filter_map(row).collect::<Vec<_>>())
 }
