@@ -1,8 +1,7 @@
 //! The arguments, one file per command. They are only parsed here; commands turn them into settings.
 
 mod ablate;
-mod ask;
-mod bench;
+mod benchmark;
 pub mod device;
 mod diagnose;
 mod eval;
@@ -19,6 +18,7 @@ mod run;
 mod score;
 mod search;
 mod study;
+mod task_selection;
 mod tasks;
 
 use std::num::NonZeroUsize;
@@ -26,8 +26,7 @@ use std::num::NonZeroUsize;
 use clap::{Args, Parser, Subcommand};
 
 pub use ablate::AblateArgs;
-pub use ask::AskArgs;
-pub use bench::BenchArgs;
+pub use benchmark::BenchmarkArgs;
 pub use diagnose::{DiagnoseArgs, ITEMS};
 pub use eval::{EvalArgs, GENERATED_ITEMS, SplitArg};
 pub use generate::GenerateArgs;
@@ -43,6 +42,7 @@ pub use run::{DtypeArg, RunArgs};
 pub use score::ScoreArgs;
 pub use search::{SearchArgs, StrategyArg};
 pub use study::StudyArgs;
+pub use task_selection::TaskSelectionArgs;
 pub use tasks::{TasksArgs, TasksCommand};
 
 /// Find out how many layers a language model can lose, which ones, and what is lost

@@ -2,8 +2,7 @@
 //! what they return to the printer.
 
 mod ablate;
-mod ask;
-mod bench;
+mod benchmark;
 mod diagnose;
 mod eval;
 mod generate;
@@ -17,6 +16,7 @@ mod report;
 mod score;
 mod search;
 mod study;
+mod task_selection;
 mod tasks;
 
 use anyhow::Result;

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Printed, Workplace, lopper};
+use common::{Printed, Workplace};
 use serde_json::{Value, json};
 
 const IDS: &str = "[[1, 20, 300, 40, 41, 42], [7, 8, 9], [500]]";
@@ -273,12 +273,4 @@ fn quiet_says_nothing_but_the_result() {
     place.write("ids.json", IDS);
     let printed = place.run("-q score model --tokens ids.json");
     assert!(printed.err.is_empty() && !printed.out.is_empty());
-}
-
-#[test]
-fn help_names_every_command() {
-    let help = Printed::of(&lopper().arg("--help").assert().success()).out;
-    for command in ["inspect", "score", "prune", "generate", "logprobs", "report"] {
-        assert!(help.contains(command), "{command}");
-    }
 }

@@ -16,7 +16,7 @@ use std::path::PathBuf;
 
 use common::lopper;
 use lopper_pocket::{Prompt, Split, examples};
-use lopper_tasks::{Group, all_tasks};
+use lopper_tasks::all_tasks;
 use serde_json::Value;
 
 const BLESS: &str = "LOPPER_BLESS";
@@ -93,23 +93,38 @@ fn local(help: &str) -> &str {
     help.split("\nGlobal options:").next().unwrap_or(help)
 }
 
+/// Compares, or rewrites, the parts of a page between marks; the rest is written by hand.
+fn settle_parts(name: &str, parts: &[(&str, String)]) {
+    let text = std::fs::read_to_string(page(name)).unwrap();
+    let (mut made, mut rest) = (String::new(), text.as_str());
+    for (part, body) in parts {
+        let begin = format!("<!-- made: {part} -->\n");
+        let (before, after) = rest.split_once(&begin).unwrap_or_else(|| panic!("{name} has no part `{part}`"));
+        made += &format!("{before}{begin}{body}");
+        rest = &after[after.find("<!-- end -->").expect("a part ends")..];
+    }
+    settle(name, &(made + rest));
+}
+
 #[test]
 fn the_tasks() {
+    let (scores, generated_answers) = agreement();
+    let parts = [
+        ("benchmarks", benchmarks()),
+        ("agreement", scores),
+        ("answers", generated_answers),
+        ("generated tasks", generated_tasks()),
+        ("items", items()),
+    ];
+    settle_parts("tasks.md", &parts);
+}
+
+fn generated_tasks() -> String {
     // Enough to tell small divisions exactly; larger ones are given as "more than".
     const COUNTED: usize = 5000;
     let mut made = String::from(
-        "# Tasks\n\nMade from the tasks' registry by a test (`crates/cli/tests/reference.rs`); not edited by hand.\n",
-    );
-    made.push_str(&benchmarks());
-    made.push_str(&agreement());
-    made.push_str(
-        "\n## Generated tasks\n\n\
-The pocket model's tasks are generated: `lopper pocket data TASK` writes their items. An item belongs to one of three splits by the hash\n\
-of its content: `train` (17 parts of 20) is learned from, `select` (1) chooses layers, `report` (2) is scored. So no item is\n\
-in two of them, whatever the seeds. The sizes are the different items found with seed 0. `pocket`,\n\
-`pocket_classification` and `pocket_generative` stand for all tasks and for those of one group.\n\n\
-| task | group | what is tested | metric | chance | prompt | select items | report items | version |\n\
-|---|---|---|---|---|---|---|---|---|\n",
+        "| task | group | what is tested | metric | chance | prompt | select items | report items | version |\n\
+         |---|---|---|---|---|---|---|---|---|\n",
     );
     let size = |task: &str, split| match examples(task, split, 0).take(COUNTED + 1).count() {
         n if n > COUNTED => format!("more than {COUNTED}"),
@@ -132,12 +147,12 @@ in two of them, whatever the seeds. The sizes are the different items found with
         )
         .unwrap();
     }
-    made.push_str(
-        "\nChance is what guessing scores; `–` where a guess has no meaningful rate. A conversation is one user message in\n\
-the model's chat template, without a system prompt; plain text stands after the tokenizer's special tokens. Choices are scored by the\n\
-sum of their tokens' log-probabilities; other answers are generated, up to the end token, one of the stop strings or the\n\
-most tokens shown below.\n\n## One item of each generated task\n",
-    );
+    made
+}
+
+/// One item of each generated task.
+fn items() -> String {
+    let mut made = String::new();
     for task in all_tasks().iter().filter(|task| task.rows.is_none()) {
         let info = lopper_pocket::task(&task.name).unwrap();
         let example = examples(&task.name, Split::Report, 0).next().unwrap();
@@ -150,24 +165,19 @@ most tokens shown below.\n\n## One item of each generated task\n",
         };
         write!(
             made,
-            "\n### {}\n\n{limits}\n\n```text\n{prompt}\n```\n\nanswer:\n\n```text\n{}\n```\n",
+            "### {}\n\n{limits}\n\n```text\n{prompt}\n```\n\nanswer:\n\n```text\n{}\n```\n\n",
             task.name, example.answer
         )
         .unwrap();
     }
-    settle("tasks.md", &made);
+    made.trim_end().to_owned() + "\n"
 }
 
 /// The tasks over rows of data sets.
 fn benchmarks() -> String {
     let mut made = String::from(
-        "\n## Benchmarks\n\n\
-Tasks over rows of data sets. Each is a TOML file (`lopper tasks show NAME` prints it, [task-file.md](task-file.md) explains\n\
-it); a file of your own works wherever a name does, by its path (`--tasks ./own.toml`). Rows are looked for in\n\
-the directory that `--data-root DIR` names, or else `LOPPER_DATA_ROOT`, as `DATA SET/CONFIG/SPLIT.parquet` (or `.jsonl`, `.csv`, or\n\
-the pieces of a split as the hub has them); what is not there is fetched from the hub, the splits that are asked and nothing else\n\
-([hub.md](../hub.md)). In the JSON document `source` tells file and split, and of rows of the hub their commit (`revision`).\n\n\
-| task | group | rows | what is tested | metric | chance | shots | version |\n|---|---|---|---|---|---|---|---|\n",
+        "| task | group | rows | what is tested | metric | chance | shots | version |\n\
+         |---|---|---|---|---|---|---|---|\n",
     );
     let share = |chance: Option<f64>| chance.map_or_else(|| "–".to_owned(), |chance| chance.to_string());
     let mut subjects = 0;
@@ -180,7 +190,7 @@ the pieces of a split as the hub has them); what is not there is fetched from th
         }
         let (name, rows) =
             if subject { ("mmlu_SUBJECT".to_owned(), "cais/mmlu/SUBJECT") } else { (task.name.clone(), rows.as_str()) };
-        let group = if task.group == Group::Classification { "classification" } else { "generative" };
+        let group = task.group.name();
         let code = if task.runs_code { "; runs code" } else { "" };
         writeln!(
             made,
@@ -194,35 +204,19 @@ the pieces of a split as the hub has them); what is not there is fetched from th
         .unwrap();
     }
     assert_eq!(subjects, 57);
-    made.push_str(
-        "\nNames that stand for several: `mmlu` (57 subjects, scored together, every item weighing the same), `mmlu_stem`,\n\
-`mmlu_humanities`, `mmlu_social_sciences`, `mmlu_other`, `ai2_arc`, `paper_classification` and `paper_generative` (the tasks of\n\
-arXiv 2602.01997).\n\n\
-- **Worked examples** (`--shots K`) are those that lm-evaluation-harness 0.4.13 draws at its default seed, in its order.\n\
-- **Conversation** (`--apply-chat-template`): examples are turns of their own, or one message with\n  `--examples-in-one-message`; tasks with `conversation` in their file are always asked so.\n\
-- **Too long**: worked examples lose their beginning, as in the harness, and the rows are named. A question that does not fit even\n  without them is a bad row; with `--truncate-questions` it loses its beginning, too.\n\
-- **Bad rows** (a missing column, a wrong type, a label out of range, an empty target, a line that is no JSON) are named with file and\n  row and left out; the others are asked. `skipped` in the JSON document counts them.\n\
-- **Divisions**: of a benchmark's rows one in four is for choosing layers (`--split select`), the others are for reporting\n  (`--split report`), by the hash of the question; so a question is in the same one whichever task asks it. `lopper eval`\n  takes all rows unless told otherwise. `--disjoint-from F.jsonl` refuses items that F holds.\n\
-- **Several responses** (`--responses K` with a temperature) give pass@k by the unbiased estimator of arXiv 2107.03374. The\n  sampling of arXiv 2602.01997 is `--temperature 0.9 --top-k 50`.\n\
-- **Programs** run only after `--allow-code-execution`; [sandbox.md](sandbox.md) says what protects the machine.\n\
-- **Responses from elsewhere** are graded with `--responses-from F.jsonl`.\n",
-    );
     made
 }
 
-/// Figures of Lopper and of the reference implementations, from what the scripts in `fixtures/tasks` wrote.
-fn agreement() -> String {
+/// Figures of Lopper and of the reference implementations, from what the scripts in `fixtures/tasks` wrote: scores of the
+/// same rows, and grades of the same responses.
+fn agreement() -> (String, String) {
     let read = |name: &str| -> Vec<Value> {
         let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/tasks").join(name);
         serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
     };
     let mut made = String::from(
-        "\n## Beside the reference implementations\n\n\
-`fixtures/tasks/check.py` asks lm-evaluation-harness 0.4.13 (its own task files, transformers 5.24 in f32) and Lopper the same\n\
-rows of the same models: tiny ones with random weights, so the scores themselves mean nothing. First figure: Lopper; second: the\n\
-harness; after ± the standard error (`acc_stderr`, `acc_norm_stderr`). All prompts, worked examples among them, are the same to the\n\
-letter.\n\n\
-| task | model | shots | items | acc | acc_norm | largest difference of a log-likelihood |\n|---|---|---|---|---|---|---|\n",
+        "| task | model | shots | items | acc | acc_norm | largest difference of a log-likelihood |\n\
+         |---|---|---|---|---|---|---|\n",
     );
     // By task, model and shots: items, figures and standard errors, and the largest difference. Groups have no
     // log-likelihoods: those are their tasks'.
@@ -300,23 +294,10 @@ letter.\n\n\
         .unwrap();
     }
     assert_eq!(groups.len(), 5, "{groups:?}");
-    write!(
-        made,
-        "\nNone of {scores} scores and {scores} standard errors differs by 1e-9 or more: those of the tasks, MMLU's subjects each by itself,\n\
-and those of the groups (MMLU, with three to nine rows of a subject, and its four categories). The standard error of a task is that of a\n\
-mean, from the sample variance (n − 1). That of MMLU pools the variances within the subjects (`pooled_sample_stderr`); that of a mean\n\
-of tasks (`classification`, `generative`) is the root of the sum of squares, divided by their number (`unweighted_mean_stderr`).\n\
-\n\
-What differs on purpose: the harness says `N/A` of a task with one item and of every group that has such a task; of the task Lopper\n\
-says `null`, and the group's variance is that of the others, to which one item has nothing to add. Intervals (`ci95`) the harness\n\
-does not have.\n"
-    )
-    .unwrap();
-    made.push_str(
-        "\nHow generated answers are judged, `fixtures/tasks/check_answers.py`: responses made from the references (right, wrong, in\n\
-another form, broken) are graded by Lopper (`--responses-from`) and by the harness's own filters and `exact_match`\n\
-(`gsm8k`), math-verify 0.9.0 (`gsm8k_chat`, `math_500`), rouge-score 0.1.2 (`xsum`), and a bare Python that runs program and tests (the\n\
-others); after ± the standard error, on the right the harness's `mean_stderr` of the reference's grades.\n\n| task | items | metric | Lopper | reference | items judged otherwise |\n|---|---|---|---|---|---|\n",
+    let said = std::fs::read_to_string(page("tasks.md")).unwrap();
+    assert!(said.contains(&format!("None of {scores} scores and {scores} standard errors")), "{scores} were compared");
+    let mut answers = String::from(
+        "| task | items | metric | Lopper | reference | items judged otherwise |\n|---|---|---|---|---|---|\n",
     );
     for entry in read("answers.json") {
         for (metric, both) in entry["figures"].as_object().unwrap() {
@@ -325,7 +306,7 @@ others); after ± the standard error, on the right the harness's `mean_stderr` o
                 format!("{:.4} ± {stderr:.4}", both[at].as_f64().unwrap())
             };
             writeln!(
-                made,
+                answers,
                 "| `{}` | {} | `{metric}` | {} | {} | {} |",
                 entry["task"].as_str().unwrap(),
                 entry["n"],
@@ -336,11 +317,7 @@ others); after ± the standard error, on the right the harness's `mean_stderr` o
             .unwrap();
         }
     }
-    made.push_str(
-        "\n`humaneval` and `mbpp_plus` are compared on rows of `humaneval_plus` and `mbpp`, put into their data sets' columns: their own were\n\
-not at hand.\n",
-    );
-    made
+    (made, answers)
 }
 
 /// Every key of the study file and its default, as TOML spells them.

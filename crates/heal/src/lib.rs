@@ -31,6 +31,7 @@
 
 pub mod adapter;
 pub mod examples;
+pub mod memory;
 pub mod muon;
 pub mod optimizer;
 pub mod pretrain;

@@ -44,6 +44,7 @@
 pub mod calibration;
 pub mod criteria;
 pub mod plan;
+pub mod savings;
 pub mod search;
 mod verify;
 pub mod writer;

@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 
 use clap::Args;
 
-use super::{AskArgs, RunArgs};
+use super::{RunArgs, TaskSelectionArgs};
 
 /// `lopper ablate`
 #[derive(Debug, Args)]
@@ -28,5 +28,5 @@ pub struct AblateArgs {
     pub json: bool,
 
     #[command(flatten)]
-    pub ask: AskArgs,
+    pub selection: TaskSelectionArgs,
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 use lopper_diagnose::RESPONSE_TOKENS;
 
-use super::{BenchArgs, RunArgs};
+use super::{BenchmarkArgs, RunArgs};
 
 /// Items where `--limit` is not given.
 pub const ITEMS: usize = 100;
@@ -103,5 +103,5 @@ pub struct DiagnoseArgs {
     pub run: RunArgs,
 
     #[command(flatten)]
-    pub bench: BenchArgs,
+    pub benchmark: BenchmarkArgs,
 }

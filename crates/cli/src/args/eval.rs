@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use super::RunArgs;
-use super::bench::BenchArgs;
+use super::benchmark::BenchmarkArgs;
 
 /// `lopper eval`
 #[derive(Debug, Args)]
@@ -95,7 +95,7 @@ pub struct EvalArgs {
     pub json: bool,
 
     #[command(flatten)]
-    pub bench: BenchArgs,
+    pub benchmark: BenchmarkArgs,
 }
 
 /// Items generated in place of rows, where `--limit` is not given: they never end.

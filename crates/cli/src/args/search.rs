@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use lopper_prune::search::Racing;
 
-use super::{AskArgs, RunArgs, nonzero};
+use super::{RunArgs, TaskSelectionArgs, nonzero};
 
 /// `lopper search`
 #[derive(Debug, Args)]
@@ -64,7 +64,7 @@ pub struct SearchArgs {
     pub json: bool,
 
     #[command(flatten)]
-    pub ask: AskArgs,
+    pub selection: TaskSelectionArgs,
 }
 
 /// Search strategies.

@@ -11,7 +11,7 @@ use lopper_record::{Fault, LayerPosition, LayerSet, Retention, Score};
 use lopper_tasks::{GenerationPolicy, ItemSelection, TaskOutcome};
 use serde::Serialize;
 
-use super::ask::{self, CostRecord};
+use super::task_selection::{self, CostRecord};
 use crate::args::AblateArgs;
 use crate::context::Context;
 use crate::open_model::OpenModel;
@@ -60,12 +60,13 @@ pub fn run(context: &Context, args: &AblateArgs) -> Result<()> {
     let layers = opened.config().num_hidden_layers;
     let removals = removals(&opened, args)?;
     let text = TextModel::new(opened.engine(context, &args.run)?, &opened.checkpoint)?;
-    let suite = ask::suite(context, &text, &args.ask)?;
+    let suite = task_selection::suite(context, &text, &args.selection)?;
     let mut candidates = vec![LayerSet::all(layers)];
     candidates.extend(removals.iter().map(|removed| removed.complement(layers).slots()));
 
     let begun = std::time::Instant::now();
-    let evaluation = evaluate(&text, &suite, &candidates, &ask::execution(&args.ask), &context.progress)?;
+    let evaluation =
+        evaluate(&text, &suite, &candidates, &task_selection::execution(&args.selection), &context.progress)?;
     let (seconds, outcomes) = (begun.elapsed().as_secs_f64(), &evaluation.outcomes);
 
     let seed = suite.selection().seed;
@@ -92,7 +93,7 @@ pub fn run(context: &Context, args: &AblateArgs) -> Result<()> {
             seed,
         });
     }
-    context.printer.note(&format!("{seconds:.1} s; {}", ask::summary(&evaluation.cost)));
+    context.printer.note(&format!("{seconds:.1} s; {}", task_selection::summary(&evaluation.cost)));
     context.printer.result(&human(&all, suite.tasks()))
 }
 

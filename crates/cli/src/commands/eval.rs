@@ -17,7 +17,7 @@ use lopper_tasks::{
 };
 use serde::Serialize;
 
-use super::bench;
+use super::benchmark;
 use crate::args::{EvalArgs, GENERATED_ITEMS, SplitArg};
 use crate::context::Context;
 use crate::open_model::OpenModel;
@@ -102,7 +102,7 @@ pub fn run(context: &Context, args: &EvalArgs) -> Result<()> {
             .hint("--compare evaluates the model also without them, on the same items")
             .into());
     }
-    let resources = bench::resources(context, &args.bench)?;
+    let resources = benchmark::resources(context, &args.benchmark)?;
     let opened = OpenModel::open(context, &args.model)?;
     let kept = opened.kept(args.drop.as_deref())?;
     let uncut = TextModel::new(opened.engine(context, &args.run)?, &opened.checkpoint)?;
@@ -210,7 +210,7 @@ fn policy(args: &EvalArgs) -> GenerationPolicy {
         }
     };
     let (sampling_seed, responses) = (args.sampling_seed, args.responses.get());
-    GenerationPolicy { sampling, sampling_seed, responses, ..bench::policy(&args.bench) }
+    GenerationPolicy { sampling, sampling_seed, responses, ..benchmark::policy(&args.benchmark) }
 }
 
 fn selection(args: &EvalArgs) -> ItemSelection {

@@ -4,14 +4,14 @@
 //! The formulas behind the estimates are in `docs/reference/inspect.md`.
 
 mod kinds;
-mod memory;
-mod savings;
 
 use anyhow::Result;
-use lopper_model::Config;
+use lopper_heal::memory::{self, Need};
 use lopper_model::checkpoint::Checkpoint;
 use lopper_model::tensors::{LAYER_PREFIX, layer_tensors};
+use lopper_model::{ParameterCounts, SMALL_MODEL_PARAMETERS};
 use lopper_prune::layer_numbering;
+use lopper_prune::savings::{Savings, savings};
 use lopper_record::LayerSet;
 use serde::Serialize;
 
@@ -21,8 +21,6 @@ use crate::open_model::OpenModel;
 use crate::table;
 
 use kinds::LayerGroup;
-use memory::Need;
-use savings::Cut;
 
 /// Everything that is told; also the JSON document.
 #[derive(Serialize)]
@@ -46,29 +44,11 @@ struct Inspection {
     context: usize,
     tied_head: bool,
     dtype: String,
-    parameters: Parameters,
+    parameters: ParameterCounts,
     bytes: Bytes,
     /// Estimates.
     memory: Vec<Need>,
-    cuts: Vec<Cut>,
-}
-
-#[derive(Serialize)]
-struct Parameters {
-    total: u64,
-    embedding: u64,
-    /// 0 where the head is tied to the embedding.
-    head: u64,
-    final_norm: u64,
-    per_layer: LayerParameters,
-}
-
-#[derive(Serialize)]
-struct LayerParameters {
-    total: u64,
-    attention: u64,
-    mlp: u64,
-    norms: u64,
+    cuts: Vec<Savings>,
 }
 
 #[derive(Serialize)]
@@ -95,7 +75,7 @@ pub fn run(context: &Context, args: &InspectArgs) -> Result<()> {
 
 fn inspect(name: &str, checkpoint: &Checkpoint, hash: Option<String>, threads: usize) -> Result<Inspection> {
     let (config, numbering) = (checkpoint.config(), layer_numbering(checkpoint)?);
-    let parameters = parameters(config);
+    let parameters = config.parameter_counts();
     let mut per_layer_bytes = 0;
     for (name, _) in layer_tensors(config) {
         let view = checkpoint.tensor(&format!("{}0.{name}", LAYER_PREFIX))?;
@@ -106,8 +86,8 @@ fn inspect(name: &str, checkpoint: &Checkpoint, hash: Option<String>, threads: u
         checkpoint: checkpoint.weight_bytes(),
         per_layer: per_layer_bytes,
         loaded: memory::weights(parameters.total, checkpoint.weight_bytes()),
-        kv_per_token: savings::kv_per_layer(config) * layers as u64,
-        kv_at_context: savings::kv_at_context(config),
+        kv_per_token: config.kv_bytes_per_layer() * layers as u64,
+        kv_at_context: config.kv_bytes_at_context().iter().sum(),
     };
     Ok(Inspection {
         model: name.to_owned(),
@@ -125,37 +105,11 @@ fn inspect(name: &str, checkpoint: &Checkpoint, hash: Option<String>, threads: u
         context: config.max_position_embeddings,
         tied_head: config.tie_word_embeddings,
         dtype: checkpoint.dtype().to_string(),
-        memory: memory::needs(config, parameters.total, checkpoint.weight_bytes(), threads),
-        cuts: savings::cuts(config, &parameters, &bytes),
+        memory: memory::needs(config, checkpoint.weight_bytes(), threads),
+        cuts: savings(config, bytes.checkpoint, bytes.per_layer),
         parameters,
         bytes,
     })
-}
-
-fn parameters(config: &Config) -> Parameters {
-    let mut layer = LayerParameters { total: 0, attention: 0, mlp: 0, norms: 0 };
-    for (name, shape) in layer_tensors(config) {
-        let n: u64 = shape.iter().map(|d| *d as u64).product();
-        layer.total += n;
-        // Norms of queries and keys belong to the norms wherever their name puts them.
-        *(if name.contains("norm") {
-            &mut layer.norms
-        } else if name.starts_with("mlp.") {
-            &mut layer.mlp
-        } else {
-            &mut layer.attention
-        }) += n;
-    }
-    let embedding = config.vocab_size as u64 * config.hidden_size as u64;
-    let head = if config.tie_word_embeddings { 0 } else { embedding };
-    let final_norm = config.hidden_size as u64;
-    Parameters {
-        total: embedding + head + final_norm + layer.total * config.num_hidden_layers as u64,
-        embedding,
-        head,
-        final_norm,
-        per_layer: layer,
-    }
 }
 
 fn human(i: &Inspection) -> String {
@@ -165,6 +119,8 @@ fn human(i: &Inspection) -> String {
         None => i.layers.to_string(),
     };
     let head = if i.tied_head { "tied to the embedding".to_owned() } else { table::count(p.head) };
+    let small = p.total < SMALL_MODEL_PARAMETERS as u64;
+    let how = if small { "in f32" } else { "as stored, mapped from the file" };
     let mut lines = vec![("model", i.model.clone()), ("family", i.family.clone()), ("layers", layers)];
     match i.layer_kinds.as_slice() {
         [kind] => lines.push(("  each with", kind.describe())),
@@ -183,7 +139,7 @@ fn human(i: &Inspection) -> String {
         ("    MLP", table::count(p.per_layer.mlp)),
         ("    norms", table::count(p.per_layer.norms)),
         ("on disk", format!("{} in {}", table::bytes(i.bytes.checkpoint), i.dtype)),
-        ("in memory", format!("{}, {}", table::bytes(i.bytes.loaded), memory::how(p.total))),
+        ("in memory", format!("{}, {}", table::bytes(i.bytes.loaded), how)),
         (
             "KV cache",
             format!(
@@ -195,5 +151,48 @@ fn human(i: &Inspection) -> String {
     ]);
     lines.extend(i.hash.clone().map(|hash| ("hash", hash)));
     let facts: Vec<String> = lines.into_iter().map(|(label, value)| format!("{label:<14} {value}")).collect();
-    format!("{}\n\n{}\n\n{}", facts.join("\n"), memory::human(&i.memory), savings::human(&i.cuts))
+    format!("{}\n\n{}\n\n{}", facts.join("\n"), needs(&i.memory), cuts(&i.cuts))
 }
+
+/// The needs as a table.
+fn needs(needs: &[Need]) -> String {
+    let rows: Vec<[String; 4]> = needs
+        .iter()
+        .map(|need| {
+            let tokens = if need.tokens == 0 { "–".to_owned() } else { table::count(need.tokens) };
+            [need.command.to_owned(), table::bytes(need.total), table::bytes(need.fixed), tokens]
+        })
+        .collect();
+    table::render(["memory, about", "in all", "without tokens", "tokens at once"], &rows)
+}
+
+/// The cuts as a table. The column of a full context stands there only where windows make it say
+/// more than the one before it.
+fn cuts(cuts: &[Savings]) -> String {
+    let windows = cuts.iter().any(|cut| cut.kv_bytes_at_context[0] != cut.kv_bytes_at_context[1]);
+    let common = |cut: &Savings| {
+        let speed = format!("{:.2}–{:.2}", cut.speed_up, cut.speed_up_long_text);
+        let saved = format!("{:.1} %", 100.0 * cut.saved_share);
+        let kv = table::bytes(cut.kv_bytes_per_token);
+        [cut.removed.to_string(), table::count(cut.parameters), saved, table::bytes(cut.checkpoint_bytes), kv, speed]
+    };
+    let header = ["layers removed", "parameters", "saved", "on disk", "KV per token", "speed-up, at most"];
+    if !windows {
+        return table::render(header, &cuts.iter().map(common).collect::<Vec<_>>()) + SPEED;
+    }
+    let rows: Vec<[String; 7]> = cuts
+        .iter()
+        .map(|cut| {
+            let [a, b, c, d, e, f] = common(cut);
+            let [least, most] = cut.kv_bytes_at_context.map(table::bytes);
+            [a, b, c, d, e, if least == most { least } else { format!("{least}–{most}") }, f]
+        })
+        .collect();
+    let [a, b, c, d, e, f] = header;
+    table::render([a, b, c, d, e, "KV, full context", f], &rows) + SPEED
+}
+
+/// What the last column is.
+const SPEED: &str = "\n\nSpeed-up: the work for one token before the cut, divided by the work after it; for short texts, and for\n\
+    texts so long that attention is nearly all the work. A measured speed-up is smaller, because some work does\n\
+    not shrink with the number of layers.";

@@ -14,7 +14,7 @@ use lopper_record::{LayerNumbering, LayerPosition, LayerSet, write_atomic};
 use lopper_study::search::gap;
 
 use self::record::{PLAN, Spec};
-use super::ask;
+use super::task_selection;
 use crate::args::{SearchArgs, StrategyArg};
 use crate::context::Context;
 use crate::open_model::OpenModel;
@@ -25,7 +25,7 @@ pub fn run(context: &Context, args: &SearchArgs) -> Result<()> {
     let numbering = opened.numbering()?;
     let problem = Problem::new(opened.config().num_hidden_layers, args.remove)?;
     let text = TextModel::new(opened.engine(context, &args.run)?, &opened.checkpoint)?;
-    let suite = ask::suite(context, &text, &args.ask)?;
+    let suite = task_selection::suite(context, &text, &args.selection)?;
     let seed = suite.selection().seed;
     let spec = Spec {
         model: opened.name.clone(),
@@ -45,7 +45,7 @@ pub fn run(context: &Context, args: &SearchArgs) -> Result<()> {
     std::fs::create_dir_all(&args.out).with_context(|| format!("creating {}", args.out.display()))?;
 
     let problem = record.spec.problem.clone();
-    let evaluator = SuiteEvaluator::new(&text, &suite, ask::execution(&args.ask));
+    let evaluator = SuiteEvaluator::new(&text, &suite, task_selection::execution(&args.selection));
     let sentinels = match args.no_sentinels {
         true => None,
         false => {
@@ -107,7 +107,7 @@ pub fn run(context: &Context, args: &SearchArgs) -> Result<()> {
         return context.printer.json(&record);
     }
     let evaluations = table::count(record.state.evaluations as u64);
-    context.printer.note(&format!("{evaluations} items were evaluated; {}", ask::summary(&cost)));
+    context.printer.note(&format!("{evaluations} items were evaluated; {}", task_selection::summary(&cost)));
     context.printer.note(&format!(
         "to prune: lopper prune {} --plan {} -o OUT",
         opened.name,

@@ -10,8 +10,8 @@ use lopper_record::study::{ModelCard, STUDY_FILE};
 use lopper_record::{Fault, write_atomic};
 use lopper_study::{Recipe, StudyInputs, StudyModel, TASKS};
 
-use super::bench;
-use crate::args::{BenchArgs, RunArgs, StudyArgs};
+use super::benchmark;
+use crate::args::{BenchmarkArgs, RunArgs, StudyArgs};
 use crate::context::Context;
 use crate::open_model::{OpenModel, POCKET};
 use crate::prompts;
@@ -84,16 +84,16 @@ fn command(args: &StudyArgs) -> String {
 /// What tasks read and run, and the prompts of `heal.data`.
 fn inputs(context: &Context, args: &StudyArgs, recipe: &Recipe) -> Result<StudyInputs> {
     let in_file = Some(&recipe.rows.data_root).filter(|root| !root.is_empty()).map(PathBuf::from);
-    let bench = BenchArgs {
+    let benchmark = BenchmarkArgs {
         data_root: args.data_root.clone().or(in_file),
         allow_code_execution: recipe.rows.allow_code_execution || args.allow_code_execution,
-        ..BenchArgs::default()
+        ..BenchmarkArgs::default()
     };
     let prompts = match recipe.heal.data.as_str() {
         TASKS => None,
         data => Some(prompts::read(data, Some(recipe.heal.prompts.max(recipe.items.calibration)), recipe.seed, None)?),
     };
-    Ok(StudyInputs { resources: bench::resources(context, &bench)?, prompts })
+    Ok(StudyInputs { resources: benchmark::resources(context, &benchmark)?, prompts })
 }
 
 /// Names the study file in a fault that shows only once the model is known.

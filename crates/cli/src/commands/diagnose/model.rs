@@ -15,7 +15,7 @@ use super::sweep;
 use super::table::side_by_side;
 use crate::args::{DiagnoseArgs, ITEMS};
 use crate::command_line;
-use crate::commands::{bench, study};
+use crate::commands::{benchmark, study};
 use crate::context::Context;
 use crate::open_model::OpenModel;
 use crate::prompts;
@@ -55,8 +55,8 @@ pub fn run(context: &Context, args: &DiagnoseArgs) -> Result<()> {
     };
     let limit = args.limit.map_or(ITEMS, std::num::NonZero::get);
     let mut measured = DiagnosticOptions::new(vec![], limit, args.seed);
-    measured.policy = GenerationPolicy { sampling_seed: args.seed, ..bench::policy(&args.bench) };
-    measured.resources = bench::resources(context, &args.bench)?;
+    measured.policy = GenerationPolicy { sampling_seed: args.seed, ..benchmark::policy(&args.benchmark) };
+    measured.resources = benchmark::resources(context, &args.benchmark)?;
     if let Some(temperature) = args.temperature.filter(|t| *t != 0.0) {
         // As the paper samples.
         measured.policy.sampling = Sampling::Sample { temperature, top_k: Some(50), top_p: None };

@@ -10,7 +10,7 @@ use lopper_record::{Fault, ensure_new, write_atomic_with};
 use serde::Serialize;
 
 use super::table::{degeneration_rows, percent_of, side_by_side};
-use crate::args::{BenchArgs, DiagnoseArgs, DtypeArg};
+use crate::args::{BenchmarkArgs, DiagnoseArgs, DtypeArg};
 use crate::context::Context;
 use crate::table;
 
@@ -48,7 +48,7 @@ pub fn run(context: &Context, args: &DiagnoseArgs) -> Result<()> {
         ("--out", args.out.is_some()),
     ];
     super::refuse(&model_only, &args.subject, EXPECTED)?;
-    super::refuse(&of_tasks(&args.bench), &args.subject, EXPECTED)?;
+    super::refuse(&of_tasks(&args.benchmark), &args.subject, EXPECTED)?;
     for path in args.figures_out.iter().chain(&args.ledger_out) {
         ensure_new(path, args.force)?;
     }
@@ -111,7 +111,7 @@ fn nothing_shared(path: &Path, base: &Path) -> Fault {
 }
 
 /// Which arguments for asking tasks were given: a file asks nothing.
-fn of_tasks(args: &BenchArgs) -> [(&'static str, bool); 10] {
+fn of_tasks(args: &BenchmarkArgs) -> [(&'static str, bool); 10] {
     [
         ("--data-root", args.data_root.is_some()),
         ("--shots", args.shots.is_some()),

@@ -5,11 +5,10 @@
 //! file, which the system can take back. Not counted: tokenizer, program, allocator.
 //! `docs/reference/inspect.md` has the formulas; where they come from is said at each line here.
 
-use lopper_heal::{HealRecipe, Method};
 use lopper_model::{Config, SMALL_MODEL_PARAMETERS};
 use serde::Serialize;
 
-use crate::table;
+use crate::recipe::{HealRecipe, Method};
 
 /// Most tokens that a command takes through the model at once, unless one text is longer: the
 /// groups of scoring, the prefill of generation and the micro-batches of training.
@@ -20,18 +19,18 @@ const SMALL_MODEL: u64 = SMALL_MODEL_PARAMETERS as u64;
 const MOST_HIDDEN: u64 = 256 << 20;
 
 /// What a command needs.
-#[derive(Serialize)]
+#[derive(Debug, Clone, Serialize)]
 pub struct Need {
     /// The command, or several that need the same.
-    command: &'static str,
+    pub command: &'static str,
     /// Bytes that it needs whatever the text.
-    fixed: u64,
+    pub fixed: u64,
     /// Bytes for each token that is in the model at once, or, in generation, cached.
-    per_token: u64,
+    pub per_token: u64,
     /// How many tokens `total` counts.
-    tokens: u64,
+    pub tokens: u64,
     /// Bytes with so many tokens.
-    total: u64,
+    pub total: u64,
 }
 
 /// Bytes of the weights while they are used, given those of the file.
@@ -39,13 +38,9 @@ pub fn weights(parameters: u64, stored: u64) -> u64 {
     if parameters < SMALL_MODEL { 4 * parameters } else { stored }
 }
 
-/// How they are there.
-pub fn how(parameters: u64) -> &'static str {
-    if parameters < SMALL_MODEL { "in f32" } else { "as stored, mapped from the file" }
-}
-
-/// The needs of all commands for a model with `parameters` numbers, `stored` bytes on disk, on `threads` threads.
-pub fn needs(config: &Config, parameters: u64, stored: u64, threads: usize) -> Vec<Need> {
+/// The needs of all commands for a model with `stored` bytes on disk, on `threads` threads.
+pub fn needs(config: &Config, stored: u64, threads: usize) -> Vec<Need> {
+    let parameters = config.parameter_counts().total;
     let weights = weights(parameters, stored);
     let small = parameters < SMALL_MODEL;
     let lanes = if small { threads.max(1) as u64 } else { 1 };
@@ -147,7 +142,7 @@ impl Shape {
             head: config.vocab_size as u64 * hidden,
             layer_matrices: matrices.iter().map(|(inputs, outputs)| inputs * outputs).sum(),
             adapter_rows: matrices.iter().map(|(inputs, outputs)| inputs + outputs).sum(),
-            cache: super::savings::kv_per_layer(config) * layers,
+            cache: config.kv_bytes_per_layer() * layers,
         }
     }
 
@@ -170,18 +165,6 @@ impl Shape {
     }
 }
 
-/// The needs as a table.
-pub fn human(needs: &[Need]) -> String {
-    let rows: Vec<[String; 4]> = needs
-        .iter()
-        .map(|need| {
-            let tokens = if need.tokens == 0 { "–".to_owned() } else { table::count(need.tokens) };
-            [need.command.to_owned(), table::bytes(need.total), table::bytes(need.fixed), tokens]
-        })
-        .collect();
-    table::render(["memory, about", "in all", "without tokens", "tokens at once"], &rows)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -189,8 +172,8 @@ mod tests {
     #[test]
     fn needs_are_ordered_as_the_work_is() {
         let config = Config { vocab_size: 32_000, max_position_embeddings: 4096, ..Config::plain(12, 12, 64) };
-        let parameters = (config.parameters_outside_layers() + 12 * config.parameters_per_layer()) as u64;
-        let needs = needs(&config, parameters, 2 * parameters, 2);
+        let parameters = config.parameter_counts().total;
+        let needs = needs(&config, 2 * parameters, 2);
         let total = |command: &str| needs.iter().find(|need| need.command.starts_with(command)).unwrap().total;
         assert!(total("prune") < total("logprobs") && total("logprobs") < total("score"));
         assert!(total("logprobs") < total("generate"));

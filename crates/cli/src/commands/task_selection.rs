@@ -6,13 +6,13 @@ use lopper_measure::{Cost, Execution};
 use lopper_tasks::{ItemSelection, RowChoice, Split, Suite};
 use serde::Serialize;
 
-use super::bench;
-use crate::args::{AskArgs, SplitArg};
+use super::benchmark;
+use crate::args::{SplitArg, TaskSelectionArgs};
 use crate::context::Context;
 use crate::table;
 
 /// The tasks' items in the model's tokens.
-pub fn suite(context: &Context, text: &TextModel, args: &AskArgs) -> Result<Suite> {
+pub fn suite(context: &Context, text: &TextModel, args: &TaskSelectionArgs) -> Result<Suite> {
     let (split, rows) = match args.split {
         SplitArg::Report => (Split::Report, RowChoice::Divided),
         SplitArg::Select => (Split::Select, RowChoice::Divided),
@@ -20,11 +20,17 @@ pub fn suite(context: &Context, text: &TextModel, args: &AskArgs) -> Result<Suit
     };
     let selection = ItemSelection { rows, ..ItemSelection::new(split, args.limit.get(), args.seed) };
     let tasks = lopper_tasks::expand(&args.tasks)?;
-    Suite::prepare(text, &tasks, &selection, &bench::policy(&args.bench), &bench::resources(context, &args.bench)?)
+    Suite::prepare(
+        text,
+        &tasks,
+        &selection,
+        &benchmark::policy(&args.benchmark),
+        &benchmark::resources(context, &args.benchmark)?,
+    )
 }
 
 /// How candidates are run.
-pub fn execution(args: &AskArgs) -> Execution {
+pub fn execution(args: &TaskSelectionArgs) -> Execution {
     let default = Execution::default();
     Execution { drafts: default.drafts.filter(|_| !args.no_drafts), ..default }
 }

@@ -4,11 +4,11 @@ use std::num::NonZeroUsize;
 
 use clap::Args;
 
-use super::{BenchArgs, SplitArg};
+use super::{BenchmarkArgs, SplitArg};
 
 /// Tasks and items.
 #[derive(Debug, Args)]
-pub struct AskArgs {
+pub struct TaskSelectionArgs {
     /// Evaluate on these tasks, such as `pocket_word,arc_easy`, on groups such as `pocket`, or on task files of your
     /// own such as `./own.toml`. `lopper tasks` lists the built-in tasks
     #[arg(long, value_name = "TASKS", value_delimiter = ',', required = true)]
@@ -32,5 +32,5 @@ pub struct AskArgs {
     pub no_drafts: bool,
 
     #[command(flatten)]
-    pub bench: BenchArgs,
+    pub benchmark: BenchmarkArgs,
 }

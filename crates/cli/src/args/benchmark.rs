@@ -9,7 +9,7 @@ use serde_json::Value;
 /// Where rows come from, and how answers are produced.
 #[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Benchmarks")]
-pub struct BenchArgs {
+pub struct BenchmarkArgs {
     /// Read data sets from DIR, stored as `DATA SET/CONFIG/SPLIT.parquet` (or .jsonl, .csv); splits that are not there
     /// are fetched from the hub [env: LOPPER_DATA_ROOT]
     #[arg(long, value_name = "DIR")]

@@ -8,12 +8,12 @@ use anyhow::Result;
 use lopper_sandbox::Policy;
 use lopper_tasks::{CodeRunner, DataRoot, GenerationPolicy, Resources};
 
-use crate::args::BenchArgs;
+use crate::args::BenchmarkArgs;
 use crate::context::Context;
 use crate::hub;
 
 /// How answers are produced.
-pub fn policy(args: &BenchArgs) -> GenerationPolicy {
+pub fn policy(args: &BenchmarkArgs) -> GenerationPolicy {
     let default = GenerationPolicy::default();
     GenerationPolicy {
         max_new_tokens: args.max_new_tokens.map(NonZero::get),
@@ -29,7 +29,7 @@ pub fn policy(args: &BenchArgs) -> GenerationPolicy {
 }
 
 /// What tasks read and run. Says on standard error what protects this machine where programs may be run.
-pub fn resources(context: &Context, args: &BenchArgs) -> Result<Resources> {
+pub fn resources(context: &Context, args: &BenchmarkArgs) -> Result<Resources> {
     let code = match args.allow_code_execution {
         true => Some(Arc::new(runner(context, args)?)),
         false => None,
@@ -43,7 +43,7 @@ pub fn data_root(context: &Context, named: Option<&Path>) -> DataRoot {
     named.map_or_else(DataRoot::from_env, DataRoot::new).with_fetcher(Arc::new(hub::Rows::new(context)))
 }
 
-fn runner(context: &Context, args: &BenchArgs) -> Result<CodeRunner> {
+fn runner(context: &Context, args: &BenchmarkArgs) -> Result<CodeRunner> {
     let policy = Policy { python: args.python.clone(), allow_unprotected: args.allow_unprotected, ..Policy::default() };
     let runner = CodeRunner::new(policy, context.interrupted.clone())?;
     for line in runner.describe() {
