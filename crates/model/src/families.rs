@@ -35,6 +35,8 @@ use serde_json::{Map, Value};
 use crate::config::Config;
 use crate::hf::Fields;
 
+use common::Defaults;
+
 pub use write::config_json;
 
 /// A model family: one `model_type`.

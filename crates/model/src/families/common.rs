@@ -123,6 +123,14 @@ pub(super) fn parse(fields: Fields<'_>, defaults: &Defaults) -> Result<Config> {
     })
 }
 
+/// As [`parse`], with the biases of `attention_bias`, and of `mlp_bias` where the family reads it.
+pub(super) fn parse_biased(fields: Fields<'_>, defaults: &Defaults) -> Result<Config> {
+    let config = parse(fields, defaults)?;
+    let attention_bias = fields.flag("attention_bias")?.unwrap_or(false);
+    let mlp_bias = defaults.reads.contains(&"mlp_bias") && fields.flag("mlp_bias")?.unwrap_or(false);
+    Ok(Config { qkv_bias: attention_bias, o_bias: attention_bias, mlp_bias, ..config })
+}
+
 /// The activation under the family's key. The other of the two keys in use is not read by
 /// transformers, so it may only say the same.
 fn activation(fields: Fields<'_>, (key, default): (&str, Activation)) -> Result<Activation> {

@@ -7,18 +7,12 @@
 //!
 //! Not covered: the first Gemma (`gemma`).
 
-use anyhow::Result;
-
-use crate::config::{Activation, Config, NormPlacement};
-use crate::hf::Fields;
-
-use super::Family;
-use super::common::{self, Defaults};
-use super::{layers, rope};
+use super::{Config, Defaults, Family, Fields, Result, common, layers, rope};
+use crate::config::{Activation, NormPlacement};
 
 pub(super) const FAMILY: Family = Family { model_type: "gemma2", architecture: "Gemma2ForCausalLM", parse };
 
-const DEFAULTS: Defaults = Defaults {
+pub(super) const DEFAULTS: Defaults = Defaults {
     head_dim: Some(256),
     num_key_value_heads: Some(4),
     max_position_embeddings: 8192,
@@ -51,14 +45,11 @@ fn parse(fields: Fields<'_>) -> Result<Config> {
 
 /// What Gemma 2 and Gemma 3 share.
 pub(super) fn common(fields: Fields<'_>, defaults: &Defaults) -> Result<Config> {
-    let config = common::parse(fields, defaults)?;
-    let attention_bias = fields.flag("attention_bias")?.unwrap_or(false);
+    let config = common::parse_biased(fields, defaults)?;
     let query_scalar = fields.positive("query_pre_attn_scalar")?.unwrap_or(256.0);
     Ok(Config {
         norm_offset: 1.0,
         norm_placement: NormPlacement::Around,
-        qkv_bias: attention_bias,
-        o_bias: attention_bias,
         attention_scale: query_scalar.sqrt().recip() as f32,
         embedding_scale: (config.hidden_size as f64).sqrt() as f32,
         ..config

@@ -5,26 +5,15 @@
 //!
 //! Not covered: `gemma3`, the checkpoints that also see, whose text model lies under other names.
 
-use anyhow::Result;
-
-use crate::config::{Activation, Config, QkNorm};
-use crate::hf::Fields;
-
-use super::Family;
-use super::common::{Defaults, MAX_LAYERS};
+use super::common::MAX_LAYERS;
 use super::rope::Theta;
-use super::{gemma2, layers, rope};
+use super::{Config, Defaults, Family, Fields, Result, gemma2, layers, rope};
+use crate::config::QkNorm;
 
 pub(super) const FAMILY: Family = Family { model_type: "gemma3_text", architecture: "Gemma3ForCausalLM", parse };
 
 const DEFAULTS: Defaults = Defaults {
-    head_dim: Some(256),
-    num_key_value_heads: Some(4),
     max_position_embeddings: 131_072,
-    bos_token_id: Some(2),
-    eos_token_ids: &[1],
-    tie_word_embeddings: true,
-    activation: ("hidden_activation", Activation::GeluTanh),
     reads: &[
         "attention_bias",
         "sliding_window",
@@ -34,7 +23,7 @@ const DEFAULTS: Defaults = Defaults {
         "rope_local_base_freq",
         "attn_logit_softcapping",
     ],
-    ..Defaults::USUAL
+    ..gemma2::DEFAULTS
 };
 
 fn parse(fields: Fields<'_>) -> Result<Config> {

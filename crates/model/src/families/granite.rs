@@ -4,14 +4,7 @@
 //!
 //! Not covered: the mixture of experts (`granitemoe`) and Granite 4 (`granitemoehybrid`).
 
-use anyhow::Result;
-
-use crate::config::Config;
-use crate::hf::Fields;
-
-use super::Family;
-use super::common::{self, Defaults};
-use super::{layers, rope};
+use super::{Config, Defaults, Family, Fields, Result, common, layers, rope};
 
 pub(super) const FAMILY: Family = Family { model_type: "granite", architecture: "GraniteForCausalLM", parse };
 
@@ -30,15 +23,11 @@ const DEFAULTS: Defaults = Defaults {
 };
 
 fn parse(fields: Fields<'_>) -> Result<Config> {
-    let config = common::parse(fields, &DEFAULTS)?;
-    let attention_bias = fields.flag("attention_bias")?.unwrap_or(false);
+    let config = common::parse_biased(fields, &DEFAULTS)?;
     let factor = |key: &str| -> Result<f64> { Ok(fields.positive(key)?.unwrap_or(1.0)) };
     Ok(Config {
         layers: layers::alike(fields, config.num_hidden_layers, None)?,
         ropes: rope::shared(fields, &config, rope::USUAL_THETA)?,
-        qkv_bias: attention_bias,
-        o_bias: attention_bias,
-        mlp_bias: fields.flag("mlp_bias")?.unwrap_or(false),
         embedding_scale: factor("embedding_multiplier")? as f32,
         // Without the key it is 1 and not 1/√head_dim.
         attention_scale: factor("attention_multiplier")? as f32,

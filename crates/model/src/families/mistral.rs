@@ -4,14 +4,7 @@
 //!
 //! Not covered: the alternating attention of Ministral, which has a family of its own.
 
-use anyhow::Result;
-
-use crate::config::Config;
-use crate::hf::Fields;
-
-use super::Family;
-use super::common::{self, Defaults};
-use super::{layers, rope};
+use super::{Config, Defaults, Family, Fields, Result, common, layers, rope};
 
 pub(super) const FAMILY: Family = Family { model_type: "mistral", architecture: "MistralForCausalLM", parse };
 

@@ -4,14 +4,8 @@
 //!
 //! Not covered: the first OLMo, which has LayerNorm.
 
-use anyhow::Result;
-
-use crate::config::{Config, NormPlacement, QkNorm};
-use crate::hf::Fields;
-
-use super::Family;
-use super::common::{self, Defaults};
-use super::{layers, rope};
+use super::{Config, Defaults, Family, Fields, Result, common, layers, rope};
+use crate::config::{NormPlacement, QkNorm};
 
 pub(super) const FAMILY: Family = Family { model_type: "olmo2", architecture: "Olmo2ForCausalLM", parse };
 
@@ -31,12 +25,9 @@ fn parse(fields: Fields<'_>) -> Result<Config> {
 
 /// What OLMo 2 and OLMo 3 share.
 pub(super) fn common(fields: Fields<'_>, defaults: &Defaults) -> Result<Config> {
-    let attention_bias = fields.flag("attention_bias")?.unwrap_or(false);
     Ok(Config {
         norm_placement: NormPlacement::After,
         qk_norm: QkNorm::Projection,
-        qkv_bias: attention_bias,
-        o_bias: attention_bias,
-        ..common::parse(fields, defaults)?
+        ..common::parse_biased(fields, defaults)?
     })
 }

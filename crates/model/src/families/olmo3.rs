@@ -2,16 +2,9 @@
 //! three layers of sliding window, then one without; the rotary embedding is stretched for the
 //! latter only.
 
-use anyhow::Result;
-
-use crate::config::Config;
-use crate::hf::Fields;
-
-use super::Family;
-use super::common::Defaults;
-use super::layers::{self, Attention};
-use super::olmo2;
-use super::rope::{self, Theta};
+use super::layers::Attention;
+use super::rope::Theta;
+use super::{Config, Defaults, Family, Fields, Result, layers, olmo2, rope};
 
 pub(super) const FAMILY: Family = Family { model_type: "olmo3", architecture: "Olmo3ForCausalLM", parse };
 

@@ -4,14 +4,7 @@
 //!
 //! Not covered: Phi-3-small and the models that also see or hear, which have classes of their own.
 
-use anyhow::Result;
-
-use crate::config::Config;
-use crate::hf::Fields;
-
-use super::Family;
-use super::common::{self, Defaults};
-use super::{layers, rope};
+use super::{Config, Defaults, Family, Fields, Result, common, layers, rope};
 
 pub(super) const FAMILY: Family = Family { model_type: "phi3", architecture: "Phi3ForCausalLM", parse };
 

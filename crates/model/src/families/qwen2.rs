@@ -4,14 +4,7 @@
 //!
 //! Not covered: the mixture of experts (`qwen2_moe`), and the models that also see (`qwen2_vl`).
 
-use anyhow::Result;
-
-use crate::config::Config;
-use crate::hf::Fields;
-
-use super::Family;
-use super::common::{self, Defaults};
-use super::{layers, rope};
+use super::{Config, Defaults, Family, Fields, Result, common, layers, rope};
 
 pub(super) const FAMILY: Family = Family { model_type: "qwen2", architecture: "Qwen2ForCausalLM", parse };
 

@@ -4,14 +4,8 @@
 //!
 //! Not covered: the mixture of experts (`qwen3_moe`).
 
-use anyhow::Result;
-
-use crate::config::{Config, QkNorm};
-use crate::hf::Fields;
-
-use super::Family;
-use super::common::{self, Defaults};
-use super::{layers, rope};
+use super::{Config, Defaults, Family, Fields, Result, common, layers, rope};
+use crate::config::QkNorm;
 
 pub(super) const FAMILY: Family = Family { model_type: "qwen3", architecture: "Qwen3ForCausalLM", parse };
 
@@ -24,13 +18,10 @@ const DEFAULTS: Defaults = Defaults {
 };
 
 fn parse(fields: Fields<'_>) -> Result<Config> {
-    let config = common::parse(fields, &DEFAULTS)?;
-    let attention_bias = fields.flag("attention_bias")?.unwrap_or(false);
+    let config = common::parse_biased(fields, &DEFAULTS)?;
     Ok(Config {
         layers: layers::qwen(fields, config.num_hidden_layers)?,
         ropes: rope::shared(fields, &config, rope::USUAL_THETA)?,
-        qkv_bias: attention_bias,
-        o_bias: attention_bias,
         qk_norm: QkNorm::Head,
         ..config
     })

@@ -2,15 +2,11 @@
 //! from Llama by layers without a rotary embedding, every fourth in published models; only these
 //! may have a sliding window, unless `layer_types` says otherwise.
 
-use anyhow::Result;
-
-use crate::config::{Config, LayerKind};
-use crate::hf::{Fields, shorten};
-
-use super::Family;
-use super::common::{self, Defaults, MAX_LAYERS};
-use super::layers::{self, Attention};
-use super::rope;
+use super::common::MAX_LAYERS;
+use super::layers::Attention;
+use super::{Config, Defaults, Family, Fields, Result, common, layers, rope};
+use crate::config::LayerKind;
+use crate::hf::shorten;
 
 pub(super) const FAMILY: Family = Family { model_type: "smollm3", architecture: "SmolLM3ForCausalLM", parse };
 
@@ -33,14 +29,10 @@ const DEFAULTS: Defaults = Defaults {
 const THETA: f64 = 2_000_000.0;
 
 fn parse(fields: Fields<'_>) -> Result<Config> {
-    let config = common::parse(fields, &DEFAULTS)?;
-    let attention_bias = fields.flag("attention_bias")?.unwrap_or(false);
+    let config = common::parse_biased(fields, &DEFAULTS)?;
     Ok(Config {
         layers: layers(fields, config.num_hidden_layers)?,
         ropes: rope::shared(fields, &config, THETA)?,
-        qkv_bias: attention_bias,
-        o_bias: attention_bias,
-        mlp_bias: fields.flag("mlp_bias")?.unwrap_or(false),
         ..config
     })
 }
