@@ -20,7 +20,7 @@ mod taylor;
 #[cfg(test)]
 mod tests;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use lopper_record::{Fault, LayerPosition, LayerSet};
 
 pub use agreement::{Agreement, agreement};
@@ -39,7 +39,24 @@ pub struct Criterion {
     pub needs_scores: bool,
     /// Whether the seed changes what it chooses.
     pub needs_seed: bool,
-    choose: fn(&Request<'_>) -> Result<Selection>,
+    by: By,
+}
+
+/// What a criterion chooses by.
+#[derive(Debug, Clone, Copy)]
+enum By {
+    /// A score of each layer, if it was measured: the smallest are removed.
+    Layer(fn(&LayerScores) -> Option<Vec<f64>>),
+    /// A score of each contiguous block: the smallest is removed.
+    Block(fn(&LayerScores) -> &BlockScores),
+    /// The place of the layers alone.
+    Place(fn(&Request<'_>) -> Result<Selection>),
+}
+
+impl Criterion {
+    const fn new(name: &'static str, description: &'static str, by: By) -> Self {
+        Self { name, description, needs_scores: !matches!(by, By::Place(_)), needs_seed: false, by }
+    }
 }
 
 /// Every criterion.
@@ -118,13 +135,20 @@ pub fn check_removal(num_layers: usize, remove: usize) -> Result<()> {
 pub fn select(criterion: &Criterion, request: &Request<'_>) -> Result<Selection> {
     let Request { num_layers, remove, scores, .. } = *request;
     check_removal(num_layers, remove)?;
-    ensure!(!criterion.needs_scores || scores.is_some(), "`{}` needs scores", criterion.name);
     ensure!(
         scores.is_none_or(|scores| scores.num_layers() == num_layers),
         "scores of another model: {:?} layers, not {num_layers}",
         scores.map(LayerScores::num_layers)
     );
-    let selection = (criterion.choose)(request)?;
+    let measured = || scores.with_context(|| format!("`{}` needs scores", criterion.name));
+    let selection = match criterion.by {
+        By::Layer(of) => {
+            let scores = of(measured()?).with_context(|| format!("`{}` was not measured", criterion.name))?;
+            smallest(scores, request)
+        }
+        By::Block(of) => angular::smallest(of(measured()?), request)?,
+        By::Place(choose) => choose(request)?,
+    };
     ensure!(selection.dropped.len() == remove, "`{}` chose {:?} instead of {remove}", criterion.name, selection);
     Ok(selection)
 }

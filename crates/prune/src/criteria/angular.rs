@@ -6,31 +6,24 @@
 
 use anyhow::{Context, Result};
 
-use super::{BlockScores, Criterion, Request, Selection};
+use super::{BlockScores, By, Criterion, Request, Selection};
 
-pub(super) const LAST_TOKEN: Criterion = Criterion {
-    name: "angular",
-    description: "the contiguous block with the smallest angular distance, at the last token of each sequence",
-    needs_scores: true,
-    needs_seed: false,
-    choose: |request| choose(request, &request.scores.context("angular distance was not measured")?.angular),
-};
+pub(super) const LAST_TOKEN: Criterion = Criterion::new(
+    "angular",
+    "the contiguous block with the smallest angular distance, at the last token of each sequence",
+    By::Block(|scores| &scores.angular),
+);
 
-pub(super) const MEAN_TOKEN: Criterion = Criterion {
-    name: "angular-mean",
-    description: "the contiguous block with the smallest angular distance, mean over tokens",
-    needs_scores: true,
-    needs_seed: false,
-    choose: |request| choose(request, &request.scores.context("angular distance was not measured")?.angular_mean),
-};
+pub(super) const MEAN_TOKEN: Criterion = Criterion::new(
+    "angular-mean",
+    "the contiguous block with the smallest angular distance, mean over tokens",
+    By::Block(|scores| &scores.angular_mean),
+);
 
-fn choose(request: &Request<'_>, blocks: &BlockScores) -> Result<Selection> {
+/// Removes the block with the smallest distance; of equal ones the later.
+pub(super) fn smallest(blocks: &BlockScores, request: &Request<'_>) -> Result<Selection> {
     let distances = blocks.of_size(request.remove).context("no block of this size")?;
-    let first = distances
-        .iter()
-        .enumerate()
-        .min_by(|(a, x), (b, y)| x.total_cmp(y).then(b.cmp(a)))
-        .map(|(first, _)| first)
-        .context("no block of this size")?;
+    let order = distances.iter().enumerate().min_by(|(a, x), (b, y)| x.total_cmp(y).then(b.cmp(a)));
+    let (first, _) = order.context("no block of this size")?;
     Ok(Selection { dropped: (first..first + request.remove).collect(), scores: Some(distances.to_vec()) })
 }

@@ -5,25 +5,17 @@
 //! The regression is solved in the space of the sampled tokens, so that its cost and memory do not
 //! grow with the square of the model's width.
 
-use anyhow::{Context, Result};
 use lopper_infer::LayerActivations;
 use lopper_model::kernels::vectorised;
 use rayon::prelude::*;
 
-use super::{Criterion, Request, Selection, dot, smallest};
+use super::{By, Criterion, dot};
 
-pub(super) const CRITERION: Criterion = Criterion {
-    name: "linear",
-    description: "largest R² of a linear map from the hidden state in to the hidden state out",
-    needs_scores: true,
-    needs_seed: false,
-    choose,
-};
-
-fn choose(request: &Request<'_>) -> Result<Selection> {
-    let fits = request.scores.and_then(|scores| scores.linear_r2.as_ref()).context("linear fits were not measured")?;
-    Ok(smallest(fits.iter().map(|r2| 1.0 - r2).collect(), request))
-}
+pub(super) const CRITERION: Criterion = Criterion::new(
+    "linear",
+    "largest R² of a linear map from the hidden state in to the hidden state out",
+    By::Layer(|scores| Some(scores.linear_r2.as_ref()?.iter().map(|r2| 1.0 - r2).collect())),
+);
 
 /// Most tokens that maps are fitted to; R² is measured on as many others.
 const TOKENS: usize = 512;

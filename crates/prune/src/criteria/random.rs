@@ -6,15 +6,14 @@ use rand_chacha::ChaCha8Rng;
 
 use lopper_record::{LayerPosition, LayerSet};
 
-use super::{Criterion, Selection};
+use super::{By, Criterion, Selection};
 
-pub(super) const CRITERION: Criterion = Criterion {
-    name: "random",
-    description: "random layers, by the seed",
-    needs_scores: false,
-    needs_seed: true,
-    choose: |request| Ok(Selection { dropped: draw(request.num_layers, request.remove, request.seed), scores: None }),
-};
+pub(super) const CRITERION: Criterion =
+    Criterion { needs_seed: true, ..Criterion::new("random", "random layers, by the seed", CHOOSE) };
+
+const CHOOSE: By = By::Place(|request| {
+    Ok(Selection { dropped: draw(request.num_layers, request.remove, request.seed), scores: None })
+});
 
 fn draw(num_layers: usize, n: usize, seed: u64) -> LayerSet<LayerPosition> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);

@@ -4,21 +4,13 @@
 use anyhow::Result;
 use lopper_record::Fault;
 
-use super::{Criterion, Request, Selection};
+use super::{By, Criterion, Request, Selection};
 
-const fn variant(
-    name: &'static str,
-    description: &'static str,
-    choose: fn(&Request<'_>) -> Result<Selection>,
-) -> Criterion {
-    Criterion { name, description, needs_scores: false, needs_seed: false, choose }
-}
-
-pub(super) const ALL: Criterion = variant("reverse", "the last layers", |request| choose(request, 0));
+pub(super) const ALL: Criterion = Criterion::new("reverse", "the last layers", By::Place(|request| choose(request, 0)));
 pub(super) const KEEP_LAST_1: Criterion =
-    variant("reverse-keep-1", "the layers before the last one", |request| choose(request, 1));
+    Criterion::new("reverse-keep-1", "the layers before the last one", By::Place(|request| choose(request, 1)));
 pub(super) const KEEP_LAST_2: Criterion =
-    variant("reverse-keep-2", "the layers before the last two", |request| choose(request, 2));
+    Criterion::new("reverse-keep-2", "the layers before the last two", By::Place(|request| choose(request, 2)));
 
 fn choose(request: &Request<'_>, keep: usize) -> Result<Selection> {
     let Some(first) = request.num_layers.checked_sub(request.remove + keep) else {

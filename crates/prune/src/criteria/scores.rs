@@ -4,6 +4,8 @@ use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::collections::BTreeMap;
 
+use super::{By, CRITERIA, Criterion};
+
 /// Scores of a model's layers over calibration text.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LayerScores {
@@ -59,15 +61,13 @@ impl LayerScores {
     /// The criteria that score single layers and were measured: name and scores, of which the smallest are removed
     /// first.
     pub fn by_criterion(&self) -> Vec<(&'static str, Vec<f64>)> {
-        let mut lists = vec![
-            ("bi", self.block_influence.clone()),
-            ("angular", self.angular.of_size(1).unwrap_or_default().to_vec()),
-            ("relative-magnitude", self.relative_magnitude.clone()),
-        ];
-        lists.extend(self.perplexity.as_ref().map(|scores| ("perplexity", scores.rises())));
-        lists.extend(self.linear_r2.as_ref().map(|fits| ("linear", fits.iter().map(|r2| 1.0 - r2).collect())));
-        lists.extend(self.taylor.as_ref().map(|sums| ("taylor", sums.clone())));
-        lists
+        let of_layers = |criterion: &Criterion| match criterion.by {
+            By::Layer(of) => of(self),
+            // Of the two averages of one measure the usual one.
+            By::Block(of) if criterion.name == "angular" => of(self).of_size(1).map(<[f64]>::to_vec),
+            By::Block(_) | By::Place(_) => None,
+        };
+        CRITERIA.iter().filter_map(|criterion| Some((criterion.name, of_layers(criterion)?))).collect()
     }
 }
 

@@ -3,25 +3,18 @@
 //! Shortened LLaMA, arXiv 2402.02834). One backward pass over the text; the layers with the smallest
 //! sum go.
 
-use anyhow::{Context, Result, ensure};
-use lopper_model::{MatmulPrecision, Model, Threads, TrainBatch, TrainOptions, TrainWorkspace};
+use anyhow::{Result, ensure};
+use lopper_model::{Model, Threads, TrainBatch, TrainOptions, TrainWorkspace};
 use lopper_record::{Progress, Step};
 
-use super::{Criterion, Request, Selection, smallest};
+use super::{By, Criterion};
 use crate::calibration::Calibration;
 
-pub(super) const CRITERION: Criterion = Criterion {
-    name: "taylor",
-    description: "smallest sum of |weight · gradient| over the layer's linear maps",
-    needs_scores: true,
-    needs_seed: false,
-    choose,
-};
-
-fn choose(request: &Request<'_>) -> Result<Selection> {
-    let scores = request.scores.and_then(|scores| scores.taylor.as_ref()).context("gradients were not measured")?;
-    Ok(smallest(scores.clone(), request))
-}
+pub(super) const CRITERION: Criterion = Criterion::new(
+    "taylor",
+    "smallest sum of |weight · gradient| over the layer's linear maps",
+    By::Layer(|scores| scores.taylor.clone()),
+);
 
 /// Tokens whose gradients are computed together.
 const GROUP_TOKENS: usize = 1024;
@@ -39,13 +32,8 @@ pub fn taylor(model: &Model, calibration: &Calibration, progress: &dyn Progress)
     let mut gradients = model.set_trainable(of_layers);
     let predicted: usize = calibration.sequences().iter().map(|s| s.len().saturating_sub(1)).sum();
     ensure!(predicted > 0, "a text of single tokens predicts nothing");
-    let options = TrainOptions {
-        threads: Threads::Pool,
-        precision: MatmulPrecision::F32,
-        scale: 1.0 / predicted as f32,
-        dropout: None,
-        checkpointing: true,
-    };
+    let (threads, scale) = (Threads::Pool, 1.0 / predicted as f32);
+    let options = TrainOptions { threads, scale, checkpointing: true, ..TrainOptions::default() };
     let mut workspace = TrainWorkspace::default();
     let mut done = 0;
     for group in calibration.groups(GROUP_TOKENS) {
