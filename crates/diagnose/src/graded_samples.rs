@@ -136,15 +136,13 @@ pub(crate) fn item(row: &Map<String, Value>, index: usize) -> Option<ItemResult>
         score,
         metrics,
         prompt: text("prompt").or_else(question).unwrap_or_default(),
-        choices: None,
         response: Some(response),
         extracted,
         target: text("target").unwrap_or_default(),
         logprobs: row.get("logprobs").and_then(|list| serde_json::from_value(list.clone()).ok()),
         outcome: text("outcome"),
         finish: row.get("finish").and_then(|finish| serde_json::from_value::<Finish>(finish.clone()).ok()),
-        greedy: None,
-        samples: vec![],
+        ..ItemResult::default()
     })
 }
 

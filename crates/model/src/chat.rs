@@ -29,6 +29,8 @@ use crate::checkpoint::Checkpoint;
 use crate::generation::SpecialStrings;
 use crate::hf::{self, CHAT_TEMPLATE, Fields, TOKENIZER_CONFIG};
 
+pub use strftime::utc;
+
 const NAME: &str = "chat template";
 /// Instructions, and units of 64 bytes of text made, that one rendering may take.
 const FUEL: u64 = 5_000_000;
@@ -196,7 +198,7 @@ fn fault(message: &str, path: &Path, error: &Error) -> Fault {
 }
 
 fn add_clock(environment: &mut Environment<'static>, seconds: u64) {
-    environment.add_function("strftime_now", move |format: String| strftime::utc(&format, seconds));
+    environment.add_function("strftime_now", move |format: String| utc(&format, seconds));
 }
 
 fn template_in(fields: Fields<'_>) -> Result<Option<&str>> {

@@ -11,7 +11,7 @@ use crate::benchmark::items::BadRow;
 use crate::policy::GenerationPolicy;
 
 /// The result of one item.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct ItemResult {
     /// Its index among the task's items, from 0; of a benchmark its row number.
     pub doc_id: usize,

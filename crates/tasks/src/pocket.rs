@@ -10,33 +10,25 @@ use anyhow::{Result, bail};
 use lopper_infer::{Finish, TextModel};
 use lopper_pocket::{Example, TaskInfo};
 
-use crate::requests::{ItemRequest, Reply};
+use crate::outcome::ItemResult;
+use crate::requests::{ItemRequest, Reply, generation};
 
 /// How the tasks of one kind are prompted and graded.
 pub(crate) trait Family: Sync {
     /// The metrics' names, the primary one first.
     fn metrics(&self) -> &'static [&'static str];
 
-    /// An item's requests.
-    fn requests(&self, text: &TextModel, item: &Example, info: &TaskInfo) -> Result<Vec<ItemRequest>>;
+    /// An item's requests: a response to its prompt, unless the kind has others.
+    fn requests(&self, text: &TextModel, item: &Example, info: &TaskInfo) -> Result<Vec<ItemRequest>> {
+        Ok(vec![generation(text, item, info)?])
+    }
 
     /// Grades the replies, which are in the order of the requests.
     fn grade(&self, item: &Example, replies: &[Reply]) -> Result<Grade>;
 }
 
-/// An item's part of an [`crate::ItemResult`].
-#[derive(Debug, Default)]
-pub(crate) struct Grade {
-    /// Values of the metrics, in their order.
-    pub values: Vec<f64>,
-    pub choices: Option<Vec<String>>,
-    pub response: Option<String>,
-    pub extracted: Option<String>,
-    pub target: String,
-    pub logprobs: Option<Vec<f64>>,
-    pub outcome: Option<String>,
-    pub finish: Option<Finish>,
-}
+/// Values of the metrics, in their order, and what else the replies say of the item.
+pub(crate) type Grade = (Vec<f64>, ItemResult);
 
 /// 1 for right, 0 for wrong.
 fn binary(right: bool) -> f64 {

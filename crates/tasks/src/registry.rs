@@ -14,24 +14,17 @@ use crate::benchmark::training::{self, TrainingExample};
 use crate::pocket::{Family, brackets, choice, code, number, summary};
 use crate::policy::{GenerationPolicy, Resources};
 
-/// A row of the table below.
-struct Row {
-    name: &'static str,
-    version: u32,
-    chance: Option<f64>,
-    family: &'static dyn Family,
-}
-
-const ROWS: [Row; 9] = [
-    Row { name: "pocket_word", version: 1, chance: None, family: &number::Number { first_digit: false } },
-    Row { name: "pocket_arith", version: 1, chance: None, family: &number::Number { first_digit: true } },
-    Row { name: "pocket_code", version: 1, chance: None, family: &code::Code },
-    Row { name: "pocket_brackets", version: 1, chance: None, family: &brackets::Brackets },
-    Row { name: "pocket_summary", version: 1, chance: None, family: &summary::Summary },
-    Row { name: "pocket_kind", version: 1, chance: Some(0.25), family: &choice::Choice },
-    Row { name: "pocket_sentiment", version: 1, chance: Some(0.5), family: &choice::Choice },
-    Row { name: "pocket_topic", version: 1, chance: Some(0.25), family: &choice::Choice },
-    Row { name: "pocket_trend", version: 1, chance: Some(1.0 / 3.0), family: &choice::Choice },
+/// The tasks of the pocket model: name, version, score of guessing, kind.
+const ROWS: [(&str, u32, Option<f64>, &dyn Family); 9] = [
+    ("pocket_word", 1, None, &number::Number { first_digit: false }),
+    ("pocket_arith", 1, None, &number::Number { first_digit: true }),
+    ("pocket_code", 1, None, &code::Code),
+    ("pocket_brackets", 1, None, &brackets::Brackets),
+    ("pocket_summary", 1, None, &summary::Summary),
+    ("pocket_kind", 1, Some(0.25), &choice::Choice),
+    ("pocket_sentiment", 1, Some(0.5), &choice::Choice),
+    ("pocket_topic", 1, Some(0.25), &choice::Choice),
+    ("pocket_trend", 1, Some(1.0 / 3.0), &choice::Choice),
 ];
 
 /// Names that stand for several tasks.
@@ -110,75 +103,45 @@ impl Task {
         }
     }
 
-    pub fn group(&self) -> Group {
+    /// The task as a listing has it.
+    pub fn entry(&self) -> TaskEntry {
         match self {
-            Self::Pocket(task) => task.info.group,
-            Self::Benchmark(spec) => spec.group,
-        }
-    }
-
-    pub fn primary_metric(&self) -> String {
-        match self {
-            Self::Pocket(task) => task.family.metrics()[0].to_owned(),
-            Self::Benchmark(spec) => spec.metrics().swap_remove(0),
-        }
-    }
-
-    pub fn chance(&self) -> Option<f64> {
-        match self {
-            Self::Pocket(task) => task.chance,
-            Self::Benchmark(spec) => spec.chance,
-        }
-    }
-
-    pub fn version(&self) -> u32 {
-        match self {
-            Self::Pocket(task) => task.version,
-            Self::Benchmark(spec) => spec.version,
-        }
-    }
-
-    fn entry(&self) -> TaskEntry {
-        let own = TaskEntry {
-            name: self.name().to_owned(),
-            group: self.group(),
-            description: String::new(),
-            metric: self.primary_metric(),
-            version: self.version(),
-            chance: self.chance(),
-            shots: 0,
-            rows: None,
-            max_new_tokens: None,
-            tags: vec![],
-            runs_code: false,
-        };
-        match self {
-            Self::Pocket(task) => {
-                let groups = GROUPS.iter().filter(|(_, group)| group.is_none_or(|group| group == task.info.group));
+            Self::Pocket(PocketTask { info, version, chance, family }) => {
+                let groups = GROUPS.iter().filter(|(_, group)| group.is_none_or(|group| group == info.group));
                 TaskEntry {
-                    description: task.info.description.to_owned(),
-                    max_new_tokens: Some(task.info.max_new_tokens).filter(|most| *most > 0),
+                    name: info.name.to_owned(),
+                    group: info.group,
+                    description: info.description.to_owned(),
+                    metric: family.metrics()[0].to_owned(),
+                    version: *version,
+                    chance: *chance,
+                    shots: 0,
+                    rows: None,
+                    max_new_tokens: Some(info.max_new_tokens).filter(|most| *most > 0),
                     tags: groups.map(|(name, _)| (*name).to_owned()).collect(),
-                    ..own
+                    runs_code: false,
                 }
             }
             Self::Benchmark(spec) => TaskEntry {
+                name: spec.name.clone(),
+                group: spec.group,
                 description: spec.description.clone(),
+                metric: spec.metrics().swap_remove(0),
+                version: spec.version,
+                chance: spec.chance,
                 shots: spec.shots.number,
                 rows: Some(format!("{}/{}", spec.rows.data_set, spec.rows.config)),
                 max_new_tokens: spec.generate.as_ref().map(|generate| generate.max_new_tokens),
                 tags: spec.tags.clone(),
                 runs_code: spec.runs_code(),
-                ..own
             },
         }
     }
 }
 
 fn pocket() -> impl Iterator<Item = PocketTask> {
-    ROWS.iter().filter_map(|row| {
-        let info = lopper_pocket::task(row.name)?;
-        Some(PocketTask { info, version: row.version, chance: row.chance, family: row.family })
+    ROWS.into_iter().filter_map(|(name, version, chance, family)| {
+        Some(PocketTask { info: lopper_pocket::task(name)?, version, chance, family })
     })
 }
 
@@ -278,12 +241,12 @@ pub(crate) fn resolve(names: &[impl AsRef<str>]) -> Result<Vec<(String, Task)>, 
 
 fn names() -> impl Iterator<Item = &'static str> {
     let of_rows = builtin().iter().flat_map(|spec| std::iter::once(&spec.name).chain(&spec.tags));
-    ROWS.iter().map(|row| row.name).chain(GROUPS.iter().map(|(name, _)| *name)).chain(of_rows.map(String::as_str))
+    ROWS.iter().map(|(name, ..)| *name).chain(GROUPS.iter().map(|(name, _)| *name)).chain(of_rows.map(String::as_str))
 }
 
 /// Names to choose from. The subjects of MMLU would drown the others.
 fn listing() -> String {
-    let generated = ROWS.iter().map(|row| row.name);
+    let generated = ROWS.iter().map(|(name, ..)| *name);
     let of_rows = builtin().iter().filter(|spec| spec.member.is_none()).map(|spec| spec.name.as_str());
     let tasks: Vec<_> = generated.chain(of_rows).collect();
     let mut groups: Vec<_> = GROUPS.iter().map(|(name, _)| *name).collect();

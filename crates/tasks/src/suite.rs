@@ -20,7 +20,7 @@ use serde_json::json;
 
 use crate::benchmark::items::question_id;
 use crate::policy::{GenerationPolicy, ItemSelection, Resources};
-use crate::registry::{PocketTask, Task, resolve};
+use crate::registry::{PocketTask, Task, TaskEntry, resolve};
 use crate::requests::{Requests, stop_strings};
 use rows::Rows;
 
@@ -39,7 +39,7 @@ pub struct Suite {
 
 /// A task with its items in tokens.
 struct Prepared {
-    task: Task,
+    entry: TaskEntry,
     items: Items,
     /// Where the replies to each item are found.
     slots: Vec<Vec<Slot>>,
@@ -127,12 +127,12 @@ impl Suite {
 
     /// The group that each task counts towards, in order.
     pub fn groups(&self) -> impl Iterator<Item = Group> {
-        self.tasks.iter().map(|prepared| prepared.task.group())
+        self.tasks.iter().map(|prepared| prepared.entry.group)
     }
 
     /// The version of each task's definition, in order.
     pub fn versions(&self) -> impl Iterator<Item = u32> {
-        self.tasks.iter().map(|prepared| prepared.task.version())
+        self.tasks.iter().map(|prepared| prepared.entry.version)
     }
 
     /// Number of items of each task, in order.
@@ -196,8 +196,8 @@ impl Suite {
                 Items::Generated(task, items) => Items::Generated(*task, items[range].to_vec()),
                 Items::Rows(rows) => Items::Rows(rows.part(range)),
             };
-            let Prepared { task, stop, policy, .. } = prepared;
-            tasks.push(Prepared { task: task.clone(), items, slots, stop: stop.clone(), policy: policy.clone() });
+            let Prepared { entry, stop, policy, .. } = prepared;
+            tasks.push(Prepared { entry: entry.clone(), items, slots, stop: stop.clone(), policy: policy.clone() });
         }
         Self { selection: self.selection, policy: self.policy.clone(), tasks, requests }
     }
@@ -228,7 +228,7 @@ impl Suite {
 
 impl Prepared {
     fn name(&self) -> &str {
-        self.task.name()
+        &self.entry.name
     }
 
     fn ids(&self) -> Vec<&str> {

@@ -19,8 +19,11 @@ const MONTHS: [&str; 12] = [
 ];
 const DAYS: [&str; 7] = ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"];
 
-/// `seconds` since 1970 by `format`.
-pub(super) fn utc(format: &str, seconds: u64) -> Result<String, Error> {
+/// `seconds` since 1970 by `format`, as C's `strftime` in UTC.
+///
+/// # Errors
+/// For a directive that is not supported.
+pub fn utc(format: &str, seconds: u64) -> Result<String, Error> {
     let (days, second) = ((seconds / 86_400) as i64, seconds % 86_400);
     let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
     let (year, month, day) = civil(days);

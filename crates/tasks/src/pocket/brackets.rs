@@ -1,12 +1,12 @@
 //! Bracket completion: the shown opening and the response together must be balanced.
 
 use anyhow::Result;
-use lopper_infer::TextModel;
+use lopper_pocket::Example;
 use lopper_pocket::grade::Verdict;
-use lopper_pocket::{Example, TaskInfo};
 
 use super::{Family, Grade, binary, generated};
-use crate::requests::{ItemRequest, Reply, generation};
+use crate::outcome::ItemResult;
+use crate::requests::Reply;
 
 pub(crate) struct Brackets;
 
@@ -15,20 +15,17 @@ impl Family for Brackets {
         &["balanced"]
     }
 
-    fn requests(&self, text: &TextModel, item: &Example, info: &TaskInfo) -> Result<Vec<ItemRequest>> {
-        Ok(vec![generation(text, item, info)?])
-    }
-
     fn grade(&self, item: &Example, replies: &[Reply]) -> Result<Grade> {
         let (response, finish) = generated(replies)?;
-        Ok(Grade {
-            values: vec![binary(item.judge(response) == Verdict::Right)],
+        let values = vec![binary(item.judge(response) == Verdict::Right)];
+        let result = ItemResult {
             response: Some(response.to_owned()),
             extracted: Some(response.trim().to_owned()),
             target: item.answer.trim().to_owned(),
             finish: Some(finish),
-            ..Grade::default()
-        })
+            ..ItemResult::default()
+        };
+        Ok((values, result))
     }
 }
 
@@ -48,7 +45,7 @@ mod tests {
             check: Check::Brackets { prefix: "( [".into() },
         };
         let value = |text: &str| {
-            Brackets.grade(&item, &[Reply::Generated { text: text.into(), finish: Finish::Stop }]).unwrap().values
+            Brackets.grade(&item, &[Reply::Generated { text: text.into(), finish: Finish::Stop }]).unwrap().0
         };
         assert_eq!(value(" ] )"), [1.0]);
         for wrong in ["", " ) ]", " ]", " ] ) )", " ] ) ok"] {

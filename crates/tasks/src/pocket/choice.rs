@@ -6,6 +6,7 @@ use lopper_pocket::{Check, Example, TaskInfo};
 
 use super::{Family, Grade, binary, log_likelihoods};
 use crate::metrics::choice::{best, best_per_length};
+use crate::outcome::ItemResult;
 use crate::requests::{ItemRequest, Reply, continuations};
 
 pub(crate) struct Choice;
@@ -28,14 +29,15 @@ impl Family for Choice {
         let texts: Vec<String> = choices.iter().map(|choice| choice.trim_start().to_owned()).collect();
         let picked = best(sums);
         let picked_per_length = best_per_length(sums, texts.iter().map(|text| text.chars().count()));
-        Ok(Grade {
-            values: vec![binary(picked == Some(label)), binary(picked_per_length == Some(label))],
+        let values = vec![binary(picked == Some(label)), binary(picked_per_length == Some(label))];
+        let result = ItemResult {
             extracted: picked.map(|at| texts[at].clone()),
             target: texts.get(label).cloned().unwrap_or_default(),
             choices: Some(texts),
             logprobs: Some(sums.to_vec()),
-            ..Grade::default()
-        })
+            ..ItemResult::default()
+        };
+        Ok((values, result))
     }
 }
 
@@ -61,8 +63,8 @@ mod tests {
             check: Check::Choice { choices: vec![" ant".into(), " elephants".into()], label: 1 },
         };
         // Per character: -3/3 = -1 and -4.5/9 = -0.5.
-        let grade = Choice.grade(&item, &[Reply::Loglikelihood(vec![-3.0, -4.5])]).unwrap();
-        assert_eq!(grade.values, [0.0, 1.0]);
+        let (values, grade) = Choice.grade(&item, &[Reply::Loglikelihood(vec![-3.0, -4.5])]).unwrap();
+        assert_eq!(values, [0.0, 1.0]);
         assert_eq!((grade.extracted.as_deref(), grade.target.as_str()), (Some("ant"), "elephants"));
         assert!(Choice.grade(&item, &[Reply::Loglikelihood(vec![-3.0])]).is_err());
         assert!(Choice.grade(&item, &[]).is_err());

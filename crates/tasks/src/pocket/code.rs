@@ -4,22 +4,18 @@
 //! Python, so another model's solution that uses more of the language counts as `other`.
 
 use anyhow::Result;
-use lopper_infer::TextModel;
+use lopper_pocket::Example;
 use lopper_pocket::grade::Verdict;
-use lopper_pocket::{Example, TaskInfo};
 
 use super::{Family, Grade, binary, generated};
-use crate::requests::{ItemRequest, Reply, generation};
+use crate::outcome::ItemResult;
+use crate::requests::Reply;
 
 pub(crate) struct Code;
 
 impl Family for Code {
     fn metrics(&self) -> &'static [&'static str] {
         &["pass@1"]
-    }
-
-    fn requests(&self, text: &TextModel, item: &Example, info: &TaskInfo) -> Result<Vec<ItemRequest>> {
-        Ok(vec![generation(text, item, info)?])
     }
 
     fn grade(&self, item: &Example, replies: &[Reply]) -> Result<Grade> {
@@ -30,15 +26,16 @@ impl Family for Code {
             Verdict::Failed(outcome) => outcome.class(),
             Verdict::Wrong | Verdict::NotJudged => "other",
         };
-        Ok(Grade {
-            values: vec![binary(outcome == "passed")],
+        let values = vec![binary(outcome == "passed")];
+        let result = ItemResult {
             response: Some(response.to_owned()),
             extracted: Some(source.to_owned()),
             target: item.answer.clone(),
             outcome: Some(outcome.to_owned()),
             finish: Some(finish),
-            ..Grade::default()
-        })
+            ..ItemResult::default()
+        };
+        Ok((values, result))
     }
 }
 
@@ -68,8 +65,8 @@ mod tests {
         };
         let outcome = |text: &str| {
             let reply = Reply::Generated { text: text.into(), finish: Finish::Stop };
-            let grade = Code.grade(&item, &[reply]).unwrap();
-            (grade.values[0], grade.outcome.unwrap())
+            let (values, grade) = Code.grade(&item, &[reply]).unwrap();
+            (values[0], grade.outcome.unwrap())
         };
         assert_eq!(outcome(&item.answer), (1.0, "passed".into()));
         assert_eq!(outcome("Sure:\n```python\ndef f(a):\n    return a + 1\n```\nDone."), (1.0, "passed".into()));

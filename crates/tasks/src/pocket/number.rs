@@ -12,6 +12,7 @@ use lopper_pocket::{Check, Example, TaskInfo};
 use super::{Family, Grade, binary, generated, log_likelihoods};
 use crate::metrics::choice::best;
 use crate::metrics::number::last_number;
+use crate::outcome::ItemResult;
 use crate::requests::{ItemRequest, Reply, continuations, generation, share_prefix};
 
 pub(crate) struct Number {
@@ -56,16 +57,16 @@ impl Family for Number {
             Some(_) => "wrong",
             None => "no_answer",
         };
-        Ok(Grade {
-            values,
+        let result = ItemResult {
             response: Some(response.to_owned()),
             extracted: strict.map(|number| number.to_string()),
             target: target.to_string(),
             logprobs,
             outcome: Some(outcome.to_owned()),
             finish: Some(finish),
-            ..Grade::default()
-        })
+            ..ItemResult::default()
+        };
+        Ok((values, result))
     }
 }
 
@@ -94,12 +95,15 @@ mod tests {
         let task = Number { first_digit: false };
         let word = item(Prompt::Chat("…".into()), "2 + 2 = 4\n#### 4", 4);
         let grade = |text: &str| task.grade(&word, &[said(text)]).unwrap();
-        assert_eq!(grade("2 + 2 = 4\n#### 4").values, [1.0, 1.0]);
-        let loose = grade("2 + 2 = 4");
-        assert_eq!((loose.values, loose.outcome.as_deref()), (vec![0.0, 1.0], Some("no_answer")));
-        let wrong = grade("#### 5 and 4");
-        assert_eq!((wrong.values, wrong.outcome.as_deref()), (vec![0.0, 1.0], Some("wrong")));
-        assert_eq!(grade("").values, [0.0, 0.0]);
+        for (text, values, outcome) in [
+            ("2 + 2 = 4\n#### 4", [1.0, 1.0], "right"),
+            ("2 + 2 = 4", [0.0, 1.0], "no_answer"),
+            ("#### 5 and 4", [0.0, 1.0], "wrong"),
+            ("", [0.0, 0.0], "no_answer"),
+        ] {
+            let (got, result) = grade(text);
+            assert_eq!((got.as_slice(), result.outcome.as_deref()), (values.as_slice(), Some(outcome)), "{text:?}");
+        }
     }
 
     #[test]
@@ -109,8 +113,8 @@ mod tests {
         assert_eq!(first_digit(&arith).unwrap(), (2, 1));
         let mut digits = vec![-5.0; 10];
         digits[1] = -0.1;
-        let grade = task.grade(&arith, &[said(" 13"), Reply::Loglikelihood(digits)]).unwrap();
-        assert_eq!(grade.values, [0.0, 0.0, 1.0]);
+        let (values, grade) = task.grade(&arith, &[said(" 13"), Reply::Loglikelihood(digits)]).unwrap();
+        assert_eq!(values, [0.0, 0.0, 1.0]);
         assert_eq!(grade.logprobs.unwrap()[1], -0.1);
         assert!(task.grade(&arith, &[said(" -13")]).is_err());
     }

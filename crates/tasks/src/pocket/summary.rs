@@ -1,12 +1,12 @@
 //! Summaries, compared with the reference by ROUGE.
 
 use anyhow::{Result, bail};
-use lopper_infer::TextModel;
-use lopper_pocket::{Check, Example, TaskInfo};
+use lopper_pocket::{Check, Example};
 
 use super::{Family, Grade, generated};
 use crate::metrics::rouge::rouge;
-use crate::requests::{ItemRequest, Reply, generation};
+use crate::outcome::ItemResult;
+use crate::requests::Reply;
 
 pub(crate) struct Summary;
 
@@ -15,21 +15,18 @@ impl Family for Summary {
         &["rouge_l", "rouge_1", "rouge_2"]
     }
 
-    fn requests(&self, text: &TextModel, item: &Example, info: &TaskInfo) -> Result<Vec<ItemRequest>> {
-        Ok(vec![generation(text, item, info)?])
-    }
-
     fn grade(&self, item: &Example, replies: &[Reply]) -> Result<Grade> {
         let Check::Summary { reference } = &item.check else { bail!("{} has no reference summary", item.task) };
         let (response, finish) = generated(replies)?;
         let scores = rouge(reference, response);
-        Ok(Grade {
-            values: vec![scores.rouge_l.f1, scores.rouge_1.f1, scores.rouge_2.f1],
+        let values = vec![scores.rouge_l.f1, scores.rouge_1.f1, scores.rouge_2.f1];
+        let result = ItemResult {
             response: Some(response.to_owned()),
             extracted: Some(response.trim().to_owned()),
             target: reference.clone(),
             finish: Some(finish),
-            ..Grade::default()
-        })
+            ..ItemResult::default()
+        };
+        Ok((values, result))
     }
 }

@@ -48,7 +48,7 @@ pub(super) fn prepare(
         .collect::<Result<_>>()?;
     let length = Some(info.max_new_tokens).filter(|own| *own > 0).map(|own| policy.max_new_tokens.unwrap_or(own));
     let policy = policy.applied_to_fixed_prompts(length);
-    Ok(Prepared { task: Task::Pocket(task), items: Items::Generated(task, items), slots, stop, policy })
+    Ok(Prepared { entry: Task::Pocket(task).entry(), items: Items::Generated(task, items), slots, stop, policy })
 }
 
 /// Grades the item at `doc_id`.
@@ -73,23 +73,15 @@ pub(super) fn grade(
         })
     };
     let replies = prepared.slots[doc_id].iter().map(reply).collect::<Result<Vec<_>>>()?;
-    let grade = task.family.grade(item, &replies)?;
+    let (values, result) = task.family.grade(item, &replies)?;
     let names = task.family.metrics();
-    ensure!(grade.values.len() == names.len(), "{} has a value for each of its metrics", task.info.name);
+    ensure!(values.len() == names.len(), "{} has a value for each of its metrics", task.info.name);
     Ok(ItemResult {
         doc_id,
         id: item.id.clone(),
-        score: grade.values[0],
-        metrics: names.iter().map(|name| (*name).to_owned()).zip(grade.values).collect(),
+        score: values[0],
+        metrics: names.iter().map(|name| (*name).to_owned()).zip(values).collect(),
         prompt: item.prompt.text().to_owned(),
-        choices: grade.choices,
-        response: grade.response,
-        extracted: grade.extracted,
-        target: grade.target,
-        logprobs: grade.logprobs,
-        outcome: grade.outcome,
-        finish: grade.finish,
-        greedy: None,
-        samples: vec![],
+        ..result
     })
 }

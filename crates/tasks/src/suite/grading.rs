@@ -10,6 +10,7 @@ use rayon::prelude::*;
 
 use super::{Items, Prepared, Slot, Suite, generated, refusals};
 use crate::outcome::{ItemResult, TaskOutcome, Timing};
+use crate::registry::TaskEntry;
 use crate::requests::{Replies, Requests};
 
 /// Responses that were generated elsewhere, by task and row.
@@ -57,21 +58,21 @@ impl Suite {
     }
 
     fn outcome(&self, prepared: &Prepared, items: Vec<ItemResult>) -> TaskOutcome {
-        let task = &prepared.task;
+        let TaskEntry { name, group, version, metric, chance, .. } = prepared.entry.clone();
         let rows = match &prepared.items {
             Items::Generated(..) => None,
             Items::Rows(rows) => Some(rows),
         };
         TaskOutcome {
-            task: task.name().to_owned(),
-            group: task.group(),
-            version: task.version(),
+            task: name,
+            group,
+            version,
             policy: prepared.policy.clone(),
             n: items.len(),
             metrics: scores(&items, self.selection.seed),
-            primary: task.primary_metric(),
+            primary: metric,
             items,
-            chance: task.chance(),
+            chance,
             families: rows.map(|rows| rows.spec.families()).unwrap_or_default(),
             source: rows.map(|rows| rows.source.clone()),
             bad_rows: rows.map(|rows| rows.bad.clone()).unwrap_or_default(),

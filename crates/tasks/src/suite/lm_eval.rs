@@ -9,6 +9,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Result;
+use lopper_model::chat::utc;
 use lopper_record::{ensure_new, write_atomic};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
@@ -277,18 +278,8 @@ fn sanitized(model: &str) -> String {
 
 /// A time as the harness names its files, `2026-11-25T02-43-58.000000` (UTC).
 fn date(since: Duration) -> String {
-    let (days, seconds) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
-    // Days to a date of the Gregorian calendar, by eras of 400 years that begin in March (Hinnant,
-    // "chrono-compatible low-level date algorithms").
-    let z = days + 719_468;
-    let (era, of_era) = (z / 146_097, z % 146_097);
-    let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted = (5 * of_year + 2) / 153;
-    let (day, month) = (of_year - (153 * shifted + 2) / 5 + 1, if shifted < 10 { shifted + 3 } else { shifted - 9 });
-    let year = year_of_era + era * 400 + u64::from(month <= 2);
-    let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}-{minute:02}-{second:02}.{:06}", since.subsec_micros())
+    let time = utc("%Y-%m-%dT%H-%M-%S", since.as_secs()).expect("directives that are known");
+    format!("{time}.{:06}", since.subsec_micros())
 }
 
 #[cfg(test)]

@@ -99,7 +99,8 @@ pub(super) fn prepare(
         code: if spec.runs_code() { resources.code.clone() } else { None },
     };
     let policy = policy.applied(made.shots, length);
-    Ok(Prepared { task: Task::Benchmark(spec.clone()), items: Items::Rows(rows), slots: all_slots, stop, policy })
+    let entry = Task::Benchmark(spec.clone()).entry();
+    Ok(Prepared { entry, items: Items::Rows(rows), slots: all_slots, stop, policy })
 }
 
 impl Rows {
@@ -230,15 +231,11 @@ impl Rows {
             score: graded.values.get(&primary).copied().unwrap_or_default(),
             metrics: graded.values,
             prompt: row.prompts.first().cloned().unwrap_or_default(),
-            choices: None,
-            response: None,
             extracted: graded.extracted,
             target: row.item.target.clone(),
-            logprobs: None,
             outcome: graded.outcome,
-            finish: None,
-            greedy: None,
             samples: graded.samples,
+            ..ItemResult::default()
         }
     }
 }
