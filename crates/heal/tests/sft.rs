@@ -6,7 +6,7 @@ use lopper_heal::{
     Document, HealRecipe, Healed, LoraConfig, Method, Run, StateFile, Trainer, TrainerConfig, attach_lora, heal, merge,
 };
 use lopper_model::linear::Dropout;
-use lopper_model::{MatmulPrecision, Model, Threads, TrainBatch, TrainOptions, TrainWorkspace};
+use lopper_model::{Model, TrainBatch, TrainOptions, TrainWorkspace};
 use lopper_record::{Fault, Interrupted, LayerPosition, LayerSet, NoProgress};
 use lopper_testkit::{RecordedProgress, Tiny, assert_close, tiny_model, token_sequences};
 use std::path::Path;
@@ -92,13 +92,7 @@ fn gradients_reach_adapters_and_nothing_else() {
     assert!(slots.iter().all(|(name, _)| is_adapter(name)));
     let documents = documents();
     let batch = TrainBatch::new(documents.iter().map(|d| (d.tokens.as_slice(), d.weights.as_slice())));
-    let options = TrainOptions {
-        threads: Threads::One,
-        precision: MatmulPrecision::F32,
-        scale: 1.0,
-        dropout: Some(Dropout { seed: 1 }),
-        checkpointing: false,
-    };
+    let options = TrainOptions { dropout: Some(Dropout { seed: 1 }), ..TrainOptions::default() };
     model.loss_and_gradients(&batch, &kept.into(), options, &mut TrainWorkspace::default(), &mut gradients).unwrap();
     for (name, slot) in slots {
         let moves = gradients.slots[slot].iter().any(|g| *g != 0.0);

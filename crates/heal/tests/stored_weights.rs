@@ -49,8 +49,8 @@ fn step(
     let texts = token_sequences(&[9, 14], config().vocab_size, 3);
     let weights: Vec<Vec<f32>> = texts.iter().map(|text| vec![1.0; text.len()]).collect();
     let data = TrainBatch::new(texts.iter().zip(&weights).map(|(t, w)| (t.as_slice(), w.as_slice())));
-    let options =
-        TrainOptions { threads: matmul.0, precision: matmul.1, scale: 0.1, dropout: None, checkpointing: false };
+    let (threads, precision) = matmul;
+    let options = TrainOptions { threads, precision, scale: 0.1, ..TrainOptions::default() };
     let mut workspace = TrainWorkspace::default();
     let loss = model.loss_and_gradients(&data, &KEPT.into(), options, &mut workspace, &mut gradients).unwrap();
     (loss, gradients.slots)

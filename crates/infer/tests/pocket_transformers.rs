@@ -10,7 +10,6 @@ use lopper_model::{Checkpoint, Model};
 use lopper_pocket::embedded::FILES;
 use lopper_record::{LayerSet, LayerSlot, NoProgress};
 use serde::Deserialize;
-use std::path::PathBuf;
 
 /// Largest difference, as a share of the run's largest logit. Twelve layers of f32 sums in another
 /// order, and the fixture's five decimals, differ by less than 1e-6 of it here; other processors sum
@@ -59,8 +58,7 @@ struct Row {
 }
 
 fn expected() -> Expected {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/pocket/expected.json");
-    let expected: Expected = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    let expected: Expected = lopper_testkit::fixture_json("pocket/expected.json");
     let made_of = (&expected.weights_fnv1a, &expected.tokenizer_fnv1a);
     let here = (&fnv1a(file("model.safetensors")), &fnv1a(file("tokenizer.json")));
     assert_eq!(made_of, here, "models/pocket has changed: run `python fixtures/pocket/make.py`");

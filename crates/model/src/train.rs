@@ -68,6 +68,14 @@ pub struct TrainOptions {
     pub checkpointing: bool,
 }
 
+impl Default for TrainOptions {
+    /// In `f32` on the calling thread, weights as they are given, everything kept in memory.
+    fn default() -> Self {
+        let (threads, precision) = (Threads::One, MatmulPrecision::F32);
+        Self { threads, precision, scale: 1.0, dropout: None, checkpointing: false }
+    }
+}
+
 impl TrainOptions {
     fn matmul(self) -> MatmulOptions {
         MatmulOptions { threads: self.threads, precision: self.precision }

@@ -25,8 +25,7 @@ fn render(source: &str) -> Result<String, anyhow::Error> {
 
 #[test]
 fn renders_what_transformers_renders() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/chat/cases.json");
-    let document: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    let document: Value = lopper_testkit::fixture_json("chat/cases.json");
     let specials = specials(&document["special_tokens"]);
     let cases = document["cases"].as_array().unwrap();
     assert!(cases.len() > 50);

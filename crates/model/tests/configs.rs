@@ -39,8 +39,7 @@ struct Resolved {
 }
 
 fn cases() -> Vec<Case> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/configs/cases.json");
-    serde_json::from_slice::<Cases>(&std::fs::read(path).unwrap()).unwrap().cases
+    lopper_testkit::fixture_json::<Cases>("configs/cases.json").cases
 }
 
 /// Equal, numbers up to the rounding to f32 that the decoder's factors undergo.

@@ -2,23 +2,20 @@
 //! opening it ends in a model whose every tensor lies within its file, or in a fault that names what
 //! is wrong: never in a panic, a read beyond a file's end, or a file written somewhere else.
 
-use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::fs;
 use std::sync::OnceLock;
 
 use lopper_model::Model;
-use lopper_model::checkpoint::{Array, Checkpoint, Dtype, save_safetensors};
+use lopper_model::checkpoint::{Checkpoint, Dtype};
 use lopper_model::families::config_json;
 use lopper_model::hf::{CONFIG, WEIGHTS, WEIGHTS_INDEX};
 use lopper_record::Fault;
-use lopper_testkit::{Tiny, tiny_model};
+use lopper_testkit::{SHARDS, Tiny, shard, tiny_model};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 use tempfile::TempDir;
-
-const SHARDS: [&str; 2] = ["model-1.safetensors", "model-2.safetensors"];
 
 /// The files of a valid tiny checkpoint.
 struct Valid {
@@ -36,32 +33,9 @@ fn valid() -> &'static Valid {
         let config = config_json(&model.config, Dtype::F32).unwrap();
         model.save(dir.path(), &config, Dtype::F32).unwrap();
         let read = |name: &str| fs::read(dir.path().join(name)).unwrap();
-        let checkpoint = Checkpoint::open(dir.path()).unwrap();
-        let tensors: Vec<_> = checkpoint
-            .names()
-            .map(|name| {
-                (name.to_owned(), checkpoint.tensor(name).unwrap().shape.to_vec(), checkpoint.values(name).unwrap())
-            })
-            .collect();
-        let mut map = Map::new();
-        let half = tensors.len() / 2;
-        for (part, file) in [(&tensors[..half], SHARDS[0]), (&tensors[half..], SHARDS[1])] {
-            let array = |(name, shape, values): &'static (String, Vec<usize>, Vec<f32>)| Array {
-                name: name.clone(),
-                shape: shape.clone(),
-                values,
-            };
-            let part: &'static [_] = part.to_vec().leak();
-            let arrays: Vec<_> = part.iter().map(array).collect();
-            save_safetensors(&dir.path().join(file), &arrays, Dtype::F32, &BTreeMap::new()).unwrap();
-            map.extend(part.iter().map(|(name, ..)| (name.clone(), json!(file))));
-        }
-        Valid {
-            config: read(CONFIG),
-            whole: read(WEIGHTS),
-            shards: SHARDS.map(read),
-            index: serde_json::to_vec(&json!({"metadata": {}, "weight_map": map})).unwrap(),
-        }
+        let whole = read(WEIGHTS);
+        shard(dir.path());
+        Valid { config: read(CONFIG), whole, shards: SHARDS.map(read), index: read(WEIGHTS_INDEX) }
     })
 }
 

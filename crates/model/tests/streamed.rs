@@ -7,8 +7,7 @@ use lopper_model::{
     TrainOptions, TrainWorkspace,
 };
 use lopper_record::{LayerSet, LayerSlot};
-use lopper_testkit::{assert_close, token_sequences};
-use std::path::{Path, PathBuf};
+use lopper_testkit::{assert_close, fixture, fixtures, token_sequences};
 use std::sync::Arc;
 
 fn logits(model: &Model, sequences: &[Vec<u32>], kept: &LayerSet<LayerSlot>, threads: Threads) -> Vec<f32> {
@@ -17,36 +16,22 @@ fn logits(model: &Model, sequences: &[Vec<u32>], kept: &LayerSet<LayerSlot>, thr
     model.logits(&model.normed_rows(&hidden, 0..batch.len()), threads)
 }
 
-fn fixtures() -> Vec<PathBuf> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures");
-    let directories = |path: &Path| {
-        let entries = std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path());
-        entries.filter(|path| path.is_dir()).collect::<Vec<_>>()
-    };
-    let mut found: Vec<PathBuf> = directories(&root).iter().flat_map(|family| directories(family)).collect();
-    found.retain(|path| path.join("expected.json").is_file() && path.join("config.json").is_file());
-    found.sort();
-    found
-}
-
 #[test]
 fn every_fixture_gives_the_same_logits() {
-    let fixtures = fixtures();
-    assert!(fixtures.len() > 20, "only {} fixtures", fixtures.len());
-    for path in fixtures {
-        let checkpoint = Arc::new(Checkpoint::open(&path).unwrap());
+    for name in fixtures() {
+        let checkpoint = Arc::new(Checkpoint::open(&fixture(&name)).unwrap());
         let (resident, streamed) =
             (Model::from_checkpoint(&checkpoint).unwrap(), Model::streamed(&checkpoint).unwrap());
         let mapped = Model::mapped(&checkpoint).unwrap();
         assert!(streamed.is_streamed() && !mapped.is_streamed() && mapped.in_file() && !resident.in_file());
-        assert_eq!(streamed.parameter_count(), resident.parameter_count(), "{}", path.display());
+        assert_eq!(streamed.parameter_count(), resident.parameter_count(), "{name}");
         let sequences = token_sequences(&[9, 14], checkpoint.config().vocab_size, 3);
         for kept in [resident.all_layers(), LayerSet::from([1])] {
             // In the same order of sums where the dtype is the same, in another where it is not.
             let expected = logits(&resident, &sequences, &kept, Threads::One);
             let found = logits(&mapped, &sequences, &kept, Threads::Pool);
             assert_close(&found, &expected, 2e-5);
-            assert_eq!(logits(&streamed, &sequences, &kept, Threads::One), found, "{}", path.display());
+            assert_eq!(logits(&streamed, &sequences, &kept, Threads::One), found, "{name}");
         }
     }
 }
@@ -87,8 +72,7 @@ fn matrices_of_several_blocks_and_every_dtype() {
 
 #[test]
 fn caches_work_and_training_is_refused() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/llama/untied");
-    let checkpoint = Arc::new(Checkpoint::open(&path).unwrap());
+    let checkpoint = Arc::new(Checkpoint::open(&fixture("llama/untied")).unwrap());
     let mut streamed = Model::streamed(&checkpoint).unwrap();
     let (kept, text) = (streamed.all_layers(), token_sequences(&[8], 48, 1).remove(0));
     let mut cache = SequenceCache::new(kept.len());
@@ -104,13 +88,7 @@ fn caches_work_and_training_is_refused() {
     let mut gradients = streamed.set_trainable(|name| name.contains("norm"));
     let weights = vec![1.0; text.len()];
     let data = TrainBatch::new([(text.as_slice(), weights.as_slice())]);
-    let options = TrainOptions {
-        threads: Threads::One,
-        precision: MatmulPrecision::F32,
-        scale: 1.0,
-        dropout: None,
-        checkpointing: false,
-    };
-    let error = streamed.loss_and_gradients(&data, &kept, options, &mut TrainWorkspace::default(), &mut gradients);
+    let (options, mut workspace) = (TrainOptions::default(), TrainWorkspace::default());
+    let error = streamed.loss_and_gradients(&data, &kept, options, &mut workspace, &mut gradients);
     assert!(error.unwrap_err().to_string().contains("streamed"));
 }

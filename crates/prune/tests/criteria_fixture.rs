@@ -5,13 +5,12 @@
 //! hidden states. Averages of cosines differ by no more; angles near 0 magnify it, and there are
 //! none below 0.01 here. Hence 1e-5 for all.
 
-use std::path::Path;
-
 use lopper_infer::Engine;
 use lopper_model::Model;
 use lopper_model::checkpoint::Checkpoint;
 use lopper_prune::Calibration;
 use lopper_prune::criteria::{BlockScores, LayerScores, Measures, measure};
+use lopper_testkit::{fixture, fixture_json};
 use serde::Deserialize;
 
 const TOLERANCE: f64 = 1e-5;
@@ -47,12 +46,10 @@ fn assert_blocks_close(what: &str, got: &BlockScores, expected: &BlockScores) {
 
 #[test]
 fn criteria_equal_those_of_transformers() {
-    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures");
-    let text = std::fs::read_to_string(fixtures.join("criteria/expected.json")).unwrap();
-    let fixture: Fixture = serde_json::from_str(&text).unwrap();
-    assert_eq!(fixture.cases.len(), 2);
-    for case in fixture.cases {
-        let model = Model::from_checkpoint(&Checkpoint::open(&fixtures.join(&case.model)).unwrap()).unwrap();
+    let Fixture { cases } = fixture_json("criteria/expected.json");
+    assert_eq!(cases.len(), 2);
+    for case in cases {
+        let model = Model::from_checkpoint(&Checkpoint::open(&fixture(&case.model)).unwrap()).unwrap();
         let calibration = Calibration::new(case.sequences).unwrap();
         let scores: LayerScores =
             measure(&Engine::new(model, 2).unwrap(), &calibration, Measures::default(), &lopper_record::NoProgress)

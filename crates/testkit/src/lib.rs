@@ -1,13 +1,15 @@
 //! What tests of several crates share: tiny random models of every kind of configuration, comparisons that say by how
-//! much they failed, a progress that remembers what was reported, and a hub on this machine.
+//! much they failed, the fixtures, a progress that remembers what was reported, and a hub on this machine.
 
 pub mod hub;
 pub mod tasks;
 
+mod fixtures;
 mod progress;
 mod require;
 mod zoo;
 
+pub use fixtures::{NamedTensor, SHARDS, fixture, fixture_json, fixtures, shard, tensors, write_tensors};
 pub use progress::{RecordedProgress, RecordedStep};
 pub use require::{Feature, skip_unless};
 pub use zoo::zoo;

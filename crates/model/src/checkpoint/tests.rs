@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use lopper_record::Fault;
+use lopper_testkit::{NamedTensor, SHARDS, shard, tensors, write_tensors};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -35,42 +36,6 @@ fn saved(dtype: Dtype) -> TempDir {
     let dir = tempfile::tempdir().unwrap();
     save(dir.path(), &model(), dtype);
     dir
-}
-
-/// An owned [`Array`].
-type Tensor = (String, Vec<usize>, Vec<f32>);
-
-fn tensors(dir: &Path) -> Vec<Tensor> {
-    let checkpoint = Checkpoint::open(dir).unwrap();
-    let tensor = |name: &str| {
-        let shape = checkpoint.tensor(name).unwrap().shape.to_vec();
-        (name.to_owned(), shape, checkpoint.values(name).unwrap())
-    };
-    checkpoint.names().map(tensor).collect()
-}
-
-fn write(path: &Path, tensors: &[Tensor]) {
-    let array = |(name, shape, values): &Tensor| Array {
-        name: name.clone(),
-        shape: shape.clone(),
-        values: Box::leak(values.clone().into()),
-    };
-    let arrays: Vec<_> = tensors.iter().map(array).collect();
-    save_safetensors(path, &arrays, Dtype::F32, &BTreeMap::new()).unwrap();
-}
-
-/// Splits a saved checkpoint into two shards with an index.
-fn shard(dir: &Path) -> Vec<Tensor> {
-    let tensors = tensors(dir);
-    fs::remove_file(dir.join(WEIGHTS)).unwrap();
-    let mut map = Map::new();
-    let (first, second) = tensors.split_at(tensors.len() / 2);
-    for (part, file) in [(first, "model-1.safetensors"), (second, "model-2.safetensors")] {
-        write(&dir.join(file), part);
-        map.extend(part.iter().map(|(name, ..)| (name.clone(), json!(file))));
-    }
-    write_index(dir, &json!({"metadata": {}, "weight_map": map}));
-    tensors
 }
 
 fn write_index(dir: &Path, index: &Value) {
@@ -168,7 +133,7 @@ fn the_hash_follows_weights_and_configuration() {
     tensors[3].2[0] += 1e-3;
     save(dir.path(), &model(), Dtype::F32);
     assert_eq!(hash(dir.path()), before);
-    write(&dir.path().join(WEIGHTS), &tensors);
+    write_tensors(&dir.path().join(WEIGHTS), &tensors);
     assert_ne!(hash(dir.path()), before);
 }
 
@@ -210,7 +175,7 @@ fn a_head_beside_a_tied_embedding_is_allowed_if_it_is_the_embedding() {
     let mut tensors = tensors(dir.path());
     let embedding = tensors.iter().find(|(name, ..)| name == EMBEDDING).unwrap().2.clone();
     tensors.iter_mut().find(|(name, ..)| name == HEAD).unwrap().2 = embedding;
-    write(&dir.path().join(WEIGHTS), &tensors);
+    write_tensors(&dir.path().join(WEIGHTS), &tensors);
     assert!(load().unwrap().head.is_none() && mapped().unwrap().head.is_none());
 }
 
@@ -283,11 +248,11 @@ fn configurations_that_contradict_the_weights_are_faults() {
 
 #[test]
 fn missing_surplus_and_integer_tensors_are_faults() {
-    let save = |edit: &dyn Fn(&mut Vec<Tensor>)| {
+    let save = |edit: &dyn Fn(&mut Vec<NamedTensor>)| {
         let dir = saved(Dtype::F32);
         let mut tensors = tensors(dir.path());
         edit(&mut tensors);
-        write(&dir.path().join(WEIGHTS), &tensors);
+        write_tensors(&dir.path().join(WEIGHTS), &tensors);
         fault(dir.path())
     };
     let no_head = save(&|tensors| tensors.retain(|(name, ..)| name != "lm_head.weight"));
@@ -331,15 +296,15 @@ fn faulty_indexes_are_faults() {
     assert!(edit(&|index| index["weight_map"][name] = json!(7)).message.contains("not a file"));
     let absent = edit(&|index| index["weight_map"][name] = json!("model-3.safetensors"));
     assert!(absent.message.contains("missing"));
-    let moved = edit(&|index| index["weight_map"][name] = json!("model-2.safetensors"));
+    let moved = edit(&|index| index["weight_map"][name] = json!(SHARDS[1]));
     assert!(moved.message.contains("contradict"));
-    let unknown = edit(&|index| index["weight_map"]["nothing"] = json!("model-2.safetensors"));
+    let unknown = edit(&|index| index["weight_map"]["nothing"] = json!(SHARDS[1]));
     assert!(unknown.expected.unwrap().contains("nothing"));
     assert!(edit(&|index| index["weight_map"] = json!([])).message.contains("weight_map"));
     assert!(edit(&|index| index["weight_map"] = json!({})).message.contains("no tensor"));
 
     write_index(dir.path(), &good);
-    write(&dir.path().join("model-2.safetensors"), &tensors);
+    write_tensors(&dir.path().join(SHARDS[1]), &tensors);
     assert!(fault(dir.path()).message.contains("two shards"));
 }
 

@@ -1,14 +1,12 @@
 //! Reading fixtures that hold what PyTorch made of a checkpoint, and comparing the decoder with them.
 
-#[allow(dead_code)] // Not every test that includes this reads frequencies.
 pub mod frequencies;
 
 use lopper_model::config::{Config, RopeScaling};
 use lopper_model::param::Gradients;
-use lopper_model::{
-    Batch, Checkpoint, MatmulPrecision, Model, SequenceCache, Threads, TrainBatch, TrainOptions, TrainWorkspace,
-};
+use lopper_model::{Batch, Checkpoint, Model, SequenceCache, Threads, TrainBatch, TrainOptions, TrainWorkspace};
 use lopper_record::{LayerSet, LayerSlot};
+use lopper_testkit::{fixture, fixture_json};
 use safetensors::SafeTensors;
 use serde::Deserialize;
 use std::path::PathBuf;
@@ -45,23 +43,25 @@ pub struct Greedy {
 }
 
 pub struct Fixture {
-    pub name: &'static str,
-    pub directory: PathBuf,
+    pub name: String,
     pub model: Model,
     pub expected: Expected,
 }
 
 impl Fixture {
-    pub fn read(name: &'static str) -> Self {
-        let directory = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../fixtures").join(name);
-        let model = Model::from_checkpoint(&Checkpoint::open(&directory).unwrap()).unwrap();
-        let expected = serde_json::from_slice(&std::fs::read(directory.join("expected.json")).unwrap()).unwrap();
-        Self { name, directory, model, expected }
+    pub fn read(name: String) -> Self {
+        let model = Model::from_checkpoint(&Checkpoint::open(&fixture(&name)).unwrap()).unwrap();
+        let expected = fixture_json(&format!("{name}/expected.json"));
+        Self { name, model, expected }
+    }
+
+    pub fn directory(&self) -> PathBuf {
+        fixture(&self.name)
     }
 
     /// The whole of `expected.json`, for what only some fixtures have in it.
     pub fn json(&self) -> serde_json::Value {
-        serde_json::from_slice(&std::fs::read(self.directory.join("expected.json")).unwrap()).unwrap()
+        fixture_json(&format!("{}/expected.json", self.name))
     }
 
     /// The logits of every run, with the layers skipped and in a model that holds only the kept
@@ -92,16 +92,10 @@ impl Fixture {
     pub fn check_loss_and_gradients(&mut self) {
         let documents = self.expected.sequences.iter().zip(&self.expected.responses);
         let data = TrainBatch::new(documents.map(|(tokens, weights)| (tokens.as_slice(), weights.as_slice())));
-        let bytes = std::fs::read(self.directory.join("gradients.safetensors")).unwrap();
+        let bytes = std::fs::read(self.directory().join("gradients.safetensors")).unwrap();
         let theirs = SafeTensors::deserialize(&bytes).unwrap();
         let mut gradients = self.model.set_trainable(|_| true);
-        let options = TrainOptions {
-            threads: Threads::One,
-            precision: MatmulPrecision::F32,
-            scale: (1.0 / data.total_weight()) as f32,
-            dropout: None,
-            checkpointing: false,
-        };
+        let options = TrainOptions { scale: (1.0 / data.total_weight()) as f32, ..TrainOptions::default() };
         for run in &self.expected.runs {
             let mut unused = Gradients { slots: gradients.slots.clone() };
             let grads = if run.kept.len() == self.model.num_layers() { &mut gradients } else { &mut unused };
@@ -143,7 +137,7 @@ impl Fixture {
 
     /// The older spelling of the configuration lowers to the same.
     pub fn check_spellings(&self) {
-        let path = self.directory.join("config_v4.json");
+        let path = self.directory().join("config_v4.json");
         let old = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
         let old = lopper_model::families::parse_config(&old, &path).unwrap();
         assert_eq!(old, self.model.config, "{}", self.name);

@@ -11,7 +11,7 @@ mod ops;
 use decoder::ComposedModel;
 use lopper_model::linear::Lora;
 use lopper_model::param::Param;
-use lopper_model::{Batch, MatmulPrecision, Model, Threads, TrainBatch, TrainOptions, TrainWorkspace, normal};
+use lopper_model::{Batch, Model, Threads, TrainBatch, TrainOptions, TrainWorkspace, normal};
 use lopper_record::{LayerSet, LayerSlot};
 use lopper_testkit::{Tiny, tiny_model, token_sequences, zoo};
 use rand::SeedableRng;
@@ -132,13 +132,7 @@ fn every_gradient_agrees() {
     let data = TrainBatch::new(sequences.iter().zip(&weights).map(|(s, w)| (s.as_slice(), w.as_slice())));
     for (name, mut model) in models() {
         let composed = ComposedModel::new(&model).unwrap();
-        let options = TrainOptions {
-            threads: Threads::One,
-            precision: MatmulPrecision::F32,
-            scale: 0.125,
-            dropout: None,
-            checkpointing: false,
-        };
+        let options = TrainOptions { scale: 0.125, ..TrainOptions::default() };
         for kept in &kept() {
             let mut ours = model.set_trainable(|_| true);
             let loss = model.loss_and_gradients(&data, kept, options, &mut TrainWorkspace::default(), &mut ours);

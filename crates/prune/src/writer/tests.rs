@@ -1,14 +1,13 @@
 //! Pruned models on the disk: the same numbers as skipping layers in memory, and outputs that are complete or absent.
 
-use std::collections::BTreeMap;
 use std::fs;
 
-use lopper_model::checkpoint::{Array, Dtype, save_safetensors};
+use lopper_model::checkpoint::Dtype;
 use lopper_model::families::config_json;
 use lopper_model::hf::{WEIGHTS, WEIGHTS_INDEX};
 use lopper_model::{Batch, Model, Threads};
 use lopper_record::{Interrupted, NoProgress};
-use lopper_testkit::{RecordedProgress, Tiny, tiny_model};
+use lopper_testkit::{RecordedProgress, Tiny, tensors, tiny_model, write_tensors};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -221,21 +220,11 @@ fn progress_counts_every_byte_written_and_read_back() {
 #[test]
 fn frequencies_saved_by_old_versions_move_with_their_layer() {
     let source = source(Tiny { layers: 3, ..Tiny::default() }, Dtype::F32);
-    let checkpoint = source.open();
-    let mut tensors: Vec<(String, Vec<usize>, Vec<f32>)> = checkpoint
-        .names()
-        .map(|name| {
-            (name.to_owned(), checkpoint.tensor(name).unwrap().shape.to_vec(), checkpoint.values(name).unwrap())
-        })
-        .collect();
+    let mut tensors = tensors(&source.path());
     for layer in 0..3 {
         tensors.push((format!("model.layers.{layer}.self_attn.rotary_emb.inv_freq"), vec![1], vec![layer as f32]));
     }
-    let arrays: Vec<_> = tensors
-        .iter()
-        .map(|(name, shape, values)| Array { name: name.clone(), shape: shape.clone(), values })
-        .collect();
-    save_safetensors(&source.path().join(WEIGHTS), &arrays, Dtype::F32, &BTreeMap::new()).unwrap();
+    write_tensors(&source.path().join(WEIGHTS), &tensors);
     source.prune([0], &OPTIONS).unwrap();
     let pruned = open(&source.out());
     assert_eq!(pruned.values("model.layers.0.self_attn.rotary_emb.inv_freq").unwrap(), [1.0]);
