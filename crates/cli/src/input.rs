@@ -35,11 +35,6 @@ pub fn sequences(context: &Context, opened: &OpenModel, args: &InputArgs) -> Res
     Ok(Some(sequences))
 }
 
-/// As [`sequences`], where the command cannot do without.
-pub fn required_sequences(context: &Context, opened: &OpenModel, args: &InputArgs) -> Result<Vec<Vec<u32>>> {
-    sequences(context, opened, args)?.ok_or_else(|| nothing_given().into())
-}
-
 /// The fault of a command that was given no text.
 pub fn nothing_given() -> Fault {
     Fault::new("there is no text to read")

@@ -207,8 +207,8 @@ fn benchmarks() -> String {
     made
 }
 
-/// Figures of Lopper and of the reference implementations, from what the scripts in `fixtures/tasks` wrote: scores of the
-/// same rows, and grades of the same responses.
+/// Figures of Lopper and of the reference implementations, from what the scripts in `fixtures/tasks` wrote: scores of
+/// the same rows, and grades of the same responses.
 fn agreement() -> (String, String) {
     let read = |name: &str| -> Vec<Value> {
         let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/tasks").join(name);

@@ -29,6 +29,22 @@ pub struct Size {
     pub height: u32,
 }
 
+impl Size {
+    /// A drawing of this size: its class in the style sheet, and what a screen reader says (empty for a second drawing
+    /// of the same).
+    pub fn drawing<'a>(self, class: &'a str, label: &'a str) -> Drawing<'a> {
+        Drawing { size: self, class, label }
+    }
+}
+
+/// A drawing's place in the page.
+#[derive(Debug, Clone, Copy)]
+pub struct Drawing<'a> {
+    size: Size,
+    class: &'a str,
+    label: &'a str,
+}
+
 /// Layers beyond this are not drawn: records are not trusted, and no model has so many.
 const MOST_LAYERS: usize = 10_000;
 
@@ -62,7 +78,7 @@ pub const PART_COLOURS: usize = 8;
 const GROUP_COLOURS: usize = 4;
 
 /// Replaces the sentinels, and the fixed size by attributes for the page.
-fn finish(svg: &str, size: Size, class: &str, label: &str) -> String {
+fn finish(svg: &str, Drawing { size: Size { width, height }, class, label }: Drawing<'_>) -> String {
     let mut out = svg.to_owned();
     let fixed = [
         (INK, "var(--ink)"),
@@ -88,7 +104,6 @@ fn finish(svg: &str, size: Size, class: &str, label: &str) -> String {
     for index in 0..PART_COLOURS {
         out = out.replace(&code(part_colour(index)), &format!("var(--o{index})"));
     }
-    let Size { width, height } = size;
     let head = format!("<svg width=\"{width}\" height=\"{height}\"");
     let hidden = if label.is_empty() {
         "aria-hidden=\"true\"".to_owned()

@@ -11,6 +11,7 @@ use lopper_record::{Fault, LayerPosition, LayerSet, Retention, Score};
 use lopper_tasks::{GenerationPolicy, ItemSelection, TaskOutcome};
 use serde::Serialize;
 
+use super::eval::percent;
 use super::task_selection::{self, CostRecord};
 use crate::args::AblateArgs;
 use crate::context::Context;
@@ -138,7 +139,6 @@ fn human<'a>(all: &[Candidate<'_>], tasks: impl Iterator<Item = &'a str>) -> Str
     let tasks: Vec<&str> = tasks.collect();
     let mut head = vec!["removed", "group mean retention"];
     head.extend(&tasks);
-    let percent = |value: f64| if value.is_nan() { "-".to_owned() } else { format!("{:.1}", 100.0 * value) };
     let rows: Vec<Vec<String>> = all
         .iter()
         .map(|candidate| {

@@ -272,6 +272,6 @@ fn row(task: &str, metric: &str, score: &Score, chance: String) -> [String; 7] {
 }
 
 /// A share in per cent; a dash where it is not defined. Rounding below zero shows no sign.
-fn percent(value: f64) -> String {
+pub fn percent(value: f64) -> String {
     if value.is_nan() { "-".to_owned() } else { format!("{:.1}", (value * 100.0).max(0.0)) }
 }

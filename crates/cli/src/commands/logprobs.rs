@@ -28,7 +28,7 @@ struct Sequence {
 pub fn run(context: &Context, args: &LogprobsArgs) -> Result<()> {
     let opened = OpenModel::open(context, &args.model)?;
     let kept = opened.kept(args.drop.as_deref())?;
-    let sequences = input::required_sequences(context, &opened, &args.input)?;
+    let sequences = input::sequences(context, &opened, &args.input)?.ok_or_else(input::nothing_given)?;
     let engine = opened.engine(context, &args.run)?;
     let logprobs = engine.token_logprobs(&kept.slots(), &sequences, &context.progress)?;
 

@@ -75,9 +75,9 @@ fn plan(context: &Context, opened: &OpenModel, args: &PruneArgs) -> Result<Plan>
         // No more than the criterion reads.
         let what = Measures { perplexity: criterion.name == "perplexity", linear: criterion.name == "linear" };
         let engine = context.engine(Model::mapped(&opened.checkpoint)?)?;
-        let mut measured = score::measure(context, &engine, &calibration, what)?;
+        let mut measured = criteria::measure(&engine, &calibration, what, &context.progress)?;
         if criterion.name == "taylor" {
-            measured.taylor = Some(score::gradients(context, opened, &calibration)?);
+            measured.taylor = Some(criteria::taylor(&opened.model()?, &calibration, &context.progress)?);
         }
         scores = Some(measured);
         choice.calibration = Some(CalibrationId {

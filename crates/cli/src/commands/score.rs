@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
-use lopper_infer::Engine;
 use lopper_pocket::{Mixture, Stream};
 use lopper_prune::Calibration;
 use lopper_prune::criteria::{self, Agreement, LayerScores, Measures, Request};
@@ -37,9 +36,9 @@ pub fn run(context: &Context, args: &ScoreArgs) -> Result<()> {
     let calibration = calibration(context, &opened, &args.input)?;
     let what = Measures { perplexity: !args.no_perplexity, linear: true };
     let engine = opened.engine(context, &args.run)?;
-    let mut scores = measure(context, &engine, &calibration, what)?;
+    let mut scores = criteria::measure(&engine, &calibration, what, &context.progress)?;
     if args.taylor {
-        scores.taylor = Some(gradients(context, &opened, &calibration)?);
+        scores.taylor = Some(criteria::taylor(&opened.model()?, &calibration, &context.progress)?);
     }
     let numbering = opened.numbering()?;
     let names = numbering.present();
@@ -68,17 +67,6 @@ pub fn calibration(context: &Context, opened: &OpenModel, args: &InputArgs) -> R
         }
         None => Err(input::nothing_given().into()),
     }
-}
-
-/// Measures criteria.
-pub fn measure(context: &Context, engine: &Engine, calibration: &Calibration, what: Measures) -> Result<LayerScores> {
-    criteria::measure(engine, calibration, what, &context.progress)
-}
-
-/// Measures gradients; the layers' weights are brought into memory.
-pub fn gradients(context: &Context, opened: &OpenModel, calibration: &Calibration) -> Result<Vec<f64>> {
-    let model = opened.model()?;
-    criteria::taylor(&model, calibration, &context.progress)
 }
 
 /// What each criterion would remove, for every number of layers that it can.

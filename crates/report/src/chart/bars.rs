@@ -4,18 +4,16 @@ use anyhow::Result;
 use plotters::prelude::*;
 
 use super::frame::{Frame, Unit, range_of};
-use super::{BAR, Size};
+use super::{BAR, Drawing};
 
 /// Draws one bar per layer; layers without a value stay empty. `None` when there is nothing to draw.
-pub fn bars(values: &[f64], size: Size, class: &str, label: &str) -> Result<Option<String>> {
+pub fn bars(values: &[f64], drawing: Drawing<'_>) -> Result<Option<String>> {
     let finite = || values.iter().copied().filter(|value| value.is_finite());
     if finite().next().is_none() {
         return Ok(None);
     }
     let frame = Frame {
-        size,
-        class,
-        label,
+        drawing,
         across: "layer",
         last: values.len().saturating_sub(1),
         margin: 0.6,

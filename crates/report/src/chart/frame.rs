@@ -8,7 +8,7 @@ use plotters::coord::ranged1d::{DefaultFormatting, KeyPointHint, Ranged};
 use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
 
-use super::{FONT, GRID, INK, MUTED, Size, finish};
+use super::{Drawing, FONT, GRID, INK, MUTED, Size, finish};
 use crate::format::short;
 
 /// How the numbers of an upward axis are written.
@@ -22,12 +22,8 @@ pub enum Unit {
 
 /// A chart without its marks. Across it counts integers from 0: layers, or numbers of layers.
 pub struct Frame<'a> {
-    /// The size of the drawing.
-    pub size: Size,
-    /// Its class in the style sheet.
-    pub class: &'a str,
-    /// What a screen reader says; empty for a second drawing of the same.
-    pub label: &'a str,
+    /// Its place in the page.
+    pub drawing: Drawing<'a>,
     /// What is counted across.
     pub across: &'a str,
     /// The last integer across.
@@ -54,13 +50,14 @@ impl Frame<'_> {
     pub fn draw(&self, marks: impl FnOnce(&mut Chart<'_, '_>) -> Drawn) -> Result<String> {
         let mut svg = String::new();
         self.draw_to(&mut svg, marks).map_err(|error| anyhow!("cannot draw a chart: {error}"))?;
-        Ok(finish(&svg, self.size, self.class, self.label))
+        Ok(finish(&svg, self.drawing))
     }
 
     fn draw_to(&self, svg: &mut String, marks: impl FnOnce(&mut Chart<'_, '_>) -> Drawn) -> Drawn {
-        let root = SVGBackend::with_string(svg, (self.size.width, self.size.height)).into_drawing_area();
+        let Size { width, height } = self.drawing.size;
+        let root = SVGBackend::with_string(svg, (width, height)).into_drawing_area();
         let across = -self.margin..self.last as f64 + self.margin;
-        let most = (self.size.width / self.label_width) as usize;
+        let most = (width / self.label_width) as usize;
         let mut chart = ChartBuilder::on(&root)
             .margin(4)
             .margin_right(12)

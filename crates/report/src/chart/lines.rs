@@ -5,7 +5,7 @@ use anyhow::Result;
 use plotters::prelude::*;
 
 use super::frame::{Frame, Unit};
-use super::{SURFACE, Size, THRESHOLD, TOP, group_colour};
+use super::{Drawing, SURFACE, THRESHOLD, TOP, group_colour};
 
 /// One measured depth.
 #[derive(Debug, Clone, Copy)]
@@ -29,21 +29,12 @@ pub struct Series {
     pub marks: Vec<Mark>,
 }
 
-/// Draws the lines. `label` is what a screen reader says; empty for a second drawing of the same.
-pub fn lines(
-    series: &[Series],
-    thresholds: &[f64],
-    deepest: usize,
-    size: Size,
-    class: &str,
-    label: &str,
-) -> Result<String> {
+/// Draws the lines.
+pub fn lines(series: &[Series], thresholds: &[f64], deepest: usize, drawing: Drawing<'_>) -> Result<String> {
     let highest = series.iter().flat_map(|line| &line.marks).flat_map(|mark| [mark.value, mark.ci95[1]]);
     let top = highest.filter(|value| value.is_finite()).fold(1.0, f64::max).min(TOP) + 0.05;
     let frame = Frame {
-        size,
-        class,
-        label,
+        drawing,
         across: "layers removed",
         last: deepest,
         margin: 0.35,

@@ -4,7 +4,7 @@ use anyhow::Result;
 use plotters::prelude::*;
 
 use super::frame::{Frame, Unit, range_of};
-use super::{BAR, MOST_LAYERS, Size, THRESHOLD, TOP};
+use super::{BAR, Drawing, MOST_LAYERS, THRESHOLD, TOP};
 
 /// One removed layer.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -18,14 +18,7 @@ pub struct At {
 }
 
 /// Draws the marks; `uncut` is the dotted line. Per cent begin at 0. `None` when there is nothing to draw.
-pub fn profile(
-    marks: &[At],
-    uncut: Option<f64>,
-    unit: Unit,
-    size: Size,
-    class: &str,
-    label: &str,
-) -> Result<Option<String>> {
+pub fn profile(marks: &[At], uncut: Option<f64>, unit: Unit, drawing: Drawing<'_>) -> Result<Option<String>> {
     let drawn = |mark: &At| mark.value.is_finite() && mark.layer <= MOST_LAYERS;
     let marks: Vec<At> = marks.iter().copied().filter(drawn).collect();
     if marks.is_empty() {
@@ -42,9 +35,7 @@ pub fn profile(
     let inside = |value: f64| value.clamp(upward.start, upward.end);
     let place = |mark: &At| (mark.layer as f64, inside(mark.value));
     let frame = Frame {
-        size,
-        class,
-        label,
+        drawing,
         across: "removed layer",
         last: marks.iter().map(|mark| mark.layer).max().unwrap_or(0),
         margin: 0.6,

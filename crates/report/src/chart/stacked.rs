@@ -4,7 +4,7 @@ use anyhow::Result;
 use plotters::prelude::*;
 
 use super::frame::{Frame, Unit};
-use super::{MOST_LAYERS, SURFACE, Size, part_colour};
+use super::{Drawing, MOST_LAYERS, SURFACE, part_colour};
 
 /// One model's bar.
 #[derive(Debug, Clone, PartialEq)]
@@ -19,14 +19,7 @@ pub struct Bar {
 
 /// Draws the bars; `colours` are the parts' numbers in the style sheet, `across` what the axis counts. `None` when
 /// there is nothing to draw.
-pub fn stacked(
-    bars: &[Bar],
-    colours: &[usize],
-    across: &str,
-    size: Size,
-    class: &str,
-    label: &str,
-) -> Result<Option<String>> {
+pub fn stacked(bars: &[Bar], colours: &[usize], across: &str, drawing: Drawing<'_>) -> Result<Option<String>> {
     let drawn = |bar: &&Bar| (-1.0..=MOST_LAYERS as f64).contains(&bar.at);
     let bars: Vec<&Bar> = bars.iter().filter(drawn).collect();
     let highest = bars.iter().map(|bar| bar.shares.iter().sum::<f64>()).filter(|sum| sum.is_finite());
@@ -35,9 +28,7 @@ pub fn stacked(
         return Ok(None);
     }
     let frame = Frame {
-        size,
-        class,
-        label,
+        drawing,
         across,
         last: bars.iter().map(|bar| bar.at.round().max(0.0) as usize).max().unwrap_or(0),
         margin: 0.6,

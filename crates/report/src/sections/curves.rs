@@ -38,13 +38,13 @@ pub fn html(record: &StudyRecord) -> Result<String> {
     );
     out.push_str(&legend(&groups, &series, &thresholds));
     out.push_str("<figure>\n");
-    out.push_str(&lines(&series, &thresholds, deepest, WIDE, "wide", &label)?);
-    out.push_str(&lines(&series, &thresholds, deepest, NARROW, "narrow", "")?);
+    out.push_str(&lines(&series, &thresholds, deepest, WIDE.drawing("wide", &label))?);
+    out.push_str(&lines(&series, &thresholds, deepest, NARROW.drawing("narrow", ""))?);
     out.push_str("</figure>\n");
     let mut small = String::new();
     for strategy in others {
         let series = series_of(&groups, &points(record, strategy));
-        let chart = lines(&series, &thresholds, deepest, SMALL, "small", &describe(&series))?;
+        let chart = lines(&series, &thresholds, deepest, SMALL.drawing("small", &describe(&series)))?;
         small.push_str(&figure(&strategy_title(strategy), &chart));
     }
     out.push_str(&multiples("Other ways to choose the layers", &small));

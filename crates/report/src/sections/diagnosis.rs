@@ -185,7 +185,7 @@ fn stacks(models: &[(&Point, &Diagnosis)]) -> Result<String> {
         let passed =
             words(&|d| d.programs_of(task.as_deref()).map(|p| format!("{} of {} passed", p.passed, p.total())));
         let label = format!("How programs{of} ended, by layers removed. {passed}.");
-        if let Some(chart) = stacked(&ends, &PROGRAM_COLOURS, "layers removed", SIZE, "small", &label)? {
+        if let Some(chart) = stacked(&ends, &PROGRAM_COLOURS, "layers removed", SIZE.drawing("small", &label))? {
             let legend = legend(Programs::NAMES.iter().copied().zip(PROGRAM_COLOURS));
             let caption = format!("how programs{of} ended").replace('_', " ");
             out.push_str(&figure(&caption, &format!("{chart}{legend}")));
@@ -193,7 +193,7 @@ fn stacks(models: &[(&Point, &Diagnosis)]) -> Result<String> {
     }
     let lost = words(&|d| d.ledger.as_ref().map(|l| format!("{} of {} lost", l.lost, l.compared)));
     let label = format!("Why items were lost, by layers removed. {lost}.");
-    if let Some(chart) = stacked(&causes, &CAUSE_COLOURS, "layers removed", SIZE, "small", &label)? {
+    if let Some(chart) = stacked(&causes, &CAUSE_COLOURS, "layers removed", SIZE.drawing("small", &label))? {
         let legend = legend(Cause::ALL.iter().map(|cause| cause.title()).zip(CAUSE_COLOURS));
         out.push_str(&figure("why items were lost", &format!("{chart}{legend}")));
     }

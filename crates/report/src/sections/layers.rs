@@ -33,7 +33,7 @@ fn criterion(criterion: &Criterion) -> Result<String> {
     let values: Vec<String> =
         criterion.values.iter().enumerate().map(|(layer, value)| format!("{layer}: {}", short(*value))).collect();
     let label = format!("{title} by layer. {}.", values.join(", "));
-    let Some(chart) = bars(&criterion.values, SIZE, "small", &label)? else { return Ok(String::new()) };
+    let Some(chart) = bars(&criterion.values, SIZE.drawing("small", &label))? else { return Ok(String::new()) };
     let note = if criterion.note.is_empty() {
         String::new()
     } else {

@@ -28,7 +28,7 @@ pub fn html(models: &[(&Point, &Diagnosis)]) -> Result<String> {
         let deepest = series.iter().flat_map(|line| &line.marks).map(|mark| mark.removed).max().unwrap_or(0);
         let guesses: Vec<f64> = guess.into_iter().filter(|share| share.is_finite()).collect();
         let label = describe(&format!("{title}, by layers removed."), &series, |_| String::new());
-        let chart = lines(&series, &guesses, deepest, SIZE, "small", &label)?;
+        let chart = lines(&series, &guesses, deepest, SIZE.drawing("small", &label))?;
         out.push_str(&figure(title, &chart));
     }
     if out.is_empty() {

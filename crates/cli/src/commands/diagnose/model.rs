@@ -84,7 +84,7 @@ pub fn run(context: &Context, args: &DiagnoseArgs) -> Result<()> {
     };
     measured.tasks = match tasks {
         Some(tasks) => tasks,
-        None if probe_set::is_pocket_model(&text) => names(&["pocket"])?,
+        None if probe_set::is_pocket_model(&text) => lopper_tasks::expand(&["pocket"])?,
         None => vec![],
     };
     let diagnosis = ModelDiagnosis {
@@ -115,10 +115,6 @@ pub fn run(context: &Context, args: &DiagnoseArgs) -> Result<()> {
         return context.printer.json(&document(&record));
     }
     context.printer.result(&human(&record))
-}
-
-fn names(names: &[&str]) -> Result<Vec<String>> {
-    Ok(lopper_tasks::expand(names)?)
 }
 
 /// Arithmetic items that were asked for, from a file or generated.
