@@ -76,7 +76,8 @@ fn what_cannot_be_diagnosed_is_refused() {
     insta::assert_snapshot!("responses_have_no_layers", place.fault(&["diagnose", "r.jsonl", "--drop", "1"]));
     insta::assert_snapshot!("not_arithmetic", place.fault(&["diagnose", "model", "--arithmetic", "rows.jsonl"]));
     insta::assert_snapshot!("few_rows", place.fault(&["diagnose", "model", "--arithmetic", "few.jsonl"]));
-    for wrong in ["--operations 0", "--drop 9", "--adapter model", "--figures-out f.jsonl", "--tasks x", "--out model"]
+    for wrong in
+        ["--operations 0", "--drop 9", "--adapter model", "--figures-out f.jsonl", "--tasks pocket_wrod", "--out model"]
     {
         place.fault(&format!("diagnose model {wrong}"));
     }
