@@ -4,14 +4,13 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
 use lopper_heal::self_generated::examples_of;
 use lopper_heal::{HealRecipe, HealStats, Method, Renderer, Run, SgrOptions, SgrPrompt, generate_responses, heal};
 use lopper_infer::{Engine, TextModel};
 use lopper_model::chat::Message;
 use lopper_model::{Checkpoint, Model};
 use lopper_pocket::Split;
-use lopper_record::{LayerSet, NoProgress};
+use lopper_record::{LayerSet, NoProgress, Result};
 
 fn main() -> Result<()> {
     let adapter = PathBuf::from(std::env::args().nth(1).unwrap_or_else(|| "adapter".into()));

@@ -2,11 +2,10 @@
 
 #![allow(clippy::print_stdout, reason = "an example prints what it found")]
 
-use anyhow::Result;
 use lopper_infer::{Engine, TextModel};
 use lopper_measure::{Comparison, Execution, compare_all, evaluate};
 use lopper_model::{Checkpoint, Model};
-use lopper_record::{LayerSet, NoProgress};
+use lopper_record::{LayerSet, NoProgress, Result};
 use lopper_tasks::{GenerationPolicy, ItemSelection, Resources, Split, Suite};
 
 fn main() -> Result<()> {

@@ -3,10 +3,9 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::Result;
 use lopper_model::Checkpoint;
 use lopper_prune::{Choice, Plan, WriteOptions, write_pruned};
-use lopper_record::{LayerSet, NoProgress};
+use lopper_record::{LayerSet, NoProgress, Result};
 
 fn main() -> Result<()> {
     prune(&PathBuf::from(std::env::args().nth(1).unwrap_or_else(|| "pruned".into())))

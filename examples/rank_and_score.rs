@@ -3,13 +3,12 @@
 
 #![allow(clippy::print_stdout, reason = "an example prints what it found")]
 
-use anyhow::Result;
 use lopper_infer::{Engine, TextModel};
 use lopper_measure::{Execution, evaluate};
 use lopper_model::{Checkpoint, Model};
 use lopper_prune::Calibration;
 use lopper_prune::criteria::{self, Measures, Request};
-use lopper_record::{LayerPosition, LayerSet, NoProgress};
+use lopper_record::{LayerPosition, LayerSet, NoProgress, Result};
 use lopper_tasks::{DataRoot, GenerationPolicy, ItemSelection, Resources, RowChoice, Split, Suite, TaskOutcome};
 
 const ROWS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/data");

@@ -19,11 +19,9 @@ mod study;
 mod task_selection;
 mod tasks;
 
-use anyhow::Result;
-
 use crate::args::Command;
 use crate::context::Context;
-use lopper_record::Fault;
+use lopper_record::{Fault, Result};
 
 /// Runs the command that was asked for.
 pub fn run(context: &Context, command: &Command) -> Result<()> {

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use anyhow::{Context as _, Result};
 use lopper_infer::Engine;
 use lopper_model::Model;
+use lopper_record::{Context as _, Result};
 
 use crate::args::{self, GlobalArgs};
 use crate::interrupt;

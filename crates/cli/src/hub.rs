@@ -5,11 +5,10 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use anyhow::{Context as _, Result};
 use lopper_hub::{DataSet, HubId, Settings, Snapshot};
 use lopper_model::families;
 use lopper_model::hf::{self, CONFIG};
-use lopper_record::{Fault, Progress};
+use lopper_record::{Context as _, Fault, Progress, Result};
 use lopper_tasks::{RowFetcher, SplitFiles};
 
 use crate::context::Context;

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use anyhow::{Context, Result};
+use lopper_record::{Context, Result};
 
 use crate::errors::INTERRUPTED;
 

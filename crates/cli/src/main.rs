@@ -49,7 +49,6 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let error = lopper_record::Error::from(error);
             let code = errors::exit_code(&error);
             if code == errors::INTERRUPTED {
                 printer.note("interrupted");

@@ -5,14 +5,13 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::Result;
 use lopper_hub::Snapshot;
 use lopper_infer::Engine;
 use lopper_model::chat::ChatTemplate;
 use lopper_model::checkpoint::{Checkpoint, Dtype};
 use lopper_model::tokenizer::Tokenizer;
 use lopper_model::{Config, MatmulPrecision, Model, Release};
-use lopper_record::{Fault, LayerNumbering, LayerPosition, LayerSet};
+use lopper_record::{Fault, LayerNumbering, LayerPosition, LayerSet, Result};
 
 use crate::args::{DtypeArg, RunArgs};
 use crate::context::Context;

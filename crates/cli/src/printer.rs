@@ -2,8 +2,8 @@
 
 use std::io::{IsTerminal, Write};
 
-use anyhow::{Context, Result};
 use indicatif::{MultiProgress, ProgressDrawTarget};
+use lopper_record::{Context, Result};
 use serde::Serialize;
 use tracing_subscriber::EnvFilter;
 

@@ -8,9 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Once};
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use lopper_record::{Interrupted, Progress, Step};
+use lopper_record::{Interrupted, Progress, Result, Step};
 
 use crate::printer::Printer;
 

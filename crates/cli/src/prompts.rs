@@ -7,10 +7,9 @@ use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 
-use anyhow::Result;
 use lopper_model::chat::Message;
 use lopper_pocket::{Prompt, Split};
-use lopper_record::Fault;
+use lopper_record::{Fault, Result};
 use serde::Deserialize;
 
 use crate::open_model::POCKET;
@@ -162,7 +161,7 @@ mod tests {
             ("\n\n", "no prompts"),
         ] {
             let error = read_file(text, None, None).unwrap_err();
-            assert!(error.downcast_ref::<Fault>().unwrap().message.contains(message), "{text}: {error}");
+            assert!(error.fault().unwrap().message.contains(message), "{text}: {error}");
         }
     }
 

@@ -11,12 +11,11 @@ mod first_digit;
 use std::collections::HashSet;
 use std::path::Path;
 
-use anyhow::{Result, ensure};
 use lopper_infer::{Loglik, LoglikRequest, TextModel};
 use lopper_pocket::Split;
 use lopper_pocket::draw::Draw;
-use lopper_record::Fault;
 use lopper_record::study::Arithmetic;
+use lopper_record::{Fault, Result, ensure};
 use lopper_stats::{Moments, proportion};
 use lopper_tasks::metrics::choice::best;
 use lopper_tasks::{DataRoot, Row, SplitFiles, Table};

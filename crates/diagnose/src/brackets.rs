@@ -7,12 +7,11 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Result, ensure};
 use lopper_infer::{Generation, Request, Sampling, TextModel};
 use lopper_pocket::draw::Draw;
 use lopper_pocket::{Check, Split};
-use lopper_record::Fault;
 use lopper_record::study::Brackets;
+use lopper_record::{Fault, Result, ensure};
 use lopper_stats::proportion;
 use lopper_tasks::{GenerationPolicy, stop_strings};
 use serde::{Deserialize, Serialize};

@@ -9,11 +9,10 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use anyhow::Result;
 use lopper_infer::Finish;
 use lopper_measure::Outcomes;
 use lopper_pocket::Group;
-use lopper_record::Fault;
+use lopper_record::{Fault, Result};
 use lopper_tasks::{ItemResult, TaskOutcome};
 use serde_json::{Map, Value};
 
@@ -175,6 +174,6 @@ mod tests {
         assert_eq!((ledger.compared, ledger.lost, ledger.gained, ledger.of(Cause::ArithmeticSlip)), (2, 1, 1, 1));
         assert!(entries.iter().any(|entry| entry.detail == "2 + 2 = 5 (is 4)" && entry.prompt == "Q 0"));
         let error = read_text("{\"text\":\"no verdict\"}\n").unwrap_err();
-        assert!(error.downcast_ref::<Fault>().unwrap().hint.as_deref().unwrap().contains("--log_samples"));
+        assert!(error.fault().unwrap().hint.as_deref().unwrap().contains("--log_samples"));
     }
 }

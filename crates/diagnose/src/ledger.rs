@@ -18,10 +18,9 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use anyhow::Result;
 use lopper_infer::Finish;
 use lopper_record::study::{Cause, Ledger, LedgerEntry, Programs};
-use lopper_record::write_atomic_with;
+use lopper_record::{Result, write_atomic_with};
 use lopper_tasks::{ItemResult, TaskOutcome};
 
 use crate::brackets;

@@ -1,14 +1,13 @@
 //! The diagnosis of one model: uncut, cut, healed, and without each layer in turn. The result is a study's record
 //! without a grid of cuts, so that the report shows it as it shows a study.
 
-use anyhow::Result;
 use lopper_infer::TextModel;
 use lopper_measure::{group_mean_retention, paired, retention};
 use lopper_model::Model;
 use lopper_record::study::{
     AblatedLayer, GroupResult, HealInfo, LedgerEntry, ModelCard, Point, SCHEMA, Seed, StudyRecord, TaskMeta, TaskResult,
 };
-use lopper_record::{LayerNumbering, LayerPosition, LayerSet, LayerSlot, Progress, Retention, Step};
+use lopper_record::{LayerNumbering, LayerPosition, LayerSet, LayerSlot, Progress, Result, Retention, Step};
 use lopper_tasks::{RowChoice, TaskOutcome, task_entries};
 
 use crate::ledger;

@@ -6,14 +6,13 @@
 
 use std::sync::Arc;
 
-use anyhow::{Result, ensure};
 use lopper_infer::{Request, StopStrings, TextModel};
 use lopper_measure::{Execution, run_requests};
 use lopper_model::chat::Message;
 use lopper_pocket::tokenizer::{ASSISTANT, vocabulary_size};
 use lopper_pocket::{Prompt, Split};
 use lopper_record::study::{Arithmetic, Brackets, Degeneration};
-use lopper_record::{LayerSet, LayerSlot, Progress, key_hash};
+use lopper_record::{LayerSet, LayerSlot, Progress, Result, ensure, key_hash};
 use lopper_tasks::{GenerationPolicy, Replies, Requests, response_text, stop_strings};
 use serde_json::json;
 

@@ -12,9 +12,8 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 
-use anyhow::Result;
 use lopper_record::study::{Degeneration, Programs};
-use lopper_record::{Fault, Progress, Step};
+use lopper_record::{Fault, Progress, Result, Step};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -393,7 +392,7 @@ mod tests {
         let choices =
             "{\"resps\":[[[\"-1.5\",\"False\"]],[[\"-2\",\"True\"]]]}\n{\"logprobs\":[-1,-2],\"task\":\"x\"}\n";
         let error = read(choices.as_bytes(), None).unwrap_err();
-        assert!(error.downcast_ref::<Fault>().unwrap().hint.as_deref().unwrap().contains("multiple-choice"));
+        assert!(error.fault().unwrap().hint.as_deref().unwrap().contains("multiple-choice"));
     }
 
     #[test]

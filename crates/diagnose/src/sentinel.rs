@@ -4,11 +4,10 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::Result;
 use lopper_infer::TextModel;
 use lopper_pocket::Split;
 use lopper_record::study::{CLASSIFICATION, GENERATIVE, GapAlarm, GroupResult, SentinelReading};
-use lopper_record::{LayerSet, LayerSlot, Progress, Retention};
+use lopper_record::{LayerSet, LayerSlot, Progress, Result, Retention};
 use lopper_tasks::GenerationPolicy;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;

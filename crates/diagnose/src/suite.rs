@@ -4,13 +4,12 @@
 //! Where the tasks measure the same as a probe (`pocket_arith`, `pocket_brackets`, any task answered in text), the
 //! probe is left out.
 
-use anyhow::Result;
 use lopper_infer::{Generation, TextModel};
 use lopper_measure::{Execution, Outcomes, run_requests};
 use lopper_model::chat::Message;
 use lopper_pocket::{Group, Split};
 use lopper_record::study::{Arithmetic, Degeneration, Diagnosis, LedgerEntry};
-use lopper_record::{LayerSet, LayerSlot, Progress};
+use lopper_record::{LayerSet, LayerSlot, Progress, Result};
 use lopper_tasks::{GenerationPolicy, ItemSelection, Resources, Suite, TaskOutcome};
 use rayon::prelude::*;
 

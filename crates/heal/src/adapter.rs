@@ -12,12 +12,11 @@ mod load;
 pub use load::load_adapter;
 
 use crate::recipe::LoraConfig;
-use anyhow::{Result, ensure};
 use lopper_model::Model;
 use lopper_model::checkpoint::{Array, Dtype, save_safetensors};
 use lopper_model::linear::Lora;
 use lopper_model::param::Param;
-use lopper_record::{LayerPosition, LayerSet, write_atomic};
+use lopper_record::{LayerPosition, LayerSet, Result, ensure, write_atomic};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::json;

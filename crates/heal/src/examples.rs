@@ -15,11 +15,10 @@ mod file;
 pub use file::read_examples;
 
 use crate::trainer::Document;
-use anyhow::Result;
 use lopper_infer::{Finish, TextModel};
 use lopper_model::chat::{ChatTemplate, Message};
 use lopper_model::tokenizer::Tokenizer;
-use lopper_record::Fault;
+use lopper_record::{Error, Fault, Result};
 use serde::{Deserialize, Serialize};
 
 /// One text to train on.
@@ -56,11 +55,11 @@ enum Refusal {
     /// This text cannot be used.
     Text(String),
     /// No text can be used with this model.
-    Model(anyhow::Error),
+    Model(Error),
 }
 
-impl From<anyhow::Error> for Refusal {
-    fn from(error: anyhow::Error) -> Self {
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Self {
         Refusal::Model(error)
     }
 }
@@ -160,7 +159,7 @@ impl<'a> Renderer<'a> {
 
     fn conversation(&self, messages: &[Message]) -> Result<(Vec<Document>, bool), Refusal> {
         let chat = self.chat.ok_or_else(|| {
-            anyhow::Error::from(
+            Error::from(
                 ChatTemplate::missing().hint("base models have none; rows with `prompt` and `response` need none"),
             )
         })?;
@@ -273,8 +272,8 @@ fn not_continued(before: &str, after: &str) -> Fault {
     .hint("a template must render a conversation with its answer as the prompt plus the answer")
 }
 
-fn one_line(error: &anyhow::Error) -> String {
-    match error.downcast_ref::<Fault>() {
+fn one_line(error: &Error) -> String {
+    match error.fault() {
         Some(Fault { message, got: Some(got), .. }) => format!("{message}: {got}"),
         _ => error.to_string().lines().next().unwrap_or_default().to_owned(),
     }

@@ -2,9 +2,8 @@
 
 use crate::optimizer::AdamWConfig;
 use crate::schedule::Schedule;
-use anyhow::Result;
 use lopper_model::{Config, SMALL_MODEL_PARAMETERS};
-use lopper_record::Fault;
+use lopper_record::{Fault, Result};
 use serde::{Deserialize, Serialize};
 
 /// The projections that can have an adapter, by PEFT's names.
@@ -307,7 +306,7 @@ mod tests {
             let mut recipe = HealRecipe::for_pocket(Method::Lora);
             recipe.check().unwrap();
             change(&mut recipe);
-            recipe.check().unwrap_err().downcast::<Fault>().unwrap()
+            recipe.check().unwrap_err().into_fault().unwrap()
         };
         bad(|r| r.learning_rate = f64::NAN);
         bad(|r| r.lora.r = 0);

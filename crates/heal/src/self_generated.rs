@@ -4,10 +4,9 @@
 //! Each answer depends only on its prompt, the seed and the prompt's index, not on the other prompts.
 
 use crate::examples::{ExampleText, Examples, Renderer};
-use anyhow::Result;
 use lopper_infer::{Finish, GenerateOptions, Request, Sampling, StopCheck, StopStrings, TextModel};
 use lopper_model::chat::Message;
-use lopper_record::{LayerSet, LayerSlot, Progress, key_hash};
+use lopper_record::{LayerSet, LayerSlot, Progress, Result, key_hash};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::collections::HashMap;

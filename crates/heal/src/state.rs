@@ -5,8 +5,7 @@
 //! it.
 
 use crate::trainer::Trainer;
-use anyhow::{Context, Result};
-use lopper_record::Fault;
+use lopper_record::{Context, Fault, Result};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use std::collections::HashMap;
 use std::path::Path;
@@ -47,7 +46,8 @@ pub fn save(path: &Path, trainer: &Trainer, state: &RunState) -> Result<()> {
     let views = bytes
         .iter()
         .map(|(name, data, len)| Ok((name.as_str(), TensorView::new(Dtype::F32, vec![*len], data)?)))
-        .collect::<Result<Vec<_>, safetensors::SafeTensorError>>()?;
+        .collect::<Result<Vec<_>, safetensors::SafeTensorError>>()
+        .map_err(anyhow::Error::from)?;
     let metadata = HashMap::from([
         ("recipe".to_owned(), state.recipe.clone()),
         ("documents".to_owned(), state.documents.to_string()),
@@ -56,7 +56,7 @@ pub fn save(path: &Path, trainer: &Trainer, state: &RunState) -> Result<()> {
         ("step".to_owned(), trainer.optimizer.step.to_string()),
         ("losses".to_owned(), serde_json::to_string(&state.losses)?),
     ]);
-    let file = safetensors::serialize(views, Some(metadata))?;
+    let file = safetensors::serialize(views, Some(metadata)).map_err(anyhow::Error::from)?;
     lopper_record::write_atomic(path, &file)
 }
 

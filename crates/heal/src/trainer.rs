@@ -4,11 +4,11 @@
 //! Every step is a function of the documents, the seed and the number of workers.
 
 use crate::optimizer::{AdamW, AdamWConfig, clip_norm};
-use anyhow::{Result, anyhow};
+use anyhow::anyhow;
 use lopper_model::linear::Dropout;
 use lopper_model::param::Gradients;
 use lopper_model::{MatmulPrecision, Model, Threads, TrainBatch, TrainOptions, TrainWorkspace};
-use lopper_record::{LayerSet, LayerSlot};
+use lopper_record::{LayerSet, LayerSlot, Result};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -135,7 +135,7 @@ impl Trainer {
                 .collect();
             handles
                 .into_iter()
-                .map(|h| h.join().unwrap_or_else(|_| Err(anyhow!("a training worker panicked"))))
+                .map(|h| h.join().unwrap_or_else(|_| Err(anyhow!("a training worker panicked").into())))
                 .collect()
         });
         let loss = losses.into_iter().sum::<Result<f64>>()?;
@@ -145,7 +145,7 @@ impl Trainer {
         }
         let gradients = &mut first[0].gradients;
         let grad_norm = clip_norm(gradients, self.config.clip);
-        anyhow::ensure!(
+        lopper_record::ensure!(
             loss.is_finite() && grad_norm.is_finite(),
             "training diverged at step {step}: loss {loss}, gradient norm {grad_norm}"
         );

@@ -7,7 +7,7 @@
 use lopper_heal::adapter::{ADAPTER_CONFIG, ADAPTER_WEIGHTS, has_adapter};
 use lopper_heal::{Base, LoraConfig, attach_lora, load_adapter, merge, save_adapter};
 use lopper_model::{Checkpoint, Model};
-use lopper_record::{Fault, LayerPosition, LayerSet};
+use lopper_record::{LayerPosition, LayerSet};
 use lopper_testkit::{Tiny, assert_close, fixture, fixture_json, max_difference, tiny_model, token_sequences};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -129,7 +129,7 @@ fn what_does_not_fit_is_refused() {
     save_adapter(dir.path(), &adapted(&small(), &layers), &layers, &small(), None).unwrap();
     let load = |dir: &Path, tiny: Tiny, kept: &LayerSet<LayerPosition>| {
         let mut model = tiny_model(tiny, 3);
-        let fault = load_adapter(dir, &mut model, kept).unwrap_err().downcast::<Fault>().unwrap();
+        let fault = load_adapter(dir, &mut model, kept).unwrap_err().into_fault().unwrap();
         assert!(!has_adapter(&model), "a refused adapter changes nothing");
         assert!(fault.hint.is_some() || fault.expected.is_some(), "{fault}");
         fault.to_string()

@@ -5,7 +5,6 @@ use lopper_infer::Finish;
 use lopper_model::chat::{ChatTemplate, Message};
 use lopper_model::generation::SpecialStrings;
 use lopper_model::tokenizer::Tokenizer;
-use lopper_record::Fault;
 use serde_json::{Map, Value, json};
 use std::io::Write;
 use std::path::Path;
@@ -63,7 +62,7 @@ fn conversation() -> Vec<Message> {
     ]
 }
 
-fn examples(source: &str, text: &ExampleText, finish: Option<Finish>) -> anyhow::Result<Examples> {
+fn examples(source: &str, text: &ExampleText, finish: Option<Finish>) -> lopper_record::Result<Examples> {
     let (tokenizer, template) = (tokenizer(), template(source));
     let renderer = Renderer { tokenizer: &tokenizer, chat: Some(&template), eos: &[1] };
     let mut examples = Examples::default();
@@ -131,7 +130,7 @@ fn a_template_that_changes_earlier_turns_gives_one_example_per_answer() {
 #[test]
 fn a_template_that_does_not_continue_its_prompt_is_refused() {
     let messages = conversation();
-    let fault = examples(BROKEN, &ExampleText::Chat { messages }, None).unwrap_err().downcast::<Fault>().unwrap();
+    let fault = examples(BROKEN, &ExampleText::Chat { messages }, None).unwrap_err().into_fault().unwrap();
     assert!(fault.message.contains("renders a prompt differently once the answer follows"));
     assert!(fault.expected.unwrap().contains("<|assistant|>"));
 }
@@ -187,12 +186,12 @@ fn bad_lines_are_named_and_the_rest_is_used() {
     assert_eq!(made.documents.len(), 3);
 
     let without = Renderer { chat: None, ..renderer };
-    let fault = read_examples(file.path(), &without, 60).unwrap_err().downcast::<Fault>().unwrap();
+    let fault = read_examples(file.path(), &without, 60).unwrap_err().into_fault().unwrap();
     assert!(fault.message.contains("no chat template"));
     let file = write(&["{}".to_owned(), "nonsense".to_owned()]);
-    let fault = read_examples(file.path(), &renderer, 60).unwrap_err().downcast::<Fault>().unwrap();
+    let fault = read_examples(file.path(), &renderer, 60).unwrap_err().into_fault().unwrap();
     assert!(fault.message.contains("no usable examples") && fault.got.unwrap().contains("line 1"), "{}", fault.message);
-    assert!(read_examples(Path::new("nowhere.jsonl"), &renderer, 60).unwrap_err().is::<Fault>());
+    assert!(read_examples(Path::new("nowhere.jsonl"), &renderer, 60).unwrap_err().fault().is_some());
 }
 
 fn write(lines: &[String]) -> tempfile::NamedTempFile {

@@ -35,7 +35,7 @@ fn load(config: &[u8], weights: &[u8]) -> Result<(), Fault> {
         Ok(_) => Ok(()),
         Err(error) => {
             assert_eq!(adapted.parameters().len(), before.parameters().len());
-            Err(error.downcast::<Fault>().expect("a fault, and nothing else"))
+            Err(error.into_fault().expect("a fault, and nothing else"))
         }
     }
 }

@@ -7,7 +7,7 @@ use lopper_heal::{
 };
 use lopper_model::linear::Dropout;
 use lopper_model::{Model, TrainBatch, TrainOptions, TrainWorkspace};
-use lopper_record::{Fault, Interrupted, LayerPosition, LayerSet, NoProgress};
+use lopper_record::{LayerPosition, LayerSet, NoProgress};
 use lopper_testkit::{RecordedProgress, Tiny, assert_close, tiny_model, token_sequences};
 use std::path::Path;
 use std::time::Duration;
@@ -151,7 +151,7 @@ fn an_interrupted_run_ends_like_one_that_was_not() {
         for steps in [7, 8] {
             let progress = RecordedProgress::interrupting_when(move |step| step.reports == steps);
             let error = heal(&model(), &three(), &documents(), &recipe, &state(&path), &progress).unwrap_err();
-            assert!(error.is::<Interrupted>(), "{error:#}");
+            assert!(error.is_interrupted(), "{error:#}");
             let step = progress.last("healing");
             assert_eq!((step.reports, step.found), (steps, done), "no step is repeated");
             assert!(step.messages.iter().all(|message| message.starts_with("loss ")));
@@ -166,7 +166,7 @@ fn an_interrupted_run_ends_like_one_that_was_not() {
         let other = HealRecipe { learning_rate: 2e-2, ..recipe.clone() };
         for (kept, recipe) in [(three(), &other), ([0, 1, 2].into(), &recipe)] {
             let error = heal(&model(), &kept, &documents(), recipe, &state(&path), &NoProgress).unwrap_err();
-            assert!(error.downcast::<Fault>().unwrap().message.contains("another recipe"));
+            assert!(error.into_fault().unwrap().message.contains("another recipe"));
         }
     }
 }
@@ -195,9 +195,9 @@ fn unusable_inputs_are_refused() {
     let heal = |kept: &[usize], documents: &[Document], recipe: &HealRecipe| {
         heal(&model(), &kept.to_vec().into(), documents, recipe, &TWO, &NoProgress).unwrap_err()
     };
-    assert!(heal(&[0, 1], &[], &recipe).is::<Fault>());
-    assert!(heal(&[0, 1], &documents(), &HealRecipe { max_length: 9, ..recipe.clone() }).is::<Fault>());
-    assert!(heal(&[0, 1], &documents(), &HealRecipe { epochs: 0, ..recipe.clone() }).is::<Fault>());
+    assert!(heal(&[0, 1], &[], &recipe).fault().is_some());
+    assert!(heal(&[0, 1], &documents(), &HealRecipe { max_length: 9, ..recipe.clone() }).fault().is_some());
+    assert!(heal(&[0, 1], &documents(), &HealRecipe { epochs: 0, ..recipe.clone() }).fault().is_some());
     heal(&[], &documents(), &recipe);
     heal(&[0, 9], &documents(), &recipe);
     heal(&[0], &[Document { tokens: vec![1, 99], weights: vec![0.0, 1.0] }], &recipe);

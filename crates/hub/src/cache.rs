@@ -16,8 +16,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
-use lopper_record::{Fault, Progress, write_atomic};
+use lopper_record::{Context, Error, Fault, Progress, Result, write_atomic};
 
 use crate::client::{Failure, pause};
 use crate::id::{HubId, is_commit};
@@ -147,9 +146,8 @@ impl Cache {
     /// Waits until no other program downloads the same contents. The lock is released when the returned file is closed.
     pub fn lock(&self, etag: &str, progress: &dyn Progress) -> Result<File, Failure> {
         let path = self.root.join(".locks").join(&self.folder).join(format!("{etag}.lock"));
-        let failed = |error: io::Error| {
-            Failure::Stopped(anyhow::Error::from(error).context(format!("locking {}", path.display())))
-        };
+        let failed =
+            |error: io::Error| Failure::Stopped(Error::from(error).context(format!("locking {}", path.display())));
         let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(failed)?;
         let mut warned = false;
         loop {
@@ -271,6 +269,6 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let cache = cache(dir.path());
         cache.check_space(1).unwrap();
-        assert!(cache.check_space(u64::MAX).unwrap_err().downcast_ref::<Fault>().is_some());
+        assert!(cache.check_space(u64::MAX).unwrap_err().fault().is_some());
     }
 }

@@ -4,8 +4,7 @@ use std::io::{ErrorKind, Read};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
-use lopper_record::{Fault, Progress};
+use lopper_record::{Context, Fault, Progress, Result};
 use serde_json::Value;
 use ureq::http::{HeaderMap, Response, Uri, header};
 use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
@@ -39,7 +38,7 @@ pub(crate) enum Failure {
     /// A response that breaks the protocol.
     Malformed(String),
     /// Interrupted by the caller, or an error on this machine.
-    Stopped(anyhow::Error),
+    Stopped(lopper_record::Error),
 }
 
 /// A response with an error status.

@@ -11,8 +11,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
 
-use anyhow::Result;
-use lopper_record::{Fault, Progress};
+use lopper_record::{Fault, Progress, Result};
 
 use crate::cache::Cache;
 use crate::client::Client;

@@ -1,7 +1,7 @@
 //! From a failed request to an error message: whether the user can fix it, and how.
 
-use anyhow::{Error, anyhow};
-use lopper_record::Fault;
+use anyhow::anyhow;
+use lopper_record::{Error, Fault};
 
 use crate::client::{Client, Failure, Status};
 use crate::id::{HubId, Kind, PARQUET_REVISION};
@@ -20,7 +20,7 @@ impl FailedRequest<'_> {
         let id = &self.repository.id;
         match failure {
             Failure::Stopped(error) => error,
-            Failure::Malformed(what) => anyhow!("unexpected response from the hub for {}: {what}", self.what()),
+            Failure::Malformed(what) => anyhow!("unexpected response from the hub for {}: {what}", self.what()).into(),
             Failure::Unreachable { host, error, .. } => Fault::new("the hub cannot be reached")
                 .expected(format!("a response from {host} about {id}"))
                 .got(error)
@@ -52,7 +52,7 @@ impl FailedRequest<'_> {
         let page = self.client.address(&self.repository.page());
         let noun = self.repository.noun();
         if !status.at_hub {
-            return anyhow!("the hub's file store refused {}: {got}", self.what());
+            return anyhow!("the hub's file store refused {}: {got}", self.what()).into();
         }
         match (status.code, status.kind.as_deref()) {
             (_, Some("GatedRepo")) => Fault::new(format!("access to {id} is gated"))
@@ -81,9 +81,7 @@ impl FailedRequest<'_> {
                     .hint("`hf auth login` stores a new one; unset HF_TOKEN to use none")
                     .into()
             }
-            (404, Some("EntryNotFound")) => {
-                anyhow!("the hub lists {} but does not have it: {got}", self.what())
-            }
+            (404, Some("EntryNotFound")) => anyhow!("the hub lists {} but does not have it: {got}", self.what()).into(),
             (404, _) | (401, _) | (_, Some("RepoNotFound")) => {
                 Fault::new(format!("there is no {noun} {id} on the hub, or it is private"))
                     .expected(format!("{}a {noun} at {page}", self.repository.or_directory()))
@@ -109,7 +107,7 @@ impl FailedRequest<'_> {
                     .hint(format!("{wait}{more}"))
                     .into()
             }
-            _ => anyhow!("the hub failed at {}: {got}", self.what()),
+            _ => anyhow!("the hub failed at {}: {got}", self.what()).into(),
         }
     }
 

@@ -3,8 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
-use lopper_record::{Fault, Progress, Step};
+use lopper_record::{Fault, Progress, Result, Step};
 
 use crate::cache::Cache;
 use crate::client::{Client, Failure};

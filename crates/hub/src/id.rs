@@ -1,7 +1,6 @@
 //! Ids of repositories on the hub: `organisation/name`, or `organisation/name@REVISION`.
 
-use anyhow::Result;
-use lopper_record::Fault;
+use lopper_record::{Fault, Result};
 
 use crate::transfer::escaped;
 
@@ -195,7 +194,7 @@ mod tests {
         assert_eq!(rows.listing(), "api/datasets/openai/gsm8k/revision/refs%2Fconvert%2Fparquet?blobs=true");
         assert_eq!(rows.page(), "datasets/openai/gsm8k");
         for id in ["gsm8k", "../gsm8k", "openai/gsm8k@main", "a/b/c", "a/..", ""] {
-            assert!(HubId::data_set(id).unwrap_err().downcast_ref::<Fault>().is_some(), "{id}");
+            assert!(HubId::data_set(id).unwrap_err().fault().is_some(), "{id}");
         }
     }
 
@@ -212,7 +211,7 @@ mod tests {
         for revision in ["", "..", "../x", "a/../b", "/a", "a/", "a//b", ".a", "a\\b", "a b", "a\nb", "a/.b", "-x", "é"]
         {
             let error = HubId::parse(&format!("a/b@{revision}")).unwrap_err();
-            assert!(error.downcast_ref::<Fault>().is_some(), "{revision}");
+            assert!(error.fault().is_some(), "{revision}");
         }
     }
 

@@ -3,8 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use anyhow::Result;
-use lopper_record::Fault;
+use lopper_record::{Fault, Result};
 use serde_json::Value;
 
 use crate::cache::read_up_to;
@@ -148,7 +147,7 @@ mod tests {
     }
 
     fn fault(names: &[&str]) -> Fault {
-        weights(&model(), names.iter().copied()).unwrap_err().downcast().unwrap()
+        weights(&model(), names.iter().copied()).unwrap_err().into_fault().unwrap()
     }
 
     #[test]
@@ -205,10 +204,10 @@ mod tests {
             ["../../x.safetensors", "/etc/x.safetensors", "a/b.safetensors", "..", "a\\\\b.safetensors", "x.bin", ""];
         for name in hostile {
             let error = read(&format!(r#"{{"weight_map":{{"a":"{name}"}}}}"#)).unwrap_err();
-            assert!(error.downcast_ref::<Fault>().is_some(), "{name}");
+            assert!(error.fault().is_some(), "{name}");
         }
         for text in ["", "[]", r#"{"weight_map":[]}"#, r#"{"weight_map":{}}"#, r#"{"weight_map":{"a":3}}"#] {
-            assert!(read(text).unwrap_err().downcast_ref::<Fault>().is_some(), "{text}");
+            assert!(read(text).unwrap_err().fault().is_some(), "{text}");
         }
     }
 }

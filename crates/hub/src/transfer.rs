@@ -5,8 +5,8 @@ use std::fs::{self, File};
 use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
 use std::time::Duration;
 
-use anyhow::{Context, Error, Result, anyhow};
-use lopper_record::Progress;
+use anyhow::anyhow;
+use lopper_record::{Context, Error, Progress, Result, bail};
 
 use crate::cache::Cache;
 use crate::client::{Client, Failure, broken_off, pause};
@@ -162,7 +162,7 @@ impl Transfer<'_> {
             if !resumed {
                 let _ = fs::remove_file(&path);
                 let (expected, got) = (file.digest.as_ref(), found.as_ref());
-                return Err(anyhow!(
+                bail!(
                     "{} of {} arrived damaged: {} bytes with the hash {}, expected {} bytes with {}",
                     file.path,
                     self.repository.id,
@@ -170,7 +170,7 @@ impl Transfer<'_> {
                     shown(got),
                     file.size,
                     shown(expected)
-                ));
+                );
             }
             // The part that was found may have been damaged.
             resumed = false;
@@ -248,6 +248,7 @@ impl Transfer<'_> {
             self.repository.id,
             file.size
         )
+        .into()
     }
 }
 

@@ -5,8 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::Result;
-use lopper_record::write_atomic;
+use lopper_record::{Result, write_atomic};
 use serde::{Deserialize, Serialize};
 
 use crate::cache::{Cache, read_up_to};

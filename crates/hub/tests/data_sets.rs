@@ -4,10 +4,9 @@ mod common;
 
 use std::path::PathBuf;
 
-use anyhow::Result;
 use common::{Files, TestHub, fault, file_names, noise};
 use lopper_hub::{DataSet, Settings, SplitFiles};
-use lopper_record::{Fault, NoProgress, Progress};
+use lopper_record::{Fault, NoProgress, Progress, Result};
 use lopper_testkit::RecordedProgress;
 use lopper_testkit::hub::{Side, Trick};
 use serde_json::json;
@@ -162,7 +161,7 @@ fn refusals_say_what_to_do() {
     hub.server.trick("/resolve/", Trick::Status(403, vec![("X-Error-Code", "GatedRepo")]), 9);
     assert!(refused(&hub.settings, "main", &["test"]).message.contains("gated"));
     let error = DataSet::open("gsm8k", &hub.settings, &NoProgress).err().unwrap();
-    assert!(error.downcast_ref::<Fault>().unwrap().message.contains("not a data set"));
+    assert!(error.fault().unwrap().message.contains("not a data set"));
 }
 
 #[test]

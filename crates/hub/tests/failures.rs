@@ -4,7 +4,6 @@ mod common;
 
 use common::{TestHub, files, noise, sharded};
 use lopper_hub::HubId;
-use lopper_record::Interrupted;
 use lopper_testkit::RecordedProgress;
 use lopper_testkit::hub::{Side, Trick};
 use serde_json::json;
@@ -60,7 +59,7 @@ fn an_interrupted_download_is_kept_and_resumed() {
     // The weights are a step of their own, after the other files.
     let progress = RecordedProgress::interrupting_when(|step| step.done >= 300_000);
     let error = lopper_hub::fetch(&model, &hub.settings, &|_| Ok(()), &progress).unwrap_err();
-    assert!(error.is::<Interrupted>(), "{error:#}");
+    assert!(error.is_interrupted(), "{error:#}");
     let (partial, whole) = blobs(&hub);
     assert!(partial.unwrap() >= 300_000 && !whole);
     ranges(&hub);

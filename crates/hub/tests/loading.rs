@@ -143,7 +143,7 @@ fn weights_come_last_and_only_for_a_model_that_is_accepted() {
     let model = HubId::parse("org/name").unwrap().unwrap();
     let refuse = |directory: &std::path::Path| {
         assert!(directory.join("tokenizer.json").is_file() && !directory.join("model.safetensors").exists());
-        anyhow::bail!("not this one")
+        lopper_record::bail!("not this one")
     };
     let error = lopper_hub::fetch(&model, &hub.settings, &refuse, &lopper_record::NoProgress).unwrap_err();
     assert_eq!(error.to_string(), "not this one");

@@ -4,12 +4,11 @@
 //!
 //! `words` generates answers to word problems, which end by themselves, and needs a pocket model.
 
-use anyhow::{Context, Result};
 use lopper_infer::{Engine, GenerateOptions, Generation, Request, TextModel};
 use lopper_model::chat::Message;
 use lopper_model::{Checkpoint, MatmulPrecision, Model};
 use lopper_pocket::{Split, examples};
-use lopper_record::{LayerSet, LayerSlot, NoProgress};
+use lopper_record::{Context, LayerSet, LayerSlot, NoProgress, Result};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -108,7 +107,7 @@ fn main() -> Result<()> {
             let mut share = 0.0;
             let seconds = best(1, || {
                 let many = engine.generate_many(&candidates, &requests, options, &NoProgress)?;
-                anyhow::ensure!(many.candidates == alone, "other tokens than each candidate alone");
+                lopper_record::ensure!(many.candidates == alone, "other tokens than each candidate alone");
                 share = many.accepted as f64 / many.drafted.max(1) as f64;
                 Ok(())
             })?;

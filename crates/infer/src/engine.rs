@@ -4,9 +4,8 @@
 //! runs sequential kernels. A large model, or a single batch, gets all threads inside each kernel instead. Neither
 //! choice changes a result, since a token's result never depends on what else is in its batch.
 
-use anyhow::{Context, Result};
 use lopper_model::{Forward, MatmulPrecision, Model, Pack};
-use lopper_record::{LayerPosition, LayerSet, LayerSlot};
+use lopper_record::{Context, LayerPosition, LayerSet, LayerSlot, Result};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use std::sync::{Arc, OnceLock};
 

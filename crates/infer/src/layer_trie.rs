@@ -9,9 +9,8 @@
 //! How much goes through a layer at a time is bounded by memory: [`Engine::with_memory`].
 
 use crate::engine::{Engine, ranges};
-use anyhow::{Result, ensure};
 use lopper_model::{Batch, Past, PreparedBatch, Threads, Workspace};
-use lopper_record::{LayerSet, LayerSlot, Progress};
+use lopper_record::{LayerSet, LayerSlot, Progress, Result, ensure};
 use rayon::prelude::*;
 use std::collections::HashSet;
 use std::ops::Range;

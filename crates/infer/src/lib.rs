@@ -22,7 +22,7 @@
 //! use lopper_model::{Checkpoint, Model};
 //! use lopper_record::{LayerSet, NoProgress};
 //!
-//! # fn main() -> anyhow::Result<()> {
+//! # fn main() -> lopper_record::Result<()> {
 //! let model = Model::from_checkpoint(&Checkpoint::from_bytes(lopper_pocket::embedded::FILES)?)?;
 //! let engine = Engine::new(model, 1)?;
 //! let all = engine.all_layers();

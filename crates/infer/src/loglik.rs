@@ -8,9 +8,8 @@
 use crate::engine::{Engine, ranges};
 use crate::layer_trie::{BATCH_TOKENS, Hooks, LayerHook, State, Work, WorkMeter, check_candidates, trie_size};
 use crate::prefix_tree::{Owner, ScoringBatch, scoring_batches};
-use anyhow::{Result, ensure};
 use lopper_model::{Target, Threads, TokenLogprob};
-use lopper_record::{LayerSet, LayerSlot, Progress, Step};
+use lopper_record::{LayerSet, LayerSlot, Progress, Result, Step, ensure};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::ops::Range;

@@ -4,9 +4,8 @@ use crate::decode_context::PrefillBatch;
 use crate::layer_trie::{Hooks, LayerKeys};
 use crate::sampling::Sampling;
 use crate::worker::{First, Ready, Worker};
-use anyhow::Result;
 use lopper_model::{Batch, SequenceCache};
-use lopper_record::{LayerSet, LayerSlot};
+use lopper_record::{LayerSet, LayerSlot, Result};
 use std::sync::{Arc, Mutex};
 
 impl Worker<'_> {

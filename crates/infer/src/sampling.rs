@@ -6,9 +6,8 @@
 //! the distribution in order of token id; nothing else is drawn, so the batch cannot change it. Nucleus sampling:
 //! Holtzman et al., arXiv 1904.09751.
 
-use anyhow::{Result, ensure};
 use lopper_model::kernels::loss::log_sum_exp;
-use lopper_record::Fault;
+use lopper_record::{Fault, Result, ensure};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};

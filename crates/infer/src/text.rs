@@ -1,11 +1,11 @@
 //! An engine, which knows token ids only, with the tokenizer, chat template and special tokens of the same checkpoint.
 
 use crate::engine::Engine;
-use anyhow::Result;
 use lopper_model::chat::{ChatTemplate, Message};
 use lopper_model::generation::SpecialIds;
 use lopper_model::tokenizer::Tokenizer;
 use lopper_model::{Checkpoint, Model};
+use lopper_record::Result;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

@@ -1,9 +1,8 @@
 //! A cut model against the uncut one on the same items of a task: retention, a paired test, and how many items it would
 //! take to see a difference.
 
-use anyhow::Result;
 use lopper_record::study::GroupResult;
-use lopper_record::{Fault, Retention};
+use lopper_record::{Fault, Result, Retention};
 use lopper_stats::{self as stats, RESAMPLES};
 use lopper_tasks::TaskOutcome;
 use serde::Serialize;

@@ -16,7 +16,7 @@
 //! use lopper_record::{LayerSet, NoProgress};
 //! use lopper_tasks::{GenerationPolicy, ItemSelection, Resources, Split, Suite};
 //!
-//! # fn main() -> anyhow::Result<()> {
+//! # fn main() -> lopper_record::Result<()> {
 //! let checkpoint = Checkpoint::from_bytes(lopper_pocket::embedded::FILES)?;
 //! let text = TextModel::new(Engine::new(Model::from_checkpoint(&checkpoint)?, 1)?, &checkpoint)?;
 //! let items = ItemSelection::new(Split::Report, 5, 0);

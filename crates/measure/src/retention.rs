@@ -2,9 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::Result;
-use lopper_record::Score;
 use lopper_record::study::{GroupResult, TaskResult};
+use lopper_record::{Result, Score};
 use lopper_stats::{self as stats, Pair, RESAMPLES};
 use lopper_tasks::{Group, TaskOutcome};
 

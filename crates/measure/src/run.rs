@@ -5,9 +5,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 
-use anyhow::Result;
 use lopper_infer::{Engine, GenerateOptions, Generation, Generations, Request, Sampling, TextModel, Work};
-use lopper_record::{LayerSet, LayerSlot, Progress, Step};
+use lopper_record::{LayerSet, LayerSlot, Progress, Result, Step};
 use lopper_tasks::{Pace, Replies, Requests, Suite, TaskOutcome};
 
 /// How requests are run; none of it changes a reply. Clones share the drafts.

@@ -11,7 +11,7 @@ use lopper_model::tokenizer::Tokenizer;
 use lopper_model::{Config, Model};
 use lopper_pocket::model_files::CHAT_TEMPLATE;
 use lopper_pocket::tokenizer::{BOS, END, PAD, tokenizer_json, vocabulary_size};
-use lopper_record::{Fault, LayerSet, LayerSlot, NoProgress, Progress, Step};
+use lopper_record::{LayerSet, LayerSlot, NoProgress, Progress, Step};
 use lopper_tasks::{GenerationPolicy, ItemResult, ItemSelection, Resources, Split, Suite, TaskOutcome};
 use lopper_testkit::{Tiny, tiny_config};
 
@@ -38,11 +38,11 @@ fn text(model: Model, threads: usize) -> TextModel {
     }
 }
 
-fn suite(text: &TextModel, tasks: &[&str], limit: usize, policy: &GenerationPolicy) -> anyhow::Result<Suite> {
+fn suite(text: &TextModel, tasks: &[&str], limit: usize, policy: &GenerationPolicy) -> lopper_record::Result<Suite> {
     Suite::prepare(text, tasks, &ItemSelection::new(Split::Report, limit, 3), policy, &Resources::default())
 }
 
-fn outcomes(suite: &Suite, text: &TextModel, kept: &[usize]) -> anyhow::Result<Vec<TaskOutcome>> {
+fn outcomes(suite: &Suite, text: &TextModel, kept: &[usize]) -> lopper_record::Result<Vec<TaskOutcome>> {
     let kept: LayerSet<LayerSlot> = kept.iter().copied().collect();
     Ok(evaluate(text, suite, &[kept], &Execution::default(), &NoProgress)?.into_first())
 }
@@ -234,7 +234,7 @@ fn the_first_digit_is_compared_where_it_stands() {
 fn faults_are_the_users() {
     let refused = |text: &TextModel, tasks: &[&str], limit: usize, policy: GenerationPolicy| {
         let error = suite(text, tasks, limit, &policy).err().expect("refused");
-        error.downcast::<Fault>().unwrap()
+        error.into_fault().unwrap()
     };
     let fault = |text: &TextModel, tasks: &[&str], limit: usize| refused(text, tasks, limit, greedy());
     let whole = text(model(), 1);
@@ -260,7 +260,7 @@ fn faults_are_the_users() {
     let damaged = text(damaged, 1);
     let suite = suite(&damaged, &["pocket_kind"], 1, &greedy()).unwrap();
     let error = outcomes(&suite, &damaged, &ALL).expect_err("not finite");
-    assert!(error.downcast::<Fault>().unwrap().message.contains("finite"));
+    assert!(error.into_fault().unwrap().message.contains("finite"));
 }
 
 #[test]

@@ -24,8 +24,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, OnceLock};
 
-use anyhow::{Context, Result};
-use lopper_record::Fault;
+use lopper_record::{Context, Fault, Result};
 use rayon::prelude::*;
 use serde_json::{Map, Value};
 

@@ -1,8 +1,8 @@
 //! The dtypes weights are stored in, to and from f32: one pass over the bytes. f32 holds f16 and
 //! bf16 exactly; the other way rounds to nearest, ties to even.
 
-use anyhow::{Result, bail};
 use half::{bf16, f16};
+use lopper_record::{Result, bail};
 
 pub use safetensors::tensor::Dtype;
 

@@ -28,8 +28,7 @@ mod tests;
 
 use std::path::Path;
 
-use anyhow::Result;
-use lopper_record::Fault;
+use lopper_record::{Fault, Result};
 use serde_json::{Map, Value};
 
 use crate::config::Config;

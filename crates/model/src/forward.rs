@@ -23,9 +23,8 @@ use crate::kernels::{MatmulPrecision, Threads, activation, add_scaled};
 use crate::layer::norm_of;
 use crate::model::Model;
 use crate::param::Param;
-use anyhow::{Result, ensure};
 use linear::{Layouts, PreparedLinear, apply};
-use lopper_record::{LayerIndex, LayerSet, LayerSlot};
+use lopper_record::{LayerIndex, LayerSet, LayerSlot, Result, ensure};
 use rayon::prelude::*;
 
 pub use head::{Target, TokenLogprob};

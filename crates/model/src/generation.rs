@@ -4,7 +4,7 @@
 //! a turn with one token and a document with another), so their union is taken: `config.json`,
 //! `generation_config.json`, and the tokenizer's `eos_token`.
 
-use anyhow::Result;
+use lopper_record::Result;
 use serde_json::Value;
 
 use crate::checkpoint::Checkpoint;
@@ -113,10 +113,8 @@ impl SpecialStrings {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
-    use lopper_record::Fault;
     use serde_json::json;
+    use std::fs;
 
     use super::*;
     use crate::checkpoint::Dtype;
@@ -143,7 +141,7 @@ mod tests {
         generation(json!({"eos_token_id": 9, "pad_token_id": -1, "bos_token_id": 2}));
         assert_eq!(read().unwrap(), SpecialIds { eos: vec![3, 9], bos: Some(2), pad: None });
         generation(json!({"eos_token_id": "</s>"}));
-        assert!(read().unwrap_err().downcast::<Fault>().unwrap().message.contains("eos_token_id"));
+        assert!(read().unwrap_err().into_fault().unwrap().message.contains("eos_token_id"));
 
         let tokens = json!({"eos_token": {"content": "</s>"}, "bos_token": "<s>", "pad_token": null});
         fs::write(dir.path().join(TOKENIZER_CONFIG), tokens.to_string()).unwrap();

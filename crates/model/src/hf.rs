@@ -7,8 +7,7 @@
 use std::ops::RangeInclusive;
 use std::path::Path;
 
-use anyhow::Result;
-use lopper_record::Fault;
+use lopper_record::{Fault, Result};
 use serde_json::{Map, Value};
 
 /// The model configuration.

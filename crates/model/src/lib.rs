@@ -43,11 +43,11 @@
 //! use lopper_model::{Batch, Config, Model, Threads};
 //! use lopper_record::{LayerSet, LayerSlot};
 //!
-//! # fn main() -> anyhow::Result<()> {
+//! # fn main() -> lopper_record::Result<()> {
 //! // Random weights; `Model::from_checkpoint(&Checkpoint::open(directory)?)` reads a real model.
 //! let model = Model::random(Config::plain(4, 2, 8), 0.3, 7)?;
 //! let batch = Batch::new(&[vec![3u32, 14, 15]]);
-//! let logits = |model: &Model, layers: &LayerSet<LayerSlot>| -> anyhow::Result<Vec<f32>> {
+//! let logits = |model: &Model, layers: &LayerSet<LayerSlot>| -> lopper_record::Result<Vec<f32>> {
 //!     let hidden = model.hidden_states(&batch, layers, Threads::One, None, None)?;
 //!     Ok(model.logits(&model.normed_rows(&hidden, 0..batch.len()), Threads::One))
 //! };

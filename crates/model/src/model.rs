@@ -13,8 +13,7 @@ use crate::kernels::rope::{RopeRows, Rotary, changes_between};
 use crate::layer::Layer;
 use crate::mapped::Release;
 use crate::param::Param;
-use anyhow::{Result, ensure};
-use lopper_record::{Fault, LayerIndex, LayerPosition, LayerSet, LayerSlot};
+use lopper_record::{Fault, LayerIndex, LayerPosition, LayerSet, LayerSlot, Result, ensure};
 use std::sync::Arc;
 
 pub use build::{Source, normal};

@@ -8,8 +8,8 @@
 
 use std::path::Path;
 
-use anyhow::{Result, anyhow};
-use lopper_record::Fault;
+use anyhow::anyhow;
+use lopper_record::{Fault, Result};
 
 use crate::checkpoint::Checkpoint;
 use crate::hf::TOKENIZER;
@@ -73,7 +73,7 @@ impl Tokenizer {
 
     /// The text of `ids`; with `skip_special`, without special tokens.
     pub fn decode(&self, ids: &[u32], skip_special: bool) -> Result<String> {
-        self.inner.decode(ids, skip_special).map_err(|error| anyhow!(error))
+        Ok(self.inner.decode(ids, skip_special).map_err(|error| anyhow!(error))?)
     }
 
     /// The id of the token written exactly so.
@@ -231,7 +231,7 @@ mod tests {
     fn what_does_not_fit_is_a_fault() {
         let fault = |bytes: &[u8], vocab_size| match Tokenizer::from_bytes(bytes, Path::new("t"), vocab_size) {
             Ok(_) => panic!("read"),
-            Err(error) => error.downcast::<Fault>().unwrap(),
+            Err(error) => error.into_fault().unwrap(),
         };
         assert!(fault(json().as_bytes(), 256).got.unwrap().contains("256"));
         for bytes in ["", "{}", "[1]", "{\"model\": {\"type\": \"BPE\"}}"] {

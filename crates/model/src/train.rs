@@ -13,9 +13,8 @@ use crate::layer::norm_of;
 use crate::linear::Dropout;
 use crate::model::Model;
 use crate::param::{Gradients, Param};
-use anyhow::{Result, ensure};
 use layer::{Activations, Pass, Scratch};
-use lopper_record::{LayerSet, LayerSlot};
+use lopper_record::{LayerSet, LayerSlot, Result, ensure};
 
 /// Sequences to learn from, packed; row `i` predicts `targets[i]` with weight `weights[i]`.
 #[derive(Debug, Clone, Default)]

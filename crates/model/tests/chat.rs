@@ -4,7 +4,7 @@ use std::path::Path;
 
 use lopper_model::chat::{ChatTemplate, Message};
 use lopper_model::generation::SpecialStrings;
-use lopper_record::Fault;
+use lopper_record::Result;
 use serde_json::{Map, Value, json};
 
 fn specials(tokens: &Value) -> SpecialStrings {
@@ -15,11 +15,11 @@ fn specials(tokens: &Value) -> SpecialStrings {
     specials
 }
 
-fn template(source: &str) -> Result<ChatTemplate, anyhow::Error> {
+fn template(source: &str) -> Result<ChatTemplate> {
     ChatTemplate::new(source, SpecialStrings::default(), Path::new("chat_template.jinja"))
 }
 
-fn render(source: &str) -> Result<String, anyhow::Error> {
+fn render(source: &str) -> Result<String> {
     template(source)?.render(&[Message::user("hi")], true)
 }
 
@@ -39,7 +39,7 @@ fn renders_what_transformers_renders() {
         let rendered = template.render_with(&case["messages"], generate, variables);
         match (&case["expected"], rendered) {
             (Value::String(expected), Ok(text)) if text == *expected => {}
-            (Value::Null, Err(error)) if error.downcast_ref::<Fault>().is_some() => {}
+            (Value::Null, Err(error)) if error.fault().is_some() => {}
             (expected, got) => failures.push(format!("{name} {variables:?}\n{expected:?}\n{got:?}")),
         }
     }
@@ -72,7 +72,7 @@ fn generation_tags_keep_their_whitespace_control() {
 
 #[test]
 fn refusals_and_mistakes_are_faults_of_the_template() {
-    let fault = |source: &str| render(source).unwrap_err().downcast::<Fault>().unwrap();
+    let fault = |source: &str| render(source).unwrap_err().into_fault().unwrap();
     let raised = fault("\n{{ raise_exception('no system role') }}");
     assert_eq!(raised.got.as_deref(), Some("no system role (line 2)"));
     assert_eq!(raised.file.as_deref(), Some(Path::new("chat_template.jinja")));
@@ -92,7 +92,7 @@ fn harmful_templates_end_soon() {
     let nesting = "(".repeat(100_000);
     let repeated = "{{ 'x' * 10000000000 }}";
     for source in [loops, doubling, recursion, &format!("{{{{ {nesting}"), repeated] {
-        assert!(render(source).unwrap_err().downcast_ref::<Fault>().is_some());
+        assert!(render(source).unwrap_err().fault().is_some());
     }
 }
 

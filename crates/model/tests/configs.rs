@@ -112,7 +112,7 @@ fn hostile_values_are_faults() {
             }
         }
         Err(error) => {
-            let fault = error.downcast::<lopper_record::Fault>().expect(context);
+            let fault = error.into_fault().expect(context);
             assert!(fault.file.is_some() && fault.expected.is_some(), "{context}: {fault}");
         }
     };

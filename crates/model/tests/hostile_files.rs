@@ -74,7 +74,7 @@ impl Sandbox {
     /// Opens the model and reads all of it; the fault where there is one. Panics for what must not be.
     fn open(&self) -> Option<Fault> {
         let fault = match Checkpoint::open(&self.model()) {
-            Err(error) => Some(error.downcast::<Fault>().expect("a fault, and nothing else")),
+            Err(error) => Some(error.into_fault().expect("a fault, and nothing else")),
             Ok(checkpoint) => {
                 for name in checkpoint.names() {
                     let view = checkpoint.tensor(name).unwrap();

@@ -2,8 +2,7 @@
 
 use std::io::Write;
 
-use anyhow::Result;
-use lopper_record::Fault;
+use lopper_record::{Fault, Result};
 use serde_json::json;
 
 use crate::example::{Check, Prompt, Split};
@@ -71,6 +70,6 @@ mod tests {
             }
         }
         let fault = export_jsonl("pocket_words", Split::Train, 1, 5, &mut Vec::new()).unwrap_err();
-        assert!(fault.downcast_ref::<Fault>().is_some());
+        assert!(fault.fault().is_some());
     }
 }

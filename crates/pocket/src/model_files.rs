@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use lopper_record::{Context, Result};
 use serde_json::json;
 
 use crate::tokenizer::{ASSISTANT, BOS, END, PAD, SPECIALS, SYSTEM, USER, tokenizer_json_for};

@@ -3,8 +3,7 @@
 //! Scores depend on the text, so a cut records its hash. Block influence averages over tokens and angular distance over
 //! the last tokens of sequences: how a text is divided into sequences matters, and is part of the hash.
 
-use anyhow::Result;
-use lopper_record::Fault;
+use lopper_record::{Fault, Result};
 
 /// Token sequences, none of them empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -117,7 +116,7 @@ mod tests {
     fn nothing_to_measure_is_the_users_fault() {
         for sequences in [vec![], vec![vec![1], vec![]]] {
             let error = Calibration::new(sequences).unwrap_err();
-            assert!(error.downcast_ref::<Fault>().is_some());
+            assert!(error.fault().is_some());
         }
     }
 

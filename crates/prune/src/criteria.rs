@@ -20,8 +20,7 @@ mod taylor;
 #[cfg(test)]
 mod tests;
 
-use anyhow::{Context, Result, ensure};
-use lopper_record::{Fault, LayerPosition, LayerSet};
+use lopper_record::{Context, Fault, LayerPosition, LayerSet, Result, ensure};
 
 pub use agreement::{Agreement, agreement};
 pub use measure::{Measures, measure};

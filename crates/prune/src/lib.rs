@@ -21,7 +21,7 @@
 //! use lopper_prune::{Calibration, Choice, Plan, WriteOptions, layer_numbering, write_pruned};
 //! use lopper_record::NoProgress;
 //!
-//! # fn main() -> anyhow::Result<()> {
+//! # fn main() -> lopper_record::Result<()> {
 //! let checkpoint = Arc::new(Checkpoint::from_bytes(lopper_pocket::embedded::FILES)?);
 //! let model = TextModel::new(Engine::new(Model::from_checkpoint(&checkpoint)?, 1)?, &checkpoint)?;
 //! let calibration = Calibration::new(vec![model.plain("Anna has 3 apples and buys 4 more.")?])?;

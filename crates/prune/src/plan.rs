@@ -16,9 +16,8 @@ mod tests;
 
 use std::path::Path;
 
-use anyhow::Result;
 use lopper_model::Checkpoint;
-use lopper_record::{Fault, LayerNumbering, LayerPosition, LayerSet, OriginalLayer};
+use lopper_record::{Fault, LayerNumbering, LayerPosition, LayerSet, OriginalLayer, Result};
 use serde::{Deserialize, Deserializer, Serialize};
 
 pub use export::PlanFormat;

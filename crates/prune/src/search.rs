@@ -27,9 +27,8 @@ mod tests;
 
 use std::ops::{ControlFlow, Range};
 
-use anyhow::Result;
 use lopper_measure::{ItemScores, Objective};
-use lopper_record::{Fault, LayerPosition, LayerSet, Progress, Step};
+use lopper_record::{Fault, LayerPosition, LayerSet, Progress, Result, Step};
 use lopper_tasks::Group;
 use serde::{Deserialize, Serialize};
 

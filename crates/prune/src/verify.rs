@@ -5,9 +5,8 @@
 //! It covers weights and configuration together; that configurations also agree beyond the few tokens compared
 //! (windows, rotary scalings) is proved by `writer::config`.
 
-use anyhow::{Result, bail};
 use lopper_model::{Batch, Checkpoint, Forward, MatmulPrecision, Model, Pack, Release, Threads};
-use lopper_record::{LayerPosition, LayerSet, LayerSlot, Progress, Step};
+use lopper_record::{LayerPosition, LayerSet, LayerSlot, Progress, Result, Step, bail};
 use std::sync::Arc;
 
 use crate::plan::Verification;

@@ -21,11 +21,10 @@ mod tests;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use anyhow::{Context, Result, ensure};
 use lopper_model::Checkpoint;
 use lopper_model::hf::CONFIG;
 use lopper_model::tensors::{layer_of, rename_layer};
-use lopper_record::{Fault, LayerPosition, LayerSet, Progress, Step, ensure_new};
+use lopper_record::{Context, Fault, LayerPosition, LayerSet, Progress, Result, Step, ensure, ensure_new};
 
 use crate::plan::{PLAN_FILE, Plan};
 use crate::verify::compare_logits;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use lopper_model::checkpoint::{Checkpoint, Dtype};
 use lopper_model::families::config_json;
 use lopper_prune::{Choice, Plan};
-use lopper_record::{Fault, LayerSet};
+use lopper_record::LayerSet;
 use lopper_testkit::{Tiny, tiny_model};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -33,7 +33,7 @@ fn parse(bytes: &[u8]) {
             all.sort_unstable();
             assert!(!plan.kept.is_empty() && all.into_iter().eq(0..layers));
         }
-        Err(error) => assert!(error.downcast_ref::<Fault>().is_some(), "{error:#}"),
+        Err(error) => assert!(error.fault().is_some(), "{error:#}"),
     }
 }
 
@@ -82,7 +82,7 @@ fn an_output_that_is_a_link_is_refused() {
         for force in [false, true] {
             let options = WriteOptions { force, ..WriteOptions::default() };
             let error = write_pruned(&checkpoint, &plan, &out, &options, &NoProgress).unwrap_err();
-            assert!(error.downcast_ref::<Fault>().is_some(), "{error:#}");
+            assert!(error.fault().is_some(), "{error:#}");
             assert!(out.symlink_metadata().unwrap().is_symlink());
         }
         fs::remove_file(&out).unwrap();

@@ -5,9 +5,10 @@
 //! `serde_json` writes them, which is deterministic. This is close to RFC 8785 but not the same
 //! (that one sorts by UTF-16 units and writes numbers as ECMAScript does): the hashes are ours only.
 
-use anyhow::{Context, Result};
 use serde::Serialize;
 use serde_json::Value;
+
+use crate::{Context, Result};
 
 /// Writes `value` as JSON with sorted keys and no white space.
 pub fn canonical_json(value: &impl Serialize) -> Result<String> {

@@ -1,5 +1,7 @@
 //! The error of every library here, with the user's faults apart from everything else.
 
+use std::fmt;
+
 use crate::{Fault, Interrupted};
 
 /// What a public function of these crates returns.
@@ -28,9 +30,79 @@ pub enum Error {
     Other(anyhow::Error),
 }
 
+impl Error {
+    /// The user's fault, where it is one.
+    pub fn fault(&self) -> Option<&Fault> {
+        match self {
+            Self::Input(fault) => Some(fault),
+            _ => None,
+        }
+    }
+
+    /// The user's fault, or the error as it was.
+    pub fn into_fault(self) -> Result<Fault> {
+        match self {
+            Self::Input(fault) => Ok(fault),
+            other => Err(other),
+        }
+    }
+
+    /// The error with what was being done before its message; an interrupt needs none.
+    pub fn context(self, context: impl fmt::Display + Send + Sync + 'static) -> Self {
+        match self {
+            Self::Input(fault) => Fault { message: format!("{context}: {}", fault.message), ..fault }.into(),
+            Self::Interrupted(interrupted) => interrupted.into(),
+            Self::Other(error) => Self::Other(error.context(context)),
+        }
+    }
+
+    /// Whether the user stopped the work.
+    pub fn is_interrupted(&self) -> bool {
+        matches!(self, Self::Interrupted(_))
+    }
+}
+
+/// Says what was being done when something went wrong, as `anyhow::Context` does, and keeps the kind of [`Error`].
+pub trait Context<T>: Sized {
+    /// With `context` before the message.
+    fn context(self, context: impl fmt::Display + Send + Sync + 'static) -> Result<T> {
+        self.with_context(|| context)
+    }
+
+    /// With what `context` returns before the message.
+    fn with_context<C: fmt::Display + Send + Sync + 'static>(self, context: impl FnOnce() -> C) -> Result<T>;
+}
+
+impl<T, E: Into<anyhow::Error>> Context<T> for Result<T, E> {
+    fn with_context<C: fmt::Display + Send + Sync + 'static>(self, context: impl FnOnce() -> C) -> Result<T> {
+        self.map_err(|error| Error::from(error.into()).context(context()))
+    }
+}
+
+impl<T> Context<T> for Option<T> {
+    fn with_context<C: fmt::Display + Send + Sync + 'static>(self, context: impl FnOnce() -> C) -> Result<T> {
+        self.ok_or_else(|| Error::Other(anyhow::anyhow!("{}", context())))
+    }
+}
+
+/// Returns early with [`Error::Other`] and a message, as `anyhow::bail!` does.
+#[macro_export]
+macro_rules! bail {
+    ($($message:tt)*) => { return Err($crate::Error::from($crate::anyhow::anyhow!($($message)*))) };
+}
+
+/// Returns early with [`Error::Other`] and a message unless the condition holds, as `anyhow::ensure!` does.
+#[macro_export]
+macro_rules! ensure {
+    ($condition:expr, $($message:tt)*) => { if !$condition { $crate::bail!($($message)*) } };
+}
+
 impl From<anyhow::Error> for Error {
     /// Finds the user's fault, or the interrupt, in the chain of causes. What led to a fault precedes its message.
     fn from(error: anyhow::Error) -> Self {
+        if AsRef::<dyn std::error::Error>::as_ref(&error).is::<Self>() {
+            return error.downcast().expect("its type is known");
+        }
         let mut contexts = String::new();
         for cause in error.chain() {
             let fault = match cause.downcast_ref::<Self>() {
@@ -50,25 +122,24 @@ impl From<anyhow::Error> for Error {
     }
 }
 
-impl From<std::io::Error> for Error {
-    fn from(error: std::io::Error) -> Self {
-        Self::Other(error.into())
-    }
+macro_rules! other {
+    ($($error:ty),*) => {
+        $(impl From<$error> for Error {
+            fn from(error: $error) -> Self {
+                Self::Other(error.into())
+            }
+        })*
+    };
 }
 
-impl From<serde_json::Error> for Error {
-    fn from(error: serde_json::Error) -> Self {
-        Self::Other(error.into())
-    }
-}
+other!(std::io::Error, std::num::ParseIntError, fmt::Error, serde_json::Error);
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use anyhow::Context;
 
     fn through(error: impl Into<anyhow::Error>) -> Error {
-        Err::<(), _>(error.into()).context("reading the plan").context("outer").unwrap_err().into()
+        error.into().context("reading the plan").context("outer").into()
     }
 
     #[test]

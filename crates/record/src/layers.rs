@@ -13,10 +13,9 @@
 use std::fmt;
 use std::hash::Hash;
 
-use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
-use crate::Fault;
+use crate::{Fault, Result};
 
 /// One of the three ways of counting layers.
 pub trait LayerIndex: Copy + Ord + Hash + fmt::Debug + fmt::Display + From<usize> + Into<usize> {
@@ -85,7 +84,7 @@ impl LayerSet<OriginalLayer> {
     /// # Errors
     /// A [`Fault`] when the list is empty or malformed, names a layer twice or one that the model does not have, holds
     /// a range written backwards, or would drop every layer.
-    pub fn parse(spec: &str, num_layers: usize) -> crate::Result<Self> {
+    pub fn parse(spec: &str, num_layers: usize) -> Result<Self> {
         let fault = |message: String| {
             Fault::new(message)
                 .expected("layers such as `3,8,19` or `5-7`")

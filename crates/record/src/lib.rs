@@ -7,14 +7,14 @@
 //! ```
 //! use lopper_record::{LayerSet, Store};
 //!
-//! # fn main() -> anyhow::Result<()> {
+//! # fn main() -> lopper_record::Result<()> {
 //! let directory = tempfile::tempdir()?;
 //! let store = Store::open(directory.path())?;
 //! let dropped = LayerSet::parse("3,8-9", 12)?;
 //! // Everything that changes the result belongs into the key.
 //! let key = serde_json::json!({"model": "pocket", "dropped": dropped});
 //! let first = store.run("score", &key, || Ok(0.75))?;
-//! let again = store.run("score", &key, || anyhow::bail!("not computed again"))?;
+//! let again = store.run("score", &key, || lopper_record::bail!("not computed again"))?;
 //! assert_eq!((first.value, again.value, again.cached), (0.75, 0.75, true));
 //! # Ok(())
 //! # }
@@ -33,8 +33,10 @@ mod store;
 pub mod study;
 mod write;
 
+#[doc(hidden)]
+pub use anyhow;
 pub use canonical::{canonical_json, key_hash};
-pub use error::{Error, Result};
+pub use error::{Context, Error, Result};
 pub use fault::Fault;
 pub use interval::{Retention, Score};
 pub use layers::{LayerIndex, LayerNumbering, LayerPosition, LayerSet, LayerSlot, OriginalLayer, format_ranges};

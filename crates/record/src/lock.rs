@@ -3,9 +3,7 @@
 use std::fs::{File, TryLockError};
 use std::path::Path;
 
-use anyhow::{Context, Result};
-
-use crate::Fault;
+use crate::{Context, Fault, Result};
 
 /// Holds a study directory for writing until it is dropped; the operating system lets go of it
 /// when the process ends, however it ends, so a killed study leaves no stale lock.

@@ -6,7 +6,7 @@
 //! ```
 //! use lopper_record::{NoProgress, Progress, Step};
 //!
-//! fn read(files: &[&str], progress: &dyn Progress) -> anyhow::Result<()> {
+//! fn read(files: &[&str], progress: &dyn Progress) -> lopper_record::Result<()> {
 //!     let step = progress.step(Step::new("reading", "files", files.len()));
 //!     for (at, file) in files.iter().enumerate() {
 //!         step.check()?;
@@ -20,7 +20,7 @@
 
 use std::fmt;
 
-use anyhow::Result;
+use crate::Result;
 
 /// A step of some work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

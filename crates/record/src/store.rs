@@ -15,12 +15,11 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-use anyhow::{Context, Result, ensure};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{Fault, StudyLock, canonical_json, key_hash, write_atomic};
+use crate::{Context, Fault, Result, StudyLock, canonical_json, ensure, key_hash, write_atomic};
 
 /// Largest cell that is read; results are small, and the files are not trusted.
 const MAX_CELL_BYTES: u64 = 256 << 20;

@@ -7,11 +7,10 @@
 use std::fs;
 use std::path::Path;
 
-use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{Fault, finite, write_atomic};
+use crate::{Context, Fault, Result, finite, write_atomic};
 
 mod budget;
 mod diagnosis;
@@ -246,13 +245,13 @@ mod tests {
     #[test]
     fn an_empty_record_is_readable_and_a_newer_one_is_refused() {
         let dir = tempfile::tempdir().unwrap();
-        assert!(StudyRecord::read(dir.path()).unwrap_err().downcast_ref::<Fault>().is_some());
+        assert!(StudyRecord::read(dir.path()).unwrap_err().fault().is_some());
         fs::write(dir.path().join(STUDY_FILE), "{\"future_field\": 1}").unwrap();
         assert_eq!(StudyRecord::read(dir.path()).unwrap(), StudyRecord::default());
         fs::write(dir.path().join(STUDY_FILE), "{\"schema\": 99}").unwrap();
         assert!(StudyRecord::read(dir.path()).unwrap_err().to_string().contains("newer"));
         fs::write(dir.path().join(STUDY_FILE), "{\"sch").unwrap();
-        assert!(StudyRecord::read(dir.path()).unwrap_err().downcast_ref::<Fault>().is_some());
+        assert!(StudyRecord::read(dir.path()).unwrap_err().fault().is_some());
     }
 
     #[test]

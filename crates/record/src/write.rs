@@ -4,10 +4,9 @@ use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
 use tempfile::{Builder, NamedTempFile};
 
-use crate::Fault;
+use crate::{Context, Fault, Result};
 
 /// Writes `bytes` to `path`, creating its directory if needed. A reader sees the old file or the
 /// new one, never a part; when writing fails nothing is left behind.
@@ -108,7 +107,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         ensure_new(&dir.path().join("free"), false).unwrap();
         let error = ensure_new(dir.path(), false).unwrap_err();
-        assert!(error.downcast_ref::<Fault>().unwrap().hint.as_ref().unwrap().contains("--force"));
+        assert!(error.fault().unwrap().hint.as_ref().unwrap().contains("--force"));
         ensure_new(dir.path(), true).unwrap();
     }
 }

@@ -3,7 +3,7 @@
 use std::cell::Cell as Counter;
 use std::fs;
 
-use lopper_record::{Fault, Score, Store};
+use lopper_record::{Score, Store};
 use serde_json::json;
 
 fn only_cell(dir: &tempfile::TempDir) -> std::path::PathBuf {
@@ -43,7 +43,7 @@ fn a_finished_cell_is_not_computed_again() {
 fn a_failed_cell_is_not_recorded() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path()).unwrap();
-    assert!(store.run::<f64>("eval", &1, || anyhow::bail!("no")).is_err());
+    assert!(store.run::<f64>("eval", &1, || lopper_record::bail!("no")).is_err());
     assert_eq!(store.get::<f64>("eval", &1).unwrap(), None);
     assert!(store.cells().unwrap().is_empty());
 }
@@ -100,7 +100,7 @@ fn one_process_at_a_time() {
     let store = Store::open(dir.path()).unwrap();
     store.put("eval", &1, &0.5, 1.0).unwrap();
     let error = Store::open(dir.path()).unwrap_err();
-    assert!(error.downcast_ref::<Fault>().is_some_and(|fault| fault.message.contains("another process")));
+    assert!(error.fault().is_some_and(|fault| fault.message.contains("another process")));
     drop(store);
     Store::open(dir.path()).unwrap();
 }
@@ -110,7 +110,7 @@ fn wrong_paths_are_the_users_fault() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("file");
     fs::write(&file, "").unwrap();
-    assert!(Store::open(&file).unwrap_err().downcast_ref::<Fault>().is_some());
+    assert!(Store::open(&file).unwrap_err().fault().is_some());
     let store = Store::open(dir.path().join("new/study")).unwrap();
     assert!(store.put("../escape", &1, &1, 0.0).is_err());
 }

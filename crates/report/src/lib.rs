@@ -8,7 +8,7 @@
 //! use lopper_record::StudyRecord;
 //! use lopper_record::study::ModelCard;
 //!
-//! # fn main() -> anyhow::Result<()> {
+//! # fn main() -> lopper_record::Result<()> {
 //! // `StudyRecord::read(directory)` reads the record of a study.
 //! let model = ModelCard { name: "<pocket>".into(), ..ModelCard::default() };
 //! let page = lopper_report::render(&StudyRecord { model, ..StudyRecord::default() })?;
@@ -25,8 +25,7 @@ mod order;
 mod sections;
 mod terminal;
 
-use anyhow::Result;
-use lopper_record::StudyRecord;
+use lopper_record::{Result, StudyRecord};
 
 pub use terminal::terminal_table;
 

@@ -4,7 +4,7 @@
 use std::io::{Read, Write};
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail};
+use lopper_record::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
 use crate::protection::Mechanism;

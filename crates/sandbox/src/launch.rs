@@ -39,7 +39,7 @@ pub(crate) fn with_helper(helper: &Path, job: &Job, before: impl FnOnce(u32) -> 
         }
     }
     let mut running = start(command)?;
-    let prepared = before(running.child.id()).context("control group").and_then(|()| job.write(&mut control));
+    let prepared = before(running.child.id()).context("control group").and_then(|()| Ok(job.write(&mut control)?));
     if let Err(e) = prepared {
         // Without a job the helper ends.
         drop(control);

@@ -8,7 +8,7 @@
 //! ```no_run
 //! use lopper_sandbox::{Policy, Program, Sandbox, Verdict};
 //!
-//! fn main() -> anyhow::Result<()> {
+//! fn main() -> lopper_record::Result<()> {
 //!     lopper_sandbox::child_main(); // at the start: the helper is this program, executed once more
 //!     let sandbox = Sandbox::new(Policy::default())?;
 //!     let outcome = sandbox.run(&Program::new("def f(x):\n    return x + 1", "assert f(1) == 2"))?;
@@ -56,7 +56,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 pub use outcome::{End, Exception, ExceptionClass, Outcome, Output, Stage, Verdict};
 pub use policy::{Limits, Policy, Program};
 pub use protection::{Mechanism, Need, Protection, State};
-pub use sandbox::{Cancelled, Sandbox};
+pub use sandbox::Sandbox;
 
 /// Whether this program can act as helper.
 static HOOKED: AtomicBool = AtomicBool::new(false);

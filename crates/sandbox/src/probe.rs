@@ -4,8 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
-use anyhow::{Result, anyhow};
-use lopper_record::Fault;
+use lopper_record::{Fault, Result, bail};
 
 use crate::job::{Answer, Job, Step};
 use crate::launch;
@@ -52,7 +51,7 @@ fn probe_once(helper: &Path, job: &Job) -> Result<Vec<Step>> {
     for answer in &run.answers {
         match answer {
             Answer::Probed(steps) => return Ok(steps.clone()),
-            Answer::Failed(why) => return Err(anyhow!("the sandbox cannot be set up: {why}")),
+            Answer::Failed(why) => bail!("the sandbox cannot be set up: {why}"),
             _ => {}
         }
     }
@@ -60,5 +59,5 @@ fn probe_once(helper: &Path, job: &Job) -> Result<Vec<Step>> {
         let hint = "it must call lopper_sandbox::child_main() at the start of main";
         return Err(Fault::new("the sandbox's helper does not answer").file(helper).hint(hint).into());
     }
-    Err(anyhow!("the sandbox's helper ended during the probe: {}", run.stderr.text))
+    bail!("the sandbox's helper ended during the probe: {}", run.stderr.text)
 }

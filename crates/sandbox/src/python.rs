@@ -7,8 +7,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result};
-use lopper_record::Fault;
+use lopper_record::{Context, Fault, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::policy::Policy;
@@ -227,7 +226,7 @@ mod tests {
     #[test]
     fn the_whole_tree_is_refused() {
         let error = View::of(&[PathBuf::from("/")]).unwrap_err();
-        assert!(error.is::<Fault>(), "{error}");
+        assert!(error.fault().is_some(), "{error}");
     }
 
     #[test]
@@ -235,7 +234,7 @@ mod tests {
         for name in ["/nonexistent/python3", "true", "false"] {
             let policy = Policy { python: Some(name.into()), ..Policy::default() };
             let error = Interpreter::find(&policy).unwrap_err();
-            assert!(error.is::<Fault>(), "{name}: {error}");
+            assert!(error.fault().is_some(), "{name}: {error}");
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The protocol of the harness, on the parent's side: the input it gets at the start, and its messages, found among
 //! whatever else the program wrote to the same pipe.
 
-use anyhow::{Context, Result};
+use lopper_record::{Context, Result};
 
 use crate::outcome::{Exception, ExceptionClass, Stage};
 use crate::policy::Program;

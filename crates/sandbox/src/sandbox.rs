@@ -1,29 +1,15 @@
 //! The sandbox: created once, which tests the mechanisms of this machine; then runs any number of programs, in sequence
 //! or in parallel.
 
-use std::fmt;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use anyhow::Result;
-use lopper_record::Fault;
+use lopper_record::{Error, Fault, Result};
 
 use crate::backend::Runner;
 use crate::outcome::Outcome;
 use crate::policy::{Policy, Program};
 use crate::protection::{Protection, gaps, uncovered};
-
-/// The error of a run that was cancelled by its flag.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Cancelled;
-
-impl fmt::Display for Cancelled {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("running programs was cancelled")
-    }
-}
-
-impl std::error::Error for Cancelled {}
 
 /// Runs programs. Each has its own interpreter, and nothing of it is left for the next.
 #[derive(Debug)]
@@ -96,7 +82,7 @@ impl Sandbox {
     /// thread ran it, so that it can be recorded at once.
     ///
     /// # Errors
-    /// [`Cancelled`] soon after `cancel` becomes true, with every program ended; and the first
+    /// [`Error::Interrupted`] soon after `cancel` becomes true, with every program ended; and the first
     /// failure of the sandbox itself.
     pub fn run_all<I>(
         &self,
@@ -115,7 +101,7 @@ impl Sandbox {
         };
         let queue = Mutex::new(programs.into_iter().enumerate());
         let done: Mutex<Vec<(usize, Outcome)>> = Mutex::new(Vec::new());
-        let failure: Mutex<Option<anyhow::Error>> = Mutex::new(None);
+        let failure: Mutex<Option<Error>> = Mutex::new(None);
         let failed = AtomicUsize::new(0);
         let worker = || {
             while failed.load(Ordering::Relaxed) == 0 {

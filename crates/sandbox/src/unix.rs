@@ -6,8 +6,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use anyhow::{Result, anyhow};
-use lopper_record::Fault;
+use lopper_record::{Fault, Interrupted, Result, bail};
 use tempfile::TempDir;
 
 use crate::job::{Answer, Job, KernelLimits, PRIVATE};
@@ -17,7 +16,6 @@ use crate::policy::{Limits, Policy, Program};
 use crate::protection::{Mechanism, Protection};
 use crate::python::{Interpreter, environment, joined};
 use crate::report::{Keys, Report, harness_input};
-use crate::sandbox::Cancelled;
 use crate::supervise::{RunRecord, StopReason, supervise};
 
 /// Everything that all programs have in common.
@@ -45,7 +43,7 @@ impl Runner {
             Some(path) => path.clone(),
             // Also works after the program's file has been replaced.
             None if crate::HOOKED.load(Ordering::Relaxed) => PathBuf::from("/proc/self/exe"),
-            None => return Err(anyhow!("child_main() must be called in main before a sandbox is made")),
+            None => bail!("child_main() must be called in main before a sandbox is made"),
         };
         let mut runner = Self::bare(&policy)?;
         runner.helper = helper;
@@ -142,7 +140,7 @@ impl Runner {
 
     fn run_with(&self, program: &Program, limits: &Limits, cancel: &AtomicBool) -> Result<Outcome> {
         if cancel.load(Ordering::Relaxed) {
-            return Err(Cancelled.into());
+            return Err(Interrupted.into());
         }
         let keys = Keys::new()?;
         let own_tree = self.job.mechanisms.contains(&Mechanism::MountNamespace);
@@ -225,12 +223,12 @@ fn own_directory(as_nobody: bool) -> Result<TempDir> {
 /// The outcome of a run.
 fn outcome(run: RunRecord, program: &Program, limits: &Limits, out_of_memory: impl Fn() -> bool) -> Result<Outcome> {
     if run.stopped == Some(StopReason::Cancelled) {
-        return Err(Cancelled.into());
+        return Err(Interrupted.into());
     }
     let mut ended = None;
     for answer in &run.answers {
         match answer {
-            Answer::Failed(why) => return Err(anyhow!("the sandbox cannot be set up: {why}")),
+            Answer::Failed(why) => bail!("the sandbox cannot be set up: {why}"),
             Answer::Ended { status, signal, cpu_micros, peak_kib } => {
                 ended = Some((*status, *signal, Duration::from_micros(*cpu_micros), peak_kib * 1024));
             }
@@ -254,11 +252,11 @@ fn outcome(run: RunRecord, program: &Program, limits: &Limits, out_of_memory: im
         (_, _, Some((_, Some(signal), ..))) => End::Killed(signal),
         (_, _, Some((Some(status), ..))) => End::Exited(status),
         (..) => {
-            return Err(anyhow!("the sandbox's helper ended before the program did: {}", run.stderr.text.trim()));
+            bail!("the sandbox's helper ended before the program did: {}", run.stderr.text.trim());
         }
     };
     if stage == Stage::Start && run.stopped == Some(StopReason::WallTime) {
-        return Err(anyhow!("the interpreter did not start in the sandbox: {}", run.stderr.text.trim()));
+        bail!("the interpreter did not start in the sandbox: {}", run.stderr.text.trim());
     }
     Ok(Outcome {
         verdict: end.verdict(),

@@ -2,8 +2,7 @@
 
 use std::sync::atomic::AtomicBool;
 
-use anyhow::Result;
-use lopper_record::Fault;
+use lopper_record::{Fault, Result};
 
 use crate::outcome::Outcome;
 use crate::policy::{Policy, Program};

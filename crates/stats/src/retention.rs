@@ -10,9 +10,7 @@
 //! * The ratio is undefined where a resample's uncut score is 0. When that happens in more than 5 % of the resamples,
 //!   the uncut model is too weak for a ratio to mean anything, and none is given.
 
-use std::fmt;
-
-use lopper_record::Retention;
+use lopper_record::{Error, Retention};
 
 use crate::bootstrap::{quantile, resample};
 use crate::summary::{is_binary, mean};
@@ -30,9 +28,10 @@ pub struct Pair<'a> {
 }
 
 /// Why two lists of scores cannot be compared.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ScoresError {
     /// The lists differ in length.
+    #[error("paired items differ in number: {base} of the uncut model, {cut} of the cut one")]
     Lengths {
         /// Items of the uncut model.
         base: usize,
@@ -40,24 +39,18 @@ pub enum ScoresError {
         cut: usize,
     },
     /// There are 2^32 items or more.
+    #[error("too many items for a bootstrap")]
     TooMany,
     /// A score is negative or not finite.
+    #[error("an item's score is negative or not a number")]
     NotAScore,
 }
 
-impl fmt::Display for ScoresError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Lengths { base, cut } => {
-                write!(f, "paired items differ in number: {base} of the uncut model, {cut} of the cut one")
-            }
-            Self::TooMany => f.write_str("too many items for a bootstrap"),
-            Self::NotAScore => f.write_str("an item's score is negative or not a number"),
-        }
+impl From<ScoresError> for Error {
+    fn from(error: ScoresError) -> Self {
+        Self::Other(error.into())
     }
 }
-
-impl std::error::Error for ScoresError {}
 
 /// A task's retention; `None` when the uncut model scores 0, or so little that the ratio is undefined too often.
 ///

@@ -2,11 +2,10 @@
 //! answers, in the form of the model's prompts. It goes through the model's own tokenizer and
 //! chat template, so that it is text to any model.
 
-use anyhow::Result;
 use lopper_infer::TextModel;
 use lopper_model::chat::Message;
 use lopper_prune::Calibration;
-use lopper_record::Fault;
+use lopper_record::{Fault, Result};
 
 use crate::training::{PromptText, TrainingPrompt, TrainingPrompts};
 

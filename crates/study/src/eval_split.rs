@@ -3,11 +3,10 @@
 use std::collections::{BTreeMap, HashSet};
 use std::time::Instant;
 
-use anyhow::Result;
 use lopper_infer::TextModel;
 use lopper_measure::{Execution, Outcomes, evaluate};
 use lopper_pocket::Split;
-use lopper_record::{LayerPosition, LayerSet, LayerSlot, Progress, Store};
+use lopper_record::{LayerPosition, LayerSet, LayerSlot, Progress, Result, Store};
 use lopper_tasks::{GenerationPolicy, Resources, Suite, TaskOutcome};
 use serde::{Deserialize, Serialize};
 

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
 use lopper_heal::self_generated::examples_of;
 use lopper_heal::{HealRecipe, HealStats, Healed, Method, Renderer, Run, SelfGenerated, SgrOptions, SgrPrompt};
 use lopper_infer::{Sampling, TextModel};
@@ -11,7 +10,7 @@ use lopper_model::Model;
 use lopper_model::checkpoint::{Array, Dtype, TensorView, save_safetensors};
 use lopper_model::hf::WEIGHTS;
 use lopper_record::study::HealInfo;
-use lopper_record::{Fault, LayerPosition, LayerSet, Progress, Store, key_hash};
+use lopper_record::{Context, Fault, LayerPosition, LayerSet, Progress, Result, Store, key_hash};
 use lopper_tasks::TaskEntry;
 use safetensors::SafeTensors;
 

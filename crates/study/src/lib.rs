@@ -16,7 +16,7 @@
 //! use lopper_record::{LayerNumbering, NoProgress};
 //! use lopper_study::{Recipe, StudyInputs, StudyModel};
 //!
-//! # fn main() -> anyhow::Result<()> {
+//! # fn main() -> lopper_record::Result<()> {
 //! let checkpoint = Checkpoint::from_bytes(lopper_pocket::embedded::FILES)?;
 //! let text = TextModel::new(Engine::new(Model::from_checkpoint(&checkpoint)?, 0)?, &checkpoint)?;
 //! let num_layers = text.engine.model().num_layers();

@@ -1,10 +1,9 @@
 //! The model of a study, and what a study needs besides its file.
 
-use anyhow::Result;
 use lopper_infer::TextModel;
 use lopper_model::chat::Message;
 use lopper_record::study::ModelCard;
-use lopper_record::{LayerNumbering, LayerPosition, LayerSet};
+use lopper_record::{LayerNumbering, LayerPosition, LayerSet, Result};
 use lopper_tasks::Resources;
 
 /// The model under study.

@@ -9,7 +9,6 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
 use lopper_heal::pretrain::{self, Recipe};
 use lopper_heal::state::RunState;
 use lopper_heal::{AdamWConfig, Document, Schedule};
@@ -17,7 +16,7 @@ use lopper_model::checkpoint::Dtype;
 use lopper_model::{Config, Model, QkNorm, families};
 use lopper_pocket::model_files::{self, CONTEXT_LENGTH};
 use lopper_pocket::{Mixture, Stream, tokenizer};
-use lopper_record::{Progress, write_atomic};
+use lopper_record::{Context, Progress, Result, write_atomic};
 
 /// Optimiser steps of the shipped model.
 pub const STEPS: usize = 2400;

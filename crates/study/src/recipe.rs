@@ -3,12 +3,11 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context, Result};
 use lopper_diagnose::sentinel::GAP_THRESHOLD;
 use lopper_heal::{HealRecipe, Method};
 use lopper_infer::Sampling;
 use lopper_pocket::Split;
-use lopper_record::LayerSet;
+use lopper_record::{Context, LayerSet, Result};
 use lopper_tasks::{GenerationPolicy, ItemSelection, expand};
 use serde::{Deserialize, Serialize};
 

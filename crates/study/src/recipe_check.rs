@@ -3,11 +3,10 @@
 use std::fmt::Debug;
 use std::path::Path;
 
-use anyhow::Result;
 use lopper_heal::HealRecipe;
 use lopper_infer::Sampling;
 use lopper_prune::criteria::{self, Request};
-use lopper_record::{Fault, LayerNumbering};
+use lopper_record::{Error, Fault, LayerNumbering, Result};
 
 use crate::recipe::POCKET;
 use crate::strategy::ABLATION;
@@ -21,7 +20,7 @@ const PRINT: &str = "`lopper study --print-recipe` prints every key with its def
 
 /// The finetuning recipe of a study file that could be read. What it leaves out is `default`'s, also
 /// where it names some keys: serde's own defaults would then be the paper's.
-fn heal_recipe(text: &str, default: HealRecipe) -> Result<HealRecipe> {
+fn heal_recipe(text: &str, default: HealRecipe) -> anyhow::Result<HealRecipe> {
     let mut whole = toml::Table::try_from(default)?;
     let file: toml::Table = toml::from_str(text)?;
     if let Some(given) = file.get("heal").and_then(|heal| heal.get("recipe")).and_then(toml::Value::as_table) {
@@ -215,8 +214,8 @@ fn twice(key: &str, name: &str) -> Fault {
     refuse(&format!("`{key}` names `{name}` twice"), "each name once", name).hint("leave one out")
 }
 
-fn into_fault(error: anyhow::Error) -> Fault {
-    error.downcast().unwrap_or_else(|error| Fault::new(error.to_string()))
+fn into_fault(error: Error) -> Fault {
+    error.into_fault().unwrap_or_else(|error| Fault::new(error.to_string()))
 }
 
 #[cfg(test)]

@@ -4,7 +4,6 @@
 use std::collections::HashSet;
 use std::path::Path;
 
-use anyhow::Result;
 use lopper_diagnose::diagnose_outcomes;
 use lopper_diagnose::sentinel::Sentinels;
 use lopper_measure::{Outcomes, group_mean_retention, paired, retention};
@@ -14,7 +13,7 @@ use lopper_prune::{LayerScores, criteria};
 use lopper_record::study::{
     AblatedLayer, GroupResult, LedgerEntry, Point, SCHEMA, StudyRecord, TaskMeta, TaskResult, Timing,
 };
-use lopper_record::{LayerPosition, LayerSet, Progress, Retention, Store};
+use lopper_record::{LayerPosition, LayerSet, Progress, Result, Retention, Store};
 
 use crate::directory::DirectoryGuard;
 use crate::eval_split::{Candidate, EvalSplit};

@@ -1,8 +1,8 @@
 //! What a search is warned by.
 
-use anyhow::Result;
 use lopper_diagnose::sentinel::gap_alarm;
 use lopper_measure::ItemScores;
+use lopper_record::Result;
 use lopper_record::study::GapAlarm;
 use lopper_stats::{self as stats, Pair, RESAMPLES};
 use lopper_tasks::{Group, Suite};

@@ -5,13 +5,12 @@
 use std::collections::{BTreeMap, HashSet};
 use std::time::Instant;
 
-use anyhow::Result;
 use lopper_diagnose::sentinel::{CollapseThresholds, SentinelOptions, Sentinels, gap_alarm_of_groups};
 use lopper_diagnose::{diagnose_outcomes, ledger};
 use lopper_infer::TextModel;
 use lopper_measure::Outcomes;
 use lopper_record::study::{Point, SentinelReading, StoppedBranch};
-use lopper_record::{Finished, LayerPosition, LayerSet, LayerSlot, Progress};
+use lopper_record::{Finished, LayerPosition, LayerSet, LayerSlot, Progress, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::identity::{HealKey, REVISION, SentinelKey};

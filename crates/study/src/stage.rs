@@ -8,11 +8,10 @@
 
 use std::collections::HashSet;
 
-use anyhow::Result;
 use lopper_measure::Outcomes;
 use lopper_pocket::Split;
 use lopper_record::study::Timing;
-use lopper_record::{LayerPosition, LayerSet, NoProgress, Progress, Step, Store};
+use lopper_record::{LayerPosition, LayerSet, NoProgress, Progress, Result, Step, Store};
 
 use crate::StudyModel;
 use crate::eval_split::{Candidate, EvalSplit};

@@ -1,10 +1,9 @@
 //! Which layers a strategy removes: by a criterion over calibration text, or by what single removals cost on the
 //! selection items.
 
-use anyhow::Result;
 use lopper_prune::LayerScores;
 use lopper_prune::criteria::{self, Request};
-use lopper_record::{LayerPosition, LayerSet};
+use lopper_record::{LayerPosition, LayerSet, Result};
 
 /// The strategy that removes the layers whose single removal costs least.
 pub const ABLATION: &str = "ablation";
@@ -34,7 +33,7 @@ pub fn choose(strategy: &str, remove: usize, evidence: &Evidence<'_>) -> Result<
     let mut order: Vec<usize> = evidence.keep.complement(evidence.num_layers).indices().collect();
     // What keeps most goes first; of equal layers the later one.
     order.sort_by(|&a, &b| evidence.ablation[b].total_cmp(&evidence.ablation[a]).then(b.cmp(&a)));
-    anyhow::ensure!(order.len() >= remove, "{remove} layers are to go but only {} may", order.len());
+    lopper_record::ensure!(order.len() >= remove, "{remove} layers are to go but only {} may", order.len());
     Ok(order.into_iter().take(remove).collect())
 }
 

@@ -3,11 +3,10 @@
 
 use std::collections::HashSet;
 
-use anyhow::Result;
 use lopper_infer::TextModel;
 use lopper_model::chat::Message;
 use lopper_pocket::{Example, Prompt, Split, examples, task};
-use lopper_record::Fault;
+use lopper_record::{Fault, Result};
 use lopper_tasks::{GenerationPolicy, Resources, TrainingExample, question_id, training_examples};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
@@ -73,15 +72,14 @@ impl TrainingPrompts {
                 continue;
             }
             // Other tasks may have enough to learn from.
-            let mut found =
-                match training_examples(reference, policy, resources).map_err(|error| error.downcast::<Fault>()) {
-                    Ok(found) => found,
-                    Err(Ok(fault)) => {
-                        training.without.push((reference.clone(), fault.message));
-                        continue;
-                    }
-                    Err(Err(error)) => return Err(error),
-                };
+            let mut found = match training_examples(reference, policy, resources).map_err(|error| error.into_fault()) {
+                Ok(found) => found,
+                Err(Ok(fault)) => {
+                    training.without.push((reference.clone(), fault.message));
+                    continue;
+                }
+                Err(Err(error)) => return Err(error),
+            };
             found.retain(|example| !items.contains(example.id.as_str()));
             match found.is_empty() {
                 true => training.without.push((reference.clone(), "it has no training split".to_owned())),

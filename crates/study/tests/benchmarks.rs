@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use common::{model, recipe};
 use lopper_model::chat::Message;
 use lopper_record::study::StudyRecord;
-use lopper_record::{Fault, NoProgress, Store};
+use lopper_record::{NoProgress, Store};
 use lopper_study::{Heal, Items, Recipe, StudyInputs, Tasks, run};
 use lopper_tasks::{DataRoot, Resources};
 use lopper_testkit::tasks::COLOURS;
@@ -93,7 +93,7 @@ impl Place {
         }
     }
 
-    fn study(&self, recipe: &Recipe, inputs: &StudyInputs) -> anyhow::Result<StudyRecord> {
+    fn study(&self, recipe: &Recipe, inputs: &StudyInputs) -> lopper_record::Result<StudyRecord> {
         run(&model(), recipe, inputs, &self.path("out"), "lopper study", &NoProgress)
     }
 }
@@ -167,13 +167,13 @@ fn prompts_of_ones_own_heal_and_may_be_no_items() {
     let shared = StudyInputs { prompts: prompts(&["what is red", "130  + 1 ="]), ..place.inputs() };
     let mut wide = recipe.clone();
     (wide.items.report, wide.items.select) = (60, 60);
-    let fault = place.study(&wide, &shared).unwrap_err().downcast::<Fault>().unwrap();
+    let fault = place.study(&wide, &shared).unwrap_err().into_fault().unwrap();
     assert!(fault.message.contains("are items") && fault.got.unwrap().contains(" items of own_sum"));
     // A generated item is known by its text as well.
     let item = lopper_pocket::examples("pocket_word", lopper_pocket::Split::Report, 0).next().unwrap();
     let shared = StudyInputs { prompts: prompts(&["what is red", item.prompt.text()]), ..place.inputs() };
     let generated = Recipe { heal: Heal { data: "prompts.jsonl".into(), ..common::recipe().heal }, ..common::recipe() };
-    let fault = place.study(&generated, &shared).unwrap_err().downcast::<Fault>().unwrap();
+    let fault = place.study(&generated, &shared).unwrap_err().into_fault().unwrap();
     assert_eq!(fault.got.unwrap(), "1 of 5 items of pocket_word");
 }
 
@@ -186,7 +186,7 @@ fn tasks_without_a_training_split_need_prompts() {
     place.write("choice.toml", &COLOURS.replace("splits = [\"train\"]", "splits = [\"test\"]"));
     let mut alone = place.recipe();
     alone.items.report += 1;
-    let fault = place.study(&alone, &place.inputs()).unwrap_err().downcast::<Fault>().unwrap();
+    let fault = place.study(&alone, &place.inputs()).unwrap_err().into_fault().unwrap();
     assert!(fault.hint.unwrap().contains("heal.data"));
 }
 
@@ -195,11 +195,11 @@ fn rows_that_are_not_there_and_programs_that_may_not_run_are_refused() {
     let place = Place::new();
     let mut missing = place.recipe();
     missing.tasks.generative = vec!["gsm8k".into()];
-    let fault = place.study(&missing, &place.inputs()).unwrap_err().downcast::<Fault>().unwrap();
+    let fault = place.study(&missing, &place.inputs()).unwrap_err().into_fault().unwrap();
     assert!(fault.message.contains("openai/gsm8k"), "{fault}");
     let mut code = place.recipe();
     code.tasks.generative = vec!["mbpp".into()];
-    let fault = place.study(&code, &place.inputs()).unwrap_err().downcast::<Fault>().unwrap();
+    let fault = place.study(&code, &place.inputs()).unwrap_err().into_fault().unwrap();
     assert!(fault.hint.unwrap().contains("allow"), "programs are not run unasked");
     assert!(!place.path("out").exists(), "nothing is written");
 }

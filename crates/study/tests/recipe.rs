@@ -3,7 +3,7 @@
 use lopper_record::{Fault, LayerNumbering};
 use lopper_study::Recipe;
 
-fn read(text: &str) -> anyhow::Result<Recipe> {
+fn read(text: &str) -> lopper_record::Result<Recipe> {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("study.toml");
     std::fs::write(&path, text).unwrap();
@@ -13,7 +13,7 @@ fn read(text: &str) -> anyhow::Result<Recipe> {
 /// The fault of a study file, whose hint is never missing.
 fn fault(text: &str) -> Fault {
     let error = read(text).map(|_| format!("`{text}` is accepted")).unwrap_err();
-    let fault = error.downcast::<Fault>().unwrap();
+    let fault = error.into_fault().unwrap();
     assert!(fault.hint.is_some(), "{fault}");
     assert!(fault.file.as_ref().is_some_and(|file| file.ends_with("study.toml")), "{fault}");
     fault
@@ -110,7 +110,7 @@ fn values_without_sense_are_refused() {
 #[test]
 fn a_model_must_allow_the_cuts() {
     let fault = |recipe: &Recipe, layers: usize| {
-        let fault = recipe.check_model(&LayerNumbering::uncut(layers)).unwrap_err().downcast::<Fault>().unwrap();
+        let fault = recipe.check_model(&LayerNumbering::uncut(layers)).unwrap_err().into_fault().unwrap();
         assert!(fault.expected.is_some() && fault.got.is_some() && fault.hint.is_some(), "{fault}");
         fault
     };
@@ -134,8 +134,8 @@ fn a_model_must_allow_the_cuts() {
 #[test]
 fn a_file_that_is_not_there_is_a_fault() {
     let error = Recipe::read(std::path::Path::new("nowhere/study.toml")).unwrap_err();
-    assert!(error.downcast::<Fault>().unwrap().hint.is_some());
+    assert!(error.into_fault().unwrap().hint.is_some());
     let dir = tempfile::tempdir().unwrap();
-    assert!(Recipe::read(dir.path()).unwrap_err().downcast::<Fault>().is_ok());
+    assert!(Recipe::read(dir.path()).unwrap_err().into_fault().is_ok());
     fault(&format!("# {}\n", "x".repeat(2 << 20)));
 }

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 
 use common::{LAYERS, Watch, recipe, study, timeless, watched};
 use lopper_record::study::{Point, Timing};
-use lopper_record::{Cell, Fault, Interrupted, NoProgress, Store, StudyRecord};
+use lopper_record::{Cell, NoProgress, Store, StudyRecord};
 use lopper_stats::{self as stats, Pair, RESAMPLES};
 use lopper_study::Recipe;
 use serde_json::Value;
@@ -165,7 +165,7 @@ fn an_interrupted_study_continues_as_if_it_had_not_been() {
     for stop_after in [1, 5, total - 6, total - 4, total - 2] {
         let out = dir.path().join(stop_after.to_string());
         let error = watched(&recipe, &out, &Watch::stopping_after(stop_after)).unwrap_err();
-        assert!(error.downcast_ref::<Interrupted>().is_some(), "{error:#}");
+        assert!(error.is_interrupted(), "{error:#}");
         let finished = files(&out);
         assert!(!finished.is_empty());
         if stop_after > 2 {
@@ -274,7 +274,7 @@ fn a_study_that_fails_before_its_first_cell_leaves_nothing() {
         let mut model = common::model();
         model.text.chat = None;
         let error = lopper_study::run(&model, recipe, &Default::default(), out, "", &NoProgress).unwrap_err();
-        error.downcast::<Fault>().unwrap()
+        error.into_fault().unwrap()
     };
     let names = |path: &Path| std::fs::read_dir(path).unwrap().count();
     assert!(fails(&recipe(), &dir.path().join("a/b")).message.contains("chat template"));

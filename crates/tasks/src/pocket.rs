@@ -6,9 +6,9 @@ pub(crate) mod code;
 pub(crate) mod number;
 pub(crate) mod summary;
 
-use anyhow::{Result, bail};
 use lopper_infer::{Finish, TextModel};
 use lopper_pocket::{Example, TaskInfo};
+use lopper_record::{Result, bail};
 
 use crate::outcome::ItemResult;
 use crate::requests::{ItemRequest, Reply, generation};

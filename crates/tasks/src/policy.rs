@@ -5,10 +5,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use anyhow::Result;
 use lopper_infer::{LoopStop, Sampling};
 use lopper_pocket::Split;
-use lopper_record::Fault;
+use lopper_record::{Fault, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 

@@ -179,7 +179,7 @@ pub fn training_examples(
     name: &str,
     policy: &GenerationPolicy,
     resources: &Resources,
-) -> anyhow::Result<Vec<TrainingExample>> {
+) -> lopper_record::Result<Vec<TrainingExample>> {
     let mut all = Vec::new();
     for (_, task) in resolve(&[name])? {
         if let Task::Benchmark(spec) = task {

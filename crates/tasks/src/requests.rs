@@ -3,11 +3,10 @@
 
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail};
 use lopper_infer::{Finish, Generation, Loglik, LoglikRequest, LoopStop, Request, StopStrings, TextModel};
 use lopper_model::chat::Message;
 use lopper_pocket::{Example, Prompt, TaskInfo};
-use lopper_record::key_hash;
+use lopper_record::{Context, Result, bail, key_hash};
 use serde_json::json;
 
 use crate::GenerationPolicy;

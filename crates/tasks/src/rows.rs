@@ -15,8 +15,7 @@ pub use root::{DATA_ROOT_VARIABLE, DataRoot};
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
-use lopper_record::Fault;
+use lopper_record::{Fault, Result};
 use serde_json::{Map, Value};
 
 /// A row's columns, or why it could not be read.

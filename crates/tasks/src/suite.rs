@@ -13,9 +13,9 @@ use std::collections::{BTreeMap, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
 
-use anyhow::Result;
 use lopper_infer::{LoglikRequest, Request, StopStrings, TextModel};
 use lopper_pocket::{Example, Group};
+use lopper_record::Result;
 use serde_json::json;
 
 use crate::benchmark::items::question_id;

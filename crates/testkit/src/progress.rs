@@ -98,7 +98,7 @@ impl Progress for RecordedProgress {
         self.warnings.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(text.to_owned());
     }
 
-    fn check(&self) -> anyhow::Result<()> {
+    fn check(&self) -> lopper_record::Result<()> {
         let left = self.checks_left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
         if left.is_err() || self.interrupted.load(Ordering::Relaxed) { Err(Interrupted.into()) } else { Ok(()) }
     }
@@ -134,7 +134,7 @@ impl Progress for Recorder<'_> {
         self.all.warn(text);
     }
 
-    fn check(&self) -> anyhow::Result<()> {
+    fn check(&self) -> lopper_record::Result<()> {
         self.all.check()
     }
 }

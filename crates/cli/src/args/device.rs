@@ -1,7 +1,6 @@
 //! `--device`.
 
-use anyhow::Result;
-use lopper_record::Fault;
+use lopper_record::{Fault, Result};
 
 /// Refuses every device but the CPU.
 pub fn check(device: &str) -> Result<()> {

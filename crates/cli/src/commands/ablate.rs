@@ -2,12 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::Result;
 use lopper_diagnose::program_outcomes;
 use lopper_infer::TextModel;
 use lopper_measure::{evaluate, group_mean_retention, retention};
 use lopper_record::study::Programs;
-use lopper_record::{Fault, LayerPosition, LayerSet, Retention, Score};
+use lopper_record::{Fault, LayerPosition, LayerSet, Result, Retention, Score};
 use lopper_tasks::{GenerationPolicy, ItemSelection, TaskOutcome};
 use serde::Serialize;
 

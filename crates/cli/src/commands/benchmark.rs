@@ -4,7 +4,7 @@ use std::num::NonZero;
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::Result;
+use lopper_record::Result;
 use lopper_sandbox::Policy;
 use lopper_tasks::{CodeRunner, DataRoot, GenerationPolicy, Resources};
 

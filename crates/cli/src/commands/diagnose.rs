@@ -7,8 +7,7 @@ mod table;
 
 use std::path::Path;
 
-use anyhow::Result;
-use lopper_record::Fault;
+use lopper_record::{Fault, Result};
 
 use crate::args::DiagnoseArgs;
 use crate::context::Context;

@@ -8,10 +8,9 @@ use std::num::NonZeroUsize;
 use std::path::Path;
 use std::time::SystemTime;
 
-use anyhow::Result;
 use lopper_infer::{Sampling, TextModel};
 use lopper_measure::{Comparisons, Execution, compare_all, evaluate, group_scores};
-use lopper_record::{Fault, LayerSet, Score, ensure_new};
+use lopper_record::{Fault, LayerSet, Result, Score, ensure_new};
 use lopper_tasks::{
     BadRow, GenerationPolicy, Group, ItemSelection, RowChoice, RowSource, RunFacts, Split, Suite, TaskOutcome, families,
 };

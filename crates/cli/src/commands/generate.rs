@@ -7,12 +7,11 @@ mod partial;
 
 use std::path::PathBuf;
 
-use anyhow::Result;
 use lopper_heal::SgrOptions;
 use lopper_infer::{Finish, GenerateOptions, Request, Sampling};
 use lopper_model::chat::Message;
 use lopper_model::generation::SpecialIds;
-use lopper_record::{Fault, Progress, Step, ensure_new, key_hash, write_atomic};
+use lopper_record::{Fault, Progress, Result, Step, ensure_new, key_hash, write_atomic};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 

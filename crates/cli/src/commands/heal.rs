@@ -6,14 +6,13 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
 use lopper_heal::examples::{ExampleReport, Examples};
 use lopper_heal::{Base, HealRecipe, HealStats, Healed, Method, Renderer, Run, StateFile, heal, read_examples};
 use lopper_model::generation::SpecialIds;
 use lopper_model::tensors::expected_tensors;
 use lopper_prune::writer::{put_in_place, temporary_directory};
 use lopper_prune::{Choice, ModelId, Plan, write_trained};
-use lopper_record::{Fault, LayerSet, ensure_new, write_atomic};
+use lopper_record::{Context as _, Fault, LayerSet, Result, ensure_new, write_atomic};
 use serde::Serialize;
 
 use crate::args::{HealArgs, MethodArg};

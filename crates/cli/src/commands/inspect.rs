@@ -5,14 +5,13 @@
 
 mod kinds;
 
-use anyhow::Result;
 use lopper_heal::memory::{self, Need};
 use lopper_model::checkpoint::Checkpoint;
 use lopper_model::tensors::{LAYER_PREFIX, layer_tensors};
 use lopper_model::{ParameterCounts, SMALL_MODEL_PARAMETERS};
 use lopper_prune::layer_numbering;
 use lopper_prune::savings::{Savings, savings};
-use lopper_record::LayerSet;
+use lopper_record::{LayerSet, Result};
 use serde::Serialize;
 
 use crate::args::InspectArgs;

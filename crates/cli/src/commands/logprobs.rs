@@ -1,7 +1,6 @@
 //! `lopper logprobs`: the log-probability of every token of a text, at any depth.
 
-use anyhow::Result;
-use lopper_record::Fault;
+use lopper_record::{Fault, Result};
 use serde::Serialize;
 
 use crate::args::LogprobsArgs;

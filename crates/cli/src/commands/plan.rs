@@ -1,7 +1,7 @@
 //! `lopper plan`: what a cut is, for people and for other tools.
 
-use anyhow::Result;
 use lopper_prune::Plan;
+use lopper_record::Result;
 
 use crate::args::{PlanArgs, PlanCommand, ShowArgs};
 use crate::context::Context;

@@ -1,11 +1,10 @@
 //! `lopper pocket`: the embedded model's data and training.
 
-use anyhow::Result;
 use lopper_infer::TextModel;
 use lopper_measure::{Execution, evaluate};
 use lopper_model::{Checkpoint, Model};
 use lopper_pocket::Split;
-use lopper_record::{Fault, Interrupted, LayerSet, ensure_new, write_atomic};
+use lopper_record::{Fault, LayerSet, Result, ensure_new, write_atomic};
 use lopper_study::pocket::{self, CardRow};
 use lopper_tasks::{GenerationPolicy, ItemSelection, Resources, Suite};
 
@@ -56,7 +55,7 @@ fn train(context: &Context, args: &TrainArgs) -> Result<()> {
         context.printer.note(&format!("continuing from {}", state.display()));
     }
     let trained = pocket::train(&args.out, args.steps, &context.progress).inspect_err(|error| {
-        if error.is::<Interrupted>() {
+        if error.is_interrupted() {
             context.printer.note("interrupted; the same command continues the run");
         }
     })?;

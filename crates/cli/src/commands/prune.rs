@@ -1,12 +1,11 @@
 //! `lopper prune`: writes a model without some of its layers. The layers are named, taken from a
 //! plan, or chosen by a criterion.
 
-use anyhow::{Context as _, Result};
 use lopper_model::Model;
 use lopper_model::checkpoint::torch_name;
 use lopper_prune::criteria::{self, Measures, Request};
 use lopper_prune::{CalibrationId, Choice, MergekitCut, Plan, WriteOptions, write_pruned};
-use lopper_record::{Fault, LayerSet, ensure_new};
+use lopper_record::{Context as _, Fault, LayerSet, Result, ensure_new};
 
 use super::score;
 use crate::args::PruneArgs;

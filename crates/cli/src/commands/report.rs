@@ -1,7 +1,6 @@
 //! `lopper report`: the report of a study, from its records alone.
 
-use anyhow::Result;
-use lopper_record::{StudyRecord, write_atomic};
+use lopper_record::{Result, StudyRecord, write_atomic};
 
 use crate::args::ReportArgs;
 use crate::context::Context;

@@ -2,11 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::Result;
 use lopper_pocket::{Mixture, Stream};
 use lopper_prune::Calibration;
 use lopper_prune::criteria::{self, Agreement, LayerScores, Measures, Request};
-use lopper_record::{LayerNumbering, LayerSet};
+use lopper_record::{LayerNumbering, LayerSet, Result};
 use serde::Serialize;
 
 use crate::args::{InputArgs, ScoreArgs};

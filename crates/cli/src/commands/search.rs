@@ -4,13 +4,12 @@ mod record;
 
 use std::ops::ControlFlow;
 
-use anyhow::{Context as _, Result};
 use clap::ValueEnum;
 use lopper_diagnose::sentinel::{CollapseThresholds, SentinelOptions, Sentinels};
 use lopper_infer::TextModel;
 use lopper_prune::search::{Problem, Racing, Round, State, Strategy, SuiteEvaluator, search};
 use lopper_prune::{Choice, Plan};
-use lopper_record::{LayerNumbering, LayerPosition, LayerSet, write_atomic};
+use lopper_record::{Context as _, LayerNumbering, LayerPosition, LayerSet, Result, write_atomic};
 use lopper_study::search::gap;
 
 use self::record::{PLAN, Spec};

@@ -3,11 +3,10 @@
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
 use lopper_infer::TextModel;
 use lopper_model::checkpoint::torch_name;
 use lopper_record::study::{ModelCard, STUDY_FILE};
-use lopper_record::{Fault, write_atomic};
+use lopper_record::{Error, Fault, Result, write_atomic};
 use lopper_study::{Recipe, StudyInputs, StudyModel, TASKS};
 
 use super::benchmark;
@@ -44,7 +43,7 @@ pub fn run(context: &Context, args: &StudyArgs) -> Result<()> {
     let text = TextModel::new(opened.engine(context, &RunArgs::default())?, &opened.checkpoint)?;
     let (model, command) = (StudyModel { card, text, numbering }, command(args));
     let result = lopper_study::run(&model, &recipe, &inputs, &args.out, &command, &context.progress);
-    if result.as_ref().is_err_and(|e| e.downcast_ref::<lopper_record::Interrupted>().is_some()) {
+    if result.as_ref().is_err_and(Error::is_interrupted) {
         context.printer.note(&format!("finished cells are kept; `{command}` goes on from there"));
         if args.out.join(STUDY_FILE).exists() {
             context.printer.note(&format!("`lopper report {}` shows what is there", args.out.display()));
@@ -97,8 +96,8 @@ fn inputs(context: &Context, args: &StudyArgs, recipe: &Recipe) -> Result<StudyI
 }
 
 /// Names the study file in a fault that shows only once the model is known.
-fn in_file(error: anyhow::Error, file: Option<&Path>) -> anyhow::Error {
-    match (error.downcast::<Fault>(), file) {
+fn in_file(error: Error, file: Option<&Path>) -> Error {
+    match (error.into_fault(), file) {
         (Ok(fault), Some(file)) => fault.file(file).into(),
         (Ok(fault), None) => fault.into(),
         (Err(error), _) => error,

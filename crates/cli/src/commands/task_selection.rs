@@ -1,8 +1,8 @@
 //! What ablations and searches share: the tasks they evaluate on, and the work it took.
 
-use anyhow::Result;
 use lopper_infer::TextModel;
 use lopper_measure::{Cost, Execution};
+use lopper_record::Result;
 use lopper_tasks::{ItemSelection, RowChoice, Split, Suite};
 use serde::Serialize;
 

@@ -1,6 +1,6 @@
 //! `lopper tasks`: the tasks that a model can be evaluated on.
 
-use anyhow::Result;
+use lopper_record::Result;
 use lopper_tasks::{TaskEntry, all_tasks, task_entries, task_file};
 
 use crate::args::{TasksArgs, TasksCommand};

@@ -9,8 +9,8 @@
 
 use std::sync::Arc;
 
-use anyhow::{Context, Result, ensure};
 use lopper_infer::{Loglik, LoglikRequest, TextModel};
+use lopper_record::{Context, Result, ensure};
 
 /// How a tokenizer splits numbers.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::path::Path;
 
-use anyhow::Result;
 use lopper_diagnose::equations::first_false;
+use lopper_record::Result;
 use lopper_tasks::{DataRoot, Table};
 use serde_json::{Map, Value};
 

@@ -2,13 +2,12 @@
 
 use super::{ADAPTER_CONFIG, ADAPTER_WEIGHTS, PREFIX, ends_in, has_adapter};
 use crate::recipe::{LoraConfig, PROJECTIONS};
-use anyhow::{Result, ensure};
 use lopper_model::checkpoint::{TensorView, check_safetensors, is_weight_dtype};
 use lopper_model::hf::{Fields, parse_object};
 use lopper_model::linear::Lora;
 use lopper_model::param::Param;
 use lopper_model::{Config, Model};
-use lopper_record::{Fault, LayerPosition, LayerSet};
+use lopper_record::{Fault, LayerPosition, LayerSet, Result, ensure};
 use safetensors::SafeTensors;
 use serde_json::Value;
 use std::collections::BTreeSet;

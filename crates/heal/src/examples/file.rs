@@ -1,10 +1,9 @@
 //! Examples from a JSON Lines file.
 
 use super::{ExampleText, Examples, Renderer};
-use anyhow::{Context, Result};
 use lopper_infer::Finish;
 use lopper_model::chat::Message;
-use lopper_record::Fault;
+use lopper_record::{Context, Fault, Result};
 use serde::Deserialize;
 use serde_json::Value;
 use std::fs::File;

@@ -4,9 +4,8 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
 use lopper_hub::{HubId, Settings, Snapshot, fetch};
-use lopper_record::{Fault, NoProgress, Progress};
+use lopper_record::{Fault, NoProgress, Progress, Result};
 use lopper_testkit::RecordedProgress;
 use lopper_testkit::hub::HubServer;
 use serde_json::json;
@@ -98,7 +97,7 @@ impl TestHub {
     /// The message of a failure to load `model` that is not a fault.
     pub fn failure(&self, model: &str) -> String {
         let error = self.load(model).unwrap_err();
-        assert!(error.downcast_ref::<Fault>().is_none(), "{error:#}");
+        assert!(error.fault().is_none(), "{error:#}");
         format!("{error:#}")
     }
 
@@ -134,7 +133,7 @@ fn load(settings: &Settings, model: &str, progress: &dyn Progress) -> Result<Sna
 
 /// The fault of a failure, which says everything.
 pub fn fault<T: std::fmt::Debug>(result: Result<T>) -> Fault {
-    let fault: Fault = result.unwrap_err().downcast().unwrap_or_else(|error| panic!("not a fault: {error:#}"));
+    let fault: Fault = result.unwrap_err().into_fault().unwrap_or_else(|error| panic!("not a fault: {error:#}"));
     assert!(fault.expected.is_some() && fault.got.is_some() && fault.hint.is_some(), "{fault}");
     fault
 }

@@ -3,8 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use anyhow::Result;
-use lopper_record::Fault;
+use lopper_record::{Fault, Result};
 
 use crate::hf::{self, Fields, WEIGHTS, WEIGHTS_INDEX};
 

@@ -10,8 +10,7 @@ use std::io::{Read, Seek, SeekFrom};
 use std::ops::{Deref, Range};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
-use lopper_record::Fault;
+use lopper_record::{Context, Fault, Result};
 use memmap2::Mmap;
 
 use crate::hf::{CONFIG, MAX_SIDE_FILE_BYTES};

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail, ensure};
+use lopper_record::{Context, Result, bail, ensure};
 use serde_json::{Map, json};
 use tempfile::{Builder, NamedTempFile};
 

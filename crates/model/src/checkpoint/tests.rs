@@ -45,7 +45,7 @@ fn write_index(dir: &Path, index: &Value) {
 fn fault(dir: &Path) -> Fault {
     match Checkpoint::open(dir) {
         Ok(_) => panic!("opened"),
-        Err(error) => error.downcast::<Fault>().expect("a fault of the user's"),
+        Err(error) => error.into_fault().expect("a fault of the user's"),
     }
 }
 
@@ -168,7 +168,7 @@ fn a_head_beside_a_tied_embedding_is_allowed_if_it_is_the_embedding() {
     let load = || Model::from_checkpoint(&Checkpoint::open(dir.path()).unwrap());
     let mapped = || Model::mapped(&Arc::new(Checkpoint::open(dir.path()).unwrap()));
     for refused in [load(), mapped()] {
-        let fault = refused.unwrap_err().downcast::<Fault>().expect("a fault of the user's");
+        let fault = refused.unwrap_err().into_fault().expect("a fault of the user's");
         assert!(fault.message.contains(HEAD) && fault.expected.unwrap().contains("tie_word_embeddings"));
     }
 
@@ -399,6 +399,6 @@ fn check(bytes: &[u8]) {
                 assert_eq!(entry.range.len(), elements * entry.dtype.bitsize() / 8);
             }
         }
-        Err(error) => assert!(error.downcast_ref::<Fault>().is_some()),
+        Err(error) => assert!(error.fault().is_some()),
     }
 }

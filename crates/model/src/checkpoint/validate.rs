@@ -4,8 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use anyhow::Result;
-use lopper_record::Fault;
+use lopper_record::{Fault, Result};
 
 use crate::config::Config;
 use crate::tensors::{EMBEDDING, HEAD, expected_tensors, layer_of};

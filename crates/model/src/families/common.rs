@@ -5,8 +5,7 @@
 //! that are left out: transformers makes a difference between a key that is missing (the class's
 //! default) and one that is null (nothing, or a value that follows from others).
 
-use anyhow::Result;
-use lopper_record::Fault;
+use lopper_record::{Fault, Result};
 
 use crate::config::{Activation, Config};
 use crate::hf::Fields;

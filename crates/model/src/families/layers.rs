@@ -5,8 +5,7 @@
 //! Where it ignores a list that says something else than what it computes, Lopper refuses: other
 //! programs may read the list.
 
-use anyhow::Result;
-use lopper_record::Fault;
+use lopper_record::{Fault, Result};
 
 use crate::config::LayerKind;
 use crate::hf::{Fields, shorten};

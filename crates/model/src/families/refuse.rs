@@ -7,8 +7,7 @@
 //! Not covered: keys nobody has thought of. Weights are a second net: a checkpoint that holds a
 //! tensor which the configuration leaves no place for is refused as well (`checkpoint/validate.rs`).
 
-use anyhow::Result;
-use lopper_record::Fault;
+use lopper_record::{Fault, Result};
 use serde_json::Value;
 
 use crate::hf::{Fields, shorten};

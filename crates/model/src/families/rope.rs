@@ -10,8 +10,7 @@
 //!
 //! Not covered: `proportional`, `mrope` and axial embeddings, and partial rotation outside Phi-3.
 
-use anyhow::Result;
-use lopper_record::Fault;
+use lopper_record::{Fault, Result};
 use serde_json::Map;
 
 use crate::config::{Config, Rope, RopeScaling};

@@ -43,7 +43,7 @@ fn parse(config: &Map<String, Value>) -> Result<Config> {
 }
 
 fn fault(config: &Map<String, Value>) -> Fault {
-    parse(config).unwrap_err().downcast::<Fault>().expect("a fault of the user's")
+    parse(config).unwrap_err().into_fault().expect("a fault of the user's")
 }
 
 fn with(key: &str, value: Value) -> Map<String, Value> {

@@ -4,7 +4,7 @@
 //! llama.cpp's converter all read. A pruned model does not come this way: its configuration is
 //! the source's, edited (see `lopper-prune`).
 
-use anyhow::{Context, Result, bail, ensure};
+use lopper_record::{Context, Result, bail, ensure};
 use serde_json::{Map, Value, json};
 
 use crate::config::{Config, QkNorm, Rope, RopeScaling};

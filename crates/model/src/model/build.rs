@@ -9,7 +9,7 @@ use crate::mapped::{MappedWeight, Release};
 use crate::param::Param;
 use crate::projections::Projections;
 use crate::tensors::NormNames;
-use anyhow::{Result, ensure};
+use lopper_record::{Result, ensure};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::sync::Arc;

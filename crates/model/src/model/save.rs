@@ -4,8 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use anyhow::{Context, Result, ensure};
-use lopper_record::write_atomic;
+use lopper_record::{Context, Result, ensure, write_atomic};
 use serde_json::{Map, Value, json};
 
 use super::Model;

@@ -4,7 +4,7 @@
 //!
 //! The distance is taken at the last token of each sequence, as there, or averaged over tokens.
 
-use anyhow::{Context, Result};
+use lopper_record::{Context, Result};
 
 use super::{BlockScores, By, Criterion, Request, Selection};
 

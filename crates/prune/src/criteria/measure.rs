@@ -11,10 +11,9 @@
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
-use anyhow::{Result, ensure};
 use lopper_infer::{Engine, LayerActivations};
 use lopper_model::kernels::vectorised;
-use lopper_record::{Fault, LayerSet, LayerSlot, Progress};
+use lopper_record::{Fault, LayerSet, LayerSlot, Progress, Result, ensure};
 
 use super::linear::{self, Sample};
 use super::{BlockScores, LayerScores, PerplexityScores, dot};

@@ -1,8 +1,7 @@
 //! Reverse order: the last n layers go, whatever the model (the baseline of Shortened LLaMA; arXiv 2411.15558 finds it
 //! strong). Variants keep the very last layer or two, which do more than their neighbours in most models.
 
-use anyhow::Result;
-use lopper_record::Fault;
+use lopper_record::{Fault, Result};
 
 use super::{By, Criterion, Request, Selection};
 

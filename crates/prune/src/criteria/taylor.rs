@@ -3,9 +3,8 @@
 //! Shortened LLaMA, arXiv 2402.02834). One backward pass over the text; the layers with the smallest
 //! sum go.
 
-use anyhow::{Result, ensure};
 use lopper_model::{Model, Threads, TrainBatch, TrainOptions, TrainWorkspace};
-use lopper_record::{Progress, Step};
+use lopper_record::{Progress, Result, Step, ensure};
 
 use super::{By, Criterion};
 use crate::calibration::Calibration;

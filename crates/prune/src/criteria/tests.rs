@@ -136,7 +136,7 @@ fn reverse_order_and_its_variants() {
     assert_eq!(choose("reverse-keep-2", None, 12, 3, 0), [7, 8, 9]);
     let request = Request { num_layers: 4, remove: 3, scores: None, seed: 0 };
     let error = select(criterion("reverse-keep-2").unwrap(), &request).unwrap_err();
-    assert!(error.downcast_ref::<Fault>().is_some());
+    assert!(error.fault().is_some());
 }
 
 #[test]
@@ -160,9 +160,9 @@ fn removing_none_or_all_is_the_users_fault() {
     for remove in [0, 4, 9] {
         let request = Request { num_layers: 4, remove, scores: None, seed: 0 };
         let error = select(criterion("reverse").unwrap(), &request).unwrap_err();
-        assert!(error.downcast_ref::<Fault>().is_some());
+        assert!(error.fault().is_some());
     }
-    assert!(criterion("bo").unwrap_err().downcast_ref::<Fault>().unwrap().expected.as_ref().unwrap().contains("`bi`"));
+    assert!(criterion("bo").unwrap_err().fault().unwrap().expected.as_ref().unwrap().contains("`bi`"));
 }
 
 #[test]
@@ -170,11 +170,11 @@ fn what_cannot_be_measured_is_the_users_fault() {
     let mut broken = model(3);
     scale(&mut broken.layers[1].down.weight, f32::NAN);
     let error = measured(&broken, &text(&[5])).unwrap_err();
-    assert!(error.downcast_ref::<Fault>().unwrap().message.contains("layer 1"), "{error}");
+    assert!(error.fault().unwrap().message.contains("layer 1"), "{error}");
 
     let unknown = Calibration::new(vec![vec![3, 31]]).unwrap();
     let error = measured(&model(2), &unknown).unwrap_err();
-    assert!(error.downcast_ref::<Fault>().unwrap().got.as_ref().unwrap().contains("31"));
+    assert!(error.fault().unwrap().got.as_ref().unwrap().contains("31"));
 }
 
 /// Against the change of the loss itself when a layer's weights shrink a little.

@@ -6,8 +6,7 @@
 
 use std::path::Path;
 
-use anyhow::Result;
-use lopper_record::{Fault, LayerNumbering, LayerPosition, LayerSet};
+use lopper_record::{Fault, LayerNumbering, LayerPosition, LayerSet, Result};
 use serde_json::Value;
 
 use super::{MAX_PLAN_BYTES, read_file};

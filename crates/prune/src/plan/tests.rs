@@ -32,7 +32,7 @@ fn parse(text: &str) -> Result<Option<MergekitCut>> {
 fn fault(text: &str) -> Fault {
     match parse(text) {
         Ok(cut) => panic!("no fault: {cut:?}\n{text}"),
-        Err(error) => error.downcast::<Fault>().unwrap(),
+        Err(error) => error.into_fault().unwrap(),
     }
 }
 
@@ -135,7 +135,7 @@ proptest! {
     #[test]
     fn any_text_is_a_cut_or_a_fault(text in "(merge_method: passthrough\n)?(slices:\n)?[-:{}\\[\\], a-z0-9&*\n]{0,80}") {
         if let Err(error) = parse(&text) {
-            prop_assert!(error.downcast_ref::<Fault>().is_some());
+            prop_assert!(error.fault().is_some());
         }
     }
 }

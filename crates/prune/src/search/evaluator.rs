@@ -3,10 +3,9 @@
 use std::ops::Range;
 use std::sync::{Mutex, MutexGuard};
 
-use anyhow::Result;
 use lopper_infer::TextModel;
 use lopper_measure::{Cost, Execution, ItemScores, evaluate};
-use lopper_record::{LayerPosition, LayerSet, Progress};
+use lopper_record::{LayerPosition, LayerSet, Progress, Result};
 use lopper_tasks::{Group, Suite, TaskOutcome};
 
 use super::Evaluator;

@@ -3,8 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use anyhow::{Result, ensure};
-use lopper_record::{Fault, LayerPosition, LayerSet};
+use lopper_record::{Fault, LayerPosition, LayerSet, Result, ensure};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 

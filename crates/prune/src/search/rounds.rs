@@ -1,10 +1,8 @@
 //! The strategies that remove layers from what is left: greedy with or without racing, one-shot, and
 //! blocks.
 
-use anyhow::{Context, Result};
-
 use lopper_measure::{ItemScores, Objective};
-use lopper_record::{LayerPosition, LayerSet, Progress};
+use lopper_record::{Context, LayerPosition, LayerSet, Progress, Result};
 
 use super::{Evaluator, Problem, Racing, Recorder, Round, Scored, State, count};
 

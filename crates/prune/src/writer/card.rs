@@ -3,8 +3,8 @@
 
 use std::path::Path;
 
-use anyhow::Result;
 use lopper_model::Checkpoint;
+use lopper_record::Result;
 
 use crate::plan::{PLAN_FILE, Plan};
 

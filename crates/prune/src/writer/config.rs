@@ -20,13 +20,12 @@ mod tests;
 
 use std::path::Path;
 
-use anyhow::Result;
 use lopper_model::families::parse_config;
 use lopper_model::hf::CONFIG;
 use lopper_model::{Checkpoint, Config};
 use serde_json::{Map, Value, json};
 
-use lopper_record::{LayerPosition, LayerSet};
+use lopper_record::{LayerPosition, LayerSet, Result};
 
 use crate::plan::{ConfigChange, layer_numbering};
 

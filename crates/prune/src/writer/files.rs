@@ -4,9 +4,8 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::Path;
 
-use anyhow::{Context, Result};
 use lopper_model::Checkpoint;
-use lopper_record::{Fault, is_side_file};
+use lopper_record::{Context, Fault, Result, is_side_file};
 use tempfile::{Builder, TempDir};
 
 /// Where transformers keeps the chat templates of a model that has several.

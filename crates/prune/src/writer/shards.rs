@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::mpsc::sync_channel;
 
-use anyhow::{Context, Result, ensure};
 use lopper_model::Checkpoint;
 use lopper_model::checkpoint::{SafetensorsWriter, TensorInfo, tensor_hashes};
 use lopper_model::hf::{WEIGHTS, WEIGHTS_INDEX};
+use lopper_record::{Context, Result, ensure};
 use serde_json::json;
 
 use super::Copied;

@@ -6,7 +6,7 @@ use lopper_model::checkpoint::Dtype;
 use lopper_model::families::config_json;
 use lopper_model::hf::{WEIGHTS, WEIGHTS_INDEX};
 use lopper_model::{Batch, Model, Threads};
-use lopper_record::{Interrupted, NoProgress};
+use lopper_record::NoProgress;
 use lopper_testkit::{RecordedProgress, Tiny, tensors, tiny_model, write_tensors};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -68,7 +68,7 @@ fn plan<const N: usize>(checkpoint: &Checkpoint, drop: [usize; N]) -> Result<Pla
 fn fault<T>(result: Result<T>) -> Fault {
     match result {
         Ok(_) => panic!("no error"),
-        Err(error) => error.downcast::<Fault>().expect("a fault of the user's"),
+        Err(error) => error.into_fault().expect("a fault of the user's"),
     }
 }
 
@@ -212,7 +212,7 @@ fn progress_counts_every_byte_written_and_read_back() {
     for check in [0, 5, report.tensors + 2] {
         let progress = RecordedProgress::interrupting_at(check);
         let error = write_pruned(&checkpoint, &cut, &source.out(), &options, &progress).unwrap_err();
-        assert!(error.is::<Interrupted>(), "{error:#}");
+        assert!(error.is_interrupted(), "{error:#}");
         assert!(!source.out().exists() && source.leftovers().is_empty());
     }
 }

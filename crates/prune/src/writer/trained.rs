@@ -5,9 +5,8 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result, ensure};
 use lopper_model::{Checkpoint, Model};
-use lopper_record::LayerSet;
+use lopper_record::{Context, LayerSet, Result, ensure};
 
 use crate::plan::{PLAN_FILE, Plan};
 

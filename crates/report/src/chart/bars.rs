@@ -1,6 +1,6 @@
 //! One criterion's score of each layer.
 
-use anyhow::Result;
+use lopper_record::Result;
 use plotters::prelude::*;
 
 use super::frame::{Frame, Unit, range_of};

@@ -3,7 +3,8 @@
 use std::error::Error;
 use std::ops::Range;
 
-use anyhow::{Result, anyhow};
+use anyhow::anyhow;
+use lopper_record::Result;
 use plotters::coord::ranged1d::{DefaultFormatting, KeyPointHint, Ranged};
 use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;

@@ -1,7 +1,7 @@
 //! Retention against layers removed: a dashed line with hollow marks before healing, a solid one
 //! with filled marks after it, 95 % intervals as bars. Each group has a colour and a shape of mark.
 
-use anyhow::Result;
+use lopper_record::Result;
 use plotters::prelude::*;
 
 use super::frame::{Frame, Unit};

@@ -1,6 +1,6 @@
 //! A figure by removed layer: marks with 95 % intervals on a thin line, the uncut model as a dotted line.
 
-use anyhow::Result;
+use lopper_record::Result;
 use plotters::prelude::*;
 
 use super::frame::{Frame, Unit, range_of};

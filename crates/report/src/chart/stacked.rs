@@ -1,6 +1,6 @@
 //! Stacked bars of fractions: how programs ended, or why items were lost, for each of several models.
 
-use anyhow::Result;
+use lopper_record::Result;
 use plotters::prelude::*;
 
 use super::frame::{Frame, Unit};

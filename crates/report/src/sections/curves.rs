@@ -1,9 +1,8 @@
 //! Retention against layers removed: the main strategy large, the others as small multiples on
 //! the same axes.
 
-use anyhow::Result;
-use lopper_record::StudyRecord;
 use lopper_record::study::Point;
+use lopper_record::{Result, StudyRecord};
 
 use crate::chart::{Mark, Series, Size, lines};
 use crate::format::percent;

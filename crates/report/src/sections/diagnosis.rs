@@ -3,9 +3,8 @@
 
 use std::collections::BTreeSet;
 
-use anyhow::Result;
 use lopper_record::study::{Cause, Diagnosis, Mean, Point, Programs};
-use lopper_record::{StudyRecord, format_ranges};
+use lopper_record::{Result, StudyRecord, format_ranges};
 
 use crate::chart::{Bar, Size, stacked};
 use crate::format::{NONE, percent, short};

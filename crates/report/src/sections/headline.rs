@@ -1,8 +1,7 @@
 //! The answer first: the depth budget in words, and the model that it is about.
 
-use anyhow::Result;
-use lopper_record::StudyRecord;
 use lopper_record::study::{BudgetLine, ModelCard};
+use lopper_record::{Result, StudyRecord};
 
 use crate::format::{NONE, count, percent};
 use crate::html::Text;

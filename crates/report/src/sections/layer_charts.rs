@@ -1,9 +1,8 @@
 //! One layer removed at a time, as the paper (arXiv 2602.01997) draws it: the score kept by task, the change in
 //! repetition, the arithmetic probe, how the programs ended.
 
-use anyhow::Result;
-use lopper_record::StudyRecord;
 use lopper_record::study::{AblatedLayer, Diagnosis, Mean, Programs};
+use lopper_record::{Result, StudyRecord};
 
 use crate::chart::{At, Bar, Size, Unit, profile, stacked};
 use crate::format::short;

@@ -1,8 +1,7 @@
 //! The layer map: what each single layer is needed for, next to the scores that the criteria give it.
 
-use anyhow::Result;
-use lopper_record::StudyRecord;
 use lopper_record::study::{AblatedLayer, Criterion, TaskResult};
+use lopper_record::{Result, StudyRecord};
 
 use crate::chart::{Size, bars};
 use crate::format::{NONE, percent, percent_interval, short};

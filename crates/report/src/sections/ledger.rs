@@ -1,8 +1,7 @@
 //! The failure ledger: items that a cut lost, by cause, and items that it gained, with both models' answers.
 
-use anyhow::Result;
-use lopper_record::StudyRecord;
 use lopper_record::study::LedgerEntry;
+use lopper_record::{Result, StudyRecord};
 
 use crate::html::{Text, clipped};
 use crate::sections::{answer_box, question};

@@ -1,7 +1,7 @@
 //! The probes against layers removed, from the uncut model to the cut and the healed ones: the arithmetic probe as
 //! arXiv 2602.01997 compares them, and the brackets.
 
-use anyhow::Result;
+use lopper_record::Result;
 use lopper_record::study::{Diagnosis, Mean, Point};
 
 use crate::chart::{Mark, Series, Size, lines};

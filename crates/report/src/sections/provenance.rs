@@ -3,9 +3,8 @@
 
 use std::fmt::Write as _;
 
-use anyhow::Result;
-use lopper_record::StudyRecord;
 use lopper_record::study::{BudgetLine, HealInfo, Point};
+use lopper_record::{Result, StudyRecord};
 
 use crate::format::{NONE, count, duration, percent, short};
 use crate::html::Column::{Left, Right};

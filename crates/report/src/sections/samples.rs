@@ -1,8 +1,7 @@
 //! The same prompt answered by the uncut, the cut and the healed model.
 
-use anyhow::Result;
-use lopper_record::StudyRecord;
 use lopper_record::study::Sample;
+use lopper_record::{Result, StudyRecord};
 
 use crate::html::{Text, clipped};
 use crate::sections::{answer_box, question};

@@ -1,8 +1,7 @@
 //! Every model that was measured, with every score and its interval.
 
-use anyhow::Result;
 use lopper_record::study::Point;
-use lopper_record::{Retention, Score, StudyRecord};
+use lopper_record::{Result, Retention, Score, StudyRecord};
 
 use crate::format::{NONE, count, percent, percent_interval, short};
 use crate::heat;

@@ -4,8 +4,7 @@
 
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
-use lopper_record::Fault;
+use lopper_record::{Context, Fault, Result};
 use lopper_sandbox::{Policy, Program, Sandbox};
 
 fn main() -> ExitCode {
@@ -14,7 +13,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error:#}");
-            ExitCode::from(if error.is::<Fault>() { 2 } else { 1 })
+            ExitCode::from(if error.fault().is_some() { 2 } else { 1 })
         }
     }
 }

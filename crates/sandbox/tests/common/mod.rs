@@ -2,15 +2,13 @@
 
 #![allow(dead_code)]
 
+use lopper_sandbox::{Limits, Mechanism, Outcome, Policy, Program, Sandbox};
+use lopper_testkit::{Feature, skip_unless};
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
-
-use lopper_record::Fault;
-use lopper_sandbox::{Limits, Mechanism, Outcome, Policy, Program, Sandbox};
-use lopper_testkit::{Feature, skip_unless};
 
 /// The mechanisms of [`Feature::Namespaces`].
 pub const NAMESPACES: [Mechanism; 6] = [
@@ -66,7 +64,7 @@ pub fn try_sandbox(policy: Policy) -> Option<Sandbox> {
         Ok(sandbox) => return Some(sandbox),
         Err(error) => error,
     };
-    let fault = error.downcast_ref::<Fault>().map(|f| f.message.clone()).unwrap_or_default();
+    let fault = error.fault().map(|f| f.message.clone()).unwrap_or_default();
     let lacking = ["cannot be started", "cannot isolate"].iter().any(|m| fault.contains(m));
     assert!(lacking, "{error:#}");
     // `eprintln!` would be captured.

@@ -6,7 +6,6 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use anyhow::Result;
 use lopper_heal::{HealRecipe, Method};
 use lopper_infer::{Engine, TextModel};
 use lopper_model::chat::ChatTemplate;
@@ -16,7 +15,7 @@ use lopper_model::{Config, Model};
 use lopper_pocket::model_files::CHAT_TEMPLATE;
 use lopper_pocket::tokenizer::{BOS, END, PAD, tokenizer_json, vocabulary_size};
 use lopper_record::study::ModelCard;
-use lopper_record::{Interrupted, LayerNumbering, NoProgress, Progress, Step, StudyRecord};
+use lopper_record::{Interrupted, LayerNumbering, NoProgress, Progress, Result, Step, StudyRecord};
 use lopper_study::{Budget, Cuts, Heal, Items, Recipe, StudyInputs, StudyModel, Tasks, run};
 use lopper_testkit::{Tiny, tiny_config};
 

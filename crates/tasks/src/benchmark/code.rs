@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use anyhow::Result;
+use lopper_record::Result;
 use lopper_sandbox::{Outcome, Policy, Program, Sandbox, Verdict};
 
 /// A sandbox that the user has allowed, and the flag that stops it.

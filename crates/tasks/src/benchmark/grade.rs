@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context, Result};
 use lopper_infer::{Finish, Loglik};
+use lopper_record::{Context, Result};
 use lopper_sandbox::{Outcome, Program, Verdict as Ended};
 
 use super::code::class;
@@ -76,9 +76,10 @@ impl<'a> Judge<'a> {
         let block = python_block(response).unwrap_or(response);
         let fields = Fields::new(&item.doc).with(&[("response", response), ("block", block)]);
         let text = |template: &Option<String>| -> Result<String> {
-            self.templates
+            Ok(self
+                .templates
                 .text(template.as_deref().unwrap_or_default(), &fields)
-                .map_err(|error| anyhow::anyhow!("task {}, row {}: {error}", self.spec.name, item.row))
+                .map_err(|error| anyhow::anyhow!("task {}, row {}: {error}", self.spec.name, item.row))?)
         };
         let program = Program::new(text(&self.answer.program)?, text(&self.answer.tests)?);
         Ok(match &self.answer.value {

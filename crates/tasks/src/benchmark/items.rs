@@ -3,9 +3,8 @@
 
 use std::path::PathBuf;
 
-use anyhow::Result;
 use lopper_pocket::Split;
-use lopper_record::{Fault, canonical_json};
+use lopper_record::{Error, Fault, Result, canonical_json};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -213,7 +212,7 @@ impl<'a> Maker<'a> {
             pool.rows.iter_mut().for_each(|row| self.conform(row));
             pool
         };
-        let few = || -> anyhow::Error {
+        let few = || -> Error {
             Fault::new(format!("there are too few rows for {shots} few-shot examples of {}", self.spec.name))
                 .file(pool.file(0))
                 .got(format!("{} rows", pool.rows.len()))

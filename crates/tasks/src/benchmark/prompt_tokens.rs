@@ -6,8 +6,8 @@
 //! question that does not fit even without few-shot examples is a bad row rather than half a question,
 //! unless [`GenerationPolicy::truncate_questions`] says otherwise.
 
-use anyhow::Result;
 use lopper_infer::{LoglikRequest, TextModel};
+use lopper_record::Result;
 
 use super::items::{Item, Prompt};
 use super::prompt::{messages, plain};

@@ -377,7 +377,7 @@ impl Spec {
     }
 
     /// The files of the first of `splits` that is there, and the split's name.
-    pub fn files(&self, root: &DataRoot, splits: &[String]) -> anyhow::Result<(String, SplitFiles)> {
+    pub fn files(&self, root: &DataRoot, splits: &[String]) -> lopper_record::Result<(String, SplitFiles)> {
         for split in splits {
             if let Some(file) = self.rows.files.get(split) {
                 let directory = self.path.as_deref().and_then(Path::parent).unwrap_or(Path::new(""));

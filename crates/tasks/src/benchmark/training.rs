@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 
-use anyhow::Result;
+use lopper_record::Result;
 
 use super::items::Maker;
 use super::spec::Spec;

@@ -1,8 +1,8 @@
 //! Bracket completion: the shown opening and the response together must be balanced.
 
-use anyhow::Result;
 use lopper_pocket::Example;
 use lopper_pocket::grade::Verdict;
+use lopper_record::Result;
 
 use super::{Family, Grade, binary, generated};
 use crate::outcome::ItemResult;

@@ -1,8 +1,8 @@
 //! Multiple choice: the choice of the highest log-likelihood after the prompt is the answer.
 
-use anyhow::{Result, bail, ensure};
 use lopper_infer::TextModel;
 use lopper_pocket::{Check, Example, TaskInfo};
+use lopper_record::{Result, bail, ensure};
 
 use super::{Family, Grade, binary, log_likelihoods};
 use crate::metrics::choice::{best, best_per_length};

@@ -3,9 +3,9 @@
 //! Programs run in `lopper_pocket::lang`, which reaches nothing outside itself. It knows a subset of
 //! Python, so another model's solution that uses more of the language counts as `other`.
 
-use anyhow::Result;
 use lopper_pocket::Example;
 use lopper_pocket::grade::Verdict;
+use lopper_record::Result;
 
 use super::{Family, Grade, binary, generated};
 use crate::outcome::ItemResult;

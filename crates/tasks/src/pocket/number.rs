@@ -5,9 +5,9 @@
 //! belongs; the flexible one takes the last number, wherever it is. A model that computes well but
 //! has lost the form shows as a difference between them.
 
-use anyhow::{Context, Result, bail};
 use lopper_infer::TextModel;
 use lopper_pocket::{Check, Example, TaskInfo};
+use lopper_record::{Context, Result, bail};
 
 use super::{Family, Grade, binary, generated, log_likelihoods};
 use crate::metrics::choice::best;

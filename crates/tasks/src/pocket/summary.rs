@@ -1,7 +1,7 @@
 //! Summaries, compared with the reference by ROUGE.
 
-use anyhow::{Result, bail};
 use lopper_pocket::{Check, Example};
+use lopper_record::{Result, bail};
 
 use super::{Family, Grade, generated};
 use crate::metrics::rouge::rouge;

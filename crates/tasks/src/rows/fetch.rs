@@ -3,7 +3,7 @@
 use std::ops::Deref;
 use std::path::PathBuf;
 
-use anyhow::Result;
+use lopper_record::Result;
 
 /// Brings rows that are not in a data root.
 pub trait RowFetcher: Send + Sync {

@@ -4,8 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::Result;
-use lopper_record::Fault;
+use lopper_record::{Error, Fault, Result};
 
 use super::{ENDINGS, RowFetcher, SplitFiles};
 
@@ -96,8 +95,8 @@ impl DataRoot {
 }
 
 /// The same fault with another way out in its hint.
-fn beside(error: anyhow::Error, or: &str) -> anyhow::Error {
-    match error.downcast::<Fault>() {
+fn beside(error: Error, or: &str) -> Error {
+    match error.into_fault() {
         Ok(fault) => {
             let hint = fault.hint.as_ref().map_or_else(|| or.to_owned(), |hint| format!("{hint}; or {or}"));
             fault.hint(hint).into()
@@ -193,7 +192,7 @@ mod tests {
         std::fs::write(converted.join("0000.parquet"), "").unwrap();
         let (_, files) = root.find("a/b", "other", &train).unwrap();
         assert_eq!(&files[..], [converted.join("0000.parquet"), converted.join("0001.parquet")]);
-        let fault = |result: Result<(String, SplitFiles)>| result.unwrap_err().downcast::<Fault>().unwrap();
+        let fault = |result: Result<(String, SplitFiles)>| result.unwrap_err().into_fault().unwrap();
         assert!(fault(root.find("a/b", "other", &splits)).expected.unwrap().contains("a/b/other/test.parquet"));
         for (set, config) in [("../a", "main"), ("a/b", ".."), ("/etc", "main"), ("a\\b", "x")] {
             assert!(fault(root.find(set, config, &splits)).message.contains("no name"), "{set}");
@@ -221,10 +220,8 @@ mod tests {
         assert_eq!(root.find("a/b", "main", &splits).unwrap().1.revision, None);
         let (split, files) = root.find("a/b", "main", &splits[..1]).unwrap();
         assert_eq!((split.as_str(), files.revision.as_deref(), files.len()), ("test", Some("c0ffee"), 1));
-        let hint = |root: &DataRoot| {
-            let fault: Fault = root.find("a/b", "other", &splits).unwrap_err().downcast().unwrap();
-            fault.hint.unwrap()
-        };
+        let hint =
+            |root: &DataRoot| root.find("a/b", "other", &splits).unwrap_err().into_fault().unwrap().hint.unwrap();
         assert!(hint(&root).starts_with("try later; or put a/b/other/test.parquet or a/b/other/validation.parquet"));
         assert!(hint(&DataRoot::default().with_fetcher(Arc::new(Elsewhere))).ends_with("with --data-root DIR"));
         // Names that are none are refused before anything is fetched.

@@ -1,9 +1,8 @@
 //! Tasks whose items are generated: the pocket model's.
 
-use anyhow::{Result, ensure};
 use lopper_infer::TextModel;
 use lopper_pocket::Example;
-use lopper_record::Fault;
+use lopper_record::{Fault, Result, ensure};
 use rayon::prelude::*;
 
 use super::{GenerationPolicy, ItemSelection, Items, Prepared, Requests, Slot, stop_strings};

@@ -2,9 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Result, ensure};
 use lopper_infer::{LoglikRequest, TextModel};
-use lopper_record::{Fault, Score};
+use lopper_record::{Fault, Result, Score, ensure};
 use lopper_stats as stats;
 use rayon::prelude::*;
 

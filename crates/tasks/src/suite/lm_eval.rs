@@ -8,9 +8,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anyhow::Result;
 use lopper_model::chat::utc;
-use lopper_record::{ensure_new, write_atomic};
+use lopper_record::{Result, ensure_new, write_atomic};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 

@@ -1,8 +1,7 @@
 //! What is refused before any row is read: tasks that this model cannot answer, or that nobody has allowed.
 
-use anyhow::Result;
 use lopper_infer::TextModel;
-use lopper_record::Fault;
+use lopper_record::{Error, Fault, Result};
 
 use crate::benchmark::spec::Spec;
 use crate::policy::{GenerationPolicy, Resources};
@@ -67,7 +66,7 @@ fn missing_package(spec: &Spec, resources: &Resources) -> Result<Option<String>>
 }
 
 /// The fault of responses from a file for a task that takes none.
-pub(super) fn not_from_a_file(task: &str) -> anyhow::Error {
+pub(super) fn not_from_a_file(task: &str) -> Error {
     Fault::new(format!("{task} is not answered by text over rows, so given responses say nothing of it"))
         .expected("tasks over rows whose answers are generated")
         .got(task)

@@ -3,9 +3,8 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
 use lopper_infer::{Finish, Loglik, StopStrings, TextModel};
-use lopper_record::{Fault, key_hash};
+use lopper_record::{Context, Error, Fault, Result, key_hash};
 use lopper_sandbox::Outcome;
 use rayon::prelude::*;
 use serde_json::{Value, json};
@@ -240,7 +239,7 @@ impl Rows {
     }
 }
 
-fn no_item(spec: &Spec, file: &std::path::Path, bad: &[BadRow], selection: &ItemSelection) -> anyhow::Error {
+fn no_item(spec: &Spec, file: &std::path::Path, bad: &[BadRow], selection: &ItemSelection) -> Error {
     let fault = Fault::new(format!("no row of {} is an item", spec.name)).file(file);
     match bad.first() {
         Some(first) => fault.expected("at least one good row").got(format!(

@@ -2,12 +2,11 @@
 
 use std::path::Path;
 
-use anyhow::Result;
 use lopper_diagnose::arithmetic::{self, ArithmeticItem};
 use lopper_diagnose::{DiagnosticOptions, ModelDiagnosis, ledger, probe_set};
 use lopper_infer::{Sampling, TextModel};
 use lopper_record::study::{AblatedLayer, Diagnosis, LedgerEntry, Point, StudyRecord};
-use lopper_record::{Fault, LayerSet, ensure_new, write_atomic};
+use lopper_record::{Fault, LayerSet, Result, ensure_new, write_atomic};
 use lopper_tasks::{DataRoot, GenerationPolicy};
 use serde::Serialize;
 

@@ -2,11 +2,10 @@
 
 use std::path::Path;
 
-use anyhow::Result;
 use lopper_diagnose::response_file::{FileMetrics, measure};
 use lopper_diagnose::{diagnose_outcomes, graded_samples, ledger};
 use lopper_record::study::{Diagnosis, LedgerEntry, Programs};
-use lopper_record::{Fault, ensure_new, write_atomic_with};
+use lopper_record::{Fault, Result, ensure_new, write_atomic_with};
 use serde::Serialize;
 
 use super::table::{degeneration_rows, percent_of, side_by_side};

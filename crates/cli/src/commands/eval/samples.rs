@@ -5,10 +5,9 @@ use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 
-use anyhow::Result;
 use lopper_infer::Finish;
 use lopper_model::chat::Message;
-use lopper_record::{Fault, write_atomic};
+use lopper_record::{Fault, Result, write_atomic};
 use lopper_tasks::{GivenResponses, ItemResult, SampleResult, Suite, TaskOutcome, Timing, question_id};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};

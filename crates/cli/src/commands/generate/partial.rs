@@ -6,8 +6,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
-use lopper_record::Fault;
+use lopper_record::{Context, Fault, Result};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -135,7 +134,7 @@ mod tests {
         assert_eq!(open(true).len(), 0);
 
         let error = Partial::<String>::open(path.clone(), "b", false).err().unwrap();
-        assert!(error.downcast_ref::<Fault>().unwrap().hint.as_ref().unwrap().contains("--force"));
+        assert!(error.fault().unwrap().hint.as_ref().unwrap().contains("--force"));
         again.remove();
         assert!(!path.exists());
     }

@@ -3,10 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use anyhow::{Context, Result};
 use lopper_prune::search::{Problem, State, Strategy};
 use lopper_record::study::{GapAlarm, SentinelReading};
-use lopper_record::{Fault, LayerSet, ensure_new, write_atomic};
+use lopper_record::{Context, Fault, LayerSet, Result, ensure_new, write_atomic};
 use lopper_tasks::{GenerationPolicy, ItemSelection};
 use serde::{Deserialize, Serialize};
 

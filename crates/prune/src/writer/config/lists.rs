@@ -2,9 +2,8 @@
 
 use std::path::Path;
 
-use anyhow::Result;
 use lopper_model::hf::shorten;
-use lopper_record::Fault;
+use lopper_record::{Fault, Result};
 use serde_json::{Map, Value};
 
 /// Lists that must have one entry per layer; another length is a broken configuration.

@@ -2,9 +2,8 @@
 //! model has at its new position. Then every program computes the same model, also those that know the pattern only by
 //! its period.
 
-use anyhow::Result;
 use lopper_model::config::LayerKind;
-use lopper_record::{Fault, LayerSet, OriginalLayer};
+use lopper_record::{Fault, LayerSet, OriginalLayer, Result};
 
 use super::Cut;
 

@@ -1,7 +1,7 @@
 //! The edited configuration, read back, is the source's with only the kept layers: in every field.
 
-use anyhow::{Result, bail};
 use lopper_model::Config;
+use lopper_record::{Result, bail};
 use serde_json::Value;
 
 /// Fails, naming the first field in which the two differ. A failure is Lopper's own: a rule that is

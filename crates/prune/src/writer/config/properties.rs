@@ -101,7 +101,7 @@ proptest! {
                 }
             }
             Err(error) => {
-                let fault = error.downcast_ref::<lopper_record::Fault>();
+                let fault = error.fault();
                 prop_assert!(fault.is_some(), "{}\n{}", error, Value::Object(json));
             }
         }

@@ -13,8 +13,7 @@
 //! a period that is spelt out is changed to one that expresses the same, or removed where none
 //! does, so that no field contradicts the list.
 
-use anyhow::Result;
-use lopper_record::Fault;
+use lopper_record::{Fault, Result};
 use serde_json::{Map, Value, json};
 
 use super::Cut;

@@ -43,7 +43,7 @@ fn cut(json: &Map<String, Value>, kept: &[usize]) -> Result<Value> {
 }
 
 fn fault(result: Result<Value>) -> Fault {
-    result.unwrap_err().downcast::<Fault>().expect("a fault of the user's")
+    result.unwrap_err().into_fault().expect("a fault of the user's")
 }
 
 const F: &str = "full_attention";
