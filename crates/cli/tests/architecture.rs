@@ -1,9 +1,9 @@
 //! The picture in `design/architecture.md` is that of the `Cargo.toml`s: every arrow is a dependency, and every
-//! dependency can be reached along the arrows.
+//! dependency can be reached along the arrows. What the libraries' public functions return is typed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 type Graph = BTreeMap<String, BTreeSet<String>>;
 
@@ -59,5 +59,59 @@ fn the_picture_is_that_of_the_manifests() {
         assert!(!seen.contains(name.as_str()), "the picture leads from {name} back to it");
         let missing: Vec<_> = own.iter().filter(|other| !seen.contains(other.as_str())).collect();
         assert!(missing.is_empty(), "no way in the picture from {missing:?} to {name}");
+    }
+}
+
+/// The Rust files below a directory.
+fn sources(directory: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+    entries
+        .flat_map(|path| match path.is_dir() {
+            true => sources(&path),
+            false => vec![path],
+        })
+        .filter(|path| path.extension().is_some_and(|extension| extension == "rs"))
+        .collect()
+}
+
+/// The signatures of public functions and of public traits' methods in which an error is `anyhow`'s.
+fn untyped(source: &str) -> Vec<String> {
+    let source = source.split("#[cfg(test)]\nmod ").next().unwrap();
+    let imports = source.split("use anyhow::").skip(1).map(|rest| rest.split(';').next().unwrap());
+    let anyhow_result = imports.flat_map(|names| names.split(['{', ',', '}'])).any(|name| name.trim() == "Result");
+    let (mut found, mut in_trait) = (Vec::new(), false);
+    let mut lines = source.lines();
+    while let Some(line) = lines.next() {
+        in_trait = line.starts_with("pub trait ") || in_trait && line != "}";
+        let item = line.trim_start();
+        let public = item.starts_with("pub ") && item.contains("fn ") || in_trait && item.starts_with("fn ");
+        if !public {
+            continue;
+        }
+        let mut signature = item.to_owned();
+        while !signature.ends_with(['{', ';', '}']) {
+            signature += lines.next().expect("a signature ends").trim();
+        }
+        let aliased = signature.match_indices("Result<").any(|(at, _)| !signature[..at].ends_with("::"));
+        if signature.contains("anyhow::") || anyhow_result && aliased {
+            found.push(signature);
+        }
+    }
+    found
+}
+
+#[test]
+fn public_functions_return_typed_errors() {
+    let sample = "use anyhow::{Context, Result};\npub trait Reads {\n    fn read(\n        &self,\n    ) -> Result<u8>;\n}\n\
+                  pub fn typed() -> lopper_record::Result<()> {\n}\npub(crate) fn own() -> Result<()> {\n}\n\
+                  pub fn run(then: impl Fn() -> anyhow::Result<()>) {\n}\n#[cfg(test)]\nmod tests {}";
+    let names = ["fn read(&self,) -> Result<u8>;", "pub fn run(then: impl Fn() -> anyhow::Result<()>) {"];
+    assert_eq!(untyped(sample), names);
+
+    for name in dependencies().keys().filter(|name| *name != "cli") {
+        for path in sources(&root().join("crates").join(name).join("src")) {
+            let found = untyped(&fs::read_to_string(&path).unwrap());
+            assert!(found.is_empty(), "{}: return lopper_record::Result from {found:#?}", path.display());
+        }
     }
 }
