@@ -24,7 +24,7 @@
 //!
 //! let directory = tempfile::tempdir()?;
 //! healed.save_adapter(directory.path(), None)?; // for PEFT, vLLM, and `load_adapter`
-//! # anyhow::Ok(())
+//! # Ok::<(), lopper_record::Error>(())
 //! ```
 //!
 //! Not covered: quantised base models, packing of several examples into one sequence, training on a GPU.

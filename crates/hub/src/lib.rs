@@ -23,7 +23,7 @@
 //! assert_eq!(settings.endpoint, "https://huggingface.co");
 //! assert_eq!(settings.cache, std::path::Path::new("/data/huggingface/hub"));
 //! // lopper_hub::fetch(&model, &settings, &|_| Ok(()), &lopper_record::NoProgress)?.directory
-//! # anyhow::Ok(())
+//! # Ok::<(), lopper_record::Error>(())
 //! ```
 //!
 //! The protocol is huggingface_hub's (its `file_download.py`, version 2.4): `GET api/models/ID/revision/REV`, `HEAD`

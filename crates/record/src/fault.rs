@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 /// A fault in what the user gave: a file, an argument, a study file.
 ///
-/// Travels inside `anyhow::Error`; the edge finds it again with `downcast_ref`.
+/// Travels inside [`Error`](crate::Error), whose `fault` gives it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Fault {
     /// What is wrong, in one sentence without a trailing full stop.
