@@ -1,4 +1,4 @@
-"""Every single-layer removal of a 24-layer model on 64 HellaSwag rows, beside what people do today.
+"""Every single-layer removal of a 24-layer model on 64 HellaSwag rows, against what people do today.
 
     pip install torch transformers safetensors tokenizers pyarrow mergekit
     cargo build --release

@@ -1,7 +1,7 @@
-"""The engine beside PyTorch on the same processor: scoring, decoding, and many candidates at once.
+"""The engine against PyTorch on the same processor: scoring, decoding, and many candidates at once.
 
     pip install torch transformers safetensors
-    cargo build --release --examples && python benches/engine.py DIRECTORY [--only mid,tiny]
+    cargo build --release -p lopper-infer --example engine_speed && python benches/engine.py DIRECTORY [--only mid,tiny]
 
 Writes two checkpoints with random weights into DIRECTORY unless they are there: `mid`, of Qwen2.5-0.5B's shape in
 bf16, and `tiny`, a Llama of 12.6M parameters in f32. Runs Lopper's example `engine_speed` and transformers on

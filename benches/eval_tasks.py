@@ -1,9 +1,9 @@
-"""Throughput of `lopper eval` beside lm-evaluation-harness's transformers backend: same model, same rows, one run.
+"""Throughput of `lopper eval` against lm-evaluation-harness's transformers backend: same model, same rows, one run.
 
     python benches/eval_tasks.py LOPPER DATA_ROOT [--limit N] [--hidden 512 --layers 12] [--batch 8]
 
-A Qwen2-shaped model of random weights is made in a temporary directory. The harness is timed from its model's being loaded to its
-results (`simple_evaluate`: building prompts, tokenising, scoring); Lopper as a whole process, loading included. Both use all
+A Qwen2-shaped model of random weights is made in a temporary directory. The harness is timed with its model loaded
+(`simple_evaluate`: building prompts, tokenising, scoring); Lopper as a whole process, loading included. Both use all
 cores, in f32. Log-likelihoods are compared, too: a fast wrong answer is none.
 """
 

@@ -1,4 +1,4 @@
-"""Prunes 8 of 32 layers of a checkpoint of 7 billion parameters, beside `cp` and mergekit.
+"""Prunes 8 of 32 layers of a checkpoint of 7 billion parameters, against `cp` and mergekit.
 
     pip install torch safetensors mergekit
     cargo build --release && python benches/prune_7b.py DIRECTORY [--lopper target/release/lopper] [--mergekit mergekit-yaml]

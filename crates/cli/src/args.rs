@@ -25,6 +25,8 @@ use std::num::NonZeroUsize;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::errors::{FAILED, INTERRUPTED, USER};
+
 pub use ablate::AblateArgs;
 pub use benchmark::BenchmarkArgs;
 pub use diagnose::{DiagnoseArgs, ITEMS};
@@ -48,10 +50,10 @@ pub use tasks::{TasksArgs, TasksCommand};
 /// Find out how many layers a language model can lose, which ones, and what is lost
 #[derive(Debug, Parser)]
 #[command(name = "lopper", version, about, max_term_width = 100, arg_required_else_help = true)]
-#[command(after_help = "MODEL is a Hugging Face model directory, the id of a model on the Hugging Face hub \
+#[command(after_help = format!("MODEL is a Hugging Face model directory, the id of a model on the Hugging Face hub \
     (`organisation/name` or `organisation/name@REV`), or `pocket`, the small model that comes with lopper.\n\
     LAYERS are counted from 0 in the original model, such as `21-28` or `3,8,19`; a pruned model keeps these numbers.\n\
-    Exit status: 0 success, 2 an error in the input, 130 interrupted, 1 any other error.")]
+    Exit status: 0 success, {USER} an error in the input, {INTERRUPTED} interrupted, {FAILED} any other error."))]
 pub struct Cli {
     #[command(flatten)]
     pub global: GlobalArgs,
@@ -91,7 +93,7 @@ pub struct GlobalArgs {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Measure, prune, heal and measure again, and decide how many layers can be removed
+    /// Run the whole method: measure, prune, heal, measure again, and decide how many layers can be removed
     Study(StudyArgs),
     /// Show a model's family, layers and sizes, and what removing layers saves
     Inspect(InspectArgs),
@@ -105,7 +107,7 @@ pub enum Command {
     Prune(PruneArgs),
     /// Show what a cut removes, or print it in another tool's format
     Plan(PlanArgs),
-    /// Generate answers to prompts, to heal the pruned model with
+    /// Generate a model's own answers to prompts, as training data for `heal`
     Generate(GenerateArgs),
     /// Finetune a model, with or without some of its layers, on its own answers
     Heal(HealArgs),

@@ -4,9 +4,9 @@
 use lopper_record::Error;
 
 /// Exit status of anything that is neither the user's input nor an interrupt.
-const FAILED: u8 = 1;
+pub const FAILED: u8 = 1;
 /// Exit status when the user's input is at fault, as clap's for arguments.
-const USER: u8 = 2;
+pub const USER: u8 = 2;
 /// Exit status after Ctrl-C: 128 + SIGINT, as shells have it.
 pub const INTERRUPTED: u8 = 130;
 

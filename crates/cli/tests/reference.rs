@@ -2,11 +2,12 @@
 //!
 //! - `docs/reference/cli.md` from `--help`;
 //! - `docs/reference/tasks.md` from the tasks' registry and their generators;
-//! - `docs/reference/study-file.md`: its tables name every key of `lopper study --print-recipe` with
-//!   its default; the meanings are written by hand.
+//! - the first columns of tables, to which each row adds words written by hand: the keys of the study file and their
+//!   defaults (`study-file.md`), the families (`families.md`), the layer criteria (`criteria.md`);
+//! - the commands and exit statuses in `README.md`.
 //!
 //! With `LOPPER_BLESS=1` in the environment the pages are rewritten instead:
-//! `LOPPER_BLESS=1 cargo test -p lopper --test reference`.
+//! `LOPPER_BLESS=1 cargo test --workspace --test reference`. A new row is added by hand, then its cells are filled in.
 
 mod common;
 
@@ -15,7 +16,9 @@ use std::fmt::Write;
 use std::path::PathBuf;
 
 use common::lopper;
+use lopper_model::families::{FAMILIES, Family};
 use lopper_pocket::{Prompt, Split, examples};
+use lopper_prune::criteria::{CRITERIA, Criterion};
 use lopper_tasks::all_tasks;
 use serde_json::Value;
 
@@ -329,28 +332,66 @@ fn recipe() -> BTreeMap<String, String> {
         if let Some(name) = line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
             table = format!("{name}.");
         } else if let Some((key, value)) = line.split_once(" = ") {
-            keys.insert(format!("{table}{key}"), value.to_owned());
+            keys.insert(format!("{table}{key}"), format!("`{value}`"));
         }
     }
     assert!(keys.len() > 30, "{text}");
     keys
 }
 
+/// Compares, or rewrites, tables whose second column is headed `column`. Their rows are ``| `key` | made | by hand |``:
+/// `made`, one cell or more, comes from the program, and every key has its row.
+fn settle_rows(name: &str, column: &str, mut made: BTreeMap<String, String>) {
+    let text = std::fs::read_to_string(page(name)).unwrap();
+    let mut inside = false;
+    let rows = text.lines().map(|line| {
+        let Some((key, rest)) = line.strip_prefix("| `").filter(|_| inside).and_then(|row| row.split_once("` |"))
+        else {
+            let heads = line.split('|').nth(2).is_some_and(|head| head.trim() == column);
+            inside = line.starts_with('|') && (inside || heads);
+            return line.to_owned();
+        };
+        let Some(made) = made.remove(key) else { panic!("docs/reference/{name} has a row too many: `{key}`") };
+        let by_hand = rest.splitn(made.matches(" | ").count() + 2, " | ").last().unwrap();
+        assert!(by_hand.len() > 10 && rest.contains(" | "), "docs/reference/{name} says nothing of `{key}`");
+        format!("| `{key}` | {made} | {by_hand}")
+    });
+    let rows = rows.collect::<Vec<_>>().join("\n") + "\n";
+    assert!(made.is_empty(), "docs/reference/{name} has no row for {:?}", made.keys());
+    settle(name, &rows);
+}
+
 #[test]
 fn the_study_file() {
-    let mut missing = recipe();
-    let text = std::fs::read_to_string(page("study-file.md")).unwrap();
-    let rows = text.lines().map(|line| {
-        // A row of a table: | `key` | `default` | meaning |
-        let Some(rest) = line.strip_prefix("| `") else { return line.to_owned() };
-        let cells: Vec<&str> = rest.splitn(3, '|').collect();
-        let [key, _, meaning] = cells[..] else { panic!("a row is key, default, meaning: {line}") };
-        let key = key.trim().trim_end_matches('`');
-        let Some(default) = missing.remove(key) else { panic!("the study file has no key `{key}`") };
-        assert!(meaning.trim_end_matches('|').trim().len() > 10, "`{key}` has no meaning");
-        format!("| `{key}` | `{default}` |{meaning}")
-    });
-    let made = rows.collect::<Vec<_>>().join("\n") + "\n";
-    assert!(missing.is_empty(), "docs/reference/study-file.md says nothing of {:?}", missing.keys());
-    settle("study-file.md", &made);
+    settle_rows("study-file.md", "default", recipe());
+}
+
+#[test]
+fn the_families() {
+    let row = |family: &Family| (family.model_type.to_owned(), format!("`{}`", family.architecture));
+    settle_rows("families.md", "class in transformers", FAMILIES.iter().map(row).collect());
+}
+
+#[test]
+fn the_criteria() {
+    let row = |criterion: &Criterion| {
+        let needs = match (criterion.needs_scores, criterion.needs_seed) {
+            (true, _) => "text",
+            (_, true) => "a seed",
+            _ => "nothing",
+        };
+        (criterion.name.to_owned(), format!("{} | {needs}", criterion.description.replace('|', r"\|")))
+    };
+    settle_rows("criteria.md", "removes", CRITERIA.iter().map(row).collect());
+}
+
+#[test]
+fn the_readme_has_every_command_and_exit_status() {
+    let readme = std::fs::read_to_string(page("../../README.md")).unwrap();
+    let top = help(&[]);
+    for name in commands(&top) {
+        assert!(readme.contains(&format!("| `lopper {name}")), "README.md says nothing of `lopper {name}`");
+    }
+    let statuses = top.lines().find(|line| line.starts_with("Exit status:")).unwrap();
+    assert!(readme.split_whitespace().collect::<Vec<_>>().join(" ").contains(statuses), "{statuses}");
 }

@@ -27,6 +27,8 @@
 //! let uncut = text.engine.all_layers();
 //! let cut = uncut.without(&LayerSet::from([5, 6]));
 //! let scored = evaluate(&text, &suite, &[uncut, cut], &Execution::default(), &NoProgress)?;
+//! let outcome = &scored.outcomes[1][0]; // of the cut, on the first task
+//! println!("acc {:.2} of {} items", outcome.metrics["acc"].value, outcome.n);
 //! let kept = group_mean_retention(scored.outcomes[0].iter().zip(&scored.outcomes[1]));
 //! assert!(kept.is_some());
 //! # Ok(())

@@ -1,6 +1,7 @@
 //! Chooses layers to remove from a model, and writes the model without them.
 //!
-//! - [`criteria`] score every layer over [`calibration`] text in one pass, and choose by the scores;
+//! - [`criteria`] score every layer over [`calibration`] text in one pass ([`LayerScores`] has a list for each), and
+//!   choose by the scores;
 //! - [`search`] evaluates candidates on tasks and chooses by what they score; nothing is written or reloaded to try
 //!   one;
 //! - [`plan`] is the file `cut.json`: which layers of which model are removed, and how they were chosen;
@@ -29,6 +30,11 @@
 //!
 //! let request = Request { num_layers: scores.num_layers(), remove: 2, scores: Some(&scores), seed: 0 };
 //! let selection = criteria::select(criteria::criterion("bi")?, &request)?;
+//!
+//! // Without writing it, the cut is a candidate for `lopper_measure::evaluate` or the engine: the layers to run.
+//! let kept = selection.dropped.complement(scores.num_layers()).slots();
+//! assert_eq!(kept.len(), model.engine.all_layers().len() - 2);
+//!
 //! let dropped = layer_numbering(&checkpoint)?.originals(&selection.dropped)?;
 //! let choice = Choice { criterion: "bi".into(), scores: selection.scores, ..Choice::given() };
 //! let plan = Plan::new(&checkpoint, "pocket", &dropped, choice)?;

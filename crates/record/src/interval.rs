@@ -1,5 +1,5 @@
 //! A number is never stored without its uncertainty: scores and retentions with their intervals.
-//! How the intervals are computed is told in `lopper-eval`'s `stats`.
+//! `lopper-stats` computes the intervals.
 
 use serde::{Deserialize, Serialize};
 

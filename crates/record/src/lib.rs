@@ -2,6 +2,23 @@
 //! progress, scores with intervals, the store of finished cells, and the record of a whole study, which is all that a
 //! report reads. No tensors, no models.
 //!
+//! Layers are counted in three ways, each with a type, so that one cannot be taken for another: [`OriginalLayer`] in
+//! the uncut model (what users write), [`LayerPosition`] in a loaded checkpoint (what criteria choose), [`LayerSlot`] in
+//! an engine (what is run). A candidate is a [`LayerSet`] of slots to run:
+//!
+//! ```
+//! use lopper_record::{LayerNumbering, LayerPosition, LayerSet};
+//!
+//! # fn main() -> lopper_record::Result<()> {
+//! let dropped: LayerSet<LayerPosition> = LayerSet::from([3, 8, 9]);
+//! let kept = dropped.complement(12).slots();
+//! assert_eq!(kept, LayerSet::from([0, 1, 2, 4, 5, 6, 7, 10, 11]));
+//! // The same layers as users and plans count them; `lopper_prune::layer_numbering` reads it from a checkpoint.
+//! assert_eq!(LayerNumbering::uncut(12).originals(&dropped)?.to_string(), "3,8,9");
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! A computation that is found again instead of done twice:
 //!
 //! ```

@@ -5,7 +5,9 @@
 //! (benchmarks; a TOML file each, one that comes with Lopper or a user's).
 //!
 //! - [`ItemSelection`]: which items; [`GenerationPolicy`]: how responses are produced. Both decide the result and are
-//!   recorded with it. [`Resources`]: where rows are read from, and what runs programs.
+//!   recorded with it. [`Resources`]: where rows are read from ([`DataRoot`]), and what runs programs ([`CodeRunner`]).
+//!   Of a benchmark, [`RowChoice`] takes the rows of one split, so that layers are chosen and scores reported on
+//!   different ones, or all of them.
 //! - [`Suite`]: the items of several tasks, prepared once for a model and all its cuts;
 //! - [`TaskOutcome`]: the result of one task, with every item;
 //! - [`all_tasks`]: the tasks that come with Lopper; [`metrics`]: pure functions from texts to values.
@@ -16,7 +18,7 @@
 //! ```
 //! use lopper_infer::{Engine, TextModel};
 //! use lopper_model::{Checkpoint, Model};
-//! use lopper_tasks::{GenerationPolicy, ItemSelection, Resources, Split, Suite};
+//! use lopper_tasks::{DataRoot, GenerationPolicy, ItemSelection, Resources, RowChoice, Split, Suite};
 //!
 //! # fn main() -> lopper_record::Result<()> {
 //! let checkpoint = Checkpoint::from_bytes(lopper_pocket::embedded::FILES)?;
@@ -28,6 +30,13 @@
 //! let suite = Suite::prepare(&text, &["pocket_topic", "pocket_word"], &items, &policy, &Resources::default())?;
 //! assert_eq!(suite.tasks().collect::<Vec<_>>(), ["pocket_topic", "pocket_word"]);
 //! assert_eq!((suite.requests().choices.len(), suite.requests().generations.len()), (5, 5));
+//!
+//! // All rows of a benchmark, from `examples/data/allenai/ai2_arc/ARC-Easy/validation.jsonl` (or `.parquet`, `.csv`).
+//! let data_root = DataRoot::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/data"));
+//! let rows = ItemSelection { rows: RowChoice::All, ..items };
+//! let suite =
+//!     Suite::prepare(&text, &["arc_easy"], &rows, &policy, &Resources { data_root, ..Resources::default() })?;
+//! assert_eq!(suite.requests().choices.len(), 5);
 //! # Ok(())
 //! # }
 //! ```

@@ -27,7 +27,7 @@ pub struct BenchmarkArgs {
     #[arg(long)]
     pub examples_in_one_message: bool,
 
-    /// Put this system prompt before every conversation, or this text before every plain prompt
+    /// Begin every prompt with TEXT: conversations with it as their system prompt, plain prompts with it as it is
     #[arg(long, value_name = "TEXT")]
     pub system: Option<String>,
 
@@ -35,7 +35,7 @@ pub struct BenchmarkArgs {
     #[arg(long, value_name = "N")]
     pub max_new_tokens: Option<NonZeroUsize>,
 
-    /// Truncate questions that do not fit into the context at their beginning, instead of skipping them
+    /// Cut off the beginning of questions that are too long for the context, instead of skipping them
     #[arg(long)]
     pub truncate_questions: bool,
 

@@ -23,7 +23,7 @@ pub struct DiagnoseArgs {
     #[arg(long, value_name = "LAYERS")]
     pub drop: Option<String>,
 
-    /// Also diagnose the healed model: this adapter on the remaining layers
+    /// Also diagnose the healed model, which has this adapter on the remaining layers
     #[arg(long, value_name = "DIR", requires = "drop")]
     pub adapter: Option<PathBuf>,
 
@@ -32,8 +32,8 @@ pub struct DiagnoseArgs {
     pub sweep: bool,
 
     #[arg(long, value_name = "N", help = format!(
-        "Use N items of each task and each probe, and N prompts; or the first N responses of a file [default: \
-         {ITEMS}, or all responses]"
+        "Use N items of each task and each probe, and N prompts; of RESPONSES.jsonl, the first N responses \
+         [default: {ITEMS}, or all responses]"
     ))]
     pub limit: Option<NonZeroUsize>,
 
@@ -69,7 +69,7 @@ pub struct DiagnoseArgs {
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
 
-    /// Warn when classification retains at least this fraction more of its score than generation does
+    /// Warn when the retention of classification exceeds that of generation by more than SHARE
     #[arg(long, value_name = "SHARE", default_value_t = lopper_diagnose::sentinel::GAP_THRESHOLD)]
     pub gap: f64,
 
@@ -77,8 +77,8 @@ pub struct DiagnoseArgs {
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
 
-    /// Compare a file of graded responses with the uncut model's; both as `lopper eval` or lm-evaluation-harness write
-    /// their samples
+    /// Compare the graded responses in RESPONSES.jsonl with those of the uncut model; both are samples that
+    /// `lopper eval` or lm-evaluation-harness wrote
     #[arg(long, value_name = "UNCUT.jsonl")]
     pub base: Option<PathBuf>,
 
@@ -86,7 +86,7 @@ pub struct DiagnoseArgs {
     #[arg(long, value_name = "F.jsonl")]
     pub ledger_out: Option<PathBuf>,
 
-    /// Write the measurements of every response of a file to F.jsonl
+    /// Write the measurements of each response in RESPONSES.jsonl to F.jsonl
     #[arg(long, value_name = "F.jsonl")]
     pub figures_out: Option<PathBuf>,
 
@@ -94,8 +94,8 @@ pub struct DiagnoseArgs {
     #[arg(long)]
     pub force: bool,
 
-    /// Print one JSON document: for a model `{"model":…,"uncut":…,"cut":…,"healed":…,"sweep":[…],…}`, for a file of
-    /// responses its measurements
+    /// Print one JSON document: for a model `{"model":…,"uncut":…,"cut":…,"healed":…,"sweep":[…],…}`, for
+    /// RESPONSES.jsonl its measurements
     #[arg(long)]
     pub json: bool,
 

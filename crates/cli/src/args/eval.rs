@@ -27,8 +27,8 @@ pub struct EvalArgs {
     #[arg(long, value_name = "DIR", conflicts_with_all = ["stream", "dtype"])]
     pub adapter: Option<PathBuf>,
 
-    /// Also evaluate the uncut model on the same items, and show retention, a paired test and how many items a
-    /// comparison needs
+    /// Also evaluate the uncut model on the same items, and show retention, a paired test and the number of items that
+    /// it takes to tell the two apart
     #[arg(long)]
     pub compare: bool,
 
@@ -42,8 +42,8 @@ pub struct EvalArgs {
     #[arg(long, value_enum)]
     pub split: Option<SplitArg>,
 
-    /// Fail if F.jsonl contains an item of the evaluation; F.jsonl holds samples that layers were chosen by, or
-    /// conversations that the model was healed on
+    /// Fail if an item of the evaluation is in F.jsonl: samples that layers were chosen on, or conversations that the
+    /// model was healed on
     #[arg(long, value_name = "F.jsonl")]
     pub disjoint_from: Option<PathBuf>,
 

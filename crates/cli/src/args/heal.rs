@@ -53,7 +53,8 @@ pub struct HealArgs {
     pub epochs: Option<usize>,
 
     #[arg(long, value_name = "RATE", help = format!(
-        "Learning rate after warm-up [default: {:e}, or {:e} below {} parameters, {:e} there with --method full]",
+        "Train with this learning rate after the warm-up [default: {:e}, or {:e} below {} parameters, {:e} there with \
+         --method full]",
         HealRecipe::paper(Method::Lora).learning_rate,
         HealRecipe::for_pocket(Method::Lora).learning_rate,
         small_model(),
@@ -69,13 +70,15 @@ pub struct HealArgs {
     #[arg(long, value_name = "N", help = format!("Train on N examples per step {}", default(|r| r.batch)))]
     pub batch: Option<usize>,
 
-    #[arg(long, value_name = "RANK", help = format!("Rank of the adapter {}", default(|r| r.lora.r)))]
+    #[arg(long, value_name = "RANK", help = format!("Train an adapter of this rank {}", default(|r| r.lora.r)))]
     pub r: Option<usize>,
 
     #[arg(long, help = format!("Scale the adapter by ALPHA / RANK {}", default(|r| r.lora.alpha)))]
     pub alpha: Option<f64>,
 
-    #[arg(long, value_name = "P", help = format!("Dropout at the adapter's input {}", default(|r| r.lora.dropout)))]
+    #[arg(long, value_name = "P", help = format!(
+        "Drop this fraction of the adapter's inputs {}", default(|r| r.lora.dropout)
+    ))]
     pub dropout: Option<f64>,
 
     #[arg(long, value_name = "N", help = format!(

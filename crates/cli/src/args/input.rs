@@ -8,7 +8,7 @@ use clap::Args;
 /// The source of the tokens.
 #[derive(Debug, Args)]
 pub struct InputArgs {
-    /// Read a text file as one sequence, tokenised with its special tokens; `-` reads standard input
+    /// Read a text file as one sequence, tokenized with its special tokens; `-` reads standard input
     #[arg(long, value_name = "FILE", conflicts_with = "tokens")]
     pub text: Option<PathBuf>,
 

@@ -22,7 +22,7 @@ pub enum PlanCommand {
 /// `lopper plan show`
 #[derive(Debug, Args)]
 pub struct ShowArgs {
-    /// Plan, as `lopper prune` and `lopper search` write it
+    /// Plan: a `cut.json` that `lopper prune` or `lopper search` wrote
     #[arg(value_name = "cut.json")]
     pub plan: PathBuf,
 

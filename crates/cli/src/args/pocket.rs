@@ -56,7 +56,7 @@ pub struct TrainArgs {
     pub out: PathBuf,
 
     #[arg(long, value_name = "N", default_value_t = STEPS, help = format!(
-        "Train for N optimizer steps of {} tokens in all", recipe(STEPS).batch_tokens
+        "Train for N optimizer steps in all, each of {} tokens", recipe(STEPS).batch_tokens
     ))]
     pub steps: usize,
 

@@ -32,7 +32,7 @@ pub struct PruneArgs {
     ))]
     pub criterion: Option<String>,
 
-    /// Remove N layers by the criterion
+    /// Remove N layers, which the criterion chooses
     #[arg(long, value_name = "N", requires = "criterion")]
     pub remove: Option<usize>,
 

@@ -14,8 +14,8 @@ pub struct RunArgs {
     #[arg(long, value_enum, default_value_t = DtypeArg::Float32)]
     pub dtype: DtypeArg,
 
-    /// Limit the memory for hidden states of sequences and candidates that are computed together, such as `4GB`
-    /// [default: 1GB]
+    /// Limit the memory for hidden states to SIZE, such as `4GB`; with more of it, more sequences and candidates are
+    /// computed together [default: 1GB]
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub memory: Option<usize>,
 }

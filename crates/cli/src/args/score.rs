@@ -13,7 +13,7 @@ pub struct ScoreArgs {
     #[command(flatten)]
     pub input: InputArgs,
 
-    /// Skip the change in perplexity, which takes about half as many forward passes as the model has layers
+    /// Skip the change in perplexity without each layer, the slowest score: about one forward pass for two layers
     #[arg(long)]
     pub no_perplexity: bool,
 

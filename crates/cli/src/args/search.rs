@@ -22,7 +22,7 @@ pub struct SearchArgs {
     #[arg(long, value_enum, default_value_t = StrategyArg::Greedy)]
     pub strategy: StrategyArg,
 
-    /// `racing`: begin with N items of each task, and double them from sample to sample
+    /// `racing`: evaluate N items of each task first, then twice as many, and so on
     #[arg(long, value_name = "N", default_value_t = nonzero(Racing::default().first))]
     pub first_sample: NonZeroUsize,
 
@@ -38,12 +38,12 @@ pub struct SearchArgs {
     #[arg(long, value_name = "SEED", default_value_t = 0)]
     pub search_seed: u64,
 
-    /// Do not run the sentinels, which end the search when arithmetic, brackets, repetition and perplexity show that
-    /// nothing is left of the model
+    /// Do not run the sentinels, short probes of arithmetic, brackets and perplexity that end the search when nothing
+    /// is left of the model
     #[arg(long)]
     pub no_sentinels: bool,
 
-    /// Warn when classification retains at least this fraction more of its score than generation does
+    /// Warn when the retention of classification exceeds that of generation by more than SHARE
     #[arg(long, value_name = "SHARE", default_value_t = lopper_diagnose::sentinel::GAP_THRESHOLD)]
     pub gap: f64,
 

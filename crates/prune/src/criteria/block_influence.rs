@@ -5,6 +5,6 @@ use super::{By, Criterion};
 
 pub(super) const CRITERION: Criterion = Criterion::new(
     "bi",
-    "smallest block influence: 1 - cos(hidden state in, hidden state out), mean over tokens",
+    "the layers with the smallest block influence: 1 − cos(in, out) of hidden states, mean over tokens",
     By::Layer(|scores| Some(scores.block_influence.clone())),
 );

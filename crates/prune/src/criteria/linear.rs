@@ -13,7 +13,7 @@ use super::{By, Criterion, dot};
 
 pub(super) const CRITERION: Criterion = Criterion::new(
     "linear",
-    "largest R² of a linear map from the hidden state in to the hidden state out",
+    "the layers that a linear map from hidden state in to hidden state out fits best (R²)",
     By::Layer(|scores| Some(scores.linear_r2.as_ref()?.iter().map(|r2| 1.0 - r2).collect())),
 );
 

@@ -5,6 +5,6 @@ use super::{By, Criterion};
 
 pub(super) const CRITERION: Criterion = Criterion::new(
     "perplexity",
-    "smallest rise of the mean negative log-likelihood without the layer",
+    "the layers without which the mean negative log-likelihood rises least",
     By::Layer(|scores| Some(scores.perplexity.as_ref()?.rises())),
 );

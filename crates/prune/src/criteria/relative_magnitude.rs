@@ -5,6 +5,6 @@ use super::{By, Criterion};
 
 pub(super) const CRITERION: Criterion = Criterion::new(
     "relative-magnitude",
-    "smallest relative magnitude of what the layer adds, mean over tokens",
+    "the layers that add least: ‖out − in‖ / ‖out‖ of the hidden states, mean over tokens",
     By::Layer(|scores| Some(scores.relative_magnitude.clone())),
 );

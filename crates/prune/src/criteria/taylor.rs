@@ -11,7 +11,7 @@ use crate::calibration::Calibration;
 
 pub(super) const CRITERION: Criterion = Criterion::new(
     "taylor",
-    "smallest sum of |weight · gradient| over the layer's linear maps",
+    "the layers with the smallest sum of |weight · gradient| over their linear maps",
     By::Layer(|scores| scores.taylor.clone()),
 );
 

@@ -1,5 +1,5 @@
-//! What broke in a model: the figures of `lopper-eval`'s diagnostics as records hold them. How each
-//! is measured is told there and in `docs/reference/diagnostics.md`.
+//! What broke in a model: the figures of `lopper-diagnose` as records hold them. `docs/reference/diagnostics.md` defines
+//! each.
 //!
 //! What could not be measured is absent, never zero.
 
