@@ -285,7 +285,7 @@ fn agreement() -> (String, String) {
         let both = |metric| both(&entry["figures"], &entry["stderrs"], metric);
         writeln!(
             made,
-            "\n`{}` ({}, {} shots, {} items): {} responses are the same; strict {}; flexible {}.",
+            "\n`{}` ({}, {} shots, {} items): {} responses are the same;\nstrict {}; flexible {}.",
             entry["task"].as_str().unwrap(),
             entry["family"].as_str().unwrap(),
             entry["shots"],
@@ -300,7 +300,7 @@ fn agreement() -> (String, String) {
     let said = std::fs::read_to_string(page("tasks.md")).unwrap();
     assert!(said.contains(&format!("None of {scores} scores and {scores} standard errors")), "{scores} were compared");
     let mut answers = String::from(
-        "| task | items | metric | Lopper | reference | items judged otherwise |\n|---|---|---|---|---|---|\n",
+        "| task | items | metric | Lopper | reference | items judged differently |\n|---|---|---|---|---|---|\n",
     );
     for entry in read("answers.json") {
         for (metric, both) in entry["figures"].as_object().unwrap() {
