@@ -3,8 +3,8 @@
 //! report reads. No tensors, no models.
 //!
 //! Layers are counted in three ways, each with a type, so that one cannot be taken for another: [`OriginalLayer`] in
-//! the uncut model (what users write), [`LayerPosition`] in a loaded checkpoint (what criteria choose), [`LayerSlot`] in
-//! an engine (what is run). A candidate is a [`LayerSet`] of slots to run:
+//! the uncut model (what users write), [`LayerPosition`] in a loaded checkpoint (what criteria choose),
+//! [`LayerSlot`] in an engine (what is run). A candidate is a [`LayerSet`] of slots to run:
 //!
 //! ```
 //! use lopper_record::{LayerNumbering, LayerPosition, LayerSet};

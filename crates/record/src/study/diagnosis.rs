@@ -1,5 +1,5 @@
-//! What broke in a model: the figures of `lopper-diagnose` as records hold them. `docs/reference/diagnostics.md` defines
-//! each.
+//! What broke in a model: the figures of `lopper-diagnose` as records hold them, each defined in
+//! `docs/reference/diagnostics.md`.
 //!
 //! What could not be measured is absent, never zero.
 
