@@ -27,7 +27,7 @@ fn run(adapter: &Path) -> Result<HealStats> {
 
     let questions = lopper_pocket::examples("pocket_word", Split::Train, 0).take(32);
     let prompts: Vec<SgrPrompt> =
-        questions.map(|question| SgrPrompt::Chat(vec![Message::user(question.prompt.text())])).collect();
+        questions.map(|question| SgrPrompt::Chat(vec![Message::user(question.prompt.text())].into())).collect();
     let options = SgrOptions { max_new_tokens: 60, system: None, ..SgrOptions::default() };
     let uncut = text.engine.all_layers();
     let answers = generate_responses(&text, &uncut, &prompts, &options, &NoProgress)?;

@@ -20,6 +20,7 @@ mod search;
 mod study;
 mod task_selection;
 mod tasks;
+mod template;
 
 use std::num::NonZeroUsize;
 
@@ -46,6 +47,7 @@ pub use search::{SearchArgs, StrategyArg};
 pub use study::StudyArgs;
 pub use task_selection::TaskSelectionArgs;
 pub use tasks::{TasksArgs, TasksCommand};
+pub use template::TemplateArgs;
 
 /// Find out how many layers a language model can lose, which ones, and what is lost
 #[derive(Debug, Parser)]

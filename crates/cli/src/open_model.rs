@@ -6,14 +6,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use lopper_hub::Snapshot;
-use lopper_infer::Engine;
-use lopper_model::chat::ChatTemplate;
+use lopper_infer::{ChatTokenizer, Engine};
 use lopper_model::checkpoint::{Checkpoint, Dtype};
 use lopper_model::tokenizer::Tokenizer;
 use lopper_model::{Config, MatmulPrecision, Model, Release};
 use lopper_record::{Fault, LayerNumbering, LayerPosition, LayerSet, Result};
 
-use crate::args::{DtypeArg, RunArgs};
+use crate::args::{DtypeArg, RunArgs, TemplateArgs};
 use crate::context::Context;
 use crate::hub;
 
@@ -88,10 +87,9 @@ impl OpenModel {
         Tokenizer::from_checkpoint(&self.checkpoint)
     }
 
-    /// The chat template; a fault where there is none.
-    pub fn chat_template(&self) -> Result<ChatTemplate> {
-        ChatTemplate::from_checkpoint(&self.checkpoint)?
-            .ok_or_else(|| ChatTemplate::missing().file(self.checkpoint.path_of("tokenizer_config.json")).into())
+    /// The tokenizer and chat template, with the variables that the user sets.
+    pub fn chat_tokenizer(&self, template: &TemplateArgs) -> Result<ChatTokenizer> {
+        ChatTokenizer::from_checkpoint(&self.checkpoint)?.with_template_variables(&template.variables())
     }
 
     /// The engine over the weights as they are stored, for commands that only run the model forward.

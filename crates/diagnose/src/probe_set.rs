@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use lopper_infer::{Request, StopStrings, TextModel};
 use lopper_measure::{Execution, run_requests};
-use lopper_model::chat::Message;
+use lopper_model::chat::{Conversation, Message};
 use lopper_pocket::tokenizer::{ASSISTANT, vocabulary_size};
 use lopper_pocket::{Prompt, Split};
 use lopper_record::study::{Arithmetic, Brackets, Degeneration};
@@ -98,21 +98,17 @@ impl OpenPrompts {
     /// the policy and its own prompt only.
     pub fn prepare(
         text: &TextModel,
-        conversations: &[Vec<Message>],
+        conversations: &[Conversation],
         policy: &GenerationPolicy,
         default_length: usize,
     ) -> Result<Self> {
         let stop = stop_strings(text, &[] as &[&str], policy);
-        let request = |conversation: &Vec<Message>| {
-            let prompt = conversation.last().map_or("", |message| message.content.as_str());
-            let own = conversation.iter().any(|message| message.role == "system");
-            let system = policy.system.as_deref().filter(|_| !own);
+        let request = |conversation: &Conversation| {
+            let conversation = conversation.clone().with_system(policy.system.as_deref());
+            let prompt = conversation.messages.last().map(Message::text).unwrap_or_default();
             let tokens = match &text.chat {
-                Some(_) => {
-                    let system = system.map(Message::system);
-                    text.conversation(&system.iter().chain(conversation).cloned().collect::<Vec<_>>(), true)?
-                }
-                None => text.plain(&format!("{}{prompt}\n", system.unwrap_or_default()))?,
+                Some(_) => text.rendered(&conversation, true)?,
+                None => text.plain(&format!("{}{prompt}\n", policy.system.as_deref().unwrap_or_default()))?,
             };
             let hash = key_hash(&json!({"seed": policy.sampling_seed, "prompt": prompt}))?;
             Ok(Request {
@@ -168,8 +164,8 @@ pub(crate) fn brackets(text: &TextModel, split: Split, n: usize, seed: u64) -> R
 }
 
 /// At most `n` open prompts, whose answers are text, as conversations.
-pub(crate) fn open_prompts(text: &TextModel, split: Split, n: usize, seed: u64) -> Vec<Vec<Message>> {
-    let conversation = |prompt: String| vec![Message::user(prompt)];
+pub(crate) fn open_prompts(text: &TextModel, split: Split, n: usize, seed: u64) -> Vec<Conversation> {
+    let conversation = |prompt: String| Conversation::from(vec![Message::user(prompt)]);
     if !is_pocket_model(text) {
         return OPEN_PROMPTS.lines().take(n).map(|prompt| conversation(prompt.to_owned())).collect();
     }

@@ -6,7 +6,7 @@
 
 use lopper_infer::{Generation, TextModel};
 use lopper_measure::{Execution, Outcomes, run_requests};
-use lopper_model::chat::Message;
+use lopper_model::chat::Conversation;
 use lopper_pocket::{Group, Split};
 use lopper_record::study::{Arithmetic, Degeneration, Diagnosis, LedgerEntry};
 use lopper_record::{LayerSet, LayerSlot, Progress, Result};
@@ -36,7 +36,7 @@ pub struct DiagnosticOptions {
     /// Arithmetic items in place of the default ones, and where they come from.
     pub arithmetic: Option<(Vec<ArithmeticItem>, String)>,
     /// Conversations in place of the default open prompts.
-    pub prompts: Option<Vec<Vec<Message>>>,
+    pub prompts: Option<Vec<Conversation>>,
     /// Tokens of held-out text for perplexity.
     pub text_tokens: usize,
 }

@@ -1,35 +1,31 @@
 //! From texts to training documents: tokens with loss weights.
 //!
-//! The loss is on answers only: the weight is 1 on the tokens of assistant turns up to and including the end token, and
-//! 0 elsewhere. Where an answer begins and ends is found by rendering the conversation without it and with it, which
-//! works for any chat template: the answer is what the second rendering adds, which is also what the model generates. A
-//! template whose second rendering does not begin with the first is refused.
+//! Responses that a model generated come with their tokens ([`RecordedTokens`]), and exactly these are learned: the loss
+//! is on the generated tokens, with the end token where one was generated. Texts without tokens are rendered by the chat
+//! template (`render`): every answer after the prompt as the model would see it, with the loss on the answers only.
 //!
-//! Some templates render earlier turns differently once others follow (Qwen3 removes the thinking of all but the last).
-//! Such a conversation becomes one example per answer, each rendered as when the model generates it.
-//!
-//! Not covered: tool calls, weights per turn, packing of several examples into one.
+//! Not covered: weights per turn, packing of several examples into one.
 
 mod file;
+pub mod layouts;
+mod render;
 
 pub use file::read_examples;
+pub use render::Renderer;
 
 use crate::trainer::Document;
-use lopper_infer::{Finish, TextModel};
-use lopper_model::chat::{ChatTemplate, Message};
-use lopper_model::tokenizer::Tokenizer;
-use lopper_record::{Error, Fault, Result};
+use anyhow::Result;
+use lopper_infer::Finish;
+use lopper_model::chat::{Conversation, LeftOut};
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 
 /// One text to train on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum ExampleText {
     /// A conversation, with the loss on its assistant turns.
-    Chat {
-        /// The turns, in order.
-        messages: Vec<Message>,
-    },
+    Chat(Conversation),
     /// A plain text and its continuation, with the loss on the continuation; for base models.
     Plain {
         /// The text.
@@ -39,29 +35,41 @@ pub enum ExampleText {
     },
 }
 
-/// Turns texts into training documents by a model's tokenizer and chat template.
-#[derive(Clone, Copy)]
-pub struct Renderer<'a> {
-    /// The model's tokenizer.
-    pub tokenizer: &'a Tokenizer,
-    /// The chat template, if there is one.
-    pub chat: Option<&'a ChatTemplate>,
-    /// Tokens that end an answer.
-    pub eos: &'a [u32],
-}
-
-/// Why a text gave no document.
-enum Refusal {
-    /// This text cannot be used.
-    Text(String),
-    /// No text can be used with this model.
-    Model(Error),
-}
-
-impl From<Error> for Refusal {
-    fn from(error: Error) -> Self {
-        Refusal::Model(error)
+impl ExampleText {
+    /// What the prompt ends with, and the response to it.
+    pub(crate) fn last_exchange(&self) -> (Cow<'_, str>, Cow<'_, str>) {
+        match self {
+            Self::Chat(Conversation { messages, .. }) => {
+                let (response, prompt) = match messages.as_slice() {
+                    [prompt @ .., response] => (response.text(), prompt.last().map(|message| message.text())),
+                    [] => Default::default(),
+                };
+                (prompt.unwrap_or_default(), response)
+            }
+            Self::Plain { prompt, response } => (prompt.into(), response.into()),
+        }
     }
+}
+
+/// The tokens of a generated response, as the model saw and drew them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordedTokens {
+    /// Tokens of the prompt.
+    pub prompt_token_ids: Vec<u32>,
+    /// Generated tokens, with the end token where one ended the response.
+    pub response_token_ids: Vec<u32>,
+}
+
+/// A text to train on, with what is known of how it was generated.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Example {
+    /// The text.
+    pub text: ExampleText,
+    /// Its tokens, if they were recorded.
+    pub tokens: Option<RecordedTokens>,
+    /// Why its last response ended, if known: one that was cut off is excluded, and a plain one that ended at a stop
+    /// string gets no end token.
+    pub finish: Option<Finish>,
 }
 
 /// Documents to train on, and how many texts were excluded.
@@ -71,6 +79,7 @@ pub struct Examples {
     pub documents: Vec<Document>,
     /// Numbers of used and excluded texts.
     pub report: ExampleReport,
+    left_out: LeftOut,
 }
 
 /// How many texts were used, and why others were excluded.
@@ -87,9 +96,13 @@ pub struct ExampleReport {
     pub unfinished: usize,
     /// Excluded: not usable; `complaints` describes the first ones.
     pub unusable: usize,
+    /// Used with the tokens that were recorded when they were generated.
+    pub as_generated: usize,
+    /// Used, but rendered again: the recorded tokens are not this text in this model's tokens.
+    pub tokens_differ: usize,
     /// Used, but the template put no end token after an answer, so ending is not learned.
     pub without_end: usize,
-    /// What was wrong with the first few, with the number of the line (or text, from 1).
+    /// What was wrong with the first few, with the number of the row (or line), from 1.
     pub complaints: Vec<(usize, String)>,
 }
 
@@ -97,37 +110,41 @@ pub struct ExampleReport {
 const COMPLAINTS: usize = 10;
 
 impl Examples {
-    /// Adds the text of number `row` (from 1). `finish` says how its answer ended, if known: one that was cut off is
-    /// excluded, and one that ended at a stop string gets no end token.
+    /// Adds the text of number `row` (from 1).
     ///
     /// # Errors
-    /// If no text can be used: a [`Fault`] for a model without a chat template, or with one whose renderings do not
-    /// continue each other.
-    pub fn add(
-        &mut self,
-        renderer: &Renderer<'_>,
-        row: usize,
-        text: &ExampleText,
-        finish: Option<Finish>,
-        max_length: usize,
-    ) -> Result<()> {
-        if matches!(finish, Some(Finish::Length | Finish::ContextFull | Finish::Loop)) {
-            self.report.rows += 1;
+    /// If no text can be used: a [`Fault`](lopper_record::Fault) for a model without a chat template.
+    pub fn add(&mut self, renderer: &Renderer<'_>, row: usize, example: &Example, max_length: usize) -> Result<()> {
+        self.report.rows += 1;
+        if matches!(example.finish, Some(Finish::Length | Finish::ContextFull | Finish::Loop)) {
             self.report.unfinished += 1;
             return Ok(());
         }
-        match renderer.documents(text, finish) {
+        let recorded = example.tokens.as_ref().filter(|tokens| renderer.agrees(&example.text, tokens));
+        let rendered = match recorded {
+            Some(tokens) => Ok(renderer.as_generated(tokens, example.finish)),
+            None => {
+                renderer.count_left_out(&example.text, &mut self.left_out);
+                renderer.rendered(&example.text, example.finish)?
+            }
+        };
+        match rendered {
             Ok((documents, _)) if documents.iter().any(|d| d.tokens.len() > max_length) => self.report.too_long += 1,
             Ok((documents, ended)) => {
                 self.documents.extend(documents);
                 self.report.used += 1;
                 self.report.without_end += usize::from(!ended);
+                self.report.as_generated += usize::from(recorded.is_some());
+                self.report.tokens_differ += usize::from(example.tokens.is_some() && recorded.is_none());
             }
-            Err(Refusal::Text(what)) => self.complain(row, what),
-            Err(Refusal::Model(error)) => return Err(error),
+            Err(what) => self.complain(row, what),
         }
-        self.report.rows += 1;
         Ok(())
+    }
+
+    /// What became of the rendered texts that their authors may not expect, a sentence each.
+    pub fn remarks(&self, renderer: &Renderer<'_>) -> Vec<String> {
+        renderer.remarks(&self.left_out)
     }
 
     fn complain(&mut self, row: usize, what: String) {
@@ -140,141 +157,5 @@ impl Examples {
     /// Tokens of all documents.
     pub fn tokens(&self) -> usize {
         self.documents.iter().map(|d| d.tokens.len()).sum()
-    }
-}
-
-impl<'a> Renderer<'a> {
-    /// The renderer of `text`.
-    pub fn of(text: &'a TextModel) -> Self {
-        Self { tokenizer: &text.tokenizer, chat: text.chat.as_deref(), eos: &text.special.eos }
-    }
-
-    /// The documents of one text, and whether all its answers end with an end token.
-    fn documents(&self, text: &ExampleText, finish: Option<Finish>) -> Result<(Vec<Document>, bool), Refusal> {
-        match text {
-            ExampleText::Chat { messages } => self.conversation(messages),
-            ExampleText::Plain { prompt, response } => self.continuation(prompt, response, finish),
-        }
-    }
-
-    fn conversation(&self, messages: &[Message]) -> Result<(Vec<Document>, bool), Refusal> {
-        let chat = self.chat.ok_or_else(|| {
-            Error::from(
-                ChatTemplate::missing().hint("base models have none; rows with `prompt` and `response` need none"),
-            )
-        })?;
-        let mut answers: Vec<Span> = Vec::new();
-        for (index, message) in messages.iter().enumerate().filter(|(_, m)| m.role == "assistant") {
-            if index == 0 {
-                return Err(Refusal::Text("an assistant message before any other".to_owned()));
-            }
-            if message.content.trim().is_empty() {
-                return Err(Refusal::Text("an empty answer".to_owned()));
-            }
-            // A template may refuse some conversations, such as two user messages in a row.
-            let render = |messages: &[Message], prompt| {
-                chat.render(messages, prompt).map_err(|error| Refusal::Text(one_line(&error)))
-            };
-            let (before, after) = (render(&messages[..index], true)?, render(&messages[..=index], false)?);
-            if !after.starts_with(&before) {
-                return Err(Refusal::Model(not_continued(&before, &after).into()));
-            }
-            answers.push(self.span(&before, &after, false)?);
-        }
-        let Some(last) = answers.last() else {
-            return Err(Refusal::Text("no assistant message, so nothing to train on".to_owned()));
-        };
-        let mut whole = Document { tokens: last.tokens[..last.end].to_vec(), weights: vec![0.0; last.end] };
-        let (mut documents, mut ended) = (Vec::new(), true);
-        for answer in answers {
-            ended &= answer.ended;
-            if whole.tokens.starts_with(&answer.tokens[..answer.end]) {
-                whole.weights[answer.start..answer.end].fill(1.0);
-            } else {
-                documents.push(answer.document());
-            }
-        }
-        documents.push(whole);
-        Ok((documents, ended))
-    }
-
-    fn continuation(
-        &self,
-        prompt: &str,
-        response: &str,
-        finish: Option<Finish>,
-    ) -> Result<(Vec<Document>, bool), Refusal> {
-        if response.is_empty() {
-            return Err(Refusal::Text("an empty response".to_owned()));
-        }
-        let mut answer = self.span(prompt, &format!("{prompt}{response}"), true)?;
-        // A response that ended at a stop string was not ended by the model.
-        if !answer.ended && finish != Some(Finish::StopString) {
-            answer.tokens.extend(self.eos.first());
-            answer.end = answer.tokens.len();
-            answer.ended = !self.eos.is_empty();
-        }
-        if answer.start == 0 {
-            return Err(Refusal::Text(
-                "an empty prompt, with a tokenizer that adds no beginning-of-text token".to_owned(),
-            ));
-        }
-        let ended = answer.ended || finish == Some(Finish::StopString);
-        Ok((vec![answer.document()], ended))
-    }
-
-    /// The span of the tokens that `after` adds to `before`.
-    fn span(&self, before: &str, after: &str, add_special: bool) -> Result<Span, Refusal> {
-        let prompt = self.tokenizer.encode(before, add_special)?;
-        let tokens = self.tokenizer.encode(after, add_special)?;
-        let start = prompt.iter().zip(&tokens).take_while(|(a, b)| a == b).count();
-        // The last token of the prompt may merge with the beginning of the answer, and is then part of the loss. If
-        // more differs, the model sees another prompt.
-        if start + 1 < prompt.len() {
-            return Err(Refusal::Text("the tokens of the prompt change when the answer follows".to_owned()));
-        }
-        // Nothing is generated after an end token, so a template's line break there is not part of the answer.
-        let end = tokens[start..].iter().position(|token| self.eos.contains(token)).map(|at| start + at + 1);
-        let ended = end.is_some();
-        let end = end.unwrap_or(tokens.len());
-        if start == end {
-            return Err(Refusal::Text("an answer that the chat template renders to nothing".to_owned()));
-        }
-        Ok(Span { tokens, start, end, ended })
-    }
-}
-
-/// An answer within the tokens of a text.
-#[derive(Debug, Clone)]
-struct Span {
-    tokens: Vec<u32>,
-    start: usize,
-    end: usize,
-    ended: bool,
-}
-
-impl Span {
-    fn document(mut self) -> Document {
-        self.tokens.truncate(self.end);
-        let weights = (0..self.end).map(|i| if i < self.start { 0.0 } else { 1.0 }).collect();
-        Document { tokens: self.tokens, weights }
-    }
-}
-
-fn not_continued(before: &str, after: &str) -> Fault {
-    let common: usize = before.chars().zip(after.chars()).take_while(|(a, b)| a == b).map(|(a, _)| a.len_utf8()).sum();
-    let shorten = |text: &str| text[common..].chars().take(40).collect::<String>();
-    Fault::new(
-        "the chat template renders a prompt differently once the answer follows, so the answer cannot be located",
-    )
-    .expected(format!("after the common beginning, {:?}", shorten(before)))
-    .got(format!("{:?} once the answer follows", shorten(after)))
-    .hint("a template must render a conversation with its answer as the prompt plus the answer")
-}
-
-fn one_line(error: &Error) -> String {
-    match error.fault() {
-        Some(Fault { message, got: Some(got), .. }) => format!("{message}: {got}"),
-        _ => error.to_string().lines().next().unwrap_or_default().to_owned(),
     }
 }

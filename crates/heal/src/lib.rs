@@ -43,10 +43,10 @@ pub mod state;
 pub mod trainer;
 
 pub use adapter::{Base, attach_lora, is_adapter, load_adapter, merge, save_adapter};
-pub use examples::{ExampleText, Examples, Renderer, read_examples};
+pub use examples::{Example, ExampleText, Examples, RecordedTokens, Renderer, read_examples};
 pub use optimizer::{AdamW, AdamWConfig};
 pub use recipe::{HealRecipe, LoraConfig, Method};
 pub use schedule::Schedule;
-pub use self_generated::{SelfGenerated, SgrOptions, SgrPrompt, SgrRow, generate_responses};
+pub use self_generated::{PreparedPrompts, SelfGenerated, SgrOptions, SgrPrompt, SgrRow, generate_responses};
 pub use sft::{HealStats, Healed, Run, StateFile, heal};
 pub use trainer::{Document, StepStats, Trainer, TrainerConfig};

@@ -3,10 +3,13 @@
 //!
 //! Each answer depends only on its prompt, the seed and the prompt's index, not on the other prompts.
 
-use crate::examples::{ExampleText, Examples, Renderer};
-use lopper_infer::{Finish, GenerateOptions, Request, Sampling, StopCheck, StopStrings, TextModel};
-use lopper_model::chat::Message;
-use lopper_record::{LayerSet, LayerSlot, Progress, Result, key_hash};
+use crate::examples::{Example, ExampleText, Examples, RecordedTokens, Renderer};
+use anyhow::Result;
+use lopper_infer::{
+    ChatTokenizer, Finish, GenerateOptions, Generation, Request, Sampling, StopCheck, StopStrings, TextModel,
+};
+use lopper_model::chat::{Conversation, LeftOut, Message};
+use lopper_record::{Fault, LayerSet, LayerSlot, Progress, key_hash};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::collections::HashMap;
@@ -16,7 +19,7 @@ use std::sync::Arc;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub enum SgrPrompt {
     /// A conversation that ends with a user message.
-    Chat(Vec<Message>),
+    Chat(Conversation),
     /// A text to continue up to a stop string or an end token.
     Plain {
         /// The text.
@@ -36,7 +39,7 @@ pub struct SgrOptions {
     pub max_new_tokens: usize,
     /// Seed of all responses.
     pub seed: u64,
-    /// System prompt of conversations without one.
+    /// System prompt of conversations without one, where the chat template renders system prompts.
     pub system: Option<String>,
     /// Keep responses that were cut off (they are not trained on).
     pub keep_unfinished: bool,
@@ -64,9 +67,14 @@ pub struct SgrRow {
     /// Why the response ended.
     pub finish: Finish,
     /// The seed of this response's sampling.
+    #[serde(default)]
     pub seed: u64,
     /// Tokens of the response.
+    #[serde(default)]
     pub tokens: usize,
+    /// The tokens themselves, of prompt and response.
+    #[serde(flatten)]
+    pub recorded: Option<RecordedTokens>,
 }
 
 /// Responses, and how many were excluded.
@@ -81,11 +89,92 @@ pub struct SelfGenerated {
     pub empty: usize,
 }
 
+/// Prompts as the model reads them.
+pub struct PreparedPrompts<'a> {
+    text: &'a ChatTokenizer,
+    prompts: Vec<SgrPrompt>,
+    /// A request for each prompt.
+    pub requests: Vec<Request>,
+}
+
+impl<'a> PreparedPrompts<'a> {
+    /// Renders every prompt, before any model is needed.
+    ///
+    /// # Errors
+    /// A [`Fault`] for conversations where the model has no chat template or its template refuses
+    /// them, and for a prompt without a token.
+    pub fn new(text: &'a ChatTokenizer, prompts: &[SgrPrompt], options: &SgrOptions) -> Result<Self> {
+        let mut stops = Stops { text, made: HashMap::new() };
+        let system = text.chat.as_ref().and_then(|chat| chat.default_system(options.system.as_deref()));
+        let mut prepared = Self { text, prompts: vec![], requests: vec![] };
+        for (index, prompt) in prompts.iter().enumerate() {
+            let prompt = match prompt.clone() {
+                SgrPrompt::Chat(conversation) => SgrPrompt::Chat(conversation.with_system(system)),
+                plain => plain,
+            };
+            let (tokens, stop) = match &prompt {
+                SgrPrompt::Chat(conversation) => (text.rendered(conversation, true)?, None),
+                SgrPrompt::Plain { prompt, stop } => (text.plain(prompt)?, stops.check(stop)),
+            };
+            if tokens.is_empty() {
+                return Err(Fault::new(format!("prompt {} renders to no tokens", index + 1)).into());
+            }
+            prepared.requests.push(Request {
+                prompt: tokens,
+                max_new_tokens: options.max_new_tokens,
+                sampling: options.sampling,
+                seed: response_seed(options.seed, index)?,
+                stop_tokens: text.special.eos.clone(),
+                stop,
+            });
+            prepared.prompts.push(prompt);
+        }
+        Ok(prepared)
+    }
+
+    /// What became of the conversations that their authors may not expect, a sentence each.
+    pub fn remarks(&self) -> Vec<String> {
+        let Some(chat) = &self.text.chat else { return vec![] };
+        let mut counts = LeftOut::default();
+        for prompt in &self.prompts {
+            if let SgrPrompt::Chat(conversation) = prompt {
+                chat.count_left_out(conversation, &mut counts);
+            }
+        }
+        chat.remarks(&counts)
+    }
+
+    /// The row of the response `answer` to the prompt of number `index` (from 0).
+    ///
+    /// # Errors
+    /// If its tokens cannot be decoded.
+    pub fn row(&self, index: usize, answer: Generation) -> Result<SgrRow> {
+        let (request, finish) = (&self.requests[index], answer.finish);
+        let text = match self.prompts[index].clone() {
+            SgrPrompt::Chat(mut conversation) => {
+                conversation.messages.push(Message::assistant(self.text.decode(&answer.tokens)?));
+                ExampleText::Chat(conversation)
+            }
+            SgrPrompt::Plain { prompt, stop } => {
+                let mut response = continuation(self.text, &request.prompt, &answer.tokens)?;
+                if finish == Finish::StopString {
+                    response.truncate(end_of_stop(&response, &stop));
+                }
+                ExampleText::Plain { prompt, response }
+            }
+        };
+        let (tokens, prompt_token_ids) = (answer.tokens.len(), request.prompt.clone());
+        let response_token_ids = answer.tokens.into_iter().chain(answer.stop_token).collect();
+        let recorded = Some(RecordedTokens { prompt_token_ids, response_token_ids });
+        Ok(SgrRow { text, finish, seed: request.seed, tokens, recorded })
+    }
+}
+
 /// Generates a response to every prompt with the layers `kept` (for healing: all of them).
 ///
 /// # Errors
-/// A [`Fault`](lopper_record::Fault) for conversations where the model has no chat template, and for a prompt that does
-/// not fit the context; [`Interrupted`](lopper_record::Interrupted).
+/// A [`Fault`] for conversations where the model has no chat template, and for a prompt that does not fit the context;
+/// [`Interrupted`](lopper_record::Interrupted).
 pub fn generate_responses(
     text: &TextModel,
     kept: &LayerSet<LayerSlot>,
@@ -93,53 +182,18 @@ pub fn generate_responses(
     options: &SgrOptions,
     progress: &dyn Progress,
 ) -> Result<SelfGenerated> {
-    let mut stops = Stops { text, made: HashMap::new() };
-    let mut rendered = Vec::with_capacity(prompts.len());
-    let mut requests = Vec::with_capacity(prompts.len());
-    for (index, prompt) in prompts.iter().enumerate() {
-        let prompt = with_system(prompt, options.system.as_deref());
-        let (tokens, stop) = match &prompt {
-            SgrPrompt::Chat(messages) => (text.conversation(messages, true)?, None),
-            SgrPrompt::Plain { prompt, stop } => (text.plain(prompt)?, stops.check(stop)),
-        };
-        requests.push(Request {
-            prompt: tokens,
-            max_new_tokens: options.max_new_tokens,
-            sampling: options.sampling,
-            seed: response_seed(options.seed, index)?,
-            stop_tokens: text.special.eos.clone(),
-            stop,
-        });
-        rendered.push(prompt);
-    }
-    let answers = text.engine.generate(kept, &requests, &GenerateOptions::default(), progress)?;
+    let prepared = PreparedPrompts::new(text, prompts, options)?;
+    let answers = text.engine.generate(kept, &prepared.requests, &GenerateOptions::default(), progress)?;
     let mut result = SelfGenerated::default();
-    for ((prompt, request), answer) in rendered.into_iter().zip(&requests).zip(answers) {
-        let finished = matches!(answer.finish, Finish::Stop | Finish::StopString);
-        let row = match prompt {
-            SgrPrompt::Chat(mut messages) => {
-                messages.push(Message::assistant(text.decode(&answer.tokens)?));
-                ExampleText::Chat { messages }
-            }
-            SgrPrompt::Plain { prompt, stop } => {
-                let mut response = continuation(text, &request.prompt, &answer.tokens)?;
-                if answer.finish == Finish::StopString {
-                    response.truncate(end_of_stop(&response, &stop));
-                }
-                ExampleText::Plain { prompt, response }
-            }
-        };
-        let response = match &row {
-            ExampleText::Chat { messages } => messages.last().map_or("", |m| m.content.as_str()),
-            ExampleText::Plain { response, .. } => response,
-        };
+    for (index, answer) in answers.into_iter().enumerate() {
+        let row = prepared.row(index, answer)?;
+        let (_, response) = row.text.last_exchange();
         if response.trim().is_empty() {
             result.empty += 1;
-        } else if !finished && !options.keep_unfinished {
+        } else if !row.finish.is_complete() && !options.keep_unfinished {
             result.unfinished += 1;
         } else {
-            let (finish, seed, tokens) = (answer.finish, request.seed, answer.tokens.len());
-            result.rows.push(SgrRow { text: row, finish, seed, tokens });
+            result.rows.push(row);
         }
     }
     Ok(result)
@@ -149,7 +203,8 @@ pub fn generate_responses(
 pub fn examples_of(rows: &[SgrRow], renderer: &Renderer<'_>, max_length: usize) -> Result<Examples> {
     let mut examples = Examples::default();
     for (index, row) in rows.iter().enumerate() {
-        examples.add(renderer, index + 1, &row.text, Some(row.finish), max_length)?;
+        let example = Example { text: row.text.clone(), tokens: row.recorded.clone(), finish: Some(row.finish) };
+        examples.add(renderer, index + 1, &example, max_length)?;
     }
     Ok(examples)
 }
@@ -160,19 +215,9 @@ pub fn response_seed(seed: u64, index: usize) -> Result<u64> {
     Ok(u64::from_str_radix(&hash[..16], 16)?)
 }
 
-fn with_system(prompt: &SgrPrompt, system: Option<&str>) -> SgrPrompt {
-    let mut prompt = prompt.clone();
-    if let (SgrPrompt::Chat(messages), Some(system)) = (&mut prompt, system)
-        && messages.first().is_none_or(|first| first.role != "system")
-    {
-        messages.insert(0, Message::system(system));
-    }
-    prompt
-}
-
 /// The text that `tokens` add to the prompt's. Some tokenizers drop the first space of a text, which decoding the
 /// continuation alone would lose.
-fn continuation(text: &TextModel, prompt: &[u32], tokens: &[u32]) -> Result<String> {
+fn continuation(text: &ChatTokenizer, prompt: &[u32], tokens: &[u32]) -> Result<String> {
     let before = text.decode(prompt)?;
     let whole = text.decode(&[prompt, tokens].concat())?;
     match whole.strip_prefix(&before) {
@@ -189,7 +234,7 @@ fn end_of_stop(response: &str, stop: &[String]) -> usize {
 
 /// Stop checks, one for each list of stop strings.
 struct Stops<'a> {
-    text: &'a TextModel,
+    text: &'a ChatTokenizer,
     made: HashMap<Vec<String>, Arc<dyn StopCheck>>,
 }
 
@@ -224,9 +269,10 @@ mod tests {
 
     #[test]
     fn rows_are_lines_that_can_be_read_back() {
-        let row = |text| SgrRow { text, finish: Finish::Stop, seed: u64::MAX, tokens: 3 };
-        let chat = row(ExampleText::Chat { messages: vec![Message::user("q"), Message::assistant("a")] });
-        let plain = row(ExampleText::Plain { prompt: "p".into(), response: "r".into() });
+        let row = |text, recorded| SgrRow { text, finish: Finish::Stop, seed: u64::MAX, tokens: 3, recorded };
+        let chat = ExampleText::Chat(vec![Message::user("q"), Message::assistant("a")].into());
+        let tokens = RecordedTokens { prompt_token_ids: vec![1, 2], response_token_ids: vec![3] };
+        let (chat, plain) = (row(chat, Some(tokens)), row(ExampleText::Plain { prompt: "p".into(), response: "r".into() }, None));
         for row in [chat, plain] {
             let line = serde_json::to_string(&row).unwrap();
             assert_eq!(serde_json::from_str::<SgrRow>(&line).unwrap(), row, "{line}");

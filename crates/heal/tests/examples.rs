@@ -1,10 +1,11 @@
 //! Which tokens are learned, on chat templates of several kinds, and what becomes of bad lines.
 
-use lopper_heal::{Document, ExampleText, Examples, Renderer, read_examples};
+use lopper_heal::{Document, Example, ExampleText, Examples, RecordedTokens, Renderer, read_examples};
 use lopper_infer::Finish;
 use lopper_model::chat::{ChatTemplate, Message};
 use lopper_model::generation::SpecialStrings;
 use lopper_model::tokenizer::Tokenizer;
+use lopper_record::Fault;
 use serde_json::{Map, Value, json};
 use std::io::Write;
 use std::path::Path;
@@ -62,16 +63,16 @@ fn conversation() -> Vec<Message> {
     ]
 }
 
-fn examples(source: &str, text: &ExampleText, finish: Option<Finish>) -> lopper_record::Result<Examples> {
+fn examples(source: &str, example: &Example) -> Examples {
     let (tokenizer, template) = (tokenizer(), template(source));
-    let renderer = Renderer { tokenizer: &tokenizer, chat: Some(&template), eos: &[1] };
+    let renderer = Renderer::new(&tokenizer, Some(&template), &[1]);
     let mut examples = Examples::default();
-    examples.add(&renderer, 1, text, finish, 1000)?;
-    Ok(examples)
+    examples.add(&renderer, 1, example, 1000).unwrap();
+    examples
 }
 
 fn chat(source: &str, messages: Vec<Message>) -> Examples {
-    examples(source, &ExampleText::Chat { messages }, None).unwrap()
+    examples(source, &Example { text: ExampleText::Chat(messages.into()), tokens: None, finish: None })
 }
 
 /// The whole text, and its learned parts.
@@ -128,11 +129,79 @@ fn a_template_that_changes_earlier_turns_gives_one_example_per_answer() {
 }
 
 #[test]
-fn a_template_that_does_not_continue_its_prompt_is_refused() {
-    let messages = conversation();
-    let fault = examples(BROKEN, &ExampleText::Chat { messages }, None).unwrap_err().into_fault().unwrap();
-    assert!(fault.message.contains("renders a prompt differently once the answer follows"));
-    assert!(fault.expected.unwrap().contains("<|assistant|>"));
+fn an_answer_follows_its_prompt_as_asked_where_the_template_rewrites_it() {
+    let made = chat(BROKEN, conversation());
+    let shown: Vec<_> = made.documents.iter().map(shown).collect();
+    assert_eq!(shown[0].0, "system:be kind<|end|>user:2+3?<|end|><|assistant|>5<|end|>");
+    assert_eq!(shown[1].0, "system:be kind<|end|>user:2+3?<|end|>assistant:5<|end|>user:and 1?<|end|><|assistant|>6.<|end|>");
+    assert_eq!((shown[0].1.as_slice(), shown[1].1.as_slice()), (&["5<|end|>".to_owned()][..], &["6.<|end|>".to_owned()][..]));
+}
+
+#[test]
+fn recorded_tokens_are_learned_as_they_are() {
+    let ids = |text: &str| tokenizer().encode(text, false).unwrap();
+    let exchange = vec![Message::user("q"), Message::assistant("ab")];
+    let text = ExampleText::Chat(exchange.into());
+    let recorded = |prompt: &str, response: &str| {
+        Some(RecordedTokens { prompt_token_ids: ids(prompt), response_token_ids: ids(response) })
+    };
+    // A prompt that no template here renders.
+    let tokens = recorded("<|user|>q<|system|>", "ab<|end|>");
+    let made = examples(CHATML, &Example { text: text.clone(), tokens, finish: Some(Finish::Stop) });
+    assert_eq!(shown(&made.documents[0]), ("<|user|>q<|system|>ab<|end|>".into(), vec!["ab<|end|>".into()]));
+    assert_eq!((made.report.as_generated, made.report.tokens_differ, made.report.without_end), (1, 0, 0));
+    // Tokens of another text, of another tokenizer, or none.
+    let foreign = Some(RecordedTokens { prompt_token_ids: vec![900], response_token_ids: vec![901] });
+    for tokens in [recorded("<|user|>q", "cd"), recorded("<|user|>other", "ab"), recorded("<|user|>q", ""), foreign] {
+        let made = examples(CHATML, &Example { text: text.clone(), tokens, finish: None });
+        assert_eq!(shown(&made.documents[0]).0, "<|user|>q<|end|>\n<|assistant|>ab<|end|>");
+        assert_eq!((made.report.as_generated, made.report.tokens_differ), (0, 1));
+    }
+}
+
+#[test]
+fn turns_without_an_answer_carry_no_loss_and_spoil_no_others() {
+    let call = json!({"role": "assistant", "content": null, "tool_calls": [{"name": "add"}]});
+    let messages = json!([{"role": "assistant", "content": "first"}, {"role": "user", "content": "q"}, call,
+        {"role": "tool", "content": "3"}, {"role": "assistant", "content": [{"type": "text", "text": "it is 3"}]}]);
+    let tools = "{% for m in messages %}{{ '<|' + m.role + '|>' + (m.content or m.tool_calls[0].name) + '<|end|>' }}\
+                 {% endfor %}{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}";
+    let made = chat(tools, serde_json::from_value(messages.clone()).unwrap());
+    let (text, learned) = shown(&made.documents[0]);
+    assert_eq!(text, "<|assistant|>first<|end|><|user|>q<|end|><|assistant|>add<|end|><|tool|>3<|end|><|assistant|>it is 3<|end|>");
+    assert_eq!(learned, ["add<|end|>", "it is 3<|end|>"]);
+
+    // A template that does not know of tool calls renders the call to nothing, which is not learned.
+    let plain = "{% for m in messages %}{{ '<|' + m.role + '|>' + (m.content or '') + '<|end|>' }}{% endfor %}\
+                 {% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}";
+    let made = chat(plain, serde_json::from_value(messages).unwrap());
+    assert_eq!(shown(&made.documents[0]).1, ["it is 3<|end|>"]);
+    let (tokenizer, template) = (tokenizer(), template(plain));
+    let remarks = made.remarks(&Renderer::new(&tokenizer, Some(&template), &[1]));
+    assert!(remarks.len() == 1 && remarks[0].contains("`tool_calls`"), "{remarks:?}");
+}
+
+/// The templates of `fixtures/cases`, each a kind of published ones, with what is learned of an exchange.
+#[test]
+fn every_kind_of_template_teaches_the_answer_after_its_prompt() {
+    let exchange = |answer: &str| vec![Message::system("s"), Message::user("hi"), Message::assistant(answer)];
+    let cases = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/cases/templates");
+    for (name, answer, prompt, learned) in [
+        // The system prompt moves with the last user turn, so it would vanish once an answer follows.
+        ("system_in_last_user_turn", "ho", "<s>[INST] s\n\nhi[/INST]", " ho<|end|>"),
+        // No system role: the system prompt is put before the first user turn.
+        ("no_system_role", "ho", "<s><turn>user\ns\n\nhi<end>\n<turn>model\n", "ho<end>\n"),
+        // The prompt opens the reasoning that the answer closes.
+        ("prompt_opens_think", "thus\n</think>\n\nho", "<|im_start|>system\ns<|im_end|>\n<|im_start|>user\nhi<|im_end|>\n\
+         <|im_start|>assistant\n<think>\n", "thus\n</think>\n\nho<|im_end|>\n"),
+        // Reasoning is taken out of earlier turns.
+        ("history_loses_think", "thus</think>ho", "<s><User>s<User>hi<Assistant><think>\n", "thus</think>ho<|end|>"),
+        ("thinking_switch", "ho", "<|im_start|>system\ns<|im_end|>\n<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n", "ho<|im_end|>\n"),
+    ] {
+        let source = std::fs::read_to_string(cases.join(name).with_extension("jinja")).unwrap();
+        let made = chat(&source, exchange(answer));
+        assert_eq!(shown(&made.documents[0]), (format!("{prompt}{learned}"), vec![learned.to_owned()]), "{name}");
+    }
 }
 
 #[test]
@@ -149,11 +218,11 @@ fn plain_continuations_end_as_they_were_ended() {
     for (finish, learned, without_end) in
         [(None, "x)\n\n<|end|>", 0), (Some(Finish::Stop), "x)\n\n<|end|>", 0), (Some(Finish::StopString), "x)\n\n", 0)]
     {
-        let made = examples(CHATML, &text, finish).unwrap();
+        let made = examples(CHATML, &Example { text: text.clone(), tokens: None, finish });
         assert_eq!(shown(&made.documents[0]), (format!("f({learned}"), vec![learned.to_owned()]));
         assert_eq!(made.report.without_end, without_end);
     }
-    let cut_off = examples(CHATML, &text, Some(Finish::Length)).unwrap();
+    let cut_off = examples(CHATML, &Example { text, tokens: None, finish: Some(Finish::Length) });
     assert_eq!((cut_off.documents.len(), cut_off.report.unfinished), (0, 1));
 }
 
@@ -178,20 +247,20 @@ fn bad_lines_are_named_and_the_rest_is_used() {
         other.to_string(),
     ]);
     let (tokenizer, template) = (tokenizer(), template(CHATML));
-    let renderer = Renderer { tokenizer: &tokenizer, chat: Some(&template), eos: &[1] };
+    let renderer = Renderer::new(&tokenizer, Some(&template), &[1]);
     let made = read_examples(file.path(), &renderer, 60).unwrap();
     let report = &made.report;
     assert_eq!((report.rows, report.used, report.too_long, report.unfinished, report.unusable), (10, 3, 1, 1, 5));
     assert_eq!(report.complaints.iter().map(|(line, _)| *line).collect::<Vec<_>>(), [2, 5, 7, 8, 9]);
     assert_eq!(made.documents.len(), 3);
 
-    let without = Renderer { chat: None, ..renderer };
-    let fault = read_examples(file.path(), &without, 60).unwrap_err().into_fault().unwrap();
+    let without = Renderer::new(&tokenizer, None, &[1]);
+    let fault = read_examples(file.path(), &without, 60).unwrap_err().downcast::<Fault>().unwrap();
     assert!(fault.message.contains("no chat template"));
     let file = write(&["{}".to_owned(), "nonsense".to_owned()]);
-    let fault = read_examples(file.path(), &renderer, 60).unwrap_err().into_fault().unwrap();
-    assert!(fault.message.contains("no usable examples") && fault.got.unwrap().contains("line 1"), "{}", fault.message);
-    assert!(read_examples(Path::new("nowhere.jsonl"), &renderer, 60).unwrap_err().fault().is_some());
+    let fault = read_examples(file.path(), &renderer, 60).unwrap_err().downcast::<Fault>().unwrap();
+    assert!(fault.message.contains("no usable examples") && fault.got.unwrap().contains("row 1"), "{}", fault.message);
+    assert!(read_examples(Path::new("nowhere.jsonl"), &renderer, 60).unwrap_err().is::<Fault>());
 }
 
 fn write(lines: &[String]) -> tempfile::NamedTempFile {

@@ -2,7 +2,7 @@
 
 use lopper_heal::self_generated::examples_of;
 use lopper_heal::{ExampleText, Renderer, SgrOptions, SgrPrompt, generate_responses};
-use lopper_infer::{Engine, Finish, Sampling, TextModel};
+use lopper_infer::{Engine, Finish, Sampling, ChatTokenizer, TextModel};
 use lopper_model::chat::{ChatTemplate, Message};
 use lopper_model::generation::{SpecialIds, SpecialStrings};
 use lopper_model::tokenizer::Tokenizer;
@@ -32,9 +32,11 @@ fn text_model() -> TextModel {
     let template = ChatTemplate::new(TEMPLATE, SpecialStrings::default(), Path::new("t.jinja")).unwrap();
     TextModel {
         engine: Engine::new(model, 2).unwrap(),
-        tokenizer: Arc::new(tokenizer),
-        chat: Some(Arc::new(template)),
-        special: SpecialIds { eos: vec![0], bos: None, pad: None },
+        text: ChatTokenizer {
+            tokenizer: Arc::new(tokenizer),
+            chat: Some(Arc::new(template)),
+            special: SpecialIds { eos: vec![0], bos: None, pad: None },
+        },
     }
 }
 
@@ -49,7 +51,7 @@ fn options() -> SgrOptions {
 }
 
 fn prompts() -> Vec<SgrPrompt> {
-    let chat = |i: usize| SgrPrompt::Chat(vec![Message::user("abcdefghij"[..1 + i % 9].to_owned())]);
+    let chat = |i: usize| SgrPrompt::Chat(vec![Message::user("abcdefghij"[..1 + i % 9].to_owned())].into());
     let plain =
         |i: usize| SgrPrompt::Plain { prompt: "xyz"[..1 + i % 3].to_owned(), stop: vec!["e".into(), "qq".into()] };
     (0..40).map(|i| if i % 2 == 0 { chat(i) } else { plain(i) }).collect()
@@ -98,8 +100,8 @@ fn answers_become_examples_that_hold_what_was_generated() {
         // Characters are tokens here, so what is learned is what was drawn, with its end.
         let learned = document.weights.iter().filter(|w| **w > 0.0).count();
         assert_eq!(learned, row.tokens + usize::from(row.finish == Finish::Stop), "{row:?}");
-        if let ExampleText::Chat { messages } = &row.text {
-            assert_eq!(messages[0], Message::system("sys"));
+        if let ExampleText::Chat(conversation) = &row.text {
+            assert_eq!(conversation.messages[0], Message::system("sys"));
         }
     }
 }

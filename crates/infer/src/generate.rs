@@ -70,6 +70,13 @@ pub enum Finish {
     Loop,
 }
 
+impl Finish {
+    /// Whether the model ended it, and not a limit.
+    pub fn is_complete(self) -> bool {
+        matches!(self, Self::Stop | Self::StopString)
+    }
+}
+
 /// The continuation of one prompt.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Generation {
@@ -80,6 +87,9 @@ pub struct Generation {
     pub logprobs: Vec<f32>,
     /// Why it ended.
     pub finish: Finish,
+    /// The stop token that ended it, if one did.
+    #[serde(default)]
+    pub stop_token: Option<u32>,
 }
 
 /// How a call of [`Engine::generate`] uses the machine, and where a generation ends.
@@ -216,7 +226,7 @@ impl Engine {
                 }
             };
             for results in &mut results {
-                results[index] = Some(Generation { tokens: vec![], logprobs: vec![], finish });
+                results[index] = Some(Generation { tokens: vec![], logprobs: vec![], finish, stop_token: None });
             }
         }
         let jobs = waiting.len() * candidates.len();

@@ -57,4 +57,4 @@ pub use loglik::{Loglik, LoglikRequest, TokenLogprobs};
 pub use loops::LoopStop;
 pub use sampling::{Sampler, Sampling};
 pub use stop::{StopCheck, StopStrings};
-pub use text::TextModel;
+pub use text::{ChatTokenizer, TextModel};

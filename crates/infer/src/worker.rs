@@ -36,6 +36,7 @@ struct Active<'a> {
     sampler: Sampler,
     tokens: Vec<u32>,
     logprobs: Vec<f32>,
+    stop_token: Option<u32>,
     watch: LoopWatch,
     draft: Draft<'a>,
     bytes: usize,
@@ -45,6 +46,7 @@ impl Active<'_> {
     /// Appends the next token; says why the generation ends, if it does.
     fn push(&mut self, (token, logprob): (u32, f32), context: &DecodeContext<'_>) -> Option<Finish> {
         if self.request.stop_tokens.contains(&token) {
+            self.stop_token = Some(token);
             return Some(Finish::Stop);
         }
         self.tokens.push(token);
@@ -233,6 +235,7 @@ impl<'a> Worker<'a> {
             sampler: Sampler::new(request.sampling, request.seed),
             tokens: Vec::new(),
             logprobs: Vec::new(),
+            stop_token: None,
             watch: LoopWatch::default(),
             draft: Draft::new(draft),
             bytes: context.cache_bytes(job),
@@ -378,7 +381,7 @@ impl<'a> Worker<'a> {
     }
 
     fn finish(&mut self, active: Active<'_>, finish: Finish) {
-        let Active { job, tokens, logprobs, .. } = active;
-        self.finished.push((job, Generation { tokens, logprobs, finish }));
+        let Active { job, tokens, logprobs, stop_token, .. } = active;
+        self.finished.push((job, Generation { tokens, logprobs, finish, stop_token }));
     }
 }

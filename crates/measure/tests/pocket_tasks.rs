@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Mutex;
 
-use lopper_infer::{Engine, Sampling, TextModel};
+use lopper_infer::{Engine, Sampling, ChatTokenizer, TextModel};
 use lopper_measure::{Execution, evaluate};
 use lopper_model::chat::ChatTemplate;
 use lopper_model::generation::{SpecialIds, SpecialStrings};
@@ -32,9 +32,11 @@ fn text(model: Model, threads: usize) -> TextModel {
     let tokenizer = Tokenizer::from_bytes(tokenizer_json().as_bytes(), path, vocabulary_size()).unwrap();
     TextModel {
         engine: Engine::new(model, threads).unwrap(),
-        tokenizer: tokenizer.into(),
-        chat: Some(ChatTemplate::new(CHAT_TEMPLATE, SpecialStrings::default(), path).unwrap().into()),
-        special: SpecialIds { eos: vec![END], bos: Some(BOS), pad: Some(PAD) },
+        text: ChatTokenizer {
+            tokenizer: tokenizer.into(),
+            chat: Some(ChatTemplate::new(CHAT_TEMPLATE, SpecialStrings::default(), path).unwrap().into()),
+            special: SpecialIds { eos: vec![END], bos: Some(BOS), pad: Some(PAD) },
+        },
     }
 }
 
@@ -246,7 +248,7 @@ fn faults_are_the_users() {
     let with = |name: &str| GenerationPolicy { template_variables: variables(name), ..greedy() };
     assert!(refused(&whole, &["pocket_kind"], 1, with("messages")).message.contains("`messages`"));
     suite(&whole, &["pocket_word"], 1, &with("enable_thinking")).unwrap();
-    let base = TextModel { chat: None, ..whole.clone() };
+    let base = TextModel { text: ChatTokenizer { chat: None, ..whole.text.clone() }, ..whole.clone() };
     assert!(fault(&base, &["pocket_word"], 1).message.contains("chat template"));
     suite(&base, &["pocket_classification", "pocket_arith"], 1, &greedy()).unwrap();
     assert!(refused(&base, &["pocket_kind"], 1, with("enable_thinking")).message.contains("no chat template"));

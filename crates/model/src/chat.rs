@@ -10,18 +10,26 @@
 //! `{% generation %}` block, which marks assistant text for training masks, prints its body and
 //! marks nothing.
 
+mod abilities;
 mod json;
+mod message;
+mod reasoning;
 mod strftime;
+
+pub use abilities::{LeftOut, SystemRole};
+pub use message::{Content, Conversation, Message};
+pub use reasoning::{Reasoned, ReasoningMarkers};
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use lopper_record::{Fault, Result};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Serde;
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, Value};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::Map;
 
 use crate::checkpoint::Checkpoint;
@@ -38,44 +46,16 @@ const MAX_TEMPLATE_BYTES: usize = 1 << 22;
 /// Variables that every rendering sets itself.
 const RESERVED: [&str; 2] = ["messages", "add_generation_prompt"];
 
-/// One turn of a conversation.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Message {
-    /// `system`, `user` or `assistant`.
-    pub role: String,
-    /// What was said.
-    pub content: String,
-}
-
-impl Message {
-    /// A turn of `role`.
-    pub fn new(role: impl Into<String>, content: impl Into<String>) -> Self {
-        Self { role: role.into(), content: content.into() }
-    }
-
-    /// A turn of the user.
-    pub fn user(content: impl Into<String>) -> Self {
-        Self::new("user", content)
-    }
-
-    /// The instruction that precedes a conversation.
-    pub fn system(content: impl Into<String>) -> Self {
-        Self::new("system", content)
-    }
-
-    /// A turn of the model.
-    pub fn assistant(content: impl Into<String>) -> Self {
-        Self::new("assistant", content)
-    }
-}
-
 /// A compiled chat template.
 #[derive(Clone)]
 pub struct ChatTemplate {
     environment: Environment<'static>,
+    source: Arc<str>,
     specials: SpecialStrings,
     variables: BTreeMap<String, serde_json::Value>,
     path: PathBuf,
+    system_role: OnceLock<SystemRole>,
+    reads_parts: OnceLock<bool>,
 }
 
 impl ChatTemplate {
@@ -132,7 +112,14 @@ impl ChatTemplate {
         environment
             .add_template_owned(NAME, without_generation_tags(source))
             .map_err(|error| fault("the chat template cannot be compiled", path, &error))?;
-        Ok(Self { environment, specials, variables: BTreeMap::new(), path: path.to_path_buf() })
+        let (variables, path) = (BTreeMap::new(), path.to_path_buf());
+        let (system_role, reads_parts) = (OnceLock::new(), OnceLock::new());
+        Ok(Self { environment, source: source.into(), specials, variables, path, system_role, reads_parts })
+    }
+
+    /// The template as its file has it.
+    pub fn source(&self) -> &str {
+        &self.source
     }
 
     /// Lets `strftime_now` tell this time (seconds since 1970, UTC) instead of the present, so that
@@ -155,17 +142,19 @@ impl ChatTemplate {
         }
         let mut template = self.clone();
         template.variables.extend(variables.iter().map(|(name, value)| (name.clone(), value.clone())));
+        (template.system_role, template.reads_parts) = (OnceLock::new(), OnceLock::new());
         Ok(template)
     }
 
     /// The text of a conversation; with `add_generation_prompt`, up to where the model's answer
-    /// begins. Tokenise it without adding special tokens.
+    /// begins. Tokenise it without adding special tokens. What the template cannot render is put in a form that it can:
+    /// see [`ChatTemplate::remarks`].
     pub fn render(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String> {
-        self.render_with(messages, add_generation_prompt, &Map::new())
+        self.render_with(&*self.prepared(messages)?, add_generation_prompt, &Map::new())
     }
 
-    /// As [`ChatTemplate::render`], with further variables for the template, such as
-    /// `enable_thinking`. `messages` is anything that serialises to a list of objects.
+    /// The text that transformers renders of `messages` (anything that serialises to a list of objects) as they are,
+    /// with further variables for the template, such as `enable_thinking`.
     pub fn render_with<M: Serialize + ?Sized>(
         &self,
         messages: &M,

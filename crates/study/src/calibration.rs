@@ -20,10 +20,10 @@ pub fn documents(text: &TextModel, training: &TrainingPrompts, count: usize) -> 
     let mut documents = Vec::new();
     for TrainingPrompt { prompt, answer } in training.prompts(SEED).take(count) {
         let document = match &prompt {
-            PromptText::Chat(messages) => {
-                let mut messages = messages.clone();
-                messages.extend((!answer.is_empty()).then(|| Message::assistant(answer.clone())));
-                text.conversation(&messages, answer.is_empty())?
+            PromptText::Chat(conversation) => {
+                let mut conversation = conversation.clone();
+                conversation.messages.extend((!answer.is_empty()).then(|| Message::assistant(answer.clone())));
+                text.rendered(&conversation, answer.is_empty())?
             }
             PromptText::Plain { prompt, delimiter, .. } => text.plain(&format!("{prompt}{delimiter}{answer}"))?,
         };

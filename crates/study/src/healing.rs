@@ -48,7 +48,7 @@ impl<'a> ResponseGeneration<'a> {
             .prompts(seed)
             .take(heal.prompts)
             .map(|training| match training.prompt {
-                PromptText::Chat(messages) => SgrPrompt::Chat(messages),
+                PromptText::Chat(conversation) => SgrPrompt::Chat(conversation),
                 PromptText::Plain { prompt, stop, .. } => SgrPrompt::Plain { prompt, stop },
             })
             .collect();

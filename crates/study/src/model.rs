@@ -1,7 +1,7 @@
 //! The model of a study, and what a study needs besides its file.
 
 use lopper_infer::TextModel;
-use lopper_model::chat::Message;
+use lopper_model::chat::Conversation;
 use lopper_record::study::ModelCard;
 use lopper_record::{LayerNumbering, LayerPosition, LayerSet, Result};
 use lopper_tasks::Resources;
@@ -39,5 +39,5 @@ pub struct StudyInputs {
     /// Where rows are read from, and what runs programs.
     pub resources: Resources,
     /// Prompts to heal by in place of the tasks' training splits, for `heal.data`.
-    pub prompts: Option<Vec<Vec<Message>>>,
+    pub prompts: Option<Vec<Conversation>>,
 }

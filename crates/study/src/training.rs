@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 
 use lopper_infer::TextModel;
-use lopper_model::chat::Message;
+use lopper_model::chat::{Conversation, Message};
 use lopper_pocket::{Example, Prompt, Split, examples, task};
 use lopper_record::{Fault, Result};
 use lopper_tasks::{GenerationPolicy, Resources, TrainingExample, question_id, training_examples};
@@ -26,7 +26,7 @@ pub struct TrainingPrompt {
 /// The text of a prompt: for the chat template, or plain.
 #[derive(Debug, Clone, PartialEq)]
 pub enum PromptText {
-    Chat(Vec<Message>),
+    Chat(Conversation),
     Plain { prompt: String, delimiter: String, stop: Vec<String> },
 }
 
@@ -53,14 +53,14 @@ impl TrainingPrompts {
         text: &TextModel,
         tasks: &StudyTasks,
         (policy, resources): (&GenerationPolicy, &Resources),
-        prompts: Option<&[Vec<Message>]>,
+        prompts: Option<&[Conversation]>,
         splits: &[&EvalSplit],
     ) -> Result<Self> {
         let items: HashSet<&str> = splits.iter().flat_map(|split| split.item_ids().into_values().flatten()).collect();
         if let Some(prompts) = prompts {
             refuse_items(prompts, splits)?;
             let chat = text.chat.is_some();
-            let listed = prompts.iter().map(|messages| given(messages, chat)).collect();
+            let listed = prompts.iter().map(|conversation| given(conversation, chat)).collect();
             return Ok(Self { sources: vec![Source::Listed(listed)], without: vec![] });
         }
         let mut training = Self { sources: vec![], without: vec![] };
@@ -124,7 +124,7 @@ fn of_example(example: Example) -> TrainingPrompt {
     // A choice is a word on a line, so a line's end stops it as it does the others.
     let stop = if stop.is_empty() { &["\n"] } else { stop };
     let prompt = match example.prompt {
-        Prompt::Chat(text) => PromptText::Chat(vec![Message::user(text)]),
+        Prompt::Chat(text) => PromptText::Chat(vec![Message::user(text)].into()),
         Prompt::Plain(prompt) => PromptText::Plain {
             prompt,
             delimiter: String::new(),
@@ -137,7 +137,7 @@ fn of_example(example: Example) -> TrainingPrompt {
 /// A row in conversation wherever the model has a chat template, as the paper heals.
 fn of_row(example: &TrainingExample, text: &TextModel) -> TrainingPrompt {
     let prompt = match text.chat.is_some() {
-        true => PromptText::Chat(vec![Message::user(example.question.trim())]),
+        true => PromptText::Chat(vec![Message::user(example.question.trim())].into()),
         false => PromptText::Plain {
             prompt: example.question.clone(),
             delimiter: example.delimiter.clone(),
@@ -147,20 +147,20 @@ fn of_row(example: &TrainingExample, text: &TextModel) -> TrainingPrompt {
     TrainingPrompt { prompt, answer: example.answer.trim().to_owned() }
 }
 
-fn given(messages: &[Message], chat: bool) -> TrainingPrompt {
+fn given(conversation: &Conversation, chat: bool) -> TrainingPrompt {
     let prompt = match chat {
-        true => PromptText::Chat(messages.to_vec()),
+        true => PromptText::Chat(conversation.clone()),
         false => {
-            let text: Vec<&str> = messages.iter().map(|message| message.content.as_str()).collect();
+            let text: Vec<_> = conversation.messages.iter().map(Message::text).collect();
             PromptText::Plain { prompt: text.join("\n\n"), delimiter: "\n".to_owned(), stop: vec!["\n\n".to_owned()] }
         }
     };
     TrainingPrompt { prompt, answer: String::new() }
 }
 
-fn refuse_items(prompts: &[Vec<Message>], splits: &[&EvalSplit]) -> Result<()> {
+fn refuse_items(prompts: &[Conversation], splits: &[&EvalSplit]) -> Result<()> {
     let used: HashSet<String> =
-        prompts.iter().flatten().map(|message| question_id([message.content.as_str()])).collect();
+        prompts.iter().flat_map(|prompt| &prompt.messages).map(|message| question_id([&*message.text()])).collect();
     let shared: Vec<String> = splits
         .iter()
         .flat_map(|split| split.items_among(&used))

@@ -157,7 +157,7 @@ fn prompts_of_ones_own_heal_and_may_be_no_items() {
     let place = Place::new();
     let mut recipe = place.recipe();
     recipe.heal.data = "prompts.jsonl".into();
-    let prompts = |texts: &[&str]| Some(texts.iter().map(|text| vec![Message::user(*text)]).collect());
+    let prompts = |texts: &[&str]| Some(texts.iter().map(|text| vec![Message::user(*text)].into()).collect());
     // Few answers of a random model come to an end.
     let many: Vec<String> = (0..80).map(|n| format!("what is thing {n}")).collect();
     let many: Vec<&str> = many.iter().map(String::as_str).collect();

@@ -272,7 +272,7 @@ fn a_study_that_fails_before_its_first_cell_leaves_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let fails = |recipe: &Recipe, out: &Path| {
         let mut model = common::model();
-        model.text.chat = None;
+        model.text.text.chat = None;
         let error = lopper_study::run(&model, recipe, &Default::default(), out, "", &NoProgress).unwrap_err();
         error.into_fault().unwrap()
     };

@@ -49,7 +49,6 @@ mod policy;
 mod python_random;
 mod registry;
 mod requests;
-mod rows;
 mod suite;
 
 pub use benchmark::code::CodeRunner;
@@ -60,6 +59,6 @@ pub use outcome::{ItemResult, RowSource, SampleResult, TaskOutcome, Timing};
 pub use policy::{GenerationPolicy, ItemSelection, Resources, RowChoice};
 pub use registry::{TaskEntry, all_tasks, expand, task_entries, task_file, training_examples};
 pub use requests::{Pace, Replies, Requests, response_text, stop_strings};
-pub use rows::{DATA_ROOT_VARIABLE, DataRoot, Row, RowFetcher, SplitFiles, Table};
+pub use lopper_rows::{DATA_ROOT_VARIABLE, DataRoot, Row, RowFetcher, SplitFiles, Table};
 pub use suite::lm_eval::{LmEval, RunFacts, families};
 pub use suite::{GivenResponses, Suite};

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::benchmark::code::CodeRunner;
-use crate::rows::DataRoot;
+use lopper_rows::DataRoot;
 
 /// Which items each task takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -8,7 +8,7 @@ use clap::Args;
 use lopper_heal::SgrOptions;
 use lopper_infer::Sampling;
 
-use super::{RunArgs, nonzero};
+use super::{RunArgs, TemplateArgs, nonzero};
 use crate::prompts::POCKET_PROMPTS;
 
 /// The default temperature and top-p.
@@ -25,11 +25,12 @@ pub struct GenerateArgs {
     /// Model: a Hugging Face directory, a hub id, or `pocket`
     pub model: String,
 
-    /// Answer these prompts: JSON lines with `prompt`, `messages` or `instruction`, or `pocket` for generated prompts
+    /// Answer these prompts: a file of rows (JSON Lines, JSON, CSV, Parquet) with `messages`, `conversations`, `prompt`,
+    /// `instruction` or `question`, or `pocket` for generated prompts
     #[arg(long, value_name = "DATA")]
     pub prompts: String,
 
-    /// Write the conversations with their answers to OUT, as JSON lines with `messages`
+    /// Write the conversations with their answers and tokens to OUT, as JSON lines with `messages`
     #[arg(short, long, value_name = "OUT")]
     pub out: PathBuf,
 
@@ -40,7 +41,7 @@ pub struct GenerateArgs {
 
     #[arg(long, value_name = "TEXT", help = format!(
         "Put this system prompt before prompts without one; an empty text stands for none [default: \"{}\", but none \
-         for the pocket model, which was trained without]",
+         where the chat template has no system role, nor for the pocket model]",
         SgrOptions::default().system.unwrap_or_default()
     ))]
     pub system: Option<String>,
@@ -68,6 +69,9 @@ pub struct GenerateArgs {
     /// Generate without these layers, such as `21-28` or `3,8,19`
     #[arg(long, value_name = "LAYERS")]
     pub drop: Option<String>,
+
+    #[command(flatten)]
+    pub template: TemplateArgs,
 
     #[command(flatten)]
     pub run: RunArgs,

@@ -7,6 +7,8 @@ use clap::{Args, ValueEnum};
 use lopper_heal::{HealRecipe, Method};
 use lopper_model::SMALL_MODEL_PARAMETERS;
 
+use super::TemplateArgs;
+
 /// What `setting` is by default, for help texts.
 fn default<T: Display + PartialEq>(setting: impl Fn(&HealRecipe) -> T) -> String {
     let large = setting(&HealRecipe::paper(Method::Lora));
@@ -28,8 +30,8 @@ pub struct HealArgs {
     /// Model: a Hugging Face directory, a hub id, or `pocket`
     pub model: String,
 
-    /// Train on this file of JSON lines with `messages`, as `lopper generate` writes them, or with `prompt` and
-    /// `response`
+    /// Train on this file of rows (JSON Lines, JSON, CSV, Parquet) with `messages`, as `lopper generate` writes them,
+    /// `conversations`, `prompt` and `completion`, `instruction` and `output`, or `question` and `answer`
     #[arg(long, value_name = "FILE")]
     pub data: PathBuf,
 
@@ -48,6 +50,9 @@ pub struct HealArgs {
     /// Merge the adapter into the weights, and write a whole model
     #[arg(long)]
     pub merge: bool,
+
+    #[command(flatten)]
+    pub template: TemplateArgs,
 
     #[arg(long, value_name = "N", help = format!("Train on every example N times {}", default(|r| r.epochs)))]
     pub epochs: Option<usize>,

@@ -22,7 +22,7 @@ pub fn policy(args: &BenchmarkArgs) -> GenerationPolicy {
         chat_template: args.apply_chat_template,
         multiturn: !args.examples_in_one_message,
         system: args.system.clone(),
-        template_variables: args.template_var.iter().cloned().collect(),
+        template_variables: args.template.variables(),
         truncate_questions: args.truncate_questions,
         ..default
     }

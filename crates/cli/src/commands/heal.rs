@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use lopper_heal::examples::{ExampleReport, Examples};
 use lopper_heal::{Base, HealRecipe, HealStats, Healed, Method, Renderer, Run, StateFile, heal, read_examples};
-use lopper_model::generation::SpecialIds;
 use lopper_model::tensors::expected_tensors;
 use lopper_prune::writer::{put_in_place, temporary_directory};
 use lopper_prune::{Choice, ModelId, Plan, write_trained};
@@ -132,10 +131,8 @@ fn recipe(opened: &OpenModel, args: &HealArgs) -> Result<HealRecipe> {
 }
 
 fn examples(context: &Context, opened: &OpenModel, args: &HealArgs, recipe: &HealRecipe) -> Result<Examples> {
-    let tokenizer = opened.tokenizer()?;
-    let chat = lopper_model::chat::ChatTemplate::from_checkpoint(&opened.checkpoint)?;
-    let eos = SpecialIds::from_checkpoint(&opened.checkpoint, Some(&tokenizer))?.eos;
-    let renderer = Renderer { tokenizer: &tokenizer, chat: chat.as_ref(), eos: &eos };
+    let text = opened.chat_tokenizer(&args.template)?;
+    let renderer = Renderer::of(&text);
     let examples = read_examples(&args.data, &renderer, recipe.max_length)?;
     let report = &examples.report;
     context.printer.note(&format!(
@@ -146,7 +143,16 @@ fn examples(context: &Context, opened: &OpenModel, args: &HealArgs, recipe: &Hea
         left_out(report, recipe.max_length)
     ));
     for (line, what) in &report.complaints {
-        context.printer.warn(&format!("{}, line {line}: {what}", args.data.display()));
+        context.printer.warn(&format!("{}, row {line}: {what}", args.data.display()));
+    }
+    if report.tokens_differ > 0 {
+        context.printer.warn(&format!(
+            "the recorded tokens of {} examples are not their text in this model's tokens; they are rendered again",
+            report.tokens_differ
+        ));
+    }
+    for remark in examples.remarks(&renderer) {
+        context.printer.warn(&remark);
     }
     if report.without_end > 0 {
         context.printer.warn(&format!(

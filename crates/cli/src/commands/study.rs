@@ -90,7 +90,12 @@ fn inputs(context: &Context, args: &StudyArgs, recipe: &Recipe) -> Result<StudyI
     };
     let prompts = match recipe.heal.data.as_str() {
         TASKS => None,
-        data => Some(prompts::read(data, Some(recipe.heal.prompts.max(recipe.items.calibration)), recipe.seed, None)?),
+        data => Some(prompts::read(
+            &context.printer,
+            data,
+            Some(recipe.heal.prompts.max(recipe.items.calibration)),
+            recipe.seed,
+        )?),
     };
     Ok(StudyInputs { resources: benchmark::resources(context, &benchmark)?, prompts })
 }

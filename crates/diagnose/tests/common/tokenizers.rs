@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use lopper_infer::{Engine, TextModel};
+use lopper_infer::{Engine, ChatTokenizer, TextModel};
 use lopper_model::Model;
 use lopper_model::generation::SpecialIds;
 use lopper_model::tokenizer::Tokenizer;
@@ -29,8 +29,10 @@ pub fn model(pattern: &str, words: impl IntoIterator<Item = String>) -> TextMode
     let bytes = tokenizer.to_string();
     TextModel {
         engine: Engine::new(model, 2).unwrap(),
-        tokenizer: Tokenizer::from_bytes(bytes.as_bytes(), Path::new("tokenizer.json"), size).unwrap().into(),
-        chat: None,
-        special: SpecialIds { eos: vec![0], bos: None, pad: None },
+        text: ChatTokenizer {
+            tokenizer: Tokenizer::from_bytes(bytes.as_bytes(), Path::new("tokenizer.json"), size).unwrap().into(),
+            chat: None,
+            special: SpecialIds { eos: vec![0], bos: None, pad: None },
+        },
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use lopper_heal::{HealRecipe, Method};
-use lopper_infer::{Engine, TextModel};
+use lopper_infer::{Engine, ChatTokenizer, TextModel};
 use lopper_model::chat::ChatTemplate;
 use lopper_model::generation::{SpecialIds, SpecialStrings};
 use lopper_model::tokenizer::Tokenizer;
@@ -30,9 +30,11 @@ pub fn model() -> StudyModel {
     let path = Path::new("tokenizer.json");
     let text = TextModel {
         engine: Engine::new(model, 2).unwrap(),
-        tokenizer: Tokenizer::from_bytes(tokenizer_json().as_bytes(), path, vocab).unwrap().into(),
-        chat: Some(ChatTemplate::new(CHAT_TEMPLATE, SpecialStrings::default(), path).unwrap().into()),
-        special: SpecialIds { eos: vec![END], bos: Some(BOS), pad: Some(PAD) },
+        text: ChatTokenizer {
+            tokenizer: Tokenizer::from_bytes(tokenizer_json().as_bytes(), path, vocab).unwrap().into(),
+            chat: Some(ChatTemplate::new(CHAT_TEMPLATE, SpecialStrings::default(), path).unwrap().into()),
+            special: SpecialIds { eos: vec![END], bos: Some(BOS), pad: Some(PAD) },
+        },
     };
     let per_layer = config.parameters_per_layer() as u64;
     let card = ModelCard {

@@ -14,7 +14,7 @@ use super::spec::{Choose, ColumnType, Spec};
 use super::template::{Fields, Templates};
 use crate::policy::{GenerationPolicy, ItemSelection, Resources, RowChoice};
 use crate::python_random::PythonRandom;
-use crate::rows::{Parts, Row, Table};
+use lopper_rows::{Parts, Row, Table};
 
 /// The seed of lm-evaluation-harness's few-shot examples (`--seed`, fourth value).
 const SHOTS_SEED: u32 = 1234;

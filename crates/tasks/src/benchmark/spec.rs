@@ -10,7 +10,7 @@ use lopper_pocket::Group;
 use lopper_record::Fault;
 use serde::Deserialize;
 
-use crate::rows::{DataRoot, SplitFiles};
+use lopper_rows::{DataRoot, SplitFiles};
 use lopper_answer::extract::{ExactMatchSettings, RegexFilter};
 
 /// A task's file.

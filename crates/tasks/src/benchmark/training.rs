@@ -7,7 +7,7 @@ use lopper_record::Result;
 
 use super::items::Maker;
 use super::spec::Spec;
-use crate::rows::Table;
+use lopper_rows::Table;
 use crate::{GenerationPolicy, Resources};
 
 /// A question with its reference answer, to learn from.

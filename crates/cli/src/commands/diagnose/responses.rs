@@ -119,7 +119,7 @@ fn of_tasks(args: &BenchmarkArgs) -> [(&'static str, bool); 10] {
         ("--system", args.system.is_some()),
         ("--max-new-tokens", args.max_new_tokens.is_some()),
         ("--truncate-questions", args.truncate_questions),
-        ("--template-var", !args.template_var.is_empty()),
+        ("--template-var", !args.template.template_var.is_empty()),
         ("--no-loop-stop", args.no_loop_stop),
         ("--allow-code-execution", args.allow_code_execution),
     ]

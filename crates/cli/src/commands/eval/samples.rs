@@ -118,7 +118,7 @@ pub fn refuse_shared(path: &Path, suite: &Suite) -> Result<()> {
     }
     let mut used = HashSet::new();
     for line in read::<Line>(path)? {
-        let said = line.messages.into_iter().flatten().map(|message| message.content);
+        let said = line.messages.into_iter().flatten().map(|message| message.text().into_owned());
         used.extend(said.chain(line.prompt).chain(line.instruction).map(|text| question_id([text])));
         used.extend(line.id);
     }

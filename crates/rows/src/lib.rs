@@ -1,4 +1,22 @@
-//! Rows of data sets: finding and reading them.
+//! Rows of files and data sets: every file of rows that a user names is read here.
+//!
+//! Parquet, JSON Lines, JSON arrays and CSV are read, by the file's ending or, where it has none of theirs, by how it
+//! begins. A byte order mark, line ends of Windows and the `NaN` and `Infinity` of Python's `json` (read as `null`) are
+//! no faults.
+//!
+//! ```
+//! use lopper_rows::RowReader;
+//!
+//! # fn main() -> anyhow::Result<()> {
+//! # let file = tempfile::NamedTempFile::with_suffix(".jsonl")?;
+//! # std::fs::write(file.path(), "{\"prompt\": \"hi\"}\n[]\n")?;
+//! # let path = file.path();
+//! let rows: Vec<_> = RowReader::open(path)?.collect::<Result<_, _>>()?;
+//! assert_eq!(rows[0].1.as_ref().unwrap()["prompt"], "hi");
+//! assert_eq!(rows[1], (2, Err("the line is not a JSON object".to_owned())));
+//! # Ok(())
+//! # }
+//! ```
 //!
 //! A data root holds one file for each split, `DATA SET/CONFIG/SPLIT.parquet` (or `.jsonl`, `.csv`), or the
 //! pieces that repositories of the hub have, `SPLIT-00000-of-00002.parquet` or `SPLIT/0000.parquet`. What it lacks a
@@ -6,6 +24,7 @@
 //! cannot is a [`Fault`](lopper_record::Fault); sizes are bounded.
 
 mod fetch;
+mod json;
 mod parquet;
 mod root;
 mod text;
@@ -78,22 +97,47 @@ impl Table {
     }
 
     fn rows_of(path: &Path) -> Result<Vec<Row>> {
+        RowReader::open(path)?.map(|row| Ok(row?.1)).collect()
+    }
+}
+
+/// The rows of one file in order, each with the number of its line, or its own where rows are no lines; both from 1.
+/// JSON Lines are read as they are asked for. An item is an error where reading cannot go on.
+pub struct RowReader {
+    rows: Box<dyn Iterator<Item = Result<(usize, Row)>>>,
+}
+
+impl RowReader {
+    /// Opens a file of rows.
+    ///
+    /// # Errors
+    /// A [`Fault`] for a file that cannot be read, is too large, or is not what its ending says.
+    pub fn open(path: &Path) -> Result<Self> {
         let fault = |got: String| Fault::new("the rows cannot be read").file(path).got(got).hint("check the path");
-        let size = std::fs::metadata(path).map_err(|error| fault(error.to_string()))?.len();
-        if size > MOST_BYTES {
-            return Err(fault(format!("{size} bytes")).expected(format!("at most {MOST_BYTES} bytes")).into());
+        let file = std::fs::metadata(path).map_err(|error| fault(error.to_string()))?;
+        if file.is_file() && file.len() > MOST_BYTES {
+            return Err(fault(format!("{} bytes", file.len())).expected(format!("at most {MOST_BYTES} bytes")).into());
         }
-        let rows = match path.extension().and_then(|ending| ending.to_str()) {
-            Some("parquet") => parquet::read(path)?,
-            Some("jsonl") => text::json_lines(path)?,
-            Some("csv") => text::comma_separated(path)?,
-            other => {
-                return Err(fault(format!("the ending {:?}", other.unwrap_or_default()))
-                    .expected("a .parquet, .jsonl or .csv file")
-                    .into());
-            }
-        };
-        Ok(rows)
+        let numbered = |rows: Vec<Row>| -> Self { Self { rows: Box::new((1..).zip(rows).map(Ok)) } };
+        let ending = path.extension().and_then(|ending| ending.to_str()).map(str::to_lowercase);
+        Ok(match ending.as_deref() {
+            Some("parquet") => numbered(parquet::read(path)?),
+            Some("csv") => numbered(text::separated(path, b',')?),
+            Some("tsv") => numbered(text::separated(path, b'\t')?),
+            _ => match text::begins_with(path)? {
+                Some(b'P') => numbered(parquet::read(path)?),
+                Some(b'[') => numbered(text::json_array(path)?),
+                _ => Self { rows: Box::new(text::JsonLines::open(path)?) },
+            },
+        })
+    }
+}
+
+impl Iterator for RowReader {
+    type Item = Result<(usize, Row)>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.rows.next()
     }
 }
 

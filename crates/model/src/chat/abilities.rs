@@ -1,0 +1,150 @@
+//! What a template can render, found by trying it: system messages and content in parts. What it cannot is put in a
+//! form that it can.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+use lopper_record::Fault;
+use serde_json::{Map, Value, json};
+
+use super::{ChatTemplate, Content, Conversation, Message};
+
+/// A text that no template holds.
+const PROBE: &str = "Xq7probe";
+
+/// What a template does with a system message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SystemRole {
+    /// Renders it.
+    Rendered,
+    /// Raises an error. Lopper puts the text before the first user message, as Gemma's authors advise.
+    Refused,
+    /// Leaves it out without a word.
+    Ignored,
+}
+
+/// What a template left out of conversations: see [`ChatTemplate::remarks`].
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LeftOut {
+    /// Conversations with a system prompt.
+    systems: usize,
+    /// Keys of messages that the template does not read, each with the number of messages.
+    keys: BTreeMap<String, usize>,
+}
+
+/// Keys of messages that describe a message and are not part of it.
+const NOT_RENDERED: [&str; 6] = ["id", "index", "weight", "train", "loss", "timestamp"];
+
+impl ChatTemplate {
+    /// What the template does with a system message.
+    pub fn system_role(&self) -> SystemRole {
+        *self.system_role.get_or_init(|| {
+            let try_messages = |messages: &[Message]| self.render_with(messages, true, &Map::new());
+            let (system, user) = (Message::system(PROBE), Message::user("hi"));
+            match try_messages(&[system, user.clone()]) {
+                Ok(text) if text.contains(PROBE) => SystemRole::Rendered,
+                Ok(_) => SystemRole::Ignored,
+                // A template that renders no conversation is no matter of its system role.
+                Err(_) if try_messages(&[user]).is_ok() => SystemRole::Refused,
+                Err(_) => SystemRole::Rendered,
+            }
+        })
+    }
+
+    /// Whether the template takes text out of content in parts.
+    fn reads_parts(&self) -> bool {
+        *self.reads_parts.get_or_init(|| {
+            let render = |content: Value| {
+                self.render_with(&json!([{"role": "user", "content": content}]), true, &Map::new()).ok()
+            };
+            let parts = render(json!([{"type": "text", "text": PROBE}]));
+            parts.is_some_and(|text| text.contains(PROBE) && !text.contains("'text'") && !text.contains("\"text\""))
+        })
+    }
+
+    /// The text of a conversation, with its own tools and variables; as [`ChatTemplate::render`] otherwise.
+    pub fn render_conversation(&self, conversation: &Conversation, add_generation_prompt: bool) -> Result<String> {
+        let messages = self.prepared(&conversation.messages)?;
+        let mut variables = Map::from_iter(conversation.chat_template_kwargs.clone());
+        if let Some(tools) = &conversation.tools {
+            variables.insert("tools".to_owned(), tools.clone());
+        }
+        self.render_with(&*messages, add_generation_prompt, &variables)
+    }
+
+    /// `messages` in a form that the template renders: a refused system message before the first user's text, parts
+    /// joined where the template knows no parts.
+    pub(super) fn prepared<'a>(&self, messages: &'a [Message]) -> Result<Cow<'a, [Message]>> {
+        let mut messages = Cow::Borrowed(messages);
+        if messages.iter().any(|message| matches!(message.content, Content::Parts(_))) && !self.reads_parts() {
+            for message in messages.to_mut() {
+                if let Some(kind) = message.part_without_text() {
+                    return Err(Fault::new("a message has a part that is not text")
+                        .expected("text, or a chat template that reads content in parts")
+                        .got(format!("a part of type {kind:?}"))
+                        .into());
+                }
+                message.content = match &message.content {
+                    Content::Parts(_) => Content::Text(message.text().into_owned()),
+                    other => other.clone(),
+                };
+            }
+        }
+        if messages.first().is_some_and(|first| first.role == "system") && self.system_role() == SystemRole::Refused {
+            let messages = messages.to_mut();
+            let system = messages.remove(0).text().into_owned();
+            if let Some(user) = messages.iter_mut().find(|message| message.role == "user") {
+                user.content = Content::Text(format!("{system}\n\n{}", user.text()));
+            }
+        }
+        Ok(messages)
+    }
+
+    /// `system` where the template renders system messages; nothing for one that has no such role, so that a default
+    /// system prompt is left out there.
+    pub fn default_system<'a>(&self, system: Option<&'a str>) -> Option<&'a str> {
+        system.filter(|_| self.system_role() == SystemRole::Rendered)
+    }
+
+    /// Counts what the template leaves out of `conversation`.
+    pub fn count_left_out(&self, conversation: &Conversation, counts: &mut LeftOut) {
+        let messages = &conversation.messages;
+        counts.systems += usize::from(messages.first().is_some_and(|first| first.role == "system"));
+        let keys = messages.iter().flat_map(|message| &message.other).filter(|(_, value)| !value.is_null());
+        let tools = conversation.tools.iter().map(|_| "tools");
+        for key in keys.map(|(key, _)| key.as_str()).chain(tools) {
+            if !NOT_RENDERED.contains(&key) && !self.mentions(key) {
+                *counts.keys.entry(key.to_owned()).or_default() += 1;
+            }
+        }
+    }
+
+    /// What became of conversations that their authors may not expect, a sentence each: system prompts that are moved or
+    /// left out, and keys of messages that the template does not read.
+    pub fn remarks(&self, counts: &LeftOut) -> Vec<String> {
+        let LeftOut { systems, keys } = counts;
+        let system = match self.system_role() {
+            SystemRole::Refused if *systems > 0 => Some(format!(
+                "the chat template has no system role: {systems} system prompts are put before the first user message"
+            )),
+            SystemRole::Ignored if *systems > 0 => {
+                Some(format!("the chat template leaves out the system prompts of {systems} conversations"))
+            }
+            _ => None,
+        };
+        let keys = keys.iter().map(|(key, count)| {
+            format!("the chat template does not read `{key}`: it is left out of the prompts ({count} times)")
+        });
+        system.into_iter().chain(keys).collect()
+    }
+
+    /// Whether `name` stands in the template as a word.
+    fn mentions(&self, name: &str) -> bool {
+        let is_word = |c: char| c.is_alphanumeric() || c == '_';
+        self.source.match_indices(name).any(|(at, _)| {
+            let (before, after) = (&self.source[..at], &self.source[at + name.len()..]);
+            !before.ends_with(is_word) && !after.starts_with(is_word)
+        })
+    }
+}
