@@ -8,7 +8,7 @@ use anyhow::Result;
 use lopper_infer::{
     ChatTokenizer, Finish, GenerateOptions, Generation, Request, Sampling, StopCheck, StopStrings, TextModel,
 };
-use lopper_model::chat::{Conversation, LeftOut, Message};
+use lopper_model::chat::{Conversation, LeftOut, Message, SystemRole};
 use lopper_record::{Fault, LayerSet, LayerSlot, Progress, key_hash};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -39,7 +39,7 @@ pub struct SgrOptions {
     pub max_new_tokens: usize,
     /// Seed of all responses.
     pub seed: u64,
-    /// System prompt of conversations without one, where the chat template renders system prompts.
+    /// System prompt of conversations without one.
     pub system: Option<String>,
     /// Keep responses that were cut off (they are not trained on).
     pub keep_unfinished: bool,
@@ -55,6 +55,14 @@ impl Default for SgrOptions {
             system: Some("You are a helpful assistant.".to_owned()),
             keep_unfinished: false,
         }
+    }
+}
+
+impl SgrOptions {
+    /// The same without a system prompt, where the chat template of `text` renders none.
+    pub fn with_rendered_system(self, text: &ChatTokenizer) -> Self {
+        let renders = text.chat.as_ref().is_none_or(|chat| chat.system_role() == SystemRole::Rendered);
+        Self { system: self.system.filter(|_| renders), ..self }
     }
 }
 
@@ -105,11 +113,10 @@ impl<'a> PreparedPrompts<'a> {
     /// them, and for a prompt without a token.
     pub fn new(text: &'a ChatTokenizer, prompts: &[SgrPrompt], options: &SgrOptions) -> Result<Self> {
         let mut stops = Stops { text, made: HashMap::new() };
-        let system = text.chat.as_ref().and_then(|chat| chat.default_system(options.system.as_deref()));
         let mut prepared = Self { text, prompts: vec![], requests: vec![] };
         for (index, prompt) in prompts.iter().enumerate() {
             let prompt = match prompt.clone() {
-                SgrPrompt::Chat(conversation) => SgrPrompt::Chat(conversation.with_system(system)),
+                SgrPrompt::Chat(conversation) => SgrPrompt::Chat(conversation.with_system(options.system.as_deref())),
                 plain => plain,
             };
             let (tokens, stop) = match &prompt {

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use lopper_heal::self_generated::examples_of;
-use lopper_heal::{HealRecipe, HealStats, Healed, Method, Renderer, Run, SelfGenerated, SgrOptions, SgrPrompt};
+use lopper_heal::{
+    HealRecipe, HealStats, Healed, Method, PreparedPrompts, Renderer, Run, SelfGenerated, SgrOptions, SgrPrompt,
+};
 use lopper_infer::{Sampling, TextModel};
 use lopper_model::Model;
 use lopper_model::checkpoint::{Array, Dtype, TensorView, save_safetensors};
@@ -62,7 +64,8 @@ impl<'a> ResponseGeneration<'a> {
             // The pocket model has learned no system prompt.
             system: SgrOptions::default().system.filter(|_| recipe.model != POCKET),
             keep_unfinished: false,
-        };
+        }
+        .with_rendered_system(&model.text);
         let determined =
             tasks.all_generated() && heal.data == TASKS && heal.max_new_tokens == 0 && options.system.is_none();
         let prompt_hash = if determined { None } else { Some(key_hash(&(&prompts, &options))?) };
@@ -82,6 +85,14 @@ impl<'a> ResponseGeneration<'a> {
             template,
             prompt_hash: self.prompt_hash.as_deref(),
         }
+    }
+
+    /// Renders every prompt, as the responses will need it; returns what its author may not expect, a sentence each.
+    ///
+    /// # Errors
+    /// A [`Fault`] for a prompt that the chat template refuses.
+    pub fn check(&self) -> Result<Vec<String>> {
+        Ok(PreparedPrompts::new(&self.model.text, &self.prompts, &self.options)?.remarks())
     }
 
     /// Whether the cell of the responses is there.

@@ -53,6 +53,10 @@ pub fn run(
     let policy = recipe.generation_policy();
     let source = (&policy, resources);
     let training = TrainingPrompts::gather(&model.text, &tasks, source, prompts.as_deref(), &[&report, &select])?;
+    let warnings = match recipe.heal.depths.is_empty() {
+        true => vec![],
+        false => ResponseGeneration::new(model, &tasks, &training, recipe)?.check()?,
+    };
     let guard = DirectoryGuard::new(directory);
     let store = Store::open(directory)?;
     let record = StudyRecord {
@@ -65,6 +69,7 @@ pub fn run(
         seeds: record::seeds(recipe),
         splits: record::splits(recipe, &tasks),
         tasks: tasks.entries.iter().map(|entry| entry.meta(recipe.items.report, recipe.items.select)).collect(),
+        warnings,
         ..StudyRecord::default()
     };
     let mut study = Study {

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use lopper_heal::{PreparedPrompts, SgrOptions, SgrPrompt, SgrRow};
-use lopper_infer::{GenerateOptions, Request, Sampling};
+use lopper_infer::{ChatTokenizer, GenerateOptions, Request, Sampling};
 use lopper_record::{Progress, Step, ensure_new, key_hash, write_atomic};
 use serde_json::json;
 
@@ -27,11 +27,11 @@ pub fn run(context: &Context, args: &GenerateArgs) -> Result<()> {
     ensure_new(&args.out, args.force)?;
     let opened = OpenModel::open(context, &args.model)?;
     let kept = opened.kept(args.drop.as_deref())?;
-    let options = options(&opened, args)?;
+    let text = opened.chat_tokenizer(&args.template)?;
+    let options = options(context, &opened, &text, args)?;
     let limit = args.limit.map(std::num::NonZero::get);
     let prompts: Vec<SgrPrompt> =
         prompts::read(&context.printer, &args.prompts, limit, args.seed)?.into_iter().map(SgrPrompt::Chat).collect();
-    let text = opened.chat_tokenizer(&args.template)?;
     let prepared = PreparedPrompts::new(&text, &prompts, &options)?;
     for remark in prepared.remarks() {
         context.printer.warn(&remark);
@@ -82,21 +82,26 @@ pub fn run(context: &Context, args: &GenerateArgs) -> Result<()> {
     context.printer.result(&args.out.display().to_string())
 }
 
-/// How answers are generated.
-fn options(opened: &OpenModel, args: &GenerateArgs) -> Result<SgrOptions> {
-    let system = match &args.system {
-        None if opened.descends_from_pocket()? => None,
-        None => SgrOptions::default().system,
-        Some(given) => Some(given.clone()).filter(|given| !given.is_empty()),
-    };
-    let options = SgrOptions {
-        sampling: sampling(args)?,
-        max_new_tokens: args.max_new_tokens.get(),
-        seed: args.seed,
-        system,
-        keep_unfinished: true,
-    };
-    Ok(options)
+/// How answers are generated. The default system prompt is left out where it would not be rendered as one.
+fn options(
+    context: &Context,
+    opened: &OpenModel,
+    text: &ChatTokenizer,
+    args: &GenerateArgs,
+) -> Result<SgrOptions> {
+    let (sampling, max_new_tokens) = (sampling(args)?, args.max_new_tokens.get());
+    let options = SgrOptions { sampling, max_new_tokens, seed: args.seed, keep_unfinished: true, ..Default::default() };
+    Ok(match &args.system {
+        Some(given) => SgrOptions { system: Some(given.clone()).filter(|given| !given.is_empty()), ..options },
+        None if opened.descends_from_pocket()? => SgrOptions { system: None, ..options },
+        None => {
+            let options = options.with_rendered_system(text);
+            if options.system.is_none() {
+                context.printer.note("the chat template has no system role, so the default system prompt is left out");
+            }
+            options
+        }
+    })
 }
 
 /// Says where the work of a run that stops early is.

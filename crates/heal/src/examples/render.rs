@@ -67,15 +67,12 @@ impl<'a> Renderer<'a> {
     pub(super) fn agrees(&self, text: &ExampleText, tokens: &RecordedTokens) -> bool {
         let (prompt, response) = text.last_exchange();
         let RecordedTokens { prompt_token_ids, response_token_ids } = tokens;
-        if prompt_token_ids.is_empty() || response_token_ids.is_empty() {
+        let all = [&prompt_token_ids[..], response_token_ids].concat();
+        let decode = |ids: &[u32]| self.tokenizer.decode(ids, true);
+        if prompt_token_ids.is_empty() || response_token_ids.is_empty() || !self.tokenizer.has_embeddings(&all) {
             return false;
         }
-        let decode = |ids: &[u32]| self.tokenizer.decode(ids, true).ok();
-        let (Some(before), Some(all)) =
-            (decode(prompt_token_ids), decode(&[&prompt_token_ids[..], response_token_ids].concat()))
-        else {
-            return false;
-        };
+        let (Ok(before), Ok(all)) = (decode(prompt_token_ids), decode(&all)) else { return false };
         let prompt = prompt.trim();
         // The end of the prompt may be held back until what follows it is known.
         let asked = before.rfind(prompt).or_else(|| all.rfind(prompt));

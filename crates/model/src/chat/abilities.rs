@@ -101,12 +101,6 @@ impl ChatTemplate {
         Ok(messages)
     }
 
-    /// `system` where the template renders system messages; nothing for one that has no such role, so that a default
-    /// system prompt is left out there.
-    pub fn default_system<'a>(&self, system: Option<&'a str>) -> Option<&'a str> {
-        system.filter(|_| self.system_role() == SystemRole::Rendered)
-    }
-
     /// Counts what the template leaves out of `conversation`.
     pub fn count_left_out(&self, conversation: &Conversation, counts: &mut LeftOut) {
         let messages = &conversation.messages;
