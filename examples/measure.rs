@@ -23,7 +23,7 @@ fn compared() -> Result<Vec<Comparison>> {
     let suite = Suite::prepare(&text, &["pocket_kind", "pocket_word"], &selection, &policy, &resources)?;
 
     let uncut = text.engine.all_layers();
-    let cut = uncut.without(&LayerSet::from([5, 6, 7, 8]));
+    let cut = uncut.without(&LayerSet::from([4, 5, 6, 7, 8, 9]));
     let outcomes = evaluate(&text, &suite, &[uncut, cut], &Execution::default(), &NoProgress)?.outcomes;
     Ok(compare_all(&outcomes[0], &outcomes[1], selection.seed)?.tasks)
 }
