@@ -4,11 +4,10 @@
 
 use std::path::Path;
 
-use anyhow::Result;
 use lopper_heal::examples::layouts;
 use lopper_model::chat::{Conversation, Message};
 use lopper_pocket::{Prompt, Split};
-use lopper_record::Fault;
+use lopper_record::{Fault, Result};
 use lopper_rows::RowReader;
 
 use crate::open_model::POCKET;
@@ -113,7 +112,7 @@ mod tests {
             ("\n\n", "no row"),
         ] {
             let error = read_file(text, None).unwrap_err();
-            assert!(error.downcast_ref::<Fault>().unwrap().got.as_ref().unwrap().contains(got), "{text}: {error}");
+            assert!(error.fault().unwrap().got.as_ref().unwrap().contains(got), "{text}: {error}");
         }
     }
 

@@ -119,6 +119,7 @@ fn a_byte_order_mark_and_line_ends_of_windows_are_no_fault() {
     let place = Workplace::new(true);
     std::fs::copy(case("rows/bom_crlf.jsonl"), place.path("prompts.jsonl")).unwrap();
     run(&place, &["generate", "model", "--prompts", "prompts.jsonl", "--max-new-tokens", "2", "-o", "answers.jsonl"]);
-    let asked: Vec<Value> = rows(&place, "answers.jsonl").iter().map(|row| row["messages"][0]["content"].clone()).collect();
+    let asked: Vec<Value> =
+        rows(&place, "answers.jsonl").iter().map(|row| row["messages"][0]["content"].clone()).collect();
     assert_eq!(asked, ["hi", "there"]);
 }

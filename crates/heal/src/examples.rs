@@ -14,9 +14,9 @@ pub use file::read_examples;
 pub use render::Renderer;
 
 use crate::trainer::Document;
-use anyhow::Result;
 use lopper_infer::Finish;
 use lopper_model::chat::{Conversation, LeftOut};
+use lopper_record::Result;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 

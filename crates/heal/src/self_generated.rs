@@ -4,12 +4,11 @@
 //! Each answer depends only on its prompt, the seed and the prompt's index, not on the other prompts.
 
 use crate::examples::{Example, ExampleText, Examples, RecordedTokens, Renderer};
-use anyhow::Result;
 use lopper_infer::{
     ChatTokenizer, Finish, GenerateOptions, Generation, Request, Sampling, StopCheck, StopStrings, TextModel,
 };
 use lopper_model::chat::{Conversation, LeftOut, Message, SystemRole};
-use lopper_record::{Fault, LayerSet, LayerSlot, Progress, key_hash};
+use lopper_record::{Fault, LayerSet, LayerSlot, Progress, Result, key_hash};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::collections::HashMap;
@@ -279,7 +278,8 @@ mod tests {
         let row = |text, recorded| SgrRow { text, finish: Finish::Stop, seed: u64::MAX, tokens: 3, recorded };
         let chat = ExampleText::Chat(vec![Message::user("q"), Message::assistant("a")].into());
         let tokens = RecordedTokens { prompt_token_ids: vec![1, 2], response_token_ids: vec![3] };
-        let (chat, plain) = (row(chat, Some(tokens)), row(ExampleText::Plain { prompt: "p".into(), response: "r".into() }, None));
+        let (chat, plain) =
+            (row(chat, Some(tokens)), row(ExampleText::Plain { prompt: "p".into(), response: "r".into() }, None));
         for row in [chat, plain] {
             let line = serde_json::to_string(&row).unwrap();
             assert_eq!(serde_json::from_str::<SgrRow>(&line).unwrap(), row, "{line}");

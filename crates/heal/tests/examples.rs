@@ -5,7 +5,6 @@ use lopper_infer::Finish;
 use lopper_model::chat::{ChatTemplate, Message};
 use lopper_model::generation::SpecialStrings;
 use lopper_model::tokenizer::Tokenizer;
-use lopper_record::Fault;
 use serde_json::{Map, Value, json};
 use std::io::Write;
 use std::path::Path;
@@ -133,8 +132,14 @@ fn an_answer_follows_its_prompt_as_asked_where_the_template_rewrites_it() {
     let made = chat(BROKEN, conversation());
     let shown: Vec<_> = made.documents.iter().map(shown).collect();
     assert_eq!(shown[0].0, "system:be kind<|end|>user:2+3?<|end|><|assistant|>5<|end|>");
-    assert_eq!(shown[1].0, "system:be kind<|end|>user:2+3?<|end|>assistant:5<|end|>user:and 1?<|end|><|assistant|>6.<|end|>");
-    assert_eq!((shown[0].1.as_slice(), shown[1].1.as_slice()), (&["5<|end|>".to_owned()][..], &["6.<|end|>".to_owned()][..]));
+    assert_eq!(
+        shown[1].0,
+        "system:be kind<|end|>user:2+3?<|end|>assistant:5<|end|>user:and 1?<|end|><|assistant|>6.<|end|>"
+    );
+    assert_eq!(
+        (shown[0].1.as_slice(), shown[1].1.as_slice()),
+        (&["5<|end|>".to_owned()][..], &["6.<|end|>".to_owned()][..])
+    );
 }
 
 #[test]
@@ -168,7 +173,10 @@ fn turns_without_an_answer_carry_no_loss_and_spoil_no_others() {
                  {% endfor %}{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}";
     let made = chat(tools, serde_json::from_value(messages.clone()).unwrap());
     let (text, learned) = shown(&made.documents[0]);
-    assert_eq!(text, "<|assistant|>first<|end|><|user|>q<|end|><|assistant|>add<|end|><|tool|>3<|end|><|assistant|>it is 3<|end|>");
+    assert_eq!(
+        text,
+        "<|assistant|>first<|end|><|user|>q<|end|><|assistant|>add<|end|><|tool|>3<|end|><|assistant|>it is 3<|end|>"
+    );
     assert_eq!(learned, ["add<|end|>", "it is 3<|end|>"]);
 
     // A template that does not know of tool calls renders the call to nothing, which is not learned.
@@ -192,11 +200,21 @@ fn every_kind_of_template_teaches_the_answer_after_its_prompt() {
         // No system role: the system prompt is put before the first user turn.
         ("no_system_role", "ho", "<s><turn>user\ns\n\nhi<end>\n<turn>model\n", "ho<end>\n"),
         // The prompt opens the reasoning that the answer closes.
-        ("prompt_opens_think", "thus\n</think>\n\nho", "<|im_start|>system\ns<|im_end|>\n<|im_start|>user\nhi<|im_end|>\n\
-         <|im_start|>assistant\n<think>\n", "thus\n</think>\n\nho<|im_end|>\n"),
+        (
+            "prompt_opens_think",
+            "thus\n</think>\n\nho",
+            "<|im_start|>system\ns<|im_end|>\n<|im_start|>user\nhi<|im_end|>\n\
+         <|im_start|>assistant\n<think>\n",
+            "thus\n</think>\n\nho<|im_end|>\n",
+        ),
         // Reasoning is taken out of earlier turns.
         ("history_loses_think", "thus</think>ho", "<s><User>s<User>hi<Assistant><think>\n", "thus</think>ho<|end|>"),
-        ("thinking_switch", "ho", "<|im_start|>system\ns<|im_end|>\n<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n", "ho<|im_end|>\n"),
+        (
+            "thinking_switch",
+            "ho",
+            "<|im_start|>system\ns<|im_end|>\n<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n",
+            "ho<|im_end|>\n",
+        ),
     ] {
         let source = std::fs::read_to_string(cases.join(name).with_extension("jinja")).unwrap();
         let made = chat(&source, exchange(answer));
@@ -255,12 +273,12 @@ fn bad_lines_are_named_and_the_rest_is_used() {
     assert_eq!(made.documents.len(), 3);
 
     let without = Renderer::new(&tokenizer, None, &[1]);
-    let fault = read_examples(file.path(), &without, 60).unwrap_err().downcast::<Fault>().unwrap();
+    let fault = read_examples(file.path(), &without, 60).unwrap_err().into_fault().unwrap();
     assert!(fault.message.contains("no chat template"));
     let file = write(&["{}".to_owned(), "nonsense".to_owned()]);
-    let fault = read_examples(file.path(), &renderer, 60).unwrap_err().downcast::<Fault>().unwrap();
+    let fault = read_examples(file.path(), &renderer, 60).unwrap_err().into_fault().unwrap();
     assert!(fault.message.contains("no usable examples") && fault.got.unwrap().contains("row 1"), "{}", fault.message);
-    assert!(read_examples(Path::new("nowhere.jsonl"), &renderer, 60).unwrap_err().is::<Fault>());
+    assert!(read_examples(Path::new("nowhere.jsonl"), &renderer, 60).unwrap_err().fault().is_some());
 }
 
 fn write(lines: &[String]) -> tempfile::NamedTempFile {

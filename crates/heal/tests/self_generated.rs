@@ -2,7 +2,7 @@
 
 use lopper_heal::self_generated::examples_of;
 use lopper_heal::{ExampleText, Renderer, SgrOptions, SgrPrompt, generate_responses};
-use lopper_infer::{Engine, Finish, Sampling, ChatTokenizer, TextModel};
+use lopper_infer::{ChatTokenizer, Engine, Finish, Sampling, TextModel};
 use lopper_model::chat::{ChatTemplate, Message};
 use lopper_model::generation::{SpecialIds, SpecialStrings};
 use lopper_model::tokenizer::Tokenizer;

@@ -2,11 +2,11 @@
 //! token ids only, a model that reads and writes text ([`TextModel`]).
 
 use crate::engine::Engine;
-use anyhow::Result;
 use lopper_model::chat::{ChatTemplate, Conversation, Message, ReasoningMarkers};
 use lopper_model::generation::SpecialIds;
 use lopper_model::tokenizer::Tokenizer;
 use lopper_model::{Checkpoint, Model};
+use lopper_record::Result;
 use std::collections::BTreeMap;
 use std::ops::Deref;
 use std::sync::Arc;

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Mutex;
 
-use lopper_infer::{Engine, Sampling, ChatTokenizer, TextModel};
+use lopper_infer::{ChatTokenizer, Engine, Sampling, TextModel};
 use lopper_measure::{Execution, evaluate};
 use lopper_model::chat::ChatTemplate;
 use lopper_model::generation::{SpecialIds, SpecialStrings};

@@ -67,7 +67,9 @@ impl Tokenizer {
             return Err(Fault::new("the text has a token that the model has no embedding for")
                 .expected(format!("ids below {}, the model's `vocab_size`", self.embedded))
                 .got(format!("{:?} with id {id}", self.inner.id_to_token(*id).unwrap_or_default()))
-                .hint("leave the token out of the text; if it is an ordinary one, the tokenizer belongs to another model")
+                .hint(
+                    "leave the token out of the text; if it is an ordinary one, the tokenizer belongs to another model",
+                )
                 .into());
         }
         Ok(ids.to_vec())
@@ -243,7 +245,7 @@ mod tests {
         // A token without an embedding is a fault only where a text has it.
         let smaller = Tokenizer::from_bytes(json().as_bytes(), Path::new("t"), 256).unwrap();
         assert_eq!(smaller.encode("ab", false).unwrap().len(), 2);
-        let error = smaller.encode("ab", true).unwrap_err().downcast::<Fault>().unwrap();
+        let error = smaller.encode("ab", true).unwrap_err().into_fault().unwrap();
         assert_eq!(error.got.as_deref(), Some("\"<s>\" with id 256"));
         assert!(smaller.has_embeddings(&[0, 255]) && !smaller.has_embeddings(&[0, 256]));
         for bytes in ["", "{}", "[1]", "{\"model\": {\"type\": \"BPE\"}}"] {

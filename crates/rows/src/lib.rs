@@ -7,7 +7,7 @@
 //! ```
 //! use lopper_rows::RowReader;
 //!
-//! # fn main() -> anyhow::Result<()> {
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let file = tempfile::NamedTempFile::with_suffix(".jsonl")?;
 //! # std::fs::write(file.path(), "{\"prompt\": \"hi\"}\n[]\n")?;
 //! # let path = file.path();

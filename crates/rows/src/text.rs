@@ -4,8 +4,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
-use lopper_record::Fault;
+use lopper_record::{Fault, Result};
 use serde_json::{Map, Value};
 
 use super::{Budget, MOST_BYTES, Row, json, weight};

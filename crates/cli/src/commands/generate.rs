@@ -7,10 +7,9 @@ mod partial;
 
 use std::path::PathBuf;
 
-use anyhow::Result;
 use lopper_heal::{PreparedPrompts, SgrOptions, SgrPrompt, SgrRow};
 use lopper_infer::{ChatTokenizer, GenerateOptions, Request, Sampling};
-use lopper_record::{Progress, Step, ensure_new, key_hash, write_atomic};
+use lopper_record::{Progress, Result, Step, ensure_new, key_hash, write_atomic};
 use serde_json::json;
 
 use crate::args::GenerateArgs;
@@ -83,12 +82,7 @@ pub fn run(context: &Context, args: &GenerateArgs) -> Result<()> {
 }
 
 /// How answers are generated. The default system prompt is left out where it would not be rendered as one.
-fn options(
-    context: &Context,
-    opened: &OpenModel,
-    text: &ChatTokenizer,
-    args: &GenerateArgs,
-) -> Result<SgrOptions> {
+fn options(context: &Context, opened: &OpenModel, text: &ChatTokenizer, args: &GenerateArgs) -> Result<SgrOptions> {
     let (sampling, max_new_tokens) = (sampling(args)?, args.max_new_tokens.get());
     let options = SgrOptions { sampling, max_new_tokens, seed: args.seed, keep_unfinished: true, ..Default::default() };
     Ok(match &args.system {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use lopper_infer::{Engine, ChatTokenizer, TextModel};
+use lopper_infer::{ChatTokenizer, Engine, TextModel};
 use lopper_model::Model;
 use lopper_model::generation::SpecialIds;
 use lopper_model::tokenizer::Tokenizer;

@@ -1,8 +1,7 @@
 //! Examples from a file of rows.
 
 use super::{Examples, Renderer, layouts};
-use anyhow::Result;
-use lopper_record::Fault;
+use lopper_record::{Fault, Result};
 use lopper_rows::RowReader;
 use std::path::Path;
 

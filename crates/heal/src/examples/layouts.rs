@@ -61,7 +61,10 @@ fn text(row: &mut Columns) -> Result<ExampleText, String> {
         return chat(row, parsed("messages", messages)?);
     }
     if let Some(turns) = row.remove("conversations") {
-        return chat(row, parsed::<Vec<Columns>>("conversations", turns)?.into_iter().map(turn).collect::<Result<_, _>>()?);
+        return chat(
+            row,
+            parsed::<Vec<Columns>>("conversations", turns)?.into_iter().map(turn).collect::<Result<_, _>>()?,
+        );
     }
     if let Some(prompt) = row.remove("prompt") {
         let answer = row.remove("completion").or_else(|| row.remove("response"));
@@ -174,7 +177,10 @@ mod tests {
         let chat = "user: hi; assistant: ho";
         for (row, expected) in [
             (json!({"messages": [hi, ho]}), chat),
-            (json!({"messages": [{"role": "user", "content": part("hi")}, {"role": "assistant", "content": part("ho")}]}), chat),
+            (
+                json!({"messages": [{"role": "user", "content": part("hi")}, {"role": "assistant", "content": part("ho")}]}),
+                chat,
+            ),
             (json!({"conversations": [{"from": "human", "value": "hi"}, {"from": "gpt", "value": "ho"}]}), chat),
             (json!({"conversations": [hi, ho]}), chat),
             (json!({"prompt": [hi], "completion": [ho]}), chat),

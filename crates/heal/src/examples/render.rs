@@ -11,11 +11,10 @@
 
 use super::{ExampleText, RecordedTokens};
 use crate::trainer::Document;
-use anyhow::Result;
 use lopper_infer::{ChatTokenizer, Finish};
 use lopper_model::chat::{ChatTemplate, Conversation, LeftOut, Message, ReasoningMarkers};
 use lopper_model::tokenizer::Tokenizer;
-use lopper_record::Fault;
+use lopper_record::{Error, Fault, Result};
 use std::sync::OnceLock;
 
 /// An answer that no template holds.
@@ -95,8 +94,7 @@ impl<'a> Renderer<'a> {
         match text {
             ExampleText::Chat(conversation) => {
                 let chat = self.chat.ok_or_else(|| {
-                    ChatTemplate::missing()
-                        .hint("base models have none; rows with `prompt` and `response` need none")
+                    ChatTemplate::missing().hint("base models have none; rows with `prompt` and `response` need none")
                 })?;
                 Ok(self.conversation(chat, conversation))
             }
@@ -242,8 +240,8 @@ impl Span {
     }
 }
 
-fn one_line(error: &anyhow::Error) -> String {
-    match error.downcast_ref::<Fault>() {
+fn one_line(error: &Error) -> String {
+    match error.fault() {
         Some(Fault { message, got: Some(got), .. }) => format!("{message}: {got}"),
         _ => error.to_string().lines().next().unwrap_or_default().to_owned(),
     }

@@ -4,8 +4,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use anyhow::Result;
-use lopper_record::Fault;
+use lopper_record::{Fault, Result};
 use serde_json::{Map, Value, json};
 
 use super::{ChatTemplate, Content, Conversation, Message};

@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use lopper_heal::{HealRecipe, Method};
-use lopper_infer::{Engine, ChatTokenizer, TextModel};
+use lopper_infer::{ChatTokenizer, Engine, TextModel};
 use lopper_model::chat::ChatTemplate;
 use lopper_model::generation::{SpecialIds, SpecialStrings};
 use lopper_model::tokenizer::Tokenizer;

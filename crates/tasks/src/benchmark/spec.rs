@@ -10,8 +10,8 @@ use lopper_pocket::Group;
 use lopper_record::Fault;
 use serde::Deserialize;
 
-use lopper_rows::{DataRoot, SplitFiles};
 use lopper_answer::extract::{ExactMatchSettings, RegexFilter};
+use lopper_rows::{DataRoot, SplitFiles};
 
 /// A task's file.
 #[derive(Debug, Clone, Deserialize)]

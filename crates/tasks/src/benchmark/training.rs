@@ -7,8 +7,8 @@ use lopper_record::Result;
 
 use super::items::Maker;
 use super::spec::Spec;
-use lopper_rows::Table;
 use crate::{GenerationPolicy, Resources};
+use lopper_rows::Table;
 
 /// A question with its reference answer, to learn from.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -62,8 +62,11 @@ pub fn run(context: &Context, args: &DiagnoseArgs) -> Result<()> {
         measured.policy.sampling.check()?;
     }
     measured.arithmetic = arithmetic_items(args, &measured.resources.data_root, limit)?;
-    measured.prompts =
-        args.prompts.as_ref().map(|source| prompts::read(&context.printer, source, Some(limit), args.seed)).transpose()?;
+    measured.prompts = args
+        .prompts
+        .as_ref()
+        .map(|source| prompts::read(&context.printer, source, Some(limit), args.seed))
+        .transpose()?;
     if let Some(out) = args.out.as_ref().filter(|_| !args.force) {
         check_directory(out)?;
     }
