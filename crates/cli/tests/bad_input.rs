@@ -156,7 +156,7 @@ fn prompts_that_are_none() {
     let place = workplace();
     let generate = |rest: &[&str]| place.fault(&[&["generate", "model", "-o", "out.jsonl"], rest].concat());
     insta::assert_snapshot!("missing_prompts", generate(&["--prompts", "nowhere.jsonl"]));
-    place.write("bad.jsonl", "{\"prompt\": \"a\"}\n{\"question\": \"b\"}\n");
+    place.write("bad.jsonl", "{\"text\": \"a\"}\n{\"question\": 3}\n");
     insta::assert_snapshot!("malformed_prompts", generate(&["--prompts", "bad.jsonl"]));
     let message = generate(&["--prompts", "pocket", "--limit", "1", "--temperature=-1"]);
     insta::assert_snapshot!("temperature_below_zero", message);

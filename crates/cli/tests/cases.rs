@@ -1,4 +1,4 @@
-//! Situations that users report on public issue trackers, each a small file in `fixtures/cases` that stands for its kind.
+//! Situations that users report on public issue trackers: small files in `fixtures/cases`, each for its kind.
 
 mod common;
 
@@ -90,7 +90,7 @@ fn a_template_variable_changes_the_prompt() {
 
 #[test]
 fn every_usual_layout_of_rows_is_trained_on() {
-    let place = Workplace::new(true);
+    let place = with_template("thinking_switch.jinja");
     std::fs::copy(case("rows/forms.jsonl"), place.path("sgr.jsonl")).unwrap();
     run(&place, &[&HEAL[..], &["adapter"]].concat());
     let examples = examples(&place, "adapter");

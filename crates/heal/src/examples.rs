@@ -1,8 +1,9 @@
 //! From texts to training documents: tokens with loss weights.
 //!
-//! Responses that a model generated come with their tokens ([`RecordedTokens`]), and exactly these are learned: the loss
-//! is on the generated tokens, with the end token where one was generated. Texts without tokens are rendered by the chat
-//! template (`render`): every answer after the prompt as the model would see it, with the loss on the answers only.
+//! Responses that a model generated come with their tokens ([`RecordedTokens`]), and exactly these are learned: the
+//! loss is on the generated tokens, with the end token where one was generated. Texts without tokens are rendered by
+//! the chat template (`render`): every answer after the prompt as the model would see it, with the loss on the answers
+//! only.
 //!
 //! Not covered: weights per turn, packing of several examples into one.
 

@@ -14,8 +14,8 @@ use lopper_record::{Fault, Result};
 use crate::checkpoint::Checkpoint;
 use crate::hf::TOKENIZER;
 
-/// A tokenizer of a model. It may have tokens that the model has no embedding for, as Gemma 3 1B's and finetunes with an
-/// added padding token do: a text with one of them is a fault.
+/// A tokenizer of a model. It may have tokens that the model has no embedding for, as Gemma 3 1B's and finetunes with
+/// an added padding token do: a text with one of them is a fault.
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
     /// Tokens that the model has embeddings for.

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Every module of `src`, the ones that know least first.
-const ORDER: [&str; 20] = [
+const ORDER: [&str; 21] = [
     // Computation on slices.
     "kernels",
     "batch",
@@ -14,6 +14,7 @@ const ORDER: [&str; 20] = [
     "dtype",
     "config",
     "tensors",
+    "sizes",
     "families",
     "checkpoint",
     "tokenizer",

@@ -25,7 +25,8 @@ pub struct GenerateArgs {
     /// Model: a Hugging Face directory, a hub id, or `pocket`
     pub model: String,
 
-    /// Answer these prompts: a file of rows (JSON Lines, JSON, CSV, Parquet) with `messages`, `conversations`, `prompt`,
+    /// Answer these prompts: a file of rows (JSON Lines, JSON, CSV, Parquet) with `messages`, `conversations`,
+    /// `prompt`,
     /// `instruction` or `question`, or `pocket` for generated prompts
     #[arg(long, value_name = "DATA")]
     pub prompts: String,

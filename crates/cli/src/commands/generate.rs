@@ -9,6 +9,7 @@ use std::path::PathBuf;
 
 use lopper_heal::{PreparedPrompts, SgrOptions, SgrPrompt, SgrRow};
 use lopper_infer::{ChatTokenizer, GenerateOptions, Request, Sampling};
+use lopper_model::chat::ChatTemplate;
 use lopper_record::{Progress, Result, Step, ensure_new, key_hash, write_atomic};
 use serde_json::json;
 
@@ -27,6 +28,9 @@ pub fn run(context: &Context, args: &GenerateArgs) -> Result<()> {
     let opened = OpenModel::open(context, &args.model)?;
     let kept = opened.kept(args.drop.as_deref())?;
     let text = opened.chat_tokenizer(&args.template)?;
+    if text.chat.is_none() {
+        return Err(ChatTemplate::missing().file(opened.checkpoint.path_of("tokenizer_config.json")).into());
+    }
     let options = options(context, &opened, &text, args)?;
     let limit = args.limit.map(std::num::NonZero::get);
     let prompts: Vec<SgrPrompt> =

@@ -2,9 +2,9 @@
 //!
 //! An answer follows the prompt that the template makes of the turns before it, with its generation prompt. Where the
 //! template renders prompt and answer as the prompt plus something, that something is learned, as TRL does. Where it
-//! rewrites the prompt once an answer follows (Mistral moves the system prompt, R1's distillates take the reasoning out)
-//! or its reasoning twice, the answer's text is appended to the prompt as it was asked, with what the template puts
-//! around an answer.
+//! rewrites the prompt once an answer follows (Mistral moves the system prompt, R1's distillates take the reasoning
+//! out) or its reasoning twice, the answer's text is appended to the prompt as it was asked, with what the template
+//! puts around an answer.
 //!
 //! Some templates render earlier turns differently once others follow (Qwen3 removes the thinking of all but the last).
 //! Such a conversation becomes one document per answer.

@@ -64,10 +64,19 @@ impl ChatTemplate {
 
     /// The text of a conversation, with its own tools and variables; as [`ChatTemplate::render`] otherwise.
     pub fn render_conversation(&self, conversation: &Conversation, add_generation_prompt: bool) -> Result<String> {
-        let messages = self.prepared(&conversation.messages)?;
+        let mut messages = self.prepared(&conversation.messages)?;
         let mut variables = Map::from_iter(conversation.chat_template_kwargs.clone());
         if let Some(tools) = &conversation.tools {
             variables.insert("tools".to_owned(), tools.clone());
+        }
+        let rendered = self.render_with(&*messages, add_generation_prompt, &variables);
+        // A template that knows no tool calls adds texts, which `null` is none of.
+        let is_null = |message: &Message| message.content == Content::Null;
+        if rendered.is_ok() || !messages.iter().any(is_null) {
+            return rendered;
+        }
+        for message in messages.to_mut().iter_mut().filter(|message| is_null(message)) {
+            message.content = Content::Text(String::new());
         }
         self.render_with(&*messages, add_generation_prompt, &variables)
     }
@@ -113,8 +122,8 @@ impl ChatTemplate {
         }
     }
 
-    /// What became of conversations that their authors may not expect, a sentence each: system prompts that are moved or
-    /// left out, and keys of messages that the template does not read.
+    /// What became of conversations that their authors may not expect, a sentence each: system prompts that are moved
+    /// or left out, and keys of messages that the template does not read.
     pub fn remarks(&self, counts: &LeftOut) -> Vec<String> {
         let LeftOut { systems, keys } = counts;
         let system = match self.system_role() {
