@@ -80,7 +80,7 @@ impl OpenModel {
 
     /// The layers that `spec` lists, in the original numbering.
     pub fn layers(&self, spec: &str) -> Result<LayerSet> {
-        Ok(LayerSet::parse(spec, self.numbering()?.original_layers())?)
+        LayerSet::parse(spec, self.numbering()?.original_layers())
     }
 
     pub fn tokenizer(&self) -> Result<Tokenizer> {
