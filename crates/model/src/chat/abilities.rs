@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use lopper_record::{Fault, Result};
 use serde_json::{Map, Value, json};
 
+use super::normal::REASONING;
 use super::{ChatTemplate, Content, Conversation, Message};
 
 /// A text that no template holds.
@@ -51,15 +52,27 @@ impl ChatTemplate {
         })
     }
 
-    /// Whether the template takes text out of content in parts.
-    fn reads_parts(&self) -> bool {
-        *self.reads_parts.get_or_init(|| {
-            let render = |content: Value| {
-                self.render_with(&json!([{"role": "user", "content": content}]), true, &Map::new()).ok()
-            };
-            let parts = render(json!([{"type": "text", "text": PROBE}]));
-            parts.is_some_and(|text| text.contains(PROBE) && !text.contains("'text'") && !text.contains("\"text\""))
-        })
+    /// Whether the template takes the text out of content in parts, in messages of `role`.
+    fn reads_parts(&self, role: &str) -> bool {
+        let reads = |around: fn(Value) -> Value| {
+            let rendered = self.render_with(&around(json!([{"type": "text", "text": PROBE}])), true, &Map::new());
+            rendered.is_ok_and(|text| text.contains(PROBE) && !text.contains("'text'") && !text.contains("\"text\""))
+        };
+        let [system, user, assistant] = self.reads_parts.get_or_init(|| {
+            [
+                reads(|parts| json!([{"role": "system", "content": parts}, {"role": "user", "content": "hi"}])),
+                reads(|parts| json!([{"role": "user", "content": parts}])),
+                reads(|parts| {
+                    json!([{"role": "user", "content": "hi"}, {"role": "assistant", "content": parts},
+                        {"role": "user", "content": "hi"}])
+                }),
+            ]
+        });
+        match role {
+            "system" => *system,
+            "assistant" => *assistant,
+            _ => *user,
+        }
     }
 
     /// The text of a conversation, with its own tools and variables; as [`ChatTemplate::render`] otherwise.
@@ -81,22 +94,31 @@ impl ChatTemplate {
         self.render_with(&*messages, add_generation_prompt, &variables)
     }
 
-    /// `messages` in a form that the template renders: a refused system message before the first user's text, parts
-    /// joined where the template knows no parts.
+    /// `messages` in a form that the template renders: without keys that are null, since templates ask whether a key is
+    /// there; a refused system message before the first user's text; parts joined where the template knows no parts.
     pub(super) fn prepared<'a>(&self, messages: &'a [Message]) -> Result<Cow<'a, [Message]>> {
         let mut messages = Cow::Borrowed(messages);
-        if messages.iter().any(|message| matches!(message.content, Content::Parts(_))) && !self.reads_parts() {
-            for message in messages.to_mut() {
+        let has_null =
+            |message: &Message| message.content == Content::Null || message.other.values().any(Value::is_null);
+        if messages.iter().any(has_null) {
+            for message in messages.to_mut().iter_mut().filter(|message| has_null(message)) {
+                if message.content == Content::Null {
+                    message.content = Content::Absent;
+                }
+                message.other.retain(|_, value| !value.is_null());
+            }
+        }
+        let is_unread =
+            |message: &Message| matches!(message.content, Content::Parts(_)) && !self.reads_parts(&message.role);
+        if messages.iter().any(is_unread) {
+            for message in messages.to_mut().iter_mut().filter(|message| is_unread(message)) {
                 if let Some(kind) = message.part_without_text() {
                     return Err(Fault::new("a message has a part that is not text")
                         .expected("text, or a chat template that reads content in parts")
                         .got(format!("a part of type {kind:?}"))
                         .into());
                 }
-                message.content = match &message.content {
-                    Content::Parts(_) => Content::Text(message.text().into_owned()),
-                    other => other.clone(),
-                };
+                message.content = Content::Text(message.text().into_owned());
             }
         }
         if messages.first().is_some_and(|first| first.role == "system") && self.system_role() == SystemRole::Refused {
@@ -116,7 +138,11 @@ impl ChatTemplate {
         let keys = messages.iter().flat_map(|message| &message.other).filter(|(_, value)| !value.is_null());
         let tools = conversation.tools.iter().map(|_| "tools");
         for key in keys.map(|(key, _)| key.as_str()).chain(tools) {
-            if !NOT_RENDERED.contains(&key) && !self.mentions(key) {
+            let mentioned = match REASONING.contains(&key) {
+                true => REASONING.iter().any(|name| self.mentions(name)),
+                false => self.mentions(key),
+            };
+            if !NOT_RENDERED.contains(&key) && !mentioned {
                 *counts.keys.entry(key.to_owned()).or_default() += 1;
             }
         }
