@@ -1,17 +1,17 @@
 //! Chat templates: from messages to the text a model was trained on, by the Jinja template that
 //! its checkpoint carries.
 //!
-//! Follows `apply_chat_template` of transformers (`utils/chat_template_utils.py`): blocks trimmed, loop controls, Python's
-//! string methods and its printing of values, `raise_exception`, `strftime_now`, a `tojson` that escapes nothing, the
-//! tokenizer's special tokens as variables, keys of messages that are null left out, reasoning under all the names that
-//! templates read. Templates come from strangers, so steps, memory, recursion and size are bounded; a template cannot
-//! reach files or the network.
+//! Follows `apply_chat_template` of transformers (`utils/chat_template_utils.py`): blocks trimmed, loop controls,
+//! Python's string methods and its printing of values, `raise_exception`, `strftime_now`, a `tojson` that escapes
+//! nothing, the tokenizer's special tokens as variables, keys of messages that are null left out, reasoning under all
+//! the names that templates read. Templates come from strangers, so steps, memory, recursion and size are bounded; a
+//! template cannot reach files or the network.
 //!
-//! Compared with transformers on 42 templates after those of published models (`fixtures/chat/make_published.py`) and on
-//! expressions of the language (`fixtures/chat/make_language.py`, which lists what is known to differ). Known differences:
-//! `strftime_now` speaks UTC and knows the usual directives only; the `{% generation %}` block, which marks assistant text
-//! for training masks, prints its body and marks nothing; a loop over none is empty and unequal kinds can be compared,
-//! where Python raises errors; `%` does not format texts (the filter `format` does).
+//! Compared with transformers on 42 templates after those of published models (`fixtures/chat/make_published.py`) and
+//! on expressions of the language (`fixtures/chat/make_language.py`, which lists what is known to differ). Known
+//! differences: `strftime_now` speaks UTC and knows the usual directives only; the `{% generation %}` block, which
+//! marks assistant text for training masks, prints its body and marks nothing; a loop over none is empty and unequal
+//! kinds can be compared, where Python raises errors; `%` does not format texts (the filter `format` does).
 
 mod abilities;
 mod json;

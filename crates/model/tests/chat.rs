@@ -227,8 +227,8 @@ fn expected_text(case: &Value, key: &str) -> Option<String> {
     }
 }
 
-/// What a conversation is to become that the template cannot render as it is: parts are joined, and a refused system prompt
-/// is put before the first question.
+/// What a conversation is to become that the template cannot render as it is: parts are joined, and a refused system
+/// prompt is put before the first question.
 fn as_put(template: &ChatTemplate, cases: &[Value], case: &Value, key: &str) -> Option<String> {
     let refused = template.system_role() == SystemRole::Refused;
     let reads_parts = expected_text(case, key).is_some_and(|text| text.contains("four") && !text.contains("'text'"));

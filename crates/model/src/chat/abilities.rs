@@ -83,12 +83,12 @@ impl ChatTemplate {
             variables.insert("tools".to_owned(), tools.clone());
         }
         let rendered = self.render_with(&*messages, add_generation_prompt, &variables);
-        // A template that knows no tool calls adds texts, which `null` is none of.
-        let is_null = |message: &Message| message.content == Content::Null;
-        if rendered.is_ok() || !messages.iter().any(is_null) {
+        // A template that knows no tool calls adds texts, where there is none.
+        let is_absent = |message: &Message| message.content == Content::Absent;
+        if rendered.is_ok() || !messages.iter().any(is_absent) {
             return rendered;
         }
-        for message in messages.to_mut().iter_mut().filter(|message| is_null(message)) {
+        for message in messages.to_mut().iter_mut().filter(|message| is_absent(message)) {
             message.content = Content::Text(String::new());
         }
         self.render_with(&*messages, add_generation_prompt, &variables)

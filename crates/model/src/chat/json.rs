@@ -10,8 +10,8 @@ use super::python::{check, number};
 
 const MAX_INDENT: usize = 64;
 
-/// The filter, with the arguments that transformers gives it: `ensure_ascii`, `indent`, `separators`, `sort_keys`, in this
-/// order or by name.
+/// The filter, with the arguments that transformers gives it: `ensure_ascii`, `indent`, `separators`, `sort_keys`, in
+/// this order or by name.
 pub(super) fn tojson(value: &Value, arguments: Rest<Value>, kwargs: Kwargs) -> Result<Value, Error> {
     let given = |position: usize, name: &str| match arguments.get(position) {
         Some(value) => Ok(Some(value.clone())),

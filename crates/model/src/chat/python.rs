@@ -8,7 +8,7 @@ use minijinja::{Environment, Error, ErrorKind, State, Value, escape_formatter, f
 /// Values within values that are printed.
 pub(super) const MAX_DEPTH: usize = 100;
 /// Bytes of a printed value. Values that hold each other twice, again and again, would fill any memory.
-pub(super) const MAX_BYTES: usize = 1 << 26;
+pub(super) const MAX_BYTES: usize = 1 << 24;
 
 /// Adds what jinja2 does otherwise than the engine.
 pub(super) fn add(environment: &mut Environment<'static>) {
@@ -155,8 +155,8 @@ fn write_quoted(text: &str, out: &mut String) {
     out.push(quote);
 }
 
-/// As Python has it: neither a control, format, private or unassigned character nor a separator. Rust's standard library
-/// escapes the same ones, and combining characters at the beginning of a text only.
+/// As Python has it: neither a control, format, private or unassigned character nor a separator. Rust's standard
+/// library escapes the same ones, and combining characters at the beginning of a text only.
 fn is_printable(c: char) -> bool {
     let mut text = String::from("a");
     text.push(c);

@@ -1,7 +1,7 @@
 //! Template sources as jinja2 reads them, where the template engine reads otherwise.
 
-/// `source` with the line breaks and string escapes of jinja2, and with `{% generation %}` … `{% endgeneration %}`, which
-/// transformers adds to mark answers, as blocks that only print their body.
+/// `source` with the line breaks and string escapes of jinja2, and with `{% generation %}` … `{% endgeneration %}`,
+/// which transformers adds to mark answers, as blocks that only print their body.
 pub(super) fn normalised(source: &str) -> String {
     let source = source.replace("\r\n", "\n").replace('\r', "\n");
     let mut reader = Reader { rest: &source, output: String::with_capacity(source.len()) };
