@@ -82,16 +82,22 @@ impl ChatTemplate {
         if let Some(tools) = &conversation.tools {
             variables.insert("tools".to_owned(), tools.clone());
         }
-        let rendered = self.render_with(&*messages, add_generation_prompt, &variables);
-        // A template that knows no tool calls adds texts, where there is none.
+        let mut rendered = self.render_with(&*messages, add_generation_prompt, &variables);
         let is_absent = |message: &Message| message.content == Content::Absent;
-        if rendered.is_ok() || !messages.iter().any(is_absent) {
+        let absent: Vec<bool> = messages.iter().map(is_absent).collect();
+        if !absent.contains(&true) {
             return rendered;
         }
-        for message in messages.to_mut().iter_mut().filter(|message| is_absent(message)) {
-            message.content = Content::Text(String::new());
+        // Some templates ask whether there is none (DeepSeek's); one that knows no tool calls adds texts.
+        for content in [Content::Null, Content::Text(String::new())] {
+            if rendered.is_err() {
+                for (message, _) in messages.to_mut().iter_mut().zip(&absent).filter(|(_, absent)| **absent) {
+                    message.content = content.clone();
+                }
+                rendered = self.render_with(&*messages, add_generation_prompt, &variables);
+            }
         }
-        self.render_with(&*messages, add_generation_prompt, &variables)
+        rendered
     }
 
     /// `messages` in a form that the template renders: without keys that are null, since templates ask whether a key is
