@@ -92,6 +92,13 @@ fn an_adapter_is_evaluated_as_the_model_it_is_merged_into() {
     let arguments = arguments(&["--drop", "1", "--json"]);
     let adapted = place.json(&[&arguments[..], &["--adapter", "adapter"]].concat());
     assert_eq!(adapted["model"]["adapter"], "adapter");
+    for option in [&["--stream"][..], &["--dtype", "bfloat16"], &["--memory", "1M"]] {
+        let same = place.json(&[&arguments[..], &["--adapter", "adapter"], option].concat());
+        assert_eq!(same["tasks"]["pocket_kind"]["n"], adapted["tasks"]["pocket_kind"]["n"], "{option:?}");
+        if option[0] != "--dtype" {
+            assert_eq!(same["tasks"], adapted["tasks"], "{option:?}");
+        }
+    }
     assert_ne!(adapted["tasks"], place.json(&arguments)["tasks"]);
     merge(&mut model);
     model.save(&place.model(), &config_json(&model.config, Dtype::F32).unwrap(), Dtype::F32).unwrap();

@@ -24,7 +24,7 @@ pub struct EvalArgs {
     pub drop: Option<String>,
 
     /// Evaluate with this adapter on the remaining layers
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["stream", "dtype"])]
+    #[arg(long, value_name = "DIR")]
     pub adapter: Option<PathBuf>,
 
     /// Also evaluate the uncut model on the same items, and show retention, a paired test and the number of items that

@@ -111,14 +111,9 @@ pub fn run(context: &Context, args: &EvalArgs) -> Result<()> {
         Some(directory) => {
             let mut model = uncut.engine.model().clone();
             lopper_heal::load_adapter(directory, &mut model, &kept)?;
-            match args.compare {
-                false => (uncut.with_model(model), kept.slots()),
-                // The adapted layers come after the model's own, so that both models are evaluated together.
-                true => {
-                    let (engine, adapted) = uncut.engine.with_adapted_layers(&model, &kept);
-                    (TextModel { engine, ..uncut }, adapted)
-                }
-            }
+            // The adapted layers come after the model's own, so that both models can be evaluated together.
+            let (engine, adapted) = uncut.engine.with_adapted_layers(&model, &kept);
+            (TextModel { engine, ..uncut }, adapted)
         }
     };
     let selection = selection(args);

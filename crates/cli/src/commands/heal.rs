@@ -156,7 +156,7 @@ fn examples(context: &Context, opened: &OpenModel, args: &HealArgs, recipe: &Hea
     }
     if report.without_end > 0 {
         context.printer.warn(&format!(
-            "in {} examples the chat template puts no end token after the answer, so ending is not learned",
+            "{} examples have no end token after the answer, so ending is not learned",
             report.without_end
         ));
     }
