@@ -28,7 +28,10 @@ fn responses_of_other_programs() {
     let lines: Vec<&Value> = found["broken_lines"].as_array().unwrap().iter().map(|broken| &broken["line"]).collect();
     assert_eq!(lines, [4, 6]);
     // The broken lines are named on standard error, with the file.
-    assert!(messages.contains("r.jsonl: line 4: not JSON") && messages.contains("line 6: `output`"), "{messages}");
+    assert!(
+        messages.contains("r.jsonl: line 4: the line is not JSON") && messages.contains("line 6: `output`"),
+        "{messages}"
+    );
     let each = place.read_lines("each.jsonl");
     assert_eq!(each.iter().map(|line| line["line"].as_u64().unwrap()).collect::<Vec<_>>(), [1, 2, 3, 5]);
     assert_eq!(each[0]["slip"]["value"], "4");

@@ -2,9 +2,9 @@
 //! outcomes by task, so that a cut's file can be compared with the uncut model's.
 //!
 //! An item is identified by its `id`, or its `doc_id`, within its `task`. It is right where `correct` is true, or where
-//! the first of `exact_match`, `acc`, `pass@1`, `pass_at_1` that the line has is 1. Lines without generated text,
-//! without a verdict, or for another filter than the file's first are skipped; lines that cannot be read are counted.
-//! The file is held in memory.
+//! the first of `exact_match`, `acc`, `pass@1`, `pass_at_1` that the row has is 1. Rows without generated text,
+//! without a verdict, or for another filter than the file's first are skipped; rows that cannot be read are counted.
+//! The items are held in memory.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -13,6 +13,7 @@ use lopper_infer::Finish;
 use lopper_measure::Outcomes;
 use lopper_pocket::Group;
 use lopper_record::{Fault, Result};
+use lopper_rows::RowReader;
 use lopper_tasks::{ItemResult, TaskOutcome};
 use serde_json::{Map, Value};
 
@@ -35,13 +36,11 @@ pub struct GradedSamples {
 /// # Errors
 /// A [`Fault`] when the file cannot be read or has no graded response.
 pub fn read(path: &Path, limit: Option<usize>) -> Result<GradedSamples> {
-    let text = std::fs::read_to_string(path).map_err(|error| {
-        Fault::new("the samples cannot be read").file(path).got(error.to_string()).hint("check the path")
-    })?;
     let mut items: BTreeMap<String, Vec<ItemResult>> = BTreeMap::new();
-    let (mut broken, mut filter, mut taken) = (0, None, 0);
-    for line in text.lines().filter(|line| !line.trim().is_empty()) {
-        let Ok(Value::Object(row)) = serde_json::from_str::<Value>(line) else {
+    let (mut rows, mut broken, mut filter, mut taken) = (0, 0, None, 0);
+    for row in RowReader::open(path)? {
+        rows += 1;
+        let Ok(row) = row?.1 else {
             broken += 1;
             continue;
         };
@@ -62,8 +61,8 @@ pub fn read(path: &Path, limit: Option<usize>) -> Result<GradedSamples> {
     if items.is_empty() {
         return Err(Fault::new("the file has no graded response")
             .file(path)
-            .expected("lines with a response and `correct`, or with `resps` and `exact_match`, `acc` or `pass@1`")
-            .got(format!("{} lines without both", text.lines().count()))
+            .expected("rows with a response and `correct`, or with `resps` and `exact_match`, `acc` or `pass@1`")
+            .got(format!("{rows} rows without both"))
             .hint("`lopper eval --samples-out F.jsonl` and `lm_eval --log_samples` write such files")
             .into());
     }

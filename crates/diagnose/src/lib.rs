@@ -42,6 +42,7 @@ mod model;
 mod outcomes;
 pub mod probe_set;
 pub mod response_file;
+mod response_layouts;
 pub mod sentinel;
 mod suite;
 

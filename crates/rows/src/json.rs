@@ -37,6 +37,37 @@ fn without_not_numbers(text: &[u8]) -> Option<Vec<u8>> {
     found.then_some(output)
 }
 
+/// Follows the nesting of a JSON text byte by byte, without reading what it says.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Nesting {
+    depth: usize,
+    quoted: bool,
+    escaped: bool,
+}
+
+impl Nesting {
+    pub fn take(&mut self, byte: u8) {
+        match byte {
+            _ if self.escaped => self.escaped = false,
+            b'\\' => self.escaped = self.quoted,
+            b'"' => self.quoted = !self.quoted,
+            _ if self.quoted => {}
+            b'{' | b'[' => self.depth += 1,
+            b'}' | b']' => self.depth = self.depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+
+    pub fn take_all(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.take(*byte));
+    }
+
+    /// Whether no text, list or object is open.
+    pub fn is_closed(&self) -> bool {
+        self.depth == 0 && !self.quoted
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -48,6 +79,17 @@ mod tests {
         assert_eq!(parse(text.as_bytes()).unwrap(), json!({"a": null, "b": [null, null, 1], "c": "NaN \" NaN"}));
         for wrong in ["{\"a\": Nan}", "NaN1", "\"NaN", "{\"a\": \"x\\"] {
             assert!(parse(wrong.as_bytes()).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn nesting_is_followed_through_texts() {
+        for (text, closed) in
+            [("{\"}\\\"\": [", false), ("{\"}\\\"\": [1]}", true), ("\"\\\\\"", true), ("\"\\\"", false)]
+        {
+            let mut nesting = Nesting::default();
+            nesting.take_all(text.as_bytes());
+            assert_eq!(nesting.is_closed(), closed, "{text}");
         }
     }
 }

@@ -25,11 +25,16 @@
 
 mod fetch;
 mod json;
+mod json_array;
+mod json_lines;
 mod parquet;
+mod reader;
 mod root;
-mod text;
+mod separated;
+mod source;
 
 pub use fetch::{RowFetcher, SplitFiles};
+pub use reader::RowReader;
 pub use root::{DATA_ROOT_VARIABLE, DataRoot};
 
 use std::path::{Path, PathBuf};
@@ -44,6 +49,8 @@ pub type Row = Result<Map<String, Value>, String>;
 const MOST_ROWS: usize = 4_000_000;
 /// Most bytes of a file, and of all text in it once decompressed.
 const MOST_BYTES: u64 = 2 << 30;
+/// Longest row in bytes; one that is longer is none.
+const LONGEST_ROW: u64 = 64 << 20;
 
 /// All rows of one split.
 #[derive(Debug, Clone)]
@@ -98,74 +105,5 @@ impl Table {
 
     fn rows_of(path: &Path) -> Result<Vec<Row>> {
         RowReader::open(path)?.map(|row| Ok(row?.1)).collect()
-    }
-}
-
-/// The rows of one file in order, each with the number of its line, or its own where rows are no lines; both from 1.
-/// JSON Lines are read as they are asked for. An item is an error where reading cannot go on.
-pub struct RowReader {
-    rows: Box<dyn Iterator<Item = Result<(usize, Row)>>>,
-}
-
-impl RowReader {
-    /// Opens a file of rows.
-    ///
-    /// # Errors
-    /// A [`Fault`] for a file that cannot be read, is too large, or is not what its ending says.
-    pub fn open(path: &Path) -> Result<Self> {
-        let fault = |got: String| Fault::new("the rows cannot be read").file(path).got(got).hint("check the path");
-        let file = std::fs::metadata(path).map_err(|error| fault(error.to_string()))?;
-        if file.is_file() && file.len() > MOST_BYTES {
-            return Err(fault(format!("{} bytes", file.len())).expected(format!("at most {MOST_BYTES} bytes")).into());
-        }
-        let numbered = |rows: Vec<Row>| -> Self { Self { rows: Box::new((1..).zip(rows).map(Ok)) } };
-        let ending = path.extension().and_then(|ending| ending.to_str()).map(str::to_lowercase);
-        Ok(match ending.as_deref() {
-            Some("parquet") => numbered(parquet::read(path)?),
-            Some("csv") => numbered(text::separated(path, b',')?),
-            Some("tsv") => numbered(text::separated(path, b'\t')?),
-            _ => match text::begins_with(path)? {
-                Some(b'P') => numbered(parquet::read(path)?),
-                Some(b'[') => numbered(text::json_array(path)?),
-                _ => Self { rows: Box::new(text::JsonLines::open(path)?) },
-            },
-        })
-    }
-}
-
-impl Iterator for RowReader {
-    type Item = Result<(usize, Row)>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        self.rows.next()
-    }
-}
-
-/// Counts what has been read against the bounds.
-#[derive(Default)]
-struct Budget {
-    rows: usize,
-    bytes: u64,
-}
-
-impl Budget {
-    /// Takes one row of about `bytes` bytes.
-    fn take(&mut self, bytes: usize) -> Result<(), String> {
-        self.rows += 1;
-        self.bytes += bytes as u64;
-        match self.rows > MOST_ROWS || self.bytes > MOST_BYTES {
-            true => Err(format!("more than {MOST_ROWS} rows, or {MOST_BYTES} bytes of text")),
-            false => Ok(()),
-        }
-    }
-}
-
-/// Bytes of text in a value, roughly.
-fn weight(value: &Value) -> usize {
-    match value {
-        Value::String(text) => text.len() + 16,
-        Value::Array(list) => list.iter().map(weight).sum::<usize>() + 16,
-        Value::Object(map) => map.iter().map(|(name, value)| name.len() + weight(value)).sum::<usize>() + 16,
-        _ => 16,
     }
 }

@@ -5,58 +5,97 @@
 
 use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use lopper_record::{Fault, Result};
 use parquet::file::reader::{FileReader, SerializedFileReader};
+use parquet::record::reader::RowIter;
 use parquet::record::{Field, Row as Record};
 use serde_json::{Map, Number, Value};
 
-use super::{Budget, MOST_BYTES, MOST_ROWS, Row, weight};
+use crate::source::Count;
+use crate::{MOST_BYTES, MOST_ROWS, Row};
 
 /// Deepest nesting of columns; benchmarks have two levels.
 const DEEPEST: usize = 16;
 
-pub(super) fn read(path: &Path) -> Result<Vec<Row>> {
-    let fault = |got: String| {
-        Fault::new("the rows cannot be read")
-            .file(path)
-            .expected("a Parquet file")
-            .got(got)
-            .hint("download it again, or give the rows as .jsonl")
-            .into()
-    };
-    // The crate returns errors for damaged files, but its decoders also index and allocate by what
-    // the file says; a panic there is the file's fault and not ours.
-    match catch_unwind(AssertUnwindSafe(|| records(path))) {
-        Ok(Ok(rows)) => Ok(rows),
-        Ok(Err(got)) => Err(fault(got)),
-        Err(_) => Err(fault("a damaged file".to_owned())),
+/// The rows of a file.
+pub(crate) struct Parquet {
+    path: PathBuf,
+    rows: RowIter<'static>,
+    /// How many rows the file says that it has.
+    all: usize,
+    number: usize,
+    ended: bool,
+    size: u64,
+    /// Bytes of the file that the rows read so far come from, about.
+    count: Count,
+}
+
+fn fault(path: &Path, got: String) -> lopper_record::Error {
+    Fault::new("the rows cannot be read")
+        .file(path)
+        .expected("a Parquet file")
+        .got(got)
+        .hint("download it again, or give the rows as .jsonl")
+        .into()
+}
+
+/// What `read` returns. The crate returns errors for damaged files, but its decoders also index and allocate by what
+/// the file says; a panic there is the file's fault and not ours.
+fn guarded<T>(path: &Path, read: impl FnOnce() -> Result<T, String>) -> Result<T> {
+    match catch_unwind(AssertUnwindSafe(read)) {
+        Ok(read) => read.map_err(|got| fault(path, got)),
+        Err(_) => Err(fault(path, "a damaged file".to_owned())),
     }
 }
 
-fn records(path: &Path) -> Result<Vec<Row>, String> {
-    let file = File::open(path).map_err(|error| error.to_string())?;
-    let reader = SerializedFileReader::new(file).map_err(|error| error.to_string())?;
-    let metadata = reader.metadata();
-    let size: i64 = metadata.row_groups().iter().map(|group| group.total_byte_size().max(0)).sum();
-    let count = metadata.file_metadata().num_rows();
-    if size as u64 > MOST_BYTES || usize::try_from(count).is_err() || count as usize > MOST_ROWS {
-        return Err(format!("{count} rows in {size} bytes"));
+impl Parquet {
+    /// Opens a file, whose size is known where it is one; `count` is set to the bytes read.
+    ///
+    /// # Errors
+    /// A [`Fault`] for what is no Parquet file, is too large or nested too deep.
+    pub fn open(path: &Path, size: Option<u64>, count: Count) -> Result<Self> {
+        let Some(size) = size else {
+            return Err(fault(path, "a pipe, which can be read in one direction only".to_owned()));
+        };
+        count.set(0);
+        let (rows, all) = guarded(path, || {
+            let file = File::open(path).map_err(|error| error.to_string())?;
+            let reader = SerializedFileReader::new(file).map_err(|error| error.to_string())?;
+            let metadata = reader.metadata();
+            let bytes: i64 = metadata.row_groups().iter().map(|group| group.total_byte_size().max(0)).sum();
+            let count = metadata.file_metadata().num_rows();
+            let all = usize::try_from(count).ok().filter(|all| *all <= MOST_ROWS && bytes as u64 <= MOST_BYTES);
+            let all = all.ok_or_else(|| format!("{count} rows in {bytes} bytes"))?;
+            if depth(metadata.file_metadata().schema()) > DEEPEST {
+                return Err(format!("columns nested more than {DEEPEST} deep"));
+            }
+            Ok((reader.into_iter(), all))
+        })?;
+        Ok(Self { path: path.to_path_buf(), rows, all, number: 0, ended: false, size, count })
     }
-    if depth(metadata.file_metadata().schema()) > DEEPEST {
-        return Err(format!("columns nested more than {DEEPEST} deep"));
-    }
-    let (mut rows, mut budget) = (Vec::new(), Budget::default());
-    for record in reader.get_row_iter(None).map_err(|error| error.to_string())? {
-        let row = object(record.map_err(|error| format!("row {}: {error}", rows.len()))?);
-        budget.take(row.values().map(weight).sum())?;
-        rows.push(Ok(row));
-    }
-    // A file that ends early gives fewer rows and no error.
-    match rows.len() as i64 == count {
-        true => Ok(rows),
-        false => Err(format!("{} of {count} rows", rows.len())),
+}
+
+impl Iterator for Parquet {
+    type Item = Result<(usize, Row)>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.ended {
+            return None;
+        }
+        let (number, all, rows) = (self.number + 1, self.all, &mut self.rows);
+        let row = guarded(&self.path, || match rows.next() {
+            // A file that ends early gives fewer rows and no error.
+            None if number > all => Ok(None),
+            None => Err(format!("{} of {all} rows", number - 1)),
+            Some(_) if number > all => Err(format!("more than {all} rows")),
+            Some(record) => Ok(Some(object(record.map_err(|error| format!("row {number}: {error}"))?))),
+        });
+        self.ended = !matches!(row, Ok(Some(_)));
+        self.number = number;
+        self.count.set((self.size as f64 * number.min(all) as f64 / all.max(1) as f64) as u64);
+        row.transpose().map(|row| row.map(|row| (number, Ok(row))))
     }
 }
 
@@ -97,7 +136,11 @@ fn value(field: Field) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::path::PathBuf;
+
+    fn read(path: &Path) -> Result<Vec<Row>> {
+        let size = std::fs::metadata(path).unwrap().len();
+        Parquet::open(path, Some(size), Count::default())?.map(|row| Ok(row?.1)).collect()
+    }
 
     fn fixture(name: &str) -> PathBuf {
         PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/tasks").join(name)

@@ -21,7 +21,8 @@ pub fn run(context: &Context, args: &DiagnoseArgs) -> Result<()> {
 fn is_responses(subject: &str) -> bool {
     let path = Path::new(subject);
     let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
-    subject == "-" || ["jsonl", "ndjson", "json"].contains(&ending) && !path.is_dir() || path.is_file()
+    let of_rows = ["jsonl", "ndjson", "json", "csv", "tsv", "parquet"].contains(&ending);
+    subject == "-" || !path.is_dir() && (of_rows || path.exists())
 }
 
 /// Refuses arguments that belong to the other kind of subject.

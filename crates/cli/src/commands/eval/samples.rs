@@ -1,16 +1,16 @@
-//! `--samples-out`: every item as a line of JSON; and `--disjoint-from`, which reads such lines.
+//! `--samples-out`: every item as a line of JSON; `--responses-from` and `--disjoint-from`, which read such rows.
 
 use std::collections::{BTreeMap, HashSet};
-use std::fs::File;
-use std::io::{BufRead, BufReader};
 use std::path::Path;
 
+use lopper_heal::ExampleText;
+use lopper_heal::examples::layouts;
 use lopper_infer::Finish;
-use lopper_model::chat::Message;
 use lopper_record::{Fault, Result, write_atomic};
+use lopper_rows::RowReader;
 use lopper_tasks::{GivenResponses, ItemResult, SampleResult, Suite, TaskOutcome, Timing, question_id};
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
+use serde_json::{Map, Value};
 
 /// One line.
 #[derive(Serialize)]
@@ -71,57 +71,55 @@ fn line<'a>(outcome: &'a TaskOutcome, item: &'a ItemResult, timing: Option<&'a T
     }
 }
 
-/// Lines of a file that `--samples-out` wrote, or another program like it.
-fn read<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>> {
-    let fault = |got: String| {
-        Fault::new("the samples cannot be read")
-            .file(path)
-            .expected("lines of JSON as `--samples-out` writes them")
-            .got(got)
-            .hint("name the file that `lopper eval --samples-out` wrote")
-    };
-    let mut all = Vec::new();
-    let file = File::open(path).map_err(|error| fault(error.to_string()))?;
-    for (number, line) in BufReader::new(file).lines().enumerate() {
-        let line = line.map_err(|error| fault(error.to_string()))?;
-        if !line.trim().is_empty() {
-            all.push(serde_json::from_str(&line).map_err(|error| fault(format!("line {}: {error}", number + 1)))?);
-        }
+/// The rows of a file that `--samples-out` wrote, or another program like it. Each is used: one that is left out would
+/// change what is said of the others.
+fn each(path: &Path, mut use_row: impl FnMut(Map<String, Value>) -> Result<(), String>) -> Result<()> {
+    for numbered in RowReader::open(path)? {
+        let (number, row) = numbered?;
+        row.and_then(&mut use_row).map_err(|got| {
+            Fault::new("the samples cannot be read")
+                .file(path)
+                .expected("rows as `--samples-out` writes them")
+                .got(format!("row {number}: {got}"))
+                .hint("name the file that `lopper eval --samples-out` wrote")
+        })?;
     }
-    Ok(all)
+    Ok(())
 }
 
 /// Responses by task and row; several lines of one row are several responses.
 pub fn responses(path: &Path) -> Result<GivenResponses> {
-    #[derive(Deserialize)]
-    struct Line {
-        task: String,
-        doc_id: usize,
-        response: String,
-    }
     let mut all = GivenResponses::new();
-    for line in read::<Line>(path)? {
-        all.entry((line.task, line.doc_id)).or_default().push(line.response);
-    }
+    each(path, |row| {
+        let text = |name: &str| row.get(name).and_then(Value::as_str).ok_or_else(|| format!("no text in `{name}`"));
+        // In CSV numbers are texts.
+        let number = |value: &Value| value.as_u64().or_else(|| value.as_str()?.parse().ok());
+        let doc_id = row.get("doc_id").and_then(number).and_then(|id| usize::try_from(id).ok());
+        let doc_id = doc_id.ok_or("no number in `doc_id`")?;
+        all.entry((text("task")?.to_owned(), doc_id)).or_default().push(text("response")?.to_owned());
+        Ok(())
+    })?;
     Ok(all)
 }
 
 /// Refuses a suite that shares items with the samples in `path`, or with the conversations in it that a
-/// model was healed by. A question has one identity, whichever task asks it.
+/// model was healed by, in any of their layouts. A question has one identity, whichever task asks it.
 pub fn refuse_shared(path: &Path, suite: &Suite) -> Result<()> {
-    #[derive(Deserialize)]
-    struct Line {
-        id: Option<String>,
-        messages: Option<Vec<Message>>,
-        prompt: Option<String>,
-        instruction: Option<String>,
-    }
     let mut used = HashSet::new();
-    for line in read::<Line>(path)? {
-        let said = line.messages.into_iter().flatten().map(|message| message.text().into_owned());
-        used.extend(said.chain(line.prompt).chain(line.instruction).map(|text| question_id([text])));
-        used.extend(line.id);
-    }
+    each(path, |row| {
+        let text = |name: &str| row.get(name).and_then(Value::as_str);
+        used.extend(text("id").map(str::to_owned));
+        used.extend(["prompt", "instruction", "question"].into_iter().filter_map(text).map(|text| question_id([text])));
+        let is_conversation = row.contains_key("messages") || row.contains_key("conversations");
+        match layouts::example(row).map(|example| example.text) {
+            Ok(ExampleText::Chat(chat)) => used.extend(chat.messages.iter().map(|turn| question_id([turn.text()]))),
+            Ok(ExampleText::Plain { prompt, .. }) => drop(used.insert(question_id([prompt]))),
+            Err(what) if is_conversation => return Err(what),
+            // A sample of multiple choice, say.
+            Err(_) => {}
+        }
+        Ok(())
+    })?;
     let shared: Vec<String> =
         suite.items_among(&used).iter().map(|(task, count, all)| format!("{count} of {all} items of {task}")).collect();
     if shared.is_empty() {
