@@ -130,7 +130,7 @@ impl Task {
                 version: spec.version,
                 chance: spec.chance,
                 shots: spec.shots.number,
-                rows: Some(format!("{}/{}", spec.rows.data_set, spec.rows.config)),
+                rows: Some(spec.rows.summary()),
                 max_new_tokens: spec.generate.as_ref().map(|generate| generate.max_new_tokens),
                 tags: spec.tags.clone(),
                 runs_code: spec.runs_code(),

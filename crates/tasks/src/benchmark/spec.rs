@@ -60,8 +60,8 @@ pub struct Spec {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RowsSpec {
-    /// `organisation/name` of the hub, and of the data root.
-    pub data_set: String,
+    /// `organisation/name` of the hub, and of the data root; not needed where `files` has the splits.
+    pub data_set: Option<String>,
     #[serde(default = "default_config")]
     pub config: String,
     /// Splits whose rows are its items: the first that is there.
@@ -73,6 +73,16 @@ pub struct RowsSpec {
     pub columns: BTreeMap<String, ColumnType>,
     /// Columns that make two rows the same question.
     pub identity: Vec<String>,
+}
+
+impl RowsSpec {
+    /// The data set and its configuration, or the files.
+    pub fn summary(&self) -> String {
+        match &self.data_set {
+            Some(data_set) => format!("{data_set}/{}", self.config),
+            None => self.files.values().map(|file| file.display().to_string()).collect::<Vec<_>>().join(", "),
+        }
+    }
 }
 
 fn default_config() -> String {
@@ -275,6 +285,13 @@ impl Spec {
         if self.rows.splits.is_empty() || self.rows.identity.is_empty() {
             return fault("`rows.splits` and `rows.identity` name at least one each", "none".into());
         }
+        let shots = Some(&self.shots.splits).filter(|splits| self.shots.number > 0 && !splits.is_empty());
+        let in_files = |splits: &[String]| splits.iter().any(|split| self.rows.files.contains_key(split));
+        let missing = [&self.rows.splits].into_iter().chain(shots).find(|splits| !in_files(splits));
+        if let (None, Some(splits)) = (&self.rows.data_set, missing) {
+            let wanted = format!("neither `rows.data_set` nor a file of `{}`", splits.join("` or `"));
+            return fault("rows come from `rows.data_set`, or from `rows.files`, by split", wanted);
+        }
         if let Some(column) = self.rows.identity.iter().find(|name| !self.rows.columns.contains_key(*name)) {
             return fault("`rows.identity` names columns of `rows.columns`", column.clone());
         }
@@ -384,6 +401,11 @@ impl Spec {
                 return Ok((split.clone(), SplitFiles::local(vec![directory.join(file)])));
             }
         }
-        root.find(&self.rows.data_set, &self.rows.config, splits)
+        let data_set = self.rows.data_set.as_deref().ok_or_else(|| {
+            Fault::new(format!("task `{}` has no rows of the split `{}`", self.name, splits.join("` or `")))
+                .expected("`rows.data_set`, or a file of that split in `rows.files`")
+                .got("neither")
+        })?;
+        root.find(data_set, &self.rows.config, splits)
     }
 }
