@@ -122,4 +122,25 @@ fn a_byte_order_mark_and_line_ends_of_windows_are_no_fault() {
     let asked: Vec<Value> =
         rows(&place, "answers.jsonl").iter().map(|row| row["messages"][0]["content"].clone()).collect();
     assert_eq!(asked, ["hi", "there"]);
+    let found = place.json("diagnose model --prompts prompts.jsonl --max-new-tokens 2 --json");
+    assert_eq!(found["uncut"]["diagnosis"]["degeneration"]["responses"], 2);
+}
+
+#[test]
+fn a_number_that_is_none_is_no_fault_of_its_row() {
+    let place = Workplace::new(false);
+    std::fs::copy(case("rows/python_nan.jsonl"), place.path("samples.jsonl")).unwrap();
+    let found = place.json("diagnose samples.jsonl --json");
+    assert_eq!((&found["degeneration"]["responses"], &found["broken"]), (&2.into(), &0.into()), "{found}");
+}
+
+#[test]
+fn a_row_far_too_long_is_left_out_and_not_tokenised() {
+    let place = Workplace::new(true);
+    let line = |answer: &str| serde_json::json!({"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": answer}]});
+    // Ten million words: tokenising them would take minutes.
+    place.write("sgr.jsonl", &format!("{}\n{}\n{}\n", line("ho"), line(&"word ".repeat(10_000_000)), line("so")));
+    run(&place, &[&HEAL[..], &["adapter"]].concat());
+    let examples = examples(&place, "adapter");
+    assert_eq!((&examples["used"], &examples["too_long"]), (&2.into(), &1.into()), "{examples}");
 }

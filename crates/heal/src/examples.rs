@@ -11,7 +11,7 @@ mod file;
 pub mod layouts;
 mod render;
 
-pub use file::read_examples;
+pub use file::{RowSource, read_examples};
 pub use render::Renderer;
 
 use crate::trainer::Document;
@@ -119,6 +119,10 @@ impl Examples {
         self.report.rows += 1;
         if matches!(example.finish, Some(Finish::Length | Finish::ContextFull | Finish::Loop)) {
             self.report.unfinished += 1;
+            return Ok(());
+        }
+        if renderer.is_longer(&example.text, max_length) {
+            self.report.too_long += 1;
             return Ok(());
         }
         let recorded = example.tokens.as_ref().filter(|tokens| renderer.agrees(&example.text, tokens));

@@ -100,6 +100,11 @@ impl Tokenizer {
         self.inner.get_vocab_size(true)
     }
 
+    /// Bytes of the longest token as the vocabulary writes it, which are at least those of its text.
+    pub fn longest_token(&self) -> usize {
+        self.inner.get_vocab(true).keys().map(String::len).max().unwrap_or(1).max(1)
+    }
+
     /// Begins to decode a text token by token.
     pub fn decode_stream(&self, skip_special: bool) -> DecodeStream<'_> {
         DecodeStream { tokenizer: self, skip_special, ids: Vec::new(), start: 0, text: String::new(), read: 0 }
