@@ -16,6 +16,7 @@ mod open_model;
 mod printer;
 mod progress;
 mod prompts;
+mod rows;
 mod table;
 
 use std::process::ExitCode;

@@ -2,29 +2,48 @@
 //!
 //! A row is in any of the layouts of [`lopper_heal::examples::layouts`]; an answer that it holds is left out.
 
-use std::path::Path;
-
+use lopper_heal::RowSource;
 use lopper_heal::examples::layouts;
 use lopper_model::chat::{Conversation, Message};
 use lopper_pocket::{Prompt, Split};
 use lopper_record::{Fault, Result};
-use lopper_rows::RowReader;
+use lopper_tasks::DataRoot;
 
+use crate::args::RowArgs;
+use crate::context::Context;
 use crate::open_model::POCKET;
 use crate::printer::Printer;
+use crate::rows;
 
 /// Prompts taken from the pocket tasks where no number is given.
 pub const POCKET_PROMPTS: usize = 1000;
 
-/// The first `limit` conversations of `source`, each ready to be answered. Rows that are not usable are left out with a
-/// warning.
-pub fn read(printer: &Printer, source: &str, limit: Option<usize>, seed: u64) -> Result<Vec<Conversation>> {
-    if source == POCKET {
-        return Ok(pocket(limit.unwrap_or(POCKET_PROMPTS), seed));
+/// The first `limit` conversations of what `argument` names, each ready to be answered: prompts of the pocket tasks, a
+/// file, or a data set in `root` or of the hub. Rows that are not usable are left out with a warning.
+pub fn read(
+    context: &Context,
+    root: &DataRoot,
+    argument: &str,
+    args: &RowArgs,
+    limit: Option<usize>,
+    seed: u64,
+) -> Result<Vec<Conversation>> {
+    if argument != POCKET {
+        return of_rows(&context.printer, &rows::named(root, argument, args, None)?.source, limit);
     }
-    let path = Path::new(source);
+    match args.all().iter().find(|(_, given)| *given) {
+        None => Ok(pocket(limit.unwrap_or(POCKET_PROMPTS), seed)),
+        Some((name, _)) => Err(Fault::new(format!("{name} belongs to rows of files and data sets"))
+            .expected("a file, or a data set of the hub")
+            .got(format!("`{POCKET}`, whose prompts are generated"))
+            .hint(format!("leave {name} out"))
+            .into()),
+    }
+}
+
+fn of_rows(printer: &Printer, source: &RowSource, limit: Option<usize>) -> Result<Vec<Conversation>> {
     let (mut conversations, mut unusable, mut first) = (vec![], 0, None);
-    for numbered in RowReader::open(path)? {
+    for numbered in source.rows()? {
         if conversations.len() == limit.unwrap_or(usize::MAX) {
             break;
         }
@@ -40,14 +59,14 @@ pub fn read(printer: &Printer, source: &str, limit: Option<usize>, seed: u64) ->
     let first = first.unwrap_or_default();
     if conversations.is_empty() {
         return Err(Fault::new("there are no prompts")
-            .file(path)
+            .file(&source.name)
             .expected("rows with `messages`, `prompt`, `instruction` or `question`")
             .got(if first.is_empty() { "no row".to_owned() } else { first })
-            .hint("is it the right file?")
+            .hint("is it the right file? --column names the column that holds the prompts")
             .into());
     }
     if unusable > 0 {
-        printer.warn(&format!("{source}: {unusable} rows are left out; {first}"));
+        printer.warn(&format!("{}: {unusable} rows are left out; {first}", source.name.display()));
     }
     Ok(conversations)
 }
@@ -86,7 +105,7 @@ mod tests {
     }
 
     fn read_file(text: &str, limit: Option<usize>) -> Result<Vec<Conversation>> {
-        read(&Printer::new(true, 0), write(text).path().to_str().unwrap(), limit, 0)
+        of_rows(&Printer::new(true, 0), &RowSource::file(write(text).path()), limit)
     }
 
     #[test]
@@ -118,7 +137,7 @@ mod tests {
 
     #[test]
     fn pocket_prompts_are_seeded_and_alternate_between_tasks() {
-        let pocket = |seed| read(&Printer::new(true, 0), POCKET, Some(7), seed).unwrap();
+        let pocket = |seed| pocket(7, seed);
         let prompts = pocket(3);
         assert_eq!(prompts.len(), 7);
         assert_eq!(prompts, pocket(3));

@@ -157,3 +157,60 @@ fn damaged_rows_are_named() {
     let message = hub.refused(2, &EVAL);
     assert!(message.contains("cannot be read") && message.contains("main/test/0000.parquet"), "{message}");
 }
+
+#[test]
+fn prompts_and_examples_come_from_a_data_set_by_its_name() {
+    let hub = hub();
+    let generate = |rest: &str| format!("generate model --max-new-tokens 2 {rest}");
+    hub.run(&generate("--prompts own/stamps --config main --split test --limit 3 -o answers.jsonl"));
+    let asked: Vec<String> =
+        hub.place.read_lines("answers.jsonl").iter().map(|row| row["messages"][0]["content"].to_string()).collect();
+    assert_eq!(asked, [0, 1, 2].map(|n| format!("\"Who has {n} stamps?\"")));
+    assert_eq!(hub.fetched(), 1);
+
+    // All pieces of the split `train`, and what they are goes into the record.
+    let heal = "heal model --batch 4 --warmup 1 --data own/stamps --config main --column question";
+    let report = hub.json(&format!("{heal} --answer-column key -o healed --json"));
+    assert_eq!((&report["examples"]["rows"], &report["examples"]["used"]), (&16.into(), &16.into()), "{report}");
+    assert_eq!(report["data"], "own/stamps");
+    let data_set = serde_json::json!({"config": "main", "split": "train", "revision": hub.commit});
+    assert_eq!((&report["data_set"], &hub.place.read_json("healed/heal.json")["data_set"]), (&data_set, &data_set));
+    // From the cache, with --offline.
+    hub.server.requests();
+    hub.run(&generate("--prompts own/stamps --config main --offline -o again.jsonl"));
+    assert_eq!((hub.place.read_lines("again.jsonl").len(), hub.server.requests().len()), (16, 0));
+
+    // A data set with one configuration needs no --config; the data root goes before the hub.
+    hub.server.publish_rows("own/one", &[("only/train/0000.parquet", fixture("sums.parquet"))]);
+    hub.run(&generate("--prompts own/one --column context -o one.jsonl"));
+    assert_eq!(hub.place.read_lines("one.jsonl").len(), 7);
+    let own = hub.place.path("root/own/one");
+    std::fs::create_dir_all(&own).unwrap();
+    std::fs::write(own.join("train.jsonl"), "{\"prompt\": \"hi\"}\n").unwrap();
+    hub.command(&generate("--prompts own/one -o root.jsonl")).env("LOPPER_DATA_ROOT", "root").assert().success();
+    assert_eq!(hub.place.read_lines("root.jsonl").len(), 1);
+    // Every command that takes prompts.
+    let asked = hub.json("diagnose model --prompts own/one --column context --max-new-tokens 2 --json");
+    assert_eq!(asked["uncut"]["diagnosis"]["degeneration"]["responses"], 7);
+}
+
+#[test]
+fn a_data_set_or_column_that_is_not_there_is_named() {
+    let hub = hub();
+    let generate = |rest: &str| hub.refused(2, &format!("generate model -o answers.jsonl --prompts {rest}"));
+    let message = generate("own/stamps");
+    assert!(message.contains("`main`, `other`") && message.contains("--config and --split"), "{message}");
+    let message = generate("own/stamps --config main --split dev");
+    assert!(message.contains("no split `dev`") && message.contains("the splits `test`, `train`"), "{message}");
+    assert!(generate("own/absent").contains("no data set own/absent on the hub"));
+    let message = generate("own/stamps --config main --column text");
+    assert!(message.contains("row 1: no column `text`, but `question`, `choices`, `key`, `number`"), "{message}");
+    assert!(generate("own/stamps@v1 --config main").contains("newest state"));
+    hub.place.write("rows.jsonl", "{\"prompt\": \"hi\"}\n");
+    assert!(generate("rows.jsonl --split test").contains("--split belongs to data sets of the hub"));
+    assert!(generate("pocket --column prompt").contains("--column belongs to rows"));
+    let message = hub.refused(2, "heal model --data own/stamps --config other --split test -o healed");
+    assert!(message.contains("row 1: no assistant message"), "{message}");
+    let message = hub.refused(2, "diagnose rows.jsonl --column prompt");
+    assert!(message.contains("--column belongs to a MODEL"), "{message}");
+}

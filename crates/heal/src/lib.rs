@@ -43,7 +43,7 @@ pub mod state;
 pub mod trainer;
 
 pub use adapter::{Base, attach_lora, is_adapter, load_adapter, merge, save_adapter};
-pub use examples::{Example, ExampleText, Examples, RecordedTokens, Renderer, read_examples};
+pub use examples::{Example, ExampleText, Examples, RecordedTokens, Renderer, RowSource, read_examples};
 pub use optimizer::{AdamW, AdamWConfig};
 pub use recipe::{HealRecipe, LoraConfig, Method};
 pub use schedule::Schedule;

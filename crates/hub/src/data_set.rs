@@ -25,6 +25,8 @@ use crate::tree;
 
 /// Prefix of the directory of a split that is converted only in part. Names of splits have no hyphen.
 const PARTIAL: &str = "partial-";
+/// The configuration of a data set that names none.
+const DEFAULT: &str = "default";
 /// The most names that a message lists.
 const SHOWN: usize = 8;
 
@@ -84,7 +86,8 @@ impl DataSet {
         &self.commit
     }
 
-    /// The files of the first of `splits` that the configuration has, downloaded if they are not in the cache.
+    /// The files of the first of `splits` that the configuration has, downloaded if they are not in the cache. The
+    /// configuration `default` is the only one, where there is one only.
     ///
     /// # Errors
     /// A [`Fault`] if there is no such split, or if the cache lacks a part of it and only the cache may be used.
@@ -96,6 +99,7 @@ impl DataSet {
                 .hint("the task's file names them in `[rows]`")
                 .into());
         }
+        let configuration = self.meant(configuration);
         for split in splits {
             for prefix in ["", PARTIAL] {
                 let names = self.pieces(&format!("{configuration}/{prefix}{split}"))?;
@@ -119,6 +123,16 @@ impl DataSet {
             }
         }
         Err(self.no_split(configuration, splits).into())
+    }
+
+    /// The configuration that `name` stands for: where none is called [`DEFAULT`], and there is only one, that one.
+    fn meant<'a>(&'a self, name: &'a str) -> &'a str {
+        let files = self.listing.iter().flat_map(|listing| listing.files.keys());
+        let all: BTreeSet<&str> = files.filter_map(|name| Some(name.split_once('/')?.0)).collect();
+        match all.first() {
+            Some(only) if name == DEFAULT && all.len() == 1 => only,
+            _ => name,
+        }
     }
 
     /// The names of the pieces in `directory` of the repository, in order.
@@ -193,7 +207,7 @@ impl DataSet {
         Fault::new(format!("{id} has no split `{}` in a configuration `{configuration}`", splits.join("` or `")))
             .expected(format!("{configuration}/{}/0000.parquet on its branch {PARQUET_REVISION}", splits.join(" or ")))
             .got(got)
-            .hint("the task's file names configuration and splits in `[rows]`")
+            .hint("a task's file names configuration and splits in `[rows]`; rows of prompts have --config and --split")
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 use lopper_diagnose::RESPONSE_TOKENS;
 
-use super::{BenchmarkArgs, RunArgs};
+use super::{BenchmarkArgs, RowArgs, RunArgs};
 
 /// Items where `--limit` is not given.
 pub const ITEMS: usize = 100;
@@ -14,9 +14,9 @@ pub const ITEMS: usize = 100;
 /// `lopper diagnose`
 #[derive(Debug, Args)]
 pub struct DiagnoseArgs {
-    /// Model: a Hugging Face directory, a hub id, or `pocket`; or a file of responses in JSON lines (`-` reads standard
-    /// input)
-    #[arg(value_name = "MODEL|RESPONSES.jsonl")]
+    /// Model: a Hugging Face directory, a hub id, or `pocket`; or a file of responses (JSON Lines, JSON, CSV, Parquet)
+    /// of Lopper, lm-evaluation-harness, lighteval, EvalPlus, vLLM or OpenAI (`-` reads standard input)
+    #[arg(value_name = "MODEL|RESPONSES")]
     pub subject: String,
 
     /// Also diagnose the model without these layers, such as `21-28` or `3,8,19`
@@ -98,6 +98,9 @@ pub struct DiagnoseArgs {
     /// RESPONSES.jsonl its measurements
     #[arg(long)]
     pub json: bool,
+
+    #[command(flatten)]
+    pub rows: RowArgs,
 
     #[command(flatten)]
     pub run: RunArgs,

@@ -8,7 +8,7 @@ use clap::Args;
 use lopper_heal::SgrOptions;
 use lopper_infer::Sampling;
 
-use super::{RunArgs, TemplateArgs, nonzero};
+use super::{RowArgs, RunArgs, TemplateArgs, nonzero};
 use crate::prompts::POCKET_PROMPTS;
 
 /// The default temperature and top-p.
@@ -25,9 +25,9 @@ pub struct GenerateArgs {
     /// Model: a Hugging Face directory, a hub id, or `pocket`
     pub model: String,
 
-    /// Answer these prompts: a file of rows (JSON Lines, JSON, CSV, Parquet) with `messages`, `conversations`,
-    /// `prompt`,
-    /// `instruction` or `question`, or `pocket` for generated prompts
+    /// Answer these prompts: a file of rows (JSON Lines, JSON, CSV, Parquet) or a data set of the hub
+    /// (`organisation/name`) with `messages`, `conversations`, `prompt`, `instruction` or `question`, or `pocket` for
+    /// generated prompts
     #[arg(long, value_name = "DATA")]
     pub prompts: String,
 
@@ -70,6 +70,9 @@ pub struct GenerateArgs {
     /// Generate without these layers, such as `21-28` or `3,8,19`
     #[arg(long, value_name = "LAYERS")]
     pub drop: Option<String>,
+
+    #[command(flatten)]
+    pub rows: RowArgs,
 
     #[command(flatten)]
     pub template: TemplateArgs,

@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 use lopper_heal::{HealRecipe, Method};
 use lopper_model::SMALL_MODEL_PARAMETERS;
 
-use super::TemplateArgs;
+use super::{RowArgs, TemplateArgs};
 
 /// What `setting` is by default, for help texts.
 fn default<T: Display + PartialEq>(setting: impl Fn(&HealRecipe) -> T) -> String {
@@ -30,10 +30,11 @@ pub struct HealArgs {
     /// Model: a Hugging Face directory, a hub id, or `pocket`
     pub model: String,
 
-    /// Train on this file of rows (JSON Lines, JSON, CSV, Parquet) with `messages`, as `lopper generate` writes them,
-    /// `conversations`, `prompt` and `completion`, `instruction` and `output`, or `question` and `answer`
-    #[arg(long, value_name = "FILE")]
-    pub data: PathBuf,
+    /// Train on this file of rows (JSON Lines, JSON, CSV, Parquet) or data set of the hub (`organisation/name`), with
+    /// `messages`, as `lopper generate` writes them, `conversations`, `prompt` and `completion`, `instruction` and
+    /// `output`, or `question` and `answer`
+    #[arg(long, value_name = "DATA")]
+    pub data: String,
 
     /// Train with this method
     #[arg(long, value_enum, default_value_t = MethodArg::Lora)]
@@ -50,6 +51,13 @@ pub struct HealArgs {
     /// Merge the adapter into the weights, and write a whole model
     #[arg(long)]
     pub merge: bool,
+
+    #[command(flatten)]
+    pub rows: RowArgs,
+
+    /// Read answers from this column [default: `completion`, `response`, `output` or `answer`]
+    #[arg(long, value_name = "NAME", requires = "column", help_heading = "Rows")]
+    pub answer_column: Option<String>,
 
     #[command(flatten)]
     pub template: TemplateArgs,

@@ -13,6 +13,7 @@ use lopper_model::chat::ChatTemplate;
 use lopper_record::{Progress, Result, Step, ensure_new, key_hash, write_atomic};
 use serde_json::json;
 
+use super::benchmark;
 use crate::args::GenerateArgs;
 use crate::context::Context;
 use crate::open_model::OpenModel;
@@ -33,8 +34,9 @@ pub fn run(context: &Context, args: &GenerateArgs) -> Result<()> {
     }
     let options = options(context, &opened, &text, args)?;
     let limit = args.limit.map(std::num::NonZero::get);
-    let prompts: Vec<SgrPrompt> =
-        prompts::read(&context.printer, &args.prompts, limit, args.seed)?.into_iter().map(SgrPrompt::Chat).collect();
+    let root = benchmark::data_root(context, None);
+    let prompts = prompts::read(context, &root, &args.prompts, &args.rows, limit, args.seed)?;
+    let prompts: Vec<SgrPrompt> = prompts.into_iter().map(SgrPrompt::Chat).collect();
     let prepared = PreparedPrompts::new(&text, &prompts, &options)?;
     for remark in prepared.remarks() {
         context.printer.warn(&remark);

@@ -7,16 +7,20 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use lopper_heal::examples::{ExampleReport, Examples};
-use lopper_heal::{Base, HealRecipe, HealStats, Healed, Method, Renderer, Run, StateFile, heal, read_examples};
+use lopper_heal::{
+    Base, HealRecipe, HealStats, Healed, Method, Renderer, RowSource, Run, StateFile, heal, read_examples,
+};
 use lopper_model::tensors::expected_tensors;
 use lopper_prune::writer::{put_in_place, temporary_directory};
 use lopper_prune::{Choice, ModelId, Plan, write_trained};
 use lopper_record::{Context as _, Fault, LayerSet, Result, ensure_new, write_atomic};
 use serde::Serialize;
 
+use super::benchmark;
 use crate::args::{HealArgs, MethodArg};
 use crate::context::Context;
 use crate::open_model::OpenModel;
+use crate::rows::{self, DataSetRows};
 use crate::table;
 
 /// What was done, beside the result; also what tells that a directory is one.
@@ -33,7 +37,9 @@ struct Record<'a> {
     source: ModelId,
     /// The layers that were healed, in the original numbering.
     kept: LayerSet,
-    data: &'a Path,
+    data: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data_set: Option<&'a DataSetRows>,
     examples: &'a ExampleReport,
     recipe: &'a HealRecipe,
     workers: usize,
@@ -45,7 +51,9 @@ pub fn run(context: &Context, args: &HealArgs) -> Result<()> {
     check_output(&opened, args)?;
     let kept = opened.kept(args.drop.as_deref())?;
     let recipe = recipe(&opened, args)?;
-    let examples = examples(context, &opened, args, &recipe)?;
+    let rows =
+        rows::named(&benchmark::data_root(context, None), &args.data, &args.rows, args.answer_column.as_deref())?;
+    let examples = examples(context, &opened, args, &rows.source, &recipe)?;
     let steps = recipe.steps(examples.documents.len());
     if steps <= recipe.warmup {
         context.printer.warn(&format!(
@@ -78,6 +86,7 @@ pub fn run(context: &Context, args: &HealArgs) -> Result<()> {
         },
         kept: opened.numbering()?.originals(&kept)?,
         data: &args.data,
+        data_set: rows.data_set.as_ref(),
         examples: &examples.report,
         recipe: &recipe,
         workers: run.workers,
@@ -130,10 +139,16 @@ fn recipe(opened: &OpenModel, args: &HealArgs) -> Result<HealRecipe> {
     Ok(recipe)
 }
 
-fn examples(context: &Context, opened: &OpenModel, args: &HealArgs, recipe: &HealRecipe) -> Result<Examples> {
+fn examples(
+    context: &Context,
+    opened: &OpenModel,
+    args: &HealArgs,
+    source: &RowSource,
+    recipe: &HealRecipe,
+) -> Result<Examples> {
     let text = opened.chat_tokenizer(&args.template)?;
     let renderer = Renderer::of(&text);
-    let examples = read_examples(&args.data, &renderer, recipe.max_length)?;
+    let examples = read_examples(source, &renderer, recipe.max_length)?;
     let report = &examples.report;
     context.printer.note(&format!(
         "{} of {} examples, {} tokens{}",
@@ -143,7 +158,7 @@ fn examples(context: &Context, opened: &OpenModel, args: &HealArgs, recipe: &Hea
         left_out(report, recipe.max_length)
     ));
     for (line, what) in &report.complaints {
-        context.printer.warn(&format!("{}, row {line}: {what}", args.data.display()));
+        context.printer.warn(&format!("{}, row {line}: {what}", args.data));
     }
     if report.tokens_differ > 0 {
         context.printer.warn(&format!(

@@ -10,7 +10,7 @@ use lopper_record::{Error, Fault, Result, write_atomic};
 use lopper_study::{Recipe, StudyInputs, StudyModel, TASKS};
 
 use super::benchmark;
-use crate::args::{BenchmarkArgs, RunArgs, StudyArgs};
+use crate::args::{BenchmarkArgs, RowArgs, RunArgs, StudyArgs};
 use crate::context::Context;
 use crate::open_model::{OpenModel, POCKET};
 use crate::prompts;
@@ -88,16 +88,19 @@ fn inputs(context: &Context, args: &StudyArgs, recipe: &Recipe) -> Result<StudyI
         allow_code_execution: recipe.rows.allow_code_execution || args.allow_code_execution,
         ..BenchmarkArgs::default()
     };
+    let resources = benchmark::resources(context, &benchmark)?;
     let prompts = match recipe.heal.data.as_str() {
         TASKS => None,
         data => Some(prompts::read(
-            &context.printer,
+            context,
+            &resources.data_root,
             data,
+            &RowArgs::default(),
             Some(recipe.heal.prompts.max(recipe.items.calibration)),
             recipe.seed,
         )?),
     };
-    Ok(StudyInputs { resources: benchmark::resources(context, &benchmark)?, prompts })
+    Ok(StudyInputs { resources, prompts })
 }
 
 /// Names the study file in a fault that shows only once the model is known.

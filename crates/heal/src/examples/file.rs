@@ -1,18 +1,47 @@
-//! Examples from a file of rows.
+//! Examples from rows of files and data sets.
 
+use super::layouts::{ColumnNames, Columns};
 use super::{Examples, Renderer, layouts};
 use lopper_record::{Fault, Result};
 use lopper_rows::RowReader;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-/// Reads the rows of a file ([`RowReader`]) in any of the [`layouts`]. Those that are not usable are counted and
-/// reported.
+/// Rows of prompts and answers.
+#[derive(Debug, Clone)]
+pub struct RowSource {
+    /// What messages call them: the file, or the data set.
+    pub name: PathBuf,
+    /// The files that hold them, in order.
+    pub files: Vec<PathBuf>,
+    /// Columns that are named otherwise than in the [`layouts`].
+    pub columns: ColumnNames,
+}
+
+impl RowSource {
+    /// The rows of one file, in any of the [`layouts`].
+    pub fn file(path: &Path) -> Self {
+        Self { name: path.to_path_buf(), files: vec![path.to_path_buf()], columns: ColumnNames::default() }
+    }
+
+    /// The rows in order, read as they are asked for, each with its number from 1, or the number of its line.
+    ///
+    /// # Errors
+    /// A [`Fault`] when the first file cannot be read; an item is one where a later one cannot.
+    pub fn rows(&self) -> Result<impl Iterator<Item = Result<(usize, Result<Columns, String>)>>> {
+        let renamed =
+            |(number, row): (usize, lopper_rows::Row)| (number, row.and_then(|row| self.columns.renamed(row)));
+        Ok(RowReader::open_all(&self.files)?.map(move |row| row.map(renamed)))
+    }
+}
+
+/// Reads rows in any of the [`layouts`], one after the other: nothing of a row is kept but its tokens. Those that are
+/// not usable are counted and reported.
 ///
 /// # Errors
-/// A [`Fault`] when the file cannot be read, holds no usable row, or needs a chat template that the model lacks.
-pub fn read_examples(path: &Path, renderer: &Renderer<'_>, max_length: usize) -> Result<Examples> {
+/// A [`Fault`] when a file cannot be read, no row is usable, or they need a chat template that the model lacks.
+pub fn read_examples(source: &RowSource, renderer: &Renderer<'_>, max_length: usize) -> Result<Examples> {
     let mut examples = Examples::default();
-    for numbered in RowReader::open(path)? {
+    for numbered in source.rows()? {
         let (number, row) = numbered?;
         match row.and_then(layouts::example) {
             Ok(example) => examples.add(renderer, number, &example, max_length)?,
@@ -23,7 +52,7 @@ pub fn read_examples(path: &Path, renderer: &Renderer<'_>, max_length: usize) ->
         }
     }
     if examples.documents.is_empty() {
-        return Err(nothing(path, &examples, max_length).into());
+        return Err(nothing(&source.name, &examples, max_length).into());
     }
     Ok(examples)
 }

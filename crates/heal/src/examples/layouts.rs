@@ -8,7 +8,8 @@
 //! | `instruction`, `input`, `output` | Alpaca |
 //! | `question`, `answer` | question answering |
 //!
-//! A response's `finish` and tokens are read where `lopper generate` wrote them. Other columns are ignored.
+//! A response's `finish` and tokens are read where `lopper generate` wrote them. Other columns are ignored. Messages
+//! may be JSON in a text, as in CSV. Columns of other names are read where [`ColumnNames`] names them.
 
 use super::{Example, ExampleText, RecordedTokens};
 use lopper_infer::Finish;
@@ -18,6 +19,68 @@ use serde_json::{Map, Value};
 
 /// A row's columns.
 pub type Columns = Map<String, Value>;
+
+/// Columns that hold prompts and answers, where their names do not tell.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ColumnNames {
+    /// The prompt: a text, messages, or a whole conversation.
+    pub prompt: Option<String>,
+    /// The answer, if it has a column of its own; by default the first of `completion`, `response`, `output` and
+    /// `answer`, for a prompt that is a text.
+    pub answer: Option<String>,
+}
+
+/// Columns that the layouts are told apart by.
+const PROMPTS: [&str; 5] = ["messages", "conversations", "prompt", "instruction", "question"];
+const ANSWERS: [&str; 4] = ["completion", "response", "output", "answer"];
+
+impl ColumnNames {
+    /// The row with these columns under the names that the layouts have for them.
+    ///
+    /// # Errors
+    /// A sentence for a row that lacks one of them.
+    pub fn renamed(&self, mut row: Columns) -> Result<Columns, String> {
+        let Some(prompt) = &self.prompt else { return Ok(row) };
+        let mut column = |name: &str| match row.remove(name) {
+            Some(value) if !value.is_null() => Ok(value),
+            Some(_) => Err(format!("`{name}` is null")),
+            None => Err(format!("no column `{name}`, but {}", names(&row))),
+        };
+        let prompt = listed(column(prompt)?);
+        let answer = self.answer.as_deref().map(&mut column).transpose()?;
+        let old: Vec<Value> = ANSWERS.iter().filter_map(|name| row.remove(*name)).collect();
+        PROMPTS.iter().for_each(|name| drop(row.remove(*name)));
+        match (&prompt, answer) {
+            (Value::Array(_), Some(answer)) => {
+                row.extend([("prompt".to_owned(), prompt), ("completion".to_owned(), answer)]);
+            }
+            (Value::Array(turns), None) => {
+                let share_gpt = turns.iter().any(|turn| turn.get("from").is_some());
+                row.insert(if share_gpt { "conversations" } else { "messages" }.to_owned(), prompt);
+            }
+            (_, answer) => {
+                row.insert("question".to_owned(), prompt);
+                let answer = answer.or_else(|| old.into_iter().find(|value| !value.is_null()));
+                row.extend(answer.map(|answer| ("answer".to_owned(), answer)));
+            }
+        }
+        Ok(row)
+    }
+}
+
+/// The names of some columns, for a message.
+fn names(row: &Columns) -> String {
+    row.keys().map(|key| format!("`{key}`")).collect::<Vec<_>>().join(", ")
+}
+
+/// Messages that are JSON in a text; anything else as it is.
+fn listed(value: Value) -> Value {
+    let is_turn = |turn: &Value| turn.get("role").or_else(|| turn.get("from")).is_some();
+    match value.as_str().filter(|text| text.trim_start().starts_with('[')).map(serde_json::from_str) {
+        Some(Ok(Value::Array(turns))) if turns.iter().all(is_turn) => Value::Array(turns),
+        _ => value,
+    }
+}
 
 /// The prompt of a row, with its answer if it has one.
 ///
@@ -57,10 +120,10 @@ pub fn prompt(row: Columns) -> Result<Conversation, String> {
 
 fn text(row: &mut Columns) -> Result<ExampleText, String> {
     row.retain(|_, value| !value.is_null());
-    if let Some(messages) = row.remove("messages") {
+    if let Some(messages) = row.remove("messages").map(listed) {
         return chat(row, parsed("messages", messages)?);
     }
-    if let Some(turns) = row.remove("conversations") {
+    if let Some(turns) = row.remove("conversations").map(listed) {
         return chat(
             row,
             parsed::<Vec<Columns>>("conversations", turns)?.into_iter().map(turn).collect::<Result<_, _>>()?,
@@ -97,7 +160,7 @@ fn text(row: &mut Columns) -> Result<ExampleText, String> {
         }
         None => Err(format!(
             "no known layout: neither `messages`, `conversations`, `prompt`, `instruction` nor `question`, but {}",
-            row.keys().map(|key| format!("`{key}`")).collect::<Vec<_>>().join(", ")
+            names(row)
         )),
     }
 }
@@ -183,6 +246,7 @@ mod tests {
             ),
             (json!({"conversations": [{"from": "human", "value": "hi"}, {"from": "gpt", "value": "ho"}]}), chat),
             (json!({"conversations": [hi, ho]}), chat),
+            (json!({"messages": json!([hi, ho]).to_string()}), chat),
             (json!({"prompt": [hi], "completion": [ho]}), chat),
             (json!({"prompt": [hi], "completion": "ho"}), chat),
             (json!({"prompt": "hi", "completion": " ho"}), "hi ->  ho"),
@@ -197,6 +261,33 @@ mod tests {
             let prompt = prompt(row.as_object().unwrap().clone()).unwrap();
             assert_eq!(prompt.messages.last().unwrap().role, "user", "{row}");
         }
+    }
+
+    #[test]
+    fn columns_of_any_name_hold_the_prompt_and_the_answer() {
+        let (hi, ho) = (json!({"role": "user", "content": "hi"}), json!({"role": "assistant", "content": "ho"}));
+        let sharegpt = json!([{"from": "human", "value": "hi"}, {"from": "gpt", "value": "ho"}]);
+        let chat = "user: hi; assistant: ho";
+        for (row, prompt, answer, expected) in [
+            (json!({"problem": "hi", "answer": "ho", "messages": [ho]}), "problem", None, chat),
+            (json!({"problem": "hi", "solution": "ho", "answer": "4"}), "problem", Some("solution"), chat),
+            (json!({"instruction": "hi", "output": "ho", "input": "you"}), "instruction", None, chat),
+            (json!({"problem": "[1, 2]", "answer": "ho"}), "problem", None, "user: [1, 2]; assistant: ho"),
+            (json!({"chat": [hi, ho], "answer": "4"}), "chat", None, chat),
+            (json!({"chat": sharegpt}), "chat", None, chat),
+            (json!({"chat": sharegpt.to_string(), "system": "s"}), "chat", None, &format!("system: s; {chat}")),
+            (json!({"chat": [hi], "best": "ho"}), "chat", Some("best"), chat),
+        ] {
+            let columns = ColumnNames { prompt: Some(prompt.to_owned()), answer: answer.map(str::to_owned) };
+            let renamed = columns.renamed(row.as_object().unwrap().clone()).and_then(example);
+            assert_eq!(renamed.map(|read| shown(&read.text)), Ok(expected.to_owned()), "{row}");
+        }
+        let missing = |row: Value| {
+            let columns = ColumnNames { prompt: Some("problem".to_owned()), answer: None };
+            columns.renamed(row.as_object().unwrap().clone()).unwrap_err()
+        };
+        assert_eq!(missing(json!({"a": 1, "b": 2})), "no column `problem`, but `a`, `b`");
+        assert_eq!(missing(json!({"problem": null})), "`problem` is null");
     }
 
     #[test]

@@ -65,7 +65,7 @@ pub fn run(context: &Context, args: &DiagnoseArgs) -> Result<()> {
     measured.prompts = args
         .prompts
         .as_ref()
-        .map(|source| prompts::read(&context.printer, source, Some(limit), args.seed))
+        .map(|source| prompts::read(context, &measured.resources.data_root, source, &args.rows, Some(limit), args.seed))
         .transpose()?;
     if let Some(out) = args.out.as_ref().filter(|_| !args.force) {
         check_directory(out)?;

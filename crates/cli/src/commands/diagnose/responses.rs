@@ -47,6 +47,7 @@ pub fn run(context: &Context, args: &DiagnoseArgs) -> Result<()> {
         ("--out", args.out.is_some()),
     ];
     super::refuse(&model_only, &args.subject, EXPECTED)?;
+    super::refuse(&args.rows.all(), &args.subject, EXPECTED)?;
     super::refuse(&of_tasks(&args.benchmark), &args.subject, EXPECTED)?;
     for path in args.figures_out.iter().chain(&args.ledger_out) {
         ensure_new(path, args.force)?;
