@@ -56,7 +56,7 @@ pub struct HealArgs {
     pub rows: RowArgs,
 
     /// Read answers from this column [default: `completion`, `response`, `output` or `answer`]
-    #[arg(long, value_name = "NAME", requires = "column", help_heading = "Rows")]
+    #[arg(long, value_name = "NAME", requires = "column")]
     pub answer_column: Option<String>,
 
     #[command(flatten)]

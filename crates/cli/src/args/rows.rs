@@ -4,7 +4,6 @@ use clap::Args;
 
 /// Which rows, and which columns of them.
 #[derive(Debug, Default, Args)]
-#[command(next_help_heading = "Rows")]
 pub struct RowArgs {
     /// Read this split of a data set of the hub [default: train]
     #[arg(long, value_name = "SPLIT")]
