@@ -11,7 +11,8 @@
 //! on expressions of the language (`fixtures/chat/make_language.py`, which lists what is known to differ). Known
 //! differences: `strftime_now` speaks UTC and knows the usual directives only; the `{% generation %}` block, which
 //! marks assistant text for training masks, prints its body and marks nothing; a loop over none is empty and unequal
-//! kinds can be compared, where Python raises errors; `%` does not format texts (the filter `format` does).
+//! kinds can be compared, where Python raises errors; `%` does not format texts (the filter `format` does). Not bounded:
+//! lists that hold each other twice, dozens of times over, joined to a text by `~`.
 
 mod abilities;
 mod json;
@@ -28,6 +29,7 @@ pub use message::{Content, Conversation, Message};
 pub use reasoning::{Reasoned, ReasoningMarkers};
 
 use std::collections::BTreeMap;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -49,6 +51,9 @@ const NAME: &str = "chat template";
 /// Instructions, and units of 64 bytes of text made, that one rendering may take.
 const FUEL: u64 = 5_000_000;
 const MAX_RECURSION: usize = 200;
+/// Bytes of stack, used where needed, for a rendering: a value that a template nests as deeply as the fuel lets it (half a
+/// million times) is compared, joined and dropped by recursion.
+const STACK: usize = 512 << 20;
 const MAX_TEMPLATE_BYTES: usize = 1 << 22;
 /// Variables that every rendering sets itself.
 const RESERVED: [&str; 2] = ["messages", "add_generation_prompt"];
@@ -180,11 +185,22 @@ impl ChatTemplate {
         }
         context.insert("messages".to_owned(), Value::from(Serde(normal::messages(messages)?)));
         context.insert("add_generation_prompt".to_owned(), Value::from(add_generation_prompt));
-        self.environment
-            .get_template(NAME)
-            .and_then(|template| template.render(context))
-            .map_err(|error| fault("the chat template fails on this conversation", &self.path, &error).into())
+        let template = self.environment.get_template(NAME).map_err(anyhow::Error::from)?;
+        // An error may hold values as well, so that it ends there.
+        let rendered = with_deep_stack(|| {
+            let rendered = template.render(context);
+            rendered.map_err(|error| fault("the chat template fails on this conversation", &self.path, &error))
+        });
+        Ok(rendered.map_err(anyhow::Error::from)??)
     }
+}
+
+/// Does `work` in a thread with [`STACK`].
+fn with_deep_stack<T: Send>(work: impl FnOnce() -> T + Send) -> io::Result<T> {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().stack_size(STACK).spawn_scoped(scope, work)?;
+        Ok(thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    })
 }
 
 fn fault(message: &str, path: &Path, error: &Error) -> Fault {

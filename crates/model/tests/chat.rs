@@ -95,6 +95,19 @@ fn harmful_templates_end_soon() {
     for source in [loops, doubling, recursion, &format!("{{{{ {nesting}"), repeated] {
         assert!(render(source).unwrap_err().fault().is_some());
     }
+    // Values within values: more of them than a stack holds, and more of them than a memory does.
+    let nested = |value: &str, uses: &str| {
+        let repeat = "{% for i in range(9999) %}{% for j in range(15) %}";
+        render(&format!(
+            "{{% set ns = namespace(x=[]) %}}{repeat}{{% set ns.x = {value} %}}{{% endfor %}}{{% endfor %}}{uses}"
+        ))
+    };
+    assert_eq!(nested("[ns.x]", "a").unwrap(), "a");
+    let doubled = "{% set ns = namespace(x=[]) %}{% for i in range(60) %}{% set ns.x = [ns.x, ns.x] %}{% endfor %}";
+    for uses in ["{{ ns.x }}", "{{ ns.x | tojson }}", "{{ ns.x | string }}"] {
+        assert!(nested("[ns.x]", uses).unwrap_err().fault().is_some());
+        assert!(render(&format!("{doubled}{uses}")).unwrap_err().fault().is_some());
+    }
 }
 
 #[test]
