@@ -69,6 +69,11 @@ impl<'a> Lexer<'a> {
     fn run(&mut self) -> Result<(), String> {
         while let Some(c) = self.rest().chars().next() {
             let mark = self.rest();
+            if let Some((time, end)) = clock_time(self.text, self.at) {
+                self.at = end;
+                self.push(Kind::Text(time));
+                continue;
+            }
             if let Some(written) = number::read(self.text, self.at, self.brackets == 0)? {
                 self.at = written.end;
                 self.push(Kind::Number { value: written.value, places: written.places });
@@ -316,6 +321,23 @@ impl<'a> Lexer<'a> {
         }
         Ok(())
     }
+}
+
+/// A time of day at `start` that is written as no ratio is, and its end: an hour, a colon, and minutes that begin with a
+/// zero (`12:00`, `9:05`); the hour without its leading zero. Other times (`9:30`) look like ratios, and are read as such
+/// unless words tell (`9:30 a.m.`).
+fn clock_time(text: &str, start: usize) -> Option<(String, usize)> {
+    let digits = |from: usize| text.as_bytes()[from..].iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let is_inner = |byte: &u8| byte.is_ascii_digit() || matches!(byte, b'.' | b':');
+    if text.as_bytes()[..start].last().is_some_and(is_inner) {
+        return None;
+    }
+    let colon = start + digits(start);
+    let minutes = text.get(colon..)?.strip_prefix(":0").filter(|_| (1..=2).contains(&(colon - start)))?;
+    let end = colon + 3;
+    let is_whole = minutes.starts_with(|c: char| c.is_ascii_digit()) && digits(colon + 1) == 2;
+    let hour: u32 = text[start..colon].parse().ok().filter(|hour| *hour <= 24)?;
+    is_whole.then(|| (format!("{hour}{}", &text[colon..end]), end))
 }
 
 /// Whether the text has two adjacent letters outside commands, or is an abbreviation (`a.m.`).

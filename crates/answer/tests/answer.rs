@@ -173,3 +173,23 @@ fn large_numbers_are_compared_exactly_or_not_at_all() {
     assert!(matches!(equivalent("2^{100000}", "4^{50000}"), Verdict::Unparsed { .. }));
     assert!(matches!(equivalent("(9^9)!", "1"), Verdict::Unparsed { .. }));
 }
+
+#[test]
+fn times_of_day_are_no_ratios() {
+    for (a, b, equal) in [
+        ("12:00", "1:00", false),
+        ("2:00", "1:00", false),
+        ("9:05", "18:10", false),
+        ("9:05", "09:05", true),
+        (r"\text{12:00}", "$12:00$", true),
+        ("12:00 a.m.", r"12:00 \text{ a.m.}", true),
+        ("12:00 a.m.", "12:00 p.m.", false),
+        // Ratios stay ratios.
+        ("4:10", "2:5", true),
+        ("100:05", "20:1", true),
+        ("1:2:3", "2:4:6", true),
+        ("12:30", "12:30", true),
+    ] {
+        assert_eq!(equivalent(a, b) == Verdict::Equal, equal, "{a} and {b}: {:?}", equivalent(a, b));
+    }
+}

@@ -42,10 +42,10 @@ impl Example {
     }
 }
 
-/// The integer at the beginning of a text, without thousands separators.
+/// The integer at the beginning of a text, without thousands separators. A minus sign may be the typographic one.
 pub fn leading_number(text: &str) -> Option<i64> {
     let text = text.trim_start();
-    let (sign, digits) = text.strip_prefix('-').map_or(("", text), |rest| ("-", rest));
+    let (sign, digits) = text.strip_prefix(['-', '−']).map_or(("", text), |rest| ("-", rest));
     let end = digits.find(|c: char| !c.is_ascii_digit() && c != ',').unwrap_or(digits.len());
     let digits = digits[..end].replace(',', "");
     format!("{sign}{digits}").parse().ok()
@@ -92,6 +92,7 @@ mod tests {
     #[test]
     fn numbers_and_brackets_are_read_strictly() {
         assert_eq!(leading_number(" -1,204 coins"), Some(-1204));
+        assert_eq!(leading_number(" −1,204 coins"), Some(-1204));
         assert_eq!(leading_number(" - 4"), None);
         assert_eq!(leading_number("99999999999999999999"), None);
         assert!(balanced("( [ ] { } )") && balanced(""));

@@ -16,10 +16,11 @@ pub fn last_number(text: &str) -> Option<i64> {
     }
     // A comma or a full stop that no digit precedes belongs to the text before.
     start += bytes[start..end].iter().position(u8::is_ascii_digit)?;
-    // A sign, unless it follows an operand.
-    let negative = start > 0
-        && bytes[start - 1] == b'-'
-        && (start < 2 || !(bytes[start - 2].is_ascii_alphanumeric() || bytes[start - 2] == b')'));
+    // A sign, also the typographic one, unless it follows an operand.
+    let before = text.get(..start)?;
+    let negative = before
+        .strip_suffix(['-', '−'])
+        .is_some_and(|before| !before.ends_with(|c: char| c.is_ascii_alphanumeric() || c == ')'));
     let number = text.get(start..end)?;
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
     if fraction.bytes().any(|c| c != b'0') {
@@ -40,6 +41,8 @@ mod tests {
             ("The answer is 1,234.", Some(1234)),
             ("It is -12!", Some(-12)),
             ("-7", Some(-7)),
+            ("#### −7", Some(-7)),
+            ("9−7", Some(7)),
             ("7-3", Some(3)),
             ("(1+2)-3", Some(3)),
             ("$4.00", Some(4)),

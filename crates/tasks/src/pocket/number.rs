@@ -99,6 +99,7 @@ mod tests {
             ("2 + 2 = 4\n#### 4", [1.0, 1.0], "right"),
             ("2 + 2 = 4", [0.0, 1.0], "no_answer"),
             ("#### 5 and 4", [0.0, 1.0], "wrong"),
+            ("#### −4", [0.0, 0.0], "wrong"),
             ("", [0.0, 0.0], "no_answer"),
         ] {
             let (got, result) = grade(text);
