@@ -84,9 +84,9 @@ pub fn run(
         trainer.optimizer = trainer.optimizer.clone().with_muon(muon);
     }
     let identity = recipe.identity();
-    let mut state = RunState { recipe: identity.clone(), ..RunState::default() };
+    let mut state = RunState { recipe: identity, ..RunState::default() };
     if state_file.exists() {
-        state = state::load(state_file, &mut trainer, &identity)?;
+        state = state::load(state_file, &mut trainer, &state)?;
     }
     let done = trainer.optimizer.step as usize;
     let progress = progress.step(Step::new("training", "steps", recipe.schedule.steps).found(done));

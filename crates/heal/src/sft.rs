@@ -9,11 +9,11 @@ use crate::recipe::{HealRecipe, Method};
 use crate::state::{self, RunState};
 use crate::trainer::{Document, Trainer, TrainerConfig};
 use lopper_model::Model;
-use lopper_record::{Context, Fault, LayerPosition, LayerSet, Progress, Result, Step, ensure, key_hash};
+use lopper_record::{Fault, LayerPosition, LayerSet, Progress, Result, Step, ensure, key_hash};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -138,9 +138,10 @@ pub fn heal(
 
     let mut state = RunState::default();
     if let Some(file) = run.state {
-        state.recipe = identity(&file, kept, documents, recipe)?;
+        state.settings = settings(&file, kept, documents, recipe);
+        state.recipe = key_hash(&state.settings)?;
         if file.path.exists() {
-            state = state::load(file.path, &mut trainer, &state.recipe)?;
+            state = state::load(file.path, &mut trainer, &state)?;
         }
     }
     let steps = recipe.steps(documents.len());
@@ -156,7 +157,7 @@ pub fn heal(
         let batch: Vec<Document> =
             indices[from..].iter().take(recipe.batch).map(|index| documents[*index].clone()).collect();
         let rate = schedule.rate(step);
-        let stats = trainer.step(&batch, rate).context("a smaller learning rate may help")?;
+        let stats = trainer.step(&batch, rate)?;
         state.documents += batch.len() as u64;
         state.tokens += stats.tokens as u64;
         state.seconds += began.elapsed().as_secs_f64();
@@ -225,14 +226,14 @@ fn micro_tokens(epoch_tokens: usize, documents: usize, batch: usize, workers: us
     (per_step / (2 * workers)).clamp(MICRO_TOKENS.0, MICRO_TOKENS.1)
 }
 
-/// Hash of what determines the result, but for the number of workers: that changes only the order of sums and the
+/// What determines the result, but for the number of workers: that changes only the order of sums and the
 /// dropout masks, so a run can continue on another machine.
-fn identity(
+fn settings(
     file: &StateFile<'_>,
     kept: &LayerSet<LayerPosition>,
     documents: &[Document],
     recipe: &HealRecipe,
-) -> Result<String> {
+) -> Value {
     let mut hasher = blake3::Hasher::new();
     for document in documents {
         hasher.update(&(document.tokens.len() as u64).to_le_bytes());
@@ -244,7 +245,7 @@ fn identity(
         });
     }
     let documents = hasher.finalize().to_hex().to_string();
-    key_hash(&json!({"model": file.model, "kept": kept, "documents": documents, "recipe": recipe}))
+    json!({"model": file.model, "kept": kept, "documents": documents, "recipe": recipe})
 }
 
 /// The order of the documents in one epoch.

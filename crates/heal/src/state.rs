@@ -5,8 +5,9 @@
 //! it.
 
 use crate::trainer::Trainer;
-use lopper_record::{Context, Fault, Result};
+use lopper_record::{Context, Fault, Result, changed_keys};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use serde_json::Value;
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -16,6 +17,8 @@ use std::sync::Arc;
 pub struct RunState {
     /// Hash of what determines the run's result.
     pub recipe: String,
+    /// What was hashed, as far as it can be shown, so that a change of it can be named; null in older files.
+    pub settings: Value,
     /// Documents used so far.
     pub documents: u64,
     /// Tokens trained on so far.
@@ -50,6 +53,7 @@ pub fn save(path: &Path, trainer: &Trainer, state: &RunState) -> Result<()> {
         .map_err(anyhow::Error::from)?;
     let metadata = HashMap::from([
         ("recipe".to_owned(), state.recipe.clone()),
+        ("settings".to_owned(), state.settings.to_string()),
         ("documents".to_owned(), state.documents.to_string()),
         ("tokens".to_owned(), state.tokens.to_string()),
         ("seconds".to_owned(), state.seconds.to_string()),
@@ -60,11 +64,11 @@ pub fn save(path: &Path, trainer: &Trainer, state: &RunState) -> Result<()> {
     lopper_record::write_atomic(path, &file)
 }
 
-/// Restores what [`save`] wrote into a trainer of the same model and settings.
+/// Restores what [`save`] wrote into a trainer of the same model and settings; `fresh` is the state of a run that begins.
 ///
 /// # Errors
-/// A [`Fault`] for a file of another recipe, and for a damaged one.
-pub fn load(path: &Path, trainer: &mut Trainer, recipe: &str) -> Result<RunState> {
+/// A [`Fault`] for a file of another recipe, which names what differs, and for a damaged one.
+pub fn load(path: &Path, trainer: &mut Trainer, fresh: &RunState) -> Result<RunState> {
     let bytes = std::fs::read(path).with_context(|| format!("reading {}", path.display()))?;
     let broken = |what: &str| {
         Fault::new(format!("training state is unusable: {what}"))
@@ -76,11 +80,15 @@ pub fn load(path: &Path, trainer: &mut Trainer, recipe: &str) -> Result<RunState
     let metadata = header.metadata().clone().unwrap_or_default();
     let field = |name: &str| metadata.get(name).cloned().ok_or_else(|| broken(&format!("no `{name}` in it")));
     let number = |name: &str| -> Result<f64> { field(name)?.parse().map_err(|_| broken(name).into()) };
-    if field("recipe")? != recipe {
-        return Err(broken("it was written by a run with another recipe")
-            .expected(recipe)
-            .got(field("recipe")?)
-            .into());
+    if field("recipe")? != fresh.recipe {
+        let fault = broken("it was written by a run with another recipe");
+        let before: Value =
+            field("settings").ok().and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
+        return Err(match before.is_object() && fresh.settings.is_object() {
+            true => fault.expected("the settings of that run").got(changed_keys(&before, &fresh.settings)),
+            false => fault.expected(fresh.recipe.as_str()).got(field("recipe")?),
+        }
+        .into());
     }
     let read = |name: &str, into: &mut [f32]| -> Result<()> {
         let view = tensors.tensor(name).map_err(|_| broken(&format!("no `{name}` in it")))?;
@@ -111,7 +119,8 @@ pub fn load(path: &Path, trainer: &mut Trainer, recipe: &str) -> Result<RunState
     };
     Ok(RunState {
         losses,
-        recipe: recipe.to_owned(),
+        recipe: fresh.recipe.clone(),
+        settings: fresh.settings.clone(),
         documents: number("documents")? as u64,
         tokens: number("tokens")? as u64,
         seconds: number("seconds")?,

@@ -166,7 +166,9 @@ fn an_interrupted_run_ends_like_one_that_was_not() {
         let other = HealRecipe { learning_rate: 2e-2, ..recipe.clone() };
         for (kept, recipe) in [(three(), &other), ([0, 1, 2].into(), &recipe)] {
             let error = heal(&model(), &kept, &documents(), recipe, &state(&path), &NoProgress).unwrap_err();
-            assert!(error.into_fault().unwrap().message.contains("another recipe"));
+            let fault = error.into_fault().unwrap();
+            assert!(fault.message.contains("another recipe"), "{fault}");
+            assert!(fault.got.unwrap().contains(" was "), "what differs is named");
         }
     }
 }

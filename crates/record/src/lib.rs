@@ -38,6 +38,7 @@
 //! ```
 
 mod canonical;
+mod changes;
 mod error;
 mod fault;
 pub mod finite;
@@ -53,6 +54,7 @@ mod write;
 #[doc(hidden)]
 pub use anyhow;
 pub use canonical::{canonical_json, key_hash};
+pub use changes::changed_keys;
 pub use error::{Context, Error, Result};
 pub use fault::Fault;
 pub use interval::{Retention, Score};

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use lopper_infer::TextModel;
 use lopper_model::checkpoint::torch_name;
 use lopper_record::study::{ModelCard, STUDY_FILE};
-use lopper_record::{Error, Fault, Result, write_atomic};
+use lopper_record::{Error, Fault, Result, StudyRecord, changed_keys, write_atomic};
 use lopper_study::{Recipe, StudyInputs, StudyModel, TASKS};
 
 use super::benchmark;
@@ -41,6 +41,8 @@ pub fn run(context: &Context, args: &StudyArgs) -> Result<()> {
     recipe.check_model(&numbering).map_err(|error| in_file(error, args.study.as_deref()))?;
     let inputs = inputs(context, args, &recipe)?;
     let text = TextModel::new(opened.engine(context, &RunArgs::default())?, &opened.checkpoint)?;
+    opened.warn_of_generation_settings(context)?;
+    note_changes(context, args, &recipe)?;
     let (model, command) = (StudyModel { card, text, numbering }, command(args));
     let result = lopper_study::run(&model, &recipe, &inputs, &args.out, &command, &context.progress);
     if result.as_ref().is_err_and(Error::is_interrupted) {
@@ -61,6 +63,21 @@ pub fn run(context: &Context, args: &StudyArgs) -> Result<()> {
     let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
     context.printer.result(lopper_report::terminal_table(&record, WIDTH, colour).trim_end())?;
     context.printer.note(&format!("\nreport: {}", report.display()));
+    Ok(())
+}
+
+/// Names what differs from the recipe of the study that is in the directory.
+fn note_changes(context: &Context, args: &StudyArgs, recipe: &Recipe) -> Result<()> {
+    let path = args.out.join(STUDY_FILE);
+    // A record that cannot be read is written anew at the end.
+    let Some(before) = path.is_file().then(|| StudyRecord::read(&args.out).ok()).flatten() else { return Ok(()) };
+    let changes = changed_keys(&before.recipe, &serde_json::to_value(recipe)?);
+    if before.recipe.is_object() && !changes.is_empty() {
+        context.printer.note(&format!(
+            "another recipe than that of {}: {changes}; finished cells that this does not change are kept",
+            path.display()
+        ));
+    }
     Ok(())
 }
 

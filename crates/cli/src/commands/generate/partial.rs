@@ -6,13 +6,17 @@ use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::path::PathBuf;
 
-use lopper_record::{Context, Fault, Result};
+use lopper_record::{Context, Fault, Result, changed_keys};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 #[derive(Serialize, Deserialize)]
 struct Header {
     run: String,
+    /// The run's settings, so that a change of them can be named; absent in older files.
+    #[serde(default)]
+    settings: Value,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -30,12 +34,12 @@ pub struct Partial<T> {
 }
 
 impl<T: Serialize + DeserializeOwned> Partial<T> {
-    /// Opens what the run `key` has finished so far; nothing is written yet.
+    /// Opens what the run `key`, of these settings, has finished so far; nothing is written yet.
     ///
     /// # Errors
     /// A [`Fault`] when the file belongs to another run, unless `force`.
-    pub fn open(path: PathBuf, key: &str, force: bool) -> Result<Self> {
-        let header = serde_json::to_string(&Header { run: key.to_owned() })?;
+    pub fn open(path: PathBuf, key: &str, settings: &Value, force: bool) -> Result<Self> {
+        let header = serde_json::to_string(&Header { run: key.to_owned(), settings: settings.clone() })?;
         let mut partial = Self { path, file: None, header, rows: BTreeMap::new() };
         let text = match fs::read(&partial.path) {
             Ok(bytes) if !force => String::from_utf8_lossy(&bytes).into_owned(),
@@ -44,10 +48,13 @@ impl<T: Serialize + DeserializeOwned> Partial<T> {
             Err(error) => return Err(error).with_context(|| format!("cannot read {}", partial.path.display())),
         };
         let Some((first, rest)) = text.split_once('\n') else { return Ok(partial) };
-        if first != partial.header {
+        let found: Option<Header> = serde_json::from_str(first).ok();
+        if found.as_ref().is_none_or(|found| found.run != key) {
+            let before = found.map(|found| found.settings).filter(Value::is_object);
             return Err(Fault::new("an unfinished output of other settings is in the way")
                 .file(&partial.path)
                 .expected("the same model, prompts, sampling and seed as in the interrupted run")
+                .got(before.map_or_else(|| "others".to_owned(), |before| changed_keys(&before, settings)))
                 .hint("repeat that run's command to finish it, or add --force to start over")
                 .into());
         }
@@ -111,13 +118,15 @@ fn push_line<T: Serialize>(text: &mut String, index: usize, row: &T) -> serde_js
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
     fn finished_rows_come_back_and_a_torn_line_does_not() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("out.partial");
-        let open = |force| Partial::<String>::open(path.clone(), "a", force).unwrap();
+        let open = |force| Partial::<String>::open(path.clone(), "a", &json!({"seed": 1}), force).unwrap();
         let mut partial = open(false);
         assert_eq!(partial.len(), 0);
         assert!(!path.exists());
@@ -133,7 +142,8 @@ mod tests {
         assert_eq!(again.rows().values().collect::<Vec<_>>(), ["one", "two", "four"]);
         assert_eq!(open(true).len(), 0);
 
-        let error = Partial::<String>::open(path.clone(), "b", false).err().unwrap();
+        let error = Partial::<String>::open(path.clone(), "b", &json!({"seed": 2}), false).err().unwrap();
+        assert_eq!(error.fault().unwrap().got.as_deref(), Some("`seed` was 1 and is 2"));
         assert!(error.fault().unwrap().hint.as_ref().unwrap().contains("--force"));
         again.remove();
         assert!(!path.exists());

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use lopper_prune::search::{Problem, State, Strategy};
 use lopper_record::study::{GapAlarm, SentinelReading};
-use lopper_record::{Context, Fault, LayerSet, Result, ensure_new, write_atomic};
+use lopper_record::{Context, Fault, LayerSet, Result, changed_keys, ensure_new, write_atomic};
 use lopper_tasks::{GenerationPolicy, ItemSelection};
 use serde::{Deserialize, Serialize};
 
@@ -84,9 +84,9 @@ pub fn open(directory: &Path, spec: Spec, layers: &LayerSet, force: bool) -> Res
     };
     let record: Record = serde_json::from_slice(&bytes).map_err(|error| fault(error.to_string()))?;
     if record.spec != spec {
-        return Err(
-            fault(format!("a search of {} for {} layers", record.spec.model, record.spec.problem.remove)).into()
-        );
+        let changes = changed_keys(&serde_json::to_value(&record.spec)?, &serde_json::to_value(&spec)?);
+        let search = format!("a search of {} for {} layers", record.spec.model, record.spec.problem.remove);
+        return Err(fault(format!("{search}: {changes}")).into());
     }
     Ok(record)
 }
