@@ -57,7 +57,7 @@ impl ModelDiagnosis {
         // The healed cut is a candidate like the others: the same layers, adapted, after the model's own.
         let mut text = text.clone();
         if let (Some((healed, _)), Some(kept)) = (&self.healed, &kept) {
-            let (engine, adapted) = text.engine.with_adapted_layers(healed, kept);
+            let (engine, adapted) = text.engine.with_adapted_layers(healed, kept)?;
             text.engine = engine;
             candidates.push(adapted);
         }

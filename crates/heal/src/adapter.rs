@@ -4,8 +4,10 @@
 //! In the files, layers are numbered as in the pruned model that the adapter was trained for, because that is the model
 //! other programs load it onto. In memory, an adapter may also be on some layers of the uncut model.
 //!
-//! Not covered, and refused: adapters on embedding or head, DoRA, trained biases, a rank or alpha that differs between
-//! modules, adapters in pickled files.
+//! Read, but not made here: DoRA, ranks and alphas that differ between modules, modules and tokens trained whole.
+//!
+//! Not covered, and refused: low-rank adapters on embedding or head, trained biases, initialisations that change the
+//! base's weights, adapters in pickled files.
 
 mod load;
 

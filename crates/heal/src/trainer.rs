@@ -8,7 +8,7 @@ use anyhow::anyhow;
 use lopper_model::linear::Dropout;
 use lopper_model::param::Gradients;
 use lopper_model::{MatmulPrecision, Model, Threads, TrainBatch, TrainOptions, TrainWorkspace};
-use lopper_record::{LayerSet, LayerSlot, Result};
+use lopper_record::{Fault, LayerSet, LayerSlot, Result};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -145,10 +145,13 @@ impl Trainer {
         }
         let gradients = &mut first[0].gradients;
         let grad_norm = clip_norm(gradients, self.config.clip);
-        lopper_record::ensure!(
-            loss.is_finite() && grad_norm.is_finite(),
-            "training diverged at step {step}: loss {loss}, gradient norm {grad_norm}"
-        );
+        if !(loss.is_finite() && grad_norm.is_finite()) {
+            return Err(Fault::new(format!("training diverged at step {step}"))
+                .expected("a finite loss and gradient")
+                .got(format!("loss {loss}, gradient norm {grad_norm}"))
+                .hint("a smaller learning rate or more warm-up steps may help")
+                .into());
+        }
         self.optimizer.update(&mut self.model, gradients, rate);
         Ok(StepStats { loss, grad_norm, tokens })
     }

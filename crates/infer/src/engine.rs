@@ -51,11 +51,18 @@ impl Engine {
     /// An engine that also holds copies of the layers `kept` with an adapter, taken from `adapted` (the same model
     /// with the adapter attached), and the slots of these copies. The cut with the adapter is then one more candidate
     /// of the same engine.
-    pub fn with_adapted_layers(&self, adapted: &Model, kept: &LayerSet<LayerPosition>) -> (Self, LayerSet<LayerSlot>) {
-        let model = self.model.with_adapted_layers(adapted, kept);
+    ///
+    /// # Errors
+    /// A [`Fault`](lopper_record::Fault) where the adapter changes more than layers.
+    pub fn with_adapted_layers(
+        &self,
+        adapted: &Model,
+        kept: &LayerSet<LayerPosition>,
+    ) -> Result<(Self, LayerSet<LayerSlot>)> {
+        let model = self.model.with_adapted_layers(adapted, kept)?;
         let slots = (self.model.num_layers()..model.num_layers()).collect();
         // `split_batches` stays that of the model alone, so that sums are taken in the same order.
-        (Self { model, forward: Arc::default(), ..self.clone() }, slots)
+        Ok((Self { model, forward: Arc::default(), ..self.clone() }, slots))
     }
 
     /// Computes matrix products in `precision` from here on.

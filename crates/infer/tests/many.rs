@@ -154,7 +154,7 @@ fn a_candidate_with_an_adapter_among_others_is_what_it_is_alone() {
             }
         }
         let alone = engine.with_model(adapted.clone());
-        let (both, healed) = engine.with_adapted_layers(&adapted, &layers.into());
+        let (both, healed) = engine.with_adapted_layers(&adapted, &layers.into()).unwrap();
         assert_eq!(healed, LayerSet::from([6, 7, 8, 9]));
         let kept = LayerSet::from(layers);
         let candidates = [engine.all_layers(), kept.clone(), healed];

@@ -49,6 +49,11 @@ impl MappedWeight {
         Self { checkpoint, name: name.into(), cols, release }
     }
 
+    /// Whether both are the same tensor of one open checkpoint.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.checkpoint, &other.checkpoint) && self.name == other.name
+    }
+
     /// When pages are given back.
     pub(crate) fn release_policy(&self) -> Release {
         self.release

@@ -195,15 +195,26 @@ impl Model {
     /// this model with an adapter. Both are then sets of layers of one model, and weights that they share are in
     /// memory once.
     ///
-    /// # Panics
-    /// If the configurations differ.
-    pub fn with_adapted_layers(&self, adapted: &Model, kept: &LayerSet<LayerPosition>) -> Self {
-        assert_eq!(self.config, adapted.config, "a model and its adapted copy have one configuration");
+    /// # Errors
+    /// A [`Fault`] where the adapter changes the embedding, the last norm or the head, which both would share.
+    pub fn with_adapted_layers(&self, adapted: &Model, kept: &LayerSet<LayerPosition>) -> Result<Self> {
+        let parts = [
+            (&self.embedding, &adapted.embedding, "the embedding"),
+            (&self.norm, &adapted.norm, "the last norm"),
+            (self.head(), adapted.head(), "the head"),
+        ];
+        if let Some((_, _, part)) = parts.into_iter().find(|(own, other, _)| !own.shares_values_with(other)) {
+            return Err(Fault::new(format!("the adapter changes {part}, which the model without it would share"))
+                .expected("an adapter on decoder layers alone, where both are evaluated together")
+                .got(format!("other values of {part}"))
+                .hint("evaluate each by itself: `lopper eval` with --adapter, and without, but not --compare")
+                .into());
+        }
         let mut both = self.clone();
         both.layers.extend(kept.indices().map(|layer| adapted.layers[layer].clone()));
         both.config.layers.extend(kept.indices().map(|layer| self.config.layers[layer]));
         both.config.num_hidden_layers = both.layers.len();
-        both
+        Ok(both)
     }
 
     /// The model that keeps only the layers at the positions `kept`, renumbered; shares all weights.

@@ -41,6 +41,15 @@ impl Param {
         }
     }
 
+    /// Whether both are one array: clones of each other, or the same tensor of one checkpoint.
+    pub(crate) fn shares_values_with(&self, other: &Self) -> bool {
+        match (&self.mapped, &other.mapped) {
+            (None, None) => Arc::ptr_eq(&self.data, &other.data),
+            (Some(own), Some(other)) => own.is_same(other),
+            _ => false,
+        }
+    }
+
     /// All values as `f32`; a copy only where they stay in their file.
     pub fn values(&self) -> Cow<'_, [f32]> {
         match &self.mapped {
