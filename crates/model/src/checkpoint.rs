@@ -6,8 +6,14 @@
 //! without reading the weights: headers against file lengths, the index against the shards, the
 //! configuration against names, shapes and dtypes. What comes from files is not trusted.
 //!
-//! Not covered: pickled weights (refused), GGUF, quantised checkpoints, the hub.
+//! Tensors under other names than transformers' are known by those (`checkpoint/dress.rs`); weights in F64 and in 8-bit
+//! floats are converted, and then in memory (`checkpoint/convert.rs`). [`Checkpoint::remarks`] says so.
+//!
+//! Not covered: pickled weights (refused), GGUF, other quantised checkpoints, the hub.
 
+mod convert;
+mod dress;
+mod finite;
 mod header;
 mod shards;
 mod source;
@@ -37,6 +43,7 @@ use crate::tensors::EMBEDDING;
 use source::{Bytes, Source};
 
 pub use crate::dtype::{Dtype, is_weight_dtype, torch_name};
+pub(crate) use convert::reads_quantization;
 pub use source::EmbeddedFiles;
 pub(crate) use stream::write_tensors;
 pub use stream::{Array, SafetensorsWriter, TensorInfo, save_safetensors};
@@ -72,6 +79,19 @@ struct Located {
     dtype: Dtype,
     shape: Vec<usize>,
     range: Range<usize>,
+    /// Where it is not used as it is stored; `dtype` is then what it is converted to.
+    conversion: Option<Box<convert::Conversion>>,
+}
+
+impl Located {
+    /// Bytes of its elements, converted where they are.
+    fn byte_len(&self) -> usize {
+        match &self.conversion {
+            None => self.range.len(),
+            // The header's check has multiplied these before.
+            Some(_) => self.shape.iter().product::<usize>() * (self.dtype.bitsize() / 8),
+        }
+    }
 }
 
 /// A tensor as it is stored: little-endian, row-major, without a copy.
@@ -94,9 +114,10 @@ pub struct Checkpoint {
     files: Vec<String>,
     weights: Vec<Bytes>,
     tensors: BTreeMap<String, Located>,
+    remarks: Vec<String>,
     hash: OnceLock<String>,
-    /// Hashes of tensors that have been read already.
-    hashes: Mutex<BTreeMap<String, blake3::Hash>>,
+    /// What is known of tensors that have been read already.
+    scans: Mutex<BTreeMap<String, finite::Scan>>,
 }
 
 impl Checkpoint {
@@ -123,9 +144,11 @@ impl Checkpoint {
         let config_json = hf::parse_object(&config_bytes, &config_path)?;
         let config = families::parse_config(&config_json, &config_path)?;
         let Weights { files, bytes, tensors } = open_weights(&source)?;
+        let (mut tensors, mut remarks) = dress::undress(tensors, &source)?;
+        remarks.extend(convert::prepare(&mut tensors, &config_json, &source)?);
         validate::weights_match_config(&config, &tensors, &source.path())?;
-        let (hash, hashes) = Default::default();
-        Ok(Self { source, config, config_bytes, config_json, files, weights: bytes, tensors, hash, hashes })
+        let (hash, scans) = Default::default();
+        Ok(Self { source, config, config_bytes, config_json, files, weights: bytes, tensors, remarks, hash, scans })
     }
 
     /// The configuration, lowered to what the decoder needs.
@@ -136,6 +159,16 @@ impl Checkpoint {
     /// `config.json` as parsed, keys in their order.
     pub fn config_json(&self) -> &Map<String, Value> {
         &self.config_json
+    }
+
+    /// What users may not expect of how the weights are read, a sentence each: other names, conversions.
+    pub fn remarks(&self) -> &[String] {
+        &self.remarks
+    }
+
+    /// Whether some weights are converted when they are read, so that `config.json` may say other dtypes.
+    pub fn is_converted(&self) -> bool {
+        self.tensors.values().any(|located| located.conversion.is_some())
     }
 
     /// The model directory; `None` for an embedded model.
@@ -167,16 +200,24 @@ impl Checkpoint {
         Ok(self.view(located))
     }
 
+    /// Name, dtype and shape of the tensor `name`; reads nothing.
+    pub fn tensor_info(&self, name: &str) -> Result<TensorInfo> {
+        let located = self.located(name)?;
+        Ok(TensorInfo { name: name.to_owned(), dtype: located.dtype, shape: located.shape.clone() })
+    }
+
     fn view<'a>(&'a self, located: &'a Located) -> TensorView<'a> {
         // Opening checked every range against the length of its file.
-        let data = &self.weights[located.file][located.range.clone()];
+        let stored = &self.weights[located.file][located.range.clone()];
+        let data = located.conversion.as_ref().map_or(stored, |conversion| conversion.bytes(stored, &self.weights));
         TensorView { dtype: located.dtype, shape: &located.shape, data }
     }
 
     /// Tells the system that the bytes `range` of the tensor `name` are not needed for now, so that
     /// they stop counting as the program's memory. They can be read again.
     pub(crate) fn release(&self, name: &str, range: Range<usize>) {
-        if let Some(located) = self.tensors.get(name) {
+        // What was converted stays in memory.
+        if let Some(located) = self.tensors.get(name).filter(|located| located.conversion.is_none()) {
             let start = located.range.start + range.start;
             self.weights[located.file].release(start..start + range.len());
         }
@@ -201,7 +242,7 @@ impl Checkpoint {
 
     /// Bytes of all tensors together.
     pub fn weight_bytes(&self) -> u64 {
-        self.tensors.values().map(|located| located.range.len() as u64).sum()
+        self.tensors.values().map(|located| located.byte_len() as u64).sum()
     }
 
     /// The contents of a side file such as `tokenizer.json`; `None` if it is not there.
@@ -245,6 +286,13 @@ impl Checkpoint {
     /// memory, so hashing or copying a large model through the map would look like loading it.
     pub fn read_chunks(&self, name: &str, take: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
         let located = self.located(name)?;
+        if let Some(conversion) = &located.conversion {
+            let stored = &self.weights[located.file][located.range.clone()];
+            return match conversion.known() {
+                Some(bytes) => take(bytes),
+                None => take(&conversion.convert(stored, &self.weights)),
+            };
+        }
         match &self.source {
             Source::Embedded(_) => take(self.view(located).data),
             Source::Directory(dir) => {
@@ -279,8 +327,8 @@ impl Checkpoint {
 
     /// [`TensorView::hash`] of the tensor `name`, read piece by piece unless it has been read before.
     pub fn tensor_hash(&self, name: &str) -> Result<blake3::Hash> {
-        if let Some(hash) = self.known_hashes().get(name) {
-            return Ok(*hash);
+        if let Some(scan) = self.known_scans().get(name) {
+            return Ok(scan.hash);
         }
         self.read_hashed(name, &mut |_| Ok(()))
     }
@@ -288,18 +336,21 @@ impl Checkpoint {
     /// As [`Checkpoint::read_chunks`], hashing the tensor on the way. Its hash is kept, so that
     /// [`Checkpoint::hash`] need not read it again.
     pub fn read_hashed(&self, name: &str, take: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<blake3::Hash> {
-        let mut hasher = self.view(self.located(name)?).hasher();
+        let located = self.located(name)?;
+        let mut hasher = TensorView { dtype: located.dtype, shape: &located.shape, data: &[] }.hasher();
+        let mut search = finite::Search::new(located.dtype);
         self.read_chunks(name, &mut |piece| {
             hasher.update(piece);
+            search.update(piece);
             take(piece)
         })?;
         let hash = hasher.finalize();
-        self.known_hashes().insert(name.to_owned(), hash);
+        self.known_scans().insert(name.to_owned(), finite::Scan { hash, not_finite: search.found() });
         Ok(hash)
     }
 
-    fn known_hashes(&self) -> MutexGuard<'_, BTreeMap<String, blake3::Hash>> {
-        self.hashes.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    fn known_scans(&self) -> MutexGuard<'_, BTreeMap<String, finite::Scan>> {
+        self.scans.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
     fn located(&self, name: &str) -> Result<&Located> {
@@ -344,7 +395,7 @@ fn open_weights(source: &Source) -> Result<Weights> {
             let header::Entry { name, dtype, shape, range } = entry;
             match tensors.entry(name) {
                 MapEntry::Vacant(slot) => {
-                    slot.insert(Located { file, dtype, shape, range });
+                    slot.insert(Located { file, dtype, shape, range, conversion: None });
                 }
                 MapEntry::Occupied(other) => {
                     let first = &shards.files[other.get().file];

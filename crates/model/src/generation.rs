@@ -8,7 +8,7 @@ use lopper_record::Result;
 use serde_json::Value;
 
 use crate::checkpoint::Checkpoint;
-use crate::hf::{Fields, GENERATION_CONFIG, TOKENIZER_CONFIG};
+use crate::hf::{Fields, GENERATION_CONFIG, TOKENIZER_CONFIG, shorten};
 use crate::tokenizer::Tokenizer;
 
 /// Special tokens of generation.
@@ -57,6 +57,55 @@ impl SpecialIds {
         ids.pad = ids.pad.filter(known);
         Ok(ids)
     }
+}
+
+/// Settings of `generation_config.json` that change which tokens are generated, and the value that leaves them off; null
+/// always does. Temperature, top-k and top-p are settings of Lopper's own, and beams are another search.
+const CHANGES_TOKENS: [(&str, f64); 22] = [
+    ("repetition_penalty", 1.0),
+    ("encoder_repetition_penalty", 1.0),
+    ("no_repeat_ngram_size", 0.0),
+    ("bad_words_ids", 0.0),
+    ("min_p", 0.0),
+    ("typical_p", 1.0),
+    ("top_h", 1.0),
+    ("epsilon_cutoff", 0.0),
+    ("eta_cutoff", 0.0),
+    ("forced_bos_token_id", f64::NAN),
+    ("forced_eos_token_id", f64::NAN),
+    ("suppress_tokens", 0.0),
+    ("begin_suppress_tokens", 0.0),
+    ("sequence_bias", 0.0),
+    ("force_words_ids", 0.0),
+    ("exponential_decay_length_penalty", 0.0),
+    ("min_length", 0.0),
+    ("min_new_tokens", 0.0),
+    ("guidance_scale", 1.0),
+    ("penalty_alpha", 0.0),
+    ("num_beams", 1.0),
+    ("stop_strings", 0.0),
+];
+
+/// The settings of `generation_config.json` that Lopper does not apply, with their values: `repetition_penalty 1.05`.
+///
+/// They are left out on purpose (`design/generation.md`): a score is of the model's own distribution, as evaluation
+/// harnesses take it, and a cut model that repeats itself should show it.
+///
+/// # Errors
+/// A [`Fault`](lopper_record::Fault) where the file is not a JSON object.
+pub fn settings_not_applied(checkpoint: &Checkpoint) -> Result<Vec<String>> {
+    let Some(object) = checkpoint.json_file(GENERATION_CONFIG)? else { return Ok(vec![]) };
+    let path = checkpoint.path_of(GENERATION_CONFIG);
+    let fields = Fields::new(&object, &path);
+    let is_off = |value: &Value, off: f64| match value {
+        Value::Number(number) => number.as_f64() == Some(off),
+        Value::Array(list) => list.is_empty(),
+        Value::Object(map) => map.is_empty(),
+        Value::Bool(on) => !on,
+        _ => false,
+    };
+    let set = CHANGES_TOKENS.iter().filter_map(|(key, off)| Some((key, fields.get(key).filter(|v| !is_off(v, *off))?)));
+    Ok(set.map(|(key, value)| format!("`{key}` {}", shorten(value))).collect())
 }
 
 /// The tokenizer's special tokens as text, by name (`bos_token`, `eos_token`, …).
@@ -142,6 +191,15 @@ mod tests {
         assert_eq!(read().unwrap(), SpecialIds { eos: vec![3, 9], bos: Some(2), pad: None });
         generation(json!({"eos_token_id": "</s>"}));
         assert!(read().unwrap_err().into_fault().unwrap().message.contains("eos_token_id"));
+
+        generation(json!({"temperature": 0.6, "top_p": 0.9, "repetition_penalty": 1.0, "no_repeat_ngram_size": 0}));
+        let not_applied = || settings_not_applied(&Checkpoint::open(dir.path()).unwrap()).unwrap();
+        assert_eq!(not_applied(), Vec::<String>::new());
+        generation(json!({"repetition_penalty": 1.05, "suppress_tokens": [], "bad_words_ids": [[3]], "min_p": null,
+                          "forced_eos_token_id": 0, "num_beams": 1, "typical_p": 0.9}));
+        let named =
+            ["`repetition_penalty` 1.05", "`bad_words_ids` [[3]]", "`typical_p` 0.9", "`forced_eos_token_id` 0"];
+        assert_eq!(not_applied(), named);
 
         let tokens = json!({"eos_token": {"content": "</s>"}, "bos_token": "<s>", "pad_token": null});
         fs::write(dir.path().join(TOKENIZER_CONFIG), tokens.to_string()).unwrap();

@@ -24,7 +24,7 @@ use std::sync::{Arc, Mutex};
 use lopper_model::Checkpoint;
 use lopper_model::hf::CONFIG;
 use lopper_model::tensors::{layer_of, rename_layer};
-use lopper_record::{Context, Fault, LayerPosition, LayerSet, Progress, Result, Step, ensure, ensure_new};
+use lopper_record::{Context, Fault, LayerPosition, LayerSet, NoProgress, Progress, Result, Step, ensure, ensure_new};
 
 use crate::plan::{PLAN_FILE, Plan};
 use crate::verify::compare_logits;
@@ -106,6 +106,8 @@ pub fn write_pruned(
     let copied = Copied { step: &*step, bytes: Mutex::new(0) };
     shards::write(checkpoint, &copies, directory, options.max_shard_bytes, &copied)?;
     drop(step);
+    // The kept weights have just been read, so this costs nothing.
+    checkpoint.check_finite(&kept, &NoProgress)?;
     files::write(&directory.join(CONFIG), config.text.as_bytes())?;
     files::copy_side_files(checkpoint, directory)?;
 
@@ -162,7 +164,7 @@ fn copies(checkpoint: &Checkpoint, kept: &LayerSet<LayerPosition>) -> Result<Vec
                 None => continue,
             },
         };
-        copies.push(Copy { bytes: checkpoint.tensor(name)?.data.len() as u64, source: name.to_owned(), target });
+        copies.push(Copy { bytes: checkpoint.tensor_info(name)?.byte_len()? as u64, source: name.to_owned(), target });
     }
     Ok(copies)
 }

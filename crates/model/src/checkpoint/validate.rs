@@ -31,7 +31,7 @@ pub(super) fn weights_match_config(config: &Config, tensors: &BTreeMap<String, L
         if !is_weight_dtype(found.dtype) {
             return Err(Fault::new(format!("tensor `{name}` is of a type that cannot be read"))
                 .file(model)
-                .expected("F32, F16 or BF16")
+                .expected("F32, F16 or BF16; F64 and 8-bit floats are converted")
                 .got(found.dtype.to_string())
                 .hint("quantised checkpoints are not read; take the unquantised one")
                 .into());

@@ -10,6 +10,7 @@
 use lopper_record::{Fault, Result};
 use serde_json::Value;
 
+use crate::checkpoint::reads_quantization;
 use crate::hf::{Fields, shorten};
 
 /// Which keys a rule is about.
@@ -63,7 +64,7 @@ const fn rule(key: Key, off: Off, expected: &'static str) -> Rule {
 }
 
 const DENSE: &str = "no such key: dense models, without a mixture of experts";
-const UNQUANTISED: &str = "no such key: weights in float32, float16 or bfloat16";
+const UNQUANTISED: &str = "no such key (weights in float32, float16 or bfloat16), or weights in 8-bit floats";
 const CAUSAL: &str = "no such key: decoders in which a token sees itself and those before it";
 const ATTENTION: &str = "no such key: softmax attention over queries, keys and values of each head";
 const NEXT_TOKEN: &str = "no such key: models that predict the next token only";
@@ -147,6 +148,9 @@ pub(super) fn unsupported(fields: Fields<'_>, reads: &[&str]) -> Result<()> {
     head(fields)?;
     for (key, value) in fields.entries() {
         let set = |rule: &&Rule| rule.key.matches(key) && !rule.off.covers(value);
+        if key == "quantization_config" && reads_quantization(value) {
+            continue;
+        }
         if let Some(rule) = NEVER.iter().find(set) {
             let fault = fields.wrong(key, rule.expected);
             return Err(match rule.expected {

@@ -20,6 +20,7 @@ mod tests;
 
 use std::path::Path;
 
+use lopper_model::checkpoint::torch_name;
 use lopper_model::families::parse_config;
 use lopper_model::hf::CONFIG;
 use lopper_model::{Checkpoint, Config};
@@ -50,7 +51,12 @@ pub(super) fn pruned(checkpoint: &Checkpoint, kept: &LayerSet<LayerPosition>, ke
     let positions: Vec<usize> = kept.indices().collect();
     let cut = Cut { config, kept: &positions, originals: &originals, path: &path };
     let source = checkpoint.config_json();
-    let json = edit(source, &cut, keep_pattern)?;
+    let mut json = edit(source, &cut, keep_pattern)?;
+    if checkpoint.is_converted() {
+        json.remove("quantization_config");
+        let key = if json.contains_key("torch_dtype") && !json.contains_key("dtype") { "torch_dtype" } else { "dtype" };
+        json.insert(key.to_owned(), json!(torch_name(checkpoint.dtype())?));
+    }
     let changes = ConfigChange::between(source, &json);
     let warnings = readers::warnings(&json, &config.keep(kept));
     Ok(Pruned { text: serde_json::to_string_pretty(&Value::Object(json))? + "\n", changes, warnings })

@@ -77,8 +77,7 @@ fn fill(
     let metadata = BTreeMap::from([("format".to_owned(), "pt".to_owned())]);
     let mut infos = Vec::with_capacity(shard.len());
     for copy in shard {
-        let view = checkpoint.tensor(&copy.source)?;
-        infos.push(TensorInfo { name: copy.target.clone(), dtype: view.dtype, shape: view.shape.to_vec() });
+        infos.push(TensorInfo { name: copy.target.clone(), ..checkpoint.tensor_info(&copy.source)? });
     }
     let mut writer = SafetensorsWriter::create(path, &infos, &metadata)?;
     let hashes = std::thread::scope(|scope| -> Result<Vec<blake3::Hash>> {
