@@ -55,7 +55,7 @@ pub struct PruneArgs {
     #[arg(short, long, value_name = "OUT")]
     pub out: PathBuf,
 
-    /// Overwrite OUT if it exists
+    /// Overwrite OUT if it exists, and follow a mergekit configuration that names another model
     #[arg(long)]
     pub force: bool,
 }

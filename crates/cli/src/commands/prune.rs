@@ -1,7 +1,6 @@
 //! `lopper prune`: writes a model without some of its layers. The layers are named, taken from a
 //! plan, or chosen by a criterion.
 
-use lopper_model::Model;
 use lopper_model::checkpoint::torch_name;
 use lopper_prune::criteria::{self, Measures, Request};
 use lopper_prune::{CalibrationId, Choice, MergekitCut, Plan, WriteOptions, write_pruned};
@@ -55,7 +54,20 @@ fn plan(context: &Context, opened: &OpenModel, args: &PruneArgs) -> Result<Plan>
                 .printer
                 .warn(&format!("the weights stay {stored}: Lopper copies them and does not convert to {dtype}"));
         }
-        return given(&cut.dropped(&opened.numbering()?, path)?);
+        let dropped = cut.dropped(&opened.numbering()?, path)?;
+        if !cut.is_of(&opened.names()) {
+            let message = format!("the plan is for `{}`, and the model is `{}`", cut.model, opened.name);
+            if !args.force {
+                return Err(Fault::new(message)
+                    .file(path)
+                    .expected(format!("slices of `{}`", opened.name))
+                    .got(format!("slices of `{}`", cut.model))
+                    .hint("if it is the same model under another name, add --force")
+                    .into());
+            }
+            context.printer.warn(&message);
+        }
+        return given(&dropped);
     }
     if let Some(spec) = &args.drop {
         return given(&opened.layers(spec)?);
@@ -73,10 +85,10 @@ fn plan(context: &Context, opened: &OpenModel, args: &PruneArgs) -> Result<Plan>
         let calibration = score::calibration(context, opened, &args.input)?;
         // No more than the criterion reads.
         let what = Measures { perplexity: criterion.name == "perplexity", linear: criterion.name == "linear" };
-        let engine = context.engine(Model::mapped(&opened.checkpoint)?)?;
+        let engine = context.engine(opened.model(context)?)?;
         let mut measured = criteria::measure(&engine, &calibration, what, &context.progress)?;
         if criterion.name == "taylor" {
-            measured.taylor = Some(criteria::taylor(&opened.model()?, &calibration, &context.progress)?);
+            measured.taylor = Some(criteria::taylor(&opened.model(context)?, &calibration, &context.progress)?);
         }
         scores = Some(measured);
         choice.calibration = Some(CalibrationId {

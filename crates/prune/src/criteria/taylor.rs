@@ -4,7 +4,7 @@
 //! sum go.
 
 use lopper_model::{Model, Threads, TrainBatch, TrainOptions, TrainWorkspace};
-use lopper_record::{Progress, Result, Step, ensure};
+use lopper_record::{Fault, Progress, Result, Step, ensure};
 
 use super::{By, Criterion};
 use crate::calibration::Calibration;
@@ -49,6 +49,12 @@ pub fn taylor(model: &Model, calibration: &Calibration, progress: &dyn Progress)
         let Some(gradient) = gradients.of(&param) else { continue };
         sums[layer] += param.data.iter().zip(gradient).map(|(w, g)| f64::from((w * *g).abs())).sum::<f64>();
     }
-    ensure!(sums.iter().all(|sum| sum.is_finite()), "gradients are not finite; are the weights damaged?");
+    if let Some(layer) = sums.iter().position(|sum| !sum.is_finite()) {
+        return Err(Fault::new(format!("the gradients of layer {layer} are not finite"))
+            .expected("finite gradients")
+            .got("NaN or infinity in a backward pass")
+            .hint("the checkpoint is damaged, or its training diverged")
+            .into());
+    }
     Ok(sums)
 }

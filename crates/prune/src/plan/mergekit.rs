@@ -80,6 +80,13 @@ impl MergekitCut {
         }
         for slice in slices {
             let (source, first, end) = source(slice).ok_or_else(|| wrong("a slice that is not one source", slice))?;
+            // `ModelReference` in mergekit's `common.py`.
+            if let Some((base, adapter)) = source.split_once('+') {
+                return Err(fault(&format!("`{source}` is a model with an adapter merged into it"), path)
+                    .got(format!("the adapter `{adapter}` on `{base}`"))
+                    .hint("merge the adapter first (mergekit, or PEFT's merge_and_unload) and name the merged model")
+                    .into());
+            }
             if model.is_empty() {
                 source.clone_into(&mut model);
             } else if source != model {
@@ -94,6 +101,17 @@ impl MergekitCut {
             kept.extend(first..end);
         }
         Ok(Some(Self { model, dtype, kept: kept.into() }))
+    }
+
+    /// Whether the model that the file names may be the one that goes by one of `names`: a path, or an id of the hub.
+    /// The last parts of both must be the same, since directories are called differently on every machine.
+    pub fn is_of(&self, names: &[String]) -> bool {
+        let last = |name: &str| {
+            // `@` begins a revision.
+            let name = name.split('@').next().unwrap_or_default().trim_end_matches(['/', '\\']);
+            name.rsplit(['/', '\\']).next().unwrap_or_default().to_owned()
+        };
+        names.iter().any(|name| *name == self.model || !last(name).is_empty() && last(name) == last(&self.model))
     }
 
     /// The layers that the cut removes from a model with this numbering; `path` names the file in faults.

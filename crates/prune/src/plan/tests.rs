@@ -72,6 +72,7 @@ fn what_would_make_other_weights_is_refused() {
         (with(&(good.clone() + &slice("other", 3, 4)), ""), "`m` and `other`"),
         (with(&(good.clone() + &slice("m", 1, 4)), ""), "repeat"),
         (with(&(slice("m", 3, 4) + &good), ""), "out of order"),
+        (with(&slice("m+adapter", 0, 2), ""), "with an adapter"),
         (with(&slice("m", 2, 2), ""), "not one source"),
         (with(&slice("m", -1, 2), ""), "not one source"),
         (with(&slice("m", 0, 99_999_999_999), ""), "so many layers"),
@@ -120,9 +121,30 @@ fn older_files_are_read_and_new_keys_survive() {
     assert_eq!(Plan::parse(full.to_json().unwrap().as_bytes(), path).unwrap(), full);
 }
 
+#[test]
+fn a_mergekit_file_is_of_the_model_that_it_names() {
+    let cut = |model: &str| {
+        let text =
+            format!("merge_method: passthrough\nslices: [{{sources: [{{model: {model}, layer_range: [0, 2]}}]}}]");
+        parse(&text).unwrap().unwrap()
+    };
+    for (model, name, same) in [
+        ("org/model", "org/model", true),
+        ("org/model", "/data/models/model/", true),
+        ("../model", "org/model@0123abc", true),
+        ("org/model@main", "model", true),
+        ("org/model", "org/other", false),
+        ("org/model", "org", false),
+        ("/", "model", false),
+        ("\"@\"", "/", false),
+    ] {
+        assert_eq!(cut(model).is_of(&["nothing".to_owned(), name.to_owned()]), same, "{model} {name}");
+    }
+}
+
 proptest! {
     #[test]
-    fn mergekit_and_back(layers in 1usize..60, picks in any::<u64>(), name in "[ -~]{1,20}") {
+    fn mergekit_and_back(layers in 1usize..60, picks in any::<u64>(), name in "[ -*,-~]{1,20}") {
         let dropped: Vec<usize> = (0..layers).filter(|layer| picks >> layer & 1 == 1).collect();
         prop_assume!(dropped.len() < layers);
         let mut plan = plan(layers, dropped);
