@@ -38,7 +38,7 @@ pub use heal::{HealArgs, MethodArg};
 pub use input::InputArgs;
 pub use inspect::InspectArgs;
 pub use logprobs::LogprobsArgs;
-pub use plan::{PlanArgs, PlanCommand, ShowArgs};
+pub use plan::{FormatArg, PlanArgs, PlanCommand, ShowArgs};
 pub use pocket::{DataArgs, PocketArgs, PocketCommand, TrainArgs};
 pub use prune::PruneArgs;
 pub use report::ReportArgs;

@@ -37,14 +37,30 @@ impl OpenModel {
         if let Some(model) = hub::named(context, argument, local)? {
             let snapshot = hub::fetch(context, &model)?;
             let checkpoint = Arc::new(Checkpoint::open(&snapshot.directory)?);
-            return Ok(Self { name: snapshot.name(), checkpoint, snapshot: Some(snapshot) });
+            return Ok(Self { name: snapshot.name(), checkpoint, snapshot: Some(snapshot) }.remarked(context));
         }
         let checkpoint = if argument == POCKET {
             Checkpoint::from_bytes(lopper_pocket::embedded::FILES)?
         } else {
             Checkpoint::open(Path::new(argument))?
         };
-        Ok(Self { name: argument.to_owned(), checkpoint: Arc::new(checkpoint), snapshot: None })
+        Ok(Self { name: argument.to_owned(), checkpoint: Arc::new(checkpoint), snapshot: None }.remarked(context))
+    }
+
+    /// Says what users may not expect of how the weights are read.
+    fn remarked(self, context: &Context) -> Self {
+        for remark in self.checkpoint.remarks() {
+            context.printer.note(&format!("{}: {remark}", self.name));
+        }
+        self
+    }
+
+    /// What the model may be called: its name, its id on the hub, its directory.
+    pub fn names(&self) -> Vec<String> {
+        let directory = self.checkpoint.directory().and_then(|directory| directory.canonicalize().ok());
+        let directory = directory.map(|directory| directory.display().to_string());
+        let id = self.snapshot.as_ref().map(|snapshot| snapshot.id.clone());
+        [Some(self.name.clone()), directory, id].into_iter().flatten().collect()
     }
 
     /// Whether it is the embedded model.
@@ -108,6 +124,7 @@ impl OpenModel {
             }
             DtypeArg::Bfloat16 => MatmulPrecision::Bf16,
         };
+        self.check_weights(context)?;
         let release = if args.stream { Release::Layer } else { Release::Never };
         let engine = context.engine(Model::in_place(&self.checkpoint, release)?)?.with_precision(precision);
         Ok(match args.memory {
@@ -116,8 +133,26 @@ impl OpenModel {
         })
     }
 
+    /// Names the settings of generation_config.json that would change answers and are not applied.
+    pub fn warn_of_generation_settings(&self, context: &Context) -> Result<()> {
+        let settings = lopper_model::generation::settings_not_applied(&self.checkpoint)?;
+        if !settings.is_empty() {
+            context.printer.warn(&format!(
+                "generation_config.json sets {}, which is not applied: answers follow the model's own distribution",
+                settings.join(", ")
+            ));
+        }
+        Ok(())
+    }
+
+    /// Refuses weights that are no numbers, which would make every result worthless.
+    pub fn check_weights(&self, context: &Context) -> Result<()> {
+        self.checkpoint.check_finite(&LayerSet::all(self.config().num_hidden_layers), &context.progress)
+    }
+
     /// The model with its weights as they are stored.
-    pub fn model(&self) -> Result<Model> {
+    pub fn model(&self, context: &Context) -> Result<Model> {
+        self.check_weights(context)?;
         Model::mapped(&self.checkpoint)
     }
 }

@@ -1,6 +1,8 @@
 //! Situations that users report on public issue trackers: small files in `fixtures/cases`, each for its kind.
 
 mod common;
+#[path = "cases/models.rs"]
+mod models;
 
 use std::path::{Path, PathBuf};
 

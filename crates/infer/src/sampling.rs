@@ -7,7 +7,7 @@
 //! Holtzman et al., arXiv 1904.09751.
 
 use lopper_model::kernels::loss::log_sum_exp;
-use lopper_record::{Fault, Result, ensure};
+use lopper_record::{Fault, Result};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
@@ -88,7 +88,9 @@ impl Sampler {
 
     pub(crate) fn choose_with(&mut self, logits: &[f32], scratch: &mut Scratch) -> Result<(u32, f32)> {
         let total = log_sum_exp(logits);
-        ensure!(total.is_finite(), "the model gave logits that are not finite; are its weights damaged?");
+        if !total.is_finite() {
+            return Err(not_finite().into());
+        }
         let token = match self.sampling {
             Sampling::Greedy => argmax(logits),
             Sampling::Sample { temperature, top_k, top_p } => {
@@ -98,6 +100,13 @@ impl Sampler {
         };
         Ok((token, logits[token as usize] - total))
     }
+}
+
+/// The fault of a model whose logits are NaN or infinite.
+pub(crate) fn not_finite() -> Fault {
+    Fault::new("the model gave logits that are not finite").expected("finite logits").got("NaN or infinity").hint(
+        "a value overflows, or weights are no numbers: is the checkpoint damaged, or config.json another model's?",
+    )
 }
 
 /// Index of the largest value; the first of equals.

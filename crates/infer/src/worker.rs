@@ -5,9 +5,9 @@ use crate::decode_context::{DecodeContext, Job, PrefillBatch};
 use crate::draft::Draft;
 use crate::generate::{Finish, Generation, Request};
 use crate::loops::LoopWatch;
-use crate::sampling::{Sampler, Sampling, Scratch};
+use crate::sampling::{Sampler, Sampling, Scratch, not_finite};
 use lopper_model::{Batch, Past, SequenceCache, Threads, Workspace};
-use lopper_record::{LayerSlot, Result, ensure};
+use lopper_record::{LayerSlot, Result};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -73,7 +73,9 @@ impl Active<'_> {
         context: &DecodeContext<'_>,
     ) -> Result<(usize, Option<Finish>)> {
         for (at, choice) in choices.iter().enumerate() {
-            ensure!(choice.1.is_finite(), "the model gave logits that are not finite; are its weights damaged?");
+            if !choice.1.is_finite() {
+                return Err(not_finite().into());
+            }
             if let Some(finish) = self.push(*choice, context) {
                 return Ok((at, Some(finish)));
             }

@@ -112,12 +112,19 @@ pub fn run(context: &Context, args: &EvalArgs) -> Result<()> {
             let mut model = uncut.engine.model().clone();
             lopper_heal::load_adapter(directory, &mut model, &kept)?;
             // The adapted layers come after the model's own, so that both models can be evaluated together.
-            let (engine, adapted) = uncut.engine.with_adapted_layers(&model, &kept);
-            (TextModel { engine, ..uncut }, adapted)
+            match uncut.engine.with_adapted_layers(&model, &kept) {
+                Ok((engine, adapted)) => (TextModel { engine, ..uncut }, adapted),
+                // What changes more than layers is a model of its own.
+                Err(error) if args.compare => return Err(error),
+                Err(_) => (uncut.with_model(model), kept.slots()),
+            }
         }
     };
     let selection = selection(args);
     let suite = Suite::prepare(&text, &tasks, &selection, &policy, &resources)?;
+    if args.responses_from.is_none() && !suite.requests().generations.is_empty() {
+        opened.warn_of_generation_settings(context)?;
+    }
     if let Some(path) = &args.disjoint_from {
         samples::refuse_shared(path, &suite)?;
     }

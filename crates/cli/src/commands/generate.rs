@@ -33,6 +33,7 @@ pub fn run(context: &Context, args: &GenerateArgs) -> Result<()> {
         return Err(ChatTemplate::missing().file(opened.checkpoint.path_of("tokenizer_config.json")).into());
     }
     let options = options(context, &opened, &text, args)?;
+    opened.warn_of_generation_settings(context)?;
     let limit = args.limit.map(std::num::NonZero::get);
     let root = benchmark::data_root(context, None);
     let prompts = prompts::read(context, &root, &args.prompts, &args.rows, limit, args.seed)?;
@@ -42,7 +43,7 @@ pub fn run(context: &Context, args: &GenerateArgs) -> Result<()> {
         context.printer.warn(&remark);
     }
 
-    let key = key_hash(&json!({
+    let mut settings = json!({
         "model": opened.checkpoint.hash(),
         "kept": kept,
         "prompts": prepared.requests.iter().map(|request| &request.prompt).collect::<Vec<_>>(),
@@ -50,8 +51,10 @@ pub fn run(context: &Context, args: &GenerateArgs) -> Result<()> {
         // These change the rounding or the order of sums.
         "dtype": format!("{:?}", args.run.dtype).to_lowercase(),
         "stream": args.run.stream,
-    }))?;
-    let mut partial = Partial::<SgrRow>::open(partial_path(args), &key, args.force)?;
+    });
+    let key = key_hash(&settings)?;
+    settings["prompts"] = key_hash(&settings["prompts"])?.into();
+    let mut partial = Partial::<SgrRow>::open(partial_path(args), &key, &settings, args.force)?;
     if partial.len() > 0 {
         context.printer.note(&format!("continuing after {} finished answers", table::count(partial.len() as u64)));
     }

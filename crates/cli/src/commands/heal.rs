@@ -69,7 +69,7 @@ pub fn run(context: &Context, args: &HealArgs) -> Result<()> {
     if state.is_file() {
         context.printer.note("continuing an unfinished run");
     }
-    let model = opened.model()?;
+    let model = opened.model(context)?;
     let run = Run {
         state: Some(StateFile { path: &state, model: opened.checkpoint.hash(), save_every: SAVE_EVERY }),
         ..Run::for_model(&model, context.threads, &recipe)

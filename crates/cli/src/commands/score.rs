@@ -37,7 +37,7 @@ pub fn run(context: &Context, args: &ScoreArgs) -> Result<()> {
     let engine = opened.engine(context, &args.run)?;
     let mut scores = criteria::measure(&engine, &calibration, what, &context.progress)?;
     if args.taylor {
-        scores.taylor = Some(criteria::taylor(&opened.model()?, &calibration, &context.progress)?);
+        scores.taylor = Some(criteria::taylor(&opened.model(context)?, &calibration, &context.progress)?);
     }
     let numbering = opened.numbering()?;
     let names = numbering.present();

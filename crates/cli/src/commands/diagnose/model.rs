@@ -76,6 +76,7 @@ pub fn run(context: &Context, args: &DiagnoseArgs) -> Result<()> {
     let dropped = args.drop.as_ref().map(|drop| LayerSet::parse(drop, numbering.original_layers())).transpose()?;
     let kept = dropped.as_ref().map(|dropped| numbering.kept(dropped)).transpose()?;
     let text = TextModel::new(opened.engine(context, &args.run)?, &opened.checkpoint)?;
+    opened.warn_of_generation_settings(context)?;
     let healed = match (&args.adapter, &kept) {
         (Some(directory), Some(kept)) => {
             let mut model = text.engine.model().clone();
