@@ -22,7 +22,7 @@ pub enum PlanCommand {
 /// `lopper plan show`
 #[derive(Debug, Args)]
 pub struct ShowArgs {
-    /// Plan: a `cut.json` that `lopper prune` or `lopper search` wrote
+    /// Plan: a `cut.json` of `lopper prune` or `lopper search`, or a mergekit configuration
     #[arg(value_name = "cut.json")]
     pub plan: PathBuf,
 
