@@ -34,7 +34,7 @@ impl Search {
     pub fn update(&mut self, piece: &[u8]) {
         if self.found.is_none() {
             let found = match self.dtype {
-                Dtype::F32 => first(piece.as_chunks::<4>().0, |b| u32::from_le_bytes(b), 0x7f80_0000),
+                Dtype::F32 => first(piece.as_chunks::<4>().0, u32::from_le_bytes, 0x7f80_0000),
                 Dtype::BF16 => first(piece.as_chunks::<2>().0, |b| u16::from_le_bytes(b).into(), 0x7f80),
                 Dtype::F16 => first(piece.as_chunks::<2>().0, |b| u16::from_le_bytes(b).into(), 0x7c00),
                 _ => None,
