@@ -82,9 +82,11 @@ impl<'a> DecodeContext<'a> {
 
     /// The draft of a request, where one may be used; empty otherwise.
     pub fn draft(&self, request: usize) -> &'a [u32] {
-        let Request { sampling, prompt, max_new_tokens, .. } = &self.requests[request];
+        let Request { sampling, prompt, max_new_tokens, thinking, .. } = &self.requests[request];
         let Some(draft) = self.drafts[request].as_deref().filter(|_| *sampling == Sampling::Greedy) else { return &[] };
-        let draft = &draft[..draft.len().min(*max_new_tokens).min(self.limit - prompt.len())];
+        // Behind the place where a thought may be ended, the draft's tokens are not this candidate's own choices.
+        let chosen = thinking.as_ref().map_or(usize::MAX, |budget| budget.after.saturating_sub(1));
+        let draft = &draft[..draft.len().min(*max_new_tokens).min(self.limit - prompt.len()).min(chosen)];
         // Where rotary embeddings depend on the length of the text so far, tokens can only be read one at a time.
         let one_by_one = self.engine.model().depends_on_length(prompt.len(), prompt.len() + draft.len() + 1);
         if one_by_one { &[] } else { draft }

@@ -13,8 +13,10 @@ use crate::decode_context::{Counts, DecodeContext, PrefillBatch};
 use crate::engine::Engine;
 use crate::layer_trie::check_candidates;
 use crate::loops::LoopStop;
+use crate::reasoning::ThinkingBudget;
 use crate::sampling::Sampling;
 use crate::stop::StopCheck;
+use crate::thinking::Thinking;
 use crate::worker::Worker;
 use lopper_model::Threads;
 use lopper_record::{Context, LayerSet, LayerSlot, Progress, Result, Step, ensure};
@@ -38,6 +40,8 @@ pub struct Request {
     pub stop_tokens: Vec<u32>,
     /// Looks for stop strings after each token.
     pub stop: Option<Arc<dyn StopCheck>>,
+    /// How long the model may think; none: as long as it likes.
+    pub thinking: Option<ThinkingBudget>,
 }
 
 impl Request {
@@ -50,6 +54,7 @@ impl Request {
             seed: 0,
             stop_tokens: vec![],
             stop: None,
+            thinking: None,
         }
     }
 }
@@ -90,6 +95,9 @@ pub struct Generation {
     /// The stop token that ended it, if one did.
     #[serde(default)]
     pub stop_token: Option<u32>,
+    /// Whether a [`ThinkingBudget`] ended a thought; its end marker is among `tokens`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub thought_cut: bool,
 }
 
 /// How a call of [`Engine::generate`] uses the machine, and where a generation ends.
@@ -209,6 +217,10 @@ impl Engine {
             self.model().check_tokens(&request.prompt)?;
             request.sampling.check()?;
         }
+        for budget in requests.iter().filter_map(|request| request.thinking.as_ref()) {
+            ensure!(!budget.end.is_empty(), "a thought is ended by at least one token");
+            self.model().check_tokens(&budget.end)?;
+        }
         for draft in drafts.iter().flatten() {
             self.model().check_tokens(draft)?;
         }
@@ -226,7 +238,8 @@ impl Engine {
                 }
             };
             for results in &mut results {
-                results[index] = Some(Generation { tokens: vec![], logprobs: vec![], finish, stop_token: None });
+                results[index] =
+                    Some(Generation { tokens: vec![], logprobs: vec![], finish, stop_token: None, thought_cut: false });
             }
         }
         let jobs = waiting.len() * candidates.len();
@@ -265,13 +278,14 @@ impl Engine {
     }
 }
 
-/// The waiting requests of each prompt, in order of first appearance and in lists of at most `capacity`.
+/// The waiting requests of each prompt, in order of first appearance and in lists of at most `capacity`; those whose
+/// thought is ended at once apart.
 fn same_prompt(requests: &[Request], waiting: &[usize], capacity: usize) -> Vec<Vec<usize>> {
-    let mut open: HashMap<&[u32], usize> = HashMap::new();
+    let mut open: HashMap<(&[u32], bool), usize> = HashMap::new();
     let mut lists: Vec<Vec<usize>> = Vec::new();
     for &index in waiting {
-        let prompt = requests[index].prompt.as_slice();
-        match open.get(prompt) {
+        let prompt = (requests[index].prompt.as_slice(), Thinking::new(&requests[index]).is_ending());
+        match open.get(&prompt) {
             Some(&at) if lists[at].len() < capacity => lists[at].push(index),
             _ => {
                 open.insert(prompt, lists.len());

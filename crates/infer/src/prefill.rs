@@ -3,6 +3,7 @@
 use crate::decode_context::PrefillBatch;
 use crate::layer_trie::{Hooks, LayerKeys};
 use crate::sampling::Sampling;
+use crate::thinking::Thinking;
 use crate::worker::{First, Ready, Worker};
 use lopper_model::{Batch, SequenceCache};
 use lopper_record::{LayerSet, LayerSlot, Result};
@@ -59,12 +60,13 @@ impl Worker<'_> {
                 let draft = &texts[at][request.prompt.len()..];
                 let last = bounds[at] + request.prompt.len() - 1;
                 let (first, right) = match request.sampling {
-                    Sampling::Greedy => {
+                    // Where a thought is ended at once, the first token is not chosen.
+                    Sampling::Greedy if !Thinking::new(request).is_ending() => {
                         let choices = self.check_draft(hidden, last, draft);
                         let right = choices.iter().zip(draft).take_while(|(a, b)| a.0 == **b).count();
                         (First::Greedy(choices), right)
                     }
-                    Sampling::Sample { .. } => {
+                    _ => {
                         let mut logits = Vec::new();
                         forward.logits(self.par, &forward.normed_rows(hidden, [last]), &mut logits);
                         (First::Logits(Arc::new(logits)), 0)

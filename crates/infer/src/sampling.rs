@@ -109,6 +109,18 @@ pub(crate) fn not_finite() -> Fault {
     )
 }
 
+/// The natural log-probability of a token that was not chosen from `logits`.
+///
+/// # Errors
+/// Where the logits are not finite.
+pub(crate) fn log_probability(logits: &[f32], token: u32) -> Result<f32> {
+    let total = log_sum_exp(logits);
+    if !total.is_finite() {
+        return Err(not_finite().into());
+    }
+    Ok(logits[token as usize] - total)
+}
+
 /// Index of the largest value; the first of equals.
 pub(crate) fn argmax(logits: &[f32]) -> u32 {
     let mut best = 0;

@@ -5,7 +5,8 @@ use crate::decode_context::{DecodeContext, Job, PrefillBatch};
 use crate::draft::Draft;
 use crate::generate::{Finish, Generation, Request};
 use crate::loops::LoopWatch;
-use crate::sampling::{Sampler, Sampling, Scratch, not_finite};
+use crate::sampling::{Sampler, Sampling, Scratch, log_probability, not_finite};
+use crate::thinking::Thinking;
 use lopper_model::{Batch, Past, SequenceCache, Threads, Workspace};
 use lopper_record::{LayerSlot, Result};
 use std::collections::VecDeque;
@@ -37,6 +38,7 @@ struct Active<'a> {
     tokens: Vec<u32>,
     logprobs: Vec<f32>,
     stop_token: Option<u32>,
+    thinking: Thinking<'a>,
     watch: LoopWatch,
     draft: Draft<'a>,
     bytes: usize,
@@ -57,11 +59,25 @@ impl Active<'_> {
             Some(Finish::Length)
         } else if self.request.prompt.len() + self.tokens.len() >= context.limit {
             Some(Finish::ContextFull)
-        } else if context.options.loops.is_some_and(|stop| self.watch.push(&self.tokens, stop)) {
-            Some(Finish::Loop)
         } else {
-            None
+            let loops = context.options.loops.is_some_and(|stop| self.watch.push(&self.tokens, stop));
+            // A thought that repeats itself is ended like one that is too long; what it would add is known.
+            let ended = self.thinking.ends(&self.tokens, loops);
+            (loops && !ended).then_some(Finish::Loop)
         }
+    }
+
+    /// Appends the next token of those that end a thought, which the model did not choose; says why the generation
+    /// ends, if it does.
+    fn push_forced(&mut self, logits: &[f32], context: &DecodeContext<'_>) -> Result<Option<Finish>> {
+        let Some(token) = self.thinking.take_next() else { return Ok(None) };
+        let logprob = log_probability(logits, token)?;
+        Ok(self.push((token, logprob), context))
+    }
+
+    /// Whether the next token is the most probable one, so that no logits are needed.
+    fn is_greedy(&self) -> bool {
+        self.request.sampling == Sampling::Greedy && !self.thinking.is_ending()
     }
 
     /// Appends `choices` as far as the draft was right: the first choice follows the sequence, each other one follows a
@@ -79,7 +95,7 @@ impl Active<'_> {
             if let Some(finish) = self.push(*choice, context) {
                 return Ok((at, Some(finish)));
             }
-            if draft.get(at) != Some(&choice.0) {
+            if draft.get(at) != Some(&choice.0) || self.thinking.is_ending() {
                 return Ok((at, None));
             }
         }
@@ -238,6 +254,7 @@ impl<'a> Worker<'a> {
             tokens: Vec::new(),
             logprobs: Vec::new(),
             stop_token: None,
+            thinking: Thinking::new(request),
             watch: LoopWatch::default(),
             draft: Draft::new(draft),
             bytes: context.cache_bytes(job),
@@ -248,11 +265,14 @@ impl<'a> Worker<'a> {
                 context.count_draft(draft.len(), right);
                 finish
             }
+            First::Logits(logits) if active.thinking.is_ending() => active.push_forced(&logits, context)?,
             First::Logits(logits) => {
                 let choice = active.sampler.choose_with(&logits, &mut self.scratch)?;
                 active.push(choice, context)
             }
         };
+        // Requests of one prompt share its prefill, and one may end its thought before another.
+        active.cache.truncate(request.prompt.len() + active.tokens.len().saturating_sub(1));
         context.report(usize::from(finish.is_some()), active.tokens.len());
         match finish {
             Some(finish) => self.finish(active, finish),
@@ -295,6 +315,7 @@ impl<'a> Worker<'a> {
             .iter()
             .map(|a| {
                 let room = a.request.max_new_tokens.min(context.limit - a.request.prompt.len()) - a.tokens.len();
+                let room = room.min(a.thinking.room(a.tokens.len()));
                 let proposed = a.draft.propose(&a.tokens, room.saturating_sub(1));
                 [&a.tokens[a.tokens.len() - 1..], proposed].concat()
             })
@@ -339,9 +360,8 @@ impl<'a> Worker<'a> {
         let context = self.context;
         let forward = context.engine.forward();
         let vocab = context.engine.model().config.vocab_size;
-        let is_greedy = |a: &Active<'_>| a.request.sampling == Sampling::Greedy;
         let normed = |greedy: bool| {
-            let chosen = self.active.iter().enumerate().filter(move |(_, a)| is_greedy(a) == greedy);
+            let chosen = self.active.iter().enumerate().filter(move |(_, a)| a.is_greedy() == greedy);
             forward.normed_rows(hidden, chosen.flat_map(|(i, _)| bounds[i]..bounds[i + 1]))
         };
         let choices = forward.greedy(self.par, &normed(true));
@@ -353,7 +373,9 @@ impl<'a> Worker<'a> {
         let (mut ended, mut tokens) = (Vec::new(), 0);
         for (at, active) in self.active.iter_mut().enumerate() {
             let before = active.tokens.len();
-            let finish = if is_greedy(active) {
+            let finish = if active.thinking.is_ending() {
+                active.push_forced(logits.next().unwrap_or_default(), context)?
+            } else if active.is_greedy() {
                 let (own, rest) = choices.split_at(inputs[at].len());
                 choices = rest;
                 let draft = &inputs[at][1..];
@@ -383,7 +405,8 @@ impl<'a> Worker<'a> {
     }
 
     fn finish(&mut self, active: Active<'_>, finish: Finish) {
-        let Active { job, tokens, logprobs, stop_token, .. } = active;
-        self.finished.push((job, Generation { tokens, logprobs, finish, stop_token }));
+        let Active { job, tokens, logprobs, stop_token, thinking, .. } = active;
+        let thought_cut = thinking.has_ended();
+        self.finished.push((job, Generation { tokens, logprobs, finish, stop_token, thought_cut }));
     }
 }

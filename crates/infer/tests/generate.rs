@@ -46,7 +46,7 @@ fn recomputed(model: &Model, kept: &[usize], request: &Request) -> Generation {
         tokens.push(token);
         logprobs.push(logprob);
     }
-    Generation { tokens, logprobs, finish: Finish::Length, stop_token: None }
+    Generation { tokens, logprobs, finish: Finish::Length, stop_token: None, thought_cut: false }
 }
 
 fn assert_same(a: &[Generation], b: &[Generation]) {

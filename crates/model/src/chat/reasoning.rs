@@ -63,6 +63,14 @@ impl ReasoningMarkers {
         Self::new(open, close)
     }
 
+    /// The first known pair whose closing marker stands in `text`, or whose opening marker `text` begins with; `<think>`
+    /// and `</think>` where none does.
+    pub fn in_text(text: &str) -> Self {
+        let uses = |(open, close): &(&str, &str)| text.contains(close) || text.trim_start().starts_with(open);
+        let (open, close) = KNOWN.into_iter().find(uses).unwrap_or(KNOWN[0]);
+        Self::new(open, close)
+    }
+
     /// Whether `prompt` ends inside reasoning, so that a response begins there.
     pub fn opened_by(&self, prompt: &str) -> bool {
         let opened = prompt.rfind(&self.open);
@@ -95,6 +103,9 @@ mod tests {
         assert_eq!(ReasoningMarkers::find(|token| token == "[/THINK]", None).open, "[THINK]");
         assert_eq!(ReasoningMarkers::find(|_| false, Some("… </thinking> …")).open, "<thinking>");
         assert_eq!(ReasoningMarkers::find(|_| false, None), ReasoningMarkers::default());
+        assert_eq!(ReasoningMarkers::in_text("a [/THINK] 4").open, "[THINK]");
+        assert_eq!(ReasoningMarkers::in_text(" <thinking>a").close, "</thinking>");
+        assert_eq!(ReasoningMarkers::in_text("4"), ReasoningMarkers::default());
     }
 
     #[test]
