@@ -170,6 +170,7 @@ impl BracketProbe {
                     seed: 0,
                     stop_tokens: text.special.eos.clone(),
                     stop: stop.clone().map(|stop| stop as _),
+                    thinking: None,
                 })
             })
             .collect::<Result<_>>()?;

@@ -4,18 +4,22 @@
 //! An item is identified by its `id`, or its `doc_id`, within its `task`. It is right where `correct` is true, or where
 //! the first of `exact_match`, `acc`, `pass@1`, `pass_at_1` that the row has is 1. Rows without generated text,
 //! without a verdict, or for another filter than the file's first are skipped; rows that cannot be read are counted.
-//! The items are held in memory.
+//! What was thought is in `reasoning` or `reasoning_content`, or between markers in the response. The items are held in
+//! memory.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use lopper_infer::Finish;
 use lopper_measure::Outcomes;
+use lopper_model::chat::ReasoningMarkers;
 use lopper_pocket::Group;
 use lopper_record::{Fault, Result};
 use lopper_rows::RowReader;
-use lopper_tasks::{ItemResult, TaskOutcome};
+use lopper_tasks::{ItemResult, TaskOutcome, UNFINISHED_THOUGHT};
 use serde_json::{Map, Value};
+
+use crate::reasoning::{GivenResponse, given_reasoning, is_cut_off};
 
 /// Metrics of other programs that say whether an item is right; the first that a line has counts.
 const VERDICTS: [&str; 4] = ["exact_match", "acc", "pass@1", "pass_at_1"];
@@ -31,11 +35,11 @@ pub struct GradedSamples {
     pub broken: usize,
 }
 
-/// Reads the first `limit` graded responses of a file, or all.
+/// Reads the first `limit` graded responses of a file, or all. Thoughts stand between `markers`, or between known ones.
 ///
 /// # Errors
 /// A [`Fault`] when the file cannot be read or has no graded response.
-pub fn read(path: &Path, limit: Option<usize>) -> Result<GradedSamples> {
+pub fn read(path: &Path, limit: Option<usize>, markers: Option<&ReasoningMarkers>) -> Result<GradedSamples> {
     let mut items: BTreeMap<String, Vec<ItemResult>> = BTreeMap::new();
     let (mut rows, mut broken, mut filter, mut taken) = (0, 0, None, 0);
     for row in RowReader::open(path)? {
@@ -50,7 +54,7 @@ pub fn read(path: &Path, limit: Option<usize>) -> Result<GradedSamples> {
         }
         let task = row.get("task").or_else(|| row.get("task_name")).and_then(Value::as_str).unwrap_or(UNNAMED);
         let list = items.entry(task.to_owned()).or_default();
-        let Some(item) = item(&row, list.len()) else { continue };
+        let Some(item) = item(&row, list.len(), markers) else { continue };
         list.push(item);
         taken += 1;
         if limit == Some(taken) {
@@ -96,7 +100,7 @@ pub(crate) fn outcome(task: String, items: Vec<ItemResult>) -> TaskOutcome {
 }
 
 /// The item of a line; `index` identifies it where the line does not.
-pub(crate) fn item(row: &Map<String, Value>, index: usize) -> Option<ItemResult> {
+pub(crate) fn item(row: &Map<String, Value>, index: usize, markers: Option<&ReasoningMarkers>) -> Option<ItemResult> {
     let text = |name: &str| row.get(name).and_then(Value::as_str).map(str::to_owned);
     // Filters that build programs write a list of them.
     let first = |name: &str| {
@@ -104,7 +108,8 @@ pub(crate) fn item(row: &Map<String, Value>, index: usize) -> Option<ItemResult>
         found.as_str().or_else(|| found.get(0)?.as_str()).map(str::to_owned)
     };
     let number = |value: &Value| value.as_f64().or_else(|| value.as_bool().map(f64::from));
-    let response = text("response").or_else(|| row.get("resps")?.get(0)?.get(0)?.as_str().map(str::to_owned))?;
+    let response = text("response").or_else(|| row.get("resps")?.get(0)?.get(0)?.as_str().map(str::to_owned));
+    let response = response.or_else(|| given_reasoning(row).map(|_| String::new()))?;
     let right = match row.get("correct") {
         Some(correct) => correct.as_bool()?,
         None => VERDICTS.iter().find_map(|name| number(row.get(*name)?))? == 1.0,
@@ -128,17 +133,25 @@ pub(crate) fn item(row: &Map<String, Value>, index: usize) -> Option<ItemResult>
     };
     // The harness writes `[invalid]` where its filter finds nothing.
     let extracted = text("extracted").or_else(|| first("filtered_resps")).filter(|found| found != "[invalid]");
+    let prompt = text("prompt").or_else(question).unwrap_or_default();
+    let cut_off = is_cut_off(row.get("finish").or_else(|| row.get("finish_reason")).and_then(Value::as_str));
+    let GivenResponse { thought, answer } = GivenResponse::read(given_reasoning(row), &response, Some(&prompt), cut_off, markers);
+    let unfinished = thought.as_ref().is_some_and(|(_, finished)| !finished);
+    let outcome = if unfinished { Some(UNFINISHED_THOUGHT.to_owned()) } else { text("outcome") };
     Some(ItemResult {
         doc_id: row.get("doc_id").and_then(Value::as_u64).map_or(index, |doc| doc as usize),
         id,
         score,
         metrics,
-        prompt: text("prompt").or_else(question).unwrap_or_default(),
-        response: Some(response),
+        prompt,
+        reasoning: thought.map(|(text, _)| text),
+        reasoning_tokens: row.get("reasoning_tokens").and_then(Value::as_u64).map(|tokens| tokens as usize),
+        reasoning_cut: row.get("reasoning_cut").and_then(Value::as_bool).unwrap_or_default(),
+        response: Some(answer),
         extracted,
         target: text("target").unwrap_or_default(),
         logprobs: row.get("logprobs").and_then(|list| serde_json::from_value(list.clone()).ok()),
-        outcome: text("outcome"),
+        outcome,
         finish: row.get("finish").and_then(|finish| serde_json::from_value::<Finish>(finish.clone()).ok()),
         ..ItemResult::default()
     })
@@ -153,7 +166,7 @@ mod tests {
     fn read_text(text: &str) -> Result<GradedSamples> {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(&file, text).unwrap();
-        read(file.path(), None)
+        read(file.path(), None, None)
     }
 
     #[test]

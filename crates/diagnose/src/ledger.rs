@@ -2,15 +2,18 @@
 //!
 //! Causes are checked in this order, and the first that applies counts:
 //!
-//! 1. **bracket or syntax error**: of a program by its class, or a wrong completion of a bracket item;
-//! 2. **loop**: the response repeats itself;
-//! 3. **arithmetic slip**: an equation of the chain is false, or the answer itself is a wrong result of the expression
+//! 1. **unfinished thought**: the model thought, and no answer follows; how the thought stopped is shown;
+//! 2. **bracket or syntax error**: of a program by its class, or a wrong completion of a bracket item;
+//! 3. **loop**: the response repeats itself;
+//! 4. **arithmetic slip**: an equation of the chain is false, or the answer itself is a wrong result of the expression
 //!    in the question; the first false equation is shown;
-//! 4. **length limit**: the response was truncated;
-//! 5. **no answer**: the task's filter finds none;
-//! 6. **dropped step**: fewer equations than in the uncut model's response, none of them false;
-//! 7. **other**: among these, programs that run and give a wrong result, and chains of true equations that answer
+//! 5. **length limit**: the response was truncated;
+//! 6. **no answer**: the task's filter finds none;
+//! 7. **dropped step**: fewer equations than in the uncut model's response, none of them false;
+//! 8. **other**: among these, programs that run and give a wrong result, and chains of true equations that answer
 //!    another question.
+//!
+//! Responses are read without what was thought before them: a thought tries out what it then rejects.
 //!
 //! Covers tasks that are answered in text and are right or wrong; graded metrics (ROUGE) and multiple choice say
 //! nothing about a cause.
@@ -21,7 +24,7 @@ use std::path::Path;
 use lopper_infer::Finish;
 use lopper_record::study::{Cause, Ledger, LedgerEntry, Programs};
 use lopper_record::{Result, write_atomic_with};
-use lopper_tasks::{ItemResult, TaskOutcome};
+use lopper_tasks::{ItemResult, TaskOutcome, UNFINISHED_THOUGHT};
 
 use crate::brackets;
 use crate::degeneration::text_metrics;
@@ -50,7 +53,9 @@ pub fn ledger(base: &TaskOutcome, cut: &TaskOutcome) -> (Ledger, Vec<LedgerEntry
             prompt: clipped(&before.prompt),
             target: clipped(&before.target),
             base: clipped(before.response.as_deref().unwrap_or_default()),
+            base_reasoning: clipped(before.reasoning.as_deref().unwrap_or_default()),
             cut: clipped(after.response.as_deref().unwrap_or_default()),
+            cut_reasoning: clipped(after.reasoning.as_deref().unwrap_or_default()),
             ..LedgerEntry::default()
         };
         if is {
@@ -99,6 +104,9 @@ pub fn write(path: &Path, entries: &[LedgerEntry]) -> Result<()> {
 
 /// Why `after` is wrong where `before` was right, and the details.
 fn cause(before: &ItemResult, after: &ItemResult) -> (Cause, String) {
+    if after.outcome.as_deref() == Some(UNFINISHED_THOUGHT) {
+        return (Cause::UnfinishedThought, how_thought_stopped(after));
+    }
     let response = after.response.as_deref().unwrap_or_default();
     let program = after.outcome.as_deref().filter(|class| Programs::default().count(class));
     // lm-evaluation-harness runs programs and does not say how they end.
@@ -112,8 +120,7 @@ fn cause(before: &ItemResult, after: &ItemResult) -> (Cause, String) {
         }
         _ => {}
     }
-    if let Some(looped) = text_metrics(response).looped {
-        let detail = format!("{:?} {} times from word {} on", looped.unit, looped.times, looped.begins_at_word + 1);
+    if let Some(detail) = loop_in(response) {
         return (Cause::Loop, detail);
     }
     if after.finish == Some(Finish::Loop) {
@@ -140,6 +147,26 @@ fn cause(before: &ItemResult, after: &ItemResult) -> (Cause, String) {
         return (Cause::DroppedStep, format!("{has} of {had} equations"));
     }
     (Cause::Other, String::new())
+}
+
+/// The loop of a text, in words.
+fn loop_in(text: &str) -> Option<String> {
+    let looped = text_metrics(text).looped?;
+    Some(format!("{:?} {} times from word {} on", looped.unit, looped.times, looped.begins_at_word + 1))
+}
+
+fn how_thought_stopped(item: &ItemResult) -> String {
+    if let Some(looped) = item.reasoning.as_deref().and_then(loop_in) {
+        return format!("it repeats {looped}");
+    }
+    let reason = match item.finish {
+        Some(Finish::Loop) => "stopped because it repeated itself",
+        Some(Finish::Length) => "stopped at the length limit",
+        Some(Finish::ContextFull) => "the context was full",
+        Some(Finish::Stop | Finish::StopString) => "the model ended it without an answer",
+        None => "",
+    };
+    reason.to_owned()
 }
 
 /// How the completion of a bracket item that is wrong ends.
@@ -179,7 +206,7 @@ mod tests {
         let extracted = response.rsplit_once("#### ").map(|(_, answer)| answer);
         let row = json!({"id": id, "exact_match": score, "prompt": prompt, "response": response, "extracted": extracted,
             "target": "12", "finish": "stop"});
-        graded_samples::item(row.as_object().unwrap(), 0).unwrap()
+        graded_samples::item(row.as_object().unwrap(), 0, None).unwrap()
     }
 
     fn outcome(items: Vec<ItemResult>) -> TaskOutcome {

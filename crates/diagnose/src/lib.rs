@@ -41,6 +41,7 @@ pub mod ledger;
 mod model;
 mod outcomes;
 pub mod probe_set;
+mod reasoning;
 pub mod response_file;
 mod response_layouts;
 pub mod sentinel;

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use lopper_measure::Outcomes;
 use lopper_record::study::{Diagnosis, Ledger, LedgerEntry, Programs};
-use lopper_tasks::{ItemResult, TaskOutcome};
+use lopper_tasks::{ItemResult, TaskOutcome, UNFINISHED_THOUGHT};
 use rayon::prelude::*;
 
 use crate::arithmetic::{self, DigitLogprobs};
 use crate::degeneration::{DegenerationTally, ResponseMetadata, TextMetrics, finish_name, text_metrics};
+use crate::reasoning::{MeasuredThought, ReasoningTally};
 use crate::{brackets, ledger};
 
 /// Degeneration, programs, arithmetic and brackets of one model's outcomes; compared with the uncut model's `base`,
@@ -29,6 +30,7 @@ pub fn diagnose_outcomes(own: &Outcomes, base: Option<&Outcomes>) -> (Diagnosis,
     });
     let diagnosis = Diagnosis {
         degeneration: degeneration(own),
+        reasoning: reasoning(own),
         arithmetic: digits(own, base),
         brackets: bracket_items(own),
         programs: own.values().filter_map(program_outcomes).reduce(Programs::plus),
@@ -63,6 +65,16 @@ fn degeneration(own: &Outcomes) -> Option<lopper_record::study::Degeneration> {
     (!responses.is_empty()).then(|| tally.finish())
 }
 
+fn reasoning(own: &Outcomes) -> Option<lopper_record::study::Reasoning> {
+    let outcomes = own.values().filter(|outcome| is_text(outcome));
+    let items: Vec<&ItemResult> = outcomes.flat_map(|outcome| &outcome.items).collect();
+    let items = items.par_iter().filter(|item| item.response.is_some());
+    let thoughts: Vec<Option<MeasuredThought>> = items.map(|item| MeasuredThought::of_item(item)).collect();
+    let mut tally = ReasoningTally::default();
+    thoughts.iter().for_each(|thought| tally.add(thought.as_ref()));
+    tally.finish()
+}
+
 /// The digits' log-probabilities of an item of the arithmetic probe.
 fn digit_logprobs(item: &ItemResult) -> Option<DigitLogprobs> {
     let logprobs: [f64; 10] = item.logprobs.as_deref()?.try_into().ok()?;
@@ -94,11 +106,14 @@ fn bracket_items(own: &Outcomes) -> Option<lopper_record::study::Brackets> {
     })))
 }
 
-/// How the programs of a task ended; none of a task that runs no programs.
+/// How the programs of a task ended; unfinished thoughts are none. None of a task that runs no programs.
 pub fn program_outcomes(outcome: &TaskOutcome) -> Option<Programs> {
     let mut programs = Programs::default();
     // Where a program's value is compared after it ran, the metric is not `pass@`, but every item has a class.
-    let classes = |item: &ItemResult| item.outcome.as_deref().is_some_and(|class| Programs::default().count(class));
+    let thought = |item: &ItemResult| item.outcome.as_deref() == Some(UNFINISHED_THOUGHT);
+    let classes = |item: &ItemResult| {
+        thought(item) || item.outcome.as_deref().is_some_and(|class| Programs::default().count(class))
+    };
     let executed = outcome.primary.starts_with("pass@") || outcome.items.iter().all(classes);
     for item in outcome.items.iter().filter(|_| executed) {
         let first = std::iter::once(item.outcome.as_deref()).filter(|_| item.samples.is_empty());

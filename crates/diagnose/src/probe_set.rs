@@ -6,19 +6,20 @@
 
 use std::sync::Arc;
 
-use lopper_infer::{Request, StopStrings, TextModel};
+use lopper_infer::{ReasoningReader, Request, StopStrings, TextModel};
 use lopper_measure::{Execution, run_requests};
 use lopper_model::chat::{Conversation, Message};
 use lopper_pocket::tokenizer::{ASSISTANT, vocabulary_size};
 use lopper_pocket::{Prompt, Split};
-use lopper_record::study::{Arithmetic, Brackets, Degeneration};
+use lopper_record::study::{Arithmetic, Brackets, Degeneration, Reasoning};
 use lopper_record::{LayerSet, LayerSlot, Progress, Result, ensure, key_hash};
-use lopper_tasks::{GenerationPolicy, Replies, Requests, response_text, stop_strings};
+use lopper_tasks::{GenerationPolicy, Replies, Requests, Response, reasoning_request, stop_strings};
 use serde_json::json;
 
 use crate::arithmetic::{self, ArithmeticItem, ArithmeticProbe, DigitLogprobs};
 use crate::brackets::{self, BracketProbe};
 use crate::degeneration::{DegenerationTally, text_metrics};
+use crate::reasoning::{MeasuredThought, ReasoningTally};
 
 const OPEN_PROMPTS: &str = include_str!("open_prompts.txt");
 const HELD_OUT: &str = include_str!("held_out.txt");
@@ -40,6 +41,7 @@ pub(crate) struct OpenPrompts {
     requests: Vec<Request>,
     stop: Option<Arc<StopStrings>>,
     policy: GenerationPolicy,
+    reader: Option<ReasoningReader>,
 }
 
 /// What the probes show of one candidate; absent where there is no such probe.
@@ -48,6 +50,7 @@ pub(crate) struct ProbeResults {
     pub digits: Option<(Vec<DigitLogprobs>, Arithmetic)>,
     pub brackets: Option<Brackets>,
     pub degeneration: Option<Degeneration>,
+    pub reasoning: Option<Reasoning>,
     pub perplexity: Option<f64>,
 }
 
@@ -82,13 +85,16 @@ impl ProbeSet {
         };
         let (completions, responses) = replies.generations.split_at(self.bracket_requests().len());
         let brackets = self.brackets.as_ref().map(|probe| probe.summarize(text, completions)).transpose()?;
-        let mut tally = DegenerationTally::default();
-        for response in responses {
-            let written = response_text(text, response, self.prompts.stop.as_ref())?;
-            tally.add(&text_metrics(&written), &response.into());
+        let (mut tally, mut thoughts) = (DegenerationTally::default(), ReasoningTally::default());
+        for (request, generation) in self.prompts.requests.iter().zip(responses) {
+            let Some(reader) = &self.prompts.reader else { continue };
+            let response = Response::read(reader, &request.prompt, generation, self.prompts.stop.as_ref())?;
+            tally.add(&text_metrics(&response.text), &generation.into());
+            thoughts.add(MeasuredThought::of_response(&response).as_ref());
         }
         let degeneration = (!responses.is_empty()).then(|| tally.finish());
-        Ok(ProbeResults { digits, brackets, degeneration, perplexity: perplexity(&replies.sequences)? })
+        let (reasoning, perplexity) = (thoughts.finish(), perplexity(&replies.sequences)?);
+        Ok(ProbeResults { digits, brackets, degeneration, reasoning, perplexity })
     }
 }
 
@@ -103,6 +109,9 @@ impl OpenPrompts {
         default_length: usize,
     ) -> Result<Self> {
         let stop = stop_strings(text, &[] as &[&str], policy);
+        let reader = ReasoningReader::new(text, policy.reasoning_markers.as_ref());
+        let length = policy.max_new_tokens.unwrap_or(default_length);
+        let policy = &policy.with_room(length);
         let request = |conversation: &Conversation| {
             let conversation = conversation.clone().with_system(policy.system.as_deref());
             let prompt = conversation.messages.last().map(Message::text).unwrap_or_default();
@@ -112,16 +121,15 @@ impl OpenPrompts {
             };
             let hash = key_hash(&json!({"seed": policy.sampling_seed, "prompt": prompt}))?;
             Ok(Request {
-                prompt: tokens,
-                max_new_tokens: policy.max_new_tokens.unwrap_or(default_length),
+                max_new_tokens: length,
                 sampling: policy.sampling,
                 seed: u64::from_str_radix(&hash[..16], 16)?,
                 stop_tokens: text.special.eos.clone(),
-                stop: stop.clone().map(|stop| stop as _),
+                ..reasoning_request(&reader, tokens, stop.as_ref(), policy)?
             })
         };
         let requests = conversations.iter().map(request).collect::<Result<_>>()?;
-        Ok(Self { requests, stop, policy: policy.clone() })
+        Ok(Self { requests, stop, policy: policy.clone(), reader: Some(reader) })
     }
 }
 

@@ -3,11 +3,13 @@
 //!
 //! Rows are read by [`lopper_rows`], in any of the layouts of `response_layouts`. lm-evaluation-harness writes each
 //! response once for each filter; the first filter's rows count. Rows of multiple-choice tasks have no text and are
-//! counted separately. A row that cannot be read is reported and skipped.
+//! counted separately. What was thought is taken apart and measured by
+//! itself. A row that cannot be read is reported and skipped.
 
 use std::path::Path;
 
-use lopper_record::study::{Degeneration, Programs};
+use lopper_model::chat::ReasoningMarkers;
+use lopper_record::study::{Degeneration, Programs, Reasoning};
 use lopper_record::{Fault, Progress, Result, Step};
 use lopper_rows::{Row, RowReader};
 use rayon::prelude::*;
@@ -15,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::degeneration::{DegenerationTally, Loop, ResponseMetadata, TextMetrics, text_metrics};
 use crate::equations::{CheckedEquation, check_all};
+use crate::reasoning::{GivenResponse, MeasuredThought, ReasoningTally, is_cut_off};
 use crate::response_layouts::{Response, responses};
 
 /// Rows that are measured together.
@@ -29,6 +32,9 @@ const LISTED: usize = 10;
 pub struct FileMetrics {
     /// Repetition and length of the responses.
     pub degeneration: Degeneration,
+    /// What was thought before the responses; absent where nothing is marked so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reasoning: Option<Reasoning>,
     /// Equations in the responses.
     pub steps: EquationCounts,
     /// How programs ended, where lines say so.
@@ -101,7 +107,8 @@ pub struct LineMetrics {
     pub slip: Option<CheckedEquation>,
 }
 
-/// Measures the first `limit` responses of a file, or all; `-` is standard input. `each` is called with the figures of
+/// Measures the first `limit` responses of a file, or all; `-` is standard input. Thoughts stand between `markers`, or
+/// between known ones. `each` is called with the figures of
 /// every response, in order.
 ///
 /// # Errors
@@ -109,6 +116,7 @@ pub struct LineMetrics {
 pub fn measure(
     path: &Path,
     limit: Option<usize>,
+    markers: Option<&ReasoningMarkers>,
     progress: &dyn Progress,
     each: &mut dyn FnMut(&LineMetrics) -> Result<()>,
 ) -> Result<FileMetrics> {
@@ -126,7 +134,7 @@ pub fn measure(
         if batch.is_empty() {
             break;
         }
-        sum.add_batch(&batch, each)?;
+        sum.add_batch(&batch, markers, each)?;
         batch.clear();
         step.set(usize::try_from(rows.bytes_read()).unwrap_or(usize::MAX));
         step.check()?;
@@ -147,12 +155,14 @@ pub fn measure(
             .into());
     }
     sum.found.degeneration = sum.tally.finish();
+    sum.found.reasoning = sum.thoughts.finish();
     Ok(sum.found)
 }
 
 #[derive(Default)]
 struct Sum {
     tally: DegenerationTally,
+    thoughts: ReasoningTally,
     found: FileMetrics,
     filter: Option<Option<String>>,
     responses: usize,
@@ -164,13 +174,23 @@ impl Sum {
         self.responses >= self.limit
     }
 
-    fn add_batch(&mut self, batch: &[(usize, Row)], each: &mut dyn FnMut(&LineMetrics) -> Result<()>) -> Result<()> {
-        type Measured = Vec<(Response, TextMetrics, Vec<CheckedEquation>)>;
+    fn add_batch(
+        &mut self,
+        batch: &[(usize, Row)],
+        markers: Option<&ReasoningMarkers>,
+        each: &mut dyn FnMut(&LineMetrics) -> Result<()>,
+    ) -> Result<()> {
+        type Measured = Vec<(Response, TextMetrics, Vec<CheckedEquation>, Option<MeasuredThought>)>;
         let measure = |row: &Row| -> Result<Measured, String> {
-            let found = responses(row.as_ref().map_err(Clone::clone)?)?;
-            let measured = found.into_iter().map(|response| {
-                let (metrics, equations) = (text_metrics(&response.text), check_all(&response.text));
-                (response, metrics, equations)
+            let row = row.as_ref().map_err(Clone::clone)?;
+            let prompt = row.get("prompt").and_then(serde_json::Value::as_str);
+            let measured = responses(row)?.into_iter().map(|response| {
+                let cut_off = is_cut_off(response.metadata.finish.as_deref());
+                let GivenResponse { thought, answer } =
+                    GivenResponse::read(response.reasoning.as_deref(), &response.text, prompt, cut_off, markers);
+                let thought = thought.map(|(text, ended)| MeasuredThought::of_text(&text, ended));
+                let (metrics, equations) = (text_metrics(&answer), check_all(&answer));
+                (response, metrics, equations, thought)
             });
             Ok(measured.collect())
         };
@@ -190,7 +210,7 @@ impl Sum {
                 }
             };
             self.found.without_text += usize::from(measured.is_empty());
-            for (response, metrics, equations) in measured {
+            for (response, metrics, equations, thought) in measured {
                 if self.full() {
                     break;
                 }
@@ -202,6 +222,7 @@ impl Sum {
                 if response.outcome.is_some_and(|class| programs.count(&class)) {
                     self.found.programs = Some(programs);
                 }
+                self.thoughts.add(thought.as_ref());
                 self.add(*line, metrics, &response.metadata, equations, each)?;
             }
         }
@@ -244,7 +265,7 @@ mod tests {
     fn read(text: &[u8], limit: Option<usize>) -> Result<FileMetrics> {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(&file, text).unwrap();
-        measure(file.path(), limit, &NoProgress, &mut |_| Ok(()))
+        measure(file.path(), limit, None, &NoProgress, &mut |_| Ok(()))
     }
 
     #[test]

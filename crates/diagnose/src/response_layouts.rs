@@ -15,7 +15,7 @@
 //!
 //! Optional are `finish` or `finish_reason` (why generation ended), `tokens` (length), `mean_logprob` (of its tokens
 //! under the model that wrote it), and `outcome` (the class of its program's end); where a program writes them
-//! elsewhere, they are read there. What a server separated as reasoning is part of the response: the model wrote it.
+//! elsewhere, they are read there. What a server separated as reasoning (`reasoning`, `reasoning_content`) is kept apart.
 //!
 //! Not covered: streamed chunks of servers, tool calls (they are no text).
 
@@ -24,6 +24,7 @@ use std::str::Chars;
 use serde_json::{Map, Value};
 
 use crate::degeneration::ResponseMetadata;
+use crate::reasoning::given_reasoning;
 
 type Columns = Map<String, Value>;
 
@@ -31,6 +32,8 @@ type Columns = Map<String, Value>;
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Response {
     pub text: String,
+    /// What a server separated as reasoning.
+    pub reasoning: Option<String>,
     pub metadata: ResponseMetadata,
     /// The filter that lm-evaluation-harness wrote it for.
     pub filter: Option<String>,
@@ -74,6 +77,7 @@ pub(crate) fn responses(row: &Columns) -> Result<Vec<Response>, String> {
         metadata.finish = metadata.finish.take().or_else(|| word("finish")).or_else(|| word("finish_reason"));
         metadata.tokens = metadata.tokens.or(tokens);
         metadata.logprob = metadata.logprob.or_else(|| Some(tokens? as f64 * mean?));
+        response.reasoning = response.reasoning.take().or_else(|| given_reasoning(row).map(str::to_owned));
         (response.filter, response.outcome) = (word("filter"), word("outcome"));
     }
     Ok(found)
@@ -101,7 +105,9 @@ fn length(tokens: &Value) -> Option<usize> {
 }
 
 fn plain(row: &Columns) -> Found {
-    let text = ["response", "text", "output"].iter().find_map(|name| row.get(*name)?.as_str())?;
+    let text = ["response", "text", "output"].iter().find_map(|name| row.get(*name)?.as_str());
+    // A thought alone is a response that never came.
+    let text = text.or_else(|| given_reasoning(row).map(|_| ""))?;
     Some(Ok(texts([text])))
 }
 
@@ -137,27 +143,27 @@ fn choices(row: &Columns) -> Found {
             Value::String(text) => text.clone(),
             _ => said(&choice["message"])?,
         };
+        let reasoning = reasoning(&choice["message"]);
         let sum = |list: &Value, name: &str| -> Option<f64> {
             list.as_array()?.iter().map(|token| token.get(name).unwrap_or(token).as_f64()).sum()
         };
         let logprobs = &choice["logprobs"];
         let logprob = sum(&logprobs["content"], "logprob").or_else(|| sum(&logprobs["token_logprobs"], ""));
         let finish = choice["finish_reason"].as_str().map(str::to_owned);
-        Some(Response { metadata: ResponseMetadata { finish, tokens, logprob }, ..of_text(text) })
+        Some(Response { reasoning, metadata: ResponseMetadata { finish, tokens, logprob }, ..of_text(text) })
     };
     Some(Ok(choices.iter().filter_map(response).collect()))
 }
 
-/// What the assistant said in a message: its reasoning, where a server separated that, and its content.
+/// What the assistant said in a message; nothing where it only reasoned.
 fn said(message: &Value) -> Option<String> {
-    let reasoning = ["reasoning_content", "reasoning"].iter().find_map(|name| message[*name].as_str());
     let content = content(message).or_else(|| message["refusal"].as_str().map(str::to_owned));
-    let parts: Vec<&str> = [reasoning, content.as_deref()].into_iter().flatten().collect();
-    match &parts[..] {
-        [] => None,
-        [reasoning, ""] => Some((*reasoning).to_owned()),
-        parts => Some(parts.join("\n\n")),
-    }
+    content.or_else(|| reasoning(message).map(|_| String::new()))
+}
+
+/// What a server separated as reasoning.
+fn reasoning(message: &Value) -> Option<String> {
+    message.as_object().and_then(given_reasoning).map(str::to_owned)
 }
 
 /// The content of a message: a text, or the texts of its parts.
@@ -243,7 +249,8 @@ fn messages(row: &Columns) -> Found {
 fn last_turn(name: &str, turns: &[Value]) -> Result<Vec<Response>, String> {
     let turn = turns.iter().rev().find(|turn| turn["role"] == "assistant");
     let turn = turn.ok_or_else(|| format!("no assistant turn in `{name}`"))?;
-    content(turn).map(|text| vec![of_text(text)]).ok_or_else(|| "the assistant's turn has no text".to_owned())
+    let reasoning = reasoning(turn);
+    said(turn).map(|text| vec![Response { reasoning, ..of_text(text) }]).ok_or_else(|| "the assistant's turn has no text".to_owned())
 }
 
 /// A detail of lighteval 0.11 and later. Multiple choice has log-likelihoods and no text.
@@ -414,12 +421,16 @@ mod tests {
     }
 
     #[test]
-    fn reasoning_that_a_server_separated_is_part_of_the_response() {
-        let said = |message: Value| shown(&json!({"choices": [{"message": message}]}));
-        assert_eq!(said(json!({"reasoning_content": "so", "content": "4"})), "so\n\n4");
-        assert_eq!(said(json!({"reasoning": "so and", "content": null})), "so and");
-        assert_eq!(said(json!({"content": null, "refusal": "No."})), "No.");
-        assert_eq!(said(json!({"content": "", "reasoning_content": null})), "");
+    fn reasoning_that_a_server_separated_is_kept_apart() {
+        let said = |message: Value| {
+            let found = read(json!({"choices": [{"message": message}]})).unwrap().remove(0);
+            (found.reasoning.unwrap_or_default(), found.text)
+        };
+        let of = |reasoning: &str, text: &str| (reasoning.to_owned(), text.to_owned());
+        assert_eq!(said(json!({"reasoning_content": "so", "content": "4"})), of("so", "4"));
+        assert_eq!(said(json!({"reasoning": "so and", "content": null})), of("so and", ""));
+        assert_eq!(said(json!({"content": null, "refusal": "No."})), of("", "No."));
+        assert_eq!(said(json!({"content": "", "reasoning_content": null})), of("", ""));
     }
 
     #[test]

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use lopper_infer::TextModel;
+use lopper_model::chat::ReasoningMarkers;
 use lopper_pocket::Split;
 use lopper_record::study::{CLASSIFICATION, GENERATIVE, GapAlarm, GroupResult, SentinelReading};
 use lopper_record::{LayerSet, LayerSlot, Progress, Result, Retention};
@@ -38,13 +39,26 @@ pub struct SentinelOptions {
     /// Variables of the chat template.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub template_variables: BTreeMap<String, Value>,
+    /// Between which texts the model reasons, where not between those of its own tokenizer or template.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reasoning_markers: Option<ReasoningMarkers>,
 }
 
 impl Default for SentinelOptions {
     fn default() -> Self {
         let (arithmetic, brackets, responses, response_tokens, text_tokens) = (24, 12, 4, 40, 512);
-        let template_variables = BTreeMap::new();
-        Self { arithmetic, brackets, responses, response_tokens, text_tokens, seed: 0, template_variables }
+        let (template_variables, reasoning_markers) = (BTreeMap::new(), None);
+        let seed = 0;
+        Self {
+            arithmetic,
+            brackets,
+            responses,
+            response_tokens,
+            text_tokens,
+            seed,
+            template_variables,
+            reasoning_markers,
+        }
     }
 }
 
@@ -60,7 +74,8 @@ impl Sentinels {
         let text = &text.with_template_variables(&options.template_variables)?;
         let (split, seed) = (Split::Select, options.seed);
         let prompts = probe_set::open_prompts(text, split, options.responses, seed);
-        let policy = GenerationPolicy { sampling_seed: seed, ..GenerationPolicy::default() };
+        let reasoning_markers = options.reasoning_markers.clone();
+        let policy = GenerationPolicy { sampling_seed: seed, reasoning_markers, ..GenerationPolicy::default() };
         Ok(Self(ProbeSet {
             arithmetic: Some(probe_set::arithmetic(text, split, options.arithmetic, seed)?),
             brackets: Some(probe_set::brackets(text, split, options.brackets, seed)?),
@@ -80,7 +95,12 @@ impl Sentinels {
         let reading = |results: probe_set::ProbeResults| SentinelReading {
             arithmetic: results.digits.and_then(|(_, figures)| figures.accuracy).map(|mean| mean.value),
             brackets: results.brackets.and_then(|figures| figures.balanced).map(|mean| mean.value),
-            rep_4: results.degeneration.and_then(|figures| figures.rep_4).map(|mean| mean.value),
+            // So few tokens are often all thought.
+            rep_4: results
+                .degeneration
+                .and_then(|figures| figures.rep_4)
+                .or(results.reasoning.and_then(|figures| figures.text.rep_4))
+                .map(|mean| mean.value),
             perplexity: results.perplexity,
         };
         Ok(results.map(reading).collect())

@@ -143,6 +143,7 @@ impl CandidateResults {
         diagnosis.brackets = probes.brackets.clone().or(diagnosis.brackets);
         let degeneration = probes.degeneration.as_ref().or(self.degeneration.as_ref());
         diagnosis.degeneration = degeneration.cloned().or(diagnosis.degeneration);
+        diagnosis.reasoning = probes.reasoning.clone().or(diagnosis.reasoning);
         diagnosis.perplexity = probes.perplexity;
         (diagnosis, entries)
     }

@@ -5,14 +5,18 @@
 
 use crate::examples::{Example, ExampleText, Examples, RecordedTokens, Renderer};
 use lopper_infer::{
-    ChatTokenizer, Finish, GenerateOptions, Generation, Request, Sampling, StopCheck, StopStrings, TextModel,
+    ChatTokenizer, Finish, GenerateOptions, Generation, ReasonedResponse, ReasoningReader, Request, Sampling,
+    StopCheck, StopStrings, TextModel,
 };
-use lopper_model::chat::{Conversation, LeftOut, Message, SystemRole};
+use lopper_model::chat::{Conversation, LeftOut, Message, ReasoningMarkers, SystemRole};
 use lopper_record::{Fault, LayerSet, LayerSlot, Progress, Result, key_hash};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::collections::HashMap;
 use std::sync::Arc;
+
+/// The key of a message that holds its reasoning, as transformers' templates and vLLM call it.
+const REASONING: &str = "reasoning_content";
 
 /// A prompt of the uncut model.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -42,6 +46,12 @@ pub struct SgrOptions {
     pub system: Option<String>,
     /// Keep responses that were cut off (they are not trained on).
     pub keep_unfinished: bool,
+    /// Between which texts the model reasons, where not between those of its own tokenizer or template.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reasoning_markers: Option<ReasoningMarkers>,
+    /// Most tokens of reasoning, after which its end marker is put; none: no limit of its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_thinking_tokens: Option<usize>,
 }
 
 impl Default for SgrOptions {
@@ -53,6 +63,8 @@ impl Default for SgrOptions {
             seed: 0,
             system: Some("You are a helpful assistant.".to_owned()),
             keep_unfinished: false,
+            reasoning_markers: None,
+            max_thinking_tokens: None,
         }
     }
 }
@@ -84,13 +96,25 @@ pub struct SgrRow {
     pub recorded: Option<RecordedTokens>,
 }
 
+impl SgrRow {
+    /// Whether the model reasoned before it answered.
+    fn has_reasoning(&self) -> bool {
+        match &self.text {
+            ExampleText::Chat(Conversation { messages, .. }) => {
+                messages.last().is_some_and(|message| message.other.contains_key(REASONING))
+            }
+            ExampleText::Plain { .. } => false,
+        }
+    }
+}
+
 /// Responses, and how many were excluded.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct SelfGenerated {
     /// The responses, in the prompts' order.
     pub rows: Vec<SgrRow>,
-    /// Excluded: cut off at `max_new_tokens`, at the end of the context, or in a loop.
+    /// Excluded: cut off at `max_new_tokens`, at the end of the context, or in a loop; or reasoning without an answer.
     pub unfinished: usize,
     /// Excluded: empty.
     pub empty: usize,
@@ -99,6 +123,7 @@ pub struct SelfGenerated {
 /// Prompts as the model reads them.
 pub struct PreparedPrompts<'a> {
     text: &'a ChatTokenizer,
+    reader: ReasoningReader,
     prompts: Vec<SgrPrompt>,
     /// A request for each prompt.
     pub requests: Vec<Request>,
@@ -111,8 +136,10 @@ impl<'a> PreparedPrompts<'a> {
     /// A [`Fault`] for conversations where the model has no chat template or its template refuses
     /// them, and for a prompt without a token.
     pub fn new(text: &'a ChatTokenizer, prompts: &[SgrPrompt], options: &SgrOptions) -> Result<Self> {
+        ReasoningReader::check_room(options.max_thinking_tokens, options.max_new_tokens, "an answer")?;
+        let reader = ReasoningReader::new(text, options.reasoning_markers.as_ref());
         let mut stops = Stops { text, made: HashMap::new() };
-        let mut prepared = Self { text, prompts: vec![], requests: vec![] };
+        let mut prepared = Self { text, reader, prompts: vec![], requests: vec![] };
         for (index, prompt) in prompts.iter().enumerate() {
             let prompt = match prompt.clone() {
                 SgrPrompt::Chat(conversation) => SgrPrompt::Chat(conversation.with_system(options.system.as_deref())),
@@ -125,7 +152,10 @@ impl<'a> PreparedPrompts<'a> {
             if tokens.is_empty() {
                 return Err(Fault::new(format!("prompt {} renders to no tokens", index + 1)).into());
             }
+            let budget = |budget| prepared.reader.budget(budget, prepared.reader.opened_by(&tokens));
+            let thinking = options.max_thinking_tokens.map(budget).transpose()?;
             prepared.requests.push(Request {
+                thinking,
                 prompt: tokens,
                 max_new_tokens: options.max_new_tokens,
                 sampling: options.sampling,
@@ -158,7 +188,14 @@ impl<'a> PreparedPrompts<'a> {
         let (request, finish) = (&self.requests[index], answer.finish);
         let text = match self.prompts[index].clone() {
             SgrPrompt::Chat(mut conversation) => {
-                conversation.messages.push(Message::assistant(self.text.decode(&answer.tokens)?));
+                // The tokens have all of it, so what is trained on does not depend on this.
+                let ReasonedResponse { thought, answer } =
+                    self.reader.read(&answer, self.reader.opened_by(&request.prompt))?;
+                let mut message = Message::assistant(answer);
+                if let Some(thought) = thought {
+                    message.other.insert(REASONING.to_owned(), thought.text.into());
+                }
+                conversation.messages.push(message);
                 ExampleText::Chat(conversation)
             }
             SgrPrompt::Plain { prompt, stop } => {
@@ -194,9 +231,10 @@ pub fn generate_responses(
     for (index, answer) in answers.into_iter().enumerate() {
         let row = prepared.row(index, answer)?;
         let (_, response) = row.text.last_exchange();
-        if response.trim().is_empty() {
+        let (nothing, thought) = (response.trim().is_empty(), row.has_reasoning());
+        if nothing && !thought {
             result.empty += 1;
-        } else if !row.finish.is_complete() && !options.keep_unfinished {
+        } else if (nothing || !row.finish.is_complete()) && !options.keep_unfinished {
             result.unfinished += 1;
         } else {
             result.rows.push(row);

@@ -47,6 +47,7 @@ fn options() -> SgrOptions {
         seed: 3,
         system: None,
         keep_unfinished: false,
+        ..SgrOptions::default()
     }
 }
 

@@ -39,12 +39,16 @@ fn question(prompt: &str, target: &str, longest: usize) -> String {
     )
 }
 
-/// What a model answered, and whether that is right.
-fn answer_box(who: &str, text: &str, right: bool) -> String {
+/// What a model thought, if anything, what it answered, and whether that is right.
+fn answer_box(who: &str, reasoning: &str, text: &str, right: bool) -> String {
     let (class, verdict) = if right { ("right", "✓ right") } else { ("wrong", "✗ wrong") };
     let body = if text.trim().is_empty() { "<em>(nothing)</em>".to_owned() } else { Text(text).to_string() };
     let head = format!("<strong>{who}</strong> <span class=\"verdict\">{verdict}</span>");
-    format!("<div class=\"answer {class}\">\n<p class=\"who\">{head}</p>\n<pre>{body}</pre>\n</div>\n")
+    let thought = match reasoning {
+        "" => String::new(),
+        _ => format!("<details>\n<summary>reasoning</summary>\n<pre>{}</pre>\n</details>\n", Text(reasoning)),
+    };
+    format!("<div class=\"answer {class}\">\n<p class=\"who\">{head}</p>\n{thought}<pre>{body}</pre>\n</div>\n")
 }
 
 /// The two heading rows of a table with a column per task: groups, then tasks, between columns

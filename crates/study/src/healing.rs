@@ -64,6 +64,9 @@ impl<'a> ResponseGeneration<'a> {
             // The pocket model has learned no system prompt.
             system: SgrOptions::default().system.filter(|_| recipe.model != POCKET),
             keep_unfinished: false,
+            reasoning_markers: recipe.reasoning.markers(),
+            // What is learned is how the model thinks by itself.
+            max_thinking_tokens: None,
         }
         .with_rendered_system(&model.text);
         let determined =
@@ -73,7 +76,7 @@ impl<'a> ResponseGeneration<'a> {
     }
 
     fn key(&self) -> ResponsesKey<'_> {
-        let Recipe { heal, template, seed, .. } = self.recipe;
+        let Recipe { heal, template, reasoning, seed, .. } = self.recipe;
         ResponsesKey {
             revision: REVISION,
             model: &self.model.card.hash,
@@ -83,6 +86,7 @@ impl<'a> ResponseGeneration<'a> {
             top_p: heal.top_p,
             seed: *seed,
             template,
+            reasoning_markers: &reasoning.markers,
             prompt_hash: self.prompt_hash.as_deref(),
         }
     }

@@ -9,7 +9,7 @@ use lopper_tasks::{GenerationPolicy, ItemSelection};
 use serde::Serialize;
 
 /// Changes whenever a change of the program changes results that the other fields do not show.
-pub const REVISION: u32 = 4;
+pub const REVISION: u32 = 5;
 
 /// Variables of the chat template.
 pub type TemplateVariables = BTreeMap<String, serde_json::Value>;
@@ -35,6 +35,8 @@ pub struct ResponsesKey<'a> {
     pub seed: u64,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub template: &'a TemplateVariables,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    pub reasoning_markers: &'a [String],
     /// The hash of prompts that the other fields do not determine: those not of the pocket model's tasks.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prompt_hash: Option<&'a str>,

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use lopper_diagnose::sentinel::GAP_THRESHOLD;
 use lopper_heal::{HealRecipe, Method};
 use lopper_infer::Sampling;
+use lopper_model::chat::ReasoningMarkers;
 use lopper_pocket::Split;
 use lopper_record::{Context, LayerSet, Result};
 use lopper_tasks::{GenerationPolicy, ItemSelection, expand};
@@ -32,6 +33,8 @@ pub struct Recipe {
     pub rows: Rows,
     /// Variables for the chat template, such as `enable_thinking`, wherever a prompt is rendered.
     pub template: BTreeMap<String, serde_json::Value>,
+    /// How reasoning is told from answers, and how long it may be.
+    pub reasoning: Reasoning,
     /// Which cuts.
     pub cuts: Cuts,
     /// How cuts are healed.
@@ -78,6 +81,27 @@ pub struct Rows {
     pub max_new_tokens: usize,
     /// Run the programs that the model writes, apart from the machine as far as it allows.
     pub allow_code_execution: bool,
+}
+
+/// Reasoning before answers.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Reasoning {
+    /// The two texts between which the model reasons; empty for those that its tokenizer or template knows.
+    pub markers: Vec<String>,
+    /// Most tokens of reasoning before an answer of a task; without the key, no limit of its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_thinking_tokens: Option<usize>,
+}
+
+impl Reasoning {
+    /// The markers, where they are given.
+    pub fn markers(&self) -> Option<ReasoningMarkers> {
+        match self.markers.as_slice() {
+            [open, close] => Some(ReasoningMarkers::new(open, close)),
+            _ => None,
+        }
+    }
 }
 
 /// A number of few-shot examples.
@@ -183,6 +207,7 @@ impl Default for Recipe {
             tasks: Tasks::default(),
             rows: Rows::default(),
             template: BTreeMap::new(),
+            reasoning: Reasoning::default(),
             cuts: Cuts::default(),
             heal: Heal::default(),
             sentinels: Sentinels::default(),
@@ -263,6 +288,8 @@ impl Recipe {
             shots: self.rows.shots.number(),
             chat_template: self.rows.chat,
             template_variables: self.template.clone(),
+            reasoning_markers: self.reasoning.markers(),
+            max_thinking_tokens: self.reasoning.max_thinking_tokens,
             ..GenerationPolicy::default()
         }
     }

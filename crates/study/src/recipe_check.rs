@@ -91,6 +91,11 @@ impl Recipe {
             return Err(refuse("`budget.thresholds` holds no retention", "numbers above 0 and at most 1", t)
                 .hint("0.9 keeps 90 % of the uncut model's score"));
         }
+        let markers = &self.reasoning.markers;
+        if !markers.is_empty() && (markers.len() != 2 || markers.iter().any(|marker| marker.trim().is_empty())) {
+            return Err(refuse("`reasoning.markers` is no pair of texts", "two texts, or none", markers)
+                .hint("[\"<think>\", \"</think>\"] for most models"));
+        }
         let gap = self.sentinels.gap;
         if !(gap > 0.0 && gap <= 1.0) {
             return Err(refuse("`sentinels.gap` is no share", "above 0 and at most 1", gap)

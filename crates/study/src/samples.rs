@@ -22,6 +22,7 @@ pub fn samples(tasks: &[String], base: &Outcomes, cut: (usize, &Outcomes), heale
             let answer = |removed: usize, outcome: &lopper_tasks::TaskOutcome| {
                 outcome.items.get(i).map(|item| Answer {
                     removed,
+                    reasoning: item.reasoning.clone().unwrap_or_default(),
                     text: item.response.clone().unwrap_or_default(),
                     correct: right(item.score),
                 })

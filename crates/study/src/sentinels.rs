@@ -44,7 +44,8 @@ pub struct PlannedCut {
 impl Study<'_> {
     fn sentinel_options(&self) -> SentinelOptions {
         let template_variables = self.recipe.template.clone();
-        SentinelOptions { seed: self.recipe.seed, template_variables, ..SentinelOptions::default() }
+        let reasoning_markers = self.recipe.reasoning.markers();
+        SentinelOptions { seed: self.recipe.seed, template_variables, reasoning_markers, ..Default::default() }
     }
 
     fn sentinel_key<'b>(

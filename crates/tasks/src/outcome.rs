@@ -10,6 +10,9 @@ use serde::{Deserialize, Serialize};
 use crate::benchmark::items::BadRow;
 use crate::policy::GenerationPolicy;
 
+/// The outcome of an item whose thought never ended, so that there is no answer to judge.
+pub const UNFINISHED_THOUGHT: &str = "unfinished_thought";
+
 /// The result of one item.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct ItemResult {
@@ -26,7 +29,16 @@ pub struct ItemResult {
     /// The choices, where there are any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub choices: Option<Vec<String>>,
-    /// The generated text without what ended it; none where nothing is generated.
+    /// What the model thought before its response, without markers; none where it marked nothing as thought.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reasoning: Option<String>,
+    /// Tokens of the thought, where they are known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reasoning_tokens: Option<usize>,
+    /// Whether the thinking budget ended the thought.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub reasoning_cut: bool,
+    /// The generated text after the thought and without what ended it; none where nothing is generated.
     pub response: Option<String>,
     /// What was read from the response, or the choice of the highest log-likelihood.
     pub extracted: Option<String>,
@@ -36,7 +48,8 @@ pub struct ItemResult {
     /// at the position of the answer's first digit.
     pub logprobs: Option<Vec<f64>>,
     /// The outcome in a word: how a program ended (`passed`, `assertion`,
-    /// `bracket_or_literal`, …), or `right`, `wrong`, `no_answer` of a number.
+    /// `bracket_or_literal`, …), or `right`, `wrong`, `no_answer` of a number; [`UNFINISHED_THOUGHT`] of any response
+    /// that is none, because the thought before it never ended.
     pub outcome: Option<String>,
     /// Why the generation ended.
     pub finish: Option<Finish>,
@@ -54,7 +67,16 @@ pub struct ItemResult {
 pub struct SampleResult {
     /// Value of the task's primary metric.
     pub score: f64,
-    /// The generated text.
+    /// What the model thought before it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reasoning: Option<String>,
+    /// Tokens of the thought, where they are known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reasoning_tokens: Option<usize>,
+    /// Whether the thinking budget ended the thought.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub reasoning_cut: bool,
+    /// The generated text after the thought.
     pub response: String,
     /// What was read from it.
     pub extracted: Option<String>,
@@ -62,6 +84,21 @@ pub struct SampleResult {
     pub outcome: Option<String>,
     /// Why the generation ended.
     pub finish: Finish,
+}
+
+/// How much was thought before the responses to a task.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct ThoughtCounts {
+    /// Responses.
+    pub responses: usize,
+    /// Of these, the ones with a thought before them.
+    pub thoughts: usize,
+    /// Thoughts that never ended.
+    pub unfinished: usize,
+    /// Thoughts that the thinking budget ended.
+    pub cut: usize,
+    /// Mean tokens of thought over the responses; none where those of a thought are not known.
+    pub mean_tokens: Option<f64>,
 }
 
 /// The tokens and the time of an item.
@@ -165,7 +202,40 @@ impl TaskOutcome {
             let count = self.truncated.len();
             warnings.push(format!("{}: {count} prompts lost their beginning to fit into the context", self.task));
         }
+        if let Some(thoughts) = self.thoughts().filter(|thoughts| thoughts.unfinished > 0) {
+            let ThoughtCounts { responses, unfinished, .. } = thoughts;
+            warnings.push(format!(
+                "{}: {unfinished} of {responses} responses are thoughts that do not end, so they have no answer; raise \
+                 --max-new-tokens, or limit thoughts with --max-thinking-tokens",
+                self.task
+            ));
+        }
         warnings
+    }
+
+    /// What was thought before the responses; none where nothing is marked as thought.
+    pub fn thoughts(&self) -> Option<ThoughtCounts> {
+        let mut counts = ThoughtCounts::default();
+        let (mut tokens, mut known) = (0, true);
+        let mut add = |reasoning: &Option<String>, own: Option<usize>, cut: bool, outcome: &Option<String>| {
+            counts.responses += 1;
+            counts.thoughts += usize::from(reasoning.is_some());
+            counts.unfinished += usize::from(outcome.as_deref() == Some(UNFINISHED_THOUGHT));
+            counts.cut += usize::from(cut);
+            // A response without a thought has thought for no token.
+            known &= own.is_some() || reasoning.is_none();
+            tokens += own.unwrap_or_default();
+        };
+        for item in self.items.iter().filter(|item| item.response.is_some()) {
+            if item.samples.is_empty() {
+                add(&item.reasoning, item.reasoning_tokens, item.reasoning_cut, &item.outcome);
+            }
+            for sample in &item.samples {
+                add(&sample.reasoning, sample.reasoning_tokens, sample.reasoning_cut, &sample.outcome);
+            }
+        }
+        counts.mean_tokens = (known && counts.responses > 0).then(|| tokens as f64 / counts.responses as f64);
+        (counts.thoughts > 0).then_some(counts)
     }
 
     /// The score of the primary metric.

@@ -38,8 +38,8 @@ fn binary(right: bool) -> f64 {
 /// The only text among the replies.
 fn generated(replies: &[Reply]) -> Result<(&str, Finish)> {
     for reply in replies {
-        if let Reply::Generated { text, finish } = reply {
-            return Ok((text, *finish));
+        if let Reply::Generated(response) = reply {
+            return Ok((&response.text, response.finish));
         }
     }
     bail!("no text was generated for the item")

@@ -5,13 +5,15 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use lopper_infer::{LoopStop, Sampling};
+use lopper_infer::{LoopStop, ReasoningReader, Sampling};
+use lopper_model::chat::ReasoningMarkers;
 use lopper_pocket::Split;
 use lopper_record::{Fault, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::benchmark::code::CodeRunner;
+use crate::benchmark::spec::GenerateSpec;
 use lopper_rows::DataRoot;
 
 /// Which items each task takes.
@@ -76,6 +78,13 @@ pub struct GenerationPolicy {
     pub system: Option<String>,
     /// Variables for the chat template, such as `enable_thinking`.
     pub template_variables: BTreeMap<String, Value>,
+    /// Between which texts the model reasons, where not between those of its own tokenizer or template.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reasoning_markers: Option<ReasoningMarkers>,
+    /// Most tokens of thought before an answer, among [`GenerationPolicy::max_new_tokens`]: the end marker is put after
+    /// them. None: no limit of their own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_thinking_tokens: Option<usize>,
     /// Questions that do not fit into the model's context by themselves lose their beginning, as in
     /// lm-evaluation-harness, instead of being left out as bad rows.
     pub truncate_questions: bool,
@@ -95,6 +104,8 @@ impl Default for GenerationPolicy {
             multiturn: true,
             system: None,
             template_variables: BTreeMap::new(),
+            reasoning_markers: None,
+            max_thinking_tokens: None,
             truncate_questions: false,
         }
     }
@@ -104,17 +115,48 @@ impl GenerationPolicy {
     /// Refuses settings that mean nothing.
     ///
     /// # Errors
-    /// A [`Fault`] for a length of 0, no response, an empty stop string, or sampling out of range.
+    /// A [`Fault`] for a length of 0, no response, an empty stop string or marker, a thinking budget that leaves no
+    /// room for the answer, or sampling out of range.
     pub fn check(&self) -> Result<()> {
+        let empty = |markers: &ReasoningMarkers| markers.open.trim().is_empty() || markers.close.trim().is_empty();
+        if let Some(length) = self.max_new_tokens {
+            self.check_room("a response", length)?;
+        }
         let wrong = [
             (self.max_new_tokens == Some(0), "the length of a response is 0", "at least one new token"),
             (self.responses == 0, "there is no response to an item", "at least one response"),
             (self.stop.iter().any(String::is_empty), "a stop string is empty", "text that ends a response"),
+            (
+                self.reasoning_markers.as_ref().is_some_and(empty),
+                "a marker of reasoning is empty",
+                "the texts that begin and end a thought, such as <think> and </think>",
+            ),
         ];
         if let Some((_, message, expected)) = wrong.into_iter().find(|(wrong, ..)| *wrong) {
             return Err(Fault::new(message).expected(expected).into());
         }
         self.sampling.check()
+    }
+
+    /// Refuses a thinking budget that leaves no room for an answer in the `length` tokens of `what`.
+    pub(crate) fn check_room(&self, what: &str, length: usize) -> Result<()> {
+        ReasoningReader::check_room(self.max_thinking_tokens.filter(|_| length > 0), length, what)
+    }
+
+    /// The same for responses of `length` tokens, without a thinking budget that these cannot reach.
+    pub fn with_room(&self, length: usize) -> Self {
+        Self { max_thinking_tokens: self.max_thinking_tokens.filter(|budget| *budget < length), ..self.clone() }
+    }
+
+    /// The same with a task's own markers and thinking budget where the policy has none.
+    pub(crate) fn with_reasoning_of(&self, task: Option<&GenerateSpec>) -> Self {
+        let Some(task) = task else { return self.clone() };
+        let markers = || task.reasoning_markers.as_ref().map(|[open, close]| ReasoningMarkers::new(open, close));
+        Self {
+            reasoning_markers: self.reasoning_markers.clone().or_else(markers),
+            max_thinking_tokens: self.max_thinking_tokens.or(task.max_thinking_tokens),
+            ..self.clone()
+        }
     }
 
     /// The part that applies to a task: with its number of few-shot examples, and with its length of a response, or
@@ -125,6 +167,8 @@ impl GenerationPolicy {
             Some(_) => own,
             None => {
                 let Self { stop, loop_stop, sampling, sampling_seed, responses, .. } = Self::default();
+                let (reasoning_markers, max_thinking_tokens) = (None, None);
+                let own = Self { reasoning_markers, max_thinking_tokens, ..own };
                 Self { stop, loop_stop, sampling, sampling_seed, responses, ..own }
             }
         }

@@ -3,7 +3,10 @@
 
 use std::sync::Arc;
 
-use lopper_infer::{Finish, Generation, Loglik, LoglikRequest, LoopStop, Request, StopStrings, TextModel};
+use lopper_infer::{
+    AnswerStop, Finish, Generation, Loglik, LoglikRequest, LoopStop, ReasonedResponse, ReasoningReader, Request,
+    StopStrings, TextModel, Thought,
+};
 use lopper_model::chat::Message;
 use lopper_pocket::{Example, Prompt, TaskInfo};
 use lopper_record::{Context, Result, bail, key_hash};
@@ -82,12 +85,46 @@ pub(crate) enum Reply {
     /// One log-likelihood for each continuation.
     Loglikelihood(Vec<f64>),
     /// The text without what ended it.
-    Generated {
-        /// Decoded, cut before the stop string.
-        text: String,
-        /// Why it ended.
-        finish: Finish,
-    },
+    Generated(Response),
+}
+
+/// A response of the model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Response {
+    /// What the model thought before it, if anything.
+    pub thought: Option<Thought>,
+    /// The answer, cut before the stop string; empty after a thought that never ended.
+    pub text: String,
+    /// Why the generation ended.
+    pub finish: Finish,
+}
+
+#[cfg(test)]
+impl Reply {
+    pub fn generated(text: &str) -> Self {
+        Self::Generated(Response { thought: None, text: text.into(), finish: Finish::Stop })
+    }
+}
+
+impl Response {
+    /// Reads a generation that continues `prompt`, whose answer ends before the first of `stop`.
+    ///
+    /// # Errors
+    /// For tokens that cannot be decoded.
+    pub fn read(
+        reader: &ReasoningReader,
+        prompt: &[u32],
+        generation: &Generation,
+        stop: Option<&Arc<StopStrings>>,
+    ) -> Result<Self> {
+        let ReasonedResponse { thought, answer } = reader.read(generation, reader.opened_by(prompt))?;
+        Ok(Self { thought, text: before_stop(answer, stop), finish: generation.finish })
+    }
+
+    /// Whether it is a thought that never ended.
+    pub fn is_unfinished_thought(&self) -> bool {
+        self.thought.as_ref().is_some_and(|thought| !thought.finished)
+    }
 }
 
 /// The request for the log-likelihood of each of `choices` after `context`.
@@ -177,17 +214,28 @@ pub fn stop_strings(
     Some(Arc::new(StopStrings::new(Arc::new(decode), stops)))
 }
 
-/// A generation as text, cut before the first of `stop`.
-pub fn response_text(text: &TextModel, generation: &Generation, stop: Option<&Arc<StopStrings>>) -> Result<String> {
-    Ok(before_stop(text.decode(&generation.tokens)?, stop))
-}
-
 /// A text cut before the first of `stop`.
 pub(crate) fn before_stop(mut text: String, stop: Option<&Arc<StopStrings>>) -> String {
     if let Some(end) = stop.and_then(|stop| stop.find(&text)) {
         text.truncate(end);
     }
     text
+}
+
+/// A request whose stop strings end the answer and not a thought, and whose thought has the policy's limit.
+///
+/// # Errors
+/// A [`Fault`](lopper_record::Fault) where the tokenizer cannot write the end of a thought.
+pub fn reasoning_request(
+    reader: &ReasoningReader,
+    prompt: Vec<u32>,
+    stop: Option<&Arc<StopStrings>>,
+    policy: &GenerationPolicy,
+) -> Result<Request> {
+    let opened = reader.opened_by(&prompt);
+    let stop = stop.map(|stop| Arc::new(AnswerStop::new(stop.clone(), reader.clone(), opened)) as _);
+    let thinking = policy.max_thinking_tokens.map(|tokens| reader.budget(tokens, opened)).transpose()?;
+    Ok(Request { stop, thinking, ..Request::greedy(prompt, 0) })
 }
 
 /// Makes the engine's requests of one task.
@@ -197,6 +245,7 @@ pub(crate) struct RequestMaker<'a> {
     pub policy: &'a GenerationPolicy,
     pub task: &'a str,
     pub stop: Option<&'a Arc<StopStrings>>,
+    pub reader: &'a ReasoningReader,
 }
 
 impl RequestMaker<'_> {
@@ -211,12 +260,11 @@ impl RequestMaker<'_> {
         let seed =
             hash.get(..16).and_then(|head| u64::from_str_radix(head, 16).ok()).context("a hash is hexadecimal")?;
         Ok(Request {
-            prompt: prompt.to_vec(),
             max_new_tokens,
             sampling: self.policy.sampling,
             seed,
             stop_tokens: self.text.special.eos.clone(),
-            stop: self.stop.map(|stop| stop.clone() as _),
+            ..reasoning_request(self.reader, prompt.to_vec(), self.stop, self.policy)?
         })
     }
 }

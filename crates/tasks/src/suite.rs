@@ -24,7 +24,8 @@ use crate::registry::{PocketTask, Task, TaskEntry, resolve};
 use crate::requests::{Requests, stop_strings};
 use rows::Rows;
 
-pub use grading::GivenResponses;
+use grading::ItemReplies;
+pub use grading::{GivenResponse, GivenResponses};
 
 /// The items of several tasks and their requests in one model's tokens.
 ///

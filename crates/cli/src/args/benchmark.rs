@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::TemplateArgs;
+use super::{ReasoningArgs, TemplateArgs};
 
 /// Where rows come from, and how answers are produced.
 #[derive(Debug, Default, Args)]
@@ -42,6 +42,9 @@ pub struct BenchmarkArgs {
 
     #[command(flatten)]
     pub template: TemplateArgs,
+
+    #[command(flatten)]
+    pub reasoning: ReasoningArgs,
 
     /// Do not stop repetitive answers early
     #[arg(long)]

@@ -71,6 +71,12 @@ pub struct EvalArgs {
     #[arg(long, value_name = "K", default_value = "1", requires = "temperature")]
     pub responses: NonZeroUsize,
 
+    /// Score the uncut model, and with --drop or --adapter the cut one, once with each of these limits on the tokens of
+    /// reasoning, such as `0,256,1024`; `none` stands for no limit
+    #[arg(long, value_name = "BUDGETS", value_delimiter = ',', value_parser = parse_budget,
+          conflicts_with_all = ["compare", "responses_from", "samples_out", "lm_eval_out", "max_thinking_tokens"])]
+    pub thinking_budgets: Vec<BudgetArg>,
+
     /// Grade the responses in F.jsonl (`task`, `doc_id`, `response`) instead of generating them
     #[arg(long, value_name = "F.jsonl", conflicts_with_all = ["compare", "temperature"])]
     pub responses_from: Option<PathBuf>,
@@ -96,6 +102,20 @@ pub struct EvalArgs {
 
     #[command(flatten)]
     pub benchmark: BenchmarkArgs,
+}
+
+/// A limit on the tokens of reasoning, or none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BudgetArg(pub Option<usize>);
+
+fn parse_budget(text: &str) -> Result<BudgetArg, String> {
+    match text {
+        "none" => Ok(BudgetArg(None)),
+        number => match number.parse() {
+            Ok(tokens) => Ok(BudgetArg(Some(tokens))),
+            Err(_) => Err(format!("`{number}` is no number of tokens; expected a number, or `none`")),
+        },
+    }
 }
 
 /// Items generated in place of rows, where `--limit` is not given: they never end.

@@ -8,7 +8,7 @@ use clap::Args;
 use lopper_heal::SgrOptions;
 use lopper_infer::Sampling;
 
-use super::{RowArgs, RunArgs, TemplateArgs, nonzero};
+use super::{ReasoningArgs, RowArgs, RunArgs, TemplateArgs, nonzero};
 use crate::prompts::POCKET_PROMPTS;
 
 /// The default temperature and top-p.
@@ -76,6 +76,9 @@ pub struct GenerateArgs {
 
     #[command(flatten)]
     pub template: TemplateArgs,
+
+    #[command(flatten)]
+    pub reasoning: ReasoningArgs,
 
     #[command(flatten)]
     pub run: RunArgs,

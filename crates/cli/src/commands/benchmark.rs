@@ -23,6 +23,8 @@ pub fn policy(args: &BenchmarkArgs) -> GenerationPolicy {
         multiturn: !args.examples_in_one_message,
         system: args.system.clone(),
         template_variables: args.template.variables(),
+        reasoning_markers: args.reasoning.markers(),
+        max_thinking_tokens: args.reasoning.max_thinking_tokens,
         truncate_questions: args.truncate_questions,
         ..default
     }

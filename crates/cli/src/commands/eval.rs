@@ -1,5 +1,6 @@
 //! `lopper eval`: scores on tasks, at any depth, with intervals.
 
+mod budgets;
 mod compare;
 mod samples;
 
@@ -12,7 +13,8 @@ use lopper_infer::{Sampling, TextModel};
 use lopper_measure::{Comparisons, Execution, compare_all, evaluate, group_scores};
 use lopper_record::{Fault, LayerSet, Result, Score, ensure_new};
 use lopper_tasks::{
-    BadRow, GenerationPolicy, Group, ItemSelection, RowChoice, RowSource, RunFacts, Split, Suite, TaskOutcome, families,
+    BadRow, GenerationPolicy, Group, ItemSelection, RowChoice, RowSource, RunFacts, Split, Suite, TaskOutcome,
+    ThoughtCounts, families,
 };
 use serde::Serialize;
 
@@ -21,6 +23,7 @@ use crate::args::{EvalArgs, GENERATED_ITEMS, SplitArg};
 use crate::context::Context;
 use crate::open_model::OpenModel;
 use crate::table;
+use budgets::{BudgetPoint, Sweep};
 
 /// The JSON document.
 #[derive(Serialize)]
@@ -42,6 +45,16 @@ struct Evaluation<'a> {
     comparison: Option<Comparisons>,
 }
 
+/// The JSON document of `--thinking-budgets`.
+#[derive(Serialize)]
+struct BudgetSweep<'a> {
+    budgets: &'a [BudgetPoint],
+    model: ModelId<'a>,
+    seeds: Seeds,
+    /// How answers were produced, but for the budget.
+    policy: &'a GenerationPolicy,
+}
+
 #[derive(Serialize)]
 struct GroupScores {
     tasks: usize,
@@ -57,6 +70,9 @@ struct TaskScores<'a> {
     group: Group,
     primary: &'a str,
     metrics: &'a BTreeMap<String, Score>,
+    /// What was thought before the responses.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reasoning: Option<ThoughtCounts>,
     #[serde(skip_serializing_if = "Option::is_none")]
     source: Option<&'a RowSource>,
     /// How many rows were left out.
@@ -121,6 +137,20 @@ pub fn run(context: &Context, args: &EvalArgs) -> Result<()> {
         }
     };
     let selection = selection(args);
+    let layers = opened.numbering()?.originals(&kept)?;
+    if !args.thinking_budgets.is_empty() {
+        let models = if whole { vec![("uncut", all)] } else { vec![("uncut", all), ("cut", cut)] };
+        let (tasks, selection, resources) = (&tasks, &selection, &resources);
+        let sweep = Sweep { text: &text, tasks, selection, policy: &policy, resources, models: &models };
+        let points = sweep.run(context, &args.thinking_budgets)?;
+        if args.json {
+            let hash = opened.checkpoint.hash();
+            let model = ModelId { name: &opened.name, hash, layers, adapter: args.adapter.as_deref() };
+            let seeds = Seeds { items: selection.seed, sampling: policy.sampling_seed };
+            return context.printer.json(&BudgetSweep { budgets: &points, model, seeds, policy: &policy });
+        }
+        return context.printer.result(&budgets::human(&points));
+    }
     let suite = Suite::prepare(&text, &tasks, &selection, &policy, &resources)?;
     if args.responses_from.is_none() && !suite.requests().generations.is_empty() {
         opened.warn_of_generation_settings(context)?;
@@ -130,7 +160,7 @@ pub fn run(context: &Context, args: &EvalArgs) -> Result<()> {
     }
     let candidates = if args.compare { vec![all, cut] } else { vec![cut] };
     let mut outcomes = match &args.responses_from {
-        Some(path) => vec![suite.grade_given(&samples::responses(path)?)?],
+        Some(path) => vec![suite.grade_given(&text, &samples::responses(path)?)?],
         None => evaluate(&text, &suite, &candidates, &Execution::default(), &context.progress)?.outcomes,
     };
     let base = args.compare.then(|| outcomes.remove(0));
@@ -147,7 +177,6 @@ pub fn run(context: &Context, args: &EvalArgs) -> Result<()> {
     if let Some(path) = &args.samples_out {
         samples::write(path, &outcomes)?;
     }
-    let layers = opened.numbering()?.originals(&kept)?;
     if let Some(directory) = &args.lm_eval_out {
         let facts = RunFacts {
             model: opened.name.clone(),
@@ -232,6 +261,7 @@ fn task_scores(outcome: &TaskOutcome) -> TaskScores<'_> {
         group: outcome.group,
         primary: &outcome.primary,
         metrics: &outcome.metrics,
+        reasoning: outcome.thoughts(),
         source: outcome.source.as_ref(),
         skipped: outcome.source.as_ref().map(|_| outcome.bad_rows.len()),
         bad_rows: &outcome.bad_rows,
@@ -256,7 +286,21 @@ fn human(outcomes: &[TaskOutcome]) -> String {
     for (group, tasks, score) in group_scores(outcomes).into_iter().filter(|(_, tasks, _)| *tasks > 1) {
         rows.push(row(group.name(), &format!("mean of {tasks}"), &score, String::new()));
     }
-    table::render(["task", "metric", "score", "stderr", "95 % interval", "n", "chance"], &rows)
+    let scores = table::render(["task", "metric", "score", "stderr", "95 % interval", "n", "chance"], &rows);
+    let thoughts: Vec<[String; 6]> = outcomes.iter().filter_map(thoughts).collect();
+    if thoughts.is_empty() {
+        return scores;
+    }
+    let header = ["task", "responses", "with reasoning", "unfinished", "ended by the budget", "tokens"];
+    format!("{scores}\n\n{}", table::render(header, &thoughts))
+}
+
+/// How much was thought before the responses to a task, where anything was.
+fn thoughts(outcome: &TaskOutcome) -> Option<[String; 6]> {
+    let ThoughtCounts { responses, thoughts, unfinished, cut, mean_tokens } = outcome.thoughts()?;
+    let count = |n: usize| table::count(n as u64);
+    let tokens = mean_tokens.map_or_else(|| "-".to_owned(), |mean| format!("{mean:.1}"));
+    Some([outcome.task.clone(), count(responses), count(thoughts), count(unfinished), count(cut), tokens])
 }
 
 fn row(task: &str, metric: &str, score: &Score, chance: String) -> [String; 7] {

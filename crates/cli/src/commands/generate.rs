@@ -93,7 +93,15 @@ pub fn run(context: &Context, args: &GenerateArgs) -> Result<()> {
 /// How answers are generated. The default system prompt is left out where it would not be rendered as one.
 fn options(context: &Context, opened: &OpenModel, text: &ChatTokenizer, args: &GenerateArgs) -> Result<SgrOptions> {
     let (sampling, max_new_tokens) = (sampling(args)?, args.max_new_tokens.get());
-    let options = SgrOptions { sampling, max_new_tokens, seed: args.seed, keep_unfinished: true, ..Default::default() };
+    let options = SgrOptions {
+        sampling,
+        max_new_tokens,
+        seed: args.seed,
+        keep_unfinished: true,
+        reasoning_markers: args.reasoning.markers(),
+        max_thinking_tokens: args.reasoning.max_thinking_tokens,
+        ..Default::default()
+    };
     Ok(match &args.system {
         Some(given) => SgrOptions { system: Some(given.clone()).filter(|given| !given.is_empty()), ..options },
         None if opened.descends_from_pocket()? => SgrOptions { system: None, ..options },

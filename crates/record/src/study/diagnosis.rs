@@ -28,6 +28,9 @@ pub struct Diagnosis {
     /// Whether its text has degenerated.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub degeneration: Option<Degeneration>,
+    /// What it thinks before it responds; absent where it marks nothing as thought.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reasoning: Option<Reasoning>,
     /// The arithmetic probe.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub arithmetic: Option<Arithmetic>,
@@ -90,6 +93,20 @@ pub struct Degeneration {
     /// exp(−mean log-probability over all tokens of all responses), under the model that wrote them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub own_perplexity: Option<f64>,
+}
+
+/// What a model thinks before its responses.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Reasoning {
+    /// Responses that were looked at.
+    pub responses: usize,
+    /// Thoughts that never ended, so that no answer follows.
+    pub unfinished: usize,
+    /// Thoughts that the thinking budget ended.
+    pub cut: usize,
+    /// The thoughts as text; its `responses` are their number, its `tokens` their length.
+    pub text: Degeneration,
 }
 
 /// The arithmetic probe at the place of the answer's first digit.
@@ -211,6 +228,8 @@ impl Programs {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Cause {
+    /// The thought before the answer never ended.
+    UnfinishedThought,
     /// A bracket or literal that does not close, or any other error of syntax.
     BracketOrSyntax,
     /// The response repeats itself without end.
@@ -230,7 +249,8 @@ pub enum Cause {
 
 impl Cause {
     /// All, in the order in which they are tried.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
+        Self::UnfinishedThought,
         Self::BracketOrSyntax,
         Self::Loop,
         Self::ArithmeticSlip,
@@ -243,6 +263,7 @@ impl Cause {
     /// For a reader.
     pub fn title(self) -> &'static str {
         match self {
+            Self::UnfinishedThought => "unfinished thought",
             Self::BracketOrSyntax => "bracket or syntax error",
             Self::Loop => "loop",
             Self::ArithmeticSlip => "arithmetic slip",
@@ -269,6 +290,11 @@ pub struct Ledger {
 }
 
 impl Ledger {
+    /// How many were lost to `cause`, unless none was and few models can: causes of reasoning models only.
+    pub fn shown(&self, cause: Cause) -> Option<usize> {
+        Some(self.of(cause)).filter(|count| *count > 0 || cause != Cause::UnfinishedThought)
+    }
+
     /// How many were lost to `cause`.
     pub fn of(&self, cause: Cause) -> usize {
         self.causes.get(&cause).copied().unwrap_or(0)
@@ -305,8 +331,14 @@ pub struct LedgerEntry {
     pub target: String,
     /// The uncut model's response.
     pub base: String,
+    /// What the uncut model thought before it.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub base_reasoning: String,
     /// The cut model's response.
     pub cut: String,
+    /// What the cut model thought before it.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub cut_reasoning: String,
 }
 
 /// Raised where classification hides what generation has lost.

@@ -135,7 +135,10 @@ pub struct Sample {
 pub struct Answer {
     /// Layers removed from the model.
     pub removed: usize,
-    /// The text as generated.
+    /// What the model thought before it.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub reasoning: String,
+    /// The text as generated, after the thought.
     pub text: String,
     /// Whether it was scored as right.
     pub correct: bool,

@@ -17,7 +17,7 @@ const SIZE: Size = Size { width: 420, height: 280 };
 /// Colours of the classes of a program's end, in their order.
 pub const PROGRAM_COLOURS: [usize; 7] = [0, 1, 2, 3, 4, 5, 6];
 /// Colours of the causes, in the order in which they are tried. A cause that programs have as well has their colour.
-const CAUSE_COLOURS: [usize; 7] = [2, 3, 1, 4, 5, 7, 6];
+const CAUSE_COLOURS: [usize; 8] = [0, 2, 3, 1, 4, 5, 7, 6];
 
 /// The section, or nothing before anything was diagnosed.
 pub fn html(record: &StudyRecord) -> Result<String> {
@@ -193,7 +193,11 @@ fn stacks(models: &[(&Point, &Diagnosis)]) -> Result<String> {
     let lost = words(&|d| d.ledger.as_ref().map(|l| format!("{} of {} lost", l.lost, l.compared)));
     let label = format!("Why items were lost, by layers removed. {lost}.");
     if let Some(chart) = stacked(&causes, &CAUSE_COLOURS, "layers removed", SIZE.drawing("small", &label))? {
-        let legend = legend(Cause::ALL.iter().map(|cause| cause.title()).zip(CAUSE_COLOURS));
+        let shown = |cause: &Cause| {
+            models.iter().any(|(_, own)| own.ledger.as_ref().is_some_and(|ledger| ledger.shown(*cause).is_some()))
+        };
+        let causes = Cause::ALL.iter().zip(CAUSE_COLOURS).filter(|(cause, _)| shown(cause));
+        let legend = legend(causes.map(|(cause, colour)| (cause.title(), colour)));
         out.push_str(&figure("why items were lost", &format!("{chart}{legend}")));
     }
     if out.is_empty() {

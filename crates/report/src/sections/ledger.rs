@@ -54,8 +54,10 @@ fn article(entry: &LedgerEntry) -> String {
     out.push_str(&question(&entry.prompt, &entry.target, LONGEST));
     out.push_str("<div class=\"answers\">\n");
     let healed = if entry.healed { "healed" } else { "cut" };
-    out.push_str(&answer_box("uncut", &clipped(&entry.base, LONGEST), !entry.gained));
-    out.push_str(&answer_box(healed, &clipped(&entry.cut, LONGEST), entry.gained));
+    let [base_reasoning, base] = [&entry.base_reasoning, &entry.base].map(|text| clipped(text, LONGEST));
+    let [cut_reasoning, cut] = [&entry.cut_reasoning, &entry.cut].map(|text| clipped(text, LONGEST));
+    out.push_str(&answer_box("uncut", &base_reasoning, &base, !entry.gained));
+    out.push_str(&answer_box(healed, &cut_reasoning, &cut, entry.gained));
     out.push_str("</div>\n</article>\n");
     out
 }

@@ -29,7 +29,8 @@ fn article(sample: &Sample) -> String {
     for (who, answer) in [("uncut", &sample.base), ("cut", &sample.cut), ("healed", &sample.healed)] {
         if let Some(answer) = answer {
             let removed = if answer.removed > 0 { format!(", {} removed", answer.removed) } else { String::new() };
-            out.push_str(&answer_box(&format!("{who}{removed}"), &clipped(&answer.text, LONGEST), answer.correct));
+            let [reasoning, text] = [&answer.reasoning, &answer.text].map(|text| clipped(text, LONGEST));
+            out.push_str(&answer_box(&format!("{who}{removed}"), &reasoning, &text, answer.correct));
         }
     }
     out.push_str("</div>\n</article>\n");

@@ -84,6 +84,7 @@ fn diagnosis(hurt: f64, healed: bool, cut: bool) -> Diagnosis {
     let hurt = if healed { hurt * 0.5 } else { hurt };
     let lost = (hurt * 9.0) as usize;
     Diagnosis {
+        reasoning: None,
         degeneration: Some(Degeneration {
             responses: 300,
             empty: lost / 8,
@@ -146,6 +147,7 @@ fn ledger_entry(cause: Option<Cause>, detail: &str, base: &str, cut: &str) -> Le
         target: "32".into(),
         base: base.into(),
         cut: cut.into(),
+        ..LedgerEntry::default()
     }
 }
 
@@ -176,7 +178,9 @@ fn ablation() -> Vec<AblatedLayer> {
 }
 
 fn sample(task: &str, prompt: &str, target: &str, answers: [(&str, bool); 3]) -> Sample {
-    let answer = |i: usize, removed| Some(Answer { removed, text: answers[i].0.into(), correct: answers[i].1 });
+    let answer = |i: usize, removed| {
+        Some(Answer { removed, text: answers[i].0.into(), correct: answers[i].1, ..Answer::default() })
+    };
     Sample {
         task: task.into(),
         prompt: prompt.into(),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use lopper_infer::{Finish, Loglik};
+use lopper_infer::Loglik;
 use lopper_record::{Context, Result};
 use lopper_sandbox::{Outcome, Program, Verdict as Ended};
 
@@ -14,7 +14,8 @@ use crate::metrics::choice::{best, best_per_length};
 use crate::metrics::number::last_number;
 use crate::metrics::pass_at_k::pass_at_k;
 use crate::metrics::rouge::rouge;
-use crate::outcome::SampleResult;
+use crate::outcome::{SampleResult, UNFINISHED_THOUGHT};
+use crate::requests::Response;
 use lopper_answer::extract::{ExactMatch, RegexFilter, boxed, chat_answer, python_block};
 use lopper_answer::{Verdict, equivalent};
 
@@ -40,12 +41,6 @@ pub(crate) fn choices(spec: &Spec, item: &Item, logliks: &[Loglik]) -> Graded {
     }
     let extracted = picked.and_then(|at| item.choices.get(at)).map(|choice| choice.trim_start().to_owned());
     Graded { values, extracted, ..Graded::default() }
-}
-
-/// A response of the model.
-pub(crate) struct Response {
-    pub text: String,
-    pub finish: Finish,
 }
 
 /// Judges generated answers.
@@ -89,10 +84,13 @@ impl<'a> Judge<'a> {
     }
 
     /// Grades all responses to an item; `ran` has what became of each one's program.
-    pub fn grade(&self, item: &Item, responses: &[Response], ran: &[Outcome]) -> Result<Graded> {
+    pub fn grade(&self, item: &Item, responses: &[Response], ran: &[Option<Outcome>]) -> Result<Graded> {
         let mut judged = Vec::with_capacity(responses.len());
         for (at, response) in responses.iter().enumerate() {
-            judged.push(self.one(item, &response.text, ran.get(at))?);
+            judged.push(match response.is_unfinished_thought() {
+                true => self.unfinished(),
+                false => self.one(item, &response.text, ran.get(at).and_then(Option::as_ref))?,
+            });
         }
         let count = judged.len().max(1) as f64;
         let mut graded = Graded::default();
@@ -115,6 +113,9 @@ impl<'a> Judge<'a> {
                 .zip(responses)
                 .map(|(one, response)| SampleResult {
                     score: one.values.get(&primary).copied().unwrap_or_default(),
+                    reasoning: response.thought.as_ref().map(|thought| thought.text.clone()),
+                    reasoning_tokens: response.thought.as_ref().and_then(|thought| thought.tokens),
+                    reasoning_cut: response.thought.as_ref().is_some_and(|thought| thought.cut),
                     response: response.text.clone(),
                     extracted: one.extracted,
                     outcome: one.outcome,
@@ -123,6 +124,12 @@ impl<'a> Judge<'a> {
                 .collect();
         }
         Ok(graded)
+    }
+
+    /// The grade of a thought that never ended: nothing of it is an answer.
+    fn unfinished(&self) -> Graded {
+        let values = self.spec.metrics().into_iter().map(|metric| (metric, 0.0)).collect();
+        Graded { values, outcome: Some(UNFINISHED_THOUGHT.to_owned()), ..Graded::default() }
     }
 
     fn one(&self, item: &Item, response: &str, ran: Option<&Outcome>) -> Result<Graded> {

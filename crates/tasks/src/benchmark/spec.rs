@@ -185,6 +185,10 @@ pub struct GenerateSpec {
     pub max_new_tokens: usize,
     #[serde(default)]
     pub until: Vec<String>,
+    /// Most tokens of thought, where the policy has no number.
+    pub max_thinking_tokens: Option<usize>,
+    /// Between which texts a model reasons, where the policy does not say.
+    pub reasoning_markers: Option<[String; 2]>,
 }
 
 #[derive(Debug, Clone, Deserialize)]

@@ -32,7 +32,6 @@ impl Family for Brackets {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use lopper_infer::Finish;
     use lopper_pocket::{Check, Prompt};
 
     #[test]
@@ -44,9 +43,7 @@ mod tests {
             answer: " ] )".into(),
             check: Check::Brackets { prefix: "( [".into() },
         };
-        let value = |text: &str| {
-            Brackets.grade(&item, &[Reply::Generated { text: text.into(), finish: Finish::Stop }]).unwrap().0
-        };
+        let value = |text: &str| Brackets.grade(&item, &[Reply::generated(text)]).unwrap().0;
         assert_eq!(value(" ] )"), [1.0]);
         for wrong in ["", " ) ]", " ]", " ] ) )", " ] ) ok"] {
             assert_eq!(value(wrong), [0.0], "{wrong:?}");

@@ -51,7 +51,6 @@ fn fenced(text: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use lopper_infer::Finish;
     use lopper_pocket::{Check, Prompt};
 
     #[test]
@@ -64,7 +63,7 @@ mod tests {
             check: Check::Code { function: "f".into(), cases: vec![(vec![1], 2), (vec![-1], 0)] },
         };
         let outcome = |text: &str| {
-            let reply = Reply::Generated { text: text.into(), finish: Finish::Stop };
+            let reply = Reply::generated(text);
             let (values, grade) = Code.grade(&item, &[reply]).unwrap();
             (values[0], grade.outcome.unwrap())
         };

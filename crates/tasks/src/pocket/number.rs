@@ -79,7 +79,6 @@ fn first_digit(item: &Example) -> Result<(usize, usize)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use lopper_infer::Finish;
     use lopper_pocket::Prompt;
 
     fn item(prompt: Prompt, answer: &str, value: i64) -> Example {
@@ -87,7 +86,7 @@ mod tests {
     }
 
     fn said(text: &str) -> Reply {
-        Reply::Generated { text: text.into(), finish: Finish::Stop }
+        Reply::generated(text)
     }
 
     #[test]

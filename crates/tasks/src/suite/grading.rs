@@ -1,8 +1,9 @@
 //! From replies to outcomes.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use lopper_infer::{LoglikRequest, TextModel};
+use lopper_infer::{LoglikRequest, ReasoningReader, StopStrings, TextModel};
 use lopper_record::{Fault, Result, Score, ensure};
 use lopper_stats as stats;
 use rayon::prelude::*;
@@ -10,10 +11,37 @@ use rayon::prelude::*;
 use super::{Items, Prepared, Slot, Suite, generated, refusals};
 use crate::outcome::{ItemResult, TaskOutcome, Timing};
 use crate::registry::TaskEntry;
-use crate::requests::{Replies, Requests};
+use crate::requests::{Replies, Requests, Response};
 
 /// Responses that were generated elsewhere, by task and row.
-pub type GivenResponses = BTreeMap<(String, usize), Vec<String>>;
+pub type GivenResponses = BTreeMap<(String, usize), Vec<GivenResponse>>;
+
+/// A response that was generated elsewhere.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct GivenResponse {
+    /// The response, with or without what was thought before it.
+    pub text: String,
+    /// What was thought, where it is given apart; a response without text is then an unfinished thought.
+    pub reasoning: Option<String>,
+    /// Whether it was cut off, if known.
+    pub unfinished: Option<bool>,
+}
+
+/// A candidate's replies, and how its responses are read.
+pub(super) struct ItemReplies<'a> {
+    pub replies: &'a Replies,
+    requests: &'a Requests,
+    stop: Option<&'a Arc<StopStrings>>,
+    reader: ReasoningReader,
+}
+
+impl ItemReplies<'_> {
+    /// The response of generation `at`.
+    pub fn response(&self, at: usize) -> Result<Response> {
+        let prompt = &self.requests.generations[at].prompt;
+        Response::read(&self.reader, prompt, &self.replies.generations[at], self.stop)
+    }
+}
 
 impl Suite {
     /// Grades one candidate's replies to [`Suite::requests`]; an outcome for each task, in order. `text` must have the
@@ -36,19 +64,28 @@ impl Suite {
         }
         let outcome = |task: &Prepared| {
             let timings = task.slots.iter().map(|slots| self.timing(slots, replies)).collect();
-            Ok(TaskOutcome { timings, ..self.outcome(task, task.grade(text, replies)?) })
+            let (requests, stop, reader) = (&self.requests, task.stop.as_ref(), task.reader(text));
+            let replies = ItemReplies { replies, requests, stop, reader };
+            Ok(TaskOutcome { timings, ..self.outcome(task, task.grade(&replies)?) })
         };
         self.tasks.iter().map(outcome).collect()
     }
 
-    /// Grades responses that were generated elsewhere instead of the engine's.
+    /// Grades responses that were generated elsewhere instead of the engine's. `text` must have the tokenizer that the
+    /// suite was prepared with.
     ///
     /// # Errors
     /// A [`Fault`] for a task that is not answered by text, and for an item without a response.
-    pub fn grade_given(&self, given: &GivenResponses) -> Result<Vec<TaskOutcome>> {
+    pub fn grade_given(&self, text: &TextModel, given: &GivenResponses) -> Result<Vec<TaskOutcome>> {
         let outcome = |task: &Prepared| match &task.items {
             Items::Rows(rows) if rows.spec.choices.is_none() => {
-                let responses = rows.given(given, task.stop.as_ref())?;
+                let reader = task.reader(text);
+                let opened = |slots: &Vec<Slot>| match slots.first() {
+                    Some(Slot::Generation(at)) => reader.opened_by(&self.requests.generations[*at].prompt),
+                    _ => false,
+                };
+                let opened: Vec<bool> = task.slots.iter().map(opened).collect();
+                let responses = rows.given(given, &opened, &reader, task.stop.as_ref())?;
                 Ok(self.outcome(task, rows.grade_responses(&responses)?))
             }
             _ => Err(refusals::not_from_a_file(task.name())),
@@ -104,13 +141,18 @@ impl Suite {
 }
 
 impl Prepared {
-    fn grade(&self, text: &TextModel, replies: &Replies) -> Result<Vec<ItemResult>> {
+    /// How its responses are taken apart.
+    fn reader(&self, text: &TextModel) -> ReasoningReader {
+        ReasoningReader::new(text, self.policy.reasoning_markers.as_ref())
+    }
+
+    fn grade(&self, replies: &ItemReplies<'_>) -> Result<Vec<ItemResult>> {
         match &self.items {
             // Generated programs are run here, which takes long enough to share out.
             Items::Generated(task, items) => (items.par_iter().enumerate())
-                .map(|(at, item)| generated::grade(self, task, item, at, text, replies))
+                .map(|(at, item)| generated::grade(self, task, item, at, replies))
                 .collect(),
-            Items::Rows(rows) => rows.grade(&self.slots, text, replies, self.stop.as_ref()),
+            Items::Rows(rows) => rows.grade(&self.slots, replies),
         }
     }
 }

@@ -3,22 +3,22 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use lopper_infer::{Finish, Loglik, StopStrings, TextModel};
+use lopper_infer::{Finish, Loglik, ReasonedResponse, ReasoningReader, StopStrings, TextModel, Thought};
 use lopper_record::{Context, Error, Fault, Result, key_hash};
 use lopper_sandbox::Outcome;
 use rayon::prelude::*;
 use serde_json::{Value, json};
 
-use super::{GivenResponses, Items, Prepared, Slot};
+use super::{GivenResponse, GivenResponses, ItemReplies, Items, Prepared, Slot};
 use crate::benchmark::code::CodeRunner;
-use crate::benchmark::grade::{self, Graded, Judge, Response};
+use crate::benchmark::grade::{self, Graded, Judge};
 use crate::benchmark::items::{BadRow, Item, items};
 use crate::benchmark::prompt_tokens::{PromptBuilder, PromptTokens};
 use crate::benchmark::spec::Spec;
 use crate::outcome::{ItemResult, RowSource};
 use crate::policy::{GenerationPolicy, ItemSelection, Resources, RowChoice};
 use crate::registry::Task;
-use crate::requests::{Replies, RequestMaker, Requests, before_stop, response_text, stop_strings};
+use crate::requests::{Replies, RequestMaker, Requests, Response, before_stop, stop_strings};
 
 /// The rows of a task, and what it needs to grade them.
 pub(super) struct Rows {
@@ -54,16 +54,19 @@ pub(super) fn prepare(
     resources: &Resources,
     requests: &mut Requests,
 ) -> Result<Prepared> {
+    let policy = &policy.with_reasoning_of(spec.generate.as_ref());
     let made = items(spec, selection, policy, resources)?;
     let length = spec.generate.as_ref().map(|generate| policy.max_new_tokens.unwrap_or(generate.max_new_tokens));
     let stop = spec.generate.as_ref().and_then(|generate| stop_strings(text, &generate.until, policy));
+    policy.check_room(&spec.name, length.unwrap_or(0))?;
     let conversation = policy.chat_template || spec.prompt.conversation;
     let builder = PromptBuilder { text, conversation, policy, max_new_tokens: length.unwrap_or(0) };
     // Tokenising is worth sharing out.
     let tokens: Vec<Result<PromptTokens, String>> =
         made.items.par_iter().map(|item| builder.tokens(item)).collect::<Result<_>>()?;
 
-    let maker = RequestMaker { text, policy, task: &spec.name, stop: stop.as_ref() };
+    let reader = ReasoningReader::new(text, policy.reasoning_markers.as_ref());
+    let maker = RequestMaker { text, policy, task: &spec.name, stop: stop.as_ref(), reader: &reader };
     let (mut kept, mut all_slots, mut bad, mut truncated) = (Vec::new(), Vec::new(), made.bad, Vec::new());
     for (item, tokens) in made.items.into_iter().zip(tokens) {
         let tokens = match tokens {
@@ -127,23 +130,14 @@ impl Rows {
     }
 
     /// Grades the engine's replies.
-    pub fn grade(
-        &self,
-        slots: &[Vec<Slot>],
-        text: &TextModel,
-        replies: &Replies,
-        stop: Option<&Arc<StopStrings>>,
-    ) -> Result<Vec<ItemResult>> {
+    pub fn grade(&self, slots: &[Vec<Slot>], replies: &ItemReplies<'_>) -> Result<Vec<ItemResult>> {
         if self.spec.choices.is_some() {
-            return Ok(self.items.iter().zip(slots).map(|(row, slots)| self.choice(row, slots, replies)).collect());
+            let choice = |(row, slots): (&PreparedRow, &Vec<Slot>)| self.choice(row, slots, replies.replies);
+            return Ok(self.items.iter().zip(slots).map(choice).collect());
         }
         let response = |slot: &Slot| match *slot {
             Slot::Loglikelihood(_) => None,
-            Slot::Generation(at) => {
-                let generation = &replies.generations[at];
-                let text = response_text(text, generation, stop);
-                Some(text.map(|text| Response { text, finish: generation.finish }))
-            }
+            Slot::Generation(at) => Some(replies.response(at)),
         };
         let responses = slots.iter().map(|slots| slots.iter().filter_map(response).collect());
         self.grade_responses(&responses.collect::<Result<Vec<_>>>()?)
@@ -179,36 +173,59 @@ impl Rows {
             at += responses.len();
             let graded = judge.grade(&row.item, responses, own)?;
             let first = responses.first().context("an item has at least one response")?;
-            let (response, finish) = (Some(first.text.clone()), Some(first.finish));
-            results.push(ItemResult { response, finish, ..self.result(row, graded) });
+            let thought = first.thought.as_ref();
+            results.push(ItemResult {
+                reasoning: thought.map(|thought| thought.text.clone()),
+                reasoning_tokens: thought.and_then(|thought| thought.tokens),
+                reasoning_cut: thought.is_some_and(|thought| thought.cut),
+                response: Some(first.text.clone()),
+                finish: Some(first.finish),
+                ..self.result(row, graded)
+            });
         }
         Ok(results)
     }
 
     /// How each response's program ended, in the order of items and responses; nothing where answers are no programs.
-    /// Identical responses to an item are run once.
-    fn program_outcomes(&self, judge: &Judge<'_>, responses: &[Vec<Response>]) -> Result<Vec<Outcome>> {
+    /// Identical responses to an item are run once, and unfinished thoughts not at all.
+    fn program_outcomes(&self, judge: &Judge<'_>, responses: &[Vec<Response>]) -> Result<Vec<Option<Outcome>>> {
         let Some(runner) = &self.code else { return Ok(vec![]) };
         let (mut programs, mut places) = (Vec::new(), Vec::new());
         for (row, responses) in self.items.iter().zip(responses) {
             let begin = programs.len();
             for response in responses {
+                if response.is_unfinished_thought() {
+                    places.push(None);
+                    continue;
+                }
                 let program = judge.program(&row.item, &response.text)?;
                 // Other items have other tests.
                 let same = programs[begin..].iter().position(|other| *other == program).map(|at| begin + at);
-                places.push(same.unwrap_or(programs.len()));
+                places.push(Some(same.unwrap_or(programs.len())));
                 if same.is_none() {
                     programs.push(program);
                 }
             }
         }
         let outcomes = runner.run(programs)?;
-        Ok(places.into_iter().map(|place| outcomes[place].clone()).collect())
+        Ok(places.into_iter().map(|place| place.map(|at| outcomes[at].clone())).collect())
     }
 
-    /// The responses from elsewhere to every item, cut as the engine's are.
-    pub fn given(&self, given: &GivenResponses, stop: Option<&Arc<StopStrings>>) -> Result<Vec<Vec<Response>>> {
-        let of_row = |row: &PreparedRow| {
+    /// The responses from elsewhere to every item, taken apart and cut as the engine's are; `opened` says of each item
+    /// whether its prompt ends inside a thought.
+    ///
+    /// Other programs often leave thoughts out. So a response without an end marker, to a prompt that began the thought,
+    /// is an unfinished thought only where its line says that it was cut off, or where others of the task have one.
+    pub fn given(
+        &self,
+        given: &GivenResponses,
+        opened: &[bool],
+        reader: &ReasoningReader,
+        stop: Option<&Arc<StopStrings>>,
+    ) -> Result<Vec<Vec<Response>>> {
+        let of_task = given.iter().filter(|((task, _), _)| *task == self.spec.name).flat_map(|(_, list)| list);
+        let whole = of_task.clone().any(|response| response.text.contains(&reader.markers().close));
+        let of_row = |(row, opened): (&PreparedRow, &bool)| {
             let row = row.item.row;
             let found = given.get(&(self.spec.name.clone(), row)).filter(|responses| !responses.is_empty());
             let responses = found.ok_or_else(|| {
@@ -216,10 +233,10 @@ impl Rows {
                     .expected("a response to every row that is taken")
                     .hint("--limit N takes the first N rows only")
             })?;
-            let response = |text: &String| Response { text: before_stop(text.clone(), stop), finish: Finish::Stop };
-            Ok(responses.iter().map(response).collect())
+            let opened = |given: &GivenResponse| *opened && given.unfinished.unwrap_or(whole);
+            Ok(responses.iter().map(|given| given.read(reader, opened(given), stop)).collect())
         };
-        self.items.iter().map(of_row).collect()
+        self.items.iter().zip(opened).map(of_row).collect()
     }
 
     fn result(&self, row: &PreparedRow, graded: Graded) -> ItemResult {
@@ -236,6 +253,23 @@ impl Rows {
             samples: graded.samples,
             ..ItemResult::default()
         }
+    }
+}
+
+impl GivenResponse {
+    fn read(&self, reader: &ReasoningReader, opened: bool, stop: Option<&Arc<StopStrings>>) -> Response {
+        let ReasonedResponse { thought, answer } = match &self.reasoning {
+            None => reader.read_text(&self.text, opened),
+            Some(reasoning) => {
+                let finished = !self.text.trim().is_empty();
+                let thought = Thought { text: reasoning.clone(), tokens: None, finished, cut: false };
+                ReasonedResponse { thought: Some(thought), answer: self.text.clone() }
+            }
+        };
+        // Only of thoughts does it matter here why they stopped.
+        let cut_off = self.unfinished == Some(true) && thought.as_ref().is_some_and(|thought| !thought.finished);
+        let finish = if cut_off { Finish::Length } else { Finish::Stop };
+        Response { thought, text: before_stop(answer, stop), finish }
     }
 }
 

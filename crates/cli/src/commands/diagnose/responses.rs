@@ -8,7 +8,7 @@ use lopper_record::study::{Diagnosis, LedgerEntry, Programs};
 use lopper_record::{Fault, Result, ensure_new, write_atomic_with};
 use serde::Serialize;
 
-use super::table::{degeneration_rows, percent_of, side_by_side};
+use super::table::{degeneration_rows, percent_of, reasoning_rows, side_by_side};
 use crate::args::{BenchmarkArgs, DiagnoseArgs, DtypeArg};
 use crate::context::Context;
 use crate::table;
@@ -61,10 +61,14 @@ pub fn run(context: &Context, args: &DiagnoseArgs) -> Result<()> {
     }
     let path = Path::new(&args.subject);
     let (limit, progress) = (args.limit.map(std::num::NonZero::get), &context.progress);
+    let markers = args.benchmark.reasoning.markers();
+    let markers = markers.as_ref();
     let found = match &args.figures_out {
-        None => measure(path, limit, progress, &mut |_| Ok(()))?,
+        None => measure(path, limit, markers, progress, &mut |_| Ok(()))?,
         Some(to) => write_atomic_with(to, |out| {
-            measure(path, limit, progress, &mut |figures| Ok(writeln!(out, "{}", serde_json::to_string(figures)?)?))
+            measure(path, limit, markers, progress, &mut |figures| {
+                Ok(writeln!(out, "{}", serde_json::to_string(figures)?)?)
+            })
         })?,
     };
     for broken in &found.broken_lines {
@@ -77,7 +81,7 @@ pub fn run(context: &Context, args: &DiagnoseArgs) -> Result<()> {
     let compared = match &args.base {
         None => None,
         Some(from) => {
-            let (own, base) = (graded_samples::read(path, limit)?, graded_samples::read(from, None)?);
+            let (own, base) = (graded_samples::read(path, limit, markers)?, graded_samples::read(from, None, markers)?);
             let compared = diagnose_outcomes(&own.outcomes, Some(&base.outcomes));
             if compared.0.ledger.is_none() {
                 return Err(nothing_shared(path, from).into());
@@ -96,7 +100,7 @@ pub fn run(context: &Context, args: &DiagnoseArgs) -> Result<()> {
     let mut text = human(&found);
     if let Some(diagnosis) = diagnosis {
         // What the file's own lines have told already is not told twice.
-        let diagnosis = Diagnosis { degeneration: None, programs: None, ..diagnosis.clone() };
+        let diagnosis = Diagnosis { degeneration: None, reasoning: None, programs: None, ..diagnosis.clone() };
         text += &format!("\n\n{}", side_by_side(&["against the uncut model".to_owned()], &[&diagnosis]));
     }
     context.printer.result(&text)
@@ -111,7 +115,7 @@ fn nothing_shared(path: &Path, base: &Path) -> Fault {
 }
 
 /// Which arguments for asking tasks were given: a file asks nothing.
-fn of_tasks(args: &BenchmarkArgs) -> [(&'static str, bool); 10] {
+fn of_tasks(args: &BenchmarkArgs) -> [(&'static str, bool); 11] {
     [
         ("--data-root", args.data_root.is_some()),
         ("--shots", args.shots.is_some()),
@@ -121,6 +125,7 @@ fn of_tasks(args: &BenchmarkArgs) -> [(&'static str, bool); 10] {
         ("--max-new-tokens", args.max_new_tokens.is_some()),
         ("--truncate-questions", args.truncate_questions),
         ("--template-var", !args.template.template_var.is_empty()),
+        ("--max-thinking-tokens", args.reasoning.max_thinking_tokens.is_some()),
         ("--no-loop-stop", args.no_loop_stop),
         ("--allow-code-execution", args.allow_code_execution),
     ]
@@ -129,6 +134,7 @@ fn of_tasks(args: &BenchmarkArgs) -> [(&'static str, bool); 10] {
 fn human(found: &FileMetrics) -> String {
     let steps = &found.steps;
     let mut rows = degeneration_rows(&found.degeneration);
+    rows.extend(reasoning_rows(found.reasoning.as_ref()));
     let count = |n: usize| table::count(n as u64);
     rows.push(["equations checked".into(), count(steps.equations)]);
     rows.push(["false ones".into(), format!("{} {}", count(steps.wrong), percent_of(steps.wrong, steps.equations))]);

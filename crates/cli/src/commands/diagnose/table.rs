@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use lopper_record::study::{Cause, Degeneration, Diagnosis, Mean, Programs};
+use lopper_record::study::{Cause, Degeneration, Diagnosis, Mean, Programs, Reasoning};
 
 use crate::table;
 
@@ -50,6 +50,19 @@ pub fn degeneration_rows(figures: &Degeneration) -> Vec<[String; 2]> {
     rows
 }
 
+/// What a model or the writer of a file thought; nothing where nothing is marked so.
+pub fn reasoning_rows(figures: Option<&Reasoning>) -> Vec<[String; 2]> {
+    let Some(Reasoning { responses, unfinished, text, .. }) = figures else { return vec![] };
+    let of = |n: usize| format!("{} {}", table::count(n as u64), percent_of(n, *responses));
+    vec![
+        ["responses with a thought".into(), of(text.responses)],
+        ["unfinished thoughts".into(), of(*unfinished)],
+        ["thoughts that loop".into(), of(text.loops)],
+        ["Rep-4 of thoughts, %".into(), mean(text.rep_4.as_ref(), 1.0, 2)],
+        ["words of thoughts".into(), mean(text.words.as_ref(), 1.0, 1)],
+    ]
+}
+
 /// The figures of several models side by side, one column each; a row appears where any has a value.
 pub fn side_by_side(names: &[String], models: &[&Diagnosis]) -> String {
     type Figure = (String, Box<dyn Fn(&Diagnosis) -> Option<String>>);
@@ -73,6 +86,12 @@ pub fn side_by_side(names: &[String], models: &[&Diagnosis]) -> String {
         figure("cut off at the length limit", |d| {
             text(d).filter(|t| !t.finish.is_empty()).map(|t| t.finish.get("length").copied().unwrap_or(0).to_string())
         }),
+        figure("thoughts", |d| d.reasoning.as_ref().map(|r| format!("{} of {}", r.text.responses, r.responses))),
+        figure("  unfinished", |d| d.reasoning.as_ref().map(|r| r.unfinished.to_string())),
+        figure("  ended by the budget", |d| d.reasoning.as_ref().map(|r| r.cut.to_string())),
+        figure("  that loop", |d| d.reasoning.as_ref().map(|r| r.text.loops.to_string())),
+        figure("  tokens", |d| of(d.reasoning.as_ref()?.text.tokens.as_ref(), 1.0, 1)),
+        figure("  Rep-4, %", |d| of(d.reasoning.as_ref()?.text.rep_4.as_ref(), 1.0, 1)),
         figure("mean token log-probability", |d| of(text(d)?.mean_logprob.as_ref(), 1.0, 4)),
         figure("arithmetic, first digit right, %", |d| of(d.arithmetic.as_ref()?.accuracy.as_ref(), 100.0, 0)),
         figure("log-probability of that digit", |d| of(d.arithmetic.as_ref()?.logprob.as_ref(), 1.0, 2)),
@@ -93,7 +112,7 @@ pub fn side_by_side(names: &[String], models: &[&Diagnosis]) -> String {
     }
     figures.push(figure("lost items", |d| d.ledger.as_ref().map(|l| format!("{} of {}", l.lost, l.compared))));
     for cause in Cause::ALL {
-        let of = move |d: &Diagnosis| d.ledger.as_ref().map(|ledger| ledger.of(cause).to_string());
+        let of = move |d: &Diagnosis| d.ledger.as_ref()?.shown(cause).map(|count| count.to_string());
         figures.push(figure(&format!("  {}", cause.title()), of));
     }
     figures.push(figure("gained items", |d| d.ledger.as_ref().map(|l| l.gained.to_string())));

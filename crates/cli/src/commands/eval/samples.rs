@@ -8,7 +8,7 @@ use lopper_heal::examples::layouts;
 use lopper_infer::Finish;
 use lopper_record::{Fault, Result, write_atomic};
 use lopper_rows::RowReader;
-use lopper_tasks::{GivenResponses, ItemResult, SampleResult, Suite, TaskOutcome, Timing, question_id};
+use lopper_tasks::{GivenResponse, GivenResponses, ItemResult, SampleResult, Suite, TaskOutcome, Timing, question_id};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -23,6 +23,12 @@ struct SampleLine<'a> {
     choices: &'a Option<Vec<String>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     logprobs: &'a Option<Vec<f64>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reasoning: &'a Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reasoning_tokens: &'a Option<usize>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    reasoning_cut: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     response: &'a Option<String>,
     extracted: &'a Option<String>,
@@ -59,6 +65,9 @@ fn line<'a>(outcome: &'a TaskOutcome, item: &'a ItemResult, timing: Option<&'a T
         prompt: &item.prompt,
         choices: &item.choices,
         logprobs: &item.logprobs,
+        reasoning: &item.reasoning,
+        reasoning_tokens: &item.reasoning_tokens,
+        reasoning_cut: item.reasoning_cut,
         response: &item.response,
         extracted: &item.extracted,
         target: &item.target,
@@ -96,7 +105,14 @@ pub fn responses(path: &Path) -> Result<GivenResponses> {
         let number = |value: &Value| value.as_u64().or_else(|| value.as_str()?.parse().ok());
         let doc_id = row.get("doc_id").and_then(number).and_then(|id| usize::try_from(id).ok());
         let doc_id = doc_id.ok_or("no number in `doc_id`")?;
-        all.entry((text("task")?.to_owned(), doc_id)).or_default().push(text("response")?.to_owned());
+        let own = |names: [&str; 2]| names.iter().find_map(|name| row.get(*name)?.as_str()).map(str::to_owned);
+        let (reasoning, finish) = (own(["reasoning", "reasoning_content"]), own(["finish", "finish_reason"]));
+        // A thought without a response never ended.
+        let missing = reasoning.is_some() && row.get("response").is_none_or(Value::is_null);
+        let given = if missing { String::new() } else { text("response")?.to_owned() };
+        let unfinished = finish.map(|finish| matches!(finish.as_str(), "length" | "context_full" | "loop"));
+        let given = GivenResponse { text: given, reasoning, unfinished };
+        all.entry((text("task")?.to_owned(), doc_id)).or_default().push(given);
         Ok(())
     })?;
     Ok(all)
