@@ -2,6 +2,7 @@
 //!
 //! - [`extract`]: the answer of a response (`\boxed{…}`, "the final answer is …", a block of code), and
 //!   lm-evaluation-harness's answer filters;
+//! - [`normalized`]: the answers of lm-evaluation-harness's AIME tasks, compared as text;
 //! - [`equivalent`]: whether an answer equals the reference, in whatever notation the two are written.
 //!
 //! ```
@@ -29,6 +30,7 @@ pub mod extract;
 mod form;
 mod lex;
 mod normal;
+pub mod normalized;
 mod number;
 mod numeric;
 mod parse;

@@ -7,7 +7,7 @@ use lopper_record::Fault;
 
 use super::spec::Spec;
 
-const FILES: [&str; 18] = [
+const FILES: [&str; 21] = [
     include_str!("../definitions/mmlu.toml"),
     include_str!("../definitions/arc_easy.toml"),
     include_str!("../definitions/arc_challenge.toml"),
@@ -20,6 +20,9 @@ const FILES: [&str; 18] = [
     include_str!("../definitions/gsm8k_chat.toml"),
     include_str!("../definitions/gsm8k_python.toml"),
     include_str!("../definitions/math_500.toml"),
+    include_str!("../definitions/aime24.toml"),
+    include_str!("../definitions/aime25.toml"),
+    include_str!("../definitions/mmlu_pro.toml"),
     include_str!("../definitions/humaneval.toml"),
     include_str!("../definitions/humaneval_plus.toml"),
     include_str!("../definitions/humaneval_plus_chat.toml"),
@@ -61,11 +64,13 @@ mod tests {
         for source in FILES {
             Spec::parse(source, None).unwrap();
         }
-        assert_eq!(builtin().len(), FILES.len() - 1 + 57);
+        assert_eq!(builtin().len(), FILES.len() - 2 + 57 + 14);
         let names: HashSet<&str> = builtin().iter().map(|spec| spec.name.as_str()).collect();
         assert_eq!(names.len(), builtin().len());
         let tagged = |tag: &str| builtin().iter().filter(|spec| spec.tags.iter().any(|own| own == tag)).count();
         assert_eq!((tagged("mmlu"), tagged("mmlu_stem"), tagged("mmlu_other"), tagged("ai2_arc")), (57, 19, 13, 2));
+        let pro = builtin().iter().find(|spec| spec.name == "mmlu_pro_computer_science").unwrap();
+        assert_eq!((pro.families(), pro.rows.config.as_str()), (vec!["mmlu_pro".to_owned()], "default"));
         assert!(builtin().iter().all(|spec| !names.contains("mmlu") && !spec.metrics().is_empty()));
     }
 

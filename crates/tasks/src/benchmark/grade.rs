@@ -17,6 +17,7 @@ use crate::metrics::rouge::rouge;
 use crate::outcome::{SampleResult, UNFINISHED_THOUGHT};
 use crate::requests::Response;
 use lopper_answer::extract::{ExactMatch, RegexFilter, boxed, chat_answer, python_block};
+use lopper_answer::normalized::{marked_answer, same_normalized};
 use lopper_answer::{Verdict, equivalent};
 
 /// A graded item.
@@ -165,6 +166,13 @@ impl<'a> Judge<'a> {
                 set("flexible_match", binary(any_right));
                 graded.outcome = Some(word(boxed_right, strict.is_some()).to_owned());
                 graded.extracted = strict.map(str::to_owned);
+            }
+            Check::Normalized => {
+                let (answer, marked) = marked_answer(response);
+                let right = same_normalized(answer, &item.target);
+                set("exact_match", binary(right));
+                graded.outcome = Some(word(right, marked).to_owned());
+                graded.extracted = marked.then(|| answer.to_owned());
             }
             Check::Program => {
                 let ran = ran.context("the program was not run")?;

@@ -107,6 +107,7 @@ pub(crate) fn items(
         maker.conform(row);
     }
     let wanted: Vec<usize> = (0..table.rows.len())
+        .filter(|&at| maker.takes(&table.rows[at]))
         .filter(|&at| match (rows, &table.rows[at]) {
             (RowChoice::Divided, Ok(row)) => split_of(&maker.id(row)) == split,
             _ => true,
@@ -188,6 +189,14 @@ impl<'a> Maker<'a> {
         }
     }
 
+    /// Whether a row belongs to the task. A row that cannot tell does, and is then a bad one.
+    pub fn takes(&self, row: &Row) -> bool {
+        match (&self.spec.rows.only, row) {
+            (Some(only), Ok(row)) => self.templates.truth(only, &Fields::new(row)).unwrap_or(true),
+            _ => true,
+        }
+    }
+
     /// The identity of a row's question.
     pub fn id(&self, row: &Map<String, Value>) -> String {
         let texts = self.spec.rows.identity.iter().map(|name| match row.get(name) {
@@ -212,10 +221,11 @@ impl<'a> Maker<'a> {
             pool.rows.iter_mut().for_each(|row| self.conform(row));
             pool
         };
+        let numbers: Vec<usize> = (0..pool.rows.len()).filter(|at| self.takes(&pool.rows[*at])).collect();
         let few = || -> Error {
             Fault::new(format!("there are too few rows for {shots} few-shot examples of {}", self.spec.name))
                 .file(pool.file(0))
-                .got(format!("{} rows", pool.rows.len()))
+                .got(format!("{} rows", numbers.len()))
                 .hint("lower --shots")
                 .into()
         };
@@ -224,16 +234,20 @@ impl<'a> Maker<'a> {
         let mut random = PythonRandom::new(SHOTS_SEED);
         let mut all = Vec::with_capacity(until);
         for item in &table.rows[..until] {
-            let is_item = |at: &usize| spec.without_item && pool.rows[*at] == *item;
+            if !self.takes(item) {
+                all.push(vec![]);
+                continue;
+            }
+            let is_item = |at: &usize| spec.without_item && pool.rows[numbers[*at]] == *item;
             let places = match spec.choose {
-                Choose::First => (0..pool.rows.len()).filter(|at| !is_item(at)).take(shots).collect(),
+                Choose::First => (0..numbers.len()).filter(|at| !is_item(at)).take(shots).collect(),
                 Choose::Sample => {
-                    let drawn = random.sample(pool.rows.len(), shots + usize::from(spec.without_item));
+                    let drawn = random.sample(numbers.len(), shots + usize::from(spec.without_item));
                     let mut places: Vec<usize> = drawn.ok_or_else(few)?;
                     places.retain(|at| !is_item(at));
                     places.truncate(shots);
                     if places.len() < shots {
-                        let others: Vec<usize> = (0..pool.rows.len()).filter(|at| !is_item(at)).collect();
+                        let others: Vec<usize> = (0..numbers.len()).filter(|at| !is_item(at)).collect();
                         let drawn = random.sample(others.len(), shots).ok_or_else(few)?;
                         places = drawn.into_iter().map(|at| others[at]).collect();
                     }
@@ -244,7 +258,7 @@ impl<'a> Maker<'a> {
                 return Err(few());
             }
             let mut turns = Vec::with_capacity(2 * shots);
-            for at in places {
+            for at in places.into_iter().map(|place| numbers[place]) {
                 if rendered[at].is_none() {
                     let example = pool.rows[at].clone().and_then(|row| self.example(&row));
                     rendered[at] = Some(example.map_err(|reason| {

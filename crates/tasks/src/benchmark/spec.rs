@@ -73,6 +73,8 @@ pub struct RowsSpec {
     pub columns: BTreeMap<String, ColumnType>,
     /// Columns that make two rows the same question.
     pub identity: Vec<String>,
+    /// An expression that tells which rows belong to the task, few-shot examples among them; none: all.
+    pub only: Option<String>,
 }
 
 impl RowsSpec {
@@ -223,6 +225,8 @@ pub enum Check {
     Text,
     /// Equal mathematics.
     Math,
+    /// Equal texts once LaTeX is normalised, as lm-evaluation-harness's AIME tasks compare them.
+    Normalized,
     /// A program that passes its tests.
     Program,
     /// A program whose value is equal mathematics.
@@ -357,8 +361,14 @@ impl Spec {
                 let mut one = self.clone();
                 one.name = format!("{}_{member}", self.name);
                 one.follows = self.follows.as_ref().map(|name| format!("{name}_{member}"));
-                one.rows.config = member.clone();
-                one.tags.extend([self.name.clone(), format!("{}_{category}", self.name)]);
+                // Members are configurations of the data set, or rows of one.
+                if self.rows.only.is_none() {
+                    one.rows.config = member.clone();
+                }
+                one.tags.push(self.name.clone());
+                if !category.is_empty() {
+                    one.tags.push(format!("{}_{category}", self.name));
+                }
                 one.member = Some((member.clone(), category.clone()));
                 one.members.clear();
                 all.push(one);
@@ -371,7 +381,7 @@ impl Spec {
     pub fn families(&self) -> Vec<String> {
         let Some((_, category)) = &self.member else { return vec![] };
         let family = self.tags.iter().filter(|tag| self.name.starts_with(tag.as_str()));
-        let category = self.tags.iter().filter(|tag| tag.ends_with(&format!("_{category}")));
+        let category = self.tags.iter().filter(|tag| !category.is_empty() && tag.ends_with(&format!("_{category}")));
         family.chain(category).cloned().collect()
     }
 
@@ -390,7 +400,7 @@ impl Spec {
                 Check::Text => answer.readings.iter().map(|reading| reading.metric.clone()).collect(),
                 Check::Math => names(&["exact_match", "flexible_match"]),
                 Check::Program => names(&["pass@1"]),
-                Check::Value => names(&["exact_match"]),
+                Check::Value | Check::Normalized => names(&["exact_match"]),
                 Check::Rouge => names(&["rouge_l", "rouge_1", "rouge_2"]),
             },
             (None, None) => vec![],

@@ -77,6 +77,11 @@ impl Templates {
         .collect()
     }
 
+    /// Whether an expression is true.
+    pub fn truth(&self, expression: &str, fields: &Fields) -> Result<bool, String> {
+        Ok(self.value(expression, fields)?.is_true())
+    }
+
     /// The whole number that an expression gives; text of digits is one.
     pub fn number(&self, expression: &str, fields: &Fields) -> Result<i64, String> {
         let value = self.value(expression, fields)?;

@@ -55,7 +55,7 @@ pub(crate) fn training_examples(
         None => vec!["\n".to_owned()],
     };
     let mut examples = Vec::new();
-    for row in rows.iter().flatten() {
+    for row in rows.iter().filter(|row| maker.takes(row)).flatten() {
         let id = maker.id(row);
         let Ok(turns) = maker.example(row) else { continue };
         let [question, answer] = turns.as_slice() else { continue };
