@@ -119,6 +119,12 @@ impl GenerationPolicy {
     /// room for the answer, or sampling out of range.
     pub fn check(&self) -> Result<()> {
         let empty = |markers: &ReasoningMarkers| markers.open.trim().is_empty() || markers.close.trim().is_empty();
+        if self.reasoning_markers.as_ref().is_some_and(empty) {
+            return Err(Fault::new("a marker of reasoning is empty")
+                .expected("the two texts that begin and end a thought")
+                .hint("<think> and </think> for most models; without --reasoning-markers, the model's own")
+                .into());
+        }
         if let Some(length) = self.max_new_tokens {
             self.check_room("a response", length)?;
         }
@@ -126,11 +132,6 @@ impl GenerationPolicy {
             (self.max_new_tokens == Some(0), "the length of a response is 0", "at least one new token"),
             (self.responses == 0, "there is no response to an item", "at least one response"),
             (self.stop.iter().any(String::is_empty), "a stop string is empty", "text that ends a response"),
-            (
-                self.reasoning_markers.as_ref().is_some_and(empty),
-                "a marker of reasoning is empty",
-                "the texts that begin and end a thought, such as <think> and </think>",
-            ),
         ];
         if let Some((_, message, expected)) = wrong.into_iter().find(|(wrong, ..)| *wrong) {
             return Err(Fault::new(message).expected(expected).into());
