@@ -120,7 +120,9 @@ fn braced_fractions(text: &str) -> Option<String> {
 
 /// `3/4` as `\frac{3}{4}`.
 fn slashed_fraction(text: String) -> Option<String> {
-    let Some((above, below)) = text.split_once('/').filter(|(_, below)| !below.contains('/')) else { return Some(text) };
+    let Some((above, below)) = text.split_once('/').filter(|(_, below)| !below.contains('/')) else {
+        return Some(text);
+    };
     let (above, below) = (whole_number(above)?, whole_number(below)?);
     match (above, below) {
         (Some(above), Some(below)) => Some(format!("\\frac{{{above}}}{{{below}}}")),

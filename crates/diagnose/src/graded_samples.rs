@@ -135,7 +135,8 @@ pub(crate) fn item(row: &Map<String, Value>, index: usize, markers: Option<&Reas
     let extracted = text("extracted").or_else(|| first("filtered_resps")).filter(|found| found != "[invalid]");
     let prompt = text("prompt").or_else(question).unwrap_or_default();
     let cut_off = is_cut_off(row.get("finish").or_else(|| row.get("finish_reason")).and_then(Value::as_str));
-    let GivenResponse { thought, answer } = GivenResponse::read(given_reasoning(row), &response, Some(&prompt), cut_off, markers);
+    let GivenResponse { thought, answer } =
+        GivenResponse::read(given_reasoning(row), &response, Some(&prompt), cut_off, markers);
     let unfinished = thought.as_ref().is_some_and(|(_, finished)| !finished);
     let outcome = if unfinished { Some(UNFINISHED_THOUGHT.to_owned()) } else { text("outcome") };
     Some(ItemResult {

@@ -250,7 +250,9 @@ fn last_turn(name: &str, turns: &[Value]) -> Result<Vec<Response>, String> {
     let turn = turns.iter().rev().find(|turn| turn["role"] == "assistant");
     let turn = turn.ok_or_else(|| format!("no assistant turn in `{name}`"))?;
     let reasoning = reasoning(turn);
-    said(turn).map(|text| vec![Response { reasoning, ..of_text(text) }]).ok_or_else(|| "the assistant's turn has no text".to_owned())
+    said(turn)
+        .map(|text| vec![Response { reasoning, ..of_text(text) }])
+        .ok_or_else(|| "the assistant's turn has no text".to_owned())
 }
 
 /// A detail of lighteval 0.11 and later. Multiple choice has log-likelihoods and no text.
