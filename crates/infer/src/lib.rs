@@ -55,7 +55,7 @@ mod worker;
 pub use engine::Engine;
 pub use generate::{Finish, GenerateOptions, Generation, Generations, Request};
 pub use layer_trie::{LayerActivations, LayerHook, Work};
-pub use loglik::{Loglik, LoglikRequest, TokenLogprobs};
+pub use loglik::{Loglik, LoglikRequest, TokenLogprobs, mean_nll};
 pub use loops::LoopStop;
 pub use reasoning::{AnswerStop, ReasonedResponse, ReasoningReader, ThinkingBudget, Thought, ThoughtCheck};
 pub use sampling::{Sampler, Sampling};

@@ -215,3 +215,11 @@ impl Engine {
         Ok(jobs.into_iter().zip(spans).map(|(job, span)| result(job, tokens[span].to_vec())).collect())
     }
 }
+
+/// The mean of −log p in nats over all tokens that have a log-probability, and their number; no mean without any.
+pub fn mean_nll(logprobs: &[Vec<Option<f32>>]) -> (Option<f64>, usize) {
+    let predicted = || logprobs.iter().flatten().flatten();
+    let count = predicted().count();
+    let sum: f64 = predicted().map(|value| f64::from(*value)).sum();
+    ((count > 0).then(|| -sum / count as f64), count)
+}

@@ -1,5 +1,6 @@
 //! `lopper logprobs`: the log-probability of every token of a text, at any depth.
 
+use lopper_infer::mean_nll;
 use lopper_record::{Fault, Result};
 use serde::Serialize;
 
@@ -39,8 +40,7 @@ pub fn run(context: &Context, args: &LogprobsArgs) -> Result<()> {
             .hint("the checkpoint is damaged, or its training diverged")
             .into());
     }
-    let predicted: Vec<f64> = logprobs.iter().flatten().flatten().map(|value| f64::from(*value)).collect();
-    let mean_nll = (!predicted.is_empty()).then(|| -predicted.iter().sum::<f64>() / predicted.len() as f64);
+    let (mean_nll, predicted) = mean_nll(&logprobs);
     if args.json {
         let sequences = sequences.into_iter().zip(logprobs);
         let sequences = sequences.map(|(tokens, logprobs)| Sequence { tokens, logprobs }).collect();
@@ -49,7 +49,7 @@ pub fn run(context: &Context, args: &LogprobsArgs) -> Result<()> {
     let number = |value: Option<f64>| value.map_or_else(|| "none".to_owned(), |value| format!("{value:.4}"));
     let rows = [
         ["sequences".to_owned(), table::count(sequences.len() as u64)],
-        ["tokens predicted".to_owned(), table::count(predicted.len() as u64)],
+        ["tokens predicted".to_owned(), table::count(predicted as u64)],
         ["mean NLL".to_owned(), number(mean_nll)],
         ["perplexity".to_owned(), number(mean_nll.map(f64::exp))],
     ];
