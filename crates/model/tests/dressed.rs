@@ -62,7 +62,8 @@ fn other_names_are_the_same_model() {
     assert!(plain.remarks().is_empty() && !plain.is_converted());
     let hash = plain.hash().to_owned();
     let expected = all_logits(plain, &tokens);
-    let cases: [(&str, fn(&str) -> String); 8] = [
+    type Rename = fn(&str) -> String;
+    let cases: [(&str, Rename); 8] = [
         ("without `model.`", |name| name.trim_start_matches("model.").to_owned()),
         ("`module.`", |name| format!("module.{name}")),
         ("`_orig_mod.`", |name| format!("_orig_mod.{name}")),

@@ -1,5 +1,6 @@
 //! The rows of a file, whatever its format.
 
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 
 use lopper_record::{Fault, Result};
@@ -47,12 +48,13 @@ impl RowReader {
     /// # Errors
     /// As [`RowReader::open`], also where there is no file.
     pub fn open_all(files: &[PathBuf]) -> Result<Self> {
-        let Some((first, rest)) = files.split_first() else {
+        let mut rest = VecDeque::from(files.to_vec());
+        let Some(first) = rest.pop_front() else {
             return Err(Fault::new("there is no file of rows").expected("at least one").into());
         };
-        let first = Self::open(first)?;
+        let first = Self::open(&first)?;
         let (path, size, read) = (first.path.clone(), first.size, first.read.clone());
-        let rows = Files { current: first, rest: rest.to_vec().into_iter(), before: 0, last: 0 };
+        let rows = Files { current: first, rest, before: 0, last: 0 };
         Ok(Self { rows: Box::new(rows), path, size, read, budget: None })
     }
 
@@ -107,7 +109,7 @@ impl Iterator for RowReader {
 /// Several files, one after the other.
 struct Files {
     current: RowReader,
-    rest: std::vec::IntoIter<PathBuf>,
+    rest: VecDeque<PathBuf>,
     /// The number of the last row of the files before.
     before: usize,
     last: usize,
@@ -125,7 +127,7 @@ impl Iterator for Files {
                 }
                 Some(Err(error)) => return Some(Err(error)),
                 None => {
-                    let next = RowReader::open(&self.rest.next()?);
+                    let next = RowReader::open(&self.rest.pop_front()?);
                     self.before = self.last;
                     match next {
                         Ok(next) => self.current = next,
