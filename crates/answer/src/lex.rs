@@ -323,9 +323,9 @@ impl<'a> Lexer<'a> {
     }
 }
 
-/// A time of day at `start` that is written as no ratio is, and its end: an hour, a colon, and minutes that begin with a
-/// zero (`12:00`, `9:05`); the hour without its leading zero. Other times (`9:30`) look like ratios, and are read as such
-/// unless words tell (`9:30 a.m.`).
+/// A time of day at `start` that is written as no ratio is, and its end: an hour, a colon, and minutes that begin
+/// with a zero (`12:00`, `9:05`); the hour without its leading zero. Other times (`9:30`) look like ratios, and are
+/// read as such unless words tell (`9:30 a.m.`).
 fn clock_time(text: &str, start: usize) -> Option<(String, usize)> {
     let digits = |from: usize| text.as_bytes()[from..].iter().take_while(|byte| byte.is_ascii_digit()).count();
     let is_inner = |byte: &u8| byte.is_ascii_digit() || matches!(byte, b'.' | b':');

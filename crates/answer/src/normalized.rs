@@ -1,12 +1,12 @@
 //! Short answers compared as text after LaTeX's spellings are made one: what lm-evaluation-harness does in its AIME and
 //! MATH tasks (`tasks/aime/utils.py`, 0.4.13), mistakes included, so that scores are the same.
 //!
-//! Its normalisation fails on some texts (an exception in Python, `None` here); two such texts are compared as they are.
-//! `fixtures/answers/make_normalized.py` holds both to the harness's own functions. Known difference: Python reads digits
-//! of other scripts as numbers, which matters for the fraction `a/b` only.
+//! Its normalisation fails on some texts (an exception in Python, `None` here); two such texts are compared as they
+//! are. `fixtures/answers/make_normalized.py` holds both to the harness's own functions. Known difference: Python
+//! reads digits of other scripts as numbers, which matters for the fraction `a/b` only.
 
-/// The answer that a response is judged by, and whether anything marks it as one: what the last `\boxed` holds; else what
-/// stands between the first and the last dollar sign; else the whole response.
+/// The answer that a response is judged by, and whether anything marks it as one: what the last `\boxed` holds; else
+/// what stands between the first and the last dollar sign; else the whole response.
 pub fn marked_answer(response: &str) -> (&str, bool) {
     let between = match (response.find('$'), response.rfind('$')) {
         (Some(first), Some(last)) if first < last => Some(&response[first + 1..last]),

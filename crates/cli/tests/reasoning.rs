@@ -38,8 +38,8 @@ pattern = '([0-9]+)'
 group_select = 0
 "#;
 
-/// A model with `<think>` and `</think>` in its vocabulary, as special tokens or not, whose template ends the prompt with
-/// `opening`; and a task of `n` items.
+/// A model with `<think>` and `</think>` in its vocabulary, as special tokens or not, whose template ends the prompt
+/// with `opening`; and a task of `n` items.
 fn place(special: bool, opening: &str, n: usize) -> Workplace {
     let place = Workplace::new(true);
     let mut tokenizer = place.read_json("model/tokenizer.json");

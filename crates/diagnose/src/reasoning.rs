@@ -77,9 +77,10 @@ pub(crate) struct GivenResponse {
 }
 
 impl GivenResponse {
-    /// Takes `text` apart, whose `reasoning` may be given by itself; a response without text is then an unfinished thought. Between `markers`, or else between
-    /// the known ones that the text has. A prompt that began the thought counts only where the response was `cut_off`,
-    /// since programs that leave thoughts out leave the end marker out too.
+    /// Takes `text` apart, whose `reasoning` may be given by itself; a response without text is then an unfinished
+    /// thought. Between `markers`, or else between the known ones that the text has. A prompt that began the thought
+    /// counts only where the response was `cut_off`, since programs that leave thoughts out leave the end marker out
+    /// too.
     pub fn read(
         reasoning: Option<&str>,
         text: &str,

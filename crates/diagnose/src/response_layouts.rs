@@ -15,7 +15,8 @@
 //!
 //! Optional are `finish` or `finish_reason` (why generation ended), `tokens` (length), `mean_logprob` (of its tokens
 //! under the model that wrote it), and `outcome` (the class of its program's end); where a program writes them
-//! elsewhere, they are read there. What a server separated as reasoning (`reasoning`, `reasoning_content`) is kept apart.
+//! elsewhere, they are read there. What a server separated as reasoning (`reasoning`, `reasoning_content`) is kept
+//! apart.
 //!
 //! Not covered: streamed chunks of servers, tool calls (they are no text).
 

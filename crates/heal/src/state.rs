@@ -64,7 +64,8 @@ pub fn save(path: &Path, trainer: &Trainer, state: &RunState) -> Result<()> {
     lopper_record::write_atomic(path, &file)
 }
 
-/// Restores what [`save`] wrote into a trainer of the same model and settings; `fresh` is the state of a run that begins.
+/// Restores what [`save`] wrote into a trainer of the same model and settings; `fresh` is the state of a run that
+/// begins.
 ///
 /// # Errors
 /// A [`Fault`] for a file of another recipe, which names what differs, and for a damaged one.

@@ -221,8 +221,8 @@ impl ThoughtCheck for OpenThought {
     }
 }
 
-/// A limit on the thought of one response: where the model still thinks after so many tokens, or repeats itself while it
-/// thinks ([`LoopStop`](crate::LoopStop)), tokens that end the thought are put, and generation goes on.
+/// A limit on the thought of one response: where the model still thinks after so many tokens, or repeats itself while
+/// it thinks ([`LoopStop`](crate::LoopStop)), tokens that end the thought are put, and generation goes on.
 #[derive(Debug, Clone)]
 pub struct ThinkingBudget {
     /// Generated tokens after which a thought is ended, with those of an opening marker that the model writes itself.

@@ -11,8 +11,8 @@
 //! on expressions of the language (`fixtures/chat/make_language.py`, which lists what is known to differ). Known
 //! differences: `strftime_now` speaks UTC and knows the usual directives only; the `{% generation %}` block, which
 //! marks assistant text for training masks, prints its body and marks nothing; a loop over none is empty and unequal
-//! kinds can be compared, where Python raises errors; `%` does not format texts (the filter `format` does). Not bounded:
-//! lists that hold each other twice, dozens of times over, joined to a text by `~`.
+//! kinds can be compared, where Python raises errors; `%` does not format texts (the filter `format` does). Not
+//! bounded: lists that hold each other twice, dozens of times over, joined to a text by `~`.
 
 mod abilities;
 mod json;
@@ -51,8 +51,8 @@ const NAME: &str = "chat template";
 /// Instructions, and units of 64 bytes of text made, that one rendering may take.
 const FUEL: u64 = 5_000_000;
 const MAX_RECURSION: usize = 200;
-/// Bytes of stack, used where needed, for a rendering: a value that a template nests as deeply as the fuel lets it (half a
-/// million times) is compared, joined and dropped by recursion.
+/// Bytes of stack, used where needed, for a rendering: a value that a template nests as deeply as the fuel lets it
+/// (half a million times) is compared, joined and dropped by recursion.
 const STACK: usize = 512 << 20;
 const MAX_TEMPLATE_BYTES: usize = 1 << 22;
 /// Variables that every rendering sets itself.

@@ -43,7 +43,6 @@ use crate::tensors::EMBEDDING;
 use source::{Bytes, Source};
 
 pub use crate::dtype::{Dtype, is_weight_dtype, torch_name};
-pub(crate) use convert::reads_quantization;
 pub use source::EmbeddedFiles;
 pub(crate) use stream::write_tensors;
 pub use stream::{Array, SafetensorsWriter, TensorInfo, save_safetensors};

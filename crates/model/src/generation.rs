@@ -59,8 +59,8 @@ impl SpecialIds {
     }
 }
 
-/// Settings of `generation_config.json` that change which tokens are generated, and the value that leaves them off; null
-/// always does. Temperature, top-k and top-p are settings of Lopper's own, and beams are another search.
+/// Settings of `generation_config.json` that change which tokens are generated, and the value that leaves them off;
+/// null always does. Temperature, top-k and top-p are settings of Lopper's own, and beams are another search.
 const CHANGES_TOKENS: [(&str, f64); 22] = [
     ("repetition_penalty", 1.0),
     ("encoder_repetition_penalty", 1.0),

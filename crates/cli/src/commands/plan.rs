@@ -75,8 +75,8 @@ fn show_mergekit(context: &Context, args: &ShowArgs, cut: &MergekitCut) -> Resul
     context.printer.result(&table(lines.into_iter().chain(dtype).chain(made)))
 }
 
-/// What llama-quantize gets wrong: it renumbers tensors and counts them anew, and copies all other metadata of the uncut
-/// model, among it what is special about each layer (`src/llama-quant.cpp`).
+/// What llama-quantize gets wrong: it renumbers tensors and counts them anew, and copies all other metadata of the
+/// uncut model, among it what is special about each layer (`src/llama-quant.cpp`).
 fn llama_cpp_warning(plan: &Plan) -> Option<String> {
     let counts = ["num_hidden_layers", "num_layers", "n_layer", "n_layers"];
     let by_layer = plan.config_changes.iter().map(|change| change.key.as_str()).filter(|key| !counts.contains(key));

@@ -63,8 +63,8 @@ impl ReasoningMarkers {
         Self::new(open, close)
     }
 
-    /// The first known pair whose closing marker stands in `text`, or whose opening marker `text` begins with; `<think>`
-    /// and `</think>` where none does.
+    /// The first known pair whose closing marker stands in `text`, or whose opening marker `text` begins with;
+    /// `<think>` and `</think>` where none does.
     pub fn in_text(text: &str) -> Self {
         let uses = |(open, close): &(&str, &str)| text.contains(close) || text.trim_start().starts_with(open);
         let (open, close) = KNOWN.into_iter().find(uses).unwrap_or(KNOWN[0]);

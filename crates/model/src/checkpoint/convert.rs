@@ -1,10 +1,11 @@
 //! Weights that are converted when they are read: F64 to F32, and 8-bit floats, with their scales, to BF16.
 //!
 //! 8-bit floats and their scales are as DeepSeek and Qwen publish them (`X.weight_scale_inv`, a factor for each block,
-//! `quantization_config` with `fp8`) and as compressed-tensors writes them (`X.weight_scale`, a factor for the matrix or
-//! for each row): in both, the weight is the stored value times the scale. The sizes of blocks are those of
+//! `quantization_config` with `fp8`) and as compressed-tensors writes them (`X.weight_scale`, a factor for the matrix
+//! or for each row): in both, the weight is the stored value times the scale. The sizes of blocks are those of
 //! `weight_block_size`, and else follow from the shape of the scales where it divides that of the weight, as in
-//! transformers 5.24 (`Fp8Dequantize`). Formats of the values: OCP 8-bit floating point specification (E4M3 without infinities).
+//! transformers 5.24 (`Fp8Dequantize`). Formats of the values: OCP 8-bit floating point specification (E4M3 without
+//! infinities).
 //!
 //! What is converted is held in memory, unlike other weights. Not covered: scales in 8 bits (`F8_E8M0`), integers, four
 //! bits.
@@ -46,25 +47,6 @@ struct Scale {
     columns: usize,
     /// Columns of the matrix.
     width: usize,
-}
-
-/// Whether the weights of a model with this `quantization_config` are among those that are converted.
-pub(crate) fn reads_quantization(config: &Value) -> bool {
-    let text = |value: &Value, key: &str| value.get(key).and_then(Value::as_str).map(str::to_owned);
-    match text(config, "quant_method").as_deref() {
-        Some("fp8") => true,
-        Some("compressed-tensors") => {
-            let groups = config.get("config_groups").and_then(Value::as_object);
-            let float8 = |group: &Value| {
-                let weights = group.get("weights").unwrap_or(&Value::Null);
-                text(weights, "type").as_deref() == Some("float")
-                    && weights.get("num_bits").and_then(Value::as_u64) == Some(8)
-            };
-            config.get("kv_cache_scheme").is_none_or(Value::is_null)
-                && groups.is_some_and(|groups| !groups.is_empty() && groups.values().all(float8))
-        }
-        _ => false,
-    }
 }
 
 /// Gives every tensor of a dtype that is not computed with its conversion, and takes its scales out of `tensors`.
@@ -223,8 +205,6 @@ fn eight_bits(byte: u8, dtype: Dtype) -> f32 {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]
@@ -240,22 +220,5 @@ mod tests {
             assert_eq!(eight_bits(byte, Dtype::F8_E5M2), value, "{byte:x}");
         }
         assert!(eight_bits(0x7d, Dtype::F8_E5M2).is_nan());
-    }
-
-    #[test]
-    fn only_floats_of_eight_bits_are_read_from_quantised_models() {
-        let group = |kind: &str, bits: u64| json!({"group_0": {"weights": {"type": kind, "num_bits": bits}}});
-        let compressed = |groups: Value| json!({"quant_method": "compressed-tensors", "config_groups": groups});
-        for (config, reads) in [
-            (json!({"quant_method": "fp8", "weight_block_size": [128, 128]}), true),
-            (compressed(group("float", 8)), true),
-            (compressed(group("int", 8)), false),
-            (compressed(group("float", 4)), false),
-            (compressed(json!({})), false),
-            (json!({"quant_method": "gptq"}), false),
-            (json!("fp8"), false),
-        ] {
-            assert_eq!(reads_quantization(&config), reads, "{config}");
-        }
     }
 }

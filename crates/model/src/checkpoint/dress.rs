@@ -1,11 +1,12 @@
 //! Tensors under other names than transformers gives them, and buffers that are no weights.
 //!
 //! - Wrappers of PyTorch put their own name into that of every tensor: `module.` (DistributedDataParallel, DeepSpeed),
-//!   `_orig_mod.` (torch.compile), `_fsdp_wrapped_module.` and `_checkpoint_wrapped_module.`, outside or within the model.
-//!   transformers 5.24 finds no tensor under such names and draws random weights with a warning.
+//!   `_orig_mod.` (torch.compile), `_fsdp_wrapped_module.` and `_checkpoint_wrapped_module.`, outside or within the
+//!   model. transformers 5.24 finds no tensor under such names and draws random weights with a warning.
 //! - A model saved without its head's class lacks `model.`, which transformers adds.
 //! - Multimodal checkpoints have the text model under `language_model.`; so has what was cut out of them.
-//! - Buffers (tables of rotary frequencies, causal masks) follow from the configuration; transformers leaves them alone.
+//! - Buffers (tables of rotary frequencies, causal masks) follow from the configuration; transformers leaves them
+//!   alone.
 //!
 //! A tensor is known by transformers' name everywhere else, so what is written loads there again.
 

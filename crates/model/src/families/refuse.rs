@@ -10,7 +10,6 @@
 use lopper_record::{Fault, Result};
 use serde_json::Value;
 
-use crate::checkpoint::reads_quantization;
 use crate::hf::{Fields, shorten};
 
 /// Which keys a rule is about.
@@ -206,4 +205,47 @@ fn head(fields: Fields<'_>) -> Result<()> {
         .expected("`architectures` with a class that ends in `ForCausalLM`")
         .got(shorten(&Value::Array(list.to_vec())))
         .into())
+}
+
+/// Whether the weights of a model with this `quantization_config` are among those that are converted.
+fn reads_quantization(config: &Value) -> bool {
+    let text = |value: &Value, key: &str| value.get(key).and_then(Value::as_str).map(str::to_owned);
+    match text(config, "quant_method").as_deref() {
+        Some("fp8") => true,
+        Some("compressed-tensors") => {
+            let groups = config.get("config_groups").and_then(Value::as_object);
+            let float8 = |group: &Value| {
+                let weights = group.get("weights").unwrap_or(&Value::Null);
+                text(weights, "type").as_deref() == Some("float")
+                    && weights.get("num_bits").and_then(Value::as_u64) == Some(8)
+            };
+            config.get("kv_cache_scheme").is_none_or(Value::is_null)
+                && groups.is_some_and(|groups| !groups.is_empty() && groups.values().all(float8))
+        }
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn only_floats_of_eight_bits_are_read_from_quantised_models() {
+        let group = |kind: &str, bits: u64| json!({"group_0": {"weights": {"type": kind, "num_bits": bits}}});
+        let compressed = |groups: Value| json!({"quant_method": "compressed-tensors", "config_groups": groups});
+        for (config, reads) in [
+            (json!({"quant_method": "fp8", "weight_block_size": [128, 128]}), true),
+            (compressed(group("float", 8)), true),
+            (compressed(group("int", 8)), false),
+            (compressed(group("float", 4)), false),
+            (compressed(json!({})), false),
+            (json!({"quant_method": "gptq"}), false),
+            (json!("fp8"), false),
+        ] {
+            assert_eq!(reads_quantization(&config), reads, "{config}");
+        }
+    }
 }

@@ -214,8 +214,9 @@ impl Rows {
     /// The responses from elsewhere to every item, taken apart and cut as the engine's are; `opened` says of each item
     /// whether its prompt ends inside a thought.
     ///
-    /// Other programs often leave thoughts out. So a response without an end marker, to a prompt that began the thought,
-    /// is an unfinished thought only where its line says that it was cut off, or where others of the task have one.
+    /// Other programs often leave thoughts out. So a response without an end marker, to a prompt that began the
+    /// thought, is an unfinished thought only where its line says that it was cut off, or where others of the task
+    /// have one.
     pub fn given(
         &self,
         given: &GivenResponses,

@@ -15,8 +15,8 @@ const EMBEDDING_MODULE: &str = "model.embed_tokens";
 const HEAD_MODULE: &str = "lm_head";
 const TOKENS: &str = ".token_adapter.trainable_tokens_delta";
 
-/// Gives every row of the adapted weight of `linear` the norm in `magnitude` (DoRA): with V = W + scale·B·A, the rows of
-/// W and B are multiplied by magnitude / ‖V‖, which leaves a low-rank adapter on another weight.
+/// Gives every row of the adapted weight of `linear` the norm in `magnitude` (DoRA): with V = W + scale·B·A, the rows
+/// of W and B are multiplied by magnitude / ‖V‖, which leaves a low-rank adapter on another weight.
 pub(super) fn put_magnitude(linear: &mut Linear, magnitude: &[f32]) {
     let mut merged = linear.clone();
     merged.merge();
