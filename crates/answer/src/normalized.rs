@@ -6,7 +6,7 @@
 //! reads digits of other scripts as numbers, which matters for the fraction `a/b` only.
 
 /// The answer that a response is judged by, and whether anything marks it as one: what the last `\boxed` holds; else
-/// what stands between the first and the last dollar sign; else the whole response.
+/// the text between the first and the last dollar sign; else the whole response.
 pub fn marked_answer(response: &str) -> (&str, bool) {
     let between = match (response.find('$'), response.rfind('$')) {
         (Some(first), Some(last)) if first < last => Some(&response[first + 1..last]),

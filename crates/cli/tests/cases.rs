@@ -110,10 +110,16 @@ fn a_key_that_a_template_does_not_read_is_named() {
     let knows = "{% for m in messages %}{{ m.role + ':' + (m.reasoning_content or '') + '|' + m.content + '\\n' }}{% endfor %}\
                  {% if add_generation_prompt %}{{ 'assistant:' }}{% endif %}";
     std::fs::write(place.model().join("chat_template.jinja"), knows).unwrap();
-    let message = run(&place, &[&HEAL[..], &["knowing"]].concat());
-    assert!(!message.contains("reasoning_content"), "{message}");
-    let tokens = |message: &str| message.split(" examples, ").nth(1).unwrap().split(' ').next().unwrap().to_owned();
-    assert!(!tokens(&message).is_empty());
+    let with = run(&place, &[&HEAL[..], &["with"]].concat());
+    assert!(!with.contains("reasoning_content"), "{with}");
+    // What the template reads is trained on.
+    let text = std::fs::read_to_string(place.path("sgr.jsonl")).unwrap();
+    place.write("sgr.jsonl", &text.replace("reasoning_content", "unread"));
+    let without = run(&place, &[&HEAL[..], &["without"]].concat());
+    let tokens = |message: &str| -> usize {
+        message.split(" examples, ").nth(1).unwrap().split(' ').next().unwrap().replace(',', "").parse().unwrap()
+    };
+    assert!(tokens(&with) > tokens(&without), "{with}{without}");
 }
 
 #[test]

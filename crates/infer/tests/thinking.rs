@@ -12,14 +12,6 @@ const LAYERS: usize = 4;
 const SAMPLE: Sampling = Sampling::Sample { temperature: 0.9, top_k: Some(20), top_p: Some(0.95) };
 /// The tokens that end a thought; the last of them is what a thought is told by.
 const END: [u32; 2] = [3, 30];
-const OPTIONS: GenerateOptions = GenerateOptions {
-    batch: 64,
-    prefill_tokens: 2048,
-    cache_bytes: 2 << 30,
-    context_limit: None,
-    loops: None,
-    draft_from_first: true,
-};
 
 /// The prompt began a thought, and the last token of [`END`] ends it.
 #[derive(Debug)]
@@ -81,7 +73,7 @@ fn a_thought_is_ended_after_its_budget_and_the_answer_follows() {
     let budgets = [None, Some(0), Some(1), Some(7), Some(23), Some(40)];
     for sampling in [Sampling::Greedy, SAMPLE] {
         let requests = requests(sampling, &budgets);
-        let made = engine.generate(&engine.all_layers(), &requests, &OPTIONS, &NoProgress).unwrap();
+        let made = engine.generate(&engine.all_layers(), &requests, &GenerateOptions::default(), &NoProgress).unwrap();
         let mut cut = 0;
         for (request, own) in requests.iter().zip(&made) {
             let expected = recomputed(&model, &engine.all_layers(), request);
@@ -104,19 +96,21 @@ fn budgets_give_the_same_tokens_in_any_batch_with_any_drafts_and_for_many_candid
     for sampling in [Sampling::Greedy, SAMPLE] {
         for loops in [None, Some(LoopStop { periods: 3, tokens: 6, longest: 4 })] {
             let requests = requests(sampling, &[Some(0), Some(5), Some(11), None]);
-            let plain = GenerateOptions { loops, draft_from_first: false, ..OPTIONS };
+            let plain = GenerateOptions { loops, draft_from_first: false, ..GenerateOptions::default() };
             let alone = |kept: &LayerSet<LayerSlot>, request: &Request| {
                 engine.generate(kept, std::slice::from_ref(request), &plain, &NoProgress).unwrap().remove(0)
             };
             let alone: Vec<Vec<Generation>> =
                 candidates.iter().map(|kept| requests.iter().map(|request| alone(kept, request)).collect()).collect();
-            for options in [GenerateOptions { loops, ..OPTIONS }, GenerateOptions { batch: 3, ..plain.clone() }] {
+            for options in
+                [GenerateOptions { loops, ..GenerateOptions::default() }, GenerateOptions { batch: 3, ..plain.clone() }]
+            {
                 let together = engine.generate_many(&candidates, &requests, &options, &NoProgress).unwrap();
                 assert_eq!(together.candidates, alone);
             }
             // Answers under one budget are drafts under another.
             let drafts: Vec<_> = alone[1].iter().rev().map(|answer| Some(answer.tokens.clone())).collect();
-            let options = GenerateOptions { loops, ..OPTIONS };
+            let options = GenerateOptions { loops, ..GenerateOptions::default() };
             let drafted = engine.generate_drafted(&candidates, &requests, &drafts, &options, &NoProgress).unwrap();
             assert_eq!(drafted.candidates, alone);
         }
@@ -128,7 +122,7 @@ fn a_thought_that_repeats_itself_is_ended_and_an_answer_that_does_is_stopped() {
     let engine = Engine::new(model(), 1).unwrap();
     // Any two equal tokens in a row count.
     let loops = Some(LoopStop { periods: 2, tokens: 2, longest: 1 });
-    let options = GenerateOptions { loops, ..OPTIONS };
+    let options = GenerateOptions { loops, ..GenerateOptions::default() };
     let (mut cut, mut stopped) = (0, 0);
     for seed in 0..40 {
         let thinking = ThinkingBudget { after: 1000, end: END.to_vec(), thought: Arc::new(Opened) };
@@ -155,6 +149,6 @@ fn a_budget_without_an_end_is_refused() {
     for end in [vec![], vec![9999]] {
         let thinking = Some(ThinkingBudget { after: 1, end, thought: Arc::new(Opened) });
         let request = Request { thinking, ..Request::greedy(vec![1], 3) };
-        assert!(engine.generate(&engine.all_layers(), &[request], &OPTIONS, &NoProgress).is_err());
+        assert!(engine.generate(&engine.all_layers(), &[request], &GenerateOptions::default(), &NoProgress).is_err());
     }
 }

@@ -33,7 +33,7 @@ pub struct Recipe {
     pub rows: Rows,
     /// Variables for the chat template, such as `enable_thinking`, wherever a prompt is rendered.
     pub template: BTreeMap<String, serde_json::Value>,
-    /// How reasoning is told from answers, and how long it may be.
+    /// How reasoning is separated from answers, and how long it may be.
     pub reasoning: Reasoning,
     /// Which cuts.
     pub cuts: Cuts,

@@ -72,7 +72,7 @@ pub struct EvalArgs {
     pub responses: NonZeroUsize,
 
     /// Score the uncut model, and with --drop or --adapter the cut one, once with each of these limits on the tokens of
-    /// reasoning, such as `0,256,1024`; `none` stands for no limit
+    /// reasoning, such as `0,256,1024`; `none` means no limit
     #[arg(long, value_name = "BUDGETS", value_delimiter = ',', value_parser = parse_budget,
           conflicts_with_all = ["compare", "responses_from", "samples_out", "lm_eval_out", "max_thinking_tokens"])]
     pub thinking_budgets: Vec<BudgetArg>,

@@ -1,4 +1,4 @@
-//! How reasoning is told from answers, and how long it may be.
+//! How reasoning is separated from answers, and how long it may be.
 
 use clap::Args;
 use lopper_model::chat::ReasoningMarkers;
@@ -6,7 +6,7 @@ use lopper_model::chat::ReasoningMarkers;
 /// Reasoning before answers.
 #[derive(Debug, Clone, Default, Args)]
 pub struct ReasoningArgs {
-    /// Treat what stands between OPEN and CLOSE as reasoning, not as the answer [default: the markers that the
+    /// Treat the text between OPEN and CLOSE as reasoning, not as the answer [default: the markers that the
     /// tokenizer or the chat template knows, such as `<think>` and `</think>`]
     #[arg(long, num_args = 2, value_names = ["OPEN", "CLOSE"], allow_hyphen_values = true)]
     pub reasoning_markers: Option<Vec<String>>,

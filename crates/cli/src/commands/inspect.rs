@@ -165,7 +165,7 @@ fn needs(needs: &[Need]) -> String {
     table::render(["memory, about", "in all", "without tokens", "tokens at once"], &rows)
 }
 
-/// The cuts as a table. The column of a full context stands there only where windows make it say
+/// The cuts as a table. The column of a full context is shown only where windows make it say
 /// more than the one before it.
 fn cuts(cuts: &[Savings]) -> String {
     let windows = cuts.iter().any(|cut| cut.kv_bytes_at_context[0] != cut.kv_bytes_at_context[1]);

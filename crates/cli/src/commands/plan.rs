@@ -42,7 +42,7 @@ fn show(context: &Context, args: &ShowArgs) -> Result<()> {
     context.printer.result(&plan.export(format.into()))
 }
 
-/// The plan that a mergekit configuration stands for, where the model that it names is on this machine: only the model
+/// The plan that a mergekit configuration describes, where the model that it names is on this machine: only the model
 /// says how many layers there are.
 fn of_mergekit(context: &Context, args: &ShowArgs, cut: &MergekitCut) -> Result<Option<Plan>> {
     if cut.model != POCKET && !Path::new(&cut.model).is_dir() {

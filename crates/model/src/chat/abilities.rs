@@ -130,8 +130,9 @@ impl ChatTemplate {
         if messages.first().is_some_and(|first| first.role == "system") && self.system_role() == SystemRole::Refused {
             let messages = messages.to_mut();
             let system = messages.remove(0).text().into_owned();
-            if let Some(user) = messages.iter_mut().find(|message| message.role == "user") {
-                user.content = Content::Text(format!("{system}\n\n{}", user.text()));
+            match messages.iter_mut().find(|message| message.role == "user") {
+                Some(user) => user.content = Content::Text(format!("{system}\n\n{}", user.text())),
+                None => messages.insert(0, Message::user(system)),
             }
         }
         Ok(messages)
@@ -173,7 +174,7 @@ impl ChatTemplate {
         system.into_iter().chain(keys).collect()
     }
 
-    /// Whether `name` stands in the template as a word.
+    /// Whether the template contains `name` as a word.
     fn mentions(&self, name: &str) -> bool {
         let is_word = |c: char| c.is_alphanumeric() || c == '_';
         self.source.match_indices(name).any(|(at, _)| {

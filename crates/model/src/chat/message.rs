@@ -14,7 +14,7 @@ pub enum Content {
     Text(String),
     /// Parts such as `{"type": "text", "text": "…"}`.
     Parts(Vec<Value>),
-    /// `null`, as beside tool calls.
+    /// `null`, as in messages with tool calls.
     Null,
     /// No `content` at all.
     #[serde(skip_deserializing)]
