@@ -234,11 +234,12 @@ fn key_strips<S: Simd, const Q: usize, const N: usize>(
     let mut sums = [[simd.splat_f32s(0.0); N]; Q];
     for c in 0..dim {
         let offset = c.wrapping_mul(KEY_BLOCK);
-        let keys: [S::f32s; N] = std::array::from_fn(|n| {
+        let mut keys = [simd.splat_f32s(0.0); N];
+        for n in 0..N {
             // SAFETY: the caller checked that the whole blocks up to the last strip lie in `keys`
             // and that the channels lie in a row; a strip does not cross its block's 16 lanes.
-            unsafe { keys_at[n].add(offset).cast::<S::f32s>().read_unaligned() }
-        });
+            keys[n] = unsafe { keys_at[n].add(offset).cast::<S::f32s>().read_unaligned() };
+        }
         for i in 0..Q {
             // SAFETY: the caller checked that each query has `dim` channels.
             let value = simd.splat_f32s(unsafe { *q_at[i].add(c) });
@@ -308,11 +309,12 @@ fn value_strips<S: Simd, const Q: usize, const N: usize>(
     let mut row = kv.values.as_ptr().wrapping_add(seen.start * kv.kv_row + kv.column + channel);
     let weights_at: [*const f32; Q] = std::array::from_fn(|i| weights[i * width..].as_ptr());
     for t in seen.clone() {
-        let values: [S::f32s; N] = std::array::from_fn(|n| {
+        let mut values = [simd.splat_f32s(0.0); N];
+        for n in 0..N {
             // SAFETY: the caller checked that `values` has a row for each token seen, and that the
             // channels lie within it.
-            unsafe { row.add(n * S::F32_LANES).cast::<S::f32s>().read_unaligned() }
-        });
+            values[n] = unsafe { row.add(n * S::F32_LANES).cast::<S::f32s>().read_unaligned() };
+        }
         for i in 0..Q {
             // SAFETY: the caller checked that each query has a weight for each token.
             let weight = simd.splat_f32s(unsafe { *weights_at[i].add(t) });

@@ -188,10 +188,12 @@ fn tile<S: Simd, L: Load<S>, const R: usize, const C: usize>(
     let w_at: [*const u8; R] = std::array::from_fn(|r| w.bytes[(row + r) * row_bytes..].as_ptr());
     let x_at: [*const f32; C] = std::array::from_fn(|c| x.lanes[(at + c) * x.stride..].as_ptr());
     for g in 0..whole {
-        let w: [[S::f32s; 2]; R] = std::array::from_fn(|r| {
+        // A loop and not a closure: vector instructions in a closure may stay calls of functions.
+        let mut w = [[simd.splat_f32s(0.0); 2]; R];
+        for r in 0..R {
             // SAFETY: `whole` groups lie in a row, and the rows in the weight.
-            unsafe { L::load(simd, w_at[r].add(g * group * L::BYTES)) }
-        });
+            w[r] = unsafe { L::load(simd, w_at[r].add(g * group * L::BYTES)) };
+        }
         for half in 0..2 {
             for c in 0..C {
                 // SAFETY: a row of `x` holds at least `whole` groups.
