@@ -64,4 +64,4 @@ pub use progress::{Interrupted, NoProgress, Progress, Step};
 pub use side_files::is_side_file;
 pub use store::{Cell, Finished, Store};
 pub use study::StudyRecord;
-pub use write::{ensure_new, write_atomic, write_atomic_with};
+pub use write::{ensure_new, ensure_new_file, ensure_writable, write_atomic, write_atomic_with};

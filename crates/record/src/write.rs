@@ -37,7 +37,10 @@ pub fn write_atomic_with<T>(path: &Path, write: impl FnOnce(&mut dyn Write) -> R
     Ok(value)
 }
 
-/// Refuses to write over something that exists, unless `force`.
+/// Refuses an output that exists, unless `force`, and one that cannot be written. To be asked before long work.
+///
+/// # Errors
+/// A [`Fault`] that names the path.
 pub fn ensure_new(path: &Path, force: bool) -> Result<()> {
     // A dangling link counts as existing: following it would write somewhere unexpected.
     if !force && path.symlink_metadata().is_ok() {
@@ -47,7 +50,41 @@ pub fn ensure_new(path: &Path, force: bool) -> Result<()> {
             .hint("choose another path, or add --force to replace it")
             .into());
     }
+    ensure_writable(&parent_of(path))
+}
+
+/// [`ensure_new`] for an output that is one file: a directory cannot be replaced by it.
+///
+/// # Errors
+/// A [`Fault`] that names the path.
+pub fn ensure_new_file(path: &Path, force: bool) -> Result<()> {
+    ensure_new(path, force)?;
+    if path.is_dir() {
+        return Err(Fault::new("the output is a directory")
+            .file(path)
+            .expected("a file, or a path that does not exist yet")
+            .hint("choose another path; --force replaces files only")
+            .into());
+    }
     Ok(())
+}
+
+/// Refuses a directory in which no file can be written, whether it is there or has yet to be made.
+///
+/// # Errors
+/// A [`Fault`] that names the directory, or what is in its place.
+pub fn ensure_writable(directory: &Path) -> Result<()> {
+    let fault = |place: &Path, got: String| {
+        let fault = Fault::new("the output cannot be written").file(place).got(got);
+        fault.expected("a directory where files can be written").hint("choose another path").into()
+    };
+    // What is not there yet will be made in the nearest directory that is.
+    let there = directory.ancestors().find(|place| place.as_os_str().is_empty() || place.symlink_metadata().is_ok());
+    let place = there.filter(|place| !place.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if !place.is_dir() {
+        return Err(fault(place, "not a directory".to_owned()));
+    }
+    tempfile::tempfile_in(place).map(drop).map_err(|error| fault(place, error.kind().to_string()))
 }
 
 /// A temporary file in `directory` with the permissions of an ordinary new file.
@@ -109,5 +146,23 @@ mod tests {
         let error = ensure_new(dir.path(), false).unwrap_err();
         assert!(error.fault().unwrap().hint.as_ref().unwrap().contains("--force"));
         ensure_new(dir.path(), true).unwrap();
+        assert!(ensure_new_file(dir.path(), true).unwrap_err().fault().unwrap().message.contains("is a directory"));
+    }
+
+    #[test]
+    fn refuses_an_output_that_cannot_be_written() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("file"), "").unwrap();
+        ensure_new(&dir.path().join("not/there/yet"), false).unwrap();
+        ensure_new(Path::new("no_such_file_here"), false).unwrap();
+        for below in ["file/out", "file/deeper/out"] {
+            for force in [false, true] {
+                let error = ensure_new(&dir.path().join(below), force).unwrap_err();
+                let fault = error.fault().unwrap();
+                assert_eq!(fault.message, "the output cannot be written");
+                assert_eq!(fault.file.as_deref(), Some(dir.path().join("file").as_path()), "{below}");
+            }
+        }
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 }

@@ -11,7 +11,7 @@ use std::time::SystemTime;
 
 use lopper_infer::{Sampling, TextModel};
 use lopper_measure::{Comparisons, Execution, compare_all, evaluate, group_scores};
-use lopper_record::{Fault, LayerSet, Result, Score, ensure_new};
+use lopper_record::{Fault, LayerSet, Result, Score, ensure_new_file, ensure_writable};
 use lopper_tasks::{
     BadRow, GenerationPolicy, Group, ItemSelection, RowChoice, RowSource, RunFacts, Split, Suite, TaskOutcome,
     ThoughtCounts, families,
@@ -104,7 +104,10 @@ struct Seeds {
 pub fn run(context: &Context, args: &EvalArgs) -> Result<()> {
     let began = SystemTime::now();
     if let Some(path) = &args.samples_out {
-        ensure_new(path, args.force)?;
+        ensure_new_file(path, args.force)?;
+    }
+    if let Some(directory) = &args.lm_eval_out {
+        ensure_writable(directory)?;
     }
     let tasks = lopper_tasks::expand(&args.tasks)?;
     let policy = policy(args);

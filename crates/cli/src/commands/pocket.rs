@@ -4,7 +4,7 @@ use lopper_infer::TextModel;
 use lopper_measure::{Execution, evaluate};
 use lopper_model::{Checkpoint, Model};
 use lopper_pocket::Split;
-use lopper_record::{Fault, LayerSet, Result, ensure_new, write_atomic};
+use lopper_record::{Fault, LayerSet, Result, ensure_new_file, write_atomic};
 use lopper_study::pocket::{self, CardRow};
 use lopper_tasks::{GenerationPolicy, ItemSelection, Resources, Suite};
 
@@ -26,7 +26,7 @@ fn data(context: &Context, args: &DataArgs) -> Result<()> {
             .hint("items that are reported on come from `report`")
     })?;
     if let Some(path) = &args.out {
-        ensure_new(path, args.force)?;
+        ensure_new_file(path, args.force)?;
     }
     let mut lines = Vec::new();
     let written = lopper_pocket::export_jsonl(&args.task, split, args.seed, args.number, &mut lines)?;

@@ -20,6 +20,7 @@ use crate::open_model::OpenModel;
 use crate::table;
 
 pub fn run(context: &Context, args: &SearchArgs) -> Result<()> {
+    record::check_directory(&args.out, args.force)?;
     let opened = OpenModel::open(context, &args.model)?;
     let numbering = opened.numbering()?;
     let problem = Problem::new(opened.config().num_hidden_layers, args.remove)?;

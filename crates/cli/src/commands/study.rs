@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use lopper_infer::TextModel;
 use lopper_model::checkpoint::torch_name;
 use lopper_record::study::{ModelCard, STUDY_FILE};
-use lopper_record::{Error, Fault, Result, StudyRecord, changed_keys, write_atomic};
+use lopper_record::{Error, Fault, Result, StudyRecord, changed_keys, ensure_writable, write_atomic};
 use lopper_study::{Recipe, StudyInputs, StudyModel, TASKS};
 
 use super::benchmark;
@@ -131,6 +131,7 @@ fn in_file(error: Error, file: Option<&Path>) -> Error {
 
 /// Refuses a directory with something else in it: a study would scatter its files there.
 fn check_directory(out: &Path) -> Result<()> {
+    ensure_writable(out)?;
     let Ok(mut entries) = std::fs::read_dir(out) else { return Ok(()) };
     if !out.join("cells").is_dir() && entries.next().is_some() {
         return Err(Fault::new("the output directory holds something that is not a study")

@@ -6,7 +6,7 @@ use lopper_diagnose::arithmetic::{self, ArithmeticItem};
 use lopper_diagnose::{DiagnosticOptions, ModelDiagnosis, ledger, probe_set};
 use lopper_infer::{Sampling, TextModel};
 use lopper_record::study::{AblatedLayer, Diagnosis, LedgerEntry, Point, StudyRecord};
-use lopper_record::{Fault, LayerSet, Result, ensure_new, write_atomic};
+use lopper_record::{Fault, LayerSet, Result, ensure_new_file, write_atomic};
 use lopper_tasks::{DataRoot, GenerationPolicy};
 use serde::Serialize;
 
@@ -46,7 +46,7 @@ pub fn run(context: &Context, args: &DiagnoseArgs) -> Result<()> {
     let file_only = [("--figures-out", args.figures_out.is_some()), ("--base", args.base.is_some())];
     super::refuse(&file_only, &args.subject, "a file of responses")?;
     if let Some(path) = &args.ledger_out {
-        ensure_new(path, args.force)?;
+        ensure_new_file(path, args.force)?;
     }
     let tasks = match args.tasks.is_empty() {
         true => None,

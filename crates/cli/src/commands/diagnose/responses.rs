@@ -5,7 +5,7 @@ use std::path::Path;
 use lopper_diagnose::response_file::{FileMetrics, measure};
 use lopper_diagnose::{diagnose_outcomes, graded_samples, ledger};
 use lopper_record::study::{Diagnosis, LedgerEntry, Programs};
-use lopper_record::{Fault, Result, ensure_new, write_atomic_with};
+use lopper_record::{Fault, Result, ensure_new_file, write_atomic_with};
 use serde::Serialize;
 
 use super::table::{degeneration_rows, percent_of, reasoning_rows, side_by_side};
@@ -50,7 +50,7 @@ pub fn run(context: &Context, args: &DiagnoseArgs) -> Result<()> {
     super::refuse(&args.rows.all(), &args.subject, EXPECTED)?;
     super::refuse(&of_tasks(&args.benchmark), &args.subject, EXPECTED)?;
     for path in args.figures_out.iter().chain(&args.ledger_out) {
-        ensure_new(path, args.force)?;
+        ensure_new_file(path, args.force)?;
     }
     if args.ledger_out.is_some() && args.base.is_none() {
         return Err(Fault::new("a ledger compares two models")

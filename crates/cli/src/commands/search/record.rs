@@ -5,7 +5,7 @@ use std::path::Path;
 
 use lopper_prune::search::{Problem, State, Strategy};
 use lopper_record::study::{GapAlarm, SentinelReading};
-use lopper_record::{Context, Fault, LayerSet, Result, changed_keys, ensure_new, write_atomic};
+use lopper_record::{Context, Fault, LayerSet, Result, changed_keys, ensure_writable, write_atomic};
 use lopper_tasks::{GenerationPolicy, ItemSelection};
 use serde::{Deserialize, Serialize};
 
@@ -53,6 +53,20 @@ pub struct Spec {
     pub version: String,
 }
 
+/// Refuses a directory that cannot be written, and one that holds other things than a search, unless `force`.
+pub fn check_directory(out: &Path, force: bool) -> Result<()> {
+    ensure_writable(out)?;
+    let mut other = std::fs::read_dir(out).into_iter().flatten();
+    if !force && !out.join(RECORD).exists() && other.next().is_some() {
+        return Err(Fault::new("the output directory holds something that is not a search")
+            .file(out)
+            .expected("a new or empty directory, or one that `lopper search` wrote")
+            .hint("choose another directory with --out, or add --force to write there all the same")
+            .into());
+    }
+    Ok(())
+}
+
 /// The record to go on from: what is there, or a new one.
 pub fn open(directory: &Path, spec: Spec, layers: &LayerSet, force: bool) -> Result<Record> {
     let path = &directory.join(RECORD);
@@ -70,8 +84,6 @@ pub fn open(directory: &Path, spec: Spec, layers: &LayerSet, force: bool) -> Res
         return Ok(new(spec));
     }
     if path.symlink_metadata().is_err() {
-        // A plan without a search is somebody else's: a pruned model's, say.
-        ensure_new(&directory.join(PLAN), false)?;
         return Ok(new(spec));
     }
     let bytes = std::fs::read(path).with_context(|| format!("reading {}", path.display()))?;
