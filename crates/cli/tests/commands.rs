@@ -188,40 +188,31 @@ fn generate_writes_conversations_that_can_be_repeated() {
 }
 
 #[test]
-fn an_interrupted_generation_continues() {
+fn an_unfinished_output_of_another_run_is_in_the_way() {
     let place = Workplace::new(true);
-    let base =
-        ["generate", "model", "--prompts", "pocket", "--limit", "4", "--max-new-tokens", "8", "--system", "Be brief."];
-    let to = |out| [&base[..], &["-o", out]].concat();
-    place.run(&to("whole.jsonl"));
-    // What an interrupt leaves: the run's name, and the rows it had.
     place.write("x.jsonl.partial", "{\"run\":\"another\"}\n");
-    assert!(place.fault(&to("x.jsonl")).contains("--force"));
-    let key = partial_of(&place, &base);
-    // A finished row is taken as it is; this one shows that it was not made again.
-    let mut rows = place.read_lines("whole.jsonl");
-    rows[2]["messages"][2]["content"] = "from before".into();
-    place.write("y.jsonl.partial", &format!("{key}\n{{\"index\":2,\"row\":{}}}\n{{\"ind", rows[2]));
-    assert!(place.run(&to("y.jsonl")).err.contains("continuing after 1 "));
-    assert_eq!(place.read_lines("y.jsonl"), rows);
-    assert!(!place.path("y.jsonl.partial").exists());
+    let base = ["generate", "model", "--prompts", "pocket", "--limit", "2", "--max-new-tokens", "8", "-o", "x.jsonl"];
+    assert!(place.fault(&base).contains("--force"));
 }
 
 #[cfg(unix)]
 #[test]
-fn ctrl_c_keeps_what_is_finished() {
+fn an_interrupted_generation_keeps_each_answer_and_continues() {
     use std::process::{Command, Stdio};
     use std::time::{Duration, Instant};
     let place = Workplace::new(true);
+    let base = "generate model --prompts pocket --limit 4000 --max-new-tokens 24 -o".split(' ').collect::<Vec<_>>();
+    let to = |out| [&base[..], &[out]].concat();
     let child = Command::new(assert_cmd::cargo::cargo_bin!("lopper"))
         .current_dir(place.dir.path())
-        .args("generate model --prompts pocket --limit 20000 --max-new-tokens 60 -o x.jsonl".split(' '))
+        .args(to("x.jsonl"))
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
     let begun = Instant::now();
-    while !place.path("x.jsonl.partial").exists() && begun.elapsed() < Duration::from_secs(120) {
+    let lines = || std::fs::read_to_string(place.path("x.jsonl.partial")).map_or(0, |text| text.lines().count());
+    while lines() < 3 && begun.elapsed() < Duration::from_secs(120) {
         std::thread::sleep(Duration::from_millis(5));
     }
     assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
@@ -230,15 +221,23 @@ fn ctrl_c_keeps_what_is_finished() {
     assert_eq!(output.status.code(), Some(130), "{message}");
     assert!(message.contains("finished answers are kept in x.jsonl.partial"), "{message}");
     assert!(output.stdout.is_empty() && !place.path("x.jsonl").exists());
-    let lines = place.read("x.jsonl.partial").lines().count();
-    assert!(lines > 512 && lines < 20_001, "{lines}");
-}
 
-/// The first line of the partial file of a run, caught by making its output impossible to replace.
-fn partial_of(place: &Workplace, base: &[&str]) -> String {
-    std::fs::create_dir_all(place.path("z.jsonl/full")).unwrap();
-    place.command(&[base, &["-o", "z.jsonl", "--force"]].concat()).assert().code(1);
-    place.read("z.jsonl.partial").lines().next().unwrap().to_owned()
+    // A finished row is taken as it is: a changed one shows that it was not made again. What was cut short is.
+    let mut partial: Vec<Value> = place.read_lines("x.jsonl.partial");
+    let finished = partial.len() - 1;
+    assert!((2..4000).contains(&finished), "{finished}");
+    let marked = partial[1]["index"].as_u64().unwrap() as usize;
+    let last = |row: &Value| row["messages"].as_array().unwrap().len() - 1;
+    let answer = last(&partial[1]["row"]);
+    partial[1]["row"]["messages"][answer]["content"] = "from before".into();
+    let text: String = partial.iter().map(|line| format!("{line}\n")).collect();
+    place.write("x.jsonl.partial", &format!("{text}{{\"index\":2,\"row\":{{\"ind"));
+    assert!(place.run(&to("x.jsonl")).err.contains(&format!("continuing after {finished} ")));
+    assert!(!place.path("x.jsonl.partial").exists());
+    place.run(&to("whole.jsonl"));
+    let mut whole = place.read_lines("whole.jsonl");
+    whole[marked]["messages"][answer]["content"] = "from before".into();
+    assert!(place.read_lines("x.jsonl") == whole, "an interrupted run differs from a whole one");
 }
 
 #[test]

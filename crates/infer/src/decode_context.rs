@@ -3,13 +3,16 @@
 use crate::engine::Engine;
 use crate::generate::{GenerateOptions, Generation, Generations, Request};
 use crate::sampling::Sampling;
-use lopper_record::{LayerSet, LayerSlot, Progress};
+use lopper_record::{LayerSet, LayerSlot, Progress, Result};
 use std::collections::VecDeque;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// A sequence to generate: a candidate and a request, by index.
 pub(crate) type Job = (usize, usize);
+
+/// What is called with each generation as it ends, from the thread that made it.
+pub(crate) type Finished<'a> = &'a (dyn Fn(Job, &Generation) -> Result<()> + Sync);
 
 /// Requests of one prompt for some candidates, waiting for their prefill.
 pub(crate) struct PrefillBatch {
@@ -25,6 +28,8 @@ pub(crate) struct DecodeContext<'a> {
     pub options: &'a GenerateOptions,
     /// Most tokens of prompt and generation together.
     pub limit: usize,
+    /// Told of each generation as it ends.
+    pub finished: Finished<'a>,
     pub progress: &'a dyn Progress,
     /// Sequences that were finished before this call, for `progress`.
     pub before: usize,

@@ -9,7 +9,7 @@
 //! itself, and again later where the texts agree: speculative decoding (Leviathan et al., arXiv 2211.17192) without a
 //! draft model, lossless because only the candidate's own choices are kept.
 
-use crate::decode_context::{Counts, DecodeContext, PrefillBatch};
+use crate::decode_context::{Counts, DecodeContext, Finished, PrefillBatch};
 use crate::engine::Engine;
 use crate::layer_trie::check_candidates;
 use crate::loops::LoopStop;
@@ -143,6 +143,9 @@ pub struct Generations {
     pub accepted: usize,
 }
 
+/// Nobody wants to know of single generations.
+const UNHEARD: Finished<'static> = &|_, _| Ok(());
+
 impl Engine {
     /// Continues every request with only the layers `kept`; the results are in the requests' order.
     ///
@@ -157,7 +160,23 @@ impl Engine {
         options: &GenerateOptions,
         progress: &dyn Progress,
     ) -> Result<Vec<Generation>> {
-        let mut made = self.generate_many(std::slice::from_ref(kept), requests, options, progress)?;
+        self.generate_each(kept, requests, options, &|_, _| Ok(()), progress)
+    }
+
+    /// As [`Engine::generate`], and calls `finished` with each request's index and generation as soon as it ends, from
+    /// the thread that made it and in whichever order they end. An error of `finished` ends the call.
+    pub fn generate_each(
+        &self,
+        kept: &LayerSet<LayerSlot>,
+        requests: &[Request],
+        options: &GenerateOptions,
+        finished: &(dyn Fn(usize, &Generation) -> Result<()> + Sync),
+        progress: &dyn Progress,
+    ) -> Result<Vec<Generation>> {
+        let step = progress.step(Step::new("generating", "answers", requests.len()));
+        let (kept, no_drafts) = (std::slice::from_ref(kept), vec![None; requests.len()]);
+        let each: Finished<'_> = &|(_, request), generation| finished(request, generation);
+        let mut made = self.decode(kept, requests, &no_drafts, options, each, (&*step, 0))?;
         Ok(made.candidates.pop().unwrap_or_default())
     }
 
@@ -174,10 +193,10 @@ impl Engine {
             return self.generate_drafted(candidates, requests, &no_drafts, options, progress);
         }
         let step = progress.step(Step::new("generating", "answers", candidates.len() * requests.len()));
-        let mut made = self.decode(&candidates[..1], requests, &no_drafts, options, (&*step, 0))?;
+        let mut made = self.decode(&candidates[..1], requests, &no_drafts, options, UNHEARD, (&*step, 0))?;
         let drafts: Vec<Option<Vec<u32>>> =
             made.candidates[0].iter().map(|g| (!g.tokens.is_empty()).then(|| g.tokens.clone())).collect();
-        let rest = self.decode(&candidates[1..], requests, &drafts, options, (&*step, requests.len()))?;
+        let rest = self.decode(&candidates[1..], requests, &drafts, options, UNHEARD, (&*step, requests.len()))?;
         made.candidates.extend(rest.candidates);
         made.tokens += rest.tokens;
         made.drafted += rest.drafted;
@@ -195,7 +214,7 @@ impl Engine {
         progress: &dyn Progress,
     ) -> Result<Generations> {
         let step = progress.step(Step::new("generating", "answers", candidates.len() * requests.len()));
-        self.decode(candidates, requests, drafts, options, (&*step, 0))
+        self.decode(candidates, requests, drafts, options, UNHEARD, (&*step, 0))
     }
 
     /// As [`Engine::generate_drafted`], as part of a step of which some answers are finished already.
@@ -205,6 +224,7 @@ impl Engine {
         requests: &[Request],
         drafts: &[Option<Vec<u32>>],
         options: &GenerateOptions,
+        finished: Finished<'_>,
         (progress, before): (&dyn Progress, usize),
     ) -> Result<Generations> {
         check_candidates(self, candidates)?;
@@ -237,9 +257,10 @@ impl Engine {
                     continue;
                 }
             };
-            for results in &mut results {
-                results[index] =
-                    Some(Generation { tokens: vec![], logprobs: vec![], finish, stop_token: None, thought_cut: false });
+            let nothing = Generation { tokens: vec![], logprobs: vec![], finish, stop_token: None, thought_cut: false };
+            for (candidate, results) in results.iter_mut().enumerate() {
+                finished((candidate, index), &nothing)?;
+                results[index] = Some(nothing.clone());
             }
         }
         let jobs = waiting.len() * candidates.len();
@@ -254,6 +275,7 @@ impl Engine {
             drafts,
             options,
             limit,
+            finished,
             progress,
             before: before + (requests.len() - waiting.len()) * candidates.len(),
             queue: Mutex::new(same_prompt(requests, &waiting, capacity).into_iter().map(prefill).collect()),
@@ -261,14 +283,14 @@ impl Engine {
         };
         progress.set(context.before);
         let run = |par| Worker::new(&context, par, capacity, workers).run();
-        let finished: Vec<_> = self.pool_install(|| {
+        let made: Vec<_> = self.pool_install(|| {
             if workers > 1 {
                 (0..workers).into_par_iter().with_max_len(1).map(|_| run(Threads::One)).collect::<Result<_>>()
             } else {
                 run(if self.splits() { Threads::One } else { Threads::Pool }).map(|list| vec![list])
             }
         })?;
-        for ((candidate, index), generation) in finished.into_iter().flatten() {
+        for ((candidate, index), generation) in made.into_iter().flatten() {
             results[candidate][index] = Some(generation);
         }
         let all = |list: Vec<Option<Generation>>| list.into_iter().collect::<Option<Vec<_>>>();

@@ -275,7 +275,7 @@ impl<'a> Worker<'a> {
         active.cache.truncate(request.prompt.len() + active.tokens.len().saturating_sub(1));
         context.report(usize::from(finish.is_some()), active.tokens.len());
         match finish {
-            Some(finish) => self.finish(active, finish),
+            Some(finish) => self.finish(active, finish)?,
             None => {
                 self.reserved += active.bytes;
                 self.active.push(active);
@@ -399,14 +399,17 @@ impl<'a> Worker<'a> {
         for (at, finish) in ended.into_iter().rev() {
             let active = self.active.swap_remove(at);
             self.reserved -= active.bytes;
-            self.finish(active, finish);
+            self.finish(active, finish)?;
         }
         Ok(())
     }
 
-    fn finish(&mut self, active: Active<'_>, finish: Finish) {
+    fn finish(&mut self, active: Active<'_>, finish: Finish) -> Result<()> {
         let Active { job, tokens, logprobs, stop_token, thinking, .. } = active;
         let thought_cut = thinking.has_ended();
-        self.finished.push((job, Generation { tokens, logprobs, finish, stop_token, thought_cut }));
+        let generation = Generation { tokens, logprobs, finish, stop_token, thought_cut };
+        (self.context.finished)(job, &generation)?;
+        self.finished.push((job, generation));
+        Ok(())
     }
 }

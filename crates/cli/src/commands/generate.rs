@@ -1,16 +1,17 @@
 //! `lopper generate`: a model's own answers to prompts, as chat JSON lines with their tokens.
 //!
-//! The answers come in parts. Each finished part is added to `OUT.partial`, so that the same command
-//! continues after an interrupt; at the end the whole is written in the prompts' order.
+//! Each answer is added to `OUT.partial` as it ends, so that the same command continues after an interrupt; at the end
+//! the whole is written in the prompts' order.
 
 mod partial;
 
 use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 
 use lopper_heal::{PreparedPrompts, SgrOptions, SgrPrompt, SgrRow};
-use lopper_infer::{ChatTokenizer, GenerateOptions, Request, Sampling};
+use lopper_infer::{ChatTokenizer, GenerateOptions, Generation, Request, Sampling};
 use lopper_model::chat::ChatTemplate;
-use lopper_record::{Progress, Result, Step, ensure_new, key_hash, write_atomic};
+use lopper_record::{Result, ensure_new_file, key_hash, write_atomic};
 use serde_json::json;
 
 use super::benchmark;
@@ -21,11 +22,8 @@ use crate::prompts;
 use crate::table;
 use partial::Partial;
 
-/// Prompts answered between two writes.
-const PART: usize = 512;
-
 pub fn run(context: &Context, args: &GenerateArgs) -> Result<()> {
-    ensure_new(&args.out, args.force)?;
+    ensure_new_file(&args.out, args.force)?;
     let opened = OpenModel::open(context, &args.model)?;
     let kept = opened.kept(args.drop.as_deref())?;
     let text = opened.chat_tokenizer(&args.template)?;
@@ -60,18 +58,17 @@ pub fn run(context: &Context, args: &GenerateArgs) -> Result<()> {
     }
     let engine = opened.engine(context, &args.run)?;
     let todo: Vec<usize> = (0..prompts.len()).filter(|index| !partial.has(*index)).collect();
-    let progress = context.progress.step(Step::new("answering", "prompts", prompts.len()).found(partial.len()));
-    for part in todo.chunks(PART) {
-        let before = partial.len();
-        let batch: Vec<Request> = part.iter().map(|index| prepared.requests[*index].clone()).collect();
-        let answers = engine
-            .generate(&kept.slots(), &batch, &GenerateOptions::default(), &*progress)
-            .inspect_err(|_| kept_note(context, before, args))?;
-        let rows = part.iter().zip(answers).map(|(index, answer)| Ok((*index, prepared.row(*index, answer)?)));
-        partial.add(rows.collect::<Result<_>>()?)?;
-        progress.set(partial.len());
+    let requests: Vec<Request> = todo.iter().map(|index| prepared.requests[*index].clone()).collect();
+    let finished = Mutex::new(&mut partial);
+    let add = |at: usize, answer: &Generation| {
+        let row = prepared.row(todo[at], answer.clone())?;
+        finished.lock().unwrap_or_else(PoisonError::into_inner).add(todo[at], row)
+    };
+    let made = engine.generate_each(&kept.slots(), &requests, &GenerateOptions::default(), &add, &context.progress);
+    if let Err(error) = made {
+        kept_note(context, partial.len(), args);
+        return Err(error);
     }
-    drop(progress);
 
     let rows = partial.rows();
     let mut lines = String::new();

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use lopper_record::{Context, Fault, Result, changed_keys};
 use serde::de::DeserializeOwned;
@@ -31,7 +32,11 @@ pub struct Partial<T> {
     file: Option<File>,
     header: String,
     rows: BTreeMap<usize, T>,
+    synced: Instant,
 }
+
+/// How long an added row may wait to be on the disk for good.
+const SYNC_EVERY: Duration = Duration::from_secs(2);
 
 impl<T: Serialize + DeserializeOwned> Partial<T> {
     /// Opens what the run `key`, of these settings, has finished so far; nothing is written yet.
@@ -40,7 +45,7 @@ impl<T: Serialize + DeserializeOwned> Partial<T> {
     /// A [`Fault`] when the file belongs to another run, unless `force`.
     pub fn open(path: PathBuf, key: &str, settings: &Value, force: bool) -> Result<Self> {
         let header = serde_json::to_string(&Header { run: key.to_owned(), settings: settings.clone() })?;
-        let mut partial = Self { path, file: None, header, rows: BTreeMap::new() };
+        let mut partial = Self { path, file: None, header, rows: BTreeMap::new(), synced: Instant::now() };
         let text = match fs::read(&partial.path) {
             Ok(bytes) if !force => String::from_utf8_lossy(&bytes).into_owned(),
             Ok(_) => return Ok(partial),
@@ -77,19 +82,24 @@ impl<T: Serialize + DeserializeOwned> Partial<T> {
         &self.rows
     }
 
-    /// Adds finished rows, in the file too.
-    pub fn add(&mut self, rows: Vec<(usize, T)>) -> Result<()> {
+    /// Adds a finished row, in the file too. What was added in the last seconds before a power failure may be lost.
+    pub fn add(&mut self, index: usize, row: T) -> Result<()> {
         let mut text = String::new();
-        for (index, row) in rows {
-            push_line(&mut text, index, &row)?;
-            self.rows.insert(index, row);
-        }
+        push_line(&mut text, index, &row)?;
+        self.rows.insert(index, row);
         let path = self.path.clone();
-        let written = match &mut self.file {
-            Some(file) => file.write_all(text.as_bytes()).and_then(|()| file.sync_data()),
-            None => self.begin(),
-        };
+        let written = if self.file.is_some() { self.append(&text) } else { self.begin() };
         written.with_context(|| format!("cannot write {}", path.display()))
+    }
+
+    fn append(&mut self, text: &str) -> std::io::Result<()> {
+        let Some(file) = &mut self.file else { return Ok(()) };
+        file.write_all(text.as_bytes())?;
+        if self.synced.elapsed() > SYNC_EVERY {
+            file.sync_data()?;
+            self.synced = Instant::now();
+        }
+        Ok(())
     }
 
     /// Writes the file anew with all rows, so that nothing broken stays in it.
@@ -130,14 +140,15 @@ mod tests {
         let mut partial = open(false);
         assert_eq!(partial.len(), 0);
         assert!(!path.exists());
-        partial.add(vec![(4, "four".into()), (1, "one".into())]).unwrap();
-        partial.add(vec![(0, "zero".into())]).unwrap();
+        for (index, row) in [(4, "four"), (1, "one"), (0, "zero")] {
+            partial.add(index, row.into()).unwrap();
+        }
 
         let text = fs::read_to_string(&path).unwrap();
         fs::write(&path, &text[..text.len() - 3]).unwrap();
         let mut partial = open(false);
         assert!(partial.has(1) && partial.has(4) && !partial.has(0));
-        partial.add(vec![(2, "two".into())]).unwrap();
+        partial.add(2, "two".into()).unwrap();
         let again = open(false);
         assert_eq!(again.rows().values().collect::<Vec<_>>(), ["one", "two", "four"]);
         assert_eq!(open(true).len(), 0);
