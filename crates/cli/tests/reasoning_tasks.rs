@@ -46,3 +46,40 @@ fn aime_and_mmlu_pro_are_those_of_the_harness() {
     }
     assert_eq!(compared, 2 * (12 + 12) + 3 * (8 + 8));
 }
+
+/// `fixtures/tasks/make_shots.py` with lm_eval 0.4.13: some rows are equal to each other.
+#[test]
+fn the_item_is_none_of_its_own_few_shot_examples() {
+    let fixture: Value = serde_json::from_str(include_str!("../../../fixtures/tasks/few_shots.json")).unwrap();
+    let place = Workplace::new(true);
+    place.set_config("max_position_embeddings", json!(32768));
+    let rows = fixture["rows"].as_array().unwrap();
+    place.write("rows.jsonl", &lines(rows));
+    let given = |task: &str| {
+        let one = |at| json!({"task": task, "doc_id": at, "response": ""});
+        lines(&(0..rows.len()).map(one).collect::<Vec<_>>())
+    };
+    let runs = fixture["runs"].as_array().unwrap();
+    assert_eq!(runs.len(), 6);
+    for run in runs {
+        let (choose, shots) = (run["choose"].as_str().unwrap(), run["shots"].as_u64().unwrap());
+        place.write(
+            "own.toml",
+            &format!(
+                "name = 'own'\nversion = 1\ngroup = 'generative'\ndescription = 'questions'\n\
+                 [rows]\nsplits = ['test']\nfiles = {{ test = 'rows.jsonl' }}\nidentity = ['question']\n\
+                 columns = {{ question = 'text', answer = 'text' }}\n\
+                 [shots]\nchoose = '{choose}'\nwithout_item = true\n\
+                 [prompt]\nquestion = \"Q: {{{{question}}}}\\nA:\"\nanswer = '{{{{answer}}}}'\n\
+                 [generate]\nmax_new_tokens = 8\n\
+                 [answer]\ncheck = 'rouge'\ntarget = '{{{{answer}}}}'\n"
+            ),
+        );
+        place.write("given.jsonl", &given("own"));
+        place.run(&format!(
+            "eval model --tasks ./own.toml --shots {shots} --responses-from given.jsonl --samples-out out.jsonl --force"
+        ));
+        let prompts: Vec<Value> = place.read_lines("out.jsonl").iter().map(|row| row["prompt"].clone()).collect();
+        assert_eq!(Value::Array(prompts), run["prompts"], "{choose} {shots}");
+    }
+}
