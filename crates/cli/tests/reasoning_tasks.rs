@@ -171,5 +171,5 @@ fn instructions_count_by_prompt_and_by_instruction() {
     }
     let rows = place.read_lines("out.jsonl");
     let sample = rows.iter().find(|row| row["outcome"] == "not_followed").unwrap();
-    assert!(sample["extracted"].as_str().unwrap().contains(':') && sample["score"] == 0.0);
+    assert!(sample["extracted"].as_str().unwrap().contains(':') && sample["correct"] == false);
 }
