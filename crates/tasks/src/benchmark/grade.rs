@@ -51,7 +51,7 @@ pub(crate) fn choices(spec: &Spec, item: &Item, logliks: &[Loglik]) -> Graded {
 enum Reader {
     Pattern(RegexFilter),
     /// With the expression that gives the choices.
-    Choices(ChoiceFilter, String),
+    Choices(Box<ChoiceFilter>, String),
 }
 
 impl Reader {
@@ -59,7 +59,9 @@ impl Reader {
         let Reading { pattern, group_select, choices, ignore, .. } = reading;
         Ok(match choices {
             None => Self::Pattern(RegexFilter::new(pattern, *group_select, None)?),
-            Some(list) => Self::Choices(ChoiceFilter::new(pattern, *group_select, ignore.clone())?, list.clone()),
+            Some(list) => {
+                Self::Choices(Box::new(ChoiceFilter::new(pattern, *group_select, ignore.clone())?), list.clone())
+            }
         })
     }
 
