@@ -3,10 +3,12 @@
 //! - [`boxed`](self::boxed()): the last `\boxed{…}`;
 //! - [`final_answer`]: the text after "the final answer is";
 //! - [`chat_answer`]: the first of these that the response has;
-//! - [`RegexFilter`], [`ExactMatch`]: lm-evaluation-harness's `regex` filter and `exact_match`;
+//! - [`RegexFilter`], [`ChoiceFilter`], [`ExactMatch`]: lm-evaluation-harness's filters `regex` and
+//!   `multi_choice_regex`, and its `exact_match`;
 //! - [`code_blocks`], [`python_block`]: fenced code.
 
 mod boxed;
+mod choice_filter;
 mod code;
 mod exact_match;
 mod final_answer;
@@ -14,6 +16,7 @@ mod pattern;
 mod regex_filter;
 
 pub use boxed::boxed;
+pub use choice_filter::ChoiceFilter;
 pub use code::{CodeBlock, code_blocks, python_block};
 pub use exact_match::{ExactMatch, ExactMatchSettings};
 pub use final_answer::final_answer;

@@ -4,7 +4,8 @@
 //! Pure functions of items' scores and a seed; the results are the plain records of `lopper_record`. The items of two
 //! models are compared in pairs (the same question answered by both), which is far sharper than comparing two means.
 //!
-//! - [`score`], [`group_score`], [`pooled_score`]: a mean with its standard error and 95 % interval;
+//! - [`score`], [`weighted_score`], [`group_score`], [`pooled_score`]: a mean with its standard error and 95 %
+//!   interval;
 //! - [`retention`], [`group_retention`]: a cut model's score divided by the uncut model's, with its bounds;
 //! - [`depth_budget`]: the deepest cut that retains enough;
 //! - [`mcnemar_exact`], [`items_needed_paired`], [`items_needed_unpaired`]: paired tests and sample sizes;
@@ -41,7 +42,7 @@ pub use budget::depth_budget;
 pub use moments::{Moments, proportion};
 pub use paired::{items_needed_paired, items_needed_unpaired, mcnemar_exact};
 pub use retention::{Pair, ScoresError, group_retention, retention};
-pub use summary::{group_score, mean, pooled_score, score};
+pub use summary::{group_score, mean, pooled_score, score, weighted_score};
 
 /// Standard normal quantile at 0.975: two-sided 95 %.
 const Z_975: f64 = 1.959_963_984_540_054;

@@ -54,6 +54,23 @@ pub fn score(items: &[f64], seed: u64) -> Score {
     Score { value: mean(items), stderr: stderr(items), ci95, n: items.len() }
 }
 
+/// A mean in which items do not count the same, as a share of all items' parts: the ratio of two sums. Its standard
+/// error is that of the ratio, linearised, with items as what was drawn; its interval is normal.
+///
+/// Items and weights are paired by their places; of different numbers of them nothing is said.
+pub fn weighted_score(items: &[f64], weights: &[f64]) -> Score {
+    let total: f64 = weights.iter().sum();
+    if items.len() != weights.len() || total <= 0.0 {
+        return Score::UNDEFINED;
+    }
+    let n = items.len();
+    let value = items.iter().zip(weights).map(|(item, weight)| item * weight).sum::<f64>() / total;
+    let squares: f64 = items.iter().zip(weights).map(|(item, weight)| (weight * (item - value)).powi(2)).sum();
+    let stderr = if n > 1 { (squares * n as f64 / (n as f64 - 1.0)).sqrt() / total } else { f64::NAN };
+    let ci95 = [(value - Z_975 * stderr).max(0.0), (value + Z_975 * stderr).min(1.0)];
+    Score { value, stderr, ci95, n }
+}
+
 /// The mean of independent tasks' scores, each task with the same weight. Its interval combines theirs by recovering
 /// each side's variance from the task's own interval (MOVER, Zou and Donner 2008), so it keeps their skewness.
 pub fn group_score(tasks: &[Score]) -> Score {

@@ -217,6 +217,20 @@ fn a_group_of_one_task_has_that_tasks_interval() {
     assert_eq!(four.n, 28);
 }
 
+#[test]
+fn a_weighted_mean_is_a_ratio_of_sums() {
+    let items = [1.0, 0.5, 0.0, 1.0, 0.25];
+    let (plain, even) = (score(&items, 0), weighted_score(&items, &[2.0; 5]));
+    assert!((plain.value - even.value).abs() < 1e-12 && (plain.stderr - even.stderr).abs() < 1e-12 && even.n == 5);
+    // (1·1 + 2·½ + 3·0) ÷ 6; residuals ⅔, ⅓ and −1, whose squares are 14 ÷ 9 together.
+    let uneven = weighted_score(&[1.0, 0.5, 0.0], &[1.0, 2.0, 3.0]);
+    assert!((uneven.value - 1.0 / 3.0).abs() < 1e-12);
+    assert!((uneven.stderr - (14.0f64 / 9.0 * 3.0 / 2.0).sqrt() / 6.0).abs() < 1e-12);
+    assert!(uneven.ci95[0] == 0.0 && uneven.ci95[1] > 0.8 && uneven.ci95[1] < 1.0);
+    assert!(weighted_score(&[1.0], &[1.0, 1.0]).value.is_nan() && weighted_score(&[], &[]).value.is_nan());
+    assert!(weighted_score(&[1.0], &[3.0]).stderr.is_nan());
+}
+
 /// lm_eval 0.4.13, `lm_eval.api.metrics`, tolerance 1e-12:
 ///
 /// ```python

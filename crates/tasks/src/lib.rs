@@ -42,6 +42,7 @@
 //! ```
 
 mod benchmark;
+mod instructions;
 pub mod metrics;
 mod outcome;
 mod pocket;

@@ -24,6 +24,9 @@ pub struct ItemResult {
     pub score: f64,
     /// Values of all metrics, the primary one among them.
     pub metrics: BTreeMap<String, f64>,
+    /// What it counts in metrics where items do not all count the same; in the others, 1.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub weights: BTreeMap<String, f64>,
     /// The prompt as text; of generated items before the chat template.
     pub prompt: String,
     /// The choices, where there are any.

@@ -39,20 +39,29 @@ impl RegexFilter {
     /// A [`Fault`] if matching takes more steps than allowed.
     pub fn apply(&self, response: &str) -> Result<String, Fault> {
         let found = self.pattern.find_all(response)?;
-        let index = match usize::try_from(self.group_select) {
-            Ok(index) => Some(index),
-            Err(_) => found.len().checked_sub(self.group_select.unsigned_abs()),
-        };
-        let Some(groups) = index.and_then(|index| found.get(index)) else { return Ok(self.fallback.clone()) };
-        let chosen = match groups[..] {
-            // One group, or none: its text as it is, even if empty.
-            [only] => only,
-            _ => match groups.iter().find(|group| !group.is_empty()) {
-                Some(group) => group,
-                None => self.fallback.as_str(),
-            },
-        };
-        // Python's white space includes four separators that Unicode's does not.
-        Ok(chosen.trim_matches(|c: char| c.is_whitespace() || ('\x1c'..='\x1f').contains(&c)).to_owned())
+        Ok(trimmed(selected(&found, self.group_select).unwrap_or(&self.fallback)).to_owned())
     }
+}
+
+/// The text of the match that `group_select` picks: of several groups the first that is not empty, one group (or none)
+/// as it is. None where that match does not exist, or all of its groups are empty.
+pub(super) fn selected<'t>(found: &[Vec<&'t str>], group_select: isize) -> Option<&'t str> {
+    let index = match usize::try_from(group_select) {
+        Ok(index) => index,
+        Err(_) => found.len().checked_sub(group_select.unsigned_abs())?,
+    };
+    match found.get(index)?[..] {
+        [only] => Some(only),
+        ref groups => groups.iter().find(|group| !group.is_empty()).copied(),
+    }
+}
+
+/// Whether Python counts a character as white space: four separators more than Unicode.
+pub(super) fn is_space(c: char) -> bool {
+    c.is_whitespace() || ('\x1c'..='\x1f').contains(&c)
+}
+
+/// What Python's `strip` leaves.
+pub(super) fn trimmed(text: &str) -> &str {
+    text.trim_matches(is_space)
 }

@@ -7,7 +7,7 @@ use lopper_record::Fault;
 
 use super::spec::Spec;
 
-const FILES: [&str; 21] = [
+const FILES: [&str; 24] = [
     include_str!("../definitions/mmlu.toml"),
     include_str!("../definitions/arc_easy.toml"),
     include_str!("../definitions/arc_challenge.toml"),
@@ -23,6 +23,9 @@ const FILES: [&str; 21] = [
     include_str!("../definitions/aime24.toml"),
     include_str!("../definitions/aime25.toml"),
     include_str!("../definitions/mmlu_pro.toml"),
+    include_str!("../definitions/gpqa_diamond_zeroshot.toml"),
+    include_str!("../definitions/gpqa_diamond_cot_zeroshot.toml"),
+    include_str!("../definitions/ifeval.toml"),
     include_str!("../definitions/humaneval.toml"),
     include_str!("../definitions/humaneval_plus.toml"),
     include_str!("../definitions/humaneval_plus_chat.toml"),

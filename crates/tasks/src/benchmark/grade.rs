@@ -8,15 +8,16 @@ use lopper_sandbox::{Outcome, Program, Verdict as Ended};
 
 use super::code::class;
 use super::items::Item;
-use super::spec::{AnswerSpec, Check, Spec};
+use super::spec::{AnswerSpec, Check, INSTRUCTION_METRICS, Reading, Spec};
 use super::template::{Fields, Templates};
+use crate::instructions::{Followed, judge};
 use crate::metrics::choice::{best, best_per_length};
 use crate::metrics::number::last_number;
 use crate::metrics::pass_at_k::pass_at_k;
 use crate::metrics::rouge::rouge;
 use crate::outcome::{SampleResult, UNFINISHED_THOUGHT};
 use crate::requests::Response;
-use lopper_answer::extract::{ExactMatch, RegexFilter, boxed, chat_answer, python_block};
+use lopper_answer::extract::{ChoiceFilter, ExactMatch, RegexFilter, boxed, chat_answer, python_block};
 use lopper_answer::normalized::{marked_answer, same_normalized};
 use lopper_answer::{Verdict, equivalent};
 
@@ -24,6 +25,8 @@ use lopper_answer::{Verdict, equivalent};
 #[derive(Debug, Default)]
 pub(crate) struct Graded {
     pub values: BTreeMap<String, f64>,
+    /// What the item counts in metrics where items do not all count the same.
+    pub weights: BTreeMap<String, f64>,
     pub extracted: Option<String>,
     pub outcome: Option<String>,
     /// Every response, where there are several.
@@ -44,11 +47,37 @@ pub(crate) fn choices(spec: &Spec, item: &Item, logliks: &[Loglik]) -> Graded {
     Graded { values, extracted, ..Graded::default() }
 }
 
+/// How an answer is read from a response.
+enum Reader {
+    Pattern(RegexFilter),
+    /// With the expression that gives the choices.
+    Choices(Box<ChoiceFilter>, String),
+}
+
+impl Reader {
+    fn new(reading: &Reading) -> Result<Self> {
+        let Reading { pattern, group_select, choices, ignore, .. } = reading;
+        Ok(match choices {
+            None => Self::Pattern(RegexFilter::new(pattern, *group_select, None)?),
+            Some(list) => {
+                Self::Choices(Box::new(ChoiceFilter::new(pattern, *group_select, ignore.clone())?), list.clone())
+            }
+        })
+    }
+
+    fn fallback(&self) -> &str {
+        match self {
+            Self::Pattern(filter) => filter.fallback(),
+            Self::Choices(filter, _) => filter.fallback(),
+        }
+    }
+}
+
 /// Judges generated answers.
 pub(crate) struct Judge<'a> {
     spec: &'a Spec,
     answer: &'a AnswerSpec,
-    readings: Vec<(String, RegexFilter)>,
+    readings: Vec<(String, Reader)>,
     exact: ExactMatch,
     templates: Templates,
 }
@@ -56,13 +85,8 @@ pub(crate) struct Judge<'a> {
 impl<'a> Judge<'a> {
     pub fn new(spec: &'a Spec) -> Result<Self> {
         let answer = spec.answer.as_ref().context("a task whose answers are generated says how they are judged")?;
-        let readings = answer
-            .readings
-            .iter()
-            .map(|reading| {
-                Ok((reading.metric.clone(), RegexFilter::new(&reading.pattern, reading.group_select, None)?))
-            })
-            .collect::<Result<_>>()?;
+        let reader = |reading: &Reading| Ok((reading.metric.clone(), Reader::new(reading)?));
+        let readings = answer.readings.iter().map(reader).collect::<Result<_>>()?;
         let exact = ExactMatch::new(answer.ignore.clone())?;
         Ok(Self { spec, answer, readings, exact, templates: Templates::new() })
     }
@@ -98,6 +122,7 @@ impl<'a> Judge<'a> {
         for (name, value) in judged.iter().flat_map(|one| &one.values) {
             *graded.values.entry(name.clone()).or_default() += value / count;
         }
+        graded.weights = weights(item);
         if let Some(first) = judged.first() {
             (graded.extracted, graded.outcome) = (first.extracted.clone(), first.outcome.clone());
         }
@@ -133,6 +158,19 @@ impl<'a> Judge<'a> {
         Graded { values, outcome: Some(UNFINISHED_THOUGHT.to_owned()), ..Graded::default() }
     }
 
+    /// What a filter reads from a response.
+    fn read(&self, reader: &Reader, item: &Item, response: &str) -> Result<String> {
+        match reader {
+            Reader::Pattern(filter) => Ok(filter.apply(response)?),
+            Reader::Choices(filter, list) => {
+                let choices = self.templates.texts(list, &Fields::new(&item.doc));
+                let choices =
+                    choices.map_err(|error| anyhow::anyhow!("task {}, row {}: {error}", self.spec.name, item.row))?;
+                Ok(filter.apply(response, &choices)?)
+            }
+        }
+    }
+
     fn one(&self, item: &Item, response: &str, ran: Option<&Outcome>) -> Result<Graded> {
         let mut graded = Graded::default();
         let binary = |right: bool| f64::from(u8::from(right));
@@ -145,7 +183,7 @@ impl<'a> Judge<'a> {
         match self.answer.check {
             Check::Text => {
                 for (at, (metric, filter)) in self.readings.iter().enumerate() {
-                    let found = filter.apply(response)?;
+                    let found = self.read(filter, item, response)?;
                     let right = self.exact.is_match(&found, &item.target)?;
                     set(metric, binary(right));
                     if at == 0 {
@@ -197,9 +235,37 @@ impl<'a> Judge<'a> {
                 set("rouge_2", scores.rouge_2.f1);
                 graded.extracted = Some(response.trim().to_owned());
             }
+            Check::Instructions => {
+                let Followed { strict, loose } = judge(&item.instructions, response)?;
+                let shares = [&strict, &loose].map(|followed| {
+                    let count = followed.iter().filter(|followed| **followed).count();
+                    [binary(count == followed.len()), count as f64 / followed.len().max(1) as f64]
+                });
+                for (metric, value) in INSTRUCTION_METRICS.iter().zip(shares.as_flattened()) {
+                    set(metric, *value);
+                }
+                let broken = self.broken(item, &strict);
+                graded.outcome = Some(if broken.is_empty() { "followed" } else { "not_followed" }.to_owned());
+                graded.extracted = Some(broken.join(", "));
+            }
         }
         Ok(graded)
     }
+
+    /// The names of the instructions that are not followed.
+    fn broken(&self, item: &Item, followed: &[bool]) -> Vec<String> {
+        let column = self.answer.instructions.as_ref().and_then(|columns| item.doc.get(&columns.names));
+        let names = column.and_then(serde_json::Value::as_array).into_iter().flatten().zip(followed);
+        let broken = names.filter(|(_, followed)| !**followed);
+        broken.map(|(name, _)| name.as_str().unwrap_or_default().to_owned()).collect()
+    }
+}
+
+/// Each instruction counts the same, so an item counts as many times as it has some.
+fn weights(item: &Item) -> BTreeMap<String, f64> {
+    let count = item.instructions.len() as f64;
+    let metrics = INSTRUCTION_METRICS.iter().filter(|metric| count > 0.0 && metric.starts_with("inst_"));
+    metrics.map(|metric| ((*metric).to_owned(), count)).collect()
 }
 
 /// The k of pass@k that `n` responses can tell.

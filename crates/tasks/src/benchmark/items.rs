@@ -10,8 +10,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::prompt::{Role, Turn, joined};
-use super::spec::{Choose, ColumnType, Spec};
+use super::spec::{Choose, ColumnType, InstructionsSpec, ShuffleSpec, Spec};
 use super::template::{Fields, Templates};
+use crate::instructions::{Instruction, parse};
 use crate::policy::{GenerationPolicy, ItemSelection, Resources, RowChoice};
 use crate::python_random::PythonRandom;
 use lopper_rows::{Parts, Row, Table};
@@ -70,6 +71,8 @@ pub(crate) struct Item {
     pub label: usize,
     /// The reference.
     pub target: String,
+    /// What the response has to follow, where that is judged.
+    pub instructions: Vec<Instruction>,
 }
 
 /// All items of a task.
@@ -103,9 +106,7 @@ pub(crate) fn items(
     let (name, files) = spec.files(&resources.data_root, &spec.rows.splits)?;
     let mut table = Table::read(&files)?;
     let maker = Maker::new(spec, policy);
-    for row in &mut table.rows {
-        maker.conform(row);
-    }
+    maker.conform(&mut table.rows);
     let wanted: Vec<usize> = (0..table.rows.len())
         .filter(|&at| maker.takes(&table.rows[at]))
         .filter(|&at| match (rows, &table.rows[at]) {
@@ -174,19 +175,44 @@ impl<'a> Maker<'a> {
         Self { spec, templates: Templates::new(), conversation: policy.chat_template || spec.prompt.conversation }
     }
 
-    /// Checks a row's columns, and turns text into what the column should hold where the file's kind
-    /// knows nothing but text.
-    pub fn conform(&self, row: &mut Row) {
-        let Ok(columns) = row else { return };
-        for (name, kind) in &self.spec.rows.columns {
-            if let Err(reason) = conform(columns, name, *kind) {
+    /// Checks the columns of a split's rows, turns text into what the column should hold where the file's kind knows
+    /// nothing but text, and shuffles choices.
+    pub fn conform(&self, rows: &mut [Row]) {
+        let shuffle = self.spec.rows.shuffle.as_ref();
+        let mut random = PythonRandom::new(shuffle.map_or(0, |shuffle| shuffle.seed));
+        for row in rows {
+            // Bad rows are counted in, so that the order of other rows' choices does not depend on them.
+            let order = shuffle.map(|shuffle| (shuffle, random.shuffle(shuffle.choices.len())));
+            let Ok(columns) = row else { continue };
+            let made = self.conform_row(columns).and_then(|()| match order {
+                Some((shuffle, order)) => self.shuffle(columns, shuffle, &order),
+                None => Ok(()),
+            });
+            if let Err(reason) = made {
                 *row = Err(reason);
-                return;
             }
+        }
+    }
+
+    fn conform_row(&self, columns: &mut Map<String, Value>) -> Result<(), String> {
+        for (name, kind) in &self.spec.rows.columns {
+            conform(columns, name, *kind)?;
         }
         if let Some((member, _)) = &self.spec.member {
             columns.entry("member").or_insert_with(|| member.replace('_', " ").into());
         }
+        Ok(())
+    }
+
+    fn shuffle(&self, columns: &mut Map<String, Value>, spec: &ShuffleSpec, order: &[usize]) -> Result<(), String> {
+        let fields = Fields::new(columns);
+        let text = |template: &String| self.templates.text(template, &fields);
+        let texts = spec.choices.iter().map(text).collect::<Result<Vec<_>, _>>()?;
+        let right = order.iter().position(|&at| texts[at] == texts[spec.right]).unwrap_or_default();
+        let choices: Vec<Value> = order.iter().map(|&at| texts[at].as_str().into()).collect();
+        columns.insert("choices".to_owned(), choices.into());
+        columns.insert("right".to_owned(), right.into());
+        Ok(())
     }
 
     /// Whether a row belongs to the task. A row that cannot tell does, and is then a bad one.
@@ -218,7 +244,7 @@ impl<'a> Maker<'a> {
         } else {
             let (_, files) = self.spec.files(&resources.data_root, &spec.splits)?;
             let mut pool = Table::read(&files)?;
-            pool.rows.iter_mut().for_each(|row| self.conform(row));
+            self.conform(&mut pool.rows);
             pool
         };
         let numbers: Vec<usize> = (0..pool.rows.len()).filter(|at| self.takes(&pool.rows[*at])).collect();
@@ -319,7 +345,13 @@ impl<'a> Maker<'a> {
                 return Err("its target is empty".to_owned());
             }
             let prompts = vec![prompt_of(self.templates.text(&prompt.question, &fields)?)];
-            return Ok(Item { row: at, id, doc, prompts, choices: vec![], answers: vec![], label: 0, target });
+            let columns = self.spec.answer.as_ref().and_then(|answer| answer.instructions.as_ref());
+            let instructions = columns.map(|InstructionsSpec { names, arguments }| {
+                parse(doc.get(names).unwrap_or(&Value::Null), doc.get(arguments).unwrap_or(&Value::Null))
+            });
+            let instructions = instructions.transpose()?.unwrap_or_default();
+            let (choices, answers) = (vec![], vec![]);
+            return Ok(Item { row: at, id, doc, prompts, choices, answers, label: 0, target, instructions });
         };
         let target = choices[label].trim_start().to_owned();
         let (prompts, answers) = if self.contexts() {
@@ -332,7 +364,7 @@ impl<'a> Maker<'a> {
         if answers.iter().any(|answer: &String| answer.trim().is_empty()) {
             return Err("a choice is empty".to_owned());
         }
-        Ok(Item { row: at, id, doc, prompts, choices, answers, label, target })
+        Ok(Item { row: at, id, doc, prompts, choices, answers, label, target, instructions: vec![] })
     }
 
     fn contexts(&self) -> bool {

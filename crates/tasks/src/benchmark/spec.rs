@@ -10,7 +10,7 @@ use lopper_pocket::Group;
 use lopper_record::Fault;
 use serde::Deserialize;
 
-use lopper_answer::extract::{ExactMatchSettings, RegexFilter};
+use lopper_answer::extract::{ChoiceFilter, ExactMatchSettings};
 use lopper_rows::{DataRoot, SplitFiles};
 
 /// A task's file.
@@ -75,6 +75,22 @@ pub struct RowsSpec {
     pub identity: Vec<String>,
     /// An expression that tells which rows belong to the task, few-shot examples among them; none: all.
     pub only: Option<String>,
+    /// Choices that are put into an order of each row's own.
+    pub shuffle: Option<ShuffleSpec>,
+}
+
+/// Choices in an order that is drawn for each row. Rows then have two more columns: `choices`, and `right`, the index
+/// of the right one (of equal ones the first).
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ShuffleSpec {
+    /// A template for each choice.
+    pub choices: Vec<String>,
+    /// Which of them is right.
+    pub right: usize,
+    /// The seed of Python's generator, which shuffles the choices of one row after the other.
+    #[serde(default)]
+    pub seed: u32,
 }
 
 impl RowsSpec {
@@ -212,9 +228,21 @@ pub struct AnswerSpec {
     pub tests: Option<String>,
     /// Of `value`: the expression whose value is the answer.
     pub value: Option<String>,
+    /// Of `instructions`: where a row has them.
+    pub instructions: Option<InstructionsSpec>,
     /// Packages of Python that the tests import.
     #[serde(default)]
     pub needs: Vec<String>,
+}
+
+/// Columns that say what a response has to follow.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InstructionsSpec {
+    /// The column with the instructions' names.
+    pub names: String,
+    /// The column with an object of arguments for each.
+    pub arguments: String,
 }
 
 /// How a generated answer is judged.
@@ -233,6 +261,8 @@ pub enum Check {
     Value,
     /// ROUGE.
     Rouge,
+    /// Instructions that a program can check, as IFEval has them.
+    Instructions,
 }
 
 /// One way of reading an answer.
@@ -246,7 +276,17 @@ pub struct Reading {
     pub pattern: String,
     #[serde(default)]
     pub group_select: isize,
+    /// An expression that gives the choices, whose texts (and then letters after a colon) are looked for where the
+    /// pattern finds nothing.
+    pub choices: Option<String>,
+    /// With `choices`: what is ignored where their texts are looked for.
+    #[serde(default)]
+    pub ignore: ExactMatchSettings,
 }
+
+/// IFEval's metrics: whether all instructions of a prompt are followed, and the share of all prompts' instructions.
+pub(crate) const INSTRUCTION_METRICS: [&str; 4] =
+    ["prompt_level_strict_acc", "inst_level_strict_acc", "prompt_level_loose_acc", "inst_level_loose_acc"];
 
 /// Largest file of a task.
 const MOST_BYTES: usize = 1 << 20;
@@ -300,6 +340,15 @@ impl Spec {
             let wanted = format!("neither `rows.data_set` nor a file of `{}`", splits.join("` or `"));
             return fault("rows come from `rows.data_set`, or from `rows.files`, by split", wanted);
         }
+        if let Some(shuffle) = &self.rows.shuffle {
+            if shuffle.choices.len() < 2 || shuffle.right >= shuffle.choices.len() {
+                let got = format!("{} choices, of which number {} is right", shuffle.choices.len(), shuffle.right);
+                return fault("`rows.shuffle` has two choices or more, and `right` is one of them, from 0", got);
+            }
+            if let Some(column) = ["choices", "right"].iter().find(|name| self.rows.columns.contains_key(**name)) {
+                return fault("`rows.shuffle` makes the columns `choices` and `right`", format!("a column `{column}`"));
+            }
+        }
         if let Some(column) = self.rows.identity.iter().find(|name| !self.rows.columns.contains_key(*name)) {
             return fault("`rows.identity` names columns of `rows.columns`", column.clone());
         }
@@ -335,12 +384,24 @@ impl Spec {
                     return fault("a check of `text` needs `answer.readings`");
                 }
                 for reading in &answer.readings {
-                    RegexFilter::new(&reading.pattern, reading.group_select, None)?;
+                    ChoiceFilter::new(&reading.pattern, reading.group_select, reading.ignore.clone())?;
+                    if reading.choices.is_none() && reading.ignore != ExactMatchSettings::default() {
+                        return fault("`ignore` of a reading belongs to its `choices`");
+                    }
+                    if reading.ignore.ignore_numbers {
+                        return fault("`ignore` of a reading has no `ignore_numbers`");
+                    }
                 }
                 lopper_answer::extract::ExactMatch::new(answer.ignore.clone())?;
             }
             Check::Program if answer.program.is_none() || answer.tests.is_none() => {
                 return fault("a check of `program` needs `answer.program` and `answer.tests`");
+            }
+            Check::Instructions => {
+                let columns = answer.instructions.as_ref().map(|columns| [&columns.names, &columns.arguments]);
+                if columns.is_none_or(|columns| columns.iter().any(|name| !self.rows.columns.contains_key(*name))) {
+                    return fault("a check of `instructions` needs `answer.instructions`, columns of `rows.columns`");
+                }
             }
             Check::Value if answer.program.is_none() || answer.value.is_none() => {
                 return fault("a check of `value` needs `answer.program` and `answer.value`");
@@ -402,6 +463,7 @@ impl Spec {
                 Check::Program => names(&["pass@1"]),
                 Check::Value | Check::Normalized => names(&["exact_match"]),
                 Check::Rouge => names(&["rouge_l", "rouge_1", "rouge_2"]),
+                Check::Instructions => names(&INSTRUCTION_METRICS),
             },
             (None, None) => vec![],
         }

@@ -27,8 +27,11 @@ pub(crate) struct Templates {
 pub(crate) struct Fields(Value);
 
 impl Fields {
+    /// The columns by their names, and as `row`, for names that are no words; unless a column is called that.
     pub fn new(row: &Map<String, serde_json::Value>) -> Self {
-        Self(Value::from(Serde(row)))
+        let columns = Value::from(Serde(row));
+        let whole = minijinja::context! { row => columns.clone() };
+        Self(minijinja::context! { ..columns, ..whole })
     }
 
     /// The row with further names.
@@ -151,6 +154,9 @@ mod tests {
             ["é Z", "x_y"]
         );
         assert_eq!(templates.text("{{code}}{{n}}", &row.with(&[("code", "c")])).unwrap(), "c3");
+        let spaced = fields(json!({"The Answer": " 4", "x": "1"}));
+        assert_eq!(templates.text("{{ row['The Answer'].strip() }}{{x}}", &spaced).unwrap(), "41");
+        assert_eq!(templates.text("{{row}}", &fields(json!({"row": "own"}))).unwrap(), "own");
         for wrong in
             ["{{nothing}}", "{{ choices.text.index('z') }}", "{% for x in range(9000000) %}.{% endfor %}", "{{"]
         {

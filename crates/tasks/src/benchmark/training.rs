@@ -47,7 +47,8 @@ pub(crate) fn training_examples(
     }
     let maker = Maker::new(spec, policy);
     let (mut items, mut rows) = (Table::read(&item_files)?.rows, Table::read(&files)?.rows);
-    items.iter_mut().chain(&mut rows).for_each(|row| maker.conform(row));
+    maker.conform(&mut items);
+    maker.conform(&mut rows);
     let mut seen: HashSet<String> = items.iter().flatten().map(|row| maker.id(row)).collect();
     let until = match &spec.generate {
         Some(generate) => generate.until.clone(),

@@ -159,9 +159,17 @@ impl Prepared {
 
 /// The scores of the metrics that any item has.
 fn scores(items: &[ItemResult], seed: u64) -> BTreeMap<String, Score> {
-    let mut values: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
-    for (name, value) in items.iter().flat_map(|item| &item.metrics) {
-        values.entry(name).or_default().push(*value);
+    let mut values: BTreeMap<&str, (Vec<f64>, Vec<f64>)> = BTreeMap::new();
+    for item in items {
+        for (name, value) in &item.metrics {
+            let (values, weights) = values.entry(name).or_default();
+            values.push(*value);
+            weights.push(item.weights.get(name).copied().unwrap_or(1.0));
+        }
     }
-    values.into_iter().map(|(name, values)| (name.to_owned(), stats::score(&values, seed))).collect()
+    let score = |values: &[f64], weights: &[f64]| match weights.iter().all(|weight| *weight == 1.0) {
+        true => stats::score(values, seed),
+        false => stats::weighted_score(values, weights),
+    };
+    values.into_iter().map(|(name, (values, weights))| (name.to_owned(), score(&values, &weights))).collect()
 }

@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 
 use super::rows::PreparedRow;
 use super::{Items, Prepared, Slot, Suite};
-use crate::benchmark::spec::Spec;
+use crate::benchmark::spec::{Check, Spec};
 use crate::outcome::{ItemResult, TaskOutcome};
 use lopper_stats as stats;
 
@@ -176,6 +176,8 @@ fn config(spec: Option<&Spec>, outcome: &TaskOutcome) -> Value {
 /// The lines of one task: one for each item and filter.
 fn lines(task: &Prepared, outcome: &TaskOutcome) -> Vec<Value> {
     let mut lines = Vec::new();
+    let answer = task.spec().and_then(|spec| spec.answer.as_ref());
+    let judges_instructions = answer.is_some_and(|answer| answer.check == Check::Instructions);
     for (at, item) in outcome.items.iter().enumerate() {
         let (doc, arguments) = match &task.items {
             Items::Generated(..) => (json!({"id": item.id}), vec![(item.prompt.clone(), None)]),
@@ -211,6 +213,7 @@ fn lines(task: &Prepared, outcome: &TaskOutcome) -> Vec<Value> {
             .collect();
         for (filter, metrics) in by_filter {
             let filtered = match &item.response {
+                Some(response) if judges_instructions => json!([response]),
                 Some(_) => json!([item.extracted.clone().unwrap_or_else(|| "[invalid]".to_owned())]),
                 None => responses.iter().map(|response| response[0].clone()).collect(),
             };

@@ -247,6 +247,7 @@ impl Rows {
             id: row.item.id.clone(),
             score: graded.values.get(&primary).copied().unwrap_or_default(),
             metrics: graded.values,
+            weights: graded.weights,
             prompt: row.prompts.first().cloned().unwrap_or_default(),
             extracted: graded.extracted,
             target: row.item.target.clone(),

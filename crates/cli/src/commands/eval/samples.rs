@@ -35,6 +35,8 @@ struct SampleLine<'a> {
     target: &'a str,
     correct: Option<bool>,
     metrics: &'a BTreeMap<String, f64>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    weights: &'a BTreeMap<String, f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     outcome: &'a Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -73,6 +75,7 @@ fn line<'a>(outcome: &'a TaskOutcome, item: &'a ItemResult, timing: Option<&'a T
         target: &item.target,
         correct: outcome.correct(item),
         metrics: &item.metrics,
+        weights: &item.weights,
         outcome: &item.outcome,
         finish: &item.finish,
         responses: &item.samples,
