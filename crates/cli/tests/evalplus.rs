@@ -112,9 +112,8 @@ fn judged(definition: &str, call: &str, fixture: &Fixture, responses: &[&Respons
             "at": at})
     };
     place.write("rows.jsonl", &lines(&responses.iter().enumerate().map(row).collect::<Vec<_>>()));
-    let given = |(at, response): (usize, &&Response)| {
-        json!({"task": "functions", "doc_id": at, "response": response.response})
-    };
+    let given =
+        |(at, response): (usize, &&Response)| json!({"task": "functions", "doc_id": at, "response": response.response});
     place.write("given.jsonl", &lines(&responses.iter().enumerate().map(given).collect::<Vec<_>>()));
     place.run_programs(
         "eval model --tasks ./functions.toml --responses-from given.jsonl --allow-code-execution --samples-out s.jsonl",
@@ -129,8 +128,7 @@ fn compare<'a>(responses: &[&'a Response], lines: &[Value], different: &BTreeSet
     let mut found = BTreeSet::new();
     for (response, line) in responses.iter().zip(lines) {
         let passed = line["metrics"]["pass@1"] == 1.0;
-        let expected =
-            if different.contains(response.dress.as_str()) { response.intended } else { response.passes };
+        let expected = if different.contains(response.dress.as_str()) { response.intended } else { response.passes };
         assert_eq!(
             passed, expected,
             "{} of {}: {}\n{}\nLopper's program:\n{}\nEvalPlus's program:\n{}",

@@ -164,7 +164,9 @@ def does_something(node):
     for statement in node.body:
         nothing = isinstance(statement, ast.Pass)
         nothing |= isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
-        nothing |= isinstance(statement, ast.Raise) and "NotImplementedError" in ast.dump(statement)
+        nothing |= isinstance(statement, ast.Raise) and any(
+            isinstance(part, ast.Name) and part.id == "NotImplementedError" for part in ast.walk(statement)
+        )
         if not nothing:
             return True
     return False

@@ -1,18 +1,15 @@
 //! The program in a response, as EvalPlus's sanitizer finds it: whatever else the response says, and however it dresses
 //! its code.
 //!
-//! What is valid Python is for Python to say, so the interpreter that runs programs also parses responses, in the sandbox
-//! and without running anything of them (`sanitize.py`, `design/tasks.md`). It answers with places in the response, which
-//! are cut out here. Not covered: a program in several blocks, of which the longest is taken.
+//! What is valid Python is for Python to say, so the interpreter that runs programs also parses responses, in the
+//! sandbox and without running anything of them (`sanitize.py`, `design/tasks.md`). It answers with places in the
+//! response, which are cut out here. Not covered: a program in several blocks, of which the longest is taken.
 
 use std::time::Duration;
 
 use lopper_record::Result;
 use lopper_sandbox::{Outcome, Program, Verdict};
 use serde_json::json;
-
-use super::code::CodeRunner;
-
 /// What runs in the sandbox.
 const SCRIPT: &str = include_str!("sanitize.py");
 /// Responses that one interpreter reads: its start takes longer than reading many.
@@ -72,34 +69,34 @@ pub(crate) fn names(text: &str) -> Vec<String> {
 }
 
 /// The code of each response; empty where none of it defines what the tests call, or it cannot be read in bounds.
-pub(crate) fn sanitized(runner: &CodeRunner, responses: &[Unsanitized]) -> Result<Vec<String>> {
+/// `run` runs programs.
+pub(crate) fn sanitized(
+    responses: &[Unsanitized],
+    run: impl Fn(Vec<Program>) -> Result<Vec<Outcome>>,
+) -> Result<Vec<String>> {
     let mut found = vec![String::new(); responses.len()];
     let readable: Vec<usize> = (0..responses.len()).filter(|at| responses[*at].text.len() <= MOST_BYTES).collect();
-    let batches: Vec<&[usize]> = readable.chunks(TOGETHER).collect();
-    let mut alone: Vec<&[usize]> = Vec::new();
-    for (batch, outcome) in batches.iter().zip(run(runner, responses, &batches)?) {
-        match codes(responses, batch, &outcome) {
-            Some(codes) => batch.iter().zip(codes).for_each(|(at, code)| found[*at] = code),
-            // One that exhausts the interpreter is not to take the others with it.
-            None => alone.extend(batch.chunks(1)),
+    // One that exhausts the interpreter is not to take others with it, so what fails together is read alone.
+    let mut left: Vec<&[usize]> = readable.chunks(TOGETHER).collect();
+    while !left.is_empty() {
+        let outcomes = run(left.iter().map(|batch| program(responses, batch)).collect())?;
+        let mut failed = Vec::new();
+        for (batch, outcome) in left.into_iter().zip(outcomes) {
+            match codes(responses, batch, &outcome) {
+                Some(codes) => batch.iter().zip(codes).for_each(|(at, code)| found[*at] = code),
+                None if batch.len() > 1 => failed.extend(batch.chunks(1)),
+                None => {}
+            }
         }
-    }
-    for (batch, outcome) in alone.iter().zip(run(runner, responses, &alone)?) {
-        if let Some(codes) = codes(responses, batch, &outcome) {
-            batch.iter().zip(codes).for_each(|(at, code)| found[*at] = code);
-        }
+        left = failed;
     }
     Ok(found)
 }
 
-/// What became of the script for each batch.
-fn run(runner: &CodeRunner, responses: &[Unsanitized], batches: &[&[usize]]) -> Result<Vec<Outcome>> {
-    let program = |batch: &&[usize]| {
-        let list: Vec<_> = batch.iter().map(|at| json!([responses[*at].text, responses[*at].names])).collect();
-        // Texts and lists are written in JSON as they are in Python.
-        Program::new(SCRIPT, "").value(format!("sanitize({})", json!(list))).time(TIME)
-    };
-    runner.run(batches.iter().map(program).collect())
+/// The script's call for a batch. Lists, numbers and texts are written in JSON as they are in Python.
+fn program(responses: &[Unsanitized], batch: &[usize]) -> Program {
+    let list: Vec<_> = batch.iter().map(|at| json!([responses[*at].text, responses[*at].names])).collect();
+    Program::new(SCRIPT, "").value(format!("sanitize({})", json!(list))).time(TIME)
 }
 
 /// The codes of a batch; none unless the script answered for each.
@@ -115,6 +112,45 @@ fn codes(responses: &[Unsanitized], batch: &[usize], outcome: &Outcome) -> Optio
 #[cfg(test)]
 mod tests {
     use super::*;
+    use lopper_sandbox::{End, Output, Stage};
+
+    fn outcome(value: Option<&str>) -> Outcome {
+        let output = || Output { text: String::new(), bytes: 0, cut: false };
+        Outcome {
+            verdict: if value.is_some() { Verdict::Passed } else { Verdict::TimeoutOrRecursion },
+            end: if value.is_some() { End::Completed } else { End::CpuTime },
+            stage: Stage::Tests,
+            value: value.map(str::to_owned),
+            stdout: output(),
+            stderr: output(),
+            wall: Duration::ZERO,
+            cpu: None,
+            peak_memory: None,
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_read_takes_nothing_with_it() {
+        let text = |text: &str| Unsanitized::new(text, vec!["f".into()]);
+        let mut responses = vec![text("f = 1"); TOGETHER + 2];
+        responses[3] = text("hostile");
+        responses[TOGETHER + 1] = text(&" ".repeat(MOST_BYTES + 1));
+        let calls = std::cell::RefCell::new(Vec::new());
+        let run = |programs: Vec<Program>| {
+            calls.borrow_mut().push(programs.len());
+            let answer = |program: &Program| {
+                let call = program.value.as_deref().unwrap();
+                assert_eq!(program.source, SCRIPT);
+                if call.contains("hostile") { outcome(None) } else { outcome(Some("0:0-5")) }
+            };
+            Ok(programs.iter().map(answer).collect())
+        };
+        let found = sanitized(&responses, run).unwrap();
+        for (at, code) in found.iter().enumerate() {
+            assert_eq!(code, if at == 3 || at == TOGETHER + 1 { "" } else { "f = 1\n" }, "{at}");
+        }
+        assert_eq!(*calls.borrow(), [2, TOGETHER]);
+    }
 
     #[test]
     fn names_are_those_of_the_tests() {

@@ -269,11 +269,9 @@ fn sanitized_responses(
     judge: &Judge<'_>,
     responses: &[(&Item, &str)],
 ) -> Result<Option<Vec<String>>> {
-    let read = |(item, response): &(&Item, &str)| {
-        Ok(judge.entry(item)?.map(|names| Unsanitized::new(response, names)))
-    };
+    let read = |(item, response): &(&Item, &str)| Ok(judge.entry(item)?.map(|names| Unsanitized::new(response, names)));
     match responses.iter().map(read).collect::<Result<Option<Vec<_>>>>()? {
-        Some(list) => Ok(Some(sanitized(runner, &list)?)),
+        Some(list) => Ok(Some(sanitized(&list, |programs| runner.run(programs))?)),
         None => Ok(None),
     }
 }
