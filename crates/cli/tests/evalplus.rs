@@ -178,3 +178,39 @@ fn verdicts_are_those_of_evalplus_where_the_tests_name_the_function() {
     let found = compare(&responses, &lines, &different);
     assert!(found.len() >= 20, "{found:?}");
 }
+
+#[test]
+fn responses_made_to_stop_the_reader_take_nothing_with_them() {
+    let fixture: Fixture = fixture_json("answers/evalplus.json");
+    let good = fixture.responses.iter().find(|response| response.passes).unwrap();
+    let code = &good.response;
+    let hostile = [
+        "(".repeat(50_000),
+        "foo(\n".repeat(1000),
+        "\"\"\"\n".repeat(2001),
+        "it's\n".repeat(5000),
+        format!("x = {}1", "-".repeat(100_000)),
+        format!("x = a{}", ".b".repeat(50_000)),
+        "\0\n".repeat(500),
+        format!("{code}\n{}", "x = 1\n\n\n".repeat(40_000)),
+    ];
+    let response = |response: String, intended| Response {
+        response,
+        intended,
+        passes: intended,
+        dress: "hostile".into(),
+        problem: good.problem.clone(),
+        sanitized: String::new(),
+    };
+    let hostile: Vec<Response> = hostile.into_iter().map(|text| response(text, false)).collect();
+    let whole = response(code.clone(), true);
+    let responses: Vec<&Response> = hostile.iter().chain([&whole]).collect();
+    let definition = include_str!("../../tasks/src/definitions/mbpp_plus.toml");
+    let Some(lines) = judged(definition, "check(NAME)\n", &fixture, &responses) else { return };
+    for (response, line) in responses.iter().zip(&lines) {
+        let start: String = response.response.chars().take(30).collect();
+        // One that is too long to be read has its block run, as if it were not sanitized.
+        let passes = response.intended || response.response.starts_with(code.as_str());
+        assert_eq!(line["metrics"]["pass@1"] == 1.0, passes, "{start:?}: {}", line["outcome"]);
+    }
+}
