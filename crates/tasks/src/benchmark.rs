@@ -5,7 +5,7 @@
 //! - [`template`]: Jinja over a row; [`prompt`]: the turns of a prompt, few-shot examples among them;
 //! - [`items`]: from rows to items, bad rows named; [`prompt_tokens`]: from items to tokens;
 //! - [`training`]: rows to learn from;
-//! - [`grade`]: from replies to grades; [`code`]: running what a model wrote.
+//! - [`grade`]: from replies to grades; [`code`]: running what a model wrote; [`sanitize`]: the program in a response.
 //!
 //! Prompts, few-shot examples and comparisons follow lm-evaluation-harness 0.4.13 where it has the task.
 
@@ -15,6 +15,7 @@ pub(crate) mod grade;
 pub(crate) mod items;
 pub(crate) mod prompt;
 pub(crate) mod prompt_tokens;
+pub(crate) mod sanitize;
 pub(crate) mod spec;
 pub(crate) mod template;
 pub(crate) mod training;

@@ -11,6 +11,7 @@ use assert_cmd::assert::Assert;
 use lopper_model::checkpoint::Dtype;
 use lopper_model::families::{config_json, parse_config};
 use lopper_model::{Config, Model};
+use lopper_testkit::{Feature, skip_unless};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -144,16 +145,17 @@ impl Workplace {
         self.run(arguments).json()
     }
 
-    /// What the program printed where it may run programs; nothing, with a word about it, where this machine runs none.
+    /// What the program printed where it may run programs; nothing where this machine runs none, which skips the test
+    /// (or fails it, where a sandbox is required).
+    #[track_caller]
     pub fn run_programs(&self, arguments: &(impl Arguments + ?Sized)) -> Option<Printed> {
         let run = self.command(arguments).assert();
         let printed = Printed::of(&run);
-        if printed.err.contains("this machine cannot protect itself") || printed.err.contains("no Python") {
-            skipped(&printed.err);
-            return None;
+        let none = ["cannot isolate programs", "cannot be started"].iter().any(|why| printed.err.contains(why));
+        if !none {
+            run.success();
         }
-        run.success();
-        Some(printed)
+        skip_unless(Feature::Sandbox, (!none).then_some(printed))
     }
 
     /// Runs the program, which must end with status 2, leave nothing, print nothing on standard
@@ -195,10 +197,4 @@ fn write_model(dir: &Path) {
     // Weights large enough that every layer changes what comes out.
     let model = Model::random(config.clone(), 0.3, 11).unwrap();
     model.save(dir, &config_json(&config, Dtype::F32).unwrap(), Dtype::F32).unwrap();
-}
-
-/// Says that the machine runs no programs.
-#[allow(clippy::print_stderr, reason = "a test that tests nothing says so")]
-pub fn skipped(why: &str) {
-    eprintln!("skipped: {why}");
 }

@@ -8,6 +8,7 @@ use lopper_sandbox::{Outcome, Program, Verdict as Ended};
 
 use super::code::class;
 use super::items::Item;
+use super::sanitize::names;
 use super::spec::{AnswerSpec, Check, INSTRUCTION_METRICS, Reading, Spec};
 use super::template::{Fields, Templates};
 use crate::instructions::{Followed, judge};
@@ -73,6 +74,14 @@ impl Reader {
     }
 }
 
+/// The program of a response, run.
+#[derive(Debug, Clone)]
+pub(crate) struct ProgramRun {
+    /// The code that was taken from the response.
+    pub code: String,
+    pub outcome: Outcome,
+}
+
 /// Judges generated answers.
 pub(crate) struct Judge<'a> {
     spec: &'a Spec,
@@ -91,25 +100,37 @@ impl<'a> Judge<'a> {
         Ok(Self { spec, answer, readings, exact, templates: Templates::new() })
     }
 
-    /// The program of a response; a template that fails on it is the task's fault.
-    pub fn program(&self, item: &Item, response: &str) -> Result<Program> {
+    /// The names that the tests of an item call, where its responses are to be sanitized.
+    pub fn entry(&self, item: &Item) -> Result<Option<Vec<String>>> {
+        let Some(entry) = &self.answer.entry else { return Ok(None) };
+        Ok(Some(names(&self.text(item, entry, &Fields::new(&item.doc))?)))
+    }
+
+    /// The program of a response, and the code of the response in it; a template that fails on it is the task's fault.
+    /// `sanitized` is what the task reads by [`entry`](Self::entry).
+    pub fn program(&self, item: &Item, response: &str, sanitized: Option<&str>) -> Result<(Program, String)> {
         let block = python_block(response).unwrap_or(response);
-        let fields = Fields::new(&item.doc).with(&[("response", response), ("block", block)]);
-        let text = |template: &Option<String>| -> Result<String> {
-            Ok(self
-                .templates
-                .text(template.as_deref().unwrap_or_default(), &fields)
-                .map_err(|error| anyhow::anyhow!("task {}, row {}: {error}", self.spec.name, item.row))?)
-        };
+        let mut further = vec![("response", response), ("block", block)];
+        further.extend(sanitized.map(|code| ("sanitized", code)));
+        let fields = Fields::new(&item.doc).with(&further);
+        let text = |template: &Option<String>| self.text(item, template.as_deref().unwrap_or_default(), &fields);
         let program = Program::new(text(&self.answer.program)?, text(&self.answer.tests)?);
-        Ok(match &self.answer.value {
+        let program = match &self.answer.value {
             Some(value) => program.value(value.as_str()),
             None => program,
-        })
+        };
+        Ok((program, sanitized.filter(|code| !code.is_empty()).unwrap_or(block).to_owned()))
+    }
+
+    fn text(&self, item: &Item, template: &str, fields: &Fields) -> Result<String> {
+        Ok(self
+            .templates
+            .text(template, fields)
+            .map_err(|error| anyhow::anyhow!("task {}, row {}: {error}", self.spec.name, item.row))?)
     }
 
     /// Grades all responses to an item; `ran` has what became of each one's program.
-    pub fn grade(&self, item: &Item, responses: &[Response], ran: &[Option<Outcome>]) -> Result<Graded> {
+    pub fn grade(&self, item: &Item, responses: &[Response], ran: &[Option<ProgramRun>]) -> Result<Graded> {
         let mut judged = Vec::with_capacity(responses.len());
         for (at, response) in responses.iter().enumerate() {
             judged.push(match response.is_unfinished_thought() {
@@ -171,7 +192,7 @@ impl<'a> Judge<'a> {
         }
     }
 
-    fn one(&self, item: &Item, response: &str, ran: Option<&Outcome>) -> Result<Graded> {
+    fn one(&self, item: &Item, response: &str, ran: Option<&ProgramRun>) -> Result<Graded> {
         let mut graded = Graded::default();
         let binary = |right: bool| f64::from(u8::from(right));
         let mut set = |name: &str, value: f64| graded.values.insert(name.to_owned(), value);
@@ -213,13 +234,13 @@ impl<'a> Judge<'a> {
                 graded.extracted = marked.then(|| answer.to_owned());
             }
             Check::Program => {
-                let ran = ran.context("the program was not run")?;
-                set("pass@1", binary(ran.verdict == Ended::Passed));
-                graded.outcome = Some(class(ran.verdict).to_owned());
-                graded.extracted = Some(python_block(response).unwrap_or(response).to_owned());
+                let ProgramRun { code, outcome } = ran.context("the program was not run")?;
+                set("pass@1", binary(outcome.verdict == Ended::Passed));
+                graded.outcome = Some(class(outcome.verdict).to_owned());
+                graded.extracted = Some(code.clone());
             }
             Check::Value => {
-                let ran = ran.context("the program was not run")?;
+                let ran = &ran.context("the program was not run")?.outcome;
                 let value = ran.value.as_deref().filter(|_| ran.verdict == Ended::Passed);
                 let right = value.is_some_and(|value| equivalent(value, &item.target) == Verdict::Equal);
                 set("exact_match", binary(right));

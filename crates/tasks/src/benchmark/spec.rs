@@ -222,8 +222,11 @@ pub struct AnswerSpec {
     #[serde(default)]
     pub ignore: ExactMatchSettings,
     /// Of `program` and `value`: the program; `response` is what was generated, `block` its block
-    /// of Python, or else all of it.
+    /// of Python, or else all of it, and, with `entry`, `sanitized` the code that defines the names.
     pub program: Option<String>,
+    /// Of `program` and `value`: a text whose names are what the tests call; the response is then
+    /// read as EvalPlus reads it.
+    pub entry: Option<String>,
     /// Of `program`: the tests.
     pub tests: Option<String>,
     /// Of `value`: the expression whose value is the answer.
@@ -405,6 +408,10 @@ impl Spec {
             }
             Check::Value if answer.program.is_none() || answer.value.is_none() => {
                 return fault("a check of `value` needs `answer.program` and `answer.value`");
+            }
+            Check::Program | Check::Value => {}
+            _ if answer.entry.is_some() => {
+                return fault("`answer.entry` is for checks of `program` and `value`");
             }
             _ => {}
         }

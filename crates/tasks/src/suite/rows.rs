@@ -5,15 +5,15 @@ use std::sync::Arc;
 
 use lopper_infer::{Finish, Loglik, ReasonedResponse, ReasoningReader, StopStrings, TextModel, Thought};
 use lopper_record::{Context, Error, Fault, Result, key_hash};
-use lopper_sandbox::Outcome;
 use rayon::prelude::*;
 use serde_json::{Value, json};
 
 use super::{GivenResponse, GivenResponses, ItemReplies, Items, Prepared, Slot};
 use crate::benchmark::code::CodeRunner;
-use crate::benchmark::grade::{self, Graded, Judge};
+use crate::benchmark::grade::{self, Graded, Judge, ProgramRun};
 use crate::benchmark::items::{BadRow, Item, items};
 use crate::benchmark::prompt_tokens::{PromptBuilder, PromptTokens};
+use crate::benchmark::sanitize::{Unsanitized, sanitized};
 use crate::benchmark::spec::Spec;
 use crate::outcome::{ItemResult, RowSource};
 use crate::policy::{GenerationPolicy, ItemSelection, Resources, RowChoice};
@@ -188,27 +188,33 @@ impl Rows {
 
     /// How each response's program ended, in the order of items and responses; nothing where answers are no programs.
     /// Identical responses to an item are run once, and unfinished thoughts not at all.
-    fn program_outcomes(&self, judge: &Judge<'_>, responses: &[Vec<Response>]) -> Result<Vec<Option<Outcome>>> {
+    fn program_outcomes(&self, judge: &Judge<'_>, responses: &[Vec<Response>]) -> Result<Vec<Option<ProgramRun>>> {
         let Some(runner) = &self.code else { return Ok(vec![]) };
-        let (mut programs, mut places) = (Vec::new(), Vec::new());
+        let (mut distinct, mut places): (Vec<(&Item, &str)>, _) = (Vec::new(), Vec::new());
         for (row, responses) in self.items.iter().zip(responses) {
-            let begin = programs.len();
+            let begin = distinct.len();
             for response in responses {
                 if response.is_unfinished_thought() {
                     places.push(None);
                     continue;
                 }
-                let program = judge.program(&row.item, &response.text)?;
                 // Other items have other tests.
-                let same = programs[begin..].iter().position(|other| *other == program).map(|at| begin + at);
-                places.push(Some(same.unwrap_or(programs.len())));
+                let same = distinct[begin..].iter().position(|(_, text)| *text == response.text).map(|at| begin + at);
+                places.push(Some(same.unwrap_or(distinct.len())));
                 if same.is_none() {
-                    programs.push(program);
+                    distinct.push((&row.item, &response.text));
                 }
             }
         }
+        let sanitized = sanitized_responses(runner, judge, &distinct)?;
+        let program = |(at, (item, response)): (usize, &(&Item, &str))| {
+            judge.program(item, response, sanitized.as_ref().map(|codes| codes[at].as_str()))
+        };
+        let (programs, codes): (Vec<_>, Vec<_>) =
+            distinct.iter().enumerate().map(program).collect::<Result<Vec<_>>>()?.into_iter().unzip();
         let outcomes = runner.run(programs)?;
-        Ok(places.into_iter().map(|place| place.map(|at| outcomes[at].clone())).collect())
+        let ran = |at: usize| ProgramRun { code: codes[at].clone(), outcome: outcomes[at].clone() };
+        Ok(places.into_iter().map(|place| place.map(ran)).collect())
     }
 
     /// The responses from elsewhere to every item, taken apart and cut as the engine's are; `opened` says of each item
@@ -255,6 +261,19 @@ impl Rows {
             samples: graded.samples,
             ..ItemResult::default()
         }
+    }
+}
+
+/// The code of each response, where the task has its responses sanitized.
+fn sanitized_responses(
+    runner: &CodeRunner,
+    judge: &Judge<'_>,
+    responses: &[(&Item, &str)],
+) -> Result<Option<Vec<String>>> {
+    let read = |(item, response): &(&Item, &str)| Ok(judge.entry(item)?.map(|names| Unsanitized::new(response, names)));
+    match responses.iter().map(read).collect::<Result<Option<Vec<_>>>>()? {
+        Some(list) => Ok(Some(sanitized(&list, |programs| runner.run(programs))?)),
+        None => Ok(None),
     }
 }
 
