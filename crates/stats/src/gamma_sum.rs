@@ -81,10 +81,9 @@ fn inverted(terms: &[(f64, f64)]) -> f64 {
         return if mean > 0.0 { 0.0 } else { 1.0 };
     }
     // Below `first` the integrand is mean · t to nine digits, and its sum a geometric series.
-    let step = if mean.abs() < 3.0 * spread { 2.0 * STEP } else { STEP };
     let first = 1e-3 / (mean.abs() + spread);
-    let mut sum = mean * first / step.exp_m1();
-    let (mut t, ratio) = (first, step.exp());
+    let mut sum = mean * first / STEP.exp_m1();
+    let (mut t, ratio) = (first, STEP.exp());
     for _ in 0..1000 {
         let (mut log_modulus, mut phase) = (0.0, 0.0);
         for &(weight, shape) in terms {
@@ -98,7 +97,7 @@ fn inverted(terms: &[(f64, f64)]) -> f64 {
         sum += log_modulus.exp() * phase.sin();
         t *= ratio;
     }
-    (0.5 - step / PI * sum).clamp(0.0, 1.0)
+    (0.5 - STEP / PI * sum).clamp(0.0, 1.0)
 }
 
 #[cfg(test)]

@@ -37,10 +37,10 @@ impl Boundary {
     pub fn new(n: usize, holds: impl Fn(Counts) -> bool) -> Self {
         let mut passing: Vec<Vec<usize>> = vec![vec![0]];
         for answered in 1..=n {
-            let mut row: Vec<usize> = Vec::with_capacity(answered / 2 + 1);
-            for gained in 0..=answered / 2 {
+            let mut row: Vec<usize> = Vec::new();
+            for gained in 0..=most_gained(answered) {
                 let near = row.last().or(passing[answered - 1].first()).copied().unwrap_or(0);
-                let most = answered - gained;
+                let most = answered.saturating_sub(gained);
                 let passes = |lost: usize| lost <= most && holds(Counts { kept: most - lost, lost, gained });
                 let mut lost = near.min(most + 1);
                 while lost > 0 && !passes(lost - 1) {
@@ -62,15 +62,15 @@ impl Boundary {
         let gained = (1.0 - truth.base) * truth.gain;
         let answered = truth.base + gained;
         let mut sum = 0.0;
-        for (m, of_answered) in binomial(n, answered).into_iter().enumerate() {
-            if m == 0 || of_answered < 1e-14 {
+        for (m, of_answered) in binomial(n, answered).enumerate() {
+            if m == 0 || of_answered < NEGLIGIBLE {
                 continue;
             }
-            for (g, of_gained) in binomial(m, gained / answered).into_iter().enumerate().take(m / 2 + 1) {
-                if of_answered * of_gained < 1e-14 {
+            for (g, of_gained) in binomial(m, gained / answered).enumerate().take(most_gained(m) + 1) {
+                if of_answered * of_gained < NEGLIGIBLE {
                     continue;
                 }
-                let few: f64 = binomial(m - g, lost / truth.base).iter().take(self.passing[m][g]).sum();
+                let few: f64 = binomial(m - g, lost / truth.base).take(self.passing[m][g]).sum();
                 sum += of_answered * of_gained * few;
             }
         }
@@ -78,17 +78,24 @@ impl Boundary {
     }
 }
 
+/// Outcomes rarer than this are left out of the sum.
+const NEGLIGIBLE: f64 = 1e-10;
+
+/// Gained items beyond this are rarer still at the rates looked at, where at most a third of those answered are gained.
+fn most_gained(answered: usize) -> usize {
+    answered / 3 + 12.min(answered / 2)
+}
+
 /// The probabilities of 0..=n successes, by logarithms.
-fn binomial(n: usize, p: f64) -> Vec<f64> {
-    if p <= 0.0 || p >= 1.0 {
-        let sure = if p <= 0.0 { 0 } else { n };
-        return (0..=n).map(|k| f64::from(u8::from(k == sure))).collect();
-    }
-    let mut log = n as f64 * (1.0 - p).ln();
-    let next = |k: usize| {
+fn binomial(n: usize, p: f64) -> impl Iterator<Item = f64> {
+    let sure = (p <= 0.0).then_some(0).or((p >= 1.0).then_some(n));
+    let mut log = if sure.is_none() { n as f64 * (1.0 - p).ln() } else { 0.0 };
+    (0..=n).map(move |k| {
+        if let Some(sure) = sure {
+            return f64::from(u8::from(k == sure));
+        }
         let this = log.exp();
         log += ((n - k) as f64 / (k + 1) as f64).ln() + (p / (1.0 - p)).ln();
         this
-    };
-    (0..=n).map(next).collect()
+    })
 }

@@ -22,7 +22,7 @@ const BEGIN: &str = "<!-- made: coverage -->";
 const END: &str = "<!-- end -->";
 const ITEMS: [usize; 4] = [48, 100, 250, 500];
 /// Studies whose percentile bootstrap is simulated, and its resamples.
-const BEFORE: (u64, usize) = (2000, 1000);
+const BEFORE: (u64, usize) = (1000, 500);
 
 fn main() {
     let mut arguments = std::env::args().skip(1);
@@ -31,7 +31,7 @@ fn main() {
     single(&mut out);
     above_chance(&mut out, studies);
     groups(&mut out, studies);
-    depths(&mut out, studies / 4);
+    depths(&mut out, studies / 10);
     match arguments.next() {
         None => print!("{out}"),
         Some(page) => {
@@ -165,7 +165,7 @@ fn depths(out: &mut String, studies: u64) {
         for (tasks, rates) in
             [("1, uncut 0.9", one(0.9)), ("1, uncut 0.6", one(0.6)), ("5, uncut 0.5 to 0.95", five.clone())]
         {
-            for n in ITEMS {
+            for n in [48, 100, 250] {
                 let [(before, too_deep_before), (now, too_deep_now)] = [false, true].map(|now| {
                     let stated = outcomes(studies, 5, |rng| stated_depth(&curve, &rates, n, now, rng));
                     let of_studies = |sum: usize| sum as f64 / stated.len() as f64;

@@ -56,8 +56,13 @@ pub fn p_value(counts: Counts, floor: f64) -> f64 {
             this
         })
     };
-    let gained: Vec<f64> = number(counts.gained, floor / (1.0 + floor)).collect();
-    number(counts.kept, floor).enumerate().map(|(i, p)| p * gained[..=counts.lost - i].iter().sum::<f64>()).sum()
+    let kept: Vec<f64> = number(counts.kept, floor).collect();
+    let mut at_most = 0.0;
+    let rest = number(counts.gained, floor / (1.0 + floor)).map(|p| {
+        at_most += p;
+        at_most
+    });
+    kept.iter().rev().zip(rest).map(|(p, rest)| p * rest).sum()
 }
 
 /// The same with half the probability of the outcome itself (Lancaster 1961).

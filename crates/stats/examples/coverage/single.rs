@@ -1,5 +1,7 @@
 //! Every rule on single tasks, by exact sums.
 
+use std::thread;
+
 use lopper_stats::retention;
 
 use crate::exact::{Boundary, Counts};
@@ -23,8 +25,13 @@ pub fn lopper(counts: Counts, floor: f64) -> bool {
 /// published rule and of Lopper's.
 pub fn lines(n: usize) -> Vec<String> {
     let rules = RULES.iter().map(|(_, rule)| *rule).chain([lopper as Rule]);
-    let boundaries: Vec<[(f64, Boundary); 3]> =
-        rules.map(|rule| FLOORS.map(|floor| (floor, Boundary::new(n, |counts| rule(counts, floor))))).collect();
+    let boundary = |rule: Rule, floor: f64| (floor, Boundary::new(n, |counts| rule(counts, floor)));
+    let boundaries: Vec<[(f64, Boundary); 3]> = thread::scope(|scope| {
+        let boundary = &boundary;
+        let running: Vec<_> =
+            rules.map(|rule| FLOORS.map(|floor| scope.spawn(move || boundary(rule, floor)))).collect();
+        running.into_iter().map(|of| of.map(|part| part.join().expect("a rule does not panic"))).collect()
+    });
     let line = |base: f64| {
         let worst = |(floor, boundary): &(f64, Boundary)| {
             let truths = GAINS.into_iter().map(|gain| Truth::new(*floor, base, gain));
