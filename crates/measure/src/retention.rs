@@ -20,7 +20,8 @@ pub fn paired<'a>(
 }
 
 /// Results of a cut by task, and by group of tasks, each task weighing the same; `pairs` are the uncut model's outcome
-/// and the cut's, on the same items; ratios above 1 count as 1 in a group. Classification comes first, and within a group the order of `pairs`.
+/// and the cut's, on the same items; ratios above 1 count as 1 in a group. Classification comes first,
+/// and within a group the order of `pairs`.
 ///
 /// # Errors
 /// Where the two have different numbers of items.

@@ -1,10 +1,10 @@
-//! The depth budget: the deepest cut whose retention reaches a floor with 95 % confidence, when every shallower cut that
-//! was measured does.
+//! The depth budget: the deepest cut whose retention reaches a floor with 95 % confidence, when every shallower cut
+//! that was measured does.
 //!
 //! Depths are judged in ascending order and the first that does not hold ends the budget. That is a fixed-sequence
 //! procedure (Maurer, Hothorn and Lehmacher 1995): a budget that is too deep needs the first depth whose true retention
-//! is below the floor to hold by chance, so 5 % for one depth is 5 % for all, with no correction. Several strategies, or
-//! several groups of tasks, are not a sequence, and are not covered.
+//! is below the floor to hold by chance, so 5 % for one depth is 5 % for all, with no correction. Several strategies,
+//! or several groups of tasks, are not a sequence, and are not covered.
 
 use lopper_record::Retention;
 use lopper_record::study::{BudgetDepth, Verdict};

@@ -21,7 +21,7 @@
 //! let retained = retention(&Pair::new(&uncut, &cut)).unwrap().expect("the uncut model answers some");
 //! assert!((retained.value - 13.0 / 16.0).abs() < 1e-12);
 //! // At 95 % confidence the cut retains at least this much; a depth budget is decided on it.
-//! assert!((0.6..0.7).contains(&retained.lower95));
+//! assert!((0.5..0.6).contains(&retained.lower95));
 //! // Three items lost and none gained may be chance.
 //! assert!((mcnemar_exact(3, 0) - 0.25).abs() < 1e-12);
 //! ```

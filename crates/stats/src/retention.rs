@@ -93,10 +93,13 @@ pub fn retention(task: &Pair<'_>) -> Result<Option<Retention>, ScoresError> {
 /// As [`retention`].
 pub fn group_retention(tasks: &[Pair<'_>]) -> Result<Option<Retention>, ScoresError> {
     Ok(judged_group(tasks)?.map(|group| {
+        let value = group.value();
         let (below, above) = (group.evidence(Further::Lost), group.evidence(Further::Gained));
-        let (lower, upper) = (|alpha: f64| below.quantile(alpha), |alpha: f64| above.quantile(1.0 - alpha));
+        // Ratios above 1 count as 1 also where they are drawn, which can leave the value seen outside.
+        let lower = |alpha: f64| below.quantile(alpha).min(value);
+        let upper = |alpha: f64| above.quantile(1.0 - alpha).max(value);
         Retention {
-            value: group.value(),
+            value,
             ci95: [lower(TWO_SIDED), upper(TWO_SIDED)],
             lower95: lower(ONE_SIDED),
             upper95: upper(ONE_SIDED),

@@ -1,5 +1,5 @@
-//! How often bounds are wrong, with fixed seeds: a part of what `examples/coverage` prints, and proof that it would find
-//! the percentile bootstrap out.
+//! How often bounds are wrong, with fixed seeds: a part of what `examples/coverage` prints, and proof that it would
+//! find the percentile bootstrap out.
 
 // The program's modules; this test uses a part of them.
 #[path = "../examples/coverage/exact.rs"]
@@ -98,16 +98,16 @@ fn several_depths_need_no_correction() {
 }
 
 #[test]
-fn one_lost_item_used_to_raise_the_bound() {
+fn one_lost_item_used_to_cost_nothing() {
     let bound = |lost: usize| {
         let mut items = Counts { kept: 30 - lost, lost, gained: 0 }.items();
         items.base.resize(100, 0.0);
         items.cut.resize(100, 0.0);
-        let before = percentile::lower(std::slice::from_ref(&items), 4000, &mut ChaCha8Rng::seed_from_u64(1));
+        let before = percentile::lower(std::slice::from_ref(&items), 10_000, &mut ChaCha8Rng::seed_from_u64(1));
         (before, retention(&items.pair()).unwrap().unwrap().lower95)
     };
     let ((none_before, none), (one_before, one)) = (bound(0), bound(1));
-    assert!(one_before > none_before, "{none_before} {one_before}");
+    assert!(none_before - one_before < 0.005, "{none_before} {one_before}");
     assert!((none - 0.905).abs() < 5e-4 && (one - 0.8514).abs() < 5e-4, "{none} {one}");
 }
 

