@@ -6,7 +6,8 @@
 //! Thomas 2019): items get random weights that sum to 1, uniform over the simplex, as in the Bayesian bootstrap, and
 //! one further item joins them that is as bad as an item can be: the uncut model right, the cut wrong, the chance the
 //! largest. Where no item was gained and chance is 0 this is the exact bound of Clopper and Pearson. For upper bounds
-//! the further item is as good as can be.
+//! the further item is as good as can be. Of graded items it is one with the score that the uncut model has on an item
+//! picked in proportion to its score.
 //!
 //! The weights are gamma variables over their sum, so each probability is that of a weighted sum of gammas, and no
 //! resampling is needed: a bound is a function of the items alone.
@@ -43,8 +44,9 @@ struct Cell {
 #[derive(Debug, Clone)]
 pub(crate) struct Confidence {
     cells: Vec<Cell>,
-    /// The best score that an item has, and the extremes of chance.
-    top: f64,
+    /// The uncut score of an item picked in proportion to it: 1 where items are right or wrong.
+    whole: f64,
+    /// The extremes of chance.
     chance: [f64; 2],
 }
 
@@ -69,10 +71,12 @@ impl Confidence {
     }
 
     fn of_cells(cells: Vec<Cell>) -> Self {
-        let top = cells.iter().fold(0.0, |top: f64, cell| top.max(cell.base).max(cell.cut));
+        let sum = |of: fn(&Cell) -> f64| cells.iter().map(|cell| of(cell) * cell.count).sum::<f64>();
+        let (base, squares) = (sum(|cell| cell.base), sum(|cell| cell.base * cell.base));
+        let whole = if base > 0.0 { squares / base } else { 0.0 };
         let low = cells.iter().fold(f64::INFINITY, |low: f64, cell| low.min(cell.chance));
         let high = cells.iter().fold(0.0, |high: f64, cell| high.max(cell.chance));
-        Self { cells, top, chance: [low, high] }
+        Self { cells, whole, chance: [low, high] }
     }
 
     /// The same with every count multiplied: what more items of this kind would say.
@@ -86,9 +90,9 @@ impl Confidence {
         self.sum(|_| 1.0).round() as usize
     }
 
-    /// The best score that an item has.
-    pub fn top(&self) -> f64 {
-        self.top
+    /// What counts as one item.
+    pub fn whole(&self) -> f64 {
+        self.whole
     }
 
     fn sum(&self, of: impl Fn(&Cell) -> f64) -> f64 {
@@ -120,8 +124,8 @@ impl Confidence {
         let [low, high] = self.chance;
         let (less, more) = if retention <= 1.0 { (low, high) } else { (high, low) };
         let joined = match further {
-            Further::Lost => Some(weight(self.top, 0.0, more)),
-            Further::Gained => Some(weight(0.0, self.top, less)),
+            Further::Lost => Some(weight(self.whole, 0.0, more)),
+            Further::Gained => Some(weight(0.0, self.whole, less)),
             Further::Elsewhere => None,
         };
         if let Some(joined) = joined {
@@ -148,7 +152,7 @@ impl Confidence {
         // Steps of a standard error that double, from the retention seen to beyond the quantile.
         let value = self.value();
         let variance = self.sum(|cell| (cell.cut - value * cell.base - (1.0 - value) * cell.chance).powi(2));
-        let mut step = (variance.sqrt().max(self.top) / self.base_above_chance()).clamp(1e-6, 1.0);
+        let mut step = (variance.sqrt().max(self.whole) / self.base_above_chance()).clamp(1e-6, 1.0);
         let (mut low, mut high) = (value.clamp(lowest, highest), value.clamp(lowest, highest));
         let mut at = [excess(low); 2];
         while at[0] >= 0.0 {

@@ -128,5 +128,5 @@ pub(crate) fn judged(task: &Pair<'_>) -> Result<Option<Confidence>, ScoresError>
     }
     let confidence = Confidence::new(task);
     Ok(Some(confidence)
-        .filter(|task| task.base_above_chance() >= FEWEST * task.top() && task.base_is_chance() < ONE_SIDED))
+        .filter(|task| task.base_above_chance() >= FEWEST * task.whole() && task.base_is_chance() < ONE_SIDED))
 }
