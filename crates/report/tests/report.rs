@@ -94,13 +94,14 @@ fn every_colour_of_a_chart_follows_the_scheme() {
     assert!(body.contains("stroke-dasharray=\"6 5\""));
 }
 
-/// Puts `text` in the place of every text but the causes, of which there is a fixed number.
+/// Puts `text` in the place of every text but causes and verdicts, of which there is a fixed number.
 fn overwrite(value: &mut Value, text: &str) {
     match value {
         Value::String(own) => text.clone_into(own),
         Value::Array(values) => values.iter_mut().for_each(|value| overwrite(value, text)),
         Value::Object(fields) => {
-            fields.iter_mut().filter(|(key, _)| *key != "cause").for_each(|(_, value)| overwrite(value, text));
+            let free = fields.iter_mut().filter(|(key, _)| *key != "cause" && *key != "verdict");
+            free.for_each(|(_, value)| overwrite(value, text));
         }
         _ => {}
     }
