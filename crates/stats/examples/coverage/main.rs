@@ -7,6 +7,8 @@
 //! Single tasks without chance are summed over every outcome, so they have no simulation error. The others are
 //! simulated, each study with a random stream of its own, so that the tables do not depend on the threads.
 
+use std::io::Write;
+
 mod exact;
 mod percentile;
 mod published;
@@ -33,7 +35,7 @@ fn main() {
     groups(&mut out, studies);
     depths(&mut out, studies / 10);
     match arguments.next() {
-        None => print!("{out}"),
+        None => std::io::stdout().write_all(out.as_bytes()).expect("the tables can be printed"),
         Some(page) => {
             let text = std::fs::read_to_string(&page).expect("PAGE can be read");
             let (head, rest) = text.split_once(BEGIN).expect("PAGE has the mark");
