@@ -7,13 +7,13 @@
 //! Single tasks without chance are summed over every outcome, so they have no simulation error. The others are
 //! simulated, each study with a random stream of its own, so that the tables do not depend on the threads.
 
-use std::io::Write;
-
 mod exact;
 mod percentile;
 mod published;
 mod simulate;
 mod single;
+
+use std::io::Write;
 
 use lopper_stats::{Pair, depth_budget, group_retention, retention};
 use rand_chacha::ChaCha8Rng;
