@@ -153,8 +153,7 @@ impl Job<'_> {
     }
 
     fn retention(&self, cut: &CandidateResults) -> Result<(Vec<TaskResult>, Vec<GroupResult>)> {
-        let pairs = paired(&self.base.outcomes, &cut.outcomes, &self.names);
-        retention(&pairs, self.options.measured.selection.seed)
+        retention(&paired(&self.base.outcomes, &cut.outcomes, &self.names))
     }
 
     /// The model without one layer.

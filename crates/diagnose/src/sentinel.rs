@@ -197,8 +197,13 @@ mod tests {
 
     #[test]
     fn the_alarm_needs_the_gap_and_says_whether_it_is_certain() {
-        let retention =
-            |value: f64, half: f64| Retention { value, ci95: [value - half, value + half], lower95: value, n: 9 };
+        let retention = |value: f64, half: f64| Retention {
+            value,
+            ci95: [value - half, value + half],
+            lower95: value,
+            upper95: value,
+            n: 9,
+        };
         assert_eq!(gap_alarm(&retention(0.9, 0.1), &retention(0.75, 0.1), GAP_THRESHOLD), None);
         assert!(!gap_alarm(&retention(0.9, 0.2), &retention(0.6, 0.2), GAP_THRESHOLD).unwrap().certain);
         let alarm = gap_alarm(&retention(0.95, 0.05), &retention(0.2, 0.1), GAP_THRESHOLD).unwrap();

@@ -3,7 +3,7 @@
 
 use lopper_record::study::GroupResult;
 use lopper_record::{Fault, Result, Retention};
-use lopper_stats::{self as stats, RESAMPLES};
+use lopper_stats::{self as stats, Pair, RESAMPLES};
 use lopper_tasks::TaskOutcome;
 use serde::Serialize;
 
@@ -90,7 +90,7 @@ pub fn compare(base: &TaskOutcome, cut: &TaskOutcome, seed: u64) -> Result<Compa
         n,
         base: stats::mean(&of_base),
         cut: stats::mean(&of_cut),
-        retention: stats::retention(&of_base, &of_cut, RESAMPLES, seed)?,
+        retention: stats::retention(&Pair::new(&of_base, &of_cut))?,
         difference: stats::mean(&differences),
         difference_ci95: stats::bootstrap_mean_ci95(&differences, RESAMPLES, seed),
         discordant: [worse, better],
@@ -117,6 +117,6 @@ pub struct Comparisons {
 pub fn compare_all(base: &[TaskOutcome], cut: &[TaskOutcome], seed: u64) -> Result<Comparisons> {
     let pairs: Vec<(&TaskOutcome, &TaskOutcome)> = base.iter().zip(cut).collect();
     let tasks = pairs.iter().map(|(base, cut)| compare(base, cut, seed)).collect::<Result<_>>()?;
-    let (_, groups) = retention(&pairs, seed)?;
+    let (_, groups) = retention(&pairs)?;
     Ok(Comparisons { tasks, groups, group_mean_retention: group_mean_retention(pairs) })
 }

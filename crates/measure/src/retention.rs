@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use lopper_record::study::{GroupResult, TaskResult};
 use lopper_record::{Result, Score};
-use lopper_stats::{self as stats, Pair, RESAMPLES};
+use lopper_stats::{self as stats, Pair};
 use lopper_tasks::{Group, TaskOutcome};
 
 /// Outcomes of one model by task.
@@ -20,24 +20,25 @@ pub fn paired<'a>(
 }
 
 /// Results of a cut by task, and by group of tasks, each task weighing the same; `pairs` are the uncut model's outcome
-/// and the cut's, on the same items. Classification comes first, and within a group the order of `pairs`.
+/// and the cut's, on the same items; ratios above 1 count as 1 in a group. Classification comes first,
+/// and within a group the order of `pairs`.
 ///
 /// # Errors
 /// Where the two have different numbers of items.
-pub fn retention(pairs: &[(&TaskOutcome, &TaskOutcome)], seed: u64) -> Result<(Vec<TaskResult>, Vec<GroupResult>)> {
+pub fn retention(pairs: &[(&TaskOutcome, &TaskOutcome)]) -> Result<(Vec<TaskResult>, Vec<GroupResult>)> {
     let (mut tasks, mut groups) = (Vec::new(), Vec::new());
     for group in [Group::Classification, Group::Generative] {
         let (mut items, mut scores) = (Vec::new(), Vec::new());
         for (base, cut) in pairs.iter().filter(|(base, _)| base.group == group) {
             let (task, score) = (cut.task.clone(), *cut.primary_score());
             let (base, cut) = (base.scores(), cut.scores());
-            tasks.push(TaskResult { task, score, retention: stats::retention(&base, &cut, RESAMPLES, seed)? });
+            tasks.push(TaskResult { task, score, retention: stats::retention(&Pair::new(&base, &cut))? });
             scores.push(score);
             items.push((base, cut));
         }
         if !items.is_empty() {
-            let items: Vec<Pair<'_>> = items.iter().map(|(base, cut)| Pair { base, cut }).collect();
-            let retention = stats::group_retention(&items, RESAMPLES, seed)?;
+            let items: Vec<Pair<'_>> = items.iter().map(|(base, cut)| Pair::new(base, cut)).collect();
+            let retention = stats::group_retention(&items)?;
             groups.push(GroupResult { group: group.name().to_owned(), score: stats::group_score(&scores), retention });
         }
     }

@@ -40,12 +40,15 @@ pub struct Retention {
     /// The ratio.
     #[serde(with = "finite")]
     pub value: f64,
-    /// Two-sided 95 % interval, from a bootstrap that pairs the items of both models.
+    /// Two-sided 95 % interval, from the items of both models in pairs.
     #[serde(with = "finite::pair")]
     pub ci95: [f64; 2],
     /// One-sided 95 % lower bound, the figure that a depth budget is decided on.
     #[serde(with = "finite")]
     pub lower95: f64,
+    /// One-sided 95 % upper bound: below a floor, a depth budget fails there. Absent in records of before.
+    #[serde(with = "finite", default = "undefined")]
+    pub upper95: f64,
     /// Number of items (of all tasks together for a group).
     pub n: usize,
 }
@@ -53,8 +56,12 @@ pub struct Retention {
 impl Retention {
     /// The uncut model against itself: 1 by definition, without uncertainty.
     pub fn uncut(n: usize) -> Self {
-        Self { value: 1.0, ci95: [1.0; 2], lower95: 1.0, n }
+        Self { value: 1.0, ci95: [1.0; 2], lower95: 1.0, upper95: 1.0, n }
     }
+}
+
+fn undefined() -> f64 {
+    f64::NAN
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ mod budget;
 mod diagnosis;
 mod measured;
 
-pub use budget::{BudgetDepth, BudgetLine};
+pub use budget::{BudgetDepth, BudgetLine, Verdict};
 pub use diagnosis::{
     Arithmetic, Brackets, Cause, Degeneration, Diagnosis, GapAlarm, Ledger, LedgerEntry, Mean, Programs, Reasoning,
     SentinelReading, StoppedBranch,

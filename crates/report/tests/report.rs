@@ -94,13 +94,14 @@ fn every_colour_of_a_chart_follows_the_scheme() {
     assert!(body.contains("stroke-dasharray=\"6 5\""));
 }
 
-/// Puts `text` in the place of every text but the causes, of which there is a fixed number.
+/// Puts `text` in the place of every text but causes and verdicts, of which there is a fixed number.
 fn overwrite(value: &mut Value, text: &str) {
     match value {
         Value::String(own) => text.clone_into(own),
         Value::Array(values) => values.iter_mut().for_each(|value| overwrite(value, text)),
         Value::Object(fields) => {
-            fields.iter_mut().filter(|(key, _)| *key != "cause").for_each(|(_, value)| overwrite(value, text));
+            let free = fields.iter_mut().filter(|(key, _)| *key != "cause" && *key != "verdict");
+            free.for_each(|(_, value)| overwrite(value, text));
         }
         _ => {}
     }
@@ -151,11 +152,17 @@ fn undefined_numbers_are_dashes() {
     for point in record.points.iter_mut().chain(&mut record.base) {
         for result in &mut point.tasks {
             result.score = Score::UNDEFINED;
-            result.retention = Some(Retention { value: f64::NAN, ci95: [f64::NAN; 2], lower95: f64::NAN, n: 0 });
+            result.retention =
+                Some(Retention { value: f64::NAN, ci95: [f64::NAN; 2], lower95: f64::NAN, upper95: f64::NAN, n: 0 });
         }
         for result in &mut point.groups {
-            result.retention =
-                Some(Retention { value: f64::INFINITY, ci95: [f64::NAN, f64::INFINITY], lower95: f64::NAN, n: 0 });
+            result.retention = Some(Retention {
+                value: f64::INFINITY,
+                ci95: [f64::NAN, f64::INFINITY],
+                lower95: f64::NAN,
+                upper95: f64::NAN,
+                n: 0,
+            });
         }
         point.perplexity = Some(f64::INFINITY);
         if let Some(heal) = &mut point.healed {
@@ -185,7 +192,8 @@ fn undefined_numbers_are_dashes() {
 #[test]
 fn odd_numbers_do_not_break_a_chart() {
     let mut record = common::study();
-    record.points[0].groups[0].retention = Some(Retention { value: 1e300, ci95: [-1e300, 1e308], lower95: -5.0, n: 1 });
+    record.points[0].groups[0].retention =
+        Some(Retention { value: 1e300, ci95: [-1e300, 1e308], lower95: -5.0, upper95: 1e300, n: 1 });
     record.points[2].removed = 100_000;
     record.criteria[0].values = vec![1e300, -1e300, 0.0];
     record.criteria[1].values = vec![0.0; 3];

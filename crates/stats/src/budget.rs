@@ -1,23 +1,27 @@
-//! The depth budget: the deepest cut whose retention stays above a threshold with 95 % confidence, when no shallower
-//! measured cut fails.
+//! The depth budget: the deepest cut whose retention reaches a floor with 95 % confidence, when every shallower cut
+//! that was measured does.
+//!
+//! Depths are judged in ascending order and the first that does not hold ends the budget. That is a fixed-sequence
+//! procedure (Maurer, Hothorn and Lehmacher 1995): a budget that is too deep needs the first depth whose true retention
+//! is below the floor to hold by chance, so 5 % for one depth is 5 % for all, with no correction. Several strategies,
+//! or several groups of tasks, are not a sequence, and are not covered.
 
 use lopper_record::Retention;
-use lopper_record::study::BudgetDepth;
+use lopper_record::study::{BudgetDepth, Verdict};
 
-/// Whether each measured cut (layers removed, retention) keeps at least `threshold` at its one-sided 95 % bound, by
-/// ascending depth; and the most layers that may go, 0 where the shallowest cut fails. None where no cut has a bound,
-/// so that the data decide nothing.
+/// The verdict on each measured cut (layers removed, retention) by ascending depth; and the most layers that may go: 0
+/// where the shallowest cut fails, `None` where that one is not decided.
 pub fn depth_budget(
     cuts: impl IntoIterator<Item = (usize, Option<Retention>)>,
-    threshold: f64,
+    floor: f64,
 ) -> (Vec<BudgetDepth>, Option<usize>) {
     let depth = |(removed, retention): (usize, Option<Retention>)| {
-        let holds = retention.is_some_and(|retention| retention.lower95 >= threshold);
-        BudgetDepth { removed, retention, holds }
+        let verdict = retention.map_or(Verdict::Undecided, |retention| Verdict::of(&retention, floor));
+        BudgetDepth { removed, retention, holds: verdict == Verdict::Holds, verdict }
     };
     let mut depths: Vec<BudgetDepth> = cuts.into_iter().map(depth).collect();
     depths.sort_by_key(|depth| depth.removed);
-    let decided = depths.iter().any(|depth| depth.retention.is_some_and(|retention| retention.lower95.is_finite()));
-    let at_most = depths.iter().take_while(|depth| depth.holds).last().map_or(0, |depth| depth.removed);
-    (depths, decided.then_some(at_most))
+    let held = depths.iter().take_while(|depth| depth.holds).last().map(|depth| depth.removed);
+    let failed = depths.first().is_some_and(|depth| depth.verdict == Verdict::Fails);
+    (depths, held.or(failed.then_some(0)))
 }

@@ -1,7 +1,6 @@
 //! Against scipy and numpy: `fixtures/stats/make.py` writes `expected.json`. Closed forms agree to 1e-12; a bootstrap's
 //! quantiles to the Monte Carlo error of both sides, so that their tolerance is stated where they are compared.
 
-use lopper_record::Retention;
 use lopper_record::study::Mean;
 use serde::Deserialize;
 
@@ -19,8 +18,6 @@ struct Expected {
     mcnemar: Vec<(usize, usize, f64)>,
     unpaired: Vec<(f64, f64, usize)>,
     paired: Vec<(f64, f64, usize)>,
-    retention: Vec<Paired>,
-    group: Interval,
 }
 
 #[derive(Deserialize)]
@@ -29,20 +26,6 @@ struct Means {
     mean: f64,
     stderr: f64,
     bootstrap: [f64; 2],
-}
-
-#[derive(Deserialize)]
-struct Interval {
-    value: f64,
-    ci95: [f64; 2],
-    lower95: f64,
-}
-
-#[derive(Deserialize)]
-struct Paired {
-    base: Vec<f64>,
-    cut: Vec<f64>,
-    expected: Interval,
 }
 
 fn expected() -> Expected {
@@ -99,72 +82,10 @@ fn tests_and_sample_sizes_agree_with_scipy() {
 }
 
 #[test]
-fn retention_agrees_with_numpy() {
-    let expected = expected();
-    let agree = |got: Retention, want: &Interval| {
-        let tolerance = 0.04 * (want.ci95[1] - want.ci95[0]);
-        close(got.value, want.value, 1e-12);
-        close(got.ci95[0], want.ci95[0], tolerance);
-        close(got.ci95[1], want.ci95[1], tolerance);
-        close(got.lower95, want.lower95, tolerance);
-    };
-    for case in &expected.retention {
-        let got = retention(&case.base, &case.cut, RESAMPLES, 7).unwrap().unwrap();
-        agree(got, &case.expected);
-        assert_eq!(got.n, case.base.len());
-    }
-    let tasks: Vec<Pair<'_>> = expected.retention.iter().map(|c| Pair { base: &c.base, cut: &c.cut }).collect();
-    agree(group_retention(&tasks, RESAMPLES, 7).unwrap().unwrap(), &expected.group);
-}
-
-#[test]
 fn the_same_seed_gives_the_same_interval() {
     let items: Vec<f64> = (0..40).map(|i| f64::from(i % 7) / 7.0).collect();
     assert_eq!(score(&items, 3), score(&items, 3));
     assert_ne!(score(&items, 3).ci95, score(&items, 4).ci95);
-}
-
-#[test]
-fn no_change_seen_is_not_certainty() {
-    let right = vec![1.0; 60];
-    let same = retention(&right, &right, RESAMPLES, 1).unwrap().unwrap();
-    assert_eq!(same.value, 1.0);
-    assert_eq!(same.ci95[1], 1.0);
-    close(same.lower95, 0.05f64.powf(1.0 / 60.0), 1e-12);
-    close(same.ci95[0], 0.025f64.powf(1.0 / 60.0), 1e-12);
-
-    let nothing = retention(&right, &vec![0.0; 60], RESAMPLES, 1).unwrap().unwrap();
-    assert_eq!((nothing.value, nothing.lower95), (0.0, 0.0));
-    close(nothing.ci95[1], 1.0 - 0.025f64.powf(1.0 / 60.0), 1e-12);
-
-    // Two such tasks together know more than one.
-    let pair = Pair { base: &right, cut: &right };
-    let both = group_retention(&[pair, pair], RESAMPLES, 1).unwrap().unwrap();
-    close(1.0 - both.lower95, (1.0 - same.lower95) / 2f64.sqrt(), 1e-12);
-}
-
-#[test]
-fn a_weak_uncut_model_gives_no_ratio() {
-    let mut weak = vec![0.0; 50];
-    assert_eq!(retention(&weak, &weak, RESAMPLES, 1).unwrap(), None);
-    weak[0] = 1.0;
-    assert_eq!(retention(&weak, &weak, RESAMPLES, 1).unwrap(), None);
-    assert_eq!(group_retention(&[], RESAMPLES, 1).unwrap(), None);
-    assert_eq!(retention(&[], &[], RESAMPLES, 1).unwrap(), None);
-
-    // A task that the uncut model cannot do is left out of its group.
-    let (base, cut) = ([1.0; 20], [1.0, 0.0, 1.0, 0.0].repeat(5));
-    let alone = retention(&base, &cut, RESAMPLES, 1).unwrap().unwrap();
-    let zero = [0.0; 30];
-    let tasks = [Pair { base: &base, cut: &cut }, Pair { base: &zero, cut: &zero }];
-    assert_eq!(group_retention(&tasks, RESAMPLES, 1).unwrap().unwrap(), alone);
-}
-
-#[test]
-fn items_that_do_not_match_are_refused() {
-    assert!(retention(&[1.0], &[1.0, 0.0], 10, 1).is_err());
-    assert!(retention(&[1.0, f64::NAN], &[1.0, 0.0], 10, 1).is_err());
-    assert!(retention(&[1.0, -1.0], &[1.0, 0.0], 10, 1).is_err());
 }
 
 #[test]
@@ -182,18 +103,6 @@ fn a_mean_of_values_that_come_one_by_one_is_the_mean() {
     assert_eq!(proportion([]), None);
     let half = proportion([true, false]).unwrap();
     assert_eq!((half.value, half.n, half.ci95), (0.5, 2, Some(wilson95(1, 2))));
-}
-
-#[test]
-fn a_shallower_failure_ends_the_depth_budget() {
-    let cut =
-        |removed, lower95| (removed, Some(Retention { value: lower95 + 0.03, ci95: [lower95, 1.0], lower95, n: 100 }));
-    let at_most = |cuts: &[(usize, Option<Retention>)]| depth_budget(cuts.iter().copied(), 0.9).1;
-    assert_eq!(at_most(&[cut(3, 0.8), cut(1, 0.97), cut(2, 0.92)]), Some(2));
-    assert_eq!(at_most(&[cut(1, 0.97), cut(2, 0.7), cut(3, 0.95)]), Some(1));
-    assert_eq!(at_most(&[cut(1, 0.5)]), Some(0));
-    assert_eq!(at_most(&[]), None);
-    assert_eq!(at_most(&[(1, None)]), None);
 }
 
 #[test]
@@ -248,25 +157,4 @@ fn standard_errors_of_groups_are_the_harness_s() {
     // One item says nothing of the spread, and takes nothing from what the others say of it.
     tasks.push(score(&[1.0], 1));
     close(pooled_score(&tasks).stderr, pooled.stderr * (14.0f64 / 15.0).sqrt(), 1e-12);
-}
-
-#[test]
-fn a_retention_interval_covers_the_truth_about_as_often_as_it_says() {
-    // 400 studies of 80 items: uncut accuracy 0.9, cut accuracy 0.9 × 0.8 + 0.1 × 0.2 = 0.74.
-    use rand_chacha::ChaCha8Rng;
-    use rand_chacha::rand_core::{Rng, SeedableRng};
-    let mut rng = ChaCha8Rng::seed_from_u64(11);
-    let mut chance = |p: f64| f64::from(u8::from(f64::from(rng.next_u32()) < p * 4_294_967_296.0));
-    let truth = 0.74 / 0.9;
-    let (mut inside, mut above_lower) = (0, 0);
-    for study in 0..400 {
-        let base: Vec<f64> = (0..80).map(|_| chance(0.9)).collect();
-        let cut: Vec<f64> = base.iter().map(|&right| chance(if right == 1.0 { 0.8 } else { 0.2 })).collect();
-        let r = retention(&base, &cut, 1000, study).unwrap().unwrap();
-        inside += usize::from(r.ci95[0] <= truth && truth <= r.ci95[1]);
-        above_lower += usize::from(r.lower95 <= truth);
-    }
-    // Binomial standard deviation at 95 % of 400: 4.4; the range is just under four of them.
-    assert!((364..=396).contains(&inside), "{inside} of 400");
-    assert!((364..=396).contains(&above_lower), "{above_lower} of 400");
 }

@@ -37,7 +37,7 @@ mod tests {
     use lopper_record::study::GroupResult;
 
     fn point(removed: usize, lower95: f64) -> Point {
-        let retention = Some(Retention { value: lower95 + 0.03, ci95: [lower95, 1.0], lower95, n: 100 });
+        let retention = Some(Retention { value: lower95 + 0.03, ci95: [lower95, 1.0], lower95, upper95: 1.0, n: 100 });
         let groups = vec![GroupResult { group: "generative".into(), retention, ..Default::default() }];
         Point { strategy: "bi".into(), removed, groups, ..Default::default() }
     }

@@ -297,7 +297,7 @@ impl<'a> Study<'a> {
 
     /// Retention by task and by group.
     fn retention(&self, base: &Outcomes, cut: &Outcomes) -> Result<(Vec<TaskResult>, Vec<GroupResult>)> {
-        retention(&paired(base, cut, &self.tasks.names()), self.recipe.seed)
+        retention(&paired(base, cut, &self.tasks.names()))
     }
 
     /// The objective that layers and strategies are chosen by.

@@ -4,12 +4,12 @@ use lopper_diagnose::sentinel::gap_alarm;
 use lopper_measure::ItemScores;
 use lopper_record::Result;
 use lopper_record::study::GapAlarm;
-use lopper_stats::{self as stats, Pair, RESAMPLES};
+use lopper_stats::{self as stats, Pair};
 use lopper_tasks::{Group, Suite};
 
 /// The gap alarm of a search: raised where what it has chosen keeps more of classification than of
 /// generation by `threshold`. None where the tasks are of one group only.
-pub fn gap(suite: &Suite, base: &ItemScores, cut: &ItemScores, threshold: f64, seed: u64) -> Result<Option<GapAlarm>> {
+pub fn gap(suite: &Suite, base: &ItemScores, cut: &ItemScores, threshold: f64) -> Result<Option<GapAlarm>> {
     let groups: Vec<Group> = suite.groups().collect();
     let retention = |wanted: Group| {
         // A race may have evaluated the cut on fewer items.
@@ -17,9 +17,9 @@ pub fn gap(suite: &Suite, base: &ItemScores, cut: &ItemScores, threshold: f64, s
             .iter()
             .zip(base.iter().zip(cut))
             .filter(|(group, (_, cut))| **group == wanted && !cut.is_empty())
-            .map(|(_, (base, cut))| Pair { base: &base[..cut.len()], cut })
+            .map(|(_, (base, cut))| Pair::new(&base[..cut.len()], cut))
             .collect();
-        stats::group_retention(&pairs, RESAMPLES, seed)
+        stats::group_retention(&pairs)
     };
     let (classification, generative) = (retention(Group::Classification)?, retention(Group::Generative)?);
     Ok(classification.zip(generative).and_then(|(c, g)| gap_alarm(&c, &g, threshold)))
@@ -44,9 +44,9 @@ mod tests {
         let both = suite(&["pocket_kind", "pocket_word"]);
         let base = vec![vec![1.0; 40]; 2];
         let half = |n: usize| (0..n).map(|i| f64::from(u8::from(i % 2 == 0))).collect::<Vec<_>>();
-        let alarm = gap(&both, &base, &vec![vec![1.0; 20], half(20)], 0.2, 0).unwrap().unwrap();
+        let alarm = gap(&both, &base, &vec![vec![1.0; 20], half(20)], 0.2).unwrap().unwrap();
         assert_eq!((alarm.classification, alarm.generative, alarm.certain), (1.0, 0.5, true));
-        assert_eq!(gap(&both, &base, &vec![half(20), vec![1.0; 20]], 0.2, 0).unwrap(), None);
-        assert_eq!(gap(&suite(&["pocket_word"]), &base[..1].to_vec(), &vec![half(20)], 0.2, 0).unwrap(), None);
+        assert_eq!(gap(&both, &base, &vec![half(20), vec![1.0; 20]], 0.2).unwrap(), None);
+        assert_eq!(gap(&suite(&["pocket_word"]), &base[..1].to_vec(), &vec![half(20)], 0.2).unwrap(), None);
     }
 }

@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use common::{LAYERS, Watch, recipe, study, timeless, watched};
 use lopper_record::study::{Point, Timing};
 use lopper_record::{Cell, NoProgress, Store, StudyRecord};
-use lopper_stats::{self as stats, Pair, RESAMPLES};
+use lopper_stats::{self as stats, Pair};
 use lopper_study::Recipe;
 use serde_json::Value;
 
@@ -98,10 +98,10 @@ fn a_study_is_complete_says_what_its_cells_say_and_is_not_computed_twice() {
                 let result = point.task(task).unwrap();
                 assert!((result.score.value - stats::mean(cut)).abs() < 1e-12);
                 assert!((base.task(task).unwrap().score.value - stats::mean(uncut)).abs() < 1e-12);
-                assert_eq!(result.retention, stats::retention(uncut, cut, RESAMPLES, recipe.seed).unwrap());
+                assert_eq!(result.retention, stats::retention(&Pair::new(uncut, cut)).unwrap());
             }
-            let pairs: Vec<Pair<'_>> = pairs.iter().map(|(base, cut)| Pair { base, cut }).collect();
-            let retention = stats::group_retention(&pairs, RESAMPLES, recipe.seed).unwrap();
+            let pairs: Vec<Pair<'_>> = pairs.iter().map(|(base, cut)| Pair::new(base, cut)).collect();
+            let retention = stats::group_retention(&pairs).unwrap();
             assert_eq!(point.group(group).unwrap().retention, retention, "{group}");
         }
     }

@@ -76,7 +76,7 @@ pub fn run(context: &Context, args: &AblateArgs) -> Result<()> {
             None => LayerSet::default(),
             Some(at) => numbering.originals(&removals[at])?,
         };
-        all.push(candidate(removed, found, &outcomes[0], seed)?);
+        all.push(candidate(removed, found, &outcomes[0])?);
     }
     if args.json {
         let base = all.remove(0);
@@ -113,15 +113,10 @@ fn removals(opened: &OpenModel, args: &AblateArgs) -> Result<Vec<LayerSet<LayerP
     Ok(firsts.indices().filter(|first| first + block <= layers).map(|first| (first..first + block).collect()).collect())
 }
 
-fn candidate<'a>(
-    layers: LayerSet,
-    found: &'a [TaskOutcome],
-    base: &'a [TaskOutcome],
-    seed: u64,
-) -> Result<Candidate<'a>> {
+fn candidate<'a>(layers: LayerSet, found: &'a [TaskOutcome], base: &'a [TaskOutcome]) -> Result<Candidate<'a>> {
     let pairs: Vec<_> = base.iter().zip(found).collect();
     let mut retentions: BTreeMap<String, Option<Retention>> =
-        retention(&pairs, seed)?.0.into_iter().map(|result| (result.task, result.retention)).collect();
+        retention(&pairs)?.0.into_iter().map(|result| (result.task, result.retention)).collect();
     let mut scores = |found: &'a TaskOutcome| TaskScore {
         version: found.version,
         n: found.n,

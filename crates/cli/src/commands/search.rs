@@ -68,7 +68,7 @@ pub fn run(context: &Context, args: &SearchArgs) -> Result<()> {
         for (at, round) in state.rounds.iter().enumerate().skip(reported) {
             context.printer.note(&line(at + 1, round, &numbering)?);
             let base = state.base.as_ref().context("the uncut model comes first")?;
-            if let Some(gap) = gap(&suite, base, &round.scores, args.gap, seed)? {
+            if let Some(gap) = gap(&suite, base, &round.scores, args.gap)? {
                 context.printer.warn(&format!("gap alarm: {}", gap.sentence()));
                 record.gaps.insert(at + 1, gap);
             }

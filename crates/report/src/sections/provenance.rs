@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use lopper_record::study::{BudgetLine, HealInfo, Point};
+use lopper_record::study::{BudgetLine, HealInfo, Point, Verdict};
 use lopper_record::{Result, StudyRecord};
 
 use crate::format::{NONE, count, duration, percent, short};
@@ -86,7 +86,8 @@ fn budget(out: &mut String, record: &StudyRecord) -> Result<()> {
     depths.dedup();
     out.push_str(
         "<h3>How the budget was decided</h3>\n<p class=\"small\">Retention in % with its one-sided 95 % lower \
-         bound, for each number of layers removed; ✓ if the bound reaches the threshold.</p>\n",
+         bound, for each number of layers removed; ✓ if the bound reaches the threshold, ✗ if the upper bound is below \
+         it.</p>\n",
     );
     let removed: Vec<String> = depths.iter().map(|depth| format!("−{depth}")).collect();
     let mut columns = vec![Left("for"), Left("chosen by"), Right("keep"), Right("layers")];
@@ -114,7 +115,11 @@ fn bound(line: &BudgetLine, removed: usize) -> String {
     let Some(depth) = line.depths.iter().find(|depth| depth.removed == removed) else {
         return format!("<td>{NONE}</td>");
     };
-    let mark = if depth.holds { " ✓" } else { "" };
+    let mark = match depth.verdict {
+        _ if depth.holds => " ✓",
+        Verdict::Fails => " ✗",
+        Verdict::Holds | Verdict::Undecided => "",
+    };
     match depth.retention {
         Some(r) => {
             format!("<td>{} <span class=\"ci\">≥ {}</span>{mark}</td>", percent(r.value, 0), percent(r.lower95, 0))

@@ -20,7 +20,13 @@ fn score(value: f64, n: usize) -> Score {
 
 fn retention(value: f64, n: usize) -> Retention {
     let half = 0.02 + 0.9 * (value * (1.0 - value).max(0.0) / n as f64).sqrt();
-    Retention { value, ci95: [(value - half).max(0.0), value + half], lower95: (value - 0.84 * half).max(0.0), n }
+    Retention {
+        value,
+        ci95: [(value - half).max(0.0), value + half],
+        lower95: (value - 0.84 * half).max(0.0),
+        upper95: value + 0.84 * half,
+        n,
+    }
 }
 
 fn kept(group: &str, removed: f64, healed: bool) -> f64 {
@@ -204,6 +210,7 @@ fn budget(points: &[Point]) -> Vec<BudgetLine> {
                         removed: point.removed,
                         retention,
                         holds: retention.is_some_and(|r| r.lower95 >= 0.9),
+                        verdict: retention.map_or(Verdict::Undecided, |r| Verdict::of(&r, 0.9)),
                     }
                 })
                 .collect();
