@@ -48,6 +48,8 @@ use crate::hf::{self, CHAT_TEMPLATE, Fields, TOKENIZER_CONFIG};
 pub use strftime::utc;
 
 const NAME: &str = "chat template";
+const TOOL_USE: &str = "tool_use";
+const TOOL_USE_TEMPLATE: &str = "additional_chat_templates/tool_use.jinja";
 /// Instructions, and units of 64 bytes of text made, that one rendering may take.
 const FUEL: u64 = 5_000_000;
 const MAX_RECURSION: usize = 200;
@@ -65,6 +67,8 @@ pub struct ChatTemplate {
     source: Arc<str>,
     specials: SpecialStrings,
     variables: BTreeMap<String, serde_json::Value>,
+    /// Whether there is another template for conversations with tools.
+    has_tool_use: bool,
     path: PathBuf,
     system_role: OnceLock<SystemRole>,
     reads_parts: OnceLock<[bool; 3]>,
@@ -78,35 +82,32 @@ impl ChatTemplate {
             .hint("base models have none; use the instruction-tuned model")
     }
 
-    /// The template of `checkpoint`: `chat_template.jinja`, else `chat_template` in
-    /// `tokenizer_config.json` (of several, the one named `default`). `None` if it has none, as is
-    /// usual for base models.
+    /// The template of `checkpoint`: `chat_template.jinja`, else `chat_template` in `tokenizer_config.json` (of
+    /// several, the one named `default`). Of a model that has another one named `tool_use`, that is rendered where there are
+    /// tools, as in transformers. `None` if it has none, as is usual for base models.
     pub fn from_checkpoint(checkpoint: &Checkpoint) -> Result<Option<Self>> {
         let specials = SpecialStrings::from_checkpoint(checkpoint)?;
-        if let Some(bytes) = checkpoint.file(CHAT_TEMPLATE)? {
-            let path = checkpoint.path_of(CHAT_TEMPLATE);
-            let source = std::str::from_utf8(&bytes).map_err(|error| {
-                Fault::new("the chat template is not UTF-8 text").file(&path).got(error.to_string())
-            })?;
-            return Self::new(source, specials, &path).map(Some);
+        let object = checkpoint.json_file(TOKENIZER_CONFIG)?.unwrap_or_default();
+        let config = checkpoint.path_of(TOKENIZER_CONFIG);
+        let fields = Fields::new(&object, &config);
+        let template = match text_file(checkpoint, CHAT_TEMPLATE)? {
+            Some(source) => Self::new(&source, specials, &checkpoint.path_of(CHAT_TEMPLATE))?,
+            None => match template_in(fields)? {
+                Some(source) => Self::new(source, specials, &config)?,
+                None => return Ok(None),
+            },
+        };
+        if let Some(source) = text_file(checkpoint, TOOL_USE_TEMPLATE)? {
+            return template.with_tool_use(&source, &checkpoint.path_of(TOOL_USE_TEMPLATE)).map(Some);
         }
-        let Some(object) = checkpoint.json_file(TOKENIZER_CONFIG)? else { return Ok(None) };
-        let path = checkpoint.path_of(TOKENIZER_CONFIG);
-        match template_in(Fields::new(&object, &path))? {
-            Some(source) => Self::new(source, specials, &path).map(Some),
-            None => Ok(None),
+        match named_template(fields, TOOL_USE) {
+            Some(source) => template.with_tool_use(source, &config).map(Some),
+            None => Ok(Some(template)),
         }
     }
 
     /// Compiles the template `source`; `path` names its file in faults.
     pub fn new(source: &str, specials: SpecialStrings, path: &Path) -> Result<Self> {
-        if source.len() > MAX_TEMPLATE_BYTES {
-            return Err(Fault::new("the chat template is too large")
-                .file(path)
-                .expected(format!("at most {MAX_TEMPLATE_BYTES} bytes"))
-                .got(source.len().to_string())
-                .into());
-        }
         let mut environment = Environment::new();
         let syntax =
             SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build().map_err(anyhow::Error::from)?;
@@ -121,15 +122,21 @@ impl ChatTemplate {
         });
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         add_clock(&mut environment, now);
-        environment
-            .add_template_owned(NAME, source::normalised(source))
-            .map_err(|error| fault("the chat template cannot be compiled", path, &error))?;
+        compile(&mut environment, NAME, source, path)?;
         let (variables, path) = (BTreeMap::new(), path.to_path_buf());
         let (system_role, reads_parts) = (OnceLock::new(), OnceLock::new());
-        Ok(Self { environment, source: source.into(), specials, variables, path, system_role, reads_parts })
+        let source = source.into();
+        Ok(Self { environment, source, specials, variables, has_tool_use: false, path, system_role, reads_parts })
     }
 
-    /// The template as its file has it.
+    /// Renders conversations with tools by the template `source` instead.
+    fn with_tool_use(mut self, source: &str, path: &Path) -> Result<Self> {
+        compile(&mut self.environment, TOOL_USE, source, path)?;
+        self.has_tool_use = true;
+        Ok(self)
+    }
+
+    /// The template as its file has it; of several, the one for conversations without tools.
     pub fn source(&self) -> &str {
         &self.source
     }
@@ -185,7 +192,9 @@ impl ChatTemplate {
         }
         context.insert("messages".to_owned(), Value::from(Serde(normal::messages(messages)?)));
         context.insert("add_generation_prompt".to_owned(), Value::from(add_generation_prompt));
-        let template = self.environment.get_template(NAME).map_err(anyhow::Error::from)?;
+        let has_tools = !context["tools"].is_none();
+        let name = if self.has_tool_use && has_tools { TOOL_USE } else { NAME };
+        let template = self.environment.get_template(name).map_err(anyhow::Error::from)?;
         // An error may hold values as well, so that it ends there.
         let rendered = with_deep_stack(|| {
             let rendered = template.render(context);
@@ -203,6 +212,28 @@ fn with_deep_stack<T: Send>(work: impl FnOnce() -> T + Send) -> io::Result<T> {
     })
 }
 
+/// A side file that is text; `None` if it is not there.
+fn text_file(checkpoint: &Checkpoint, name: &str) -> Result<Option<String>> {
+    let Some(bytes) = checkpoint.file(name)? else { return Ok(None) };
+    let text = String::from_utf8(bytes.into_owned()).map_err(|error| {
+        Fault::new("the chat template is not UTF-8 text").file(checkpoint.path_of(name)).got(error.to_string())
+    })?;
+    Ok(Some(text))
+}
+
+/// Compiles the template `source` as `name`; `path` names its file in faults.
+fn compile(environment: &mut Environment<'static>, name: &'static str, source: &str, path: &Path) -> Result<()> {
+    if source.len() > MAX_TEMPLATE_BYTES {
+        return Err(Fault::new("the chat template is too large")
+            .file(path)
+            .expected(format!("at most {MAX_TEMPLATE_BYTES} bytes"))
+            .got(source.len().to_string())
+            .into());
+    }
+    let compiled = environment.add_template_owned(name, source::normalised(source));
+    Ok(compiled.map_err(|error| fault("the chat template cannot be compiled", path, &error))?)
+}
+
 fn fault(message: &str, path: &Path, error: &Error) -> Fault {
     let line = error.line().map_or_else(String::new, |line| format!(" (line {line})"));
     let detail = error.detail().map_or_else(|| error.kind().to_string(), str::to_owned);
@@ -213,6 +244,11 @@ fn add_clock(environment: &mut Environment<'static>, seconds: u64) {
     environment.add_function("strftime_now", move |format: String| utc(&format, seconds));
 }
 
+/// The template of this name, of a model that has several in its tokenizer's configuration.
+fn named_template<'a>(fields: Fields<'a>, name: &str) -> Option<&'a str> {
+    fields.get("chat_template")?.as_array()?.iter().find(|entry| entry["name"] == name)?["template"].as_str()
+}
+
 fn template_in(fields: Fields<'_>) -> Result<Option<&str>> {
     const EXPECTED: &str = "a template, or a list of {\"name\", \"template\"} with one named \"default\"";
     let named = match fields.get("chat_template") {
@@ -221,8 +257,7 @@ fn template_in(fields: Fields<'_>) -> Result<Option<&str>> {
         Some(serde_json::Value::Array(named)) => named,
         Some(_) => return Err(fields.wrong("chat_template", EXPECTED).into()),
     };
-    let default = named.iter().find(|entry| entry["name"] == "default");
-    match default.and_then(|entry| entry["template"].as_str()) {
+    match named_template(fields, "default") {
         Some(source) => Ok(Some(source)),
         None => Err(Fault::new("the model has several chat templates and none is the default")
             .file(fields.path())

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use lopper_model::chat::{ChatTemplate, Conversation, Message, SystemRole};
+use lopper_model::checkpoint::Checkpoint;
 use lopper_model::generation::SpecialStrings;
 use lopper_model::tokenizer::Tokenizer;
 use lopper_record::Result;
@@ -253,4 +254,38 @@ fn as_put(template: &ChatTemplate, cases: &[Value], case: &Value, key: &str) -> 
     };
     let other = cases.iter().find(|c| c["conversation"] == other && c["variables"] == case["variables"]);
     expected_text(other?, key)
+}
+
+/// A model that has a template of its own for conversations with tools, in either of the two places.
+#[test]
+fn conversations_with_tools_have_a_template_of_their_own() {
+    let render = |files: &[(&str, &str)]| {
+        let model = tempfile::tempdir().unwrap();
+        for name in ["config.json", "model.safetensors"] {
+            std::fs::copy(lopper_testkit::fixture("llama/bf16").join(name), model.path().join(name)).unwrap();
+        }
+        std::fs::create_dir(model.path().join("additional_chat_templates")).unwrap();
+        for (name, text) in files {
+            std::fs::write(model.path().join(name), text).unwrap();
+        }
+        let checkpoint = Checkpoint::open(model.path()).unwrap();
+        let template = ChatTemplate::from_checkpoint(&checkpoint).unwrap().unwrap();
+        let with = |tools: Value| {
+            let variables = json!({"tools": tools});
+            template.render_with(&[Message::user("hi")], true, variables.as_object().unwrap()).unwrap()
+        };
+        [template.render(&[Message::user("hi")], true).unwrap(), with(Value::Null), with(json!([{"name": "add"}]))]
+    };
+    let plain = "plain {{ messages[0].content }}";
+    let tools = "tools {{ tools[0].name }} {{ messages[0].content }}";
+    let named = |list: &[(&str, &str)]| {
+        let list: Vec<_> = list.iter().map(|(name, template)| json!({"name": name, "template": template})).collect();
+        json!({"chat_template": list}).to_string()
+    };
+    let both = named(&[("default", plain), ("tool_use", tools), ("rag", "rag")]);
+    let expected = ["plain hi", "plain hi", "tools add hi"];
+    assert_eq!(render(&[("tokenizer_config.json", &both)]), expected);
+    let files = [("chat_template.jinja", plain), ("additional_chat_templates/tool_use.jinja", tools)];
+    assert_eq!(render(&files), expected);
+    assert_eq!(render(&[("chat_template.jinja", plain)]), ["plain hi"; 3]);
 }

@@ -1,7 +1,8 @@
 //! Tasks over rows of data sets: what a TOML file says a task is, and everything that turns it and
 //! rows into requests, and replies into grades.
 //!
-//! - [`spec`]: the file's form; [`builtin`]: the files that come with Lopper, and reading a user's;
+//! - [`spec`]: the file's form; [`syntax`]: templates that cannot be compiled; [`builtin`]: the files that come with
+//!   Lopper, and reading a user's;
 //! - [`template`]: Jinja over a row; [`prompt`]: the turns of a prompt, few-shot examples among them;
 //! - [`items`]: from rows to items, bad rows named; [`prompt_tokens`]: from items to tokens;
 //! - [`training`]: rows to learn from;
@@ -17,5 +18,6 @@ pub(crate) mod prompt;
 pub(crate) mod prompt_tokens;
 pub(crate) mod sanitize;
 pub(crate) mod spec;
+pub(crate) mod syntax;
 pub(crate) mod template;
 pub(crate) mod training;

@@ -313,7 +313,7 @@ impl Spec {
         })?;
         spec.path = path.map(Path::to_path_buf);
         spec.source = source.to_owned();
-        spec.check().map_err(at)?;
+        spec.check().and_then(|()| super::syntax::check(&spec)).map_err(at)?;
         Ok(spec.spelt_out())
     }
 

@@ -61,6 +61,16 @@ impl Templates {
         Self { environment }
     }
 
+    /// Whether a template can be compiled; if not, why.
+    pub fn compile_text(&self, template: &str) -> Result<(), String> {
+        self.environment.template_from_str(template).map(drop).map_err(|error| words(&error))
+    }
+
+    /// Whether an expression can be compiled; if not, why.
+    pub fn compile_expression(&self, expression: &str) -> Result<(), String> {
+        self.environment.compile_expression(expression).map(drop).map_err(|error| words(&error))
+    }
+
     /// The text that a template gives.
     pub fn text(&self, template: &str, fields: &Fields) -> Result<String, String> {
         self.environment.render_str(template, &fields.0).map_err(|error| words(&error))
