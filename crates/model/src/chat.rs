@@ -82,9 +82,9 @@ impl ChatTemplate {
             .hint("base models have none; use the instruction-tuned model")
     }
 
-    /// The template of `checkpoint`: `chat_template.jinja`, else `chat_template` in `tokenizer_config.json` (of several,
-    /// the one named `default`). Conversations with tools are rendered by the one named `tool_use` where there is one,
-    /// as in transformers. `None` if the model has none, as is usual for base models.
+    /// The template of `checkpoint`: `chat_template.jinja`, else `chat_template` in `tokenizer_config.json` (of
+    /// several, the one named `default`). Conversations with tools are rendered by the one named `tool_use` where there
+    /// is one, as in transformers. `None` if the model has none, as is usual for base models.
     pub fn from_checkpoint(checkpoint: &Checkpoint) -> Result<Option<Self>> {
         let specials = SpecialStrings::from_checkpoint(checkpoint)?;
         let object = checkpoint.json_file(TOKENIZER_CONFIG)?.unwrap_or_default();
