@@ -125,6 +125,29 @@ fn worked_examples_and_conversations() {
 }
 
 #[test]
+fn a_task_sets_variables_of_the_chat_template() {
+    let place = place(&[row(1)]);
+    let template = place.read("model/chat_template.jinja");
+    place.write("model/chat_template.jinja", &format!("{{{{ mood | default('no') }}}} mood {template}"));
+    let task = |variables: &str| {
+        place.write("stamps.toml", &STAMPS.replace("[choices]", &format!("variables = {variables}\n\n[choices]")));
+    };
+    let begins = |rest: &[&str], expected: &str| {
+        place.json(&with(&[&["--json", "--force", "--samples-out", "s.jsonl"], rest].concat()));
+        let lines = place.read_lines("s.jsonl");
+        let prompt = lines[0]["prompt"].as_str().unwrap();
+        assert!(prompt.starts_with(expected), "{prompt}");
+    };
+    task("{ mood = \"task\" }");
+    begins(&["--apply-chat-template"], "task mood ");
+    begins(&["--apply-chat-template", "--template-var", "mood=\"run\""], "run mood ");
+    begins(&["--apply-chat-template", "--template-var", "other=1"], "task mood ");
+    begins(&[], "Question: ");
+    task("{ messages = [] }");
+    assert!(place.fault(&with(&["--apply-chat-template"])).contains("`messages` is set by the renderer"));
+}
+
+#[test]
 fn divisions_share_nothing_and_sharing_is_refused() {
     let place = place(&(0..60).map(row).collect::<Vec<_>>());
     let ids = |split: &str| {

@@ -165,6 +165,9 @@ pub struct PromptSpec {
     /// Always ask in the model's chat template.
     #[serde(default)]
     pub conversation: bool,
+    /// Variables for the chat template; those of the run come before them.
+    #[serde(default)]
+    pub variables: BTreeMap<String, serde_json::Value>,
 }
 
 fn space() -> String {

@@ -60,6 +60,9 @@ pub(super) fn prepare(
     let stop = spec.generate.as_ref().and_then(|generate| stop_strings(text, &generate.until, policy));
     policy.check_room(&spec.name, length.unwrap_or(0))?;
     let conversation = policy.chat_template || spec.prompt.conversation;
+    let mut variables = spec.prompt.variables.clone();
+    variables.retain(|name, _| conversation && !policy.template_variables.contains_key(name));
+    let text = &text.with_template_variables(&variables)?;
     let builder = PromptBuilder { text, conversation, policy, max_new_tokens: length.unwrap_or(0) };
     // Tokenising is worth sharing out.
     let tokens: Vec<Result<PromptTokens, String>> =
