@@ -139,9 +139,9 @@ fn a_task_sets_variables_of_the_chat_template() {
         assert!(prompt.starts_with(expected), "{prompt}");
     };
     task("{ mood = \"task\" }");
-    begins(&["--apply-chat-template"], "task mood ");
-    begins(&["--apply-chat-template", "--template-var", "mood=\"run\""], "run mood ");
-    begins(&["--apply-chat-template", "--template-var", "other=1"], "task mood ");
+    begins(&["--apply-chat-template"], "task mood<|bos|>");
+    begins(&["--apply-chat-template", "--template-var", "mood=\"run\""], "run mood<|bos|>");
+    begins(&["--apply-chat-template", "--template-var", "other=1"], "task mood<|bos|>");
     begins(&[], "Question: ");
     task("{ messages = [] }");
     assert!(place.fault(&with(&["--apply-chat-template"])).contains("`messages` is set by the renderer"));

@@ -62,7 +62,11 @@ pub(super) fn prepare(
     let conversation = policy.chat_template || spec.prompt.conversation;
     let mut variables = spec.prompt.variables.clone();
     variables.retain(|name, _| conversation && !policy.template_variables.contains_key(name));
-    let text = &text.with_template_variables(&variables)?;
+    let hint = format!("leave it out of `prompt.variables` of {}", spec.name);
+    let text = &match text.with_template_variables(&variables) {
+        Ok(text) => text,
+        Err(error) => return Err(error.into_fault()?.hint(hint).into()),
+    };
     let builder = PromptBuilder { text, conversation, policy, max_new_tokens: length.unwrap_or(0) };
     // Tokenising is worth sharing out.
     let tokens: Vec<Result<PromptTokens, String>> =
