@@ -14,6 +14,8 @@ fn vector_instructions_are_inlined() {
     let program = object::File::parse(&*bytes).unwrap();
     let names: Vec<&str> = program.symbols().filter_map(|symbol| symbol.name().ok()).collect();
     assert!(names.iter().any(|name| name.contains("lopper_model")), "the program's symbols are not there to look at");
-    let calls: Vec<_> = names.iter().filter(|name| name.contains("core_arch") && name.contains("_mm512_")).collect();
+    // Searches for bytes in text, in crates that are optimised a little, call this one.
+    let is_ours = |name: &str| name.contains("_mm512_") || name.contains("_mm256_") && !name.contains("_loadu_si256");
+    let calls: Vec<_> = names.iter().filter(|name| name.contains("core_arch") && is_ours(name)).collect();
     assert!(calls.is_empty(), "not inlined, so a kernel calls them one by one: {calls:#?}");
 }

@@ -19,7 +19,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{Context, Fault, Result, StudyLock, canonical_json, ensure, key_hash, write_atomic};
+use crate::{Context, Result, StudyLock, canonical_json, ensure, ensure_writable, key_hash, write_atomic};
 
 /// Largest cell that is read; results are small, and the files are not trusted.
 const MAX_CELL_BYTES: u64 = 256 << 20;
@@ -65,16 +65,10 @@ impl Store {
     /// Opens a study directory for reading and writing, creating it if needed.
     ///
     /// # Errors
-    /// A [`Fault`] when the path is a file or another process writes there.
+    /// A [`Fault`](crate::Fault) when nothing can be written there or another process writes there.
     pub fn open(directory: impl AsRef<Path>) -> Result<Self> {
         let directory = directory.as_ref().to_path_buf();
-        if directory.exists() && !directory.is_dir() {
-            return Err(Fault::new("a study needs a directory")
-                .file(&directory)
-                .got("a file")
-                .hint("choose another path with --out")
-                .into());
-        }
+        ensure_writable(&directory)?;
         let cells = directory.join("cells");
         fs::create_dir_all(&cells).with_context(|| format!("cannot create {}", cells.display()))?;
         let lock = StudyLock::acquire(&directory)?;

@@ -37,7 +37,7 @@ pub fn write_atomic_with<T>(path: &Path, write: impl FnOnce(&mut dyn Write) -> R
     Ok(value)
 }
 
-/// Refuses an output that exists, unless `force`, and one that cannot be written. To be asked before long work.
+/// Refuses an output that exists, unless `force`, and one that cannot be written. To be called before long work.
 ///
 /// # Errors
 /// A [`Fault`] that names the path.

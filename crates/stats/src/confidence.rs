@@ -15,7 +15,7 @@
 use crate::gamma_sum::at_most_zero;
 use crate::retention::Pair;
 
-/// Retentions outside are not told apart.
+/// Bounds on retention are kept within these.
 const RANGE: [f64; 2] = [-4.0, 16.0];
 /// Of a bound.
 const TOLERANCE: f64 = 1e-10;

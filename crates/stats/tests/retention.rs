@@ -205,7 +205,7 @@ fn the_items_needed_would_decide() {
         let (base, cut) = items(kept, lost, 0, 0);
         items_needed(&[Pair::new(&base, &cut)], floor).unwrap()
     };
-    // 19 of 20 kept says too little of 0.9. With the items asked for, the same rate holds with room to spare.
+    // 19 of 20 kept does not decide on 0.9. With as many items as are needed, the same rate holds clearly.
     assert!(bounds(19, 1, 0, 0).lower95 < 0.9);
     let n = needed(19, 1, 0.9).unwrap();
     assert!((150..250).contains(&n), "{n}");

@@ -137,7 +137,10 @@ fn of_example(example: Example) -> TrainingPrompt {
 /// A row in conversation wherever the model has a chat template, as the paper heals.
 fn of_row(example: &TrainingExample, text: &TextModel) -> TrainingPrompt {
     let prompt = match text.chat.is_some() {
-        true => PromptText::Chat(vec![Message::user(example.question.trim())].into()),
+        true => PromptText::Chat(Conversation {
+            chat_template_kwargs: example.template_variables.clone(),
+            ..vec![Message::user(example.question.trim())].into()
+        }),
         false => PromptText::Plain {
             prompt: example.question.clone(),
             delimiter: example.delimiter.clone(),

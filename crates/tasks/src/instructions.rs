@@ -12,8 +12,8 @@
 //! - [`python`]: what Python's texts and its reader of JSON do.
 //!
 //! Different on purpose: the harness draws an argument that is missing or not allowed at random; here such a row is a
-//! bad one, except that a letter whose frequency is asked may be any character (`#`), which is then counted. langdetect
-//! draws n-grams at random and the harness does not seed it; here it always begins with seed 0.
+//! bad one, except that any character (`#`) may take the place of a letter whose frequency is given. langdetect draws
+//! n-grams at random and the harness does not seed it; here it always begins with seed 0.
 
 mod check;
 mod kind;

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::benchmark::code::CodeRunner;
-use crate::benchmark::spec::GenerateSpec;
+use crate::benchmark::spec::Spec;
 use lopper_rows::DataRoot;
 
 /// Which items each task takes.
@@ -149,15 +149,20 @@ impl GenerationPolicy {
         Self { max_thinking_tokens: self.max_thinking_tokens.filter(|budget| *budget < length), ..self.clone() }
     }
 
-    /// The same with a task's own markers and thinking budget where the policy has none.
-    pub(crate) fn with_reasoning_of(&self, task: Option<&GenerateSpec>) -> Self {
-        let Some(task) = task else { return self.clone() };
-        let markers = || task.reasoning_markers.as_ref().map(|[open, close]| ReasoningMarkers::new(open, close));
-        Self {
-            reasoning_markers: self.reasoning_markers.clone().or_else(markers),
-            max_thinking_tokens: self.max_thinking_tokens.or(task.max_thinking_tokens),
-            ..self.clone()
+    /// The same with a task's own markers, thinking budget and template variables where the policy has none.
+    pub(crate) fn with_settings_of(&self, task: &Spec) -> Self {
+        let mut policy = self.clone();
+        if self.chat_template || task.prompt.conversation {
+            policy.template_variables = task.prompt.variables.clone();
+            policy.template_variables.extend(self.template_variables.clone());
         }
+        if let Some(generate) = &task.generate {
+            let markers =
+                || generate.reasoning_markers.as_ref().map(|[open, close]| ReasoningMarkers::new(open, close));
+            policy.reasoning_markers = policy.reasoning_markers.or_else(markers);
+            policy.max_thinking_tokens = policy.max_thinking_tokens.or(generate.max_thinking_tokens);
+        }
+        policy
     }
 
     /// The part that applies to a task: with its number of few-shot examples, and with its length of a response, or
@@ -216,6 +221,24 @@ mod tests {
         let json = serde_json::to_value(&other).unwrap();
         assert_eq!(serde_json::from_value::<GenerationPolicy>(json).unwrap(), other);
         assert!(serde_json::from_str::<GenerationPolicy>(r#"{"loops": 1}"#).is_err());
+    }
+
+    #[test]
+    fn a_tasks_variables_are_recorded_where_the_run_sets_none() {
+        let source = lopper_testkit::tasks::COLOURS.replace("[choices]", "variables = { a = 1, b = 2 }\n\n[choices]");
+        let spec = Spec::parse(&source, None).unwrap().remove(0);
+        let set =
+            |names: &[(&str, i32)]| names.iter().map(|(name, value)| ((*name).to_owned(), (*value).into())).collect();
+        let run = GenerationPolicy {
+            template_variables: set(&[("b", 3), ("c", 4)]),
+            chat_template: true,
+            ..Default::default()
+        };
+        let recorded = run.with_settings_of(&spec).applied(0, None).template_variables;
+        assert_eq!(recorded, set(&[("a", 1), ("b", 3), ("c", 4)]));
+        // A prompt in plain text has no variables of the task.
+        let plain = GenerationPolicy { chat_template: false, ..run.clone() };
+        assert_eq!(plain.with_settings_of(&spec).template_variables, run.template_variables);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use lopper_record::Fault;
 
-use super::exact_match::ExactMatchSettings;
+use super::exact_match::{ExactMatchSettings, Ignored};
 use super::pattern::Pattern;
 use super::regex_filter::{is_space, selected, trimmed};
 
@@ -20,9 +20,9 @@ const ESCAPED: &str = "()[]{}?*+-|^$\\.&~# \t\n\r\u{b}\u{c}";
 pub struct ChoiceFilter {
     pattern: Pattern,
     group_select: isize,
-    settings: ExactMatchSettings,
-    ignored: Vec<Pattern>,
-    punctuation: Pattern,
+    ignored: Ignored,
+    /// Punctuation, where that is ignored.
+    punctuation: Option<Pattern>,
 }
 
 impl ChoiceFilter {
@@ -32,9 +32,9 @@ impl ChoiceFilter {
     /// # Errors
     /// A [`Fault`] if a pattern is not valid.
     pub fn new(pattern: &str, group_select: isize, settings: ExactMatchSettings) -> Result<Self, Fault> {
-        let ignored = settings.regexes_to_ignore.iter().map(|source| Pattern::new(source)).collect::<Result<_, _>>()?;
-        let (pattern, punctuation) = (Pattern::new(pattern)?, Pattern::new(r"\p{P}")?);
-        Ok(Self { pattern, group_select, settings, ignored, punctuation })
+        let (pattern, ignored) = (Pattern::new(pattern)?, Ignored::new(&settings)?);
+        let punctuation = settings.ignore_punctuation.then(|| Pattern::new(r"\p{P}")).transpose()?;
+        Ok(Self { pattern, group_select, ignored, punctuation })
     }
 
     /// The result where nothing is found.
@@ -79,17 +79,11 @@ impl ChoiceFilter {
     }
 
     fn simplified(&self, text: &str) -> Result<String, Fault> {
-        let mut text = text.to_owned();
-        for pattern in &self.ignored {
-            text = pattern.removed(&text)?;
+        let text = self.ignored.removed(text)?;
+        match &self.punctuation {
+            Some(punctuation) => punctuation.removed(&text),
+            None => Ok(text),
         }
-        if self.settings.ignore_case {
-            text = text.to_lowercase();
-        }
-        if self.settings.ignore_punctuation {
-            text = self.punctuation.removed(&text)?;
-        }
-        Ok(text)
     }
 }
 

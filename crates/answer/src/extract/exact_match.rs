@@ -19,10 +19,33 @@ pub struct ExactMatchSettings {
     pub ignore_numbers: bool,
 }
 
+/// What both filters with these settings ignore in the same way: patterns and case.
+#[derive(Debug, Clone)]
+pub(super) struct Ignored {
+    patterns: Vec<Pattern>,
+    case: bool,
+}
+
+impl Ignored {
+    pub fn new(settings: &ExactMatchSettings) -> Result<Self, Fault> {
+        let patterns =
+            settings.regexes_to_ignore.iter().map(|source| Pattern::new(source)).collect::<Result<_, _>>()?;
+        Ok(Self { patterns, case: settings.ignore_case })
+    }
+
+    pub fn removed(&self, text: &str) -> Result<String, Fault> {
+        let mut text = text.to_owned();
+        for pattern in &self.patterns {
+            text = pattern.removed(&text)?;
+        }
+        Ok(if self.case { text.to_lowercase() } else { text })
+    }
+}
+
 /// Compares a prediction with a reference after removing from both what is ignored.
 #[derive(Debug, Clone)]
 pub struct ExactMatch {
-    ignored: Vec<Pattern>,
+    ignored: Ignored,
     settings: ExactMatchSettings,
 }
 
@@ -32,8 +55,7 @@ impl ExactMatch {
     /// # Errors
     /// A [`Fault`] if a pattern is not valid.
     pub fn new(settings: ExactMatchSettings) -> Result<Self, Fault> {
-        let ignored = settings.regexes_to_ignore.iter().map(|source| Pattern::new(source)).collect::<Result<_, _>>()?;
-        Ok(Self { ignored, settings })
+        Ok(Self { ignored: Ignored::new(&settings)?, settings })
     }
 
     /// Whether the two are equal.
@@ -45,13 +67,7 @@ impl ExactMatch {
     }
 
     fn simplified(&self, text: &str) -> Result<String, Fault> {
-        let mut text = text.to_owned();
-        for pattern in &self.ignored {
-            text = pattern.removed(&text)?;
-        }
-        if self.settings.ignore_case {
-            text = text.to_lowercase();
-        }
+        let mut text = self.ignored.removed(text)?;
         if self.settings.ignore_punctuation {
             text.retain(|c| !c.is_ascii_punctuation());
         }

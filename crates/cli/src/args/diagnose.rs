@@ -65,7 +65,7 @@ pub struct DiagnoseArgs {
     #[arg(long, value_name = "T")]
     pub temperature: Option<f64>,
 
-    /// Seed for items, sampling and bootstrap intervals
+    /// Seed for items, sampling and bootstrap intervals of scores
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
 

@@ -47,7 +47,7 @@ pub struct EvalArgs {
     #[arg(long, value_name = "F.jsonl")]
     pub disjoint_from: Option<PathBuf>,
 
-    /// Seed for drawing and ordering items, and for bootstrap intervals
+    /// Seed for drawing and ordering items, and for bootstrap intervals of scores
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
 

@@ -22,7 +22,7 @@ pub struct TaskSelectionArgs {
     #[arg(long, value_enum, default_value_t = SplitArg::Select)]
     pub split: SplitArg,
 
-    /// Seed for drawing and ordering items, and for bootstrap intervals
+    /// Seed for drawing and ordering items, and for bootstrap intervals of scores
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
 

@@ -33,7 +33,7 @@ impl Unsanitized {
         Self { text: response.replace("\r\n", "\n").replace('\r', "\n"), names }
     }
 
-    /// The code that an answer of the script stands for; none if the answer is not one.
+    /// The code at the places that the script answered with; none if the answer is not of its form.
     fn code(&self, answer: &str) -> Option<String> {
         let Some((indent, pieces)) = answer.split_once(':') else { return answer.is_empty().then(String::new) };
         let text = less_indented(&self.text, indent.parse().ok()?);

@@ -1,9 +1,10 @@
 //! Training examples: rows of the split that a task's few-shot examples come from, where that is not the split that its
 //! items come from. Criteria are calibrated on them and cuts finetuned on them; no item of the task is among them.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use lopper_record::Result;
+use serde_json::Value;
 
 use super::items::Maker;
 use super::spec::Spec;
@@ -25,6 +26,8 @@ pub struct TrainingExample {
     pub until: Vec<String>,
     /// Whether the prompt goes through the chat template.
     pub conversation: bool,
+    /// Variables for the chat template that the task's file sets and the policy does not.
+    pub template_variables: BTreeMap<String, Value>,
 }
 
 /// The training examples of a task; none where it has no split besides that of its items. Rows that make no prompt are
@@ -55,6 +58,8 @@ pub(crate) fn training_examples(
         // A choice is the rest of a line.
         None => vec!["\n".to_owned()],
     };
+    let mut template_variables = spec.prompt.variables.clone();
+    template_variables.retain(|name, _| !policy.template_variables.contains_key(name));
     let mut examples = Vec::new();
     for row in rows.iter().filter(|row| maker.takes(row)).flatten() {
         let id = maker.id(row);
@@ -70,7 +75,38 @@ pub(crate) fn training_examples(
             answer: answer.content.clone(),
             until: until.clone(),
             conversation: policy.chat_template || spec.prompt.conversation,
+            template_variables: template_variables.clone(),
         });
     }
     Ok(examples)
+}
+
+#[cfg(test)]
+mod tests {
+    use lopper_rows::DataRoot;
+    use lopper_testkit::tasks::{COLOURS, lines};
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn variables_are_those_of_the_task_that_the_run_leaves_open() {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(root.path().join("own/colours/default")).unwrap();
+        let row = |thing: &str| json!({"question": format!("The {thing} is"), "choices": ["red", "blue"], "label": 1});
+        for (split, things) in [("test", ["sea", "sky"]), ("train", ["ink", "sky"])] {
+            let file = root.path().join(format!("own/colours/default/{split}.jsonl"));
+            std::fs::write(file, lines(&things.map(row))).unwrap();
+        }
+        let source = COLOURS.replace("[choices]", "variables = { mood = \"calm\", date = \"today\" }\n\n[choices]");
+        let spec = Spec::parse(&source, None).unwrap().remove(0);
+        let variables = BTreeMap::from([("mood".to_owned(), json!("busy"))]);
+        let policy = GenerationPolicy { template_variables: variables, ..GenerationPolicy::default() };
+        let resources = Resources { data_root: DataRoot::new(root.path()), code: None };
+        let found = training_examples(&spec, &policy, &resources).unwrap();
+        // The sky is also an item.
+        let [ink] = found.as_slice() else { panic!("{found:?}") };
+        assert_eq!((ink.question.as_str(), ink.answer.as_str()), ("The ink is", "blue"));
+        assert_eq!(ink.template_variables, BTreeMap::from([("date".to_owned(), json!("today"))]));
+    }
 }

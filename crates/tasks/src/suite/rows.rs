@@ -54,18 +54,18 @@ pub(super) fn prepare(
     resources: &Resources,
     requests: &mut Requests,
 ) -> Result<Prepared> {
-    let policy = &policy.with_reasoning_of(spec.generate.as_ref());
+    let policy = &policy.with_settings_of(spec);
     let made = items(spec, selection, policy, resources)?;
     let length = spec.generate.as_ref().map(|generate| policy.max_new_tokens.unwrap_or(generate.max_new_tokens));
     let stop = spec.generate.as_ref().and_then(|generate| stop_strings(text, &generate.until, policy));
     policy.check_room(&spec.name, length.unwrap_or(0))?;
     let conversation = policy.chat_template || spec.prompt.conversation;
-    let mut variables = spec.prompt.variables.clone();
-    variables.retain(|name, _| conversation && !policy.template_variables.contains_key(name));
-    let hint = format!("leave it out of `prompt.variables` of {}", spec.name);
-    let text = &match text.with_template_variables(&variables) {
+    let text = &match text.with_template_variables(&policy.template_variables) {
         Ok(text) => text,
-        Err(error) => return Err(error.into_fault()?.hint(hint).into()),
+        Err(error) => {
+            let hint = format!("leave it out of `prompt.variables` of {}", spec.name);
+            return Err(error.into_fault()?.hint(hint).into());
+        }
     };
     let builder = PromptBuilder { text, conversation, policy, max_new_tokens: length.unwrap_or(0) };
     // Tokenising is worth sharing out.
