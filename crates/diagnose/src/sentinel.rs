@@ -165,9 +165,10 @@ pub fn gap_alarm(classification: &Retention, generative: &Retention, threshold: 
     })
 }
 
-/// The gap alarm of a model's results by group of tasks; none where one of the two groups is missing.
+/// The gap alarm of a model's results by group of tasks, above chance; none where one of the two groups is missing, or
+/// has no task that can be judged.
 pub fn gap_alarm_of_groups(groups: &[GroupResult], threshold: f64) -> Option<GapAlarm> {
-    let retention = |name: &str| groups.iter().find(|group| group.group == name)?.retention;
+    let retention = |name: &str| groups.iter().find(|group| group.group == name)?.corrected;
     gap_alarm(&retention(CLASSIFICATION)?, &retention(GENERATIVE)?, threshold)
 }
 

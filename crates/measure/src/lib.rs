@@ -5,6 +5,7 @@
 //!   and batches are applied there.
 //! - [`retention`]: scores of a cut divided by the uncut model's, by task and by group, with intervals;
 //!   [`compare_all`]: the same with paired tests.
+//! - [`group_budgets`]: how many layers may go, for each task, the worst of a group, and the group's mean;
 //! - [`group_mean_retention`], [`Objective`]: the one figure that layers and cuts are chosen by.
 //!
 //! Not here: which candidates to evaluate (`lopper-prune`, `lopper-study`), and what broke in them (`lopper-diagnose`).
@@ -35,12 +36,14 @@
 //! # }
 //! ```
 
+mod budget;
 mod compare;
 mod objective;
 mod retention;
 mod run;
 
+pub use budget::{MeasuredCut, group_budgets};
 pub use compare::{Comparison, Comparisons, DIFFERENCE, Power, compare, compare_all};
 pub use objective::{ItemScores, Objective, group_mean_retention};
-pub use retention::{Outcomes, group_scores, paired, retention};
+pub use retention::{Outcomes, TaskItems, group_scores, paired, retention, uncut_results};
 pub use run::{Cost, Drafts, Evaluation, Execution, evaluate, run_requests};

@@ -16,7 +16,7 @@ mod budget;
 mod diagnosis;
 mod measured;
 
-pub use budget::{BudgetDepth, BudgetLine, Verdict};
+pub use budget::{BudgetDepth, BudgetLine, ItemsNeeded, Scope, Verdict};
 pub use diagnosis::{
     Arithmetic, Brackets, Cause, Degeneration, Diagnosis, GapAlarm, Ledger, LedgerEntry, Mean, Programs, Reasoning,
     SentinelReading, StoppedBranch,
@@ -124,6 +124,22 @@ impl StudyRecord {
     pub fn write(&self, directory: &Path) -> Result<()> {
         let bytes = serde_json::to_vec_pretty(self).context("the study's record cannot be written as JSON")?;
         write_atomic(&directory.join(STUDY_FILE), &bytes)
+    }
+
+    /// The first answer of each group of tasks about the main strategy, as cut and healed: that of the worst task.
+    /// Records of before have one answer for each group.
+    pub fn headlines(&self) -> Vec<&BudgetLine> {
+        let of_main: Vec<&BudgetLine> = self.budget.iter().filter(|line| line.strategy == self.main_strategy).collect();
+        let first: Vec<&BudgetLine> = of_main.iter().copied().filter(|line| line.headline).collect();
+        if first.is_empty() { of_main } else { first }
+    }
+
+    /// The sentence of a budget.
+    pub fn statement(&self, line: &BudgetLine) -> String {
+        match line.statement.as_str() {
+            "" => line.sentence(Some(self.model.num_layers).filter(|layers| *layers > 0)),
+            statement => statement.to_owned(),
+        }
     }
 
     /// The groups of the tasks, in their order.
@@ -268,6 +284,7 @@ mod tests {
                 group: GENERATIVE.into(),
                 score: Score { value: 0.5, stderr: 0.1, ci95: [0.3, 0.7], n: 5 },
                 retention,
+                corrected: retention,
             }],
             ..Default::default()
         });

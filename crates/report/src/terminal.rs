@@ -25,12 +25,8 @@ pub fn terminal_table(record: &StudyRecord, width: usize, colour: bool) -> Strin
         out.push_str(&paint("retention: % of the uncut model's score [95 % interval]\n", DIM, colour));
     }
     out.push_str(&paint(&warnings(record), ALARM, colour));
-    for line in &record.budget {
-        if line.strategy == record.main_strategy {
-            let sentence =
-                if line.statement.is_empty() { line.sentence(record.model.num_layers) } else { line.statement.clone() };
-            out.push_str(&format!("\n{}", plain(&sentence)));
-        }
+    for line in record.headlines() {
+        out.push_str(&format!("\n{}\n", plain(&record.statement(line))));
     }
     if !record.complete {
         out.push_str("\nThe study has not finished; the same command continues it.");

@@ -6,15 +6,16 @@ use std::path::Path;
 
 use lopper_diagnose::diagnose_outcomes;
 use lopper_diagnose::sentinel::Sentinels;
-use lopper_measure::{Outcomes, group_mean_retention, paired, retention};
+use lopper_measure::{Outcomes, group_mean_retention, paired, retention, uncut_results};
 use lopper_pocket::Split;
 use lopper_prune::criteria::Measures;
 use lopper_prune::{LayerScores, criteria};
 use lopper_record::study::{
     AblatedLayer, GroupResult, LedgerEntry, Point, SCHEMA, StudyRecord, TaskMeta, TaskResult, Timing,
 };
-use lopper_record::{LayerPosition, LayerSet, Progress, Result, Retention, Store};
+use lopper_record::{LayerPosition, LayerSet, Progress, Result, Store};
 
+use crate::budget::JudgedCut;
 use crate::directory::DirectoryGuard;
 use crate::eval_split::{Candidate, EvalSplit};
 use crate::healing::{HealCut, ResponseGeneration, Responses};
@@ -84,6 +85,7 @@ pub fn run(
         sentinels: None,
         record,
         ledger: Vec::new(),
+        judged: Vec::new(),
     };
     if let Err(error) = study.stages() {
         guard.clear_if_unused();
@@ -108,6 +110,8 @@ pub struct Study<'a> {
     pub record: StudyRecord,
     /// Every item that a cut lost or gained.
     pub ledger: Vec<LedgerEntry>,
+    /// What the depth budget is decided on.
+    pub judged: Vec<JudgedCut>,
 }
 
 impl<'a> Study<'a> {
@@ -127,7 +131,7 @@ impl<'a> Study<'a> {
         self.record.main_strategy.clone_from(&main);
         let cuts = self.cuts(&evidence, &main, &base)?;
         self.heal(&evidence, &main, &base, &cuts)?;
-        self.decide(&main);
+        self.record.budget = budget::decide(&self.judged, self.tasks, &main, self.recipe, self.model.card.num_layers)?;
         self.write_ledger()?;
         self.record.warnings.extend(self.store.take_warnings());
         self.record.complete = true;
@@ -152,11 +156,9 @@ impl<'a> Study<'a> {
         let mut stage = self.cut_stage("uncut model", &[report.clone(), select.clone()])?;
         let base = stage.outcomes(&report, "reporting items")?;
         let base_select = stage.outcomes(&select, "selection items")?;
-        let (tasks, groups) = self.retention(&base, &base)?;
+        let names = self.tasks.names();
+        let (tasks, groups) = uncut_results(&names.iter().filter_map(|name| base.get(name)).collect::<Vec<_>>())?;
         let mut point = Point { strategy: String::new(), tasks, groups, ..Point::default() };
-        point.tasks.iter_mut().for_each(|t| t.retention = None);
-        // Against itself it keeps all, unless it scores too little for a ratio to mean anything.
-        point.groups.iter_mut().for_each(|g| g.retention = g.retention.map(|_| Retention::uncut(g.score.n)));
         point.parameters = Some(self.model.card.parameters);
         point.diagnosis = Some(diagnose_outcomes(&base, None).0);
         self.record.base = Some(point);
@@ -283,6 +285,7 @@ impl<'a> Study<'a> {
             // An interrupted study has a report of every cut it reached.
             self.record.write(self.store.directory())?;
             if strategy == main {
+                self.judged.push(JudgedCut::new(dropped.len(), None, &paired(base, &outcomes, &self.tasks.names())));
                 main_outcomes.push((dropped.len(), outcomes));
             }
         }
@@ -380,6 +383,9 @@ impl<'a> Study<'a> {
             let reading = self.healed_sentinel(&text, &run, kept, cut.key(), progress)?;
             stage.count(found.seconds + reading.wall_s, found.cached)?;
             let mut point = self.point(main, dropped, base, &found.outcomes)?;
+            let names = self.tasks.names();
+            let pairs = paired(base, &found.outcomes, &names);
+            self.judged.push(JudgedCut::new(dropped.len(), Some(&healed.info), &pairs));
             point.healed = Some(healed.info);
             self.diagnose(&mut point, base, &found.outcomes, reading.value.perplexity);
             self.record.points.push(point);
@@ -399,22 +405,5 @@ impl<'a> Study<'a> {
         stage.count(seconds, cached)?;
         self.record.timings.push(stage.timing());
         Ok(responses)
-    }
-
-    fn decide(&mut self, main: &str) {
-        let points: Vec<&Point> = self.record.points.iter().collect();
-        let mut lines = Vec::new();
-        for &threshold in &self.recipe.budget.thresholds {
-            for healed in [false, true] {
-                if healed && self.recipe.heal.depths.is_empty() {
-                    continue;
-                }
-                for (group, _) in &self.tasks.groups {
-                    let layers = self.model.card.num_layers;
-                    lines.push(budget::decide(&points, group, threshold, healed, main, layers));
-                }
-            }
-        }
-        self.record.budget = lines;
     }
 }

@@ -14,7 +14,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use lopper_infer::{LoglikRequest, Request, StopStrings, TextModel};
-use lopper_pocket::{Example, Group};
+use lopper_pocket::{Check, Example, Group};
 use lopper_record::Result;
 use serde_json::json;
 
@@ -131,6 +131,11 @@ impl Suite {
         self.tasks.iter().map(|prepared| prepared.entry.group)
     }
 
+    /// The score of guessing on each item of each task, in order; empty for a task that a guess scores nothing on.
+    pub fn chance_levels(&self) -> impl Iterator<Item = Vec<f64>> {
+        self.tasks.iter().map(Prepared::chance_levels)
+    }
+
     /// The version of each task's definition, in order.
     pub fn versions(&self) -> impl Iterator<Item = u32> {
         self.tasks.iter().map(|prepared| prepared.entry.version)
@@ -227,9 +232,26 @@ impl Suite {
     }
 }
 
+/// How many choices an item offers; 0 where it offers none.
+fn choices(item: &Example) -> usize {
+    match &item.check {
+        Check::Choice { choices, .. } => choices.len(),
+        _ => 0,
+    }
+}
+
 impl Prepared {
     fn name(&self) -> &str {
         &self.entry.name
+    }
+
+    fn chance_levels(&self) -> Vec<f64> {
+        let Some(of_task) = self.entry.chance else { return vec![] };
+        let of = |choices: usize| if choices == 0 { of_task } else { 1.0 / choices as f64 };
+        match &self.items {
+            Items::Generated(_, items) => items.iter().map(|item| of(choices(item))).collect(),
+            Items::Rows(rows) => rows.items.iter().map(|row| of(row.item.choices.len())).collect(),
+        }
     }
 
     fn ids(&self) -> Vec<&str> {

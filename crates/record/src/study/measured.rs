@@ -30,8 +30,21 @@ pub struct TaskResult {
     pub task: String,
     /// The score.
     pub score: Score,
-    /// Against the uncut model; absent for that model itself and where it scored nothing.
+    /// The mean score of guessing on its items; absent where a guess scores nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub chance: Option<f64>,
+    /// Cut ÷ uncut score; absent for the uncut model itself and where it scored nothing.
     pub retention: Option<Retention>,
+    /// Retention above chance, (cut − chance) ÷ (uncut − chance): what is judged. The same as `retention` where a guess
+    /// scores nothing; absent where the uncut model is not shown to do better than guessing.
+    pub corrected: Option<Retention>,
+}
+
+impl TaskResult {
+    /// Whether the score may be that of guessing: its 95 % interval includes it, or ends below.
+    pub fn is_at_chance(&self) -> bool {
+        self.chance.is_some_and(|chance| self.score.ci95[0] <= chance)
+    }
 }
 
 /// A model's score on a group of tasks.
@@ -42,8 +55,10 @@ pub struct GroupResult {
     pub group: String,
     /// Mean over the group's tasks.
     pub score: Score,
-    /// Mean of the tasks' retentions.
+    /// Mean of the tasks' retentions, cut ÷ uncut score.
     pub retention: Option<Retention>,
+    /// Mean of the tasks' retentions above chance, which is what is judged; over the tasks that have one.
+    pub corrected: Option<Retention>,
 }
 
 /// One model that was measured: a cut, healed or not.

@@ -33,10 +33,7 @@ pub fn html(record: &StudyRecord) -> Result<String> {
         }
         out.push_str("</div>\n<ul class=\"budget\">\n");
         for line in &lines {
-            let sentence = match line.statement.as_str() {
-                "" => line.sentence(model.num_layers),
-                statement => statement.to_owned(),
-            };
+            let sentence = record.statement(line);
             // "≥ 90 %" stays on one line.
             let sentence = sentence.replace(" %", "\u{a0}%").replace("≥ ", "≥\u{a0}");
             out.push_str(&format!("<li>{}</li>\n", Text(&sentence)));
@@ -91,7 +88,10 @@ fn ordered_groups<'a>(record: &'a StudyRecord, lines: &[&'a BudgetLine]) -> Vec<
 
 /// A group's budget at a glance. With several thresholds the first one is shown.
 fn tile(group: &str, index: usize, lines: &[&BudgetLine], num_layers: usize) -> String {
-    let find = |healed: bool| lines.iter().find(|line| line.group == group && line.healed == healed);
+    let find = |healed: bool| {
+        let own = || lines.iter().filter(|line| line.group == group && line.healed == healed);
+        own().find(|line| line.headline).or_else(|| own().next())
+    };
     let number = |line: Option<&&BudgetLine>| {
         line.and_then(|line| line.max_layers).map_or(NONE.to_owned(), |most| most.to_string())
     };

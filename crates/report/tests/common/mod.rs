@@ -41,7 +41,9 @@ fn point(strategy: &str, removed: usize, healed: bool, slope: f64) -> Point {
         TaskResult {
             task: (*task).into(),
             score: score(0.93 * value, 100),
+            chance: (*group == CLASSIFICATION).then_some(0.25),
             retention: (removed > 0).then(|| retention(value, 100)),
+            corrected: (removed > 0).then(|| retention(value * 0.9, 100)),
         }
     });
     let groups = [CLASSIFICATION, GENERATIVE].map(|group| {
@@ -50,6 +52,7 @@ fn point(strategy: &str, removed: usize, healed: bool, slope: f64) -> Point {
             group: group.into(),
             score: score(0.93 * value, 300),
             retention: (removed > 0).then(|| retention(value, 300)),
+            corrected: (removed > 0).then(|| retention(value * 0.95, 300)),
         }
     });
     Point {
@@ -175,6 +178,7 @@ fn ablation() -> Vec<AblatedLayer> {
                     task: (*task).into(),
                     score: score(0.93 * value, 100),
                     retention: Some(retention(value, 100)),
+                    ..TaskResult::default()
                 }
             })
             .collect(),
@@ -210,13 +214,18 @@ fn budget(points: &[Point]) -> Vec<BudgetLine> {
                         removed: point.removed,
                         retention,
                         holds: retention.is_some_and(|r| r.lower95 >= 0.9),
+                        worst: Some("word_problems".into()),
                         verdict: retention.map_or(Verdict::Undecided, |r| Verdict::of(&r, 0.9)),
+                        ..BudgetDepth::default()
                     }
                 })
                 .collect();
             let max_layers =
                 Some(depths.iter().filter(|depth| depth.holds).map(|depth| depth.removed).max().unwrap_or(0));
             let mut line = BudgetLine {
+                scope: Scope::Worst,
+                headline: true,
+                tasks: TASKS.iter().filter(|(_, of)| *of == group).map(|(task, _)| (*task).into()).collect(),
                 group: group.into(),
                 threshold: 0.9,
                 healed,
@@ -225,7 +234,7 @@ fn budget(points: &[Point]) -> Vec<BudgetLine> {
                 depths,
                 ..Default::default()
             };
-            line.statement = line.sentence(12);
+            line.statement = line.sentence(Some(12));
             lines.push(line);
         }
     }
