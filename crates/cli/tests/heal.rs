@@ -39,7 +39,10 @@ fn logits(model: &Model) -> Vec<f32> {
 fn an_adapter_on_a_cut_model_and_the_same_merged() {
     let place = workplace();
     let message = heal(&place, &["--drop", "1,3", "-o", "adapter/", "--r", "4"]);
-    assert!(message.contains("29 of 31 examples") && message.contains("1 cut off, 1 not usable"), "{message}");
+    assert!(
+        message.contains("29 of 31 examples") && message.contains("1 cut off at the length limit, 1 not usable"),
+        "{message}"
+    );
     assert!(message.contains("row 31") && message.contains("--drop 1,3 --adapter"), "{message}");
     heal(&place, &["--drop", "1,3", "-o", "merged", "--r", "4", "--merge"]);
     assert_eq!(place.names(), ["adapter", "merged", "model", "sgr.jsonl"], "nothing stays beside the outputs");

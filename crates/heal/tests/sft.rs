@@ -12,7 +12,7 @@ use lopper_testkit::{RecordedProgress, Tiny, assert_close, tiny_model, token_seq
 use std::path::Path;
 use std::time::Duration;
 
-const TWO: Run<'static> = Run { workers: 2, state: None };
+const TWO: Run<'static> = Run { workers: 2, state: None, held_out: &[] };
 
 fn model() -> Model {
     tiny_model(Tiny { qk_norm: true, ..Tiny::default() }, 5)
@@ -32,7 +32,7 @@ fn recipe(method: Method) -> HealRecipe {
     HealRecipe {
         lora: LoraConfig { r: 4, alpha: 8.0, ..LoraConfig::default() },
         learning_rate: 1e-2,
-        warmup: 2,
+        warmup: 2.into(),
         batch: 6,
         epochs: 6,
         max_length: 64,

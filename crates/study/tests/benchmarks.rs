@@ -10,7 +10,7 @@ use common::{model, recipe};
 use lopper_model::chat::Message;
 use lopper_record::study::StudyRecord;
 use lopper_record::{NoProgress, Store};
-use lopper_study::{Heal, Items, Recipe, StudyInputs, Tasks, run};
+use lopper_study::{Heal, HealingPrompt, Items, Recipe, StudyInputs, Tasks, run};
 use lopper_tasks::{DataRoot, Resources};
 use lopper_testkit::tasks::COLOURS;
 use serde_json::{Value, json};
@@ -157,7 +157,8 @@ fn prompts_of_ones_own_heal_and_may_be_no_items() {
     let place = Place::new();
     let mut recipe = place.recipe();
     recipe.heal.data = "prompts.jsonl".into();
-    let prompts = |texts: &[&str]| Some(texts.iter().map(|text| vec![Message::user(*text)].into()).collect());
+    let prompt = |text: &&str| HealingPrompt { conversation: vec![Message::user(*text)].into(), answer: None };
+    let prompts = |texts: &[&str]| Some(texts.iter().map(prompt).collect());
     // Few answers of a random model come to an end.
     let many: Vec<String> = (0..80).map(|n| format!("what is thing {n}")).collect();
     let many: Vec<&str> = many.iter().map(String::as_str).collect();

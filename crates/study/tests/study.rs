@@ -253,7 +253,7 @@ fn parts_may_be_left_out() {
     assert_eq!(record.main_strategy, "bi");
     assert!(record.budget.iter().all(|line| !line.healed));
     let stages: Vec<&str> = record.timings.iter().map(|timing| timing.stage.as_str()).collect();
-    assert_eq!(stages, ["uncut model", "layer criteria", "layer map", "sentinels", "cuts"]);
+    assert_eq!(stages, ["uncut model", "layer criteria", "layer map", "sentinels", "cuts", "speed"]);
 
     let mut choices = recipe();
     choices.tasks.generative.clear();
