@@ -22,7 +22,7 @@ use crate::calibration::nothing_to_learn_from;
 use crate::healing_data::{Answers, PromptSource};
 use crate::identity::{HealKey, REVISION, ResponsesKey};
 use crate::recipe::{POCKET, TASKS};
-use crate::reference_answers::ReferenceAnswers;
+use crate::reference_answers::{self, ReferenceAnswers};
 use crate::tasks::StudyTasks;
 use crate::training::{PromptText, TrainingPrompt, TrainingPrompts};
 use crate::{Recipe, StudyModel};
@@ -100,8 +100,12 @@ impl<'a> ResponseGeneration<'a> {
     /// Renders every prompt, as the responses will need it; returns what its author may not expect, a sentence each.
     ///
     /// # Errors
-    /// A [`Fault`] for a prompt that the chat template refuses.
+    /// A [`Fault`] for a prompt that the chat template refuses, and for a control without reference answers.
     pub fn check(&self) -> Result<Vec<String>> {
+        let heal = &self.recipe.heal;
+        if heal.control && self.training.iter().all(|prompt| prompt.answer.trim().is_empty()) {
+            return Err(reference_answers::missing(&heal.data).into());
+        }
         Ok(PreparedPrompts::new(&self.model.text, &self.prompts, &self.options)?.remarks())
     }
 

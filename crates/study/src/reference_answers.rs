@@ -45,16 +45,20 @@ impl ReferenceAnswers {
             examples.push(example(prompt, options));
         }
         if examples.is_empty() {
-            return Err(Fault::new("there are no reference answers to heal a control on")
-                .expected("rows with answers, such as `instruction` and `output`, or messages of the assistant")
-                .got(format!("no answer in `heal.data`, {data}"))
-                .hint("`heal.answer_column` names the column that holds them; `heal.control = false` leaves it out")
-                .into());
+            return Err(missing(data).into());
         }
         let texts: Vec<&ExampleText> = examples.iter().map(|example| &example.text).collect();
         let hash = key_hash(&texts)?;
         Ok(Self { examples, counts, hash })
     }
+}
+
+/// The fault of data without any answer.
+pub fn missing(data: &str) -> Fault {
+    Fault::new("there are no reference answers to heal a control on")
+        .expected("rows with answers, such as `instruction` and `output`, or messages of the assistant")
+        .got(format!("no answer in `heal.data`, {data}"))
+        .hint("`heal.answer_column` names the column that holds them; `heal.control = false` leaves it out")
 }
 
 fn example(training: &TrainingPrompt, options: &SgrOptions) -> Example {

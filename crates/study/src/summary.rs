@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn healing_is_told_with_its_answers_losses_and_the_spread_of_seeds() {
+    fn healing_is_summed_up_with_its_answers_losses_and_the_spread_of_seeds() {
         let points = vec![
             point(2, HealingRole::Main, 0.8),
             point(2, HealingRole::Seed, 0.7),

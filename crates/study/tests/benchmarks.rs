@@ -109,7 +109,8 @@ fn items(out: &Path, split: &str) -> HashSet<String> {
 fn rows_are_asked_learned_from_and_reported_on_apart() {
     let place = Place::new();
     let record = place.study(&place.recipe(), &place.inputs()).unwrap();
-    assert!(record.complete && record.warnings.is_empty(), "{:?}", record.warnings);
+    let of_healing = |warning: &String| warning.starts_with("healing: ");
+    assert!(record.complete && record.warnings.iter().all(of_healing), "{:?}", record.warnings);
     let tasks: Vec<_> =
         record.tasks.iter().map(|t| (t.name.as_str(), t.group.as_str(), t.n_report, t.n_select)).collect();
     assert_eq!(tasks, [("colours", "classification", 8, 4), ("own_sum", "generative", 8, 4)]);

@@ -65,7 +65,7 @@ pub fn run(context: &Context, args: &HealArgs) -> Result<()> {
         ));
     }
     let steps = recipe.steps(set.train.len());
-    let doubts = planned(&set.train, steps, &recipe).doubts();
+    let doubts = planned(&set.train, &report, steps, &recipe).doubts();
     for doubt in &doubts {
         context.printer.warn(doubt);
     }
@@ -111,8 +111,9 @@ pub fn run(context: &Context, args: &HealArgs) -> Result<()> {
 }
 
 /// What is known of a training before it begins.
-fn planned(train: &[Document], steps: usize, recipe: &HealRecipe) -> HealInfo {
-    HealInfo { examples: train.len(), steps, warmup: recipe.warmup.of(steps), ..HealInfo::default() }
+fn planned(train: &[Document], report: &ExampleReport, steps: usize, recipe: &HealRecipe) -> HealInfo {
+    let (examples, warmup, answers) = (train.len(), recipe.warmup.of(steps), Some(report.counts()));
+    HealInfo { examples, steps, warmup, answers, ..HealInfo::default() }
 }
 
 /// The recipe for the model's size, with what the user chose.

@@ -17,7 +17,9 @@ pub enum HealingRole {
     Main,
     /// The same with another seed of finetuning, to show how much a seed changes.
     Seed,
-    /// Healed on reference answers instead of the uncut model's own, to show what these bring.
+    /// Healed on reference answers instead of the uncut model's own, to show what these bring. Also what a newer version
+    /// calls otherwise: nothing that the budget is about.
+    #[serde(other)]
     Control,
 }
 
@@ -83,12 +85,14 @@ impl HealInfo {
         }
         if (1..FEW_STEPS).contains(steps) {
             doubts.push(format!(
-                "{steps} steps on {examples} answers are too few to expect anything of (fewer than {FEW_STEPS}): more \
-                 prompts, more epochs or a smaller batch give more steps"
+                "{} on {examples} answers are too few to expect anything of (fewer than {FEW_STEPS}): more prompts, more \
+                 epochs or a smaller batch give more steps",
+                counted_steps(*steps)
             ));
         }
         if *steps > 0 && warmup >= steps {
-            doubts.push(format!("all {steps} steps were within the warm-up of {warmup} steps"));
+            let (all, of_warmup) = (counted_steps(*steps), counted_steps(*warmup));
+            doubts.push(format!("all of the training, {all}, was within the warm-up of {of_warmup}"));
         }
         doubts
     }
@@ -112,6 +116,10 @@ impl HealInfo {
         }
         text
     }
+}
+
+fn counted_steps(steps: usize) -> String {
+    if steps == 1 { "1 step".to_owned() } else { format!("{steps} steps") }
 }
 
 /// What became of answers that were to be learned from. Each is counted once: as used, or by the first reason that
@@ -222,5 +230,7 @@ mod tests {
     fn what_older_records_hold_is_the_main_healing() {
         let info: HealInfo = serde_json::from_str("{\"method\": \"lora\", \"steps\": 3}").unwrap();
         assert_eq!((info.role, info.steps, info.held_out_loss_first), (HealingRole::Main, 3, None));
+        let newer: HealInfo = serde_json::from_str("{\"role\": \"ablation\"}").unwrap();
+        assert_eq!(newer.role, HealingRole::Control, "what is not known does not count for the budget");
     }
 }
