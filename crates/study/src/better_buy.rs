@@ -45,7 +45,7 @@ impl<'a> Offer<'a> {
 }
 
 /// A duration in three digits.
-fn duration(seconds: f64) -> String {
+pub(crate) fn duration(seconds: f64) -> String {
     match seconds {
         s if s < 0.1 => format!("{:.1} ms", s * 1000.0),
         s if s < 10.0 => format!("{s:.2} s"),
@@ -54,13 +54,14 @@ fn duration(seconds: f64) -> String {
 }
 
 /// The cuts of the main strategy to which a smaller cut, healed or not, or the uncut model is to be preferred by
-/// everything but size, in a sentence each. Of several better ones the one that keeps most is named. Empty where
-/// generation or speed was not measured.
+/// everything but size, in a sentence each. A cut that was healed is judged as it is then. Of several better ones the
+/// one that keeps most is named. Empty where generation or speed was not measured.
 pub fn better_buys(record: &StudyRecord) -> Vec<String> {
     let main = record.points.iter().filter(|point| point.strategy == record.main_strategy && point.is_main_healing());
     let offers: Vec<Offer<'_>> = record.base.iter().chain(main).filter_map(Offer::of).collect();
     let mut sentences = Vec::new();
-    for offer in &offers {
+    let healed = |removed| offers.iter().any(|o| o.point.removed == removed && o.point.healed.is_some());
+    for offer in offers.iter().filter(|o| o.point.healed.is_some() || !healed(o.point.removed)) {
         let better = offers.iter().filter(|other| other.is_better_than(offer));
         let best = better.max_by(|a, b| a.kept.total_cmp(&b.kept).then(b.seconds.total_cmp(&a.seconds)));
         if let Some(best) = best {
@@ -127,6 +128,16 @@ mod tests {
         let points = vec![small, point(3, 0.7, 120.0, 115.0), healed(point(2, 0.9, 90.0, 110.0), HealingRole::Main)];
         let said = better_buys(&StudyRecord { points, ..slow_base });
         assert!(said.len() == 1 && said[0].starts_with("2 layers removed and healed is the better buy"), "{said:?}");
+    }
+
+    #[test]
+    fn a_healed_cut_is_judged_as_healed() {
+        let points = vec![
+            point(2, 0.8, 100.0, 110.0),
+            point(3, 0.2, 300.0, 115.0),
+            healed(point(3, 0.9, 90.0, 115.0), HealingRole::Main),
+        ];
+        assert_eq!(better_buys(&record(points)), [""; 0]);
     }
 
     #[test]

@@ -3,6 +3,8 @@
 use lopper_record::StudyRecord;
 use lopper_record::study::{GroupResult, HealInfo, HealingRole, Point};
 
+use crate::better_buy::duration;
+
 /// The columns of [`speed_rows`].
 pub const SPEED_HEADER: [&str; 9] =
     ["model", "parameters", "weights", "KV per token", "prefill ×1", "×8", "decode ×1", "×8", "answer"];
@@ -71,7 +73,7 @@ pub fn speed_rows(record: &StudyRecord, bytes: impl Fn(u64) -> String) -> Vec<[S
             (rate(rates.map(|at| at.prefill)), rate(rates.map(|at| at.decode)))
         });
         let tokens = speed.tokens_per_answer.map(|tokens| format!("{tokens:.0} tokens"));
-        let seconds = speed.seconds_per_answer().map(|seconds| format!(", {seconds:.2} s"));
+        let seconds = speed.seconds_per_answer().map(|seconds| format!(", {}", duration(seconds)));
         Some([
             name,
             format!("{:.1} M", speed.parameters as f64 / 1e6),
