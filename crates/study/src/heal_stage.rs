@@ -122,7 +122,9 @@ impl<'a> Study<'a> {
 
     /// Puts reasons to expect nothing of a healing among the warnings. What holds of every depth is said once.
     fn warn_of_healing(&mut self, depth: usize, variant: &str, info: &HealInfo) {
-        let of_training = info.doubts_of_training().into_iter().map(|doubt| format!("healing{variant}: {doubt}"));
+        // Another seed learns from the same answers in as many steps.
+        let new = if info.role == HealingRole::Seed { vec![] } else { info.doubts_of_training() };
+        let of_training = new.into_iter().map(|doubt| format!("healing{variant}: {doubt}"));
         let of_loss = info.doubt_of_loss().map(|doubt| format!("{depth} layers removed and healed{variant}: {doubt}"));
         for warning in of_training.chain(of_loss) {
             if !self.record.warnings.contains(&warning) {

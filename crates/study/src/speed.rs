@@ -173,11 +173,13 @@ fn measure(engine: &Engine, models: &[LayerSet<LayerSlot>], progress: &dyn Progr
     let lengths = lengths(engine, uncut)?;
     // By model, then by batch; seconds of each round.
     let mut seconds = vec![[(vec![], vec![]), (vec![], vec![])]; models.len()];
-    for _ in 0..ROUNDS {
-        for (model, seconds) in models.iter().zip(&mut seconds) {
-            for (batch, (read, generate)) in BATCHES.into_iter().zip(seconds) {
-                read.push(time(engine, model, batch, lengths.prompt, 1)?);
-                generate.push(time(engine, model, batch, 1, lengths.new)?);
+    for round in 0..ROUNDS {
+        for at in 0..models.len() {
+            // Every round begins with another model, since what ran before leaves its weights in the caches.
+            let at = (at + round * models.len() / ROUNDS) % models.len();
+            for (batch, (read, generate)) in BATCHES.into_iter().zip(&mut seconds[at]) {
+                read.push(time(engine, &models[at], batch, lengths.prompt, 1)?);
+                generate.push(time(engine, &models[at], batch, 1, lengths.new)?);
                 progress.check()?;
             }
         }
