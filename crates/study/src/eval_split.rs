@@ -7,7 +7,7 @@ use lopper_infer::TextModel;
 use lopper_measure::{Execution, Outcomes, evaluate};
 use lopper_pocket::Split;
 use lopper_record::{LayerPosition, LayerSet, LayerSlot, Progress, Result, Store};
-use lopper_tasks::{GenerationPolicy, Resources, Suite, TaskOutcome};
+use lopper_tasks::{GenerationPolicy, Resources, Suite, TaskOutcome, Timing};
 use serde::{Deserialize, Serialize};
 
 use crate::Recipe;
@@ -104,7 +104,7 @@ impl EvalSplit {
             match store.get::<EvalCell>("eval", &self.key(candidate, task))? {
                 Some(cell) => {
                     seconds += cell.seconds;
-                    outcomes.insert(task.name.clone(), cell.outcome);
+                    outcomes.insert(task.name.clone(), cell.outcome());
                 }
                 None => missing.push(task.name.as_str()),
             }
@@ -114,7 +114,7 @@ impl EvalSplit {
             let computed = self.evaluate(store, std::slice::from_ref(candidate), &missing, progress)?;
             for cell in computed.into_iter().flatten() {
                 seconds += cell.seconds;
-                outcomes.insert(cell.outcome.task.clone(), cell.outcome);
+                outcomes.insert(cell.outcome.task.clone(), cell.outcome());
             }
         }
         Ok(CellOutcomes { outcomes, seconds, cached })
@@ -137,7 +137,7 @@ impl EvalSplit {
         let seconds = began.elapsed().as_secs_f64() / (candidates.len() * names.len()) as f64;
         let mut computed = Vec::with_capacity(all.len());
         for (candidate, outcomes) in candidates.iter().zip(all) {
-            let cells: Vec<_> = outcomes.into_iter().map(|outcome| EvalCell { seconds, outcome }).collect();
+            let cells: Vec<_> = outcomes.into_iter().map(|outcome| EvalCell::new(seconds, outcome)).collect();
             for cell in &cells {
                 if let Some(task) = self.tasks.iter().find(|task| task.name == cell.outcome.task) {
                     store.put("eval", &self.key(candidate, task), cell, seconds)?;
@@ -154,6 +154,21 @@ impl EvalSplit {
 pub struct EvalCell {
     seconds: f64,
     outcome: TaskOutcome,
+    /// Tokens read and generated for each item, which an outcome does not record.
+    tokens: Vec<(usize, usize)>,
+}
+
+impl EvalCell {
+    fn new(seconds: f64, outcome: TaskOutcome) -> Self {
+        let tokens = outcome.timings.iter().map(|timing| (timing.read_tokens, timing.new_tokens)).collect();
+        Self { seconds, outcome, tokens }
+    }
+
+    /// The outcome with its items' tokens; their times are not kept.
+    fn outcome(self) -> TaskOutcome {
+        let timing = |(read_tokens, new_tokens)| Timing { read_tokens, new_tokens, seconds: 0.0 };
+        TaskOutcome { timings: self.tokens.into_iter().map(timing).collect(), ..self.outcome }
+    }
 }
 
 /// Outcomes of one model, from cells.

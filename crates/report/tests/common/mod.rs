@@ -70,6 +70,7 @@ fn point(strategy: &str, removed: usize, healed: bool, slope: f64) -> Point {
             recipe:
                 "LoRA r = 16, alpha = 32 on all seven projections; AdamW, learning rate 2e-4, 10 warm-up steps, batch 8"
                     .into(),
+            ..HealInfo::default()
         }),
         tasks: tasks.collect(),
         groups: groups.into(),
@@ -82,6 +83,7 @@ fn point(strategy: &str, removed: usize, healed: bool, slope: f64) -> Point {
             threshold: 0.2,
             certain: removed > 4,
         }),
+        speed: None,
     }
 }
 
@@ -95,6 +97,7 @@ fn diagnosis(hurt: f64, healed: bool, cut: bool) -> Diagnosis {
     Diagnosis {
         reasoning: None,
         degeneration: Some(Degeneration {
+            source: String::new(),
             responses: 300,
             empty: lost / 8,
             rep_2: mean(9.0 + hurt, 0.8),
@@ -354,6 +357,7 @@ pub fn study() -> StudyRecord {
             timing("healing", 74.5, 5),
             timing("evaluation", 41.3, 18),
         ],
+        better_buys: vec![],
         warnings: vec!["greedy search was not run".into()],
     }
 }
