@@ -245,10 +245,10 @@ fn a_model_is_healed_on_general_instructions_and_says_where_to_get_them() {
     place.write("data/tatsu-lab/alpaca/default/train.jsonl", &lines(&rows));
     let printed = place.run("study study.toml --out out --data-root data --json");
     let record = printed.json();
-    let healed: Vec<&Value> =
+    let infos: Vec<&Value> =
         record["points"].as_array().unwrap().iter().map(|point| &point["healed"]).filter(|of| !of.is_null()).collect();
-    assert_eq!(healed.iter().map(|of| &of["role"]).collect::<Vec<_>>(), ["main", "control"]);
-    for (of, whose) in healed.iter().zip(["self-generated", "reference"]) {
+    assert_eq!(infos.iter().map(|of| &of["role"]).collect::<Vec<_>>(), ["main", "control"]);
+    for (of, whose) in infos.iter().zip(["self-generated", "reference"]) {
         let data = format!("{} {whose} answers to general instructions (tatsu-lab/alpaca)", of["examples"]);
         assert_eq!((&of["data"], &of["in_distribution"]), (&json!(data), &json!(false)));
     }

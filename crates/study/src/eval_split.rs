@@ -6,7 +6,7 @@ use std::time::Instant;
 use lopper_infer::TextModel;
 use lopper_measure::{Execution, Outcomes, evaluate};
 use lopper_pocket::Split;
-use lopper_record::{LayerPosition, LayerSet, LayerSlot, Progress, Result, Store};
+use lopper_record::{Claim, LayerPosition, LayerSet, LayerSlot, Progress, Result, Store};
 use lopper_tasks::{GenerationPolicy, Resources, Suite, TaskOutcome, Timing};
 use serde::{Deserialize, Serialize};
 
@@ -97,8 +97,23 @@ impl EvalSplit {
         Ok(missing)
     }
 
-    /// Outcomes of one candidate. What is missing is evaluated now, the tasks together.
+    /// Claims a candidate's evaluation for this process; none where another process does it.
+    pub fn claim(&self, store: &Store, candidate: &Candidate<'_>) -> Result<Option<Claim>> {
+        // One claim serves all tasks: they are evaluated together.
+        let Some(first) = self.tasks.first() else { return Ok(None) };
+        store.claim("eval", &self.key(candidate, first))
+    }
+
+    /// Outcomes of one candidate. What is missing is evaluated now, the tasks together, or waited for where another
+    /// process does it.
     pub fn outcomes(&self, store: &Store, candidate: &Candidate<'_>, progress: &dyn Progress) -> Result<CellOutcomes> {
+        let mut claim = None;
+        while claim.is_none() && !self.missing(store, candidate)?.is_empty() {
+            claim = self.claim(store, candidate)?;
+            if claim.is_none() {
+                Store::wait(progress)?;
+            }
+        }
         let (mut outcomes, mut missing, mut seconds) = (Outcomes::new(), Vec::new(), 0.0);
         for task in &self.tasks {
             match store.get::<EvalCell>("eval", &self.key(candidate, task))? {

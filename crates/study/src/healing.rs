@@ -117,7 +117,7 @@ impl<'a> ResponseGeneration<'a> {
     /// Lets the uncut model respond. Returns also the seconds it took when it was done, and whether an earlier run did
     /// it.
     pub fn run(self, store: &Store, progress: &dyn Progress) -> Result<(Responses<'a>, f64, bool)> {
-        let finished = store.run("responses", &self.key(), || {
+        let finished = store.run("responses", &self.key(), progress, || {
             let text = &self.model.text;
             lopper_heal::generate_responses(text, &text.engine.all_layers(), &self.prompts, &self.options, progress)
         })?;
@@ -270,7 +270,16 @@ impl HealCut<'_> {
     pub fn heal(&self, store: &Store, model: &StudyModel, progress: &dyn Progress) -> Result<HealedCut> {
         let (recipe, whose) = (self.recipe, self.whose());
         let base = model.text.engine.model();
-        let found = self.find(store, base)?;
+        let mut claim = None;
+        let mut found = self.find(store, base)?;
+        while found.is_none() && claim.is_none() {
+            claim = store.claim("heal", &self.key())?;
+            if claim.is_none() {
+                Store::wait(progress)?;
+            }
+            // Another process may have trained it since.
+            found = self.find(store, base)?;
+        }
         let cached = found.is_some();
         let (model, cell) = match found {
             Some(found) => found,

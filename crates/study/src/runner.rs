@@ -89,11 +89,14 @@ pub fn run(
         ledger: Vec::new(),
         judged: Vec::new(),
     };
-    if let Err(error) = study.stages() {
+    let result = study.stages();
+    let record = study.record;
+    if let Err(error) = result {
+        drop(store);
         guard.clear_if_unused();
         return Err(error);
     }
-    Ok(study.record)
+    Ok(record)
 }
 
 /// A study that is running.
@@ -206,7 +209,7 @@ impl<'a> Study<'a> {
         let key = ScoreKey { revision: REVISION, model, calibration: &hash, gradients };
         let found = self.store.path("scores", &key, "json")?.exists();
         let mut stage = Stage::begin(self.progress, "layer criteria", 1, usize::from(found));
-        let finished = self.store.run("scores", &key, || {
+        let finished = self.store.run("scores", &key, self.progress, || {
             let progress = stage.cell("one pass over calibration text");
             let what = Measures { perplexity: true, linear: true };
             let mut scores = criteria::measure(&text.engine, &calibration, what, progress)?;

@@ -12,7 +12,7 @@ use lopper_diagnose::{diagnose_outcomes, ledger};
 use lopper_infer::TextModel;
 use lopper_measure::Outcomes;
 use lopper_record::study::{Diagnosis, HealingRole, Point, StoppedBranch};
-use lopper_record::{Finished, LayerPosition, LayerSet, LayerSlot, Progress, Result};
+use lopper_record::{Finished, LayerPosition, LayerSet, LayerSlot, Progress, Result, Store};
 use serde::{Deserialize, Serialize};
 
 use crate::identity::{HealKey, REVISION, SentinelKey};
@@ -101,7 +101,7 @@ impl Study<'_> {
         self.prepare_sentinels()?;
         let options = self.sentinel_options();
         let key = self.sentinel_key(kept, Some(healed), &options);
-        self.store.run("sentinels", &key, || {
+        self.store.run("sentinels", &key, progress, || {
             Ok(self.read_together(text, std::slice::from_ref(run), progress)?.into_iter().next().unwrap_or_default())
         })
     }
@@ -134,7 +134,29 @@ impl Study<'_> {
             stage.cell("preparing");
             self.prepare_sentinels()?;
         }
-        for cuts in missing.chunks(TOGETHER) {
+        while !missing.is_empty() {
+            let (mut claims, mut cuts, mut left) = (Vec::new(), Vec::new(), Vec::new());
+            for cut in missing {
+                let key = self.sentinel_key(&cut, None, &options);
+                let claim = if cuts.len() < TOGETHER { self.store.claim("sentinels", &key)? } else { None };
+                // Another process may have read them since.
+                match (self.store.get::<SentinelCell>("sentinels", &key)?, claim) {
+                    (Some(cell), _) => {
+                        stage.count(cell.seconds, true)?;
+                        readings.by_cut.insert(cut.clone(), cell.probes);
+                    }
+                    (None, Some(claim)) => {
+                        claims.push(claim);
+                        cuts.push(cut);
+                    }
+                    (None, None) => left.push(cut),
+                }
+            }
+            missing = left;
+            if cuts.is_empty() {
+                Store::wait(self.progress)?;
+                continue;
+            }
             let began = Instant::now();
             let slots: Vec<_> = cuts.iter().map(LayerSet::slots).collect();
             let progress = stage.cell(&format!("sentinels of {} cuts", cuts.len()));

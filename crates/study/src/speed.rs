@@ -66,7 +66,7 @@ impl Study<'_> {
         };
         let found = self.store.path("speed", &key, "json")?.exists();
         let mut stage = Stage::begin(self.progress, "speed", 1, usize::from(found));
-        let finished = self.store.run("speed", &key, || {
+        let finished = self.store.run("speed", &key, self.progress, || {
             let progress = stage.cell(&format!("reading and generating with {} models", models.len()));
             let slots: Vec<_> = models.iter().map(LayerSet::slots).collect();
             measure(engine, &slots, progress)
