@@ -4,8 +4,9 @@
 //!   alone calls the engine for tasks; [`run_requests`] does the same for probes that are not tasks. Loop stops, drafts
 //!   and batches are applied there.
 //! - [`retention`]: scores of a cut divided by the uncut model's, by task and by group, with intervals;
-//!   [`compare_all`]: the same with paired tests.
+//!   [`compare_all`]: the same with paired tests; [`compare_removals`]: which of many removals differ from none.
 //! - [`group_mean_retention`], [`Objective`]: the one figure that layers and cuts are chosen by.
+//! - [`perplexity`], [`nll_rise`]: of texts, with intervals.
 //!
 //! Not here: which candidates to evaluate (`lopper-prune`, `lopper-study`), and what broke in them (`lopper-diagnose`).
 //!
@@ -37,10 +38,14 @@
 
 mod compare;
 mod objective;
+mod perplexity;
+mod removal;
 mod retention;
 mod run;
 
-pub use compare::{Comparison, Comparisons, DIFFERENCE, Power, compare, compare_all};
+pub use compare::{Comparison, Comparisons, DIFFERENCE, GroupComparison, Power, compare, compare_all};
 pub use objective::{ItemScores, Objective, group_mean_retention};
+pub use perplexity::{nll_rise, perplexity};
+pub use removal::{LEVEL, RemovalEffect, RemovalTest, compare_removals};
 pub use retention::{Outcomes, group_scores, paired, retention};
 pub use run::{Cost, Drafts, Evaluation, Execution, evaluate, run_requests};
