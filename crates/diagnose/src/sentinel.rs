@@ -101,7 +101,8 @@ impl Sentinels {
                 .and_then(|figures| figures.rep_4)
                 .or(results.reasoning.and_then(|figures| figures.text.rep_4))
                 .map(|mean| mean.value),
-            perplexity: results.perplexity,
+            perplexity: results.perplexity.map(|mean| mean.value),
+            perplexity_ci95: results.perplexity.and_then(|mean| mean.ci95),
         };
         Ok(results.map(reading).collect())
     }
@@ -181,6 +182,7 @@ mod tests {
             brackets: Some(brackets),
             rep_4: None,
             perplexity: Some(perplexity),
+            perplexity_ci95: None,
         }
     }
 

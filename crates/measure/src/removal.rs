@@ -58,25 +58,23 @@ impl RemovalTest {
 
     /// What was tested, and what it found, in sentences.
     pub fn sentences(&self) -> String {
-        let Self { removals, differ, level, .. } = self;
+        let Self { test, correction, level, removals, differ, least_p_corrected } = self;
         let found = match (self.possible(), differ) {
             (false, _) => format!(
-                "So few items cannot show that any of {removals} removals differs from none: one that lost every item \
-                 would have p = {:.2}. Raise --limit",
-                self.least_p_corrected
+                "so few items cannot show a difference, since a removal that lost every item would have p = \
+                 {least_p_corrected:.2} (raise --limit)"
             ),
-            (true, 0) => format!("None of {removals} removals differs from none"),
-            (true, n) => format!("{n} of {removals} removals differ from none"),
+            (true, 0) => "none differs".to_owned(),
+            (true, 1) => "1 differs".to_owned(),
+            (true, n) => format!("{n} differ"),
         };
         let unmarked = match differ < removals {
-            true => "; one that is not marked may still cost what its interval allows",
-            false => "",
+            true => "A removal that does not differ may still cost what its interval allows; each",
+            false => "Each",
         };
         format!(
-            "{found} ({}, p corrected for {removals} tests by {}, {:.0} %){unmarked}. Each interval is of one removal \
-             by itself.",
-            self.test,
-            self.correction,
+            "{removals} removals were compared with none ({test}, p corrected for their number by {correction}, level \
+             {:.0} %): {found}. {unmarked} interval is of one removal by itself.",
             100.0 * level
         )
     }

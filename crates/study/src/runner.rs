@@ -277,8 +277,8 @@ impl<'a> Study<'a> {
             let what = format!("{strategy}: without {}", self.model.originals(dropped)?);
             let outcomes = stage.outcomes(cut, &what)?;
             let mut point = self.point(strategy, dropped, base, &outcomes)?;
-            let perplexity = readings.get(&cut.kept).and_then(|reading| reading.perplexity);
-            self.diagnose(&mut point, base, &outcomes, perplexity);
+            let reading = readings.get(&cut.kept).copied().unwrap_or_default();
+            self.diagnose(&mut point, base, &outcomes, &reading);
             self.record.points.push(point);
             // An interrupted study has a report of every cut it reached.
             self.record.write(self.store.directory())?;
@@ -381,7 +381,7 @@ impl<'a> Study<'a> {
             stage.count(found.seconds + reading.wall_s, found.cached)?;
             let mut point = self.point(main, dropped, base, &found.outcomes)?;
             point.healed = Some(healed.info);
-            self.diagnose(&mut point, base, &found.outcomes, reading.value.perplexity);
+            self.diagnose(&mut point, base, &found.outcomes, &reading.value);
             self.record.points.push(point);
             self.show(base, cuts, Some((dropped.len(), &found.outcomes)));
             self.record.write(self.store.directory())?;

@@ -9,7 +9,7 @@ use lopper_diagnose::sentinel::{CollapseThresholds, SentinelOptions, Sentinels, 
 use lopper_diagnose::{diagnose_outcomes, ledger};
 use lopper_infer::TextModel;
 use lopper_measure::Outcomes;
-use lopper_record::study::{Point, SentinelReading, StoppedBranch};
+use lopper_record::study::{Diagnosis, Point, SentinelReading, StoppedBranch};
 use lopper_record::{Finished, LayerPosition, LayerSet, LayerSlot, Progress, Result};
 use serde::{Deserialize, Serialize};
 
@@ -138,15 +138,15 @@ impl Study<'_> {
 
     /// Puts the perplexities of the uncut model and of the single removals into the record.
     fn enter_perplexities(&mut self, readings: &Readings) {
-        let perplexity = |kept: &LayerSet<LayerPosition>| readings.get(kept).and_then(|reading| reading.perplexity);
+        let reading = |kept: &LayerSet<LayerPosition>| readings.get(kept).copied().unwrap_or_default();
         for (ablated, position) in self.record.ablation.iter_mut().zip(self.model.layers().iter()) {
             if let Some(diagnosis) = &mut ablated.diagnosis {
-                diagnosis.perplexity = perplexity(&self.model.without(&LayerSet::from_iter([position])));
+                enter_perplexity(diagnosis, &reading(&self.model.without(&LayerSet::from_iter([position]))));
             }
         }
-        let uncut = perplexity(&self.model.layers());
-        self.record.base.iter_mut().for_each(|base| set_perplexity(base, uncut));
-        self.record.ablation_base.iter_mut().for_each(|diagnosis| diagnosis.perplexity = uncut);
+        let uncut = reading(&self.model.layers());
+        self.record.base.iter_mut().for_each(|base| set_perplexity(base, &uncut));
+        self.record.ablation_base.iter_mut().for_each(|diagnosis| enter_perplexity(diagnosis, &uncut));
     }
 
     /// Takes the cuts out of `plan` that are deeper than a collapsed one of the same strategy, and records it.
@@ -173,10 +173,10 @@ impl Study<'_> {
     }
 
     /// Puts what broke in a measured cut into its point, and its failures into the ledger.
-    pub fn diagnose(&mut self, point: &mut Point, base: &Outcomes, cut: &Outcomes, perplexity: Option<f64>) {
+    pub fn diagnose(&mut self, point: &mut Point, base: &Outcomes, cut: &Outcomes, reading: &SentinelReading) {
         let (diagnosis, mut entries) = diagnose_outcomes(cut, Some(base));
         point.diagnosis = Some(diagnosis);
-        set_perplexity(point, perplexity);
+        set_perplexity(point, reading);
         point.gap = gap_alarm_of_groups(&point.groups, self.recipe.sentinels.gap);
         for entry in &mut entries {
             entry.strategy.clone_from(&point.strategy);
@@ -195,9 +195,11 @@ impl Study<'_> {
     }
 }
 
-fn set_perplexity(point: &mut Point, perplexity: Option<f64>) {
-    point.perplexity = perplexity;
-    if let Some(diagnosis) = &mut point.diagnosis {
-        diagnosis.perplexity = perplexity;
-    }
+fn set_perplexity(point: &mut Point, reading: &SentinelReading) {
+    (point.perplexity, point.perplexity_ci95) = (reading.perplexity, reading.perplexity_ci95);
+    point.diagnosis.iter_mut().for_each(|diagnosis| enter_perplexity(diagnosis, reading));
+}
+
+fn enter_perplexity(diagnosis: &mut Diagnosis, reading: &SentinelReading) {
+    (diagnosis.perplexity, diagnosis.perplexity_ci95) = (reading.perplexity, reading.perplexity_ci95);
 }
