@@ -53,7 +53,6 @@ mod tests {
             sequences: 1,
             angular_mean_tokens: 1,
             perplexity: None,
-            perplexity_ci95: None,
             linear_r2: None,
             taylor: None,
         };
