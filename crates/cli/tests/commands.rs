@@ -59,12 +59,20 @@ fn logprobs_follow_the_contract() {
         }
     }
     assert!((json["mean_nll"].as_f64().unwrap() - sum / predicted).abs() < 1e-6);
+    // The interval is about sequences: none of a single one.
+    let perplexity = json["perplexity"].as_f64().unwrap();
+    assert!((perplexity - json["mean_nll"].as_f64().unwrap().exp()).abs() < 1e-9 * perplexity);
+    assert!(json["perplexity_ci95"][0].as_f64().unwrap() < perplexity);
+    assert!(json["perplexity_ci95"][1].as_f64().unwrap() > perplexity);
+    place.write("long.json", "[[5,9,2,7,30,4,4,8]]");
+    let long = place.run(&["logprobs", "model", "--tokens", "long.json"]).out;
+    assert!(long.contains("none of a single sequence"), "{long}");
     let dropped = place.json(&["logprobs", "model", "--tokens", "ids.json", "--drop", "1,3", "--json"]);
     assert!((dropped["mean_nll"].as_f64().unwrap() - sum / predicted).abs() > 1e-3);
 
     place.write("one.json", "[[5]]");
     let one = place.json(&["logprobs", "model", "--tokens", "one.json", "--json"]);
-    assert_eq!(one["mean_nll"], Value::Null);
+    assert!(one["mean_nll"].is_null() && one["perplexity"].is_null() && one["perplexity_ci95"].is_null());
 }
 
 #[test]
@@ -98,6 +106,14 @@ fn score_follows_the_contract() {
     // Layers, blocks, the agreement of every two of five criteria, and six criteria's plans.
     assert_eq!(table.lines().count(), (1 + 5) + 1 + (1 + 4) + 1 + (1 + 10) + 1 + (1 + 6), "{table}");
     assert_eq!(numbers(&json["perplexity"]["without"]).len(), 5);
+    assert!(table.contains("perplexity, 95 %") && table.contains(" to "), "{table}");
+    let perplexity = &json["perplexity"];
+    for (layer, interval) in perplexity["rises_ci95"].as_array().unwrap().iter().enumerate() {
+        let rise = perplexity["without"][layer].as_f64().unwrap() - perplexity["mean_nll"].as_f64().unwrap();
+        let [low, high] = [0, 1].map(|end| interval[end].as_f64().unwrap());
+        assert!(low < rise && rise < high, "{layer}: {interval} has no {rise}");
+    }
+    assert!(perplexity["ci95"][1].as_f64().unwrap() > perplexity["mean_nll"].as_f64().unwrap().exp());
     assert_eq!(json["plans"]["perplexity"]["2"].as_array().unwrap().len(), 2);
     assert_eq!(json["agreement"].as_array().unwrap().len(), 10);
     let gradients = place.json(&["score", "model", "--tokens", "ids.json", "--taylor", "--no-perplexity", "--json"]);

@@ -102,6 +102,8 @@ fn a_model_its_cut_and_every_single_removal() {
         assert_eq!(diagnosis["arithmetic"]["accuracy"]["n"], 3, "{diagnosis}");
         assert_eq!(diagnosis["degeneration"]["responses"], 9, "word problems, programs, summaries");
         assert!(diagnosis["perplexity"].as_f64().unwrap() > 1.0);
+        let [low, high] = [0, 1].map(|end| diagnosis["perplexity_ci95"][end].as_f64().unwrap());
+        assert!((low..high).contains(&diagnosis["perplexity"].as_f64().unwrap()), "{diagnosis}");
         let programs = diagnosis["programs"].as_object().unwrap();
         assert_eq!(programs.values().map(|count| count.as_u64().unwrap()).sum::<u64>(), 3);
     }

@@ -14,6 +14,22 @@ fn an_ablation_is_each_removal_evaluated() {
     let ablation = run("ablate pocket");
     let removals = ablation["removals"].as_array().unwrap();
     assert_eq!((removals.len(), ablation["base"]["group_mean_retention"].as_f64()), (12, Some(1.0)));
+    // Without the first layer the model is lost; without a layer of the middle it is not, as far as ten items show.
+    let test = &ablation["test"];
+    assert_eq!((test["correction"].as_str(), test["removals"].as_u64()), (Some("Holm's method"), Some(12)));
+    let differ = removals.iter().filter(|removal| removal["differs"] == true).count();
+    assert!(differ as u64 == test["differ"].as_u64().unwrap() && differ < 6, "{differ}");
+    assert!(removals[0]["differs"] == true && removals[0]["p_corrected"].as_f64().unwrap() < 1e-3);
+    assert!(removals[7]["differs"] == false && ablation["base"]["differs"].is_null());
+    for removal in removals {
+        let [kept, low, high] = [
+            &removal["group_mean_retention"],
+            &removal["group_mean_retention_ci95"][0],
+            &removal["group_mean_retention_ci95"][1],
+        ]
+        .map(|value| value.as_f64().unwrap());
+        assert!(low <= kept && kept <= high && removal["p_value"].as_f64() <= removal["p_corrected"].as_f64());
+    }
     for layer in [0, 7] {
         let alone = run(&format!("eval pocket --drop {layer}"));
         let removal = &removals[layer];
@@ -32,6 +48,32 @@ fn an_ablation_is_each_removal_evaluated() {
     let blocks = run("ablate pocket --block 3 --layers 2-4");
     let removed: Vec<&Value> = blocks["removals"].as_array().unwrap().iter().map(|r| &r["layers"]).collect();
     assert_eq!(removed, [&json!([2, 3, 4]), &json!([3, 4, 5]), &json!([4, 5, 6])]);
+    // For a person: marks, p-values with a floor, and how they came about.
+    let table = place.run(&format!("ablate pocket {TASKS} --limit 10 --split report --layers 0,7")).out;
+    let line = |layer: &str| table.lines().find(|line| line.starts_with(layer)).unwrap().to_owned();
+    assert!(line("0 ").contains("< 0.001") && line("0 ").contains("worse"), "{table}");
+    assert!(line("7 ").contains("  no  ") && !table.contains("0.000"), "{table}");
+    assert!(table.contains("p corrected for their number by Holm's method, level 5 %): 1 differs."), "{table}");
+    let few = place.run("ablate pocket --tasks pocket_kind --limit 4 --layers 0,7").out;
+    assert!(few.contains("so few items cannot show a difference"), "{few}");
+}
+
+/// Where a loss is plain, nothing is said of items that it would take to see one.
+#[test]
+fn a_comparison_has_a_block_for_each_group() {
+    let place = Workplace::new(false);
+    let tasks = "pocket_kind,pocket_topic,pocket_sentiment,pocket_word,pocket_arith";
+    let printed = place.run(&format!("eval pocket --drop 0 --compare --tasks {tasks} --limit 20"));
+    let text = printed.out.split("\n\n").skip(1).collect::<Vec<_>>();
+    let [classification, generative, mean, lines] = text.as_slice() else { panic!("{}", printed.out) };
+    assert!(classification.contains("\nclassification\n  pocket_kind") && classification.contains("  mean"));
+    assert!(generative.starts_with("generative\n  pocket_word") && generative.contains("  mean"), "{generative}");
+    assert!(mean.starts_with("mean of the groups") && mean.contains(" to "), "{mean}");
+    assert!(generative.contains("< 0.001") && !printed.out.contains("0.000"), "{}", printed.out);
+    for task in ["pocket_kind", "pocket_topic", "pocket_word", "pocket_arith"] {
+        assert!(!lines.contains(task), "{lines}");
+    }
+    assert!(lines.contains("pocket_sentiment: n = 20 cannot tell 5 points apart"), "{lines}");
 }
 
 /// Three tasks of one group and one of the other: averaging over tasks would rank layers otherwise.

@@ -159,6 +159,19 @@ fn divisions_share_nothing_and_sharing_is_refused() {
     assert!(select.len() > 5 && report.len() > 30, "{} and {}", select.len(), report.len());
     assert!(select.iter().all(|line| report.iter().all(|other| other["id"] != line["id"])));
     place.json(&with(&["--json", "--split", "report", "--disjoint-from", "select.jsonl"]));
+    // Of all rows it is said how many are for choosing layers; of the first N rows, too.
+    for (limit, rest) in [(60, &[][..]), (25, &["--limit", "25"][..])] {
+        let among = place.json(&with(&[&["--json"], rest].concat()))["tasks"]["stamps"].clone();
+        let expected = select.iter().filter(|line| line["doc_id"].as_u64().unwrap() < limit).count();
+        assert_eq!((among["n"].as_u64(), among["selection_items"].as_u64()), (Some(limit), Some(expected as u64)));
+        let said = place.run(&with(rest)).err;
+        assert!(said.contains(&format!("{expected} of {limit} items are selection items")), "{said}");
+    }
+    for (split, n) in [("report", 0), ("select", select.len())] {
+        let of_split = with(&["--split", split]);
+        assert_eq!(place.json(&[&of_split[..], &["--json"]].concat())["tasks"]["stamps"]["selection_items"], n);
+        assert!(!place.run(&of_split).err.contains("selection items"));
+    }
     let refused = place.fault(&with(&["--disjoint-from", "select.jsonl"]));
     assert!(refused.contains(&format!("{} of 60 items of stamps", select.len())), "{refused}");
     // What a model was healed by counts, too.
@@ -177,7 +190,11 @@ fn a_cut_model_is_compared_with_the_whole_one() {
     assert_eq!(compared["cut"], json["tasks"]["stamps"]["metrics"]["acc"]["value"]);
     assert!(compared["p_value"].as_f64().unwrap() <= 1.0 && compared["difference_ci95"].is_array());
     assert_eq!((compared["n"].as_u64(), compared["power"]["enough"].as_bool()), (Some(40), Some(false)));
+    let group = &json["comparison"]["groups"][0];
+    assert_eq!((group["group"].as_str(), &group["tasks"]), (Some("classification"), &json!(["stamps"])));
+    assert_eq!((&group["p_value"], &group["base"]["value"]), (&compared["p_value"], &compared["base"]));
     let text = place.run(&with(&["--drop", "1", "--compare"])).out;
+    assert!(text.contains("\nclassification\n  stamps  "), "{text}");
     assert!(text.contains("retention") && text.contains("n = 40 cannot tell 5 points apart"), "{text}");
     place.fault(&with(&["--compare"]));
 }

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 use lopper_infer::{Finish, Generation};
 use lopper_record::study::Degeneration;
-use lopper_stats::Moments;
+use lopper_stats::{Moments, TokenMean};
 use serde::{Deserialize, Serialize};
 
 pub use loops::Loop;
@@ -95,8 +95,7 @@ pub struct DegenerationTally {
     words: Moments,
     tokens: Moments,
     mean_logprob: Moments,
-    logprob: f64,
-    scored_tokens: usize,
+    nll: TokenMean,
     finish: BTreeMap<String, usize>,
 }
 
@@ -121,8 +120,7 @@ impl DegenerationTally {
             && sum.is_finite()
         {
             self.mean_logprob.add(sum / tokens as f64);
-            self.logprob += sum;
-            self.scored_tokens += tokens;
+            self.nll.add(-sum, tokens);
         }
         if let Some(finish) = &metadata.finish {
             let name = match self.finish.len() < MAX_FINISH_REASONS || self.finish.contains_key(finish) {
@@ -136,6 +134,7 @@ impl DegenerationTally {
     /// The figures of all responses so far.
     pub fn finish(&self) -> Degeneration {
         let [rep_2, rep_3, rep_4] = self.rep.map(|moments| moments.mean());
+        let own_perplexity = self.nll.exp();
         Degeneration {
             source: String::new(),
             responses: self.responses,
@@ -149,7 +148,8 @@ impl DegenerationTally {
             loops: self.loops,
             finish: self.finish.clone(),
             mean_logprob: self.mean_logprob.mean(),
-            own_perplexity: (self.scored_tokens > 0).then(|| (-self.logprob / self.scored_tokens as f64).exp()),
+            own_perplexity: own_perplexity.map(|mean| mean.value),
+            own_perplexity_ci95: own_perplexity.and_then(|mean| mean.ci95),
         }
     }
 }

@@ -194,6 +194,7 @@ impl Job<'_> {
             tasks,
             groups,
             perplexity: diagnosis.perplexity,
+            perplexity_ci95: diagnosis.perplexity_ci95,
             parameters: Some(self.card.parameters.saturating_sub(per_layer * removed.len() as u64)),
             diagnosis: Some(diagnosis),
             dropped: removed,

@@ -37,6 +37,7 @@ pub fn diagnose_outcomes(own: &Outcomes, base: Option<&Outcomes>) -> (Diagnosis,
         programs_by_task: programs_by_task(own),
         ledger: ledger.filter(|ledger| ledger.compared > 0),
         perplexity: None,
+        perplexity_ci95: None,
     };
     (diagnosis, entries)
 }

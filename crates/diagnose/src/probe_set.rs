@@ -7,11 +7,11 @@
 use std::sync::Arc;
 
 use lopper_infer::{ReasoningReader, Request, StopStrings, TextModel};
-use lopper_measure::{Execution, run_requests};
+use lopper_measure::{Execution, perplexity, run_requests};
 use lopper_model::chat::{Conversation, Message};
 use lopper_pocket::tokenizer::{ASSISTANT, vocabulary_size};
 use lopper_pocket::{Prompt, Split};
-use lopper_record::study::{Arithmetic, Brackets, Degeneration, Reasoning};
+use lopper_record::study::{Arithmetic, Brackets, Degeneration, Mean, Reasoning};
 use lopper_record::{LayerSet, LayerSlot, Progress, Result, ensure, key_hash};
 use lopper_tasks::{GenerationPolicy, Replies, Requests, Response, reasoning_request, stop_strings};
 use serde_json::json;
@@ -51,7 +51,8 @@ pub(crate) struct ProbeResults {
     pub brackets: Option<Brackets>,
     pub degeneration: Option<Degeneration>,
     pub reasoning: Option<Reasoning>,
-    pub perplexity: Option<f64>,
+    /// Of the held-out text; absent, too, where it is too large for a number.
+    pub perplexity: Option<Mean>,
 }
 
 impl ProbeSet {
@@ -93,7 +94,9 @@ impl ProbeSet {
             thoughts.add(MeasuredThought::of_response(&response).as_ref());
         }
         let degeneration = (!responses.is_empty()).then(|| tally.finish());
-        let (reasoning, perplexity) = (thoughts.finish(), perplexity(&replies.sequences)?);
+        let finite = |value: &f32| value.is_finite();
+        ensure!(replies.sequences.iter().flatten().flatten().all(finite), "a log-probability is not finite");
+        let (reasoning, perplexity) = (thoughts.finish(), perplexity(&replies.sequences));
         Ok(ProbeResults { digits, brackets, degeneration, reasoning, perplexity })
     }
 }
@@ -131,19 +134,6 @@ impl OpenPrompts {
         let requests = conversations.iter().map(request).collect::<Result<_>>()?;
         Ok(Self { requests, stop, policy: policy.clone(), reader: Some(reader) })
     }
-}
-
-/// exp(−mean natural log-probability) over all predicted tokens; none without any.
-fn perplexity(logprobs: &[Vec<Option<f32>>]) -> Result<Option<f64>> {
-    let (mut sum, mut n) = (0.0, 0_usize);
-    for value in logprobs.iter().flatten().flatten() {
-        sum += f64::from(*value);
-        n += 1;
-    }
-    ensure!(sum.is_finite(), "a log-probability is not finite");
-    let value = (-sum / n as f64).exp();
-    // Absent, too, where it is too large for a number.
-    Ok((n > 0 && value.is_finite()).then_some(value))
 }
 
 /// Whether a model is the pocket model or made from it, by its tokenizer.

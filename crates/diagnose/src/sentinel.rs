@@ -190,6 +190,7 @@ mod tests {
             brackets: Some(brackets),
             rep_4: None,
             perplexity: Some(perplexity),
+            perplexity_ci95: None,
         }
     }
 

@@ -144,7 +144,8 @@ impl CandidateResults {
         let degeneration = probes.degeneration.as_ref().or(self.degeneration.as_ref());
         diagnosis.degeneration = degeneration.cloned().or(diagnosis.degeneration);
         diagnosis.reasoning = probes.reasoning.clone().or(diagnosis.reasoning);
-        diagnosis.perplexity = probes.perplexity;
+        diagnosis.perplexity = probes.perplexity.map(|mean| mean.value);
+        diagnosis.perplexity_ci95 = probes.perplexity.and_then(|mean| mean.ci95);
         (diagnosis, entries)
     }
 }

@@ -2,11 +2,12 @@
 //! take to see a difference.
 
 use lopper_record::study::GroupResult;
-use lopper_record::{Fault, Result, Retention};
+use lopper_record::{Fault, Result, Retention, Score};
 use lopper_stats::{self as stats, Pair, RESAMPLES};
 use lopper_tasks::TaskOutcome;
 use serde::Serialize;
 
+use crate::removal::{LEVEL, group_mean_retention_ci95, paired_p_value};
 use crate::{group_mean_retention, retention};
 
 /// The difference of accuracy that a reader usually asks about.
@@ -41,6 +42,13 @@ pub struct Comparison {
     pub power: Power,
 }
 
+impl Comparison {
+    /// Whether the difference is more than chance, by this task's test alone.
+    pub fn is_significant(&self) -> bool {
+        self.p_value <= LEVEL
+    }
+}
+
 /// What so many items can tell.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Power {
@@ -63,11 +71,8 @@ impl Power {
     }
 }
 
-/// Compares two outcomes of one task on the same items.
-///
-/// # Errors
-/// A [`Fault`] where the items are not the same.
-pub fn compare(base: &TaskOutcome, cut: &TaskOutcome, seed: u64) -> Result<Comparison> {
+/// Refuses outcomes that are not of the same items.
+pub(crate) fn check_same_items(base: &TaskOutcome, cut: &TaskOutcome) -> Result<()> {
     let same = base.items.len() == cut.items.len() && base.items.iter().zip(&cut.items).all(|(a, b)| a.id == b.id);
     if !same || base.task != cut.task || base.primary != cut.primary {
         return Err(Fault::new(format!("{} and {} were not evaluated on the same items", base.task, cut.task))
@@ -75,6 +80,15 @@ pub fn compare(base: &TaskOutcome, cut: &TaskOutcome, seed: u64) -> Result<Compa
             .got(format!("{} and {} items", base.items.len(), cut.items.len()))
             .into());
     }
+    Ok(())
+}
+
+/// Compares two outcomes of one task on the same items.
+///
+/// # Errors
+/// A [`Fault`] where the items are not the same.
+pub fn compare(base: &TaskOutcome, cut: &TaskOutcome, seed: u64) -> Result<Comparison> {
+    check_same_items(base, cut)?;
     let (of_base, of_cut) = (base.scores(), cut.scores());
     let pairs = || of_base.iter().zip(&of_cut);
     let (worse, better) = (pairs().filter(|(b, c)| b > c).count(), pairs().filter(|(b, c)| b < c).count());
@@ -99,15 +113,39 @@ pub fn compare(base: &TaskOutcome, cut: &TaskOutcome, seed: u64) -> Result<Compa
     })
 }
 
+/// A cut against the uncut model on one group of tasks, each task weighing the same.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct GroupComparison {
+    /// The cut model's score, and its retention.
+    #[serde(flatten)]
+    pub cut: GroupResult,
+    /// Names of the tasks.
+    pub tasks: Vec<String>,
+    /// The uncut model's score.
+    pub base: Score,
+    /// The chance of so large a difference if neither model were better: the exact sign-flip test, in which an item
+    /// counts as much as in the mean of the retentions.
+    pub p_value: f64,
+}
+
 /// A cut against the uncut model on all tasks of a suite.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Comparisons {
     /// Task by task.
     pub tasks: Vec<Comparison>,
-    /// Retention by group of tasks, each task weighing the same.
-    pub groups: Vec<GroupResult>,
+    /// Group by group of tasks.
+    pub groups: Vec<GroupComparison>,
     /// The objective that layers are chosen by; none where the uncut model scores 0 on every task.
     pub group_mean_retention: Option<f64>,
+    /// Its 95 % interval; none where a task that counts has too few right items for one.
+    pub group_mean_retention_ci95: Option<[f64; 2]>,
+}
+
+impl Comparisons {
+    /// The comparisons of the tasks of a group, in order.
+    pub fn of_group(&self, group: &GroupComparison) -> impl Iterator<Item = &Comparison> {
+        self.tasks.iter().filter(|task| group.tasks.contains(&task.task))
+    }
 }
 
 /// Compares two models' outcomes task by task, which have the same order, and by group.
@@ -118,5 +156,16 @@ pub fn compare_all(base: &[TaskOutcome], cut: &[TaskOutcome], seed: u64) -> Resu
     let pairs: Vec<(&TaskOutcome, &TaskOutcome)> = base.iter().zip(cut).collect();
     let tasks = pairs.iter().map(|(base, cut)| compare(base, cut, seed)).collect::<Result<_>>()?;
     let (_, groups) = retention(&pairs)?;
-    Ok(Comparisons { tasks, groups, group_mean_retention: group_mean_retention(pairs) })
+    let group = |cut: GroupResult| {
+        let own: Vec<_> = pairs.iter().copied().filter(|(base, _)| base.group.name() == cut.group).collect();
+        let scores: Vec<Score> = own.iter().map(|(base, _)| *base.primary_score()).collect();
+        let tasks = own.iter().map(|(base, _)| base.task.clone()).collect();
+        GroupComparison { cut, tasks, base: stats::group_score(&scores), p_value: paired_p_value(&own) }
+    };
+    Ok(Comparisons {
+        tasks,
+        groups: groups.into_iter().map(group).collect(),
+        group_mean_retention_ci95: group_mean_retention_ci95(&pairs)?,
+        group_mean_retention: group_mean_retention(pairs),
+    })
 }

@@ -4,10 +4,11 @@
 //!   alone calls the engine for tasks; [`run_requests`] does the same for probes that are not tasks. Loop stops, drafts
 //!   and batches are applied there.
 //! - [`retention`]: scores of a cut divided by the uncut model's, by task and by group, with intervals;
-//!   [`compare_all`]: the same with paired tests.
+//!   [`compare_all`]: the same with paired tests; [`compare_removals`]: which of many removals differ from none.
 //! - [`group_budgets`]: how many layers may go, for each task, the worst of a group, and the group's mean;
 //!   [`samples_budget`]: the same from files that an evaluation wrote ([`SampleScores`]);
 //! - [`group_mean_retention`], [`Objective`]: the one figure that layers and cuts are chosen by.
+//! - [`perplexity`], [`nll_rise`]: of texts, with intervals.
 //!
 //! Not here: which candidates to evaluate (`lopper-prune`, `lopper-study`), and what broke in them (`lopper-diagnose`).
 //!
@@ -40,14 +41,18 @@
 mod budget;
 mod compare;
 mod objective;
+mod perplexity;
+mod removal;
 mod retention;
 mod run;
 mod samples;
 mod samples_budget;
 
 pub use budget::{MeasuredCut, group_budgets};
-pub use compare::{Comparison, Comparisons, DIFFERENCE, Power, compare, compare_all};
+pub use compare::{Comparison, Comparisons, DIFFERENCE, GroupComparison, Power, compare, compare_all};
 pub use objective::{ItemScores, Objective, group_mean_retention};
+pub use perplexity::{nll_rise, perplexity};
+pub use removal::{LEVEL, RemovalEffect, RemovalTest, compare_removals};
 pub use retention::{Outcomes, TaskItems, group_scores, paired, retention, uncut_results};
 pub use run::{Cost, Drafts, Evaluation, Execution, evaluate, run_requests};
 pub use samples::{SampleScores, ScoreChoice, ScoredItem, ScoredTask};

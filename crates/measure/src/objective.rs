@@ -28,33 +28,46 @@ pub fn group_mean_retention<'a>(pairs: impl IntoIterator<Item = (&'a TaskOutcome
 /// it: what a search needs.
 #[derive(Debug, Clone)]
 pub struct Objective {
-    /// Group of each task, and the uncut model's mean score.
-    tasks: Vec<(Group, f64)>,
+    tasks: Vec<UncutTask>,
+}
+
+/// What the uncut model does on a task.
+#[derive(Debug, Clone, Copy)]
+struct UncutTask {
+    group: Group,
+    /// Its mean score.
+    score: f64,
+    /// What counts as one item: its score on an item picked in proportion to that score, which is 1 where items are
+    /// right or wrong.
+    item: f64,
 }
 
 impl Objective {
     /// For tasks of these groups on which the uncut model scored `base`.
     pub fn new(groups: &[Group], base: &ItemScores) -> Self {
-        Self { tasks: groups.iter().copied().zip(base.iter().map(|scores| mean(scores))).collect() }
+        let task = |(group, scores): (&Group, &Vec<f64>)| {
+            let (sum, squares) = (scores.iter().sum::<f64>(), scores.iter().map(|score| score * score).sum::<f64>());
+            let item = if sum > 0.0 { squares / sum } else { 0.0 };
+            UncutTask { group: *group, score: mean(scores), item }
+        };
+        Self { tasks: groups.iter().zip(base).map(task).collect() }
     }
 
     /// Whether the uncut model scores on any task; without it no cut can be compared.
     pub fn is_defined(&self) -> bool {
-        self.tasks.iter().any(|(_, base)| *base > 0.0)
+        self.tasks.iter().any(|task| task.score > 0.0)
     }
 
     /// The tasks that count: those on which the uncut model scores and which have `items` of their own.
-    fn counted<'a, T>(&'a self, items: &'a [T], has: impl Fn(&T) -> bool) -> impl Iterator<Item = (Group, f64, &'a T)> {
-        let tasks = self.tasks.iter().zip(items);
-        tasks
-            .filter(move |((_, base), items)| *base > 0.0 && has(items))
-            .map(|((group, base), items)| (*group, *base, items))
+    fn counted<'a, T>(&'a self, items: &'a [T], has: impl Fn(&T) -> bool) -> impl Iterator<Item = (UncutTask, &'a T)> {
+        let tasks = self.tasks.iter().copied().zip(items);
+        tasks.filter(move |(task, items)| task.score > 0.0 && has(items))
     }
 
     /// The group mean retention of `scores`; 0 where no task counts.
     pub fn value(&self, scores: &ItemScores) -> f64 {
         let counted = self.counted(scores, |scores| !scores.is_empty());
-        mean_of_groups(counted.map(|(group, base, scores)| (group, mean(scores) / base))).unwrap_or(0.0)
+        mean_of_groups(counted.map(|(task, scores)| (task.group, mean(scores) / task.score))).unwrap_or(0.0)
     }
 
     /// How far `a` is ahead of `b` in the objective over the items that both have, and the standard error of that:
@@ -62,12 +75,14 @@ impl Objective {
     pub fn difference(&self, a: &ItemScores, b: &ItemScores) -> (f64, f64) {
         let pairs: Vec<(&Vec<f64>, &Vec<f64>)> = a.iter().zip(b).collect();
         let (mut centers, mut variances) = (Vec::new(), Vec::new());
-        for (group, base, (a, b)) in self.counted(&pairs, |(a, b)| !a.is_empty() && !b.is_empty()) {
-            let differences: Vec<f64> = a.iter().zip(*b).map(|(a, b)| (a - b) / base).collect();
+        for (task, (a, b)) in self.counted(&pairs, |(a, b)| !a.is_empty() && !b.is_empty()) {
+            let UncutTask { group, score, item } = task;
+            let differences: Vec<f64> = a.iter().zip(*b).map(|(a, b)| (a - b) / score).collect();
             let (n, center) = (differences.len() as f64, mean(&differences));
-            // A sample in which nothing differs does not prove that nothing ever does: one item that
-            // differs is added to every sample.
-            let squares: f64 = differences.iter().map(|x| (x - center).powi(2)).sum::<f64>() + 1.0;
+            // A sample in which nothing differs does not prove that nothing ever does: one item that one of the two
+            // has and the other has not is added to every sample, as a part of the uncut score like the others.
+            let added = (item / score).powi(2);
+            let squares: f64 = differences.iter().map(|x| (x - center).powi(2)).sum::<f64>() + added;
             centers.push((group, center));
             variances.push((group, squares / n / (n + 1.0)));
         }
@@ -136,5 +151,28 @@ mod tests {
         let variance = 1.75 / 20.0 * (2.0 / 16.0 + 1.0 / 4.0);
         assert!((error - f64::sqrt(variance)).abs() < 1e-12, "{error}");
         assert_eq!(objective.difference(&a, &vec![vec![]; 3]), (0.0, 0.0));
+    }
+
+    #[test]
+    fn the_added_item_has_the_scale_of_retention() {
+        // The uncut model has one item of ten right, so an item is worth ten points of retention in a hundred.
+        let base = vec![[vec![1.0; 2], vec![0.0; 18]].concat()];
+        let objective = Objective::new(&[Generative], &base);
+        let (nothing, one) = (vec![vec![0.0; 4]], vec![vec![0.0, 0.0, 1.0, 0.0]]);
+        // Nothing differs: the added item alone, 1 / 0.1², in a variance over 4 · 5.
+        let (difference, error) = objective.difference(&nothing, &nothing);
+        assert!(difference == 0.0 && (error - f64::sqrt(100.0 / 20.0)).abs() < 1e-12, "{error}");
+        // One item of four differs: 0.75 · 10² and the added 10².
+        let (difference, error) = objective.difference(&one, &nothing);
+        assert!((difference - 2.5).abs() < 1e-12 && (error - f64::sqrt(175.0 / 20.0)).abs() < 1e-12, "{error}");
+        // Relative to the difference the same as for a model that has every item right.
+        let (whole, all) = (Objective::new(&[Generative], &vec![vec![1.0; 20]]), 0.25);
+        let (difference_of_whole, error_of_whole) = whole.difference(&one, &nothing);
+        assert_eq!(difference_of_whole, all);
+        assert!((difference / error - difference_of_whole / error_of_whole).abs() < 1e-12);
+        // Of graded items the added one is like those that the uncut model has: (0.2² + 0.4²) ÷ (0.2 + 0.4) of 0.3.
+        let graded = Objective::new(&[Generative], &vec![vec![0.2, 0.4]]);
+        let (_, error) = graded.difference(&vec![vec![0.1; 4]], &vec![vec![0.1; 4]]);
+        assert!((error - f64::sqrt((1.0f64 / 3.0 / 0.3).powi(2) / 20.0)).abs() < 1e-12, "{error}");
     }
 }

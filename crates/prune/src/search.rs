@@ -3,7 +3,8 @@
 //!
 //! A search gives candidates to an [`Evaluator`], usually a [`SuiteEvaluator`], and gets their scores item by item.
 //! Every strategy compares candidates by the [`Objective`] of `lopper-measure`, the group mean retention. Of equal
-//! candidates the one that loses the later layer wins, and equality is reported ([`Round::ties`]).
+//! candidates the one that loses the later layer wins. Candidates that a paired test over the items cannot tell from the
+//! winner are reported ([`Round::ties`]).
 //!
 //! - [`Strategy::Greedy`]: in each round the removal that costs least (the paper's iterative search,
 //!   arXiv 2602.01997);
@@ -142,6 +143,10 @@ pub struct State {
     pub rounds: Vec<Round>,
     /// Items evaluated so far, the uncut model's among them.
     pub evaluations: usize,
+    /// Item scores of the last round's candidates, in their order, where the next round is compared with them:
+    /// evolution.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub population: Vec<ItemScores>,
 }
 
 impl State {

@@ -31,6 +31,13 @@ pub fn short(value: f64) -> String {
     }
 }
 
+/// A value in [`short`] with its interval, if there is one.
+pub fn short_with_interval(value: Option<f64>, ci95: Option<[f64; 2]>) -> String {
+    let Some(value) = value else { return NONE.into() };
+    let ends = ci95.map(|[low, high]| format!(" <span class=\"ci\">[{}–{}]</span>", short(low), short(high)));
+    short(value) + &ends.unwrap_or_default()
+}
+
 /// A count with a unit letter: `4.2M`.
 pub fn count(value: u64) -> String {
     let v = value as f64;
@@ -68,6 +75,9 @@ mod tests {
         assert_eq!(percent_interval([0.881, 0.952]), "88–96");
         assert_eq!(percent_interval([0.93, 1.0]), "93–100");
         assert_eq!(percent_interval([f64::NAN, 1.0]), NONE);
+        let with = short_with_interval(Some(2.1), Some([1.98, 12.0]));
+        assert_eq!(with, "2.10 <span class=\"ci\">[1.98–12.0]</span>");
+        assert_eq!([short_with_interval(Some(2.1), None), short_with_interval(None, None)], ["2.10", NONE]);
         assert_eq!([short(0.01234), short(1.5), short(f64::INFINITY), short(1e-5)], ["0.012", "1.50", NONE, "1.0e-5"]);
         assert_eq!([count(999), count(12_345), count(999_600), count(7_600_000_000)], ["999", "12k", "1.0M", "7.6B"]);
         assert_eq!(

@@ -11,8 +11,9 @@
 //!   bounds;
 //! - [`depth_budget`], [`items_needed`], [`items_needed_of_worst`]: the deepest cut that retains enough, and how many
 //!   items would decide it;
-//! - [`mcnemar_exact`], [`items_needed_paired`], [`items_needed_unpaired`]: paired tests and sample sizes;
-//! - [`Moments`], [`proportion`]: means of values that come one by one.
+//! - [`mcnemar_exact`], [`sign_flip_exact`], [`holm`], [`items_needed_paired`], [`items_needed_unpaired`]: paired tests,
+//!   their correction for many tests, and sample sizes;
+//! - [`Moments`], [`proportion`], [`TokenMean`]: means of values that come one by one, and over the tokens of texts.
 //!
 //! ```
 //! use lopper_stats::{Pair, mcnemar_exact, retention};
@@ -43,14 +44,16 @@ mod moments;
 mod paired;
 mod retention;
 mod summary;
+mod token_mean;
 mod verdict;
 
 pub use bootstrap::{RESAMPLES, bootstrap_mean_ci95};
 pub use budget::depth_budget;
 pub use moments::{Moments, proportion};
-pub use paired::{items_needed_paired, items_needed_unpaired, mcnemar_exact};
+pub use paired::{holm, items_needed_paired, items_needed_unpaired, mcnemar_exact, sign_flip_exact};
 pub use retention::{Pair, ScoresError, group_retention, retention, worst_retention};
-pub use summary::{group_score, mean, pooled_score, score, weighted_score};
+pub use summary::{group_score, mean, pooled_score, score, sum_interval, weighted_score};
+pub use token_mean::TokenMean;
 pub use verdict::{items_needed, items_needed_of_worst};
 
 /// Standard normal quantile at 0.975: two-sided 95 %.

@@ -79,13 +79,23 @@ pub fn group_score(tasks: &[Score]) -> Score {
     }
     let count = tasks.len() as f64;
     let value = tasks.iter().map(|task| task.value).sum::<f64>() / count;
-    let spread = |half: &dyn Fn(&Score) -> f64| tasks.iter().map(|t| half(t).powi(2)).sum::<f64>().sqrt() / count;
+    let parts: Vec<(f64, f64, [f64; 2])> = tasks.iter().map(|task| (1.0 / count, task.value, task.ci95)).collect();
     Score {
         value,
-        stderr: spread(&|task| task.stderr),
-        ci95: [value - spread(&|task| task.value - task.ci95[0]), value + spread(&|task| task.ci95[1] - task.value)],
+        stderr: tasks.iter().map(|task| task.stderr.powi(2)).sum::<f64>().sqrt() / count,
+        ci95: sum_interval(value, &parts),
         n: tasks.iter().map(|task| task.n).sum(),
     }
+}
+
+/// The interval of `sum`, a sum of independent parts, each given as its weight, value and interval (MOVER, as in
+/// [`group_score`]).
+pub fn sum_interval(sum: f64, parts: &[(f64, f64, [f64; 2])]) -> [f64; 2] {
+    let spread = |side: usize| {
+        let squares = parts.iter().map(|(weight, value, ends)| (weight * (ends[side] - value)).powi(2));
+        squares.sum::<f64>().sqrt()
+    };
+    [sum - spread(0), sum + spread(1)]
 }
 
 /// The score of several tasks' items together, each item with the same weight, so that large tasks count for more, as

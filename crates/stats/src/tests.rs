@@ -7,6 +7,7 @@ use serde::Deserialize;
 use super::*;
 use crate::bootstrap::quantile;
 use crate::summary::{stderr, wilson95};
+use crate::token_mean::student_975;
 
 #[derive(Deserialize)]
 struct Expected {
@@ -18,6 +19,9 @@ struct Expected {
     mcnemar: Vec<(usize, usize, f64)>,
     unpaired: Vec<(f64, f64, usize)>,
     paired: Vec<(f64, f64, usize)>,
+    student: Vec<(usize, f64)>,
+    sign_flips: Vec<(Vec<f64>, f64)>,
+    token_means: Vec<(Vec<(f64, usize)>, f64, [f64; 2])>,
 }
 
 #[derive(Deserialize)]
@@ -79,6 +83,58 @@ fn tests_and_sample_sizes_agree_with_scipy() {
     assert_eq!(items_needed_unpaired(0.5, 0.5), None);
     assert_eq!(items_needed_paired(0.1, 0.2), None);
     assert_eq!(items_needed_paired(0.1, 0.0), None);
+}
+
+#[test]
+fn sign_flips_agree_with_scipy_and_with_mcnemar() {
+    for (differences, p) in expected().sign_flips {
+        close(sign_flip_exact(&differences), p, 1e-12);
+    }
+    for (lost, gained) in [(0, 0), (1, 0), (0, 6), (3, 9), (12, 12), (40, 61), (900, 800)] {
+        // Items that do not differ say nothing, and one unit is as good as another.
+        let differences = [vec![-0.3; lost], vec![0.3; gained], vec![0.0; 20]].concat();
+        close(sign_flip_exact(&differences), mcnemar_exact(lost, gained), 1e-10);
+    }
+    // Weights that rounding does not hold exactly: one item of 1 and two of ½ against it are even.
+    close(sign_flip_exact(&[1.0, -0.5, -0.5]), 1.0, 1e-12);
+    close(sign_flip_exact(&[1.0 / 3.0, -1.0 / 6.0, -1.0 / 6.0]), 1.0, 1e-12);
+    // Many graded items approach the normal distribution.
+    let graded: Vec<f64> = (0..3000).map(|i| f64::from(i % 101) / 100.0 - 0.488).collect();
+    // 2 · scipy.stats.norm.cdf(−Σd ÷ √Σd²), at 1.591.
+    close(sign_flip_exact(&graded), 0.111503, 5e-3);
+}
+
+/// statsmodels 0.15.0: `multipletests(p, method="holm")[1]`.
+#[test]
+fn holms_correction_is_that_of_statsmodels() {
+    for (adjusted, expected) in holm(&[0.01, 0.04, 0.03, 0.005, 0.5]).into_iter().zip([0.04, 0.09, 0.09, 0.025, 0.5]) {
+        close(adjusted, expected, 1e-12);
+    }
+    assert_eq!((holm(&[]), holm(&[0.8, 0.9])), (vec![], vec![1.0, 1.0]));
+}
+
+#[test]
+fn means_over_tokens_agree_with_scipy() {
+    let Expected { student, token_means, .. } = expected();
+    for (degrees, t) in student {
+        close(student_975(degrees), t, 1e-6);
+    }
+    for (sequences, mean, ends) in token_means {
+        let found: TokenMean = sequences.iter().copied().collect();
+        let found = found.mean().unwrap();
+        close(found.value, mean, 1e-12);
+        let [low, high] = found.ci95.unwrap();
+        close(low, ends[0], 1e-9);
+        close(high, ends[1], 1e-9);
+        assert_eq!(found.n, sequences.len());
+    }
+    // Sequences without tokens, or with an infinite sum, say nothing; one sequence says nothing of the spread.
+    let one: TokenMean = [(6.0, 3), (0.0, 0), (f64::INFINITY, 4)].into_iter().collect();
+    assert_eq!(one.mean(), Some(Mean { value: 2.0, ci95: None, n: 1 }));
+    assert_eq!(one.exp().map(|mean| mean.value), Some(2.0f64.exp()));
+    assert_eq!(TokenMean::default().mean(), None);
+    let lost: TokenMean = [(1e4, 10), (3e4, 10)].into_iter().collect();
+    assert!(lost.mean().is_some() && lost.exp().is_none());
 }
 
 #[test]

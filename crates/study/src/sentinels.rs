@@ -184,7 +184,7 @@ impl Study<'_> {
             }
         }
         let base = self.record.base.iter_mut().filter_map(|base| {
-            base.perplexity = uncut.perplexity;
+            (base.perplexity, base.perplexity_ci95) = (uncut.perplexity(), uncut.perplexity_ci95());
             base.diagnosis.as_mut()
         });
         let bases: Vec<&mut Diagnosis> = base.chain(&mut self.record.ablation_base).collect();
@@ -225,7 +225,7 @@ impl Study<'_> {
         let (mut diagnosis, mut entries) = diagnose_outcomes(cut, Some(base));
         readings.gaps.fill(&mut diagnosis, own, Some(&readings.of(&self.model.layers())));
         point.diagnosis = Some(diagnosis);
-        point.perplexity = own.perplexity;
+        (point.perplexity, point.perplexity_ci95) = (own.perplexity(), own.perplexity_ci95());
         point.gap = gap_alarm_of_groups(&point.groups, self.recipe.sentinels.gap);
         // The ledger knows one healed model of each cut.
         if point.healed.as_ref().is_some_and(|healed| healed.role != HealingRole::Main) {

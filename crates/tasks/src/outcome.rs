@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use lopper_infer::Finish;
-use lopper_pocket::Group;
+use lopper_pocket::{Group, Split};
 use lopper_record::Score;
 use serde::{Deserialize, Serialize};
 
-use crate::benchmark::items::BadRow;
+use crate::benchmark::items::{BadRow, split_of};
 use crate::policy::GenerationPolicy;
 
 /// The outcome of an item whose thought never ended, so that there is no answer to judge.
@@ -199,6 +199,13 @@ impl TaskOutcome {
     pub fn correct(&self, item: &ItemResult) -> Option<bool> {
         let graded = crate::metrics::is_graded(&self.primary) || !item.samples.is_empty();
         (!graded).then_some(item.score == 1.0)
+    }
+
+    /// How many of its items are rows of [`Split::Select`], by which layers are chosen; none where items are generated,
+    /// since their splits share nothing.
+    pub fn selection_items(&self) -> Option<usize> {
+        let chosen_by = |item: &&ItemResult| split_of(&item.id) == Split::Select;
+        self.source.as_ref().map(|_| self.items.iter().filter(chosen_by).count())
     }
 
     /// Sentences about rows that were left out, the first of them with their reasons, and about truncated prompts.

@@ -27,8 +27,8 @@ pub struct EvalArgs {
     #[arg(long, value_name = "DIR")]
     pub adapter: Option<PathBuf>,
 
-    /// Also evaluate the uncut model on the same items, and show retention, a paired test and the number of items that
-    /// it takes to tell the two apart
+    /// Also evaluate the uncut model on the same items, and show retention and paired tests by task and by group; where
+    /// a difference may be chance, also how many items would tell
     #[arg(long)]
     pub compare: bool,
 
@@ -38,7 +38,8 @@ pub struct EvalArgs {
     pub limit: Option<NonZeroUsize>,
 
     /// Use the items for reporting scores, or those for choosing layers; no question is in both [default: `report` for
-    /// generated items, `all` for benchmarks]
+    /// generated items; `all` for benchmarks, as in lm-evaluation-harness: how many of them are for choosing layers is
+    /// shown]
     #[arg(long, value_enum)]
     pub split: Option<SplitArg>,
 

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 
 use lopper_diagnose::program_outcomes;
 use lopper_infer::TextModel;
-use lopper_measure::{evaluate, group_mean_retention, retention};
+use lopper_measure::{RemovalEffect, RemovalTest, compare_removals, evaluate, group_mean_retention, retention};
 use lopper_record::study::Programs;
-use lopper_record::{Fault, LayerPosition, LayerSet, Result, Retention, Score};
+use lopper_record::{Context as _, Fault, LayerPosition, LayerSet, Result, Retention, Score};
 use lopper_tasks::{GenerationPolicy, ItemSelection, TaskOutcome};
 use serde::Serialize;
 
-use super::eval::percent;
+use super::eval::{interval, p_value, percent};
 use super::task_selection::{self, CostRecord};
 use crate::args::AblateArgs;
 use crate::context::Context;
@@ -25,6 +25,8 @@ struct Ablation<'a> {
     layers: &'a LayerSet,
     base: Candidate<'a>,
     removals: Vec<Candidate<'a>>,
+    /// How removals are compared with none.
+    test: RemovalTest,
     items: &'a ItemSelection,
     policy: &'a GenerationPolicy,
     cost: CostRecord,
@@ -39,6 +41,15 @@ struct Candidate<'a> {
     tasks: BTreeMap<&'a str, TaskScore<'a>>,
     /// The objective that removals are compared by: the mean over groups of tasks of their mean retention.
     group_mean_retention: Option<f64>,
+    /// Its interval, and the test against removing nothing; absent for the uncut model.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    group_mean_retention_ci95: Option<[f64; 2]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    p_value: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    p_corrected: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    differs: Option<bool>,
 }
 
 #[derive(Serialize)]
@@ -70,13 +81,11 @@ pub fn run(context: &Context, args: &AblateArgs) -> Result<()> {
     let (seconds, outcomes) = (begun.elapsed().as_secs_f64(), &evaluation.outcomes);
 
     let seed = suite.selection().seed;
-    let mut all = Vec::with_capacity(candidates.len());
-    for (at, found) in outcomes.iter().enumerate() {
-        let removed = match at.checked_sub(1) {
-            None => LayerSet::default(),
-            Some(at) => numbering.originals(&removals[at])?,
-        };
-        all.push(candidate(removed, found, &outcomes[0])?);
+    let (base, cuts) = outcomes.split_first().context("the uncut model was evaluated")?;
+    let (test, effects) = compare_removals(base, cuts)?;
+    let mut all = vec![candidate(LayerSet::default(), base, base, None)?];
+    for ((removed, found), effect) in removals.iter().zip(cuts).zip(&effects) {
+        all.push(candidate(numbering.originals(removed)?, found, base, Some(effect))?);
     }
     if args.json {
         let base = all.remove(0);
@@ -86,6 +95,7 @@ pub fn run(context: &Context, args: &AblateArgs) -> Result<()> {
             layers: numbering.present(),
             base,
             removals: all,
+            test,
             items: suite.selection(),
             policy: suite.policy(),
             cost: evaluation.cost.into(),
@@ -94,7 +104,7 @@ pub fn run(context: &Context, args: &AblateArgs) -> Result<()> {
         });
     }
     context.printer.note(&format!("{seconds:.1} s; {}", task_selection::summary(&evaluation.cost)));
-    context.printer.result(&human(&all, suite.tasks()))
+    context.printer.result(&format!("{}\n\n{}", human(&all, suite.tasks()), test.sentences()))
 }
 
 /// What is removed, by position: blocks of neighbours.
@@ -113,7 +123,12 @@ fn removals(opened: &OpenModel, args: &AblateArgs) -> Result<Vec<LayerSet<LayerP
     Ok(firsts.indices().filter(|first| first + block <= layers).map(|first| (first..first + block).collect()).collect())
 }
 
-fn candidate<'a>(layers: LayerSet, found: &'a [TaskOutcome], base: &'a [TaskOutcome]) -> Result<Candidate<'a>> {
+fn candidate<'a>(
+    layers: LayerSet,
+    found: &'a [TaskOutcome],
+    base: &'a [TaskOutcome],
+    effect: Option<&RemovalEffect>,
+) -> Result<Candidate<'a>> {
     let pairs: Vec<_> = base.iter().zip(found).collect();
     let mut retentions: BTreeMap<String, Option<Retention>> =
         retention(&pairs)?.0.into_iter().map(|result| (result.task, result.retention)).collect();
@@ -126,12 +141,20 @@ fn candidate<'a>(layers: LayerSet, found: &'a [TaskOutcome], base: &'a [TaskOutc
         programs: program_outcomes(found),
     };
     let tasks = found.iter().map(|found| (found.task.as_str(), scores(found))).collect();
-    Ok(Candidate { layers, tasks, group_mean_retention: group_mean_retention(pairs) })
+    Ok(Candidate {
+        layers,
+        tasks,
+        group_mean_retention: group_mean_retention(pairs),
+        group_mean_retention_ci95: effect.and_then(|effect| effect.group_mean_retention_ci95),
+        p_value: effect.map(|effect| effect.p_value),
+        p_corrected: effect.map(|effect| effect.p_corrected),
+        differs: effect.map(|effect| effect.differs),
+    })
 }
 
 fn human<'a>(all: &[Candidate<'_>], tasks: impl Iterator<Item = &'a str>) -> String {
     let tasks: Vec<&str> = tasks.collect();
-    let mut head = vec!["removed", "group mean retention"];
+    let mut head = vec!["removed", "group mean retention", "95 % interval", "p", "differs"];
     head.extend(&tasks);
     let rows: Vec<Vec<String>> = all
         .iter()
@@ -142,8 +165,23 @@ fn human<'a>(all: &[Candidate<'_>], tasks: impl Iterator<Item = &'a str>) -> Str
                 let score = scores.and_then(|task| task.metrics.get(task.primary));
                 score.map_or_else(|| "-".to_owned(), |score| percent(score.value))
             });
-            [removed, percent(candidate.group_mean_retention.unwrap_or(f64::NAN))].into_iter().chain(scores).collect()
+            let kept = percent(candidate.group_mean_retention.unwrap_or(f64::NAN));
+            let bounds = candidate.group_mean_retention_ci95.map(interval);
+            let p = candidate.p_corrected.map(p_value);
+            let differs =
+                candidate.differs.map(|differs| direction(differs, candidate.group_mean_retention).to_owned());
+            let test = [bounds, p, differs].map(|cell| cell.unwrap_or_else(|| "-".to_owned()));
+            [removed, kept].into_iter().chain(test).chain(scores).collect()
         })
         .collect();
     table::render_rows(&head, &rows)
+}
+
+/// Whether a removal that differs from none is worse or better.
+fn direction(differs: bool, group_mean_retention: Option<f64>) -> &'static str {
+    match group_mean_retention {
+        Some(kept) if differs && kept < 1.0 => "worse",
+        Some(_) if differs => "better",
+        _ => "no",
+    }
 }

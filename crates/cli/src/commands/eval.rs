@@ -75,6 +75,9 @@ struct TaskScores<'a> {
     reasoning: Option<ThoughtCounts>,
     #[serde(skip_serializing_if = "Option::is_none")]
     source: Option<&'a RowSource>,
+    /// How many items are of the rows that layers are chosen by.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    selection_items: Option<usize>,
     /// How many rows were left out.
     #[serde(skip_serializing_if = "Option::is_none")]
     skipped: Option<usize>,
@@ -217,6 +220,9 @@ pub fn run(context: &Context, args: &EvalArgs) -> Result<()> {
         layers,
         items_in_words(&outcomes, &selection)
     ));
+    if let Some(sentence) = selection_items(&outcomes, &selection) {
+        context.printer.note(&sentence);
+    }
     context.printer.result(&human(&outcomes))?;
     match comparison {
         Some(comparison) => context.printer.result(&format!("\n{}", compare::human(&comparison))),
@@ -233,6 +239,20 @@ fn items_in_words(outcomes: &[TaskOutcome], selection: &ItemSelection) -> String
         (n, RowChoice::All) if n == outcomes.len() => "all rows of the benchmarks".to_owned(),
         (_, RowChoice::All) => format!("generated items of the {} split, all rows of the benchmarks", split.name()),
     }
+}
+
+/// Says so where all rows are reported on, those among them by which layers are chosen.
+fn selection_items(outcomes: &[TaskOutcome], selection: &ItemSelection) -> Option<String> {
+    let of_rows = || outcomes.iter().filter_map(|outcome| Some((outcome.selection_items()?, outcome.n)));
+    let (among, all) = of_rows().fold((0, 0), |(among, all), (own, n)| (among + own, all + n));
+    (selection.rows == RowChoice::All && among > 0).then(|| {
+        format!(
+            "{} of {} items are selection items, by which `ablate`, `search` and `study` choose layers; `--split \
+             report` leaves them out",
+            table::count(among as u64),
+            table::count(all as u64)
+        )
+    })
 }
 
 fn policy(args: &EvalArgs) -> GenerationPolicy {
@@ -266,6 +286,7 @@ fn task_scores(outcome: &TaskOutcome) -> TaskScores<'_> {
         metrics: &outcome.metrics,
         reasoning: outcome.thoughts(),
         source: outcome.source.as_ref(),
+        selection_items: outcome.selection_items(),
         skipped: outcome.source.as_ref().map(|_| outcome.bad_rows.len()),
         bad_rows: &outcome.bad_rows,
         truncated: &outcome.truncated,
@@ -307,16 +328,28 @@ fn thoughts(outcome: &TaskOutcome) -> Option<[String; 6]> {
 }
 
 fn row(task: &str, metric: &str, score: &Score, chance: String) -> [String; 7] {
-    let interval = format!("{} to {}", percent(score.ci95[0]), percent(score.ci95[1]));
     [
         task.to_owned(),
         metric.to_owned(),
         percent(score.value),
         percent(score.stderr),
-        interval,
+        interval(score.ci95),
         table::count(score.n as u64),
         chance,
     ]
+}
+
+/// The least p-value that is shown as a number.
+const LEAST_P: f64 = 0.001;
+
+/// A p-value with three decimals, or that it is below the least of them.
+pub fn p_value(p: f64) -> String {
+    if p < LEAST_P { format!("< {LEAST_P}") } else { format!("{p:.3}") }
+}
+
+/// The two ends of an interval in per cent.
+pub fn interval(ci95: [f64; 2]) -> String {
+    format!("{} to {}", percent(ci95[0]), percent(ci95[1]))
 }
 
 /// A share in per cent; a dash where it is not defined. Rounding below zero shows no sign.

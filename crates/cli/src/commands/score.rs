@@ -51,6 +51,9 @@ pub fn run(context: &Context, args: &ScoreArgs) -> Result<()> {
         table::count(scores.tokens as u64),
         table::count(scores.sequences as u64)
     ));
+    if let Some(sentence) = perplexity(&scores) {
+        context.printer.note(&sentence);
+    }
     let text =
         [human(&scores, names), blocks(&scores, names), agreements(&agreement), quarter(&plans, scores.num_layers())];
     context.printer.result(&text.join("\n\n"))
@@ -87,6 +90,16 @@ fn plans(
     Ok(plans)
 }
 
+/// The perplexity of the text; the scores of its criterion are rises of its logarithm.
+fn perplexity(scores: &LayerScores) -> Option<String> {
+    let own = scores.perplexity.as_ref()?;
+    let interval = match own.ci95 {
+        Some([low, high]) => format!("95 % interval {low:.4} to {high:.4}, from the sequences"),
+        None => "without an interval, which takes several sequences".to_owned(),
+    };
+    Some(format!("perplexity of the text {:.4} ({interval})", own.mean_nll.exp()))
+}
+
 /// The scores of single layers; `names` are the layers' numbers in the original model.
 fn human(scores: &LayerScores, names: &LayerSet) -> String {
     let lists = scores.by_criterion();
@@ -96,10 +109,15 @@ fn human(scores: &LayerScores, names: &LayerSet) -> String {
     };
     let mut head = vec!["layer", "goes as (bi)"];
     head.extend(lists.iter().map(|(name, _)| *name));
+    let rises = scores.perplexity.as_ref().map(|scores| scores.rises_ci95.as_slice()).unwrap_or_default();
+    if !rises.is_empty() {
+        head.push("perplexity, 95 %");
+    }
     let rows: Vec<Vec<String>> = (0..scores.num_layers())
         .map(|layer| {
             let mut row = vec![names.as_slice()[layer].to_string(), rank(&scores.block_influence, layer).to_string()];
             row.extend(lists.iter().map(|(_, values)| format!("{:.6}", values[layer])));
+            row.extend(rises.get(layer).map(|[low, high]| format!("{low:.4} to {high:.4}")));
             row
         })
         .collect();

@@ -28,10 +28,20 @@ pub struct SentinelProbes {
     /// What was thought before them.
     pub reasoning: Option<Reasoning>,
     /// Perplexity on held-out text.
-    pub perplexity: Option<f64>,
+    pub perplexity: Option<Mean>,
 }
 
 impl SentinelProbes {
+    /// Perplexity on held-out text.
+    pub fn perplexity(&self) -> Option<f64> {
+        self.perplexity.map(|mean| mean.value)
+    }
+
+    /// Its 95 % interval, from the texts.
+    pub fn perplexity_ci95(&self) -> Option<[f64; 2]> {
+        self.perplexity.and_then(|mean| mean.ci95)
+    }
+
     /// The figures that cuts are stopped by.
     pub fn reading(&self) -> SentinelReading {
         let thoughts = || self.reasoning.as_ref().and_then(|figures| figures.text.rep_4);
@@ -40,7 +50,8 @@ impl SentinelProbes {
             brackets: self.brackets.as_ref().and_then(|figures| figures.balanced).map(|mean| mean.value),
             // So few tokens are often all thought.
             rep_4: self.text.as_ref().and_then(|figures| figures.rep_4).or_else(thoughts).map(|mean| mean.value),
-            perplexity: self.perplexity,
+            perplexity: self.perplexity(),
+            perplexity_ci95: self.perplexity_ci95(),
         }
     }
 }
@@ -87,7 +98,7 @@ impl ProbeGaps {
     /// Puts those figures into the diagnosis of the model with the sentinels `own`; `uncut` are the uncut model's
     /// sentinels, if that is another one. The perplexity is always the sentinels'.
     pub fn fill(self, diagnosis: &mut Diagnosis, own: &SentinelProbes, uncut: Option<&SentinelProbes>) {
-        diagnosis.perplexity = own.perplexity;
+        (diagnosis.perplexity, diagnosis.perplexity_ci95) = (own.perplexity(), own.perplexity_ci95());
         if self.arithmetic {
             let before = uncut.map(|uncut| uncut.digits.as_slice());
             let change = summarize(&own.digits, before).logprob_change;
@@ -119,7 +130,7 @@ mod tests {
             brackets: Some(Brackets { balanced: Some(mean(0.5)), ..Brackets::default() }),
             text: Some(Degeneration { responses: 4, rep_4: Some(mean(7.0)), ..Degeneration::default() }),
             reasoning: None,
-            perplexity: Some(8.0),
+            perplexity: Some(mean(8.0)),
         }
     }
 

@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 
 use lopper_infer::{Engine, LayerActivations};
+use lopper_measure::{nll_rise, perplexity};
 use lopper_model::kernels::vectorised;
 use lopper_record::{Fault, LayerSet, LayerSlot, Progress, Result, ensure};
 
@@ -80,7 +81,13 @@ pub fn measure(
     // A text of single tokens predicts nothing.
     if what.perplexity && calibration.sequences().iter().any(|sequence| sequence.len() > 1) {
         let nll: Vec<f64> = logprobs.iter().map(|sequences| mean_nll(sequences)).collect();
-        scores.perplexity = Some(PerplexityScores { mean_nll: nll[0], without: nll[1..].to_vec() });
+        let rises = logprobs[1..].iter().map(|without| nll_rise(&logprobs[0], without)?.ci95);
+        scores.perplexity = Some(PerplexityScores {
+            mean_nll: nll[0],
+            without: nll[1..].to_vec(),
+            ci95: perplexity(&logprobs[0]).and_then(|mean| mean.ci95),
+            rises_ci95: rises.collect::<Option<_>>().unwrap_or_default(),
+        });
     }
     if let Some(sample) = sample {
         let sample = sample.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());

@@ -43,6 +43,12 @@ pub struct PerplexityScores {
     pub mean_nll: f64,
     /// Without each layer.
     pub without: Vec<f64>,
+    /// 95 % interval of the uncut model's perplexity, from the sequences; none of a single one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ci95: Option<[f64; 2]>,
+    /// 95 % intervals of the rises, from the sequences in pairs; empty of a single one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rises_ci95: Vec<[f64; 2]>,
 }
 
 impl PerplexityScores {

@@ -1,14 +1,15 @@
 //! Evolution of whole sets: each generation mutates the best sets by exchanging kept and removed
-//! layers, and keeps the best of parents and children.
+//! layers, and keeps the best of parents and children. Which of them the items cannot tell from the best is decided by
+//! the same paired test as in the other strategies.
 
 use std::collections::BTreeSet;
 
-use lopper_record::{Fault, LayerPosition, LayerSet, Result, ensure};
+use lopper_record::{Context, Fault, LayerPosition, LayerSet, Result, ensure};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use super::rounds::{Session, better};
-use super::{Recorder, Round, Scored, State};
+use super::rounds::{Evaluated, Session, better};
+use super::{Recorder, Round, State};
 
 /// Parents of a generation.
 const PARENTS: usize = 4;
@@ -36,9 +37,9 @@ impl Session<'_> {
             // Each generation draws from a stream of its own, so that a resumed search draws the same.
             let mut rng = ChaCha8Rng::seed_from_u64(seed);
             rng.set_stream(state.rounds.len() as u64);
-            let known: Vec<Scored> = state.rounds.last().map(|round| round.candidates.clone()).unwrap_or_default();
+            let mut known = self.population(state, &kept)?;
             let mut seen: BTreeSet<LayerSet<LayerPosition>> =
-                known.iter().map(|scored| scored.removes.clone()).collect();
+                known.iter().map(|candidate| candidate.scored.removes.clone()).collect();
             let mut children = Vec::new();
             // There may be fewer sets than wanted.
             for _ in 0..20 * population {
@@ -47,40 +48,43 @@ impl Session<'_> {
                 }
                 let child = match known.len() {
                     0 => draw(&free, self.problem.remove, &mut rng),
-                    n => mutated(&known[below(&mut rng, n.min(PARENTS))].removes, &free, &mut rng),
+                    n => mutated(&known[below(&mut rng, n.min(PARENTS))].scored.removes, &free, &mut rng),
                 };
                 if seen.insert(child.clone()) {
                     children.push(child);
                 }
             }
-            let mut candidates = known;
-            let mut scores = state.rounds.last().map(|round| round.scores.clone()).unwrap_or_default();
             if !children.is_empty() {
-                let round = self.best_of(&kept, children, None, &mut state.evaluations)?;
-                if state.rounds.last().is_none_or(|last| better_round(&round, last)) {
-                    scores = round.scores;
-                }
-                candidates.extend(round.candidates);
+                known.extend(self.evaluated(&kept, children, None, &mut state.evaluations)?.0);
             }
-            candidates.sort_by(better);
-            candidates.truncate(population.max(PARENTS));
-            let best = candidates[0].clone();
-            let equal = candidates[1..].iter().filter(|other| other.score == best.score);
-            let ties = equal.map(|other| other.removes.clone()).collect();
-            let (removed, score) = (best.removes, best.score);
+            known.sort_by(|a, b| better(&a.scored, &b.scored));
+            known.truncate(population.max(PARENTS));
+            let (best, others) = known.split_first().context("no set of layers can be removed")?;
+            let ties = self.ties(best, others.iter());
+            let (removed, score, scores) = (best.scored.removes.clone(), best.scored.score, best.scores.clone());
+            let candidates = known.iter().map(|candidate| candidate.scored.clone()).collect();
             self.finish(state, Round { kept: kept.clone(), removed, score, scores, candidates, ties });
+            // Nothing is compared with the last generation.
+            let over = state.rounds.len() >= generations;
+            state.population =
+                if over { vec![] } else { known.into_iter().map(|candidate| candidate.scores).collect() };
             if record(state)?.is_break() {
                 break;
             }
         }
         Ok(())
     }
-}
 
-/// Whether the best of `round`'s children comes before the best set so far.
-fn better_round(round: &Round, last: &Round) -> bool {
-    let scored = |round: &Round| Scored { removes: round.removed.clone(), score: round.score, items: 0 };
-    better(&scored(round), &scored(last)).is_lt()
+    /// The sets known so far, the best first. A record without their item scores has them evaluated again.
+    fn population(&self, state: &mut State, kept: &LayerSet<LayerPosition>) -> Result<Vec<Evaluated>> {
+        let Some(last) = state.rounds.last() else { return Ok(vec![]) };
+        if state.population.len() != last.candidates.len() {
+            let removals = last.candidates.iter().map(|scored| scored.removes.clone()).collect();
+            return Ok(self.evaluated(kept, removals, None, &mut state.evaluations)?.0);
+        }
+        let candidates = last.candidates.iter().cloned().zip(std::mem::take(&mut state.population));
+        Ok(candidates.map(|(scored, scores)| Evaluated { scored, scores }).collect())
+    }
 }
 
 fn below(rng: &mut ChaCha8Rng, n: usize) -> usize {

@@ -88,6 +88,40 @@ impl Session<'_> {
         racing: Option<Racing>,
         evaluations: &mut usize,
     ) -> Result<Round> {
+        let (evaluated, running) = self.evaluated(kept, removals, racing, evaluations)?;
+        // Only candidates that were evaluated on every item that any was evaluated on can win.
+        let mut running: Vec<&Evaluated> = running.iter().map(|at| &evaluated[*at]).collect();
+        running.sort_by(|a, b| better(&a.scored, &b.scored));
+        let (winner, others) = running.split_first().context("no layer can be removed any more")?;
+        let ties = self.ties(winner, others.iter().copied());
+        let Scored { removes: removed, score, .. } = winner.scored.clone();
+        let scores = winner.scores.clone();
+        let candidates = evaluated.into_iter().map(|candidate| candidate.scored).collect();
+        Ok(Round { kept: kept.clone(), candidates, removed, score, scores, ties })
+    }
+
+    /// What those of `others`, in order, remove that the paired test cannot tell from the winner.
+    pub fn ties<'a>(
+        &self,
+        winner: &Evaluated,
+        others: impl Iterator<Item = &'a Evaluated>,
+    ) -> Vec<LayerSet<LayerPosition>> {
+        let tied = |other: &&Evaluated| {
+            let (difference, error) = self.objective.difference(&winner.scores, &other.scores);
+            difference <= TIE * error
+        };
+        others.filter(tied).map(|other| other.scored.removes.clone()).collect()
+    }
+
+    /// Evaluates every removal from `kept`, in order, and says which were evaluated on all items that any was: with
+    /// racing, those that may still win.
+    pub fn evaluated(
+        &self,
+        kept: &LayerSet<LayerPosition>,
+        removals: Vec<LayerSet<LayerPosition>>,
+        racing: Option<Racing>,
+        evaluations: &mut usize,
+    ) -> Result<(Vec<Evaluated>, Vec<usize>)> {
         let mut scores: Vec<ItemScores> = vec![vec![vec![]; self.tasks]; removals.len()];
         let mut running: Vec<usize> = (0..removals.len()).collect();
         let mut done = 0;
@@ -110,32 +144,18 @@ impl Session<'_> {
                 }
             }
         }
-        let candidates: Vec<Scored> = removals
-            .into_iter()
-            .zip(&scores)
-            .map(|(removes, scores)| Scored { removes, score: self.objective.value(scores), items: count(scores) })
-            .collect();
-        // Only candidates that were evaluated on every item that any was evaluated on can win.
-        let winner = running
-            .iter()
-            .copied()
-            .min_by(|a, b| better(&candidates[*a], &candidates[*b]))
-            .context("no layer can be removed any more")?;
-        let mut ties: Vec<&Scored> = running
-            .iter()
-            .filter(|at| **at != winner)
-            .filter(|at| {
-                let (difference, error) = self.objective.difference(&scores[winner], &scores[**at]);
-                difference <= TIE * error
-            })
-            .map(|at| &candidates[*at])
-            .collect();
-        ties.sort_by(|a, b| better(a, b));
-        let ties = ties.into_iter().map(|scored| scored.removes.clone()).collect();
-        let Scored { removes: removed, score, .. } = candidates[winner].clone();
-        let scores = scores.swap_remove(winner);
-        Ok(Round { kept: kept.clone(), candidates, removed, score, scores, ties })
+        let evaluated = removals.into_iter().zip(scores).map(|(removes, scores)| {
+            let scored = Scored { removes, score: self.objective.value(&scores), items: count(&scores) };
+            Evaluated { scored, scores }
+        });
+        Ok((evaluated.collect(), running))
     }
+}
+
+/// A candidate with its scores item by item.
+pub(super) struct Evaluated {
+    pub scored: Scored,
+    pub scores: ItemScores,
 }
 
 /// Standard errors within which a difference counts as none: 95 %, two-sided.

@@ -155,6 +155,65 @@ fn a_resumed_search_gives_the_same_answer() {
 }
 
 #[test]
+fn what_evolution_calls_a_tie_is_decided_by_the_paired_test() {
+    let strategy = Strategy::Evolution { population: 10, generations: 4, seed: 3 };
+    let objective = |state: &State| Objective::new(&[Group::Generative; 2], state.base.as_ref().unwrap());
+    let scores = |made: &Made, removes: &LayerSet<LayerPosition>| {
+        made.evaluate(&[removes.complement(8)], 0..made.items, &NoProgress).unwrap().remove(0)
+    };
+    for (items, close) in [(24, true), (2000, false)] {
+        let made = Made::new(&COSTS, items);
+        let state = run(&made, 2, strategy);
+        for round in &state.rounds {
+            let tied = |candidate: &Scored| {
+                let own = scores(&made, &candidate.removes);
+                let (difference, error) = objective(&state).difference(&round.scores, &own);
+                candidate.removes != round.removed && difference <= 1.96 * error
+            };
+            let expected: Vec<_> =
+                round.candidates.iter().filter(|candidate| tied(candidate)).map(|c| c.removes.clone()).collect();
+            assert_eq!(round.ties, expected);
+        }
+        // Few items cannot tell candidates apart whose scores differ; many can.
+        let last = state.rounds.last().unwrap();
+        let score_of = |removes: &LayerSet<LayerPosition>| {
+            last.candidates.iter().find(|candidate| candidate.removes == *removes).unwrap().score
+        };
+        let differ = last.ties.iter().any(|removes| score_of(removes) < last.score);
+        assert_eq!(differ, close, "{items} items: {:?}", last.ties);
+    }
+    // A record without the population's item scores goes on alike.
+    let made = Made::new(&COSTS, 64);
+    let problem = Problem::new(8, 2).unwrap();
+    let mut halted = State::default();
+    let go_on = |_: &State| Ok(ControlFlow::Continue(()));
+    search(&problem, strategy, &made, State::default(), &NoProgress, &mut |state| {
+        halted = state.clone();
+        Ok(if state.rounds.len() == 2 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+    })
+    .unwrap();
+    assert_eq!(halted.population.len(), halted.rounds[1].candidates.len());
+    let whole = search(&problem, strategy, &made, halted.clone(), &NoProgress, &mut { go_on }).unwrap();
+    halted.population.clear();
+    let again = search(&problem, strategy, &made, halted, &NoProgress, &mut { go_on }).unwrap();
+    assert_eq!((again.rounds, again.population), (whole.rounds, vec![]));
+}
+
+#[test]
+fn a_race_of_a_weak_model_waits_for_items() {
+    // The uncut model has one item in ten right, and the first sample of 16 items shows two of them: one is lost by
+    // each removal, or none. The added item is worth as much as those, so nobody is out before there are more.
+    let objective = Objective::new(&[Group::Generative], &vec![[vec![1.0; 4], vec![0.0; 36]].concat()]);
+    let sample = |right: usize| vec![[vec![1.0; right], vec![0.0; 16 - right]].concat()];
+    let scores = [sample(2), sample(1), sample(2)];
+    let (left, tied) = Racing::default().survivors(&[0, 1, 2], &scores, &objective);
+    assert_eq!((left, tied), (vec![0, 1, 2], false));
+    let (_, error) = objective.difference(&scores[0], &scores[2]);
+    // As much as one item of 16 in retention: 1 ÷ 0.1 ÷ √(16 · 17).
+    assert!((error - 10.0 / f64::sqrt(272.0)).abs() < 1e-12, "{error}");
+}
+
+#[test]
 fn a_model_that_can_do_nothing_and_impossible_removals_are_faults() {
     let made = Made::new(&[2.0; 4], 10);
     let problem = Problem { layers: 4, remove: 1, protected: set(&[0]) };

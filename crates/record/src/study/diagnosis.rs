@@ -49,6 +49,9 @@ pub struct Diagnosis {
     /// Perplexity on held-out text.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub perplexity: Option<f64>,
+    /// Its 95 % interval, from the texts, not their tokens.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub perplexity_ci95: Option<[f64; 2]>,
 }
 
 impl Diagnosis {
@@ -96,6 +99,9 @@ pub struct Degeneration {
     /// exp(−mean log-probability over all tokens of all responses), under the model that wrote them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub own_perplexity: Option<f64>,
+    /// Its 95 % interval, from the responses, not their tokens.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub own_perplexity_ci95: Option<[f64; 2]>,
 }
 
 /// What a model thinks before its responses.
@@ -389,6 +395,9 @@ pub struct SentinelReading {
     pub rep_4: Option<f64>,
     /// Perplexity on held-out text.
     pub perplexity: Option<f64>,
+    /// Its 95 % interval, from the texts, not their tokens.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub perplexity_ci95: Option<[f64; 2]>,
 }
 
 /// A strategy that was not followed deeper.

@@ -81,6 +81,9 @@ pub struct Point {
     pub groups: Vec<GroupResult>,
     /// Perplexity on held-out text.
     pub perplexity: Option<f64>,
+    /// Its 95 % interval, from the texts, not their tokens.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub perplexity_ci95: Option<[f64; 2]>,
     /// Parameters left.
     pub parameters: Option<u64>,
     /// What broke.

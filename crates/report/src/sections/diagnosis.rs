@@ -7,7 +7,7 @@ use lopper_record::study::{Cause, Diagnosis, Mean, Point, Programs};
 use lopper_record::{Result, StudyRecord, format_ranges};
 
 use crate::chart::{Bar, Size, stacked};
-use crate::format::{NONE, percent, short};
+use crate::format::{NONE, percent, short, short_with_interval};
 use crate::html::Column::{Left, Right};
 use crate::html::{TABLE_END, Text, figure, table_start};
 use crate::order::{points, strategy_title};
@@ -117,7 +117,7 @@ fn table(models: &[(&Point, &Diagnosis)]) -> String {
         let arithmetic = diagnosis.arithmetic.as_ref();
         let change = arithmetic.and_then(|figures| figures.logprob_change);
         let cells = [
-            diagnosis.perplexity.map_or(NONE.into(), short),
+            short_with_interval(diagnosis.perplexity, diagnosis.perplexity_ci95),
             number(text.and_then(|text| text.rep_4.as_ref())),
             number(text.and_then(|text| text.self_bleu_4.as_ref())),
             text.map_or(NONE.into(), |text| format!("{} of {}", text.loops, text.responses)),

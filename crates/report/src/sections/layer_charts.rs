@@ -55,7 +55,8 @@ fn changes(rows: &[&AblatedLayer], base: Option<&Diagnosis>) -> Result<String> {
     let rep: Read = |d| d.degeneration.as_ref()?.rep_4;
     let bleu: Read = |d| d.degeneration.as_ref()?.self_bleu_4;
     let accuracy: Read = |d| d.arithmetic.as_ref()?.accuracy;
-    let nats: Read = |d| Some(Mean { value: d.perplexity?.ln(), ci95: None, n: 0 });
+    let nats: Read =
+        |d| Some(Mean { value: d.perplexity?.ln(), ci95: d.perplexity_ci95.map(|ends| ends.map(f64::ln)), n: 0 });
     let brackets: Read = |d| d.brackets.as_ref()?.balanced;
     let of_base = |read: Read| base.and_then(read).map(|mean| mean.value);
     let mut out = String::new();

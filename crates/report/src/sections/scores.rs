@@ -3,7 +3,7 @@
 use lopper_record::study::Point;
 use lopper_record::{Result, Retention, Score, StudyRecord};
 
-use crate::format::{NONE, count, percent, percent_interval, short};
+use crate::format::{NONE, count, percent, percent_interval, short_with_interval};
 use crate::heat;
 use crate::html::Column::{Left, Right};
 use crate::html::{TABLE_END, Text, table_start};
@@ -71,7 +71,7 @@ fn retentions(record: &StudyRecord) -> String {
             row.push_str(&retention_cell(point.group(group).and_then(|result| result.retention.as_ref())));
         }
         if perplexity {
-            row.push_str(&format!("<td>{}</td>", point.perplexity.map_or(NONE.into(), short)));
+            row.push_str(&format!("<td>{}</td>", short_with_interval(point.perplexity, point.perplexity_ci95)));
         }
         if parameters {
             row.push_str(&format!("<td>{}</td>", point.parameters.map_or(NONE.into(), count)));
@@ -80,8 +80,9 @@ fn retentions(record: &StudyRecord) -> String {
         row
     }));
     out.push_str(TABLE_END);
-    if let Some(base) = record.base.as_ref().and_then(|base| base.perplexity) {
-        out.push_str(&format!("<p class=\"small\">The uncut model’s perplexity is {}.</p>\n", short(base)));
+    if let Some(base) = record.base.as_ref().filter(|base| base.perplexity.is_some()) {
+        let perplexity = short_with_interval(base.perplexity, base.perplexity_ci95);
+        out.push_str(&format!("<p class=\"small\">The uncut model’s perplexity is {perplexity}.</p>\n"));
     }
     out
 }

@@ -75,6 +75,7 @@ fn point(strategy: &str, removed: usize, healed: bool, slope: f64) -> Point {
         tasks: tasks.collect(),
         groups: groups.into(),
         perplexity: Some(2.1 + removed as f64 * slope),
+        perplexity_ci95: Some([2.0, 2.2 + removed as f64 * slope]),
         parameters: Some(4_200_000 - 330_000 * removed as u64),
         diagnosis: Some(diagnosis(removed as f64 * slope, healed, removed > 0)),
         gap: (removed > 3 && !healed).then_some(GapAlarm {
@@ -110,6 +111,7 @@ fn diagnosis(hurt: f64, healed: bool, cut: bool) -> Diagnosis {
             finish: [("stop".to_owned(), 290 - lost), ("length".to_owned(), 10 + lost)].into(),
             mean_logprob: None,
             own_perplexity: None,
+            own_perplexity_ci95: None,
         }),
         arithmetic: Some(Arithmetic {
             source: "arithmetic".into(),
@@ -142,6 +144,7 @@ fn diagnosis(hurt: f64, healed: bool, cut: bool) -> Diagnosis {
             .into(),
         }),
         perplexity: Some(2.1 + hurt),
+        perplexity_ci95: Some([2.0, 2.2 + hurt]),
     }
 }
 

@@ -138,7 +138,7 @@ pub(crate) fn items(
 }
 
 /// The split of a question: the same in every task that has it.
-fn split_of(id: &str) -> Split {
+pub(crate) fn split_of(id: &str) -> Split {
     match u64::from_str_radix(id.get(..16).unwrap_or_default(), 16).unwrap_or_default() % SELECT_ONE_IN {
         0 => Split::Select,
         _ => Split::Report,

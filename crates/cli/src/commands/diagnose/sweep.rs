@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use lopper_record::study::{Diagnosis, Programs, StudyRecord};
 
-use super::table::mean;
+use super::table::{mean, with_interval};
 use crate::table;
 
 /// The figures of every removal; and of programs, how they ended.
@@ -57,7 +57,7 @@ fn figures(record: &StudyRecord) -> String {
             let lost = own.ledger.as_ref().map_or("-".into(), |l| format!("{} of {}", l.lost, l.compared));
             Some([
                 ablated.layer.to_string(),
-                own.perplexity.map_or("-".into(), |p| format!("{p:.2}")),
+                with_interval(own.perplexity, own.perplexity_ci95, 2).unwrap_or("-".into()),
                 change(&rep, 1),
                 change(&bleu, 3),
                 mean(arithmetic.and_then(|a| a.accuracy.as_ref()), 100.0, 0),

@@ -16,6 +16,11 @@ pub fn mean(value: Option<&Mean>, scale: f64, decimals: usize) -> String {
     }
 }
 
+/// A value with its interval, if there is one, in the given decimals; nothing where there is no value.
+pub fn with_interval(value: Option<f64>, ci95: Option<[f64; 2]>, decimals: usize) -> Option<String> {
+    value.map(|value| mean(Some(&Mean { value, ci95, n: 0 }), 1.0, decimals))
+}
+
 /// `(12.5 %)`; nothing of nothing.
 pub fn percent_of(part: usize, whole: usize) -> String {
     if whole == 0 { String::new() } else { format!("({:.1} %)", 100.0 * part as f64 / whole as f64) }
@@ -44,8 +49,8 @@ pub fn degeneration_rows(figures: &Degeneration) -> Vec<[String; 2]> {
     if figures.mean_logprob.is_some() {
         rows.push(["mean log-probability of a token".into(), mean(figures.mean_logprob.as_ref(), 1.0, 4)]);
     }
-    if let Some(perplexity) = figures.own_perplexity {
-        rows.push(["perplexity of its own text".into(), format!("{perplexity:.3}")]);
+    if let Some(perplexity) = with_interval(figures.own_perplexity, figures.own_perplexity_ci95, 3) {
+        rows.push(["perplexity of its own text".into(), perplexity]);
     }
     rows
 }
@@ -76,7 +81,7 @@ pub fn side_by_side(names: &[String], models: &[&Diagnosis]) -> String {
         value.map(|_| mean(value, scale, decimals))
     }
     let mut figures: Vec<Figure> = vec![
-        figure("perplexity of held-out text", |d| d.perplexity.map(|p| format!("{p:.3}"))),
+        figure("perplexity of held-out text", |d| with_interval(d.perplexity, d.perplexity_ci95, 3)),
         figure("Rep-2, %", |d| of(text(d)?.rep_2.as_ref(), 1.0, 1)),
         figure("Rep-3, %", |d| of(text(d)?.rep_3.as_ref(), 1.0, 1)),
         figure("Rep-4, %", |d| of(text(d)?.rep_4.as_ref(), 1.0, 1)),

@@ -9,7 +9,7 @@ use lopper_record::{Fault, LayerSet, LayerSlot, Result, Score};
 use lopper_tasks::{GenerationPolicy, ItemSelection, Resources, Suite, TaskOutcome, ThoughtCounts};
 use serde::Serialize;
 
-use super::percent;
+use super::{interval, percent};
 use crate::args::BudgetArg;
 use crate::context::Context;
 use crate::table;
@@ -124,7 +124,7 @@ fn row(task: &str, model: &str, budget: Option<usize>, point: &TaskPoint) -> [St
         tokens.map_or_else(|| "0".to_owned(), |tokens| format!("{tokens:.1}")),
         count(reasoning.as_ref().map_or(0, |counts| counts.unfinished)),
         percent(score.value),
-        format!("{} to {}", percent(score.ci95[0]), percent(score.ci95[1])),
+        interval(score.ci95),
         count(score.n),
     ]
 }

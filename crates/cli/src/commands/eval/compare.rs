@@ -1,53 +1,77 @@
 //! `--compare`: the cut model and the whole one on the same items.
 
-use lopper_measure::{Comparison, Comparisons};
+use lopper_measure::{Comparison, Comparisons, GroupComparison};
 use lopper_record::Retention;
 use lopper_tasks::TaskOutcome;
 
-use super::percent;
+use super::{interval, p_value, percent};
 use crate::table;
 
-/// A table, and a line for each task about the differences that so many items can show.
+const COLUMNS: usize = 8;
+const HEADER: [&str; COLUMNS] = ["", "metric", "uncut", "cut", "retention", "95 % interval", "p", "n"];
+
+/// A block for each group of tasks, with the group's mean where there are several; and for each task whose difference
+/// may be chance, a line about the differences that so many items can show.
 pub fn human(found: &Comparisons) -> String {
-    let mut rows: Vec<[String; 8]> = found.tasks.iter().map(row).collect();
-    let mean = |name: &str, retention: String, interval: String, n: String| {
-        let none = String::new;
-        [name.to_owned(), none(), none(), none(), retention, interval, none(), n]
-    };
-    if found.tasks.len() > 1 {
-        for (name, retention) in found.groups.iter().filter_map(|group| Some((&group.group, group.retention.as_ref()?)))
-        {
-            rows.push(mean(name, percent(retention.value), interval(retention), table::count(retention.n as u64)));
+    let mut rows: Vec<[String; COLUMNS]> = Vec::new();
+    let line = |first: &str| std::array::from_fn(|at| if at == 0 { first.to_owned() } else { String::new() });
+    for (at, group) in found.groups.iter().enumerate() {
+        if at > 0 {
+            rows.push(line(""));
+        }
+        rows.push(line(&group.cut.group));
+        rows.extend(found.of_group(group).map(task_row));
+        if group.tasks.len() > 1 {
+            rows.push(group_row(group));
         }
     }
     if let (true, Some(value)) = (found.groups.len() > 1, found.group_mean_retention) {
-        rows.push(mean("mean of the groups", percent(value), String::new(), String::new()));
+        let mut row = line("mean of the groups");
+        row[4] = percent(value);
+        row[5] = found.group_mean_retention_ci95.map_or_else(|| "-".to_owned(), interval);
+        rows.extend([line(""), row]);
     }
-    let header = ["task", "metric", "uncut", "cut", "retention", "95 % interval", "p", "n"];
-    let power: Vec<String> =
-        found.tasks.iter().map(|task| format!("{}: {}", task.task, task.power.line(task.n))).collect();
-    format!("{}\n\n{}", table::render(header, &rows), power.join("\n"))
+    let mut text = table::render(HEADER, &rows);
+    text += "\n\np: exact paired tests, each by itself, not corrected for their number";
+    for task in found.tasks.iter().filter(|task| !task.is_significant()) {
+        text += &format!("\n{}: {}", task.task, task.power.line(task.n));
+    }
+    text
 }
 
-fn row(task: &Comparison) -> [String; 8] {
-    let (retention, bounds) = match &task.retention {
-        Some(retention) => (percent(retention.value), interval(retention)),
-        None => ("-".to_owned(), "-".to_owned()),
-    };
+fn task_row(task: &Comparison) -> [String; COLUMNS] {
+    let [retention, bounds] = kept(task.retention.as_ref());
     [
-        task.task.clone(),
+        format!("  {}", task.task),
         task.metric.clone(),
         percent(task.base),
         percent(task.cut),
         retention,
         bounds,
-        format!("{:.3}", task.p_value),
+        p_value(task.p_value),
         table::count(task.n as u64),
     ]
 }
 
-fn interval(retention: &Retention) -> String {
-    format!("{} to {}", percent(retention.ci95[0]), percent(retention.ci95[1]))
+fn group_row(group: &GroupComparison) -> [String; COLUMNS] {
+    let [retention, bounds] = kept(group.cut.retention.as_ref());
+    [
+        "  mean".to_owned(),
+        format!("{} tasks", group.tasks.len()),
+        percent(group.base.value),
+        percent(group.cut.score.value),
+        retention,
+        bounds,
+        p_value(group.p_value),
+        table::count(group.base.n as u64),
+    ]
+}
+
+fn kept(retention: Option<&Retention>) -> [String; 2] {
+    match retention {
+        Some(retention) => [percent(retention.value), interval(retention.ci95)],
+        None => ["-".to_owned(), "-".to_owned()],
+    }
 }
 
 /// Says so where scores are too close to chance for a ratio to mean what it seems to mean.
