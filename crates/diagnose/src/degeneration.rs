@@ -137,6 +137,7 @@ impl DegenerationTally {
     pub fn finish(&self) -> Degeneration {
         let [rep_2, rep_3, rep_4] = self.rep.map(|moments| moments.mean());
         Degeneration {
+            source: String::new(),
             responses: self.responses,
             empty: self.empty,
             rep_2,

@@ -197,6 +197,7 @@ impl Job<'_> {
             parameters: Some(self.card.parameters.saturating_sub(per_layer * removed.len() as u64)),
             diagnosis: Some(diagnosis),
             dropped: removed,
+            speed: None,
         })
     }
 }

@@ -6,6 +6,7 @@
 //! - [`retention`]: scores of a cut divided by the uncut model's, by task and by group, with intervals;
 //!   [`compare_all`]: the same with paired tests.
 //! - [`group_budgets`]: how many layers may go, for each task, the worst of a group, and the group's mean;
+//!   [`samples_budget`]: the same from files that an evaluation wrote ([`SampleScores`]);
 //! - [`group_mean_retention`], [`Objective`]: the one figure that layers and cuts are chosen by.
 //!
 //! Not here: which candidates to evaluate (`lopper-prune`, `lopper-study`), and what broke in them (`lopper-diagnose`).
@@ -41,9 +42,13 @@ mod compare;
 mod objective;
 mod retention;
 mod run;
+mod samples;
+mod samples_budget;
 
 pub use budget::{MeasuredCut, group_budgets};
 pub use compare::{Comparison, Comparisons, DIFFERENCE, Power, compare, compare_all};
 pub use objective::{ItemScores, Objective, group_mean_retention};
 pub use retention::{Outcomes, TaskItems, group_scores, paired, retention, uncut_results};
 pub use run::{Cost, Drafts, Evaluation, Execution, evaluate, run_requests};
+pub use samples::{SampleScores, ScoreChoice, ScoredItem, ScoredTask};
+pub use samples_budget::{SampledCut, SamplesBudget, samples_budget};

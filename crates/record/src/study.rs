@@ -14,14 +14,18 @@ use crate::{Context, Fault, Result, finite, write_atomic};
 
 mod budget;
 mod diagnosis;
+mod healing;
 mod measured;
+mod speed;
 
 pub use budget::{BudgetDepth, BudgetLine, ItemsNeeded, Scope, Verdict};
 pub use diagnosis::{
     Arithmetic, Brackets, Cause, Degeneration, Diagnosis, GapAlarm, Ledger, LedgerEntry, Mean, Programs, Reasoning,
     SentinelReading, StoppedBranch,
 };
-pub use measured::{AblatedLayer, Answer, GroupResult, HealInfo, Point, Sample, TaskResult};
+pub use healing::{AnswerCounts, FEW_STEPS, HealInfo, HealingRole};
+pub use measured::{AblatedLayer, Answer, GroupResult, Point, Sample, TaskResult};
+pub use speed::{Speed, SpeedAtBatch};
 
 /// Version of this layout; a change that older readers would misread raises it.
 pub const SCHEMA: u32 = 1;
@@ -80,6 +84,9 @@ pub struct StudyRecord {
     pub stopped: Vec<StoppedBranch>,
     /// The depth budget.
     pub budget: Vec<BudgetLine>,
+    /// Cuts to which a smaller one is to be preferred, since it keeps as much and answers as fast; a sentence each.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub better_buys: Vec<String>,
     /// Where the time went.
     pub timings: Vec<Timing>,
     /// What the reader should know before trusting a number.

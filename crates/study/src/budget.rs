@@ -19,7 +19,11 @@ impl JudgedCut {
     /// From the outcomes of the uncut model and of the cut on the reporting items.
     pub fn new(removed: usize, healing: Option<&HealInfo>, pairs: &[(&TaskOutcome, &TaskOutcome)]) -> Self {
         let tasks = pairs.iter().map(|(base, cut)| TaskItems::of(base, cut)).collect();
-        let healing = healing.map(|info| format!("{} of its own answers", info.examples));
+        let healing = healing.map(|info| match (info.data.as_str(), info.in_distribution) {
+            ("", _) => format!("{} answers", info.examples),
+            (data, false) => data.to_owned(),
+            (data, true) => format!("{data} (in-distribution)"),
+        });
         Self { healing, cut: MeasuredCut { removed, tasks } }
     }
 }

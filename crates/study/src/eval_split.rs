@@ -6,8 +6,8 @@ use std::time::Instant;
 use lopper_infer::TextModel;
 use lopper_measure::{Execution, Outcomes, evaluate};
 use lopper_pocket::Split;
-use lopper_record::{LayerPosition, LayerSet, LayerSlot, Progress, Result, Store};
-use lopper_tasks::{GenerationPolicy, Resources, Suite, TaskOutcome};
+use lopper_record::{Claim, LayerPosition, LayerSet, LayerSlot, Progress, Result, Store};
+use lopper_tasks::{GenerationPolicy, Resources, Suite, TaskOutcome, Timing};
 use serde::{Deserialize, Serialize};
 
 use crate::Recipe;
@@ -97,14 +97,29 @@ impl EvalSplit {
         Ok(missing)
     }
 
-    /// Outcomes of one candidate. What is missing is evaluated now, the tasks together.
+    /// Claims a candidate's evaluation for this process; none where another process does it.
+    pub fn claim(&self, store: &Store, candidate: &Candidate<'_>) -> Result<Option<Claim>> {
+        // One claim serves all tasks: they are evaluated together.
+        let Some(first) = self.tasks.first() else { return Ok(None) };
+        store.claim("eval", &self.key(candidate, first))
+    }
+
+    /// Outcomes of one candidate. What is missing is evaluated now, the tasks together, or waited for where another
+    /// process does it.
     pub fn outcomes(&self, store: &Store, candidate: &Candidate<'_>, progress: &dyn Progress) -> Result<CellOutcomes> {
+        let mut claim = None;
+        while claim.is_none() && !self.missing(store, candidate)?.is_empty() {
+            claim = self.claim(store, candidate)?;
+            if claim.is_none() {
+                Store::wait(progress)?;
+            }
+        }
         let (mut outcomes, mut missing, mut seconds) = (Outcomes::new(), Vec::new(), 0.0);
         for task in &self.tasks {
             match store.get::<EvalCell>("eval", &self.key(candidate, task))? {
                 Some(cell) => {
                     seconds += cell.seconds;
-                    outcomes.insert(task.name.clone(), cell.outcome);
+                    outcomes.insert(task.name.clone(), cell.outcome());
                 }
                 None => missing.push(task.name.as_str()),
             }
@@ -114,7 +129,7 @@ impl EvalSplit {
             let computed = self.evaluate(store, std::slice::from_ref(candidate), &missing, progress)?;
             for cell in computed.into_iter().flatten() {
                 seconds += cell.seconds;
-                outcomes.insert(cell.outcome.task.clone(), cell.outcome);
+                outcomes.insert(cell.outcome.task.clone(), cell.outcome());
             }
         }
         Ok(CellOutcomes { outcomes, seconds, cached })
@@ -137,7 +152,7 @@ impl EvalSplit {
         let seconds = began.elapsed().as_secs_f64() / (candidates.len() * names.len()) as f64;
         let mut computed = Vec::with_capacity(all.len());
         for (candidate, outcomes) in candidates.iter().zip(all) {
-            let cells: Vec<_> = outcomes.into_iter().map(|outcome| EvalCell { seconds, outcome }).collect();
+            let cells: Vec<_> = outcomes.into_iter().map(|outcome| EvalCell::new(seconds, outcome)).collect();
             for cell in &cells {
                 if let Some(task) = self.tasks.iter().find(|task| task.name == cell.outcome.task) {
                     store.put("eval", &self.key(candidate, task), cell, seconds)?;
@@ -154,6 +169,21 @@ impl EvalSplit {
 pub struct EvalCell {
     seconds: f64,
     outcome: TaskOutcome,
+    /// Tokens read and generated for each item, which an outcome does not record.
+    tokens: Vec<(usize, usize)>,
+}
+
+impl EvalCell {
+    fn new(seconds: f64, outcome: TaskOutcome) -> Self {
+        let tokens = outcome.timings.iter().map(|timing| (timing.read_tokens, timing.new_tokens)).collect();
+        Self { seconds, outcome, tokens }
+    }
+
+    /// The outcome with its items' tokens; their times are not kept.
+    fn outcome(self) -> TaskOutcome {
+        let timing = |(read_tokens, new_tokens)| Timing { read_tokens, new_tokens, seconds: 0.0 };
+        TaskOutcome { timings: self.tokens.into_iter().map(timing).collect(), ..self.outcome }
+    }
 }
 
 /// Outcomes of one model, from cells.

@@ -9,7 +9,7 @@ use lopper_tasks::{GenerationPolicy, ItemSelection};
 use serde::Serialize;
 
 /// Changes whenever a change of the program changes results that the other fields do not show.
-pub const REVISION: u32 = 5;
+pub const REVISION: u32 = 6;
 
 /// Variables of the chat template.
 pub type TemplateVariables = BTreeMap<String, serde_json::Value>;
@@ -49,6 +49,9 @@ pub struct HealKey<'a> {
     pub kept: &'a LayerSet<LayerPosition>,
     pub recipe: &'a HealRecipe,
     pub responses: ResponsesKey<'a>,
+    /// The hash of the reference answers that are learned in place of the responses.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reference: Option<&'a str>,
     /// The order in which gradients are summed depends on it.
     pub workers: usize,
 }
@@ -79,4 +82,15 @@ pub struct SentinelKey<'a> {
     pub kept: &'a LayerSet<LayerPosition>,
     pub healed: Option<HealKey<'a>>,
     pub options: &'a SentinelOptions,
+}
+
+/// How fast models run on a machine.
+#[derive(Debug, Clone, Serialize)]
+pub struct SpeedKey<'a> {
+    pub revision: u32,
+    pub model: &'a str,
+    /// The models, by their kept layers.
+    pub models: &'a [LayerSet<LayerPosition>],
+    pub processor: &'a str,
+    pub threads: usize,
 }

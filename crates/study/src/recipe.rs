@@ -12,6 +12,8 @@ use lopper_record::{Context, LayerSet, Result};
 use lopper_tasks::{GenerationPolicy, ItemSelection, expand};
 use serde::{Deserialize, Serialize};
 
+use crate::heal_seeds::HealSeeds;
+
 /// The model that comes with Lopper.
 pub(crate) const POCKET: &str = "pocket";
 /// `heal.data` for the tasks' own training splits.
@@ -41,6 +43,8 @@ pub struct Recipe {
     pub heal: Heal,
     /// What warns, and what ends a strategy early.
     pub sentinels: Sentinels,
+    /// Whether speed is measured.
+    pub speed: SpeedSettings,
     /// How the depth budget is decided.
     pub budget: Budget,
 }
@@ -166,8 +170,16 @@ pub struct Cuts {
 pub struct Heal {
     /// Depths to heal; empty for none.
     pub depths: Vec<usize>,
-    /// Where prompts come from: `tasks` for the tasks' training splits, or a file of JSON lines.
+    /// Where prompts come from: `tasks` for the tasks' training splits, a file of rows, or a data set of the hub.
     pub data: String,
+    /// Split of a data set; empty for `train`.
+    pub split: String,
+    /// Configuration of a data set; empty for its only one.
+    pub config: String,
+    /// Column of the prompts; empty for those that are known by their names.
+    pub column: String,
+    /// Column of the reference answers; empty for those that are known by their names.
+    pub answer_column: String,
     /// Prompts the uncut model answers, over all tasks together.
     pub prompts: usize,
     /// Longest answer, in tokens; 0 for the longest that a task allows, or 1024 with prompts from a file.
@@ -176,6 +188,10 @@ pub struct Heal {
     pub temperature: f64,
     /// Nucleus of the answers.
     pub top_p: f64,
+    /// Seeds of the finetuning, of which the first is what the budget is about.
+    pub seeds: HealSeeds,
+    /// Heal every depth also on the data's reference answers.
+    pub control: bool,
     /// The finetuning recipe.
     pub recipe: HealRecipe,
 }
@@ -188,6 +204,20 @@ pub struct Sentinels {
     pub stop: bool,
     /// By how much classification's retention may exceed generation's before the alarm is raised.
     pub gap: f64,
+}
+
+/// Speed next to quality.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SpeedSettings {
+    /// Measure how fast the uncut model and the cuts of the main strategy read and generate.
+    pub measure: bool,
+}
+
+impl Default for SpeedSettings {
+    fn default() -> Self {
+        Self { measure: true }
+    }
 }
 
 /// The depth budget.
@@ -211,6 +241,7 @@ impl Default for Recipe {
             cuts: Cuts::default(),
             heal: Heal::default(),
             sentinels: Sentinels::default(),
+            speed: SpeedSettings::default(),
             budget: Budget::default(),
         }
     }
@@ -252,10 +283,16 @@ impl Default for Heal {
         Self {
             depths: vec![5, 6, 7, 8, 9],
             data: TASKS.into(),
+            split: String::new(),
+            config: String::new(),
+            column: String::new(),
+            answer_column: String::new(),
             prompts: 2000,
             max_new_tokens: 0,
             temperature: 0.9,
             top_p: 0.95,
+            seeds: HealSeeds::default(),
+            control: false,
             recipe: HealRecipe::for_pocket(Method::Lora),
         }
     }

@@ -8,9 +8,11 @@ use lopper_infer::Sampling;
 use lopper_prune::criteria::{self, Request};
 use lopper_record::{Error, Fault, LayerNumbering, Result};
 
-use crate::recipe::POCKET;
+use crate::heal_seeds::MOST_SEEDS;
+use crate::healing_data::GENERAL_INSTRUCTIONS;
+use crate::recipe::{POCKET, TASKS};
 use crate::strategy::ABLATION;
-use crate::{Cuts, Recipe};
+use crate::{Cuts, Heal, Recipe};
 
 /// Largest study file that is read.
 const MAX_BYTES: u64 = 1 << 20;
@@ -27,6 +29,12 @@ fn heal_recipe(text: &str, default: HealRecipe) -> anyhow::Result<HealRecipe> {
         overlay(&mut whole, given);
     }
     Ok(whole.try_into()?)
+}
+
+/// Whether a study file that could be read names a key of a table.
+fn names_key(text: &str, table: &str, key: &str) -> anyhow::Result<bool> {
+    let file: toml::Table = toml::from_str(text)?;
+    Ok(file.get(table).and_then(toml::Value::as_table).is_some_and(|table| table.contains_key(key)))
 }
 
 /// Replaces the values of `under` by those of `over`, table by table.
@@ -52,7 +60,8 @@ impl Recipe {
     }
 
     /// Reads a study file for a model of so many `parameters`: what the file leaves out of the finetuning recipe
-    /// follows its size, as `lopper heal` does. The pocket model's has its own.
+    /// follows its size, as `lopper heal` does, and it is healed on [`GENERAL_INSTRUCTIONS`] unless the file says
+    /// otherwise. The pocket model has its own recipe, and its tasks' prompts.
     ///
     /// # Errors
     /// See [`Recipe::read`].
@@ -78,6 +87,10 @@ impl Recipe {
             None => HealRecipe::for_pocket(method),
         };
         recipe.heal.recipe = heal_recipe(&text, default)?;
+        let general = parameters.is_some() && recipe.model != POCKET && !recipe.heal.depths.is_empty();
+        if general && !names_key(&text, "heal", "data")? {
+            recipe.heal.data = GENERAL_INSTRUCTIONS.to_owned();
+        }
         recipe.check().map_err(|fault| fault.file(path))?;
         Ok(recipe)
     }
@@ -100,6 +113,11 @@ impl Recipe {
         if !(gap > 0.0 && gap <= 1.0) {
             return Err(refuse("`sentinels.gap` is no share", "above 0 and at most 1", gap)
                 .hint("0.2 warns when classification keeps 20 points more than generation"));
+        }
+        if !self.heal.seeds.is_valid() {
+            let expected = format!("a number from 1 to {MOST_SEEDS}, or a list of as many different seeds");
+            return Err(refuse("`heal.seeds` names no seeds", &expected, &self.heal.seeds)
+                .hint("1 heals every depth once; 3 shows how much a seed changes"));
         }
         if self.heal.depths.is_empty() {
             return Ok(());
@@ -169,6 +187,21 @@ impl Recipe {
         self.resolved_tasks()?;
         if self.heal.data.trim().is_empty() {
             return Err(refuse("`heal.data` is empty", "`tasks`, or a file of prompts", &self.heal.data).hint(PRINT));
+        }
+        let Heal { split, config, column, answer_column, .. } = &self.heal;
+        let of_rows = [("split", split), ("config", config), ("column", column), ("answer_column", answer_column)];
+        if self.heal.data == TASKS
+            && let Some((key, given)) = of_rows.iter().find(|(_, given)| !given.is_empty())
+        {
+            let message = format!("`heal.{key}` belongs to rows of files and data sets");
+            return Err(refuse(&message, "`heal.data` with a file or a data set", given).hint(format!(
+                "leave `heal.{key}` out, or name a data set with `heal.data`, such as `{GENERAL_INSTRUCTIONS}`"
+            )));
+        }
+        if column.is_empty() && !answer_column.is_empty() {
+            let message = "`heal.answer_column` needs the column of the prompts";
+            return Err(refuse(message, "`heal.column` as well", answer_column)
+                .hint("leave both out where the columns are known by their names"));
         }
         Ok(())
     }

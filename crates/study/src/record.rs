@@ -12,11 +12,12 @@ use crate::{Recipe, calibration};
 /// Every seed with its use.
 pub fn seeds(recipe: &Recipe) -> Vec<Seed> {
     let seed = |name: &str, value: u64| Seed { name: name.to_owned(), value };
-    vec![
-        seed("items, random cuts, self-generation and bootstrap", recipe.seed),
-        seed("finetuning", recipe.heal.recipe.seed),
-        seed("calibration text", calibration::SEED),
-    ]
+    let mut seeds = vec![seed("items, random cuts, self-generation and bootstrap", recipe.seed)];
+    for (at, value) in recipe.heal.seeds.of(recipe.heal.recipe.seed).into_iter().enumerate() {
+        seeds.push(seed(if at == 0 { "finetuning" } else { "finetuning, to compare" }, value));
+    }
+    seeds.push(seed("calibration text", calibration::SEED));
+    seeds
 }
 
 /// How items are split, in sentences.

@@ -15,12 +15,14 @@ use lopper_record::study::{
 };
 use lopper_record::{LayerPosition, LayerSet, Progress, Result, Store};
 
+use crate::better_buy::better_buys;
 use crate::budget::JudgedCut;
 use crate::directory::DirectoryGuard;
-use crate::eval_split::{Candidate, EvalSplit};
-use crate::healing::{HealCut, ResponseGeneration, Responses};
+use crate::eval_split::EvalSplit;
+use crate::heal_stage::HealStage;
+use crate::healing::ResponseGeneration;
 use crate::identity::{REVISION, ScoreKey};
-use crate::sentinels::PlannedCut;
+use crate::sentinels::{PlannedCut, Readings};
 use crate::stage::{CutCells, CutOnSplit, CutStage, Stage};
 use crate::strategy::{self, Evidence};
 use crate::tasks::StudyTasks;
@@ -87,11 +89,14 @@ pub fn run(
         ledger: Vec::new(),
         judged: Vec::new(),
     };
-    if let Err(error) = study.stages() {
+    let result = study.stages();
+    let record = study.record;
+    if let Err(error) = result {
+        drop(store);
         guard.clear_if_unused();
         return Err(error);
     }
-    Ok(study.record)
+    Ok(record)
 }
 
 /// A study that is running.
@@ -129,9 +134,12 @@ impl<'a> Study<'a> {
         };
         let main = self.main_strategy(&evidence, &base_select)?;
         self.record.main_strategy.clone_from(&main);
-        let cuts = self.cuts(&evidence, &main, &base)?;
-        self.heal(&evidence, &main, &base, &cuts)?;
+        let (cuts, readings) = self.cuts(&evidence, &main, &base)?;
+        let speeds = self.measure_speeds(&main)?;
+        self.enter_speeds(&speeds, &main, &base, &cuts);
+        self.heal(&HealStage { evidence: &evidence, main: &main, base: &base, cuts: &cuts, readings: &readings })?;
         self.record.budget = budget::decide(&self.judged, self.tasks, &main, self.recipe, self.model.card.num_layers)?;
+        self.record.better_buys = better_buys(&self.record);
         self.write_ledger()?;
         self.record.warnings.extend(self.store.take_warnings());
         self.record.complete = true;
@@ -144,7 +152,7 @@ impl<'a> Study<'a> {
     }
 
     /// Enters a finished stage into the record and writes it.
-    fn finish(&mut self, timing: impl Into<Option<Timing>>) -> Result<()> {
+    pub fn finish(&mut self, timing: impl Into<Option<Timing>>) -> Result<()> {
         self.record.timings.extend(timing.into());
         self.record.write(self.store.directory())
     }
@@ -201,7 +209,7 @@ impl<'a> Study<'a> {
         let key = ScoreKey { revision: REVISION, model, calibration: &hash, gradients };
         let found = self.store.path("scores", &key, "json")?.exists();
         let mut stage = Stage::begin(self.progress, "layer criteria", 1, usize::from(found));
-        let finished = self.store.run("scores", &key, || {
+        let finished = self.store.run("scores", &key, self.progress, || {
             let progress = stage.cell("one pass over calibration text");
             let what = Measures { perplexity: true, linear: true };
             let mut scores = criteria::measure(&text.engine, &calibration, what, progress)?;
@@ -257,8 +265,13 @@ impl<'a> Study<'a> {
         Ok(best.map(|(_, name)| name.clone()).unwrap_or_default())
     }
 
-    /// Every strategy at every depth on the reporting items; returns the main one's outcomes.
-    fn cuts(&mut self, evidence: &Evidence<'_>, main: &str, base: &Outcomes) -> Result<Vec<(usize, Outcomes)>> {
+    /// Every strategy at every depth on the reporting items; returns the main one's outcomes, and all sentinels.
+    fn cuts(
+        &mut self,
+        evidence: &Evidence<'_>,
+        main: &str,
+        base: &Outcomes,
+    ) -> Result<(Vec<(usize, Outcomes)>, Readings)> {
         let mut plan = Vec::new();
         for strategy in &self.recipe.cuts.strategies {
             for &depth in &self.recipe.cuts.depths {
@@ -279,8 +292,7 @@ impl<'a> Study<'a> {
             let what = format!("{strategy}: without {}", self.model.originals(dropped)?);
             let outcomes = stage.outcomes(cut, &what)?;
             let mut point = self.point(strategy, dropped, base, &outcomes)?;
-            let perplexity = readings.get(&cut.kept).and_then(|reading| reading.perplexity);
-            self.diagnose(&mut point, base, &outcomes, perplexity);
+            self.diagnose(&mut point, (base, &outcomes), &readings.of(&cut.kept), &readings);
             self.record.points.push(point);
             // An interrupted study has a report of every cut it reached.
             self.record.write(self.store.directory())?;
@@ -291,7 +303,7 @@ impl<'a> Study<'a> {
         }
         self.show(base, &main_outcomes, None);
         self.finish(stage.timing())?;
-        Ok(main_outcomes)
+        Ok((main_outcomes, readings))
     }
 
     fn cut(&self, dropped: &LayerSet<LayerPosition>, split: Split) -> CutOnSplit {
@@ -308,7 +320,7 @@ impl<'a> Study<'a> {
         group_mean_retention(paired(base, cut, &self.tasks.names()))
     }
 
-    fn point(
+    pub fn point(
         &self,
         strategy: &str,
         dropped: &LayerSet<LayerPosition>,
@@ -339,7 +351,7 @@ impl<'a> Study<'a> {
     }
 
     /// Puts texts of the shown depth into the record.
-    fn show(&mut self, base: &Outcomes, cuts: &[(usize, Outcomes)], healed: Option<(usize, &Outcomes)>) {
+    pub fn show(&mut self, base: &Outcomes, cuts: &[(usize, Outcomes)], healed: Option<(usize, &Outcomes)>) {
         let Some(depth) = self.shown_depth() else { return };
         let healed = match healed {
             Some((d, _)) if d != depth => return,
@@ -348,62 +360,5 @@ impl<'a> Study<'a> {
         if let Some((_, cut)) = cuts.iter().find(|(d, _)| *d == depth) {
             self.record.samples = samples::samples(self.tasks.generative(), base, (depth, cut), healed);
         }
-    }
-
-    fn heal(&mut self, evidence: &Evidence<'_>, main: &str, base: &Outcomes, cuts: &[(usize, Outcomes)]) -> Result<()> {
-        let heal = &self.recipe.heal;
-        if heal.depths.is_empty() {
-            return Ok(());
-        }
-        let responses = self.responses()?;
-        let (text, model) = (&self.model.text, &self.model.card.hash);
-        let workers = lopper_heal::Run::for_model(text.engine.model(), text.engine.threads(), &heal.recipe).workers;
-        let mut found = 0;
-        let mut plan = Vec::new();
-        for &depth in &heal.depths {
-            let dropped = strategy::choose(main, depth, evidence)?;
-            let kept = self.model.without(&dropped);
-            let cut = HealCut { responses: &responses, kept: &kept, recipe: &heal.recipe, workers };
-            found += usize::from(cut.is_finished(self.store)?);
-            let healed = Candidate { text, model, kept: &kept, run: LayerSet::default(), healed: Some(cut.key()) };
-            found += usize::from(self.cells.report.missing(self.store, &healed)?.is_empty());
-            plan.push((dropped, kept));
-        }
-        let mut stage = Stage::begin(self.progress, "healing", 2 * plan.len(), found);
-        for (dropped, kept) in &plan {
-            let progress = stage.cell(&format!("finetuning without {}", self.model.originals(dropped)?));
-            let cut = HealCut { responses: &responses, kept, recipe: &heal.recipe, workers };
-            let healed = cut.heal(self.store, self.model, progress)?;
-            stage.count(healed.info.seconds, healed.cached)?;
-            let progress = stage.cell(&format!("measuring {} healed", dropped.len()));
-            let text = text.with_model(healed.model);
-            let run = LayerSet::all(kept.len());
-            let candidate = Candidate { text: &text, model, kept, run: run.clone(), healed: Some(cut.key()) };
-            let found = self.cells.report.outcomes(self.store, &candidate, progress)?;
-            let reading = self.healed_sentinel(&text, &run, kept, cut.key(), progress)?;
-            stage.count(found.seconds + reading.wall_s, found.cached)?;
-            let mut point = self.point(main, dropped, base, &found.outcomes)?;
-            let names = self.tasks.names();
-            let pairs = paired(base, &found.outcomes, &names);
-            self.judged.push(JudgedCut::new(dropped.len(), Some(&healed.info), &pairs));
-            point.healed = Some(healed.info);
-            self.diagnose(&mut point, base, &found.outcomes, reading.value.perplexity);
-            self.record.points.push(point);
-            self.show(base, cuts, Some((dropped.len(), &found.outcomes)));
-            self.record.write(self.store.directory())?;
-        }
-        self.finish(stage.timing())
-    }
-
-    /// The uncut model's responses to the training prompts.
-    fn responses(&mut self) -> Result<Responses<'a>> {
-        let generation = ResponseGeneration::new(self.model, self.tasks, self.training, self.recipe)?;
-        let found = usize::from(generation.is_finished(self.store)?);
-        let mut stage = Stage::begin(self.progress, "self-generated responses", 1, found);
-        let progress = stage.cell("the uncut model responds");
-        let (responses, seconds, cached) = generation.run(self.store, progress)?;
-        stage.count(seconds, cached)?;
-        self.record.timings.push(stage.timing());
-        Ok(responses)
     }
 }

@@ -13,6 +13,7 @@ use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
 use crate::eval_split::EvalSplit;
+use crate::healing_data::HealingPrompt;
 use crate::tasks::StudyTasks;
 
 /// A prompt with its reference answer.
@@ -53,14 +54,14 @@ impl TrainingPrompts {
         text: &TextModel,
         tasks: &StudyTasks,
         (policy, resources): (&GenerationPolicy, &Resources),
-        prompts: Option<&[Conversation]>,
+        prompts: Option<&[HealingPrompt]>,
         splits: &[&EvalSplit],
     ) -> Result<Self> {
         let items: HashSet<&str> = splits.iter().flat_map(|split| split.item_ids().into_values().flatten()).collect();
         if let Some(prompts) = prompts {
             refuse_items(prompts, splits)?;
             let chat = text.chat.is_some();
-            let listed = prompts.iter().map(|conversation| given(conversation, chat)).collect();
+            let listed = prompts.iter().map(|prompt| given(prompt, chat)).collect();
             return Ok(Self { sources: vec![Source::Listed(listed)], without: vec![] });
         }
         let mut training = Self { sources: vec![], without: vec![] };
@@ -150,20 +151,20 @@ fn of_row(example: &TrainingExample, text: &TextModel) -> TrainingPrompt {
     TrainingPrompt { prompt, answer: example.answer.trim().to_owned() }
 }
 
-fn given(conversation: &Conversation, chat: bool) -> TrainingPrompt {
+fn given(given: &HealingPrompt, chat: bool) -> TrainingPrompt {
     let prompt = match chat {
-        true => PromptText::Chat(conversation.clone()),
+        true => PromptText::Chat(given.conversation.clone()),
         false => {
-            let text: Vec<_> = conversation.messages.iter().map(Message::text).collect();
+            let text: Vec<_> = given.conversation.messages.iter().map(Message::text).collect();
             PromptText::Plain { prompt: text.join("\n\n"), delimiter: "\n".to_owned(), stop: vec!["\n\n".to_owned()] }
         }
     };
-    TrainingPrompt { prompt, answer: String::new() }
+    TrainingPrompt { prompt, answer: given.answer.clone().unwrap_or_default() }
 }
 
-fn refuse_items(prompts: &[Conversation], splits: &[&EvalSplit]) -> Result<()> {
-    let used: HashSet<String> =
-        prompts.iter().flat_map(|prompt| &prompt.messages).map(|message| question_id([&*message.text()])).collect();
+fn refuse_items(prompts: &[HealingPrompt], splits: &[&EvalSplit]) -> Result<()> {
+    let messages = prompts.iter().flat_map(|prompt| &prompt.conversation.messages);
+    let used: HashSet<String> = messages.map(|message| question_id([&*message.text()])).collect();
     let shared: Vec<String> = splits
         .iter()
         .flat_map(|split| split.items_among(&used))

@@ -91,6 +91,10 @@ fn values_without_sense_are_refused() {
         ("[tasks]\ngenerative = [\"arc_easy\"]", "arc_easy"),
         ("[tasks]\nclassification = [\"arc_easy\", \"ai2_arc\"]", "twice"),
         ("[heal]\ndata = \"\"", "heal.data"),
+        ("[heal]\nsplit = \"train\"", "heal.split"),
+        ("[heal]\ndata = \"own.jsonl\"\nanswer_column = \"a\"", "heal.answer_column"),
+        ("[heal]\nseeds = 0", "heal.seeds"),
+        ("[heal]\nseeds = [1, 1]", "heal.seeds"),
         ("[tasks]\nclassification = [\"pocket_word\"]", "pocket_word"),
         ("[tasks]\ngenerative = [\"pocket_word\", \"pocket_word\"]", "twice"),
         ("[tasks]\ngenerative = []\nclassification = []", "no task"),
@@ -105,6 +109,22 @@ fn values_without_sense_are_refused() {
     }
     // What is not used cannot be wrong.
     read("[heal]\ndepths = []\ntemperature = 0.0").unwrap();
+}
+
+#[test]
+fn a_model_in_use_is_healed_on_general_instructions_unless_the_file_says_otherwise() {
+    let data = |text: &str, parameters: Option<usize>| {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        Recipe::read_for(file.path(), parameters).unwrap().heal.data
+    };
+    let real = Some(135_000_000);
+    assert_eq!(data("model = \"own\"", real), lopper_study::GENERAL_INSTRUCTIONS);
+    assert_eq!(data("model = \"own\"\n[heal]\nprompts = 50", real), lopper_study::GENERAL_INSTRUCTIONS);
+    assert_eq!(data("model = \"own\"\n[heal]\ndata = \"tasks\"", real), "tasks");
+    assert_eq!(data("model = \"own\"\nheal.data = \"mine.jsonl\"", real), "mine.jsonl");
+    assert_eq!(data("model = \"own\"\n[heal]\ndepths = []", real), "tasks", "nothing is healed, so nothing is fetched");
+    assert_eq!(data("seed = 1", real), "tasks", "the pocket model knows nothing but its tasks");
 }
 
 #[test]

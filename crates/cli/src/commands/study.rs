@@ -7,13 +7,15 @@ use lopper_infer::TextModel;
 use lopper_model::checkpoint::torch_name;
 use lopper_record::study::{ModelCard, STUDY_FILE};
 use lopper_record::{Error, Fault, Result, StudyRecord, changed_keys, ensure_writable};
-use lopper_study::{Recipe, StudyInputs, StudyModel, TASKS};
+use lopper_study::{GENERAL_INSTRUCTIONS, Heal, HealingPrompt, Recipe, StudyInputs, StudyModel, TASKS, summary};
+use lopper_tasks::DataRoot;
 
 use super::benchmark;
 use crate::args::{BenchmarkArgs, RowArgs, RunArgs, StudyArgs};
 use crate::context::Context;
 use crate::open_model::{OpenModel, POCKET};
 use crate::prompts;
+use crate::table;
 
 /// Width of the table where the terminal does not tell its own.
 const WIDTH: usize = 100;
@@ -61,6 +63,7 @@ pub fn run(context: &Context, args: &StudyArgs) -> Result<()> {
     }
     let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
     context.printer.result(lopper_report::terminal_table(&record, WIDTH, colour).trim_end())?;
+    context.printer.result(below_the_table(&record).trim_end())?;
     context.printer.note(&format!("\nreport: {}", report.display()));
     Ok(())
 }
@@ -105,18 +108,51 @@ fn inputs(context: &Context, args: &StudyArgs, recipe: &Recipe) -> Result<StudyI
         ..BenchmarkArgs::default()
     };
     let resources = benchmark::resources(context, &benchmark)?;
-    let prompts = match recipe.heal.data.as_str() {
-        TASKS => None,
-        data => Some(prompts::read(
-            context,
-            &resources.data_root,
-            data,
-            &RowArgs::default(),
-            Some(recipe.heal.prompts.max(recipe.items.calibration)),
-            recipe.seed,
-        )?),
+    let prompts = match recipe.heal.data == TASKS {
+        true => None,
+        false => Some(healing_prompts(context, &resources.data_root, recipe)?),
     };
     Ok(StudyInputs { resources, prompts })
+}
+
+/// The prompts of `heal.data`, and the answers that are with them.
+fn healing_prompts(context: &Context, root: &DataRoot, recipe: &Recipe) -> Result<Vec<HealingPrompt>> {
+    let Heal { data, split, config, column, answer_column, prompts, .. } = &recipe.heal;
+    let named = |name: &String| Some(name.clone()).filter(|name| !name.is_empty());
+    let rows = RowArgs { split: named(split), config: named(config), column: named(column) };
+    let (answers, limit) = (named(answer_column), Some((*prompts).max(recipe.items.calibration)));
+    let read = prompts::read_with_answers(context, root, data, (&rows, answers.as_deref()), limit, recipe.seed);
+    read.map_err(|error| match error.into_fault() {
+        Ok(fault) => data_fault(fault, data).into(),
+        Err(error) => error,
+    })
+}
+
+/// A fault of reading `heal.data` in the words of the study file.
+fn data_fault(fault: Fault, data: &str) -> Fault {
+    let keys = [("--split", "`heal.split`"), ("--config", "`heal.config`"), ("--column", "`heal.column`")];
+    let in_keys = |text: String| keys.iter().fold(text, |text, (flag, key)| text.replace(flag, key));
+    let mut hints: Vec<String> = fault.hint.into_iter().map(in_keys).collect();
+    if data == GENERAL_INSTRUCTIONS {
+        hints.push(format!(
+            "a model is healed on {data} unless the study file says otherwise: `heal.data` names a file or another data \
+             set, or \"{TASKS}\" for the tasks' own training splits; `heal.depths = []` leaves healing out"
+        ));
+    }
+    Fault { message: in_keys(fault.message), hint: Some(hints.join("; ")).filter(|hint| !hint.is_empty()), ..fault }
+}
+
+/// What the table does not show: how healing went, speed next to quality, and where a smaller cut is the better buy.
+fn below_the_table(record: &StudyRecord) -> String {
+    let mut parts = vec![summary::healing_lines(record).join("\n")];
+    let rows = summary::speed_rows(record, table::bytes);
+    if !rows.is_empty() {
+        let table = table::render(summary::SPEED_HEADER, &rows);
+        parts.push(table + &summary::speed_note(record).map(|note| format!("\n{note}")).unwrap_or_default());
+    }
+    parts.push(record.better_buys.join("\n"));
+    parts.retain(|part| !part.is_empty());
+    parts.iter().map(|part| format!("\n{part}\n")).collect()
 }
 
 /// Names the study file in a fault that shows only once the model is known.

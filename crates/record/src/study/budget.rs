@@ -121,3 +121,10 @@ impl Verdict {
         }
     }
 }
+
+impl BudgetLine {
+    /// Items of all judged tasks together.
+    pub fn items(&self) -> usize {
+        self.depths.iter().find_map(|depth| Some(depth.retention?.n)).unwrap_or(0)
+    }
+}

@@ -3,7 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::diagnosis::{Diagnosis, GapAlarm};
-use crate::{LayerSet, Retention, Score, finite};
+use super::healing::{HealInfo, HealingRole};
+use super::speed::Speed;
+use crate::{LayerSet, Retention, Score};
 
 /// The model without one layer.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -87,6 +89,9 @@ pub struct Point {
     /// Raised where classification hides what generation has lost.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gap: Option<GapAlarm>,
+    /// How large and how fast it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub speed: Option<Speed>,
 }
 
 impl Point {
@@ -99,31 +104,12 @@ impl Point {
     pub fn group(&self, name: &str) -> Option<&GroupResult> {
         self.groups.iter().find(|result| result.group == name)
     }
-}
 
-/// How a cut model was finetuned.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct HealInfo {
-    /// `lora`, `full`, …
-    pub method: String,
-    /// Self-generated examples.
-    pub examples: usize,
-    /// Tokens the loss was taken on.
-    pub tokens: u64,
-    /// Optimiser steps.
-    pub steps: usize,
-    /// Wall time.
-    #[serde(with = "finite")]
-    pub seconds: f64,
-    /// Training loss at the start.
-    #[serde(with = "finite")]
-    pub train_loss_first: f64,
-    /// Training loss at the end.
-    #[serde(with = "finite")]
-    pub train_loss_last: f64,
-    /// The recipe in one line.
-    pub recipe: String,
+    /// Whether it counts for the depth budget as far as healing goes: it is not healed, or it is neither a healing with
+    /// another seed nor a control.
+    pub fn is_main_healing(&self) -> bool {
+        self.healed.as_ref().is_none_or(|healed| healed.role == HealingRole::Main)
+    }
 }
 
 /// One prompt and three models' answers.

@@ -142,7 +142,29 @@ fn table(models: &[(&Point, &Diagnosis)]) -> String {
          their tests. Lost: right in the uncut model and wrong here; gained: wrong in the uncut model and right \
          here.</p>\n",
     );
+    out.push_str(&sources(models));
     titled_table("Uncut, cut and healed", models.len(), &out)
+}
+
+/// Where probes and texts come from, where it is not the study's tasks.
+fn sources(models: &[(&Point, &Diagnosis)]) -> String {
+    let mut found: Vec<(&str, &str)> = Vec::new();
+    for (_, own) in models {
+        let text = own.degeneration.as_ref().map_or("", |text| text.source.as_str());
+        let arithmetic = own.arithmetic.as_ref().map_or("", |figures| figures.source.as_str());
+        let brackets = own.brackets.as_ref().map_or("", |figures| figures.source.as_str());
+        for entry in [("text", text), ("arithmetic", arithmetic), ("brackets", brackets)] {
+            if !entry.1.is_empty() && !found.contains(&entry) {
+                found.push(entry);
+            }
+        }
+    }
+    let words: Vec<String> = found.iter().map(|(what, source)| format!("{what} from {source}")).collect();
+    if words.is_empty() {
+        String::new()
+    } else {
+        format!("<p class=\"small\">Measured with: {}.</p>\n", Text(&words.join("; ")))
+    }
 }
 
 /// How programs ended and why items were lost, by depth.

@@ -130,6 +130,7 @@ fn diagnosis(hurt: f64, healed: bool, cut: bool) -> Diagnosis {
     Diagnosis {
         reasoning: None,
         degeneration: Some(Degeneration {
+            source: String::new(),
             responses: 300,
             empty: lost / 8,
             rep_2: mean(9.0 + hurt, 0.8),

@@ -28,7 +28,7 @@ impl BudgetLine {
         if self.tasks.is_empty() {
             let what = match self.scope {
                 Scope::Task => self.task_name(),
-                Scope::Worst | Scope::Mean => format!("any {} task", plain(&self.group)),
+                Scope::Worst | Scope::Mean => format!("any {}task", self.group_before()),
             };
             return format!(
                 "How many {of_layers} can go is not known for {what}: the uncut model scores too little to judge by."
@@ -46,11 +46,11 @@ impl BudgetLine {
 
     /// What is to be kept: "≥ 90 % of each of the 3 generative tasks after healing".
     fn goal(&self) -> String {
-        let (count, group) = (self.tasks.len(), plain(&self.group));
-        let what = match self.scope {
-            Scope::Task => self.task_name(),
-            Scope::Worst => format!("each of the {count} {group} tasks"),
-            Scope::Mean => format!("the mean of the {count} {group} tasks"),
+        let (count, group) = (self.tasks.len(), self.group_before());
+        let what = match (self.scope, count) {
+            (Scope::Task, _) | (_, 1) => self.task_name(),
+            (Scope::Worst, _) => format!("each of the {count} {group}tasks"),
+            (Scope::Mean, _) => format!("the mean of the {count} {group}tasks"),
         };
         let chance = if self.above_chance { ", above chance," } else { "" };
         let healing = match (self.healed, self.healing_data.as_str()) {
@@ -59,6 +59,11 @@ impl BudgetLine {
             (true, data) => format!(" after healing on {data}"),
         };
         format!("≥ {:.0} % of {what}{chance}{healing}", self.threshold * 100.0).trim_end_matches(',').to_owned()
+    }
+
+    /// The group's name before a noun; nothing where the tasks are not of one group.
+    fn group_before(&self) -> String {
+        if self.group.is_empty() { String::new() } else { format!("{} ", plain(&self.group)) }
     }
 
     fn task_name(&self) -> String {
@@ -126,7 +131,7 @@ impl BudgetLine {
 
     /// What the answer rests on.
     fn basis(&self) -> Option<String> {
-        let items: usize = self.depths.iter().find_map(|depth| Some(depth.retention?.n))?;
+        let items = Some(self.items()).filter(|items| *items > 0)?;
         let strategy = match self.strategy.as_str() {
             "" => String::new(),
             strategy => format!("layers chosen by {}, ", plain(strategy)),
