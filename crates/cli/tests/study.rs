@@ -41,7 +41,7 @@ fn a_study_ends_with_a_table_and_a_report_and_is_not_computed_twice() {
     assert!(table.contains("reverse") && table.contains("classification"), "{table}");
     assert!(messages.contains("layer map: 5 cells") && messages.contains("report: out/here/report.html"), "{messages}");
     let report = place.read("out/here/report.html");
-    assert!(report.contains("<svg") && report.contains("retention"));
+    assert!(report.contains("<svg") && report.contains("kept against layers removed"));
 
     let again = place.run("study study.toml --out out/here --json");
     let record = again.json();
@@ -62,6 +62,11 @@ fn a_study_ends_with_a_table_and_a_report_and_is_not_computed_twice() {
     std::fs::remove_file(place.path("out/here/report.html")).unwrap();
     place.run("report out/here");
     assert_eq!(place.read("out/here/report.html").len(), report.len());
+
+    // Its figures and data are files next to it.
+    assert!(place.read("out/here/report/figures/kept-by-group.svg").contains("<title>Kept against layers removed."));
+    let models = place.read("out/here/report/data/models.csv");
+    assert_eq!(models.lines().count(), 1 + 1 + cuts.len(), "{models}");
 }
 
 #[test]

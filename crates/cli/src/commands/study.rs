@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use lopper_infer::TextModel;
 use lopper_model::checkpoint::torch_name;
 use lopper_record::study::{ModelCard, STUDY_FILE};
-use lopper_record::{Error, Fault, Result, StudyRecord, changed_keys, ensure_writable, write_atomic};
+use lopper_record::{Error, Fault, Result, StudyRecord, changed_keys, ensure_writable};
 use lopper_study::{GENERAL_INSTRUCTIONS, Heal, HealingPrompt, Recipe, StudyInputs, StudyModel, TASKS, summary};
 use lopper_tasks::DataRoot;
 
@@ -57,8 +57,7 @@ pub fn run(context: &Context, args: &StudyArgs) -> Result<()> {
     for warning in &record.warnings {
         context.printer.warn(warning);
     }
-    let report = args.out.join("report.html");
-    write_atomic(&report, lopper_report::render(&record)?.as_bytes())?;
+    let report = lopper_report::write(&record, &args.out)?;
     if args.json {
         return context.printer.json(&record);
     }
