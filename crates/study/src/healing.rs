@@ -103,7 +103,7 @@ impl<'a> ResponseGeneration<'a> {
     /// A [`Fault`] for a prompt that the chat template refuses, and for a control without reference answers.
     pub fn check(&self) -> Result<Vec<String>> {
         let heal = &self.recipe.heal;
-        if heal.control && self.training.iter().all(|prompt| prompt.answer.trim().is_empty()) {
+        if heal.control && self.training.iter().all(|prompt| prompt.reference.trim().is_empty()) {
             return Err(reference_answers::missing(&heal.data).into());
         }
         Ok(PreparedPrompts::new(&self.model.text, &self.prompts, &self.options)?.remarks())

@@ -37,7 +37,7 @@ impl ReferenceAnswers {
                 continue;
             }
             counts.answers += 1;
-            if prompt.answer.trim().is_empty() {
+            if prompt.reference.trim().is_empty() {
                 counts.empty += 1;
                 continue;
             }
@@ -62,7 +62,7 @@ pub fn missing(data: &str) -> Fault {
 }
 
 fn example(training: &TrainingPrompt, options: &SgrOptions) -> Example {
-    let answer = training.answer.clone();
+    let answer = training.reference.clone();
     match &training.prompt {
         PromptText::Chat(conversation) => {
             let mut conversation = conversation.clone().with_system(options.system.as_deref());
@@ -93,7 +93,8 @@ mod tests {
                     stop: vec![String::new(), "\n".into()],
                 },
             },
-            answer: (*answer).to_owned(),
+            answer: String::new(),
+            reference: (*answer).to_owned(),
         };
         answers.iter().enumerate().map(prompt).collect()
     }

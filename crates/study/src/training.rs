@@ -20,8 +20,10 @@ use crate::tasks::StudyTasks;
 #[derive(Debug, Clone, PartialEq)]
 pub struct TrainingPrompt {
     pub prompt: PromptText,
-    /// Empty where there is none.
+    /// Its part in calibration text; empty where there is none.
     pub answer: String,
+    /// What a control of healing learns; empty where there is none.
+    pub reference: String,
 }
 
 /// The text of a prompt: for the chat template, or plain.
@@ -132,7 +134,7 @@ fn of_example(example: Example) -> TrainingPrompt {
             stop: stop.iter().map(|text| (*text).to_owned()).collect(),
         },
     };
-    TrainingPrompt { prompt, answer: example.answer }
+    TrainingPrompt { prompt, reference: example.answer.clone(), answer: example.answer }
 }
 
 /// A row in conversation wherever the model has a chat template, as the paper heals.
@@ -148,7 +150,8 @@ fn of_row(example: &TrainingExample, text: &TextModel) -> TrainingPrompt {
             stop: example.until.clone(),
         },
     };
-    TrainingPrompt { prompt, answer: example.answer.trim().to_owned() }
+    let answer = example.answer.trim().to_owned();
+    TrainingPrompt { prompt, reference: answer.clone(), answer }
 }
 
 fn given(given: &HealingPrompt, chat: bool) -> TrainingPrompt {
@@ -159,7 +162,8 @@ fn given(given: &HealingPrompt, chat: bool) -> TrainingPrompt {
             PromptText::Plain { prompt: text.join("\n\n"), delimiter: "\n".to_owned(), stop: vec!["\n\n".to_owned()] }
         }
     };
-    TrainingPrompt { prompt, answer: given.answer.clone().unwrap_or_default() }
+    // Long answers would make the criteria several times as slow.
+    TrainingPrompt { prompt, answer: String::new(), reference: given.answer.clone().unwrap_or_default() }
 }
 
 fn refuse_items(prompts: &[HealingPrompt], splits: &[&EvalSplit]) -> Result<()> {
