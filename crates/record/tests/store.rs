@@ -45,7 +45,7 @@ fn a_finished_cell_is_not_computed_again() {
 fn a_failed_cell_is_not_recorded() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path()).unwrap();
-    assert!(store.run::<f64>("eval", &1, || lopper_record::bail!("no")).is_err());
+    assert!(store.run::<f64>("eval", &1, &NoProgress, || lopper_record::bail!("no")).is_err());
     assert_eq!(store.get::<f64>("eval", &1).unwrap(), None);
     assert!(store.cells().unwrap().is_empty());
 }

@@ -32,8 +32,7 @@ pub enum Feature {
 
 impl Feature {
     /// Every feature.
-    pub const ALL: [Self; 6] =
-        [Self::Sandbox, Self::Namespaces, Self::Numpy, Self::Bf16, Self::Shared, Self::Browser];
+    pub const ALL: [Self; 6] = [Self::Sandbox, Self::Namespaces, Self::Numpy, Self::Bf16, Self::Shared, Self::Browser];
 
     /// Its name in `LOPPER_REQUIRE`.
     pub fn name(self) -> &'static str {

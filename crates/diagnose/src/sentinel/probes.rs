@@ -3,7 +3,7 @@
 //! Tasks measure more items than sentinels do, so a figure comes from the tasks where they have it. Which figures they
 //! lack is decided once, by the uncut model, so that a cut is always compared with the same items.
 
-use lopper_record::study::{Arithmetic, Brackets, Degeneration, Diagnosis, Reasoning, SentinelReading};
+use lopper_record::study::{Arithmetic, Brackets, Degeneration, Diagnosis, Mean, Reasoning, SentinelReading};
 use serde::{Deserialize, Serialize};
 
 use crate::arithmetic::{DigitLogprobs, summarize};
@@ -118,7 +118,6 @@ impl ProbeGaps {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use lopper_record::study::Mean;
 
     fn probes(right: usize) -> SentinelProbes {
         let mut logprobs = [-9.0; 10];
