@@ -57,6 +57,10 @@ pub struct TaskEntry {
     pub max_new_tokens: Option<usize>,
     /// Other names that stand for it and others.
     pub tags: Vec<String>,
+    /// Of these, the names under which its items are scored together with others': the task that it is a member of
+    /// (`mmlu`), and its category there (`mmlu_stem`).
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub families: Vec<String>,
     /// Whether programs that the model wrote are run.
     pub runs_code: bool,
 }
@@ -119,6 +123,7 @@ impl Task {
                     rows: None,
                     max_new_tokens: Some(info.max_new_tokens).filter(|most| *most > 0),
                     tags: groups.map(|(name, _)| (*name).to_owned()).collect(),
+                    families: vec![],
                     runs_code: false,
                 }
             }
@@ -133,6 +138,7 @@ impl Task {
                 rows: Some(spec.rows.summary()),
                 max_new_tokens: spec.generate.as_ref().map(|generate| generate.max_new_tokens),
                 tags: spec.tags.clone(),
+                families: spec.families(),
                 runs_code: spec.runs_code(),
             },
         }
