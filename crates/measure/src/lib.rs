@@ -5,6 +5,7 @@
 //!   and batches are applied there.
 //! - [`retention`]: scores of a cut divided by the uncut model's, by task and by group, with intervals;
 //!   [`compare_all`]: the same with paired tests.
+//! - [`pooled`]: tasks that are scored together, such as the subjects of MMLU, as one.
 //! - [`group_mean_retention`], [`Objective`]: the one figure that layers and cuts are chosen by.
 //!
 //! Not here: which candidates to evaluate (`lopper-prune`, `lopper-study`), and what broke in them (`lopper-diagnose`).
@@ -37,10 +38,12 @@
 
 mod compare;
 mod objective;
+mod pool;
 mod retention;
 mod run;
 
 pub use compare::{Comparison, Comparisons, DIFFERENCE, Power, compare, compare_all};
 pub use objective::{ItemScores, Objective, group_mean_retention};
+pub use pool::{pooled, pooled_order};
 pub use retention::{Outcomes, group_scores, paired, retention};
 pub use run::{Cost, Drafts, Evaluation, Execution, evaluate, run_requests};
