@@ -15,6 +15,7 @@ use crate::{Context, Fault, Result, finite, write_atomic};
 mod budget;
 mod diagnosis;
 mod measured;
+mod search;
 
 pub use budget::{BudgetDepth, BudgetLine, Verdict};
 pub use diagnosis::{
@@ -22,6 +23,7 @@ pub use diagnosis::{
     SentinelReading, StoppedBranch,
 };
 pub use measured::{AblatedLayer, Answer, GroupResult, HealInfo, Point, Sample, TaskResult};
+pub use search::{ObjectiveTasks, SearchRecord, SearchedCut};
 
 /// Version of this layout; a change that older readers would misread raises it.
 pub const SCHEMA: u32 = 1;
@@ -61,8 +63,14 @@ pub struct StudyRecord {
     pub base: Option<Point>,
     /// The strategy that the headline and the main chart are about.
     pub main_strategy: String,
+    /// The tasks that layers and strategies were chosen by; none where all were.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub objective: Option<ObjectiveTasks>,
     /// Layer scores of each criterion.
     pub criteria: Vec<Criterion>,
+    /// What searches found.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub searches: Vec<SearchRecord>,
     /// The uncut model on the items that single-layer removals are measured on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ablation_base: Option<Diagnosis>,
