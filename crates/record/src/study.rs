@@ -16,6 +16,7 @@ mod budget;
 mod diagnosis;
 mod healing;
 mod measured;
+mod search;
 mod speed;
 
 pub use budget::{BudgetDepth, BudgetLine, ItemsNeeded, Scope, Verdict};
@@ -25,6 +26,7 @@ pub use diagnosis::{
 };
 pub use healing::{AnswerCounts, FEW_STEPS, HealInfo, HealingRole};
 pub use measured::{AblatedLayer, Answer, GroupResult, Point, Sample, TaskResult};
+pub use search::{ObjectiveTasks, SearchRecord, SearchedCut};
 pub use speed::{Speed, SpeedAtBatch};
 
 /// Version of this layout; a change that older readers would misread raises it.
@@ -65,8 +67,14 @@ pub struct StudyRecord {
     pub base: Option<Point>,
     /// The strategy that the headline and the main chart are about.
     pub main_strategy: String,
+    /// The tasks that layers and strategies were chosen by; none where all were.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub objective: Option<ObjectiveTasks>,
     /// Layer scores of each criterion.
     pub criteria: Vec<Criterion>,
+    /// What searches found.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub searches: Vec<SearchRecord>,
     /// The uncut model on the items that single-layer removals are measured on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ablation_base: Option<Diagnosis>,

@@ -334,6 +334,8 @@ pub fn study() -> StudyRecord {
             })
             .collect(),
         base: Some(point("uncut", 0, false, 1.0)),
+        objective: None,
+        searches: vec![],
         main_strategy: "bi".into(),
         criteria: vec![
             Criterion {
