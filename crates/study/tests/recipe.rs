@@ -1,7 +1,8 @@
 //! Study files: what is read, what is printed, and what is refused before anything is computed.
 
+use lopper_record::study::ModelCard;
 use lopper_record::{Fault, LayerNumbering};
-use lopper_study::{AnswerSampling, GivenCut, Objective, Recipe, Shots, StrategyEntry};
+use lopper_study::{AnswerSampling, GivenCut, Objective, Recipe, RecipeSource, Shots, StrategyEntry};
 
 fn read(text: &str) -> lopper_record::Result<Recipe> {
     let dir = tempfile::tempdir().unwrap();
@@ -149,12 +150,13 @@ fn values_without_sense_are_refused() {
 
 #[test]
 fn a_model_in_use_is_healed_on_general_instructions_unless_the_file_says_otherwise() {
-    let data = |text: &str, parameters: Option<usize>| {
+    let data = |text: &str, card: &ModelCard| {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), text).unwrap();
-        Recipe::read_for(file.path(), parameters).unwrap().heal.data
+        let source = RecipeSource { file: Some(file.path().to_owned()), ..RecipeSource::default() };
+        source.read(Some(card)).unwrap().heal.data
     };
-    let real = Some(135_000_000);
+    let real = &ModelCard { parameters: 135_000_000, num_layers: 30, ..ModelCard::default() };
     assert_eq!(data("model = \"own\"", real), lopper_study::GENERAL_INSTRUCTIONS);
     assert_eq!(data("model = \"own\"\n[heal]\nprompts = 50", real), lopper_study::GENERAL_INSTRUCTIONS);
     assert_eq!(data("model = \"own\"\n[heal]\ndata = \"tasks\"", real), "tasks");
