@@ -252,11 +252,7 @@ fn a_model_is_healed_on_general_instructions_and_says_where_to_get_them() {
         let data = format!("{} {whose} answers to general instructions (tatsu-lab/alpaca)", of["examples"]);
         assert_eq!((&of["data"], &of["in_distribution"]), (&json!(data), &json!(false)));
     }
-    assert!(
-        printed.err.contains("steps on") && printed.err.contains("too few to expect anything of"),
-        "{}",
-        printed.err
-    );
+    assert!(printed.err.contains("too few to expect anything of"), "{}", printed.err);
     let table = place.run("study study.toml --out out --data-root data").out;
     for said in ["self-generated answers to general", "training loss", "reference answers instead", "KV per token"] {
         assert!(table.contains(said), "{said}: {table}");
