@@ -239,8 +239,8 @@ fn the_study_that_comes_along_is_one() {
 #[test]
 fn a_model_is_healed_on_general_instructions_and_says_where_to_get_them() {
     let place = workplace();
-    let healed = SMALL.replace("[heal]\ndepths = []", "[heal]\ndepths = [1]\nprompts = 40\ncontrol = true");
-    place.write("study.toml", &healed);
+    let file = SMALL.replace("[heal]\ndepths = []", "[heal]\ndepths = [1]\nprompts = 40\ncontrol = true");
+    place.write("study.toml", &file);
     let fault = place.fault(&["study", "study.toml", "--out", "out", "--data-root", "data"]);
     assert!(fault.contains("tatsu-lab/alpaca") && fault.contains("`heal.data` names a file"), "{fault}");
 
@@ -257,17 +257,13 @@ fn a_model_is_healed_on_general_instructions_and_says_where_to_get_them() {
         let data = format!("{} {whose} answers to general instructions (tatsu-lab/alpaca)", of["examples"]);
         assert_eq!((&of["data"], &of["in_distribution"]), (&json!(data), &json!(false)));
     }
-    assert!(
-        printed.err.contains("steps on") && printed.err.contains("too few to expect anything of"),
-        "{}",
-        printed.err
-    );
+    assert!(printed.err.contains("too few to expect anything of"), "{}", printed.err);
     let table = place.run("study study.toml --out out --data-root data").out;
     for said in ["self-generated answers to general", "training loss", "reference answers instead", "KV per token"] {
         assert!(table.contains(said), "{said}: {table}");
     }
 
-    place.write("split.toml", &healed.replace("prompts = 40", "prompts = 40\nsplit = \"dev\""));
+    place.write("split.toml", &file.replace("prompts = 40", "prompts = 40\nsplit = \"dev\""));
     let fault = place.fault(&["study", "split.toml", "--out", "other", "--data-root", "data"]);
     assert!(fault.contains("dev") && !fault.contains("--split"), "{fault}");
 }
