@@ -116,7 +116,6 @@ fn table(models: &[(&Point, &Diagnosis)]) -> String {
         let arithmetic = diagnosis.arithmetic.as_ref();
         let change = arithmetic.and_then(|figures| figures.logprob_change);
         let cells = [
-            short_with_interval(diagnosis.perplexity, diagnosis.perplexity_ci95),
             number(text.and_then(|text| text.rep_4.as_ref())),
             number(text.and_then(|text| text.self_bleu_4.as_ref())),
             text.map_or(NONE.into(), |text| format!("{} of {}", text.loops, text.responses)),
@@ -128,8 +127,9 @@ fn table(models: &[(&Point, &Diagnosis)]) -> String {
             diagnosis.ledger.as_ref().map_or(NONE.into(), |ledger| ledger.gained.to_string()),
         ];
         let cells: String = cells.iter().map(|cell| format!("<td>{}</td>", Text(cell))).collect();
+        let perplexity = short_with_interval(diagnosis.perplexity, diagnosis.perplexity_ci95);
         out.push_str(&format!(
-            "<tr><th scope=\"row\">{}</th><td class=\"left\">{state}</td>{cells}</tr>\n",
+            "<tr><th scope=\"row\">{}</th><td class=\"left\">{state}</td><td>{perplexity}</td>{cells}</tr>\n",
             point.removed
         ));
     }

@@ -54,6 +54,11 @@ pub fn html(record: &StudyRecord) -> Result<String> {
         measure(record),
         Text(&strategy_title(strategies[0]))
     );
+    if let Some(objective) = &record.objective {
+        let tasks: Vec<String> = objective.tasks.iter().map(|task| plain(task)).collect();
+        let by = format!("Layers and the main strategy were chosen by these tasks only: {}.", tasks.join(", "));
+        out = out.replacen("</p>\n<ul class", &format!("</p>\n<p>{}</p>\n<ul class", Text(&by)), 1);
+    }
     for line in &shown {
         let role = if line.emphasised { "the main one" } else { "exploratory" };
         out.push_str(&entry(&key(line), &format!("{} ({role})", strategy_title(strategies[line.number]))));
