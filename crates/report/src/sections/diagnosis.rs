@@ -10,7 +10,7 @@ use crate::chart::{Bar, Size, stacked};
 use crate::format::{NONE, percent, short, short_with_interval};
 use crate::html::Column::{Left, Right};
 use crate::html::{TABLE_END, Text, figure, table_start, titled_table};
-use crate::order::{main_points, strategy_title};
+use crate::order::{main_points, plain, strategy_title};
 use crate::sections::{layer_charts, probe_charts};
 
 const SIZE: Size = Size { width: 420, height: 280 };
@@ -159,7 +159,7 @@ fn sources(models: &[(&Point, &Diagnosis)]) -> String {
             }
         }
     }
-    let words: Vec<String> = found.iter().map(|(what, source)| format!("{what} from {source}")).collect();
+    let words: Vec<String> = found.iter().map(|(what, source)| format!("{what} from {}", plain(source))).collect();
     if words.is_empty() {
         String::new()
     } else {

@@ -10,7 +10,7 @@ use crate::html::{Text, figure};
 use crate::order::{groups, judged_mean, main_points, measure, plain, strategy_title};
 use crate::sections::curves::{entry, floor_entry, thresholds};
 
-const SIZE: Size = Size { width: 420, height: 320 };
+const SIZE: Size = Size { width: 360, height: 300 };
 
 /// The section, or nothing with fewer than two strategies.
 pub fn html(record: &StudyRecord) -> Result<String> {
