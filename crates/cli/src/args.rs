@@ -2,6 +2,7 @@
 
 mod ablate;
 mod benchmark;
+mod budget;
 pub mod device;
 mod diagnose;
 mod eval;
@@ -32,6 +33,7 @@ use crate::errors::{FAILED, INTERRUPTED, USER};
 
 pub use ablate::AblateArgs;
 pub use benchmark::BenchmarkArgs;
+pub use budget::BudgetArgs;
 pub use diagnose::{DiagnoseArgs, ITEMS};
 pub use eval::{BudgetArg, EvalArgs, GENERATED_ITEMS, SplitArg};
 pub use generate::GenerateArgs;
@@ -119,6 +121,8 @@ pub enum Command {
     Heal(HealArgs),
     /// Evaluate a model on tasks, with confidence intervals
     Eval(EvalArgs),
+    /// Decide how many layers can be removed, from samples that were measured anywhere
+    Budget(BudgetArgs),
     /// Find out what broke in a pruned model, or in a file of responses
     Diagnose(DiagnoseArgs),
     /// List the tasks, or print the file of one
@@ -129,6 +133,13 @@ pub enum Command {
     Report(ReportArgs),
     /// Generate the training data of the model that comes with lopper, or train it
     Pocket(PocketArgs),
+}
+
+impl Command {
+    /// Whether the command opens a MODEL, which may be on the hub.
+    pub fn takes_model(&self) -> bool {
+        !matches!(self, Self::Report(_) | Self::Pocket(_) | Self::Tasks(_) | Self::Budget(_))
+    }
 }
 
 /// `n` as a default value; 1 in place of 0.

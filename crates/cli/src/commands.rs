@@ -3,6 +3,7 @@
 
 mod ablate;
 mod benchmark;
+mod budget;
 mod diagnose;
 mod eval;
 mod generate;
@@ -25,7 +26,7 @@ use lopper_record::{Fault, Result};
 
 /// Runs the command that was asked for.
 pub fn run(context: &Context, command: &Command) -> Result<()> {
-    if context.revision.is_some() && matches!(command, Command::Report(_) | Command::Pocket(_) | Command::Tasks(_)) {
+    if context.revision.is_some() && !command.takes_model() {
         return Err(Fault::new("--revision belongs to a MODEL of the hub")
             .expected("a command that takes MODEL")
             .got("one that does not")
@@ -42,6 +43,7 @@ pub fn run(context: &Context, command: &Command) -> Result<()> {
         Command::Generate(args) => generate::run(context, args),
         Command::Heal(args) => heal::run(context, args),
         Command::Eval(args) => eval::run(context, args),
+        Command::Budget(args) => budget::run(context, args),
         Command::Diagnose(args) => diagnose::run(context, args),
         Command::Tasks(args) => tasks::run(context, args),
         Command::Logprobs(args) => logprobs::run(context, args),

@@ -5,8 +5,9 @@
 use lopper_heal::RowSource;
 use lopper_heal::examples::layouts;
 use lopper_model::chat::{Conversation, Message};
-use lopper_pocket::{Prompt, Split};
+use lopper_pocket::{Example, Prompt, Split};
 use lopper_record::{Fault, Result};
+use lopper_study::HealingPrompt;
 use lopper_tasks::DataRoot;
 
 use crate::args::RowArgs;
@@ -28,8 +29,21 @@ pub fn read(
     limit: Option<usize>,
     seed: u64,
 ) -> Result<Vec<Conversation>> {
+    let prompts = read_with_answers(context, root, argument, (args, None), limit, seed)?;
+    Ok(prompts.into_iter().map(|prompt| prompt.conversation).collect())
+}
+
+/// [`read`], with the answers of the data; `answer` names their column.
+pub fn read_with_answers(
+    context: &Context,
+    root: &DataRoot,
+    argument: &str,
+    (args, answer): (&RowArgs, Option<&str>),
+    limit: Option<usize>,
+    seed: u64,
+) -> Result<Vec<HealingPrompt>> {
     if argument != POCKET {
-        return of_rows(&context.printer, &rows::named(root, argument, args, None)?.source, limit);
+        return of_rows(&context.printer, &rows::named(root, argument, args, answer)?.source, limit);
     }
     match args.all().iter().find(|(_, given)| *given) {
         None => Ok(pocket(limit.unwrap_or(POCKET_PROMPTS), seed)),
@@ -41,15 +55,15 @@ pub fn read(
     }
 }
 
-fn of_rows(printer: &Printer, source: &RowSource, limit: Option<usize>) -> Result<Vec<Conversation>> {
+fn of_rows(printer: &Printer, source: &RowSource, limit: Option<usize>) -> Result<Vec<HealingPrompt>> {
     let (mut conversations, mut unusable, mut first) = (vec![], 0, None);
     for numbered in source.rows()? {
         if conversations.len() == limit.unwrap_or(usize::MAX) {
             break;
         }
         let (number, row) = numbered?;
-        match row.and_then(layouts::prompt) {
-            Ok(conversation) => conversations.push(conversation),
+        match row.and_then(layouts::prompt_and_answer) {
+            Ok((conversation, answer)) => conversations.push(HealingPrompt { conversation, answer }),
             Err(what) => {
                 unusable += 1;
                 first.get_or_insert(format!("row {number}: {what}"));
@@ -72,7 +86,7 @@ fn of_rows(printer: &Printer, source: &RowSource, limit: Option<usize>) -> Resul
 }
 
 /// Training-split prompts of the pocket tasks that are conversations, in turn.
-fn pocket(limit: usize, seed: u64) -> Vec<Conversation> {
+fn pocket(limit: usize, seed: u64) -> Vec<HealingPrompt> {
     let mut tasks: Vec<_> = lopper_pocket::tasks()
         .iter()
         .filter(|task| task.chat)
@@ -82,8 +96,8 @@ fn pocket(limit: usize, seed: u64) -> Vec<Conversation> {
     while prompts.len() < limit {
         let before = prompts.len();
         for task in &mut tasks {
-            if let Some(Prompt::Chat(text)) = task.next().map(|example| example.prompt) {
-                prompts.push(vec![Message::user(text)].into());
+            if let Some(Example { prompt: Prompt::Chat(text), answer, .. }) = task.next() {
+                prompts.push(HealingPrompt { conversation: vec![Message::user(text)].into(), answer: Some(answer) });
             }
         }
         if prompts.len() == before {
@@ -104,7 +118,7 @@ mod tests {
         file
     }
 
-    fn read_file(text: &str, limit: Option<usize>) -> Result<Vec<Conversation>> {
+    fn read_file(text: &str, limit: Option<usize>) -> Result<Vec<HealingPrompt>> {
         of_rows(&Printer::new(true, 0), &RowSource::file(write(text).path()), limit)
     }
 
@@ -117,8 +131,10 @@ mod tests {
             "{\"messages\":[{\"role\":\"user\",\"content\":\"f\"},{\"role\":\"assistant\",\"content\":\"g\"}]}\n",
         );
         let read = read_file(text, None).unwrap();
-        let last: Vec<_> = read.iter().map(|c| c.messages.last().unwrap().text()).collect();
+        let last: Vec<_> = read.iter().map(|p| p.conversation.messages.last().unwrap().text()).collect();
         assert_eq!(last, ["a", "b\n\nc", "f"]);
+        let answers: Vec<_> = read.iter().map(|prompt| prompt.answer.as_deref()).collect();
+        assert_eq!(answers, [None, Some("d"), Some("g")]);
         assert_eq!(read_file(text, Some(2)).unwrap().len(), 2);
     }
 
@@ -142,6 +158,7 @@ mod tests {
         assert_eq!(prompts.len(), 7);
         assert_eq!(prompts, pocket(3));
         assert_ne!(prompts, pocket(4));
-        assert!(prompts.iter().all(|p| p.messages.len() == 1 && p.messages[0].role == "user"));
+        let turns = |prompt: &HealingPrompt| prompt.conversation.messages.len();
+        assert!(prompts.iter().all(|prompt| turns(prompt) == 1 && prompt.answer.is_some()));
     }
 }

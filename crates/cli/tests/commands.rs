@@ -263,6 +263,31 @@ fn report_rebuilds_the_page() {
     place.write("study/study.json", "{\"schema\":1}");
     assert_eq!(place.run("report study").out, "study/report.html\n");
     assert!(place.read("study/report.html").starts_with("<!DOCTYPE html>"));
+    let message = place.fault("report study -o x.html");
+    assert!(message.contains("one study was given"), "{message}");
+    std::fs::write(place.path("study/report/files.json"), "{}").unwrap();
+    std::fs::write(place.path("study/report/data"), "").unwrap();
+    assert_eq!(place.run("report study").out, "study/report.html\n", "an empty record has no data");
+}
+
+#[test]
+fn report_compares_studies_in_one_page() {
+    let place = Workplace::new(false);
+    for (name, seed) in [("a", 0), ("b", 1)] {
+        std::fs::create_dir(place.path(name)).unwrap();
+        let seeds = serde_json::json!([{"name": "items and bootstrap", "value": seed}]);
+        let record = serde_json::json!({"schema": 1, "complete": true, "seeds": seeds});
+        place.write(&format!("{name}/study.json"), &record.to_string());
+    }
+    assert_eq!(place.run("report a b").out, "compare.html\n");
+    let page = place.read("compare.html");
+    assert!(page.contains("2 studies compared") && page.contains("seed 0 in a; seed 1 in b"), "{page}");
+    assert!(place.fault("report a b").contains("--force"), "nothing is overwritten");
+    place.run("report a b --force");
+    assert_eq!(place.run("report a b a -o three.html").out, "three.html\n");
+    assert!(place.read("three.html").contains("3 studies compared"));
+    assert!(place.fault("report a nowhere -o x.html").contains("nowhere/study.json"));
+    assert!(!place.path("a/report.html").exists(), "the studies are left as they are");
 }
 
 #[test]

@@ -14,7 +14,7 @@ fn root() -> PathBuf {
 fn files(directory: &Path, ending: &str, found: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(directory).unwrap().map(Result::unwrap) {
         let (path, name) = (entry.path(), entry.file_name());
-        if path.is_dir() && name != "target" && !name.to_string_lossy().starts_with('.') {
+        if path.is_dir() && name != "target" && name != "node_modules" && !name.to_string_lossy().starts_with('.') {
             files(&path, ending, found);
         } else if path.extension().is_some_and(|other| other == ending) {
             found.push(path);

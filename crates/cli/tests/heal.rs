@@ -39,7 +39,10 @@ fn logits(model: &Model) -> Vec<f32> {
 fn an_adapter_on_a_cut_model_and_the_same_merged() {
     let place = workplace();
     let message = heal(&place, &["--drop", "1,3", "-o", "adapter/", "--r", "4"]);
-    assert!(message.contains("29 of 31 examples") && message.contains("1 cut off, 1 not usable"), "{message}");
+    assert!(
+        message.contains("29 of 31 examples") && message.contains("1 cut off at the length limit, 1 not usable"),
+        "{message}"
+    );
     assert!(message.contains("row 31") && message.contains("--drop 1,3 --adapter"), "{message}");
     heal(&place, &["--drop", "1,3", "-o", "merged", "--r", "4", "--merge"]);
     assert_eq!(place.names(), ["adapter", "merged", "model", "sgr.jsonl"], "nothing stays beside the outputs");
@@ -127,4 +130,37 @@ fn what_is_wrong_is_said_and_nothing_is_written() {
     }
     place.write("out.partial", "not a state");
     assert!(heal("sgr.jsonl", "out", &[]).contains("training state is unusable"));
+}
+
+#[test]
+fn healing_says_what_was_learned_from_and_whether_it_can_have_done_anything() {
+    let place = workplace();
+    let row = |i: usize| {
+        let finish = ["stop", "stop", "stop", "length", "loop"][i % 5];
+        json!({"instruction": format!("What is {i} + {i}?"), "output": format!("{}", 2 * i), "finish": finish})
+    };
+    let lines: Vec<String> = (0..100).map(|i| row(i).to_string()).collect();
+    place.write("many.jsonl", &lines.join("\n"));
+    let printed = place.run("heal model --data many.jsonl --batch 8 -o out --json");
+    let (record, said) = (printed.json(), &printed.err);
+    assert!(said.contains("60 of 100 examples"), "{said}");
+    assert!(said.contains("20 cut off at the length limit, 20 repetitive"), "{said}");
+    assert!(said.contains("6 examples are held out"), "{said}");
+    assert!(said.contains("7 steps on 54 answers are too few"), "{said}");
+    // Less than one step in ten: no warm-up.
+    let stats = &record["stats"];
+    assert_eq!((&stats["steps"], &stats["warmup"], &stats["examples"]), (&json!(7), &json!(0), &json!(54)));
+    assert_eq!((&stats["held_out"]["documents"], &record["recipe"]["warmup"]), (&json!(6), &json!("auto")));
+    let (first, last) = (&stats["held_out"]["first"], &stats["held_out"]["last"]);
+    assert!(first.as_f64().unwrap() > 0.0 && last.as_f64().unwrap() > 0.0);
+    assert!(said.contains("on 6 held-out answers"), "{said}");
+
+    let printed = place.run("heal model --data many.jsonl --batch 8 --held-out 0 --warmup 50 -o all --json");
+    let stats = &printed.json()["stats"];
+    assert_eq!((&stats["examples"], &stats["warmup"], &stats["held_out"]), (&json!(60), &json!(50), &Value::Null));
+    assert!(
+        printed.err.contains("all of the training, 8 steps, was within the warm-up of 50 steps"),
+        "{}",
+        printed.err
+    );
 }

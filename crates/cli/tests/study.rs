@@ -41,7 +41,7 @@ fn a_study_ends_with_a_table_and_a_report_and_is_not_computed_twice() {
     assert!(table.contains("reverse") && table.contains("classification"), "{table}");
     assert!(messages.contains("layer map: 5 cells") && messages.contains("report: out/here/report.html"), "{messages}");
     let report = place.read("out/here/report.html");
-    assert!(report.contains("<svg") && report.contains("retention"));
+    assert!(report.contains("<svg") && report.contains("kept against layers removed"));
 
     let again = place.run("study study.toml --out out/here --json");
     let record = again.json();
@@ -62,6 +62,11 @@ fn a_study_ends_with_a_table_and_a_report_and_is_not_computed_twice() {
     std::fs::remove_file(place.path("out/here/report.html")).unwrap();
     place.run("report out/here");
     assert_eq!(place.read("out/here/report.html").len(), report.len());
+
+    // Its figures and data are files next to it.
+    assert!(place.read("out/here/report/figures/kept-by-group.svg").contains("<title>Kept against layers removed."));
+    let models = place.read("out/here/report/data/models.csv");
+    assert_eq!(models.lines().count(), 1 + 1 + cuts.len(), "{models}");
 }
 
 #[test]
@@ -229,4 +234,36 @@ fn the_study_that_comes_along_is_one() {
     place.write("along.toml", &text);
     let printed = place.run("study along.toml --print-recipe").out;
     assert!(printed.contains("gsm8k") && printed.contains("max_new_tokens = 256"), "{printed}");
+}
+
+#[test]
+fn a_model_is_healed_on_general_instructions_and_says_where_to_get_them() {
+    let place = workplace();
+    let file = SMALL.replace("[heal]\ndepths = []", "[heal]\ndepths = [1]\nprompts = 40\ncontrol = true");
+    place.write("study.toml", &file);
+    let fault = place.fault(&["study", "study.toml", "--out", "out", "--data-root", "data"]);
+    assert!(fault.contains("tatsu-lab/alpaca") && fault.contains("`heal.data` names a file"), "{fault}");
+
+    std::fs::create_dir_all(place.path("data/tatsu-lab/alpaca/default")).unwrap();
+    let rows: Vec<Value> =
+        (0..40).map(|n| json!({"instruction": format!("Name {n} things."), "input": "", "output": "Many."})).collect();
+    place.write("data/tatsu-lab/alpaca/default/train.jsonl", &lines(&rows));
+    let printed = place.run("study study.toml --out out --data-root data --json");
+    let record = printed.json();
+    let infos: Vec<&Value> =
+        record["points"].as_array().unwrap().iter().map(|point| &point["healed"]).filter(|of| !of.is_null()).collect();
+    assert_eq!(infos.iter().map(|of| &of["role"]).collect::<Vec<_>>(), ["main", "control"]);
+    for (of, whose) in infos.iter().zip(["self-generated", "reference"]) {
+        let data = format!("{} {whose} answers to general instructions (tatsu-lab/alpaca)", of["examples"]);
+        assert_eq!((&of["data"], &of["in_distribution"]), (&json!(data), &json!(false)));
+    }
+    assert!(printed.err.contains("too few to expect anything of"), "{}", printed.err);
+    let table = place.run("study study.toml --out out --data-root data").out;
+    for said in ["self-generated answers to general", "training loss", "reference answers instead", "KV per token"] {
+        assert!(table.contains(said), "{said}: {table}");
+    }
+
+    place.write("split.toml", &file.replace("prompts = 40", "prompts = 40\nsplit = \"dev\""));
+    let fault = place.fault(&["study", "split.toml", "--out", "other", "--data-root", "data"]);
+    assert!(fault.contains("dev") && !fault.contains("--split"), "{fault}");
 }

@@ -213,6 +213,7 @@ pub fn summarize<'a>(items: impl IntoIterator<Item = (usize, &'a str, &'static s
         all.push(right);
     }
     Brackets {
+        source: String::new(),
         balanced: proportion(all),
         by_depth: depths.into_iter().filter_map(|(depth, right)| Some((depth, proportion(right)?))).collect(),
         by_kind: kinds.into_iter().filter_map(|(kind, right)| Some((kind, proportion(right)?))).collect(),

@@ -136,6 +136,7 @@ impl DegenerationTally {
         let [rep_2, rep_3, rep_4] = self.rep.map(|moments| moments.mean());
         let own_perplexity = self.nll.exp();
         Degeneration {
+            source: String::new(),
             responses: self.responses,
             empty: self.empty,
             rep_2,

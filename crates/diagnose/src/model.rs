@@ -2,12 +2,12 @@
 //! without a grid of cuts, so that the report shows it as it shows a study.
 
 use lopper_infer::TextModel;
-use lopper_measure::{group_mean_retention, paired, retention};
+use lopper_measure::{group_mean_retention, paired, retention, uncut_results};
 use lopper_model::Model;
 use lopper_record::study::{
     AblatedLayer, GroupResult, HealInfo, LedgerEntry, ModelCard, Point, SCHEMA, Seed, StudyRecord, TaskMeta, TaskResult,
 };
-use lopper_record::{LayerNumbering, LayerPosition, LayerSet, LayerSlot, Progress, Result, Retention, Step};
+use lopper_record::{LayerNumbering, LayerPosition, LayerSet, LayerSlot, Progress, Result, Step};
 use lopper_tasks::{RowChoice, TaskOutcome, task_entries};
 
 use crate::ledger;
@@ -173,14 +173,13 @@ impl Job<'_> {
         dropped: Option<&LayerSet>,
         healed_by: Option<&str>,
     ) -> Result<Point> {
-        let (mut tasks, mut groups) = self.retention(results)?;
-        let (diagnosis, mut entries) = results.diagnosis(dropped.map(|_| self.base));
-        if dropped.is_none() {
-            tasks.iter_mut().for_each(|task| task.retention = None);
-            for group in &mut groups {
-                group.retention = group.retention.map(|_| Retention::uncut(group.score.n));
+        let (tasks, groups) = match dropped {
+            Some(_) => self.retention(results)?,
+            None => {
+                uncut_results(&self.names.iter().filter_map(|name| results.outcomes.get(name)).collect::<Vec<_>>())?
             }
-        }
+        };
+        let (diagnosis, mut entries) = results.diagnosis(dropped.map(|_| self.base));
         let removed = dropped.cloned().unwrap_or_default();
         for entry in &mut entries {
             (entry.strategy, entry.dropped, entry.healed) = (GIVEN.into(), removed.clone(), healed_by.is_some());
@@ -199,6 +198,7 @@ impl Job<'_> {
             parameters: Some(self.card.parameters.saturating_sub(per_layer * removed.len() as u64)),
             diagnosis: Some(diagnosis),
             dropped: removed,
+            speed: None,
         })
     }
 }

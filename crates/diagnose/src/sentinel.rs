@@ -15,6 +15,10 @@ use serde_json::Value;
 
 use crate::probe_set::{self, OpenPrompts, ProbeSet};
 
+mod probes;
+
+pub use probes::{ProbeGaps, SentinelProbes};
+
 /// The default threshold of the gap alarm: the difference of classification's and generation's retention. With a
 /// hundred items the 95 % interval of a task's retention is about ± 0.1, so a smaller threshold would raise false
 /// alarms; where it mattered, the difference was 0.45 (the pocket model without 7 of 12 layers) and 0.67 (NVIDIA's
@@ -85,26 +89,29 @@ impl Sentinels {
     }
 
     /// Measures the sentinels of every candidate, a set of layers to run, in order.
+    ///
+    /// # Errors
+    /// Those of running it; [`Interrupted`](lopper_record::Interrupted).
+    pub fn probe(
+        &self,
+        text: &TextModel,
+        candidates: &[LayerSet<LayerSlot>],
+        progress: &dyn Progress,
+    ) -> Result<Vec<SentinelProbes>> {
+        Ok(self.0.run(text, candidates, progress)?.into_iter().map(SentinelProbes::from).collect())
+    }
+
+    /// [`Sentinels::probe`], of which only what cuts are stopped by.
+    ///
+    /// # Errors
+    /// Those of [`Sentinels::probe`].
     pub fn measure(
         &self,
         text: &TextModel,
         candidates: &[LayerSet<LayerSlot>],
         progress: &dyn Progress,
     ) -> Result<Vec<SentinelReading>> {
-        let results = self.0.run(text, candidates, progress)?.into_iter();
-        let reading = |results: probe_set::ProbeResults| SentinelReading {
-            arithmetic: results.digits.and_then(|(_, figures)| figures.accuracy).map(|mean| mean.value),
-            brackets: results.brackets.and_then(|figures| figures.balanced).map(|mean| mean.value),
-            // So few tokens are often all thought.
-            rep_4: results
-                .degeneration
-                .and_then(|figures| figures.rep_4)
-                .or(results.reasoning.and_then(|figures| figures.text.rep_4))
-                .map(|mean| mean.value),
-            perplexity: results.perplexity.map(|mean| mean.value),
-            perplexity_ci95: results.perplexity.and_then(|mean| mean.ci95),
-        };
-        Ok(results.map(reading).collect())
+        Ok(self.probe(text, candidates, progress)?.iter().map(SentinelProbes::reading).collect())
     }
 }
 
@@ -166,9 +173,10 @@ pub fn gap_alarm(classification: &Retention, generative: &Retention, threshold: 
     })
 }
 
-/// The gap alarm of a model's results by group of tasks; none where one of the two groups is missing.
+/// The gap alarm of a model's results by group of tasks, above chance; none where one of the two groups is missing, or
+/// has no task that can be judged.
 pub fn gap_alarm_of_groups(groups: &[GroupResult], threshold: f64) -> Option<GapAlarm> {
-    let retention = |name: &str| groups.iter().find(|group| group.group == name)?.retention;
+    let retention = |name: &str| groups.iter().find(|group| group.group == name)?.corrected;
     gap_alarm(&retention(CLASSIFICATION)?, &retention(GENERATIVE)?, threshold)
 }
 

@@ -8,16 +8,19 @@
 //! Not covered: weights per turn, packing of several examples into one.
 
 mod file;
+mod hold_out;
 pub mod layouts;
 mod render;
 
 pub use file::{RowSource, read_examples};
+pub use hold_out::{HoldOut, TrainingSet};
 pub use render::Renderer;
 
 use crate::trainer::Document;
 use lopper_infer::Finish;
 use lopper_model::chat::{Conversation, LeftOut};
 use lopper_record::Result;
+use lopper_record::study::AnswerCounts;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 
@@ -78,6 +81,8 @@ pub struct Example {
 pub struct Examples {
     /// The documents.
     pub documents: Vec<Document>,
+    /// The number of the text of each document: a conversation may become several.
+    texts: Vec<usize>,
     /// Numbers of used and excluded texts.
     pub report: ExampleReport,
     left_out: LeftOut,
@@ -93,8 +98,12 @@ pub struct ExampleReport {
     pub used: usize,
     /// Excluded: longer than the limit.
     pub too_long: usize,
-    /// Excluded: the answer was cut off when it was generated.
-    pub unfinished: usize,
+    /// Excluded: the answer was cut off at its length limit when it was generated.
+    pub cut_off: usize,
+    /// Excluded: the answer was cut off where it filled the context.
+    pub context_full: usize,
+    /// Excluded: the answer was stopped because it repeated itself.
+    pub repetitive: usize,
     /// Excluded: not usable; `complaints` describes the first ones.
     pub unusable: usize,
     /// Used with the tokens that were recorded when they were generated.
@@ -110,6 +119,22 @@ pub struct ExampleReport {
 /// Most complaints that are kept.
 const COMPLAINTS: usize = 10;
 
+impl ExampleReport {
+    /// The texts as records count them.
+    pub fn counts(&self) -> AnswerCounts {
+        AnswerCounts {
+            answers: self.rows,
+            used: self.used,
+            cut_off: self.cut_off,
+            context_full: self.context_full,
+            repetitive: self.repetitive,
+            too_long: self.too_long,
+            unusable: self.unusable,
+            ..AnswerCounts::default()
+        }
+    }
+}
+
 impl Examples {
     /// Adds the text of number `row` (from 1).
     ///
@@ -117,8 +142,15 @@ impl Examples {
     /// If no text can be used: a [`Fault`](lopper_record::Fault) for a model without a chat template.
     pub fn add(&mut self, renderer: &Renderer<'_>, row: usize, example: &Example, max_length: usize) -> Result<()> {
         self.report.rows += 1;
-        if matches!(example.finish, Some(Finish::Length | Finish::ContextFull | Finish::Loop)) {
-            self.report.unfinished += 1;
+        let report = &mut self.report;
+        let unfinished = match example.finish {
+            Some(Finish::Length) => Some(&mut report.cut_off),
+            Some(Finish::ContextFull) => Some(&mut report.context_full),
+            Some(Finish::Loop) => Some(&mut report.repetitive),
+            Some(Finish::Stop | Finish::StopString) | None => None,
+        };
+        if let Some(count) = unfinished {
+            *count += 1;
             return Ok(());
         }
         if renderer.is_longer(&example.text, max_length) {
@@ -136,6 +168,7 @@ impl Examples {
         match rendered {
             Ok((documents, _)) if documents.iter().any(|d| d.tokens.len() > max_length) => self.report.too_long += 1,
             Ok((documents, ended)) => {
+                self.texts.extend(documents.iter().map(|_| row));
                 self.documents.extend(documents);
                 self.report.used += 1;
                 self.report.without_end += usize::from(!ended);

@@ -17,7 +17,7 @@
 //! let documents: Vec<_> = token_sequences(&[12; 8], 37, 7).into_iter().map(document).collect();
 //!
 //! let lora = LoraConfig { r: 4, alpha: 8.0, ..LoraConfig::default() };
-//! let recipe = HealRecipe { lora, learning_rate: 1e-2, warmup: 2, epochs: 20, ..HealRecipe::for_pocket(Method::Lora) };
+//! let recipe = HealRecipe { lora, learning_rate: 1e-2, epochs: 20, ..HealRecipe::for_pocket(Method::Lora) };
 //! let run = Run::for_model(&model, 2, &recipe); // two threads
 //! let healed = heal(&model, &kept, &documents, &recipe, &run, &NoProgress)?;
 //! assert!(healed.stats.loss_last < healed.stats.loss_first);
@@ -31,6 +31,7 @@
 
 pub mod adapter;
 pub mod examples;
+mod held_out;
 pub mod memory;
 pub mod muon;
 pub mod optimizer;
@@ -43,9 +44,12 @@ pub mod state;
 pub mod trainer;
 
 pub use adapter::{Base, attach_lora, is_adapter, load_adapter, merge, save_adapter};
-pub use examples::{Example, ExampleText, Examples, RecordedTokens, Renderer, RowSource, read_examples};
+pub use examples::{
+    Example, ExampleText, Examples, HoldOut, RecordedTokens, Renderer, RowSource, TrainingSet, read_examples,
+};
+pub use held_out::HeldOutLoss;
 pub use optimizer::{AdamW, AdamWConfig};
-pub use recipe::{HealRecipe, LoraConfig, Method};
+pub use recipe::{HealRecipe, LoraConfig, Method, Warmup};
 pub use schedule::Schedule;
 pub use self_generated::{PreparedPrompts, SelfGenerated, SgrOptions, SgrPrompt, SgrRow, generate_responses};
 pub use sft::{HealStats, Healed, Run, StateFile, heal};

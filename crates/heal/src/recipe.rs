@@ -1,5 +1,9 @@
 //! Hyperparameters of healing: all that determines its result, apart from the model and the examples.
 
+mod warmup;
+
+pub use warmup::Warmup;
+
 use crate::optimizer::AdamWConfig;
 use crate::schedule::Schedule;
 use lopper_model::{Config, SMALL_MODEL_PARAMETERS};
@@ -124,7 +128,7 @@ pub struct HealRecipe {
     /// Learning rate after the warm-up.
     pub learning_rate: f64,
     /// Steps of linear warm-up.
-    pub warmup: usize,
+    pub warmup: Warmup,
     /// Fraction of the steps, at the end, over which the rate falls to zero; 0 keeps it constant.
     pub decay: f64,
     /// Limit of the gradient's norm.
@@ -159,7 +163,7 @@ impl HealRecipe {
             lora: LoraConfig::default(),
             adamw: AdamWConfig::default(),
             learning_rate: 2e-4,
-            warmup: 50,
+            warmup: Warmup::Auto,
             decay: 0.0,
             clip: 1.0,
             batch: 8,
@@ -174,9 +178,9 @@ impl HealRecipe {
     /// The paper's recipe scaled to the pocket model.
     ///
     /// A model of a few million parameters tolerates and needs far larger learning rates: stable rates fall roughly
-    /// with the width. Its examples are short, so a step takes more of them for an equally steady gradient; a short run
-    /// has too few steps for fifty of warm-up, and its rate falls over the second half. Rank and alpha are the paper's
-    /// alternative (16 and 32), because 64 would be half of the width.
+    /// with the width. Its examples are short, so a step takes more of them for an equally steady gradient, and its
+    /// rate falls over the second half. Rank and alpha are the paper's alternative (16 and 32), because 64 would be half
+    /// of the width.
     pub fn for_pocket(method: Method) -> Self {
         Self {
             lora: LoraConfig { r: 16, alpha: 32.0, ..LoraConfig::default() },
@@ -184,7 +188,6 @@ impl HealRecipe {
                 Method::Lora => 3e-3,
                 Method::Full => 5e-4,
             },
-            warmup: 10,
             decay: 0.5,
             batch: 16,
             checkpointing: false,
@@ -205,11 +208,12 @@ impl HealRecipe {
 
     /// The learning rate over `steps` steps.
     pub fn schedule(&self, steps: usize) -> Schedule {
-        Schedule { peak: self.learning_rate, warmup: self.warmup, steps, decay: self.decay, floor: 0.0 }
+        let warmup = self.warmup.of(steps);
+        Schedule { peak: self.learning_rate, warmup, steps, decay: self.decay, floor: 0.0 }
     }
 
-    /// The recipe in one line, for reports.
-    pub fn summary(&self) -> String {
+    /// The recipe of a run of `steps` steps in one line, for reports.
+    pub fn summary(&self, steps: usize) -> String {
         let what = match self.method {
             Method::Full => "all weights".to_owned(),
             Method::Lora => {
@@ -229,7 +233,7 @@ impl HealRecipe {
             self.adamw.beta2,
             self.adamw.weight_decay,
             self.learning_rate,
-            self.warmup,
+            self.warmup.of(steps),
             self.clip,
             self.batch,
             self.max_length,
@@ -292,7 +296,9 @@ mod tests {
         assert_eq!((recipe.lora.r, recipe.lora.alpha, recipe.lora.dropout), (64, 16.0, 0.05));
         assert_eq!((recipe.adamw.beta1, recipe.adamw.beta2, recipe.adamw.weight_decay), (0.9, 0.99, 1e-4));
         let schedule = recipe.schedule(recipe.steps(1000));
-        assert_eq!((schedule.steps, schedule.rate(49), schedule.rate(124)), (125, 2e-4, 2e-4));
+        assert_eq!((schedule.steps, schedule.rate(11), schedule.rate(124)), (125, 2e-4, 2e-4));
+        assert!(schedule.rate(10) < 2e-4, "a warm-up of 12 steps");
+        assert!(recipe.summary(125).contains("constant after 12 warm-up steps"), "{}", recipe.summary(125));
         assert_eq!(recipe.lora.scale(), 0.25);
         assert_eq!(LoraConfig { rslora: true, ..recipe.lora.clone() }.scale(), 2.0);
         let json = serde_json::to_string(&recipe).unwrap();

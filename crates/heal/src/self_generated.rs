@@ -9,6 +9,7 @@ use lopper_infer::{
     StopCheck, StopStrings, TextModel,
 };
 use lopper_model::chat::{Conversation, LeftOut, Message, ReasoningMarkers, SystemRole};
+use lopper_record::study::AnswerCounts;
 use lopper_record::{Fault, LayerSet, LayerSlot, Progress, Result, key_hash};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -114,10 +115,8 @@ impl SgrRow {
 pub struct SelfGenerated {
     /// The responses, in the prompts' order.
     pub rows: Vec<SgrRow>,
-    /// Excluded: cut off at `max_new_tokens`, at the end of the context, or in a loop; or reasoning without an answer.
-    pub unfinished: usize,
-    /// Excluded: empty.
-    pub empty: usize,
+    /// How many there are, and how many were excluded for which reason.
+    pub counts: AnswerCounts,
 }
 
 /// Prompts as the model reads them.
@@ -232,12 +231,23 @@ pub fn generate_responses(
         let row = prepared.row(index, answer)?;
         let (_, response) = row.text.last_exchange();
         let (nothing, thought) = (response.trim().is_empty(), row.has_reasoning());
-        if nothing && !thought {
-            result.empty += 1;
-        } else if (nothing || !row.finish.is_complete()) && !options.keep_unfinished {
-            result.unfinished += 1;
-        } else {
-            result.rows.push(row);
+        let counts = &mut result.counts;
+        counts.answers += 1;
+        let excluded = match row.finish {
+            _ if nothing && !thought => Some(&mut counts.empty),
+            _ if options.keep_unfinished => None,
+            Finish::Length => Some(&mut counts.cut_off),
+            Finish::ContextFull => Some(&mut counts.context_full),
+            Finish::Loop => Some(&mut counts.repetitive),
+            Finish::Stop | Finish::StopString if nothing => Some(&mut counts.no_answer),
+            Finish::Stop | Finish::StopString => None,
+        };
+        match excluded {
+            Some(count) => *count += 1,
+            None => {
+                counts.used += 1;
+                result.rows.push(row);
+            }
         }
     }
     Ok(result)

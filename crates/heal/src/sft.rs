@@ -5,10 +5,12 @@
 //! result.
 
 use crate::adapter::{Base, attach_lora, is_adapter, save_adapter};
+use crate::held_out::{HeldOutLoss, mean_loss};
 use crate::recipe::{HealRecipe, Method};
 use crate::state::{self, RunState};
 use crate::trainer::{Document, Trainer, TrainerConfig};
 use lopper_model::Model;
+use lopper_record::study::HealInfo;
 use lopper_record::{Fault, LayerPosition, LayerSet, Progress, Result, Step, ensure, key_hash};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -22,13 +24,15 @@ const MICRO_TOKENS: (usize, usize) = (256, 2048);
 /// Steps over which the last loss is averaged.
 const LAST_STEPS: usize = 10;
 
-/// How a run uses the machine: threads and a state file.
+/// How a run uses the machine, and what it is checked on.
 #[derive(Debug, Clone, Copy)]
 pub struct Run<'a> {
     /// Threads with a micro-batch each; with 1, all threads of the current rayon pool share each matrix multiplication.
     pub workers: usize,
     /// The file of an unfinished run; without one, an interrupted run is lost.
     pub state: Option<StateFile<'a>>,
+    /// Documents that are not trained on; their loss is measured before and after. They change no result.
+    pub held_out: &'a [Document],
 }
 
 /// The file of an unfinished run.
@@ -49,7 +53,7 @@ impl Run<'_> {
         let cheap = recipe.method == Method::Lora && recipe.batch >= threads;
         // Products in bf16 run on the calling thread only.
         let many = recipe.mixed || cheap || model.is_small();
-        Self { workers: if many { threads.max(1) } else { 1 }, state: None }
+        Self { workers: if many { threads.max(1) } else { 1 }, state: None, held_out: &[] }
     }
 }
 
@@ -61,6 +65,8 @@ pub struct HealStats {
     pub examples: usize,
     /// Optimiser steps.
     pub steps: usize,
+    /// Of these, the ones of the warm-up.
+    pub warmup: usize,
     /// Input tokens, over all epochs.
     pub tokens: u64,
     /// Tokens in the loss, over all epochs.
@@ -75,6 +81,31 @@ pub struct HealStats {
     pub loss_last: f64,
     /// Loss of every step.
     pub loss_curve: Vec<f64>,
+    /// Loss on held-out documents, if there are any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub held_out: Option<HeldOutLoss>,
+}
+
+impl HealStats {
+    /// The run as records describe it; what they say of its data is the caller's to add.
+    pub fn info(&self, recipe: &HealRecipe) -> HealInfo {
+        HealInfo {
+            method: recipe.method.name().to_owned(),
+            seed: recipe.seed,
+            examples: self.examples,
+            tokens: self.response_tokens,
+            steps: self.steps,
+            warmup: self.warmup,
+            seconds: self.seconds,
+            train_loss_first: self.loss_first,
+            train_loss_last: self.loss_last,
+            held_out: self.held_out.map_or(0, |loss| loss.documents),
+            held_out_loss_first: self.held_out.map(|loss| loss.first),
+            held_out_loss_last: self.held_out.map(|loss| loss.last),
+            recipe: recipe.summary(self.steps),
+            ..HealInfo::default()
+        }
+    }
 }
 
 /// A healed model.
@@ -113,10 +144,17 @@ pub fn heal(
     progress: &dyn Progress,
 ) -> Result<Healed> {
     check(model, kept, documents, recipe)?;
+    check_documents(model, run.held_out, recipe)?;
     let mut model = model.keep(kept);
     if model.is_small() {
         model.load();
     }
+    let threads = if run.workers > 1 { run.workers } else { rayon::current_num_threads() };
+    // A new adapter changes nothing, so this is the loss before the training also where a run is continued.
+    let loss_before = match run.held_out {
+        [] => None,
+        held_out => Some(mean_loss(&model, held_out, threads, progress)?),
+    };
     let layers = LayerSet::all(model.num_layers());
     if recipe.method == Method::Lora {
         attach_lora(&mut model, &recipe.lora, recipe.seed, &layers)?;
@@ -175,12 +213,20 @@ pub fn heal(
     let mut model = trainer.model;
     let trained_parameters = model.parameters().iter().filter(|(_, p)| p.slot.is_some()).map(|(_, p)| p.len()).sum();
     model.set_trainable(|_| false);
+    let held_out = match loss_before {
+        None => None,
+        Some((first, tokens)) => {
+            let (last, _) = mean_loss(&model, run.held_out, threads, &*progress)?;
+            Some(HeldOutLoss { documents: run.held_out.len(), tokens, first, last })
+        }
+    };
     let losses = state.losses;
     let last = &losses[losses.len().saturating_sub(LAST_STEPS)..];
     let weighted = |d: &Document| d.weights[1..].iter().filter(|w| **w != 0.0).count() as u64;
     let stats = HealStats {
         examples: documents.len(),
         steps,
+        warmup: schedule.warmup,
         tokens: state.tokens,
         response_tokens: documents.iter().map(weighted).sum::<u64>() * recipe.epochs as u64,
         trained_parameters,
@@ -188,6 +234,7 @@ pub fn heal(
         loss_first: losses.first().copied().unwrap_or(f64::NAN),
         loss_last: last.iter().sum::<f64>() / last.len() as f64,
         loss_curve: losses,
+        held_out,
     };
     Ok(Healed { model, recipe: recipe.clone(), stats })
 }
@@ -199,6 +246,10 @@ fn check(model: &Model, kept: &LayerSet<LayerPosition>, documents: &[Document], 
     if documents.is_empty() {
         return Err(Fault::new("no examples to train on").expected("at least one").into());
     }
+    check_documents(model, documents, recipe)
+}
+
+fn check_documents(model: &Model, documents: &[Document], recipe: &HealRecipe) -> Result<()> {
     let limit = recipe.max_length.min(model.config.max_position_embeddings);
     for (index, document) in documents.iter().enumerate() {
         let Document { tokens, weights } = document;

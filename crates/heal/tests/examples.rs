@@ -241,7 +241,7 @@ fn plain_continuations_end_as_they_were_ended() {
         assert_eq!(made.report.without_end, without_end);
     }
     let cut_off = examples(CHATML, &Example { text, tokens: None, finish: Some(Finish::Length) });
-    assert_eq!((cut_off.documents.len(), cut_off.report.unfinished), (0, 1));
+    assert_eq!((cut_off.documents.len(), cut_off.report.cut_off), (0, 1));
 }
 
 #[test]
@@ -268,7 +268,7 @@ fn bad_lines_are_named_and_the_rest_is_used() {
     let renderer = Renderer::new(&tokenizer, Some(&template), &[1]);
     let made = read_examples(&RowSource::file(file.path()), &renderer, 60).unwrap();
     let report = &made.report;
-    assert_eq!((report.rows, report.used, report.too_long, report.unfinished, report.unusable), (10, 3, 1, 1, 5));
+    assert_eq!((report.rows, report.used, report.too_long, report.cut_off, report.unusable), (10, 3, 1, 1, 5));
     assert_eq!(report.complaints.iter().map(|(line, _)| *line).collect::<Vec<_>>(), [2, 5, 7, 8, 9]);
     assert_eq!(made.documents.len(), 3);
 

@@ -68,15 +68,17 @@ fn answers_are_seeded_and_only_whole_ones_are_kept() {
     let made = answer(&prompts(), &options());
     assert_eq!(made, answer(&prompts(), &options()));
     assert_ne!(made, answer(&prompts(), &SgrOptions { seed: 4, ..options() }));
-    assert_eq!(made.rows.len() + made.unfinished + made.empty, 40);
-    assert!(made.unfinished > 0 && made.rows.len() > 5, "{} rows, {} unfinished", made.rows.len(), made.unfinished);
+    let counts = made.counts;
+    let excluded: usize = counts.reasons().into_iter().map(|(count, _)| count).sum();
+    assert_eq!((counts.answers, counts.used, counts.used + excluded), (40, made.rows.len(), 40));
+    assert!(counts.cut_off > 0 && made.rows.len() > 5, "{counts:?}");
     assert!(made.rows.iter().all(|row| matches!(row.finish, Finish::Stop | Finish::StopString)));
     // A prompt's answer does not depend on those after it.
     let fewer = answer(&prompts()[..10], &options());
     assert_eq!(fewer.rows[..], made.rows[..fewer.rows.len()]);
 
     let all = answer(&prompts(), &SgrOptions { keep_unfinished: true, ..options() });
-    assert_eq!(all.rows.len(), made.rows.len() + made.unfinished);
+    assert_eq!(all.rows.len(), counts.answers - counts.empty);
     for row in &made.rows {
         if let (ExampleText::Plain { response, .. }, Finish::StopString) = (&row.text, row.finish) {
             // Up to and including the first stop string.
@@ -96,7 +98,9 @@ fn answers_become_examples_that_hold_what_was_generated() {
     let examples = examples_of(&made.rows, &Renderer::of(&text), 64).unwrap();
     let whole: Vec<_> = made.rows.iter().filter(|r| matches!(r.finish, Finish::Stop | Finish::StopString)).collect();
     assert_eq!((examples.documents.len(), examples.report.unusable), (whole.len(), 0));
-    assert_eq!(examples.report.unfinished, made.rows.len() - whole.len());
+    let report = &examples.report;
+    assert_eq!(report.cut_off + report.context_full + report.repetitive, made.rows.len() - whole.len());
+    assert_eq!(report.counts().used, whole.len());
     for (row, document) in whole.iter().zip(&examples.documents) {
         // Characters are tokens here, so what is learned is what was drawn, with its end.
         let learned = document.weights.iter().filter(|w| **w > 0.0).count();

@@ -12,7 +12,7 @@ use lopper_testkit::{RecordedProgress, Tiny, assert_close, tiny_model, token_seq
 use std::path::Path;
 use std::time::Duration;
 
-const TWO: Run<'static> = Run { workers: 2, state: None };
+const TWO: Run<'static> = Run { workers: 2, state: None, held_out: &[] };
 
 fn model() -> Model {
     tiny_model(Tiny { qk_norm: true, ..Tiny::default() }, 5)
@@ -32,7 +32,7 @@ fn recipe(method: Method) -> HealRecipe {
     HealRecipe {
         lora: LoraConfig { r: 4, alpha: 8.0, ..LoraConfig::default() },
         learning_rate: 1e-2,
-        warmup: 2,
+        warmup: 2.into(),
         batch: 6,
         epochs: 6,
         max_length: 64,
@@ -204,4 +204,35 @@ fn unusable_inputs_are_refused() {
     heal(&[0, 9], &documents(), &recipe);
     heal(&[0], &[Document { tokens: vec![1, 99], weights: vec![0.0, 1.0] }], &recipe);
     heal(&[0], &[Document { tokens: vec![1, 2], weights: vec![1.0, 0.0] }], &recipe);
+}
+
+#[test]
+fn held_out_documents_show_what_was_learned_and_change_nothing() {
+    let (model, documents) = (model(), documents());
+    let recipe = HealRecipe { batch: 20, mixed: false, ..recipe(Method::Lora) };
+    let train = |held_out: &[Document]| {
+        let how = Run { held_out, ..TWO };
+        heal(&model, &three(), &documents, &recipe, &how, &NoProgress).unwrap()
+    };
+    let (plain, checked) = (train(&[]), train(&documents));
+    assert_eq!(weights(&plain.model), weights(&checked.model));
+    assert_eq!(plain.stats.held_out, None);
+
+    // Held out, by way of exception, is what was trained on: before the first step its loss is that of the first step,
+    // which takes all of it.
+    let loss = checked.stats.held_out.unwrap();
+    let answers: u64 = documents.iter().map(|d| d.weights[1..].iter().filter(|w| **w > 0.0).count() as u64).sum();
+    assert_eq!((loss.documents, loss.tokens), (20, answers));
+    assert!((loss.first - checked.stats.loss_first).abs() < 1e-4, "{loss:?} and {}", checked.stats.loss_first);
+    assert!(loss.last < 0.8 * loss.first, "{loss:?}");
+
+    let info = checked.stats.info(&recipe);
+    assert_eq!((info.steps, info.warmup, info.seed, info.held_out), (6, 2, 4, 20));
+    assert_eq!((info.held_out_loss_first, info.held_out_loss_last), (Some(loss.first), Some(loss.last)));
+    assert!(info.doubts().iter().any(|doubt| doubt.contains("6 steps on 20 answers")), "{:?}", info.doubts());
+
+    let long = vec![Document { tokens: vec![1; 65], weights: vec![1.0; 65] }];
+    let how = Run { held_out: &long, ..TWO };
+    let error = heal(&model, &three(), &documents, &recipe, &how, &NoProgress).unwrap_err();
+    assert!(error.fault().unwrap().message.contains("too long"));
 }

@@ -5,6 +5,9 @@
 //!   and batches are applied there.
 //! - [`retention`]: scores of a cut divided by the uncut model's, by task and by group, with intervals;
 //!   [`compare_all`]: the same with paired tests; [`compare_removals`]: which of many removals differ from none.
+//! - [`group_budgets`]: how many layers may go, for each task, the worst of a group, and the group's mean;
+//!   [`samples_budget`]: the same from files that an evaluation wrote ([`SampleScores`]);
+//! - [`pooled`]: tasks that are scored together, such as the subjects of MMLU, as one.
 //! - [`group_mean_retention`], [`Objective`]: the one figure that layers and cuts are chosen by.
 //! - [`perplexity`], [`nll_rise`]: of texts, with intervals.
 //!
@@ -36,16 +39,24 @@
 //! # }
 //! ```
 
+mod budget;
 mod compare;
 mod objective;
 mod perplexity;
+mod pool;
 mod removal;
 mod retention;
 mod run;
+mod samples;
+mod samples_budget;
 
+pub use budget::{MeasuredCut, group_budgets};
 pub use compare::{Comparison, Comparisons, DIFFERENCE, GroupComparison, Power, compare, compare_all};
 pub use objective::{ItemScores, Objective, group_mean_retention};
 pub use perplexity::{nll_rise, perplexity};
+pub use pool::{pooled, pooled_order};
 pub use removal::{LEVEL, RemovalEffect, RemovalTest, compare_removals};
-pub use retention::{Outcomes, group_scores, paired, retention};
+pub use retention::{Outcomes, TaskItems, group_scores, paired, retention, uncut_results};
 pub use run::{Cost, Drafts, Evaluation, Execution, evaluate, run_requests};
+pub use samples::{SampleScores, ScoreChoice, ScoredItem, ScoredTask};
+pub use samples_budget::{SampledCut, SamplesBudget, samples_budget};

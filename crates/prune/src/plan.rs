@@ -9,6 +9,7 @@
 
 mod export;
 mod mergekit;
+mod order;
 mod record;
 
 #[cfg(test)]
@@ -66,12 +67,15 @@ pub struct Choice {
     pub seed: Option<u64>,
     /// The calibration text of a criterion that measures.
     pub calibration: Option<CalibrationId>,
+    /// The removed layers in the order in which they were chosen, where each was chosen given those before it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub order: Option<Vec<OriginalLayer>>,
 }
 
 impl Choice {
     /// The user named the layers.
     pub fn given() -> Self {
-        Self { criterion: "given".to_owned(), scores: None, seed: None, calibration: None }
+        Self { criterion: "given".to_owned(), scores: None, seed: None, calibration: None, order: None }
     }
 }
 
@@ -256,6 +260,10 @@ impl Plan {
         if self.verification.as_ref().is_some_and(|v| !v.is_finite()) {
             let got = "NaN or infinity".into();
             return fault("the plan's verification is not in numbers", "finite differences".into(), got);
+        }
+        if let Some(got) = self.order_fault() {
+            let expected = format!("each layer that goes, of {}, once", self.dropped);
+            return fault("the plan's order is not that of its layers", expected, got);
         }
         if self.kept.is_empty() {
             return fault("the plan keeps no layer", "at least one kept layer".into(), "none".into());

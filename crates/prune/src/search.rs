@@ -159,6 +159,15 @@ impl State {
     }
 }
 
+impl State {
+    /// The removed layers in the order in which they went, where each round removed one of those that were left.
+    pub fn order(&self) -> Option<Vec<LayerPosition>> {
+        let one_by_one = self.rounds.iter().all(|round| round.removed.len() == 1)
+            && self.rounds.windows(2).all(|pair| pair[0].kept.without(&pair[0].removed) == pair[1].kept);
+        one_by_one.then(|| self.rounds.iter().flat_map(|round| round.removed.iter()).collect())
+    }
+}
+
 /// Receives the state after every round, and says whether to continue.
 pub type Recorder<'a> = dyn FnMut(&State) -> Result<ControlFlow<()>> + 'a;
 

@@ -22,7 +22,7 @@
 //! A computation that is found again instead of done twice:
 //!
 //! ```
-//! use lopper_record::{LayerSet, Store};
+//! use lopper_record::{LayerSet, NoProgress, Store};
 //!
 //! # fn main() -> lopper_record::Result<()> {
 //! let directory = tempfile::tempdir()?;
@@ -30,8 +30,8 @@
 //! let dropped = LayerSet::parse("3,8-9", 12)?;
 //! // Everything that changes the result belongs into the key.
 //! let key = serde_json::json!({"model": "pocket", "dropped": dropped});
-//! let first = store.run("score", &key, || Ok(0.75))?;
-//! let again = store.run("score", &key, || lopper_record::bail!("not computed again"))?;
+//! let first = store.run("score", &key, &NoProgress, || Ok(0.75))?;
+//! let again = store.run("score", &key, &NoProgress, || lopper_record::bail!("not computed again"))?;
 //! assert_eq!((first.value, again.value, again.cached), (0.75, 0.75, true));
 //! # Ok(())
 //! # }
@@ -59,7 +59,7 @@ pub use error::{Context, Error, Result};
 pub use fault::Fault;
 pub use interval::{Retention, Score};
 pub use layers::{LayerIndex, LayerNumbering, LayerPosition, LayerSet, LayerSlot, OriginalLayer, format_ranges};
-pub use lock::StudyLock;
+pub use lock::{Claim, StudyLock};
 pub use progress::{Interrupted, NoProgress, Progress, Step};
 pub use side_files::is_side_file;
 pub use store::{Cell, Finished, Store};

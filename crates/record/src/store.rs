@@ -9,20 +9,28 @@
 //! hand out another cell's result. A file that cannot be read as the cell it should be counts as
 //! absent and leaves a warning. The version of Lopper is recorded and not compared: what changes a
 //! result belongs into the key.
+//!
+//! Several processes may work in one directory. Who computes a cell claims it first; the others compute
+//! other cells, or wait for it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{Context, Result, StudyLock, canonical_json, ensure, ensure_writable, key_hash, write_atomic};
+use crate::{
+    Claim, Context, Progress, Result, StudyLock, canonical_json, ensure, ensure_writable, key_hash, write_atomic,
+};
 
 /// Largest cell that is read; results are small, and the files are not trusted.
 const MAX_CELL_BYTES: u64 = 256 << 20;
+
+/// How often a cell that another process computes is looked for.
+const WAIT: Duration = Duration::from_millis(200);
 
 /// A finished cell as it lies on disk.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -65,15 +73,16 @@ impl Store {
     /// Opens a study directory for reading and writing, creating it if needed.
     ///
     /// # Errors
-    /// A [`Fault`](crate::Fault) when nothing can be written there or another process writes there.
+    /// A [`Fault`](crate::Fault) when nothing can be written there.
     pub fn open(directory: impl AsRef<Path>) -> Result<Self> {
         let directory = directory.as_ref().to_path_buf();
         ensure_writable(&directory)?;
         let cells = directory.join("cells");
         fs::create_dir_all(&cells).with_context(|| format!("cannot create {}", cells.display()))?;
-        let lock = StudyLock::acquire(&directory)?;
-        remove_partial(&directory);
-        remove_partial(&cells);
+        let lock = StudyLock::join(&directory, || {
+            remove_partial(&directory);
+            remove_partial(&cells);
+        })?;
         Ok(Self { directory, _lock: lock, warnings: Mutex::default() })
     }
 
@@ -130,13 +139,46 @@ impl Store {
         write_atomic(&path, &serde_json::to_vec(&cell)?)
     }
 
-    /// The result of the cell with this key: found finished, or computed now and recorded.
+    /// Claims the cell of this key for this process; none where another process computes it.
+    ///
+    /// # Errors
+    /// Where the directory cannot be written.
+    pub fn claim(&self, kind: &str, key: &impl Serialize) -> Result<Option<Claim>> {
+        check_kind(kind)?;
+        Claim::take(self.path_of(kind, &key_hash(key)?, "claim"))
+    }
+
+    /// Waits a moment for what another process computes.
+    ///
+    /// # Errors
+    /// [`Interrupted`](crate::Interrupted).
+    pub fn wait(progress: &dyn Progress) -> Result<()> {
+        std::thread::sleep(WAIT);
+        progress.check()
+    }
+
+    /// The result of the cell with this key: found finished, or computed now and recorded. A cell that another process
+    /// computes is waited for.
+    ///
+    /// # Errors
+    /// Those of `compute`; [`Interrupted`](crate::Interrupted).
     pub fn run<T: Serialize + DeserializeOwned>(
         &self,
         kind: &str,
         key: &impl Serialize,
+        progress: &dyn Progress,
         compute: impl FnOnce() -> Result<T>,
     ) -> Result<Finished<T>> {
+        let _claim = loop {
+            if let Some((value, wall_s)) = self.find(kind, key)? {
+                return Ok(Finished { value, wall_s, cached: true });
+            }
+            match self.claim(kind, key)? {
+                Some(claim) => break claim,
+                None => Self::wait(progress)?,
+            }
+        };
+        // It may have been finished between the look and the claim.
         if let Some((value, wall_s)) = self.find(kind, key)? {
             return Ok(Finished { value, wall_s, cached: true });
         }
@@ -193,13 +235,13 @@ fn check_kind(kind: &str) -> Result<()> {
     Ok(())
 }
 
-/// Clears away what a killed process was writing. Only called with the lock held.
+/// Clears away what a killed process was writing. Only called while no other process works there.
 fn remove_partial(directory: &Path) {
     let Ok(entries) = fs::read_dir(directory) else {
         return;
     };
     for path in entries.flatten().map(|entry| entry.path()) {
-        if path.extension().is_some_and(|extension| extension == "partial") {
+        if path.extension().is_some_and(|extension| extension == "partial" || extension == "claim") {
             // A model is a directory, everything else a file.
             let _ = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
         }

@@ -14,14 +14,20 @@ use crate::{Context, Fault, Result, finite, write_atomic};
 
 mod budget;
 mod diagnosis;
+mod healing;
 mod measured;
+mod search;
+mod speed;
 
-pub use budget::{BudgetDepth, BudgetLine, Verdict};
+pub use budget::{BudgetDepth, BudgetLine, ItemsNeeded, Scope, Verdict};
 pub use diagnosis::{
     Arithmetic, Brackets, Cause, Degeneration, Diagnosis, GapAlarm, Ledger, LedgerEntry, Mean, Programs, Reasoning,
     SentinelReading, StoppedBranch,
 };
-pub use measured::{AblatedLayer, Answer, GroupResult, HealInfo, Point, Sample, TaskResult};
+pub use healing::{AnswerCounts, FEW_STEPS, HealInfo, HealingRole};
+pub use measured::{AblatedLayer, Answer, GroupResult, Point, Sample, TaskResult};
+pub use search::{ObjectiveTasks, SearchRecord, SearchedCut};
+pub use speed::{Speed, SpeedAtBatch};
 
 /// Version of this layout; a change that older readers would misread raises it.
 pub const SCHEMA: u32 = 1;
@@ -61,8 +67,14 @@ pub struct StudyRecord {
     pub base: Option<Point>,
     /// The strategy that the headline and the main chart are about.
     pub main_strategy: String,
+    /// The tasks that layers and strategies were chosen by; none where all were.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub objective: Option<ObjectiveTasks>,
     /// Layer scores of each criterion.
     pub criteria: Vec<Criterion>,
+    /// What searches found.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub searches: Vec<SearchRecord>,
     /// The uncut model on the items that single-layer removals are measured on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ablation_base: Option<Diagnosis>,
@@ -80,6 +92,9 @@ pub struct StudyRecord {
     pub stopped: Vec<StoppedBranch>,
     /// The depth budget.
     pub budget: Vec<BudgetLine>,
+    /// Cuts to which a smaller one is to be preferred, since it keeps as much and answers as fast; a sentence each.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub better_buys: Vec<String>,
     /// Where the time went.
     pub timings: Vec<Timing>,
     /// What the reader should know before trusting a number.
@@ -124,6 +139,22 @@ impl StudyRecord {
     pub fn write(&self, directory: &Path) -> Result<()> {
         let bytes = serde_json::to_vec_pretty(self).context("the study's record cannot be written as JSON")?;
         write_atomic(&directory.join(STUDY_FILE), &bytes)
+    }
+
+    /// The first answer of each group of tasks about the main strategy, as cut and healed: that of the worst task.
+    /// Records of before have one answer for each group.
+    pub fn headlines(&self) -> Vec<&BudgetLine> {
+        let of_main: Vec<&BudgetLine> = self.budget.iter().filter(|line| line.strategy == self.main_strategy).collect();
+        let first: Vec<&BudgetLine> = of_main.iter().copied().filter(|line| line.headline).collect();
+        if first.is_empty() { of_main } else { first }
+    }
+
+    /// The sentence of a budget.
+    pub fn statement(&self, line: &BudgetLine) -> String {
+        match line.statement.as_str() {
+            "" => line.sentence(Some(self.model.num_layers).filter(|layers| *layers > 0)),
+            statement => statement.to_owned(),
+        }
     }
 
     /// The groups of the tasks, in their order.
@@ -268,6 +299,7 @@ mod tests {
                 group: GENERATIVE.into(),
                 score: Score { value: 0.5, stderr: 0.1, ci95: [0.3, 0.7], n: 5 },
                 retention,
+                corrected: retention,
             }],
             ..Default::default()
         });

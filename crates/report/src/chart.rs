@@ -9,13 +9,17 @@
 mod bars;
 mod frame;
 mod lines;
+mod many;
 mod profile;
+mod scatter;
 mod stacked;
 
 pub use bars::bars;
 pub use frame::Unit;
 pub use lines::{Mark, Series, lines};
+pub use many::{Line, key, many_lines};
 pub use profile::{At, profile};
+pub use scatter::{Cost, Spot, scatter};
 pub use stacked::{Bar, stacked};
 
 use plotters::style::RGBColor;
@@ -33,7 +37,14 @@ impl Size {
     /// A drawing of this size: its class in the style sheet, and what a screen reader says (empty for a second drawing
     /// of the same).
     pub fn drawing<'a>(self, class: &'a str, label: &'a str) -> Drawing<'a> {
-        Drawing { size: self, class, label }
+        Drawing { size: self, class, label, name: "" }
+    }
+}
+
+impl<'a> Drawing<'a> {
+    /// The same with the name of the file that it is written to; see `files`.
+    pub fn named(self, name: &'a str) -> Self {
+        Self { name, ..self }
     }
 }
 
@@ -43,6 +54,18 @@ pub struct Drawing<'a> {
     size: Size,
     class: &'a str,
     label: &'a str,
+    name: &'a str,
+}
+
+/// The attribute that holds the file name of a drawing.
+pub const FIGURE_ATTRIBUTE: &str = "data-figure";
+
+/// A name of letters, digits and dashes, for a file.
+pub fn file_name(name: &str) -> String {
+    let words = name.to_lowercase();
+    let words = words.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
+    let name = words.collect::<Vec<_>>().join("-");
+    if name.is_empty() { "unnamed".into() } else { name.chars().take(80).collect() }
 }
 
 /// Layers beyond this are not drawn: records are not trusted, and no model has so many.
@@ -71,6 +94,11 @@ fn part_colour(index: usize) -> RGBColor {
     RGBColor(1, 5, (index % PART_COLOURS) as u8)
 }
 
+/// The same for a dashed line.
+fn dashed_part_colour(index: usize) -> RGBColor {
+    RGBColor(1, 6, (index % PART_COLOURS) as u8)
+}
+
 /// How many part colours the style sheet has.
 pub const PART_COLOURS: usize = 8;
 
@@ -78,7 +106,7 @@ pub const PART_COLOURS: usize = 8;
 const GROUP_COLOURS: usize = 4;
 
 /// Replaces the sentinels, and the fixed size by attributes for the page.
-fn finish(svg: &str, Drawing { size: Size { width, height }, class, label }: Drawing<'_>) -> String {
+fn finish(svg: &str, Drawing { size: Size { width, height }, class, label, name }: Drawing<'_>) -> String {
     let mut out = svg.to_owned();
     let fixed = [
         (INK, "var(--ink)"),
@@ -102,13 +130,19 @@ fn finish(svg: &str, Drawing { size: Size { width, height }, class, label }: Dra
         out = dashed(out, group_colour(index, true), &variable, "6 5");
     }
     for index in 0..PART_COLOURS {
-        out = out.replace(&code(part_colour(index)), &format!("var(--o{index})"));
+        let variable = format!("var(--o{index})");
+        out = out.replace(&code(part_colour(index)), &variable);
+        out = dashed(out, dashed_part_colour(index), &variable, "6 5");
     }
     let head = format!("<svg width=\"{width}\" height=\"{height}\"");
     let hidden = if label.is_empty() {
         "aria-hidden=\"true\"".to_owned()
     } else {
         format!("role=\"img\" aria-label=\"{}\"", crate::html::escape(label))
+    };
+    let hidden = match name {
+        "" => hidden,
+        name => format!("{FIGURE_ATTRIBUTE}=\"{}\" {hidden}", file_name(name)),
     };
     out.replacen(&head, &format!("<svg class=\"{class}\" {hidden}"), 1)
 }

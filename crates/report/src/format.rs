@@ -49,6 +49,23 @@ pub fn count(value: u64) -> String {
     }
 }
 
+/// An estimate of a number of items: two digits, rounded up.
+pub fn about(items: usize) -> usize {
+    let unit = 10usize.pow(items.max(1).ilog10().saturating_sub(1));
+    items.div_ceil(unit).saturating_mul(unit)
+}
+
+/// Bytes with a unit: `4.2 GB`.
+pub fn bytes(value: u64) -> String {
+    let v = value as f64;
+    match value {
+        0..=9_999 => format!("{value} B"),
+        10_000..=999_499 => format!("{:.0} kB", v / 1e3),
+        999_500..=999_499_999 => format!("{:.1} MB", v / 1e6),
+        _ => format!("{:.2} GB", v / 1e9),
+    }
+}
+
 /// A duration: `3.2 s`, `2 min 5 s`, `1 h 4 min`.
 pub fn duration(seconds: f64) -> String {
     if !seconds.is_finite() || seconds < 0.0 {
@@ -85,5 +102,7 @@ mod tests {
             ["3.2 s", "1 min 0 s", "2 min 5 s", "1 h 4 min"]
         );
         assert_eq!(duration(f64::NAN), NONE);
+        assert_eq!([about(7), about(412), about(0), about(usize::MAX)], [7, 420, 0, usize::MAX]);
+        assert_eq!([bytes(720), bytes(8_400_000), bytes(15_230_000_000)], ["720 B", "8.4 MB", "15.23 GB"]);
     }
 }

@@ -14,7 +14,7 @@ struct Scheme {
 }
 
 const LIGHT: Scheme =
-    Scheme { lost: [166.0, 43.0, 22.0], kept: [253.0, 246.0, 240.0], dark_text: "#1d1f23", light_text: "#ffffff" };
+    Scheme { lost: [166.0, 43.0, 22.0], kept: [253.0, 246.0, 240.0], dark_text: "#000000", light_text: "#ffffff" };
 const DARK: Scheme =
     Scheme { lost: [240.0, 120.0, 84.0], kept: [36.0, 39.0, 46.0], dark_text: "#000000", light_text: "#ffffff" };
 
@@ -75,7 +75,7 @@ mod tests {
                 let t = step as f64 / (STEPS - 1) as f64;
                 let back = [0, 1, 2].map(|i| scheme.lost[i] + (scheme.kept[i] - scheme.lost[i]) * t);
                 let best = contrast(back, hex(scheme.dark_text)).max(contrast(back, hex(scheme.light_text)));
-                assert!(best >= 4.2, "step {step}: {best}");
+                assert!(best >= 4.5, "step {step}: {best}");
             }
         }
     }

@@ -50,10 +50,16 @@ pub enum Column<'a> {
     Right(&'a str),
 }
 
-/// Opens a table that scrolls sideways by itself when the page is too narrow, up to its body.
-/// [`TABLE_END`] closes it.
-pub fn table_start(columns: &[Column<'_>]) -> String {
-    let mut out = String::from("<div class=\"scroll\">\n<table>\n<thead><tr>");
+/// Opens what scrolls sideways by itself when the page is too narrow, by keyboard as well; `label` says what it is.
+/// [`TABLE_END`] closes it after a table.
+pub fn scroll_start(label: &str) -> String {
+    format!("<div class=\"scroll\" role=\"group\" tabindex=\"0\" aria-label=\"{}\">\n", Text(label))
+}
+
+/// Opens a table that scrolls, up to its body. [`TABLE_END`] closes it.
+pub fn table_start(label: &str, columns: &[Column<'_>]) -> String {
+    let mut out = scroll_start(label);
+    out.push_str("<table>\n<thead><tr>");
     for column in columns {
         out.push_str(&match column {
             Column::Left(name) => format!("<th scope=\"col\" class=\"left\">{}</th>", Text(name)),
@@ -66,6 +72,37 @@ pub fn table_start(columns: &[Column<'_>]) -> String {
 
 /// Closes a table.
 pub const TABLE_END: &str = "</table>\n</div>\n";
+
+/// Rows up to which a table is shown at once; a longer one is folded away under its title.
+const FOLDED_FROM: usize = 12;
+
+/// A table of `rows` rows under its title; folded where it is long.
+pub fn titled_table(title: &str, rows: usize, table: &str) -> String {
+    if rows <= FOLDED_FROM {
+        return format!("<h3>{}</h3>\n{table}", Text(title));
+    }
+    format!("<details>\n<summary>{} <span class=\"ci\">{rows} rows</span></summary>\n{table}</details>\n", Text(title))
+}
+
+/// A document in one file: it has no script, and forbids itself to load anything.
+pub fn page(title: &str, body: &str) -> String {
+    format!(
+        concat!(
+            "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\" />\n",
+            "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\" />\n",
+            "<meta name=\"color-scheme\" content=\"light dark\" />\n",
+            "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\" />\n",
+            "<title>{title}</title>\n<style>\n{style}{heat}</style>\n</head>\n<body>\n<main>\n{body}</main>\n</body>\n</html>\n"
+        ),
+        title = Text(title),
+        style = STYLE,
+        heat = crate::heat::css(),
+        body = body
+    )
+}
+
+/// The style sheet of every page.
+pub const STYLE: &str = include_str!("style.css");
 
 /// A figure under its caption.
 pub fn figure(caption: &str, body: &str) -> String {

@@ -2,15 +2,20 @@
 //! study did not get that far.
 
 pub mod curves;
+pub mod decision;
 pub mod diagnosis;
 pub mod headline;
+pub mod healing;
 pub mod layer_charts;
 pub mod layers;
 pub mod ledger;
+pub mod next;
 pub mod probe_charts;
 pub mod provenance;
 pub mod samples;
 pub mod scores;
+pub mod strategies;
+pub mod tradeoff;
 
 use lopper_record::study::TaskMeta;
 
@@ -39,16 +44,43 @@ fn question(prompt: &str, target: &str, longest: usize) -> String {
     )
 }
 
-/// What a model thought, if anything, what it answered, and whether that is right.
-fn answer_box(who: &str, reasoning: &str, text: &str, right: bool) -> String {
+/// What a model thought, if anything, what it answered, and whether that is right. Where it first departs from
+/// `uncut`, the uncut model's answer, is marked.
+fn answer_box(who: &str, reasoning: &str, text: &str, right: bool, uncut: Option<&str>) -> String {
     let (class, verdict) = if right { ("right", "✓ right") } else { ("wrong", "✗ wrong") };
-    let body = if text.trim().is_empty() { "<em>(nothing)</em>".to_owned() } else { Text(text).to_string() };
+    let body = match uncut.and_then(|uncut| first_difference(uncut, text)) {
+        _ if text.trim().is_empty() => "<em>(nothing)</em>".to_owned(),
+        None => Text(text).to_string(),
+        Some(word) => format!(
+            "{}<mark>{}</mark>{}",
+            Text(&text[..word.start]),
+            Text(&text[word.clone()]),
+            Text(&text[word.end..])
+        ),
+    };
     let head = format!("<strong>{who}</strong> <span class=\"verdict\">{verdict}</span>");
     let thought = match reasoning {
         "" => String::new(),
         _ => format!("<details>\n<summary>reasoning</summary>\n<pre>{}</pre>\n</details>\n", Text(reasoning)),
     };
     format!("<div class=\"answer {class}\">\n<p class=\"who\">{head}</p>\n{thought}<pre>{body}</pre>\n</div>\n")
+}
+
+/// The first word of `text` that `uncut` does not have in its place; nothing where it has all of them.
+fn first_difference(uncut: &str, text: &str) -> Option<std::ops::Range<usize>> {
+    let words = |text: &str| -> Vec<std::ops::Range<usize>> {
+        text.split_whitespace()
+            .map(|word| {
+                let start = word.as_ptr() as usize - text.as_ptr() as usize;
+                start..start + word.len()
+            })
+            .collect()
+    };
+    let before = words(uncut);
+    words(text).into_iter().enumerate().find_map(|(at, word)| {
+        let same = before.get(at).is_some_and(|other| uncut[other.clone()] == text[word.clone()]);
+        (!same).then_some(word)
+    })
 }
 
 /// The two heading rows of a table with a column per task: groups, then tasks, between columns
@@ -71,4 +103,18 @@ fn task_head(tasks: &[&TaskMeta], before: &[&str], after: &[&str]) -> String {
     }
     out.push_str("</tr>\n</thead>\n");
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_word_that_differs_is_found_between_characters() {
+        let at = |uncut: &str, text: &str| first_difference(uncut, text).map(|word| text[word].to_owned());
+        assert_eq!(at("ä 8 * 3 = 24.", "ä 8 * 3 = 21. öh"), Some("21.".into()));
+        assert_eq!(at("a b", "a\n b"), None);
+        assert_eq!(at("a", "a b"), Some("b".into()));
+        assert_eq!((at("", "ß"), at("x", "")), (Some("ß".into()), None));
+    }
 }

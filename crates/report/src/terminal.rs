@@ -4,7 +4,7 @@ use lopper_record::study::Point;
 use lopper_record::{Retention, StudyRecord, format_ranges};
 
 use crate::format::{NONE, percent, percent_interval};
-use crate::order::{groups, points, strategy_title};
+use crate::order::{groups, has_chance, judged_mean, main_points, strategy_title};
 
 /// A table no wider than `width` columns where that is possible: the list of layers goes first,
 /// then the intervals. With `colour` a retention is green from 90 %, yellow from 50 %, red below;
@@ -22,15 +22,12 @@ pub fn terminal_table(record: &StudyRecord, width: usize, colour: bool) -> Strin
         if let Some(table) = fitting.or(tables.last()) {
             out.push_str(&layout(table, colour));
         }
-        out.push_str(&paint("retention: % of the uncut model's score [95 % interval]\n", DIM, colour));
+        let score = if has_chance(record) { "score above chance" } else { "score" };
+        out.push_str(&paint(&format!("retention: % of the uncut model's {score} [95 % interval]\n"), DIM, colour));
     }
     out.push_str(&paint(&warnings(record), ALARM, colour));
-    for line in &record.budget {
-        if line.strategy == record.main_strategy {
-            let sentence =
-                if line.statement.is_empty() { line.sentence(record.model.num_layers) } else { line.statement.clone() };
-            out.push_str(&format!("\n{}", plain(&sentence)));
-        }
+    for line in record.headlines() {
+        out.push_str(&format!("\n{}\n", plain(&record.statement(line))));
     }
     if !record.complete {
         out.push_str("\nThe study has not finished; the same command continues it.");
@@ -51,7 +48,7 @@ const ALARM: &str = "33";
 fn warnings(record: &StudyRecord) -> String {
     let mut out = String::new();
     let main = record.strategies().first().copied().unwrap_or_default().to_owned();
-    let alarmed = points(record, &main).into_iter().find(|point| point.healed.is_none() && point.gap.is_some());
+    let alarmed = main_points(record, &main).into_iter().find(|point| point.healed.is_none() && point.gap.is_some());
     if let Some((point, gap)) = alarmed.and_then(|point| Some((point, point.gap.as_ref()?))) {
         let title = strategy_title(&main);
         out.push_str(&plain(&format!(
@@ -94,7 +91,7 @@ impl Cell {
         Self { text, style: "", right: true }
     }
 
-    fn retention(retention: Option<&Retention>, intervals: bool) -> Self {
+    fn retention(retention: Option<Retention>, intervals: bool) -> Self {
         let Some(r) = retention else { return Self::number(NONE.into()) };
         let style = match r.value {
             v if !v.is_finite() => "",
@@ -123,7 +120,7 @@ fn rows(record: &StudyRecord, detail: Detail) -> Vec<Vec<Cell>> {
     }
     let mut table = vec![head];
     for strategy in record.strategies() {
-        let found = points(record, strategy);
+        let found = main_points(record, strategy);
         let depths = found.chunk_by(|a, b| a.removed == b.removed);
         for (nth, depth) in depths.enumerate() {
             let title = if nth == 0 { strategy_title(strategy) } else { String::new() };
@@ -132,7 +129,7 @@ fn rows(record: &StudyRecord, detail: Detail) -> Vec<Vec<Cell>> {
             let cut = depth.iter().find(|point| point.healed.is_none());
             let healed = depth.iter().find(|point| point.healed.is_some());
             let of = |point: Option<&&Point>, group: &str| {
-                Cell::retention(point.and_then(|point| point.group(group)?.retention.as_ref()), detail.intervals)
+                Cell::retention(point.and_then(|point| judged_mean(point.group(group)?)), detail.intervals)
             };
             for group in &groups {
                 row.push(of(cut, group));

@@ -2,9 +2,11 @@
 
 mod common;
 
-use lopper_record::study::StudyRecord;
+use std::collections::BTreeMap;
+
+use lopper_record::study::{HealInfo, HealingRole, StudyRecord, TaskMeta, Verdict};
 use lopper_record::{Retention, Score};
-use lopper_report::{render, terminal_table};
+use lopper_report::{Compared, FILES, compare, render, terminal_table, write};
 use serde_json::Value;
 
 /// Checks that every tag is closed in order, every attribute quoted and every `<` or `&` escaped.
@@ -61,7 +63,19 @@ fn check_attributes(text: &str) {
 fn a_whole_study_has_every_part() {
     let html = render(&common::study()).unwrap();
     check_well_formed(&html);
-    for part in ["budget", "curves", "scores", "layers", "diagnosis", "ledger", "samples", "provenance"] {
+    for part in [
+        "budget",
+        "next",
+        "curves",
+        "strategies",
+        "tradeoff",
+        "diagnosis",
+        "ledger",
+        "samples",
+        "scores",
+        "layers",
+        "provenance",
+    ] {
         assert!(html.contains(&format!("<section id=\"{part}\">")), "{part}");
     }
     assert!(html.contains("Cut at most"));
@@ -100,7 +114,8 @@ fn overwrite(value: &mut Value, text: &str) {
         Value::String(own) => text.clone_into(own),
         Value::Array(values) => values.iter_mut().for_each(|value| overwrite(value, text)),
         Value::Object(fields) => {
-            let free = fields.iter_mut().filter(|(key, _)| *key != "cause" && *key != "verdict");
+            let free =
+                fields.iter_mut().filter(|(key, _)| !["cause", "verdict", "scope", "role"].contains(&key.as_str()));
             free.for_each(|(_, value)| overwrite(value, text));
         }
         _ => {}
@@ -119,6 +134,19 @@ fn untrusted_text_is_text() {
     check_well_formed(&html);
     assert!(!html.contains("<script"));
     assert!(!html.contains('\u{1b}') && !html.contains('\0'));
+    let studies = [
+        Compared { name: evil.into(), record: record.clone() },
+        Compared { name: "b".into(), record: common::study() },
+    ];
+    let page = compare(&studies).unwrap();
+    check_well_formed(&page);
+    assert!(!page.contains("<script") && page.contains("&lt;/pre&gt;&lt;script&gt;"));
+    let dir = tempfile::tempdir().unwrap();
+    write(&record, dir.path()).unwrap();
+    for path in figure_files(dir.path()) {
+        let svg = std::fs::read_to_string(&path).unwrap();
+        assert!(!svg.contains("<script"), "{}", path.display());
+    }
     assert!(!terminal_table(&record, 100, false).contains('\u{1b}'));
 }
 
@@ -212,4 +240,151 @@ fn the_terminal_table_says_the_same_in_any_width() {
     for line in terminal_table(&record, 100, false).lines().take_while(|line| !line.is_empty()) {
         assert!(line.chars().count() <= 100, "{line}");
     }
+}
+
+fn figure_files(directory: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let entries = std::fs::read_dir(directory.join(FILES).join("figures")).unwrap();
+    entries.map(|entry| entry.unwrap().path()).collect()
+}
+
+#[test]
+fn the_answer_comes_first_with_the_commands_that_make_it() {
+    let mut record = common::study();
+    let html = render(&record).unwrap();
+    let lead = html.find("<h2 class=\"lead\">Cut at most").expect("the answer");
+    assert!(lead < html.find("<svg").unwrap(), "before any figure");
+    let command = &html[html.find("<pre class=\"command\">").unwrap()..];
+    let command = &command[..command.find("</pre>").unwrap()];
+    assert!(command.contains("lopper prune pocket --drop ") && command.contains("--compare"), "{command}");
+
+    for line in &mut record.budget {
+        line.max_layers = None;
+        for depth in &mut line.depths {
+            (depth.holds, depth.verdict) = (false, Verdict::Undecided);
+            depth.needed =
+                Some(lopper_record::study::ItemsNeeded { items: 334, measured: 100, task: Some("code".into()) });
+        }
+        line.statement = line.sentence(Some(12));
+    }
+    let html = render(&record).unwrap();
+    assert!(html.contains("<h2 class=\"lead\">The items do not decide"));
+    assert!(html.contains("report = 340") && html.contains("lopper study --print-recipe &gt; study.toml"));
+    assert!(html.contains("about 340 of code decide whether 1 layer can go, as cut"));
+    assert!(html.contains("? 1–5 undecided") && !html.contains("--compare"));
+}
+
+#[test]
+fn what_is_at_chance_is_marked_and_shown_above_chance() {
+    let mut record = common::study();
+    let result = &mut record.points[0].tasks[0];
+    result.score = Score { value: 0.26, stderr: 0.04, ci95: [0.18, 0.35], n: 100 };
+    result.corrected = Some(Retention { value: 0.01, ci95: [-0.1, 0.13], lower95: -0.08, upper95: 0.11, n: 100 });
+    let html = render(&record).unwrap();
+    // In both tables of tasks, and in words for the chart.
+    assert!(html.matches("<span class=\"chance\">at chance</span></td>").count() >= 2);
+    assert!(html.contains("As cut at chance with 1 removed"));
+    let ratio = result_ratio(&record);
+    assert!(html.contains(&format!("<span class=\"ci\">ratio {ratio}</span>")));
+}
+
+fn result_ratio(record: &StudyRecord) -> String {
+    format!("{:.0}", record.points[0].tasks[0].retention.unwrap().value * 100.0)
+}
+
+#[test]
+fn long_tables_are_folded_and_every_table_scrolls_by_keyboard() {
+    let html = render(&common::study()).unwrap();
+    // 18 points are more than 12 rows; 6 tasks are not.
+    assert!(html.contains("<summary>Kept by group, % [95 % interval] <span class=\"ci\">18 rows</span></summary>"));
+    assert!(html.contains("<h3>Tasks</h3>"));
+    let scrolling = html.matches("<div class=\"scroll\"").count();
+    assert_eq!(html.matches("<div class=\"scroll\" role=\"group\" tabindex=\"0\" aria-label=").count(), scrolling);
+    assert!(scrolling > 5);
+}
+
+#[test]
+fn healings_for_comparison_are_in_the_tables_only() {
+    let mut record = common::study();
+    let before = render(&record).unwrap();
+    let mut extra = record.points[1].clone();
+    extra.healed = Some(HealInfo { role: HealingRole::Control, method: "lora".into(), ..HealInfo::default() });
+    for result in &mut extra.groups {
+        (result.retention, result.corrected) = (Some(Retention::uncut(9)), Some(Retention::uncut(9)));
+    }
+    record.points.push(extra);
+    let after = render(&record).unwrap();
+    assert!(after.contains("lora (control, reference answers)"));
+    let chart = |html: &str| {
+        let at = html.find("data-figure=\"kept-by-group\"").unwrap();
+        html[at..at + html[at..].find("</svg>").unwrap()].to_owned()
+    };
+    assert_eq!(chart(&before), chart(&after));
+}
+
+#[test]
+fn figures_and_data_are_files_that_say_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    let record = common::study();
+    let page = write(&record, dir.path()).unwrap();
+    assert_eq!(std::fs::read_to_string(page).unwrap(), render(&record).unwrap());
+    let figures = figure_files(dir.path());
+    assert!(figures.len() > 15, "{figures:?}");
+    for path in &figures {
+        let svg = std::fs::read_to_string(path).unwrap();
+        assert!(svg.starts_with("<svg xmlns=") && svg.trim_end().ends_with("</svg>"), "{}", path.display());
+        assert!(!svg.contains("var(") && !svg.contains("inherit"), "{}", path.display());
+    }
+    let data = dir.path().join(FILES).join("data");
+    let scores = std::fs::read_to_string(data.join("scores.csv")).unwrap();
+    // A row of names, and one for each model and task.
+    assert_eq!(scores.lines().count(), 1 + (1 + record.points.len()) * record.tasks.len());
+    let rows: Vec<BTreeMap<String, Value>> =
+        serde_json::from_slice(&std::fs::read(data.join("scores.json")).unwrap()).unwrap();
+    assert_eq!(rows.len() + 1, scores.lines().count());
+    let row = rows.iter().find(|row| row["removed"] == 2 && row["state"] == "healed" && row["task"] == "code").unwrap();
+    let kept = record.points.iter().find(|point| point.removed == 2 && point.healed.is_some()).unwrap();
+    assert_eq!(row["kept"].as_f64(), Some(kept.task("code").unwrap().corrected.unwrap().value));
+
+    // The same record again gives the same files, and a smaller one removes those it no longer has.
+    write(&StudyRecord { tasks: vec![], points: vec![], ablation: vec![], ..record }, dir.path()).unwrap();
+    assert!(figure_files(dir.path()).len() < figures.len() && !data.join("layers.csv").exists());
+}
+
+#[test]
+fn every_column_of_the_data_is_documented() {
+    let dir = tempfile::tempdir().unwrap();
+    write(&common::study(), dir.path()).unwrap();
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/report.md")).unwrap();
+    let mut tables = 0;
+    for entry in std::fs::read_dir(dir.path().join(FILES).join("data")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|ending| ending == "csv") {
+            tables += 1;
+            let name = path.file_stem().unwrap().to_string_lossy().into_owned();
+            let section =
+                page.split(&format!("### {name}\n")).nth(1).unwrap_or_else(|| panic!("{name} is not documented"));
+            let section = section.split("\n#").next().unwrap();
+            for column in std::fs::read_to_string(&path).unwrap().lines().next().unwrap().split(',') {
+                assert!(section.contains(&format!("`{column}`")), "{name}: {column}");
+            }
+        }
+    }
+    assert_eq!(tables, 8);
+}
+
+#[test]
+fn studies_are_compared_with_what_differs() {
+    let mut other = common::study();
+    other.tasks.push(TaskMeta { name: "gsm8k".into(), group: "generative".into(), ..TaskMeta::default() });
+    other.model.num_layers = 24;
+    let studies =
+        [Compared { name: "one".into(), record: common::study() }, Compared { name: "two".into(), record: other }];
+    let html = compare(&studies).unwrap();
+    check_well_formed(&html);
+    assert!(html.contains("gsm8k (not in one)") && html.contains("(12 in one; 24 in two)"));
+    assert!(html.contains("generative, mean of the tasks, kept against layers removed. one, as cut: 0 removed 100 %"));
+    assert!(html.contains("each generative task, healed"));
+    let same = [studies[0].clone(), Compared { name: "again".into(), record: common::study() }];
+    assert!(compare(&same).unwrap().contains("These studies can be compared"));
+    assert!(compare(&[]).is_ok());
 }

@@ -3,8 +3,8 @@
 //!
 //! Depths are judged in ascending order and the first that does not hold ends the budget. That is a fixed-sequence
 //! procedure (Maurer, Hothorn and Lehmacher 1995): a budget that is too deep needs the first depth whose true retention
-//! is below the floor to hold by chance, so 5 % for one depth is 5 % for all, with no correction. Several strategies,
-//! or several groups of tasks, are not a sequence, and are not covered.
+//! is below the floor to hold by chance, so 5 % for one depth is 5 % for all, with no correction. Several strategies
+//! are not a sequence, and are not covered. Nor are several groups of tasks, each of which is one answer.
 
 use lopper_record::Retention;
 use lopper_record::study::{BudgetDepth, Verdict};
@@ -17,7 +17,7 @@ pub fn depth_budget(
 ) -> (Vec<BudgetDepth>, Option<usize>) {
     let depth = |(removed, retention): (usize, Option<Retention>)| {
         let verdict = retention.map_or(Verdict::Undecided, |retention| Verdict::of(&retention, floor));
-        BudgetDepth { removed, retention, holds: verdict == Verdict::Holds, verdict }
+        BudgetDepth { removed, retention, holds: verdict == Verdict::Holds, verdict, ..BudgetDepth::default() }
     };
     let mut depths: Vec<BudgetDepth> = cuts.into_iter().map(depth).collect();
     depths.sort_by_key(|depth| depth.removed);

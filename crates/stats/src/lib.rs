@@ -6,9 +6,11 @@
 //!
 //! - [`score`], [`weighted_score`], [`group_score`], [`pooled_score`]: a mean with its standard error and 95 %
 //!   interval;
-//! - [`retention`], [`group_retention`]: what a cut model keeps of the uncut model's score, above chance where items
-//!   have a chance level, with its bounds;
-//! - [`depth_budget`], [`items_needed`]: the deepest cut that retains enough, and how many items would decide it;
+//! - [`retention`], [`group_retention`], [`worst_retention`]: what a cut model keeps of the uncut model's score on a
+//!   task, in the mean of tasks, and on the task that keeps least; above chance where items have a chance level, with
+//!   bounds;
+//! - [`depth_budget`], [`items_needed`], [`items_needed_of_worst`]: the deepest cut that retains enough, and how many
+//!   items would decide it;
 //! - [`mcnemar_exact`], [`sign_flip_exact`], [`holm`]: paired tests, and their correction for many tests;
 //!   [`items_needed_paired`], [`items_needed_unpaired`]: sample sizes;
 //! - [`Moments`], [`proportion`], [`TokenMean`]: means of values that come one by one, and over the tokens of texts.
@@ -49,10 +51,10 @@ pub use bootstrap::{RESAMPLES, bootstrap_mean_ci95};
 pub use budget::depth_budget;
 pub use moments::{Moments, proportion};
 pub use paired::{holm, items_needed_paired, items_needed_unpaired, mcnemar_exact, sign_flip_exact};
-pub use retention::{Pair, ScoresError, group_retention, retention};
+pub use retention::{Pair, ScoresError, group_retention, retention, worst_retention};
 pub use summary::{group_score, mean, pooled_score, score, sum_interval, weighted_score};
 pub use token_mean::TokenMean;
-pub use verdict::items_needed;
+pub use verdict::{items_needed, items_needed_of_worst};
 
 /// Standard normal quantile at 0.975: two-sided 95 %.
 const Z_975: f64 = 1.959_963_984_540_054;

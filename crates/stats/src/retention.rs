@@ -20,7 +20,7 @@ pub(crate) const ONE_SIDED: f64 = 0.05;
 const TWO_SIDED: f64 = 0.025;
 
 /// The scores of one task's items by both models, in the same order.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Pair<'a> {
     /// The uncut model's scores.
     pub base: &'a [f64],
@@ -105,6 +105,38 @@ pub fn group_retention(tasks: &[Pair<'_>]) -> Result<Option<Retention>, ScoresEr
             upper95: upper(ONE_SIDED),
             n: group.items(),
         }
+    }))
+}
+
+/// The retention of the task that keeps least and its index, with bounds on the least of the tasks' true retentions.
+/// Tasks that [`retention`] gives none for are left out; `None` when no other is left.
+///
+/// The lower bound is the least of the tasks' lower bounds: were it above the truth, so would be the bound of the very
+/// task that keeps least, so 5 % for one task is 5 % for all (an intersection-union test, Berger 1982). The upper bound
+/// is the least of the upper bounds at 5 % over the number of tasks, since any of them may be the one that is wrong.
+///
+/// # Errors
+/// As [`retention`].
+pub fn worst_retention(tasks: &[Pair<'_>]) -> Result<Option<(usize, Retention)>, ScoresError> {
+    let mut of_tasks = Vec::new();
+    for (index, task) in tasks.iter().enumerate() {
+        of_tasks.extend(judged(task)?.map(|task| (index, task)));
+    }
+    let count = of_tasks.len() as f64;
+    let least =
+        |of: &dyn Fn(&Confidence) -> f64| of_tasks.iter().map(|(_, task)| of(task)).fold(f64::INFINITY, f64::min);
+    let lower = |alpha: f64| least(&|task| task.quantile(alpha, Further::Lost));
+    let upper = |alpha: f64| least(&|task| task.quantile(1.0 - alpha / count, Further::Gained));
+    let worst = of_tasks.iter().min_by(|(_, a), (_, b)| a.value().total_cmp(&b.value()));
+    Ok(worst.map(|(index, task)| {
+        let retention = Retention {
+            value: task.value(),
+            ci95: [lower(TWO_SIDED), upper(TWO_SIDED)],
+            lower95: lower(ONE_SIDED),
+            upper95: upper(ONE_SIDED),
+            n: of_tasks.iter().map(|(_, task)| task.items()).sum(),
+        };
+        (*index, retention)
     }))
 }
 

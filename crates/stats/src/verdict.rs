@@ -17,21 +17,47 @@ const MOST_TIMES: f64 = 1000.0;
 /// # Errors
 /// As [`retention`](crate::retention()).
 pub fn items_needed(tasks: &[Pair<'_>], floor: f64) -> Result<Option<usize>, ScoresError> {
-    Ok(judged_group(tasks)?.and_then(|group| {
-        let decides = |times: f64| evidence_against(&group.scaled(times), group.value() > floor, floor) <= POWERED;
-        let (mut low, mut high) = (0.0, MOST_TIMES.ln());
-        if group.value() == floor || !decides(MOST_TIMES) {
-            return None;
-        }
-        if decides(1.0) {
-            return Some(group.items());
-        }
-        while high - low > 0.005 {
-            let middle = f64::midpoint(low, high);
-            if decides(middle.exp()) { high = middle } else { low = middle }
-        }
-        Some((group.items() as f64 * high.exp()).ceil() as usize)
-    }))
+    Ok(judged_group(tasks)?.and_then(|group| needed(&group, floor, POWERED)))
+}
+
+/// The index of the task whose items would decide the verdict on the task that keeps least, and how many it would take:
+/// of tasks seen below the floor the one that needs fewest, since one failure decides; where all are above it, the one
+/// that needs most. `None` where [`items_needed`] gives none for such a task.
+///
+/// # Errors
+/// As [`retention`](crate::retention()).
+pub fn items_needed_of_worst(tasks: &[Pair<'_>], floor: f64) -> Result<Option<(usize, usize)>, ScoresError> {
+    let mut below = Vec::new();
+    let mut above = Vec::new();
+    for (index, task) in tasks.iter().enumerate() {
+        let Some(group) = judged_group(std::slice::from_ref(task))? else { continue };
+        if group.value() < floor { below.push((index, group)) } else { above.push((index, group)) }
+    }
+    if below.is_empty() {
+        let needed: Option<Vec<_>> =
+            above.iter().map(|(index, group)| Some((*index, needed(group, floor, POWERED)?))).collect();
+        return Ok(needed.and_then(|needed| needed.into_iter().max_by_key(|(_, items)| *items)));
+    }
+    // A failure is found at the level that is divided among all tasks.
+    let level = POWERED / (below.len() + above.len()) as f64;
+    let needed = below.iter().filter_map(|(index, group)| Some((*index, needed(group, floor, level)?)));
+    Ok(needed.min_by_key(|(_, items)| *items))
+}
+
+fn needed(group: &Group, floor: f64, level: f64) -> Option<usize> {
+    let decides = |times: f64| evidence_against(&group.scaled(times), group.value() > floor, floor) <= level;
+    let (mut low, mut high) = (0.0, MOST_TIMES.ln());
+    if group.value() == floor || !decides(MOST_TIMES) {
+        return None;
+    }
+    if decides(1.0) {
+        return Some(group.items());
+    }
+    while high - low > 0.005 {
+        let middle = f64::midpoint(low, high);
+        if decides(middle.exp()) { high = middle } else { low = middle }
+    }
+    Some((group.items() as f64 * high.exp()).ceil() as usize)
 }
 
 /// The level at which a group's bound is on the wrong side of the floor.

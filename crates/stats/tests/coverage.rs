@@ -14,7 +14,7 @@ mod simulate;
 mod single;
 
 use exact::{Boundary, Counts};
-use lopper_stats::{Pair, depth_budget, group_retention, retention};
+use lopper_stats::{Pair, depth_budget, group_retention, retention, worst_retention};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 use serde::Deserialize;
@@ -151,5 +151,22 @@ fn the_percentile_bootstrap_is_numpy_s() {
         let got = percentile::lower(tasks, 10_000, &mut ChaCha8Rng::seed_from_u64(7));
         let tolerance = 0.04 * (want.ci95[1] - want.ci95[0]);
         assert!((got - want.lower95).abs() < tolerance, "{got} is not {} (± {tolerance})", want.lower95);
+    }
+}
+
+#[test]
+fn the_worst_task_at_the_floor_seldom_holds_and_above_it_seldom_fails() {
+    // One task exactly at the floor among better ones, and three exactly at it.
+    let alone = [1.0, 0.97, 0.9].map(|kept| Truth::new(kept, 0.9, 0.02)).to_vec();
+    let alike = vec![Truth::new(0.9, 0.9, 0.02); 3];
+    for (truths, seed) in [(alone, 10), (alike, 11)] {
+        let bounds = |rng: &mut ChaCha8Rng| {
+            let tasks: Vec<Items> = truths.iter().map(|truth| truth.draw(100, rng)).collect();
+            let pairs: Vec<Pair<'_>> = tasks.iter().map(Items::pair).collect();
+            worst_retention(&pairs).unwrap().unwrap().1
+        };
+        let holds = rate(2000, seed, |rng| bounds(rng).lower95 >= 0.9);
+        let fails = rate(2000, seed, |rng| bounds(rng).upper95 < 0.9);
+        assert!(holds <= MOST && fails <= MOST, "{holds} {fails}");
     }
 }

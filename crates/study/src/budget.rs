@@ -1,55 +1,63 @@
-//! The depth budget of a study's points, as the record words it.
+//! The depth budget of a study, from the items of its main strategy's cuts.
 
-use lopper_record::study::{BudgetLine, Point};
-use lopper_stats::depth_budget;
+use lopper_measure::{MeasuredCut, TaskItems, group_budgets};
+use lopper_record::Result;
+use lopper_record::study::{BudgetLine, HealInfo};
+use lopper_tasks::TaskOutcome;
 
-/// Decides the budget of one group from the points of one strategy, healed or not.
-///
-/// Where no depth has a retention with a bound, nothing is decided.
-pub fn decide(
-    points: &[&Point],
-    group: &str,
-    threshold: f64,
-    healed: bool,
-    strategy: &str,
-    num_layers: usize,
-) -> BudgetLine {
-    let of_strategy = points.iter().filter(|p| p.strategy == strategy && p.healed.is_some() == healed);
-    let cuts = of_strategy.map(|p| (p.removed, p.group(group).and_then(|g| g.retention)));
-    let (depths, max_layers) = depth_budget(cuts, threshold);
-    let mut line = BudgetLine {
-        group: group.to_owned(),
-        threshold,
-        healed,
-        strategy: strategy.to_owned(),
-        max_layers,
-        statement: String::new(),
-        depths,
-    };
-    line.statement = line.sentence(num_layers);
-    line
+use crate::Recipe;
+use crate::tasks::StudyTasks;
+
+/// A cut of the main strategy, with all that the budget is decided on.
+pub struct JudgedCut {
+    /// What it was healed on; none of a cut that was not.
+    healing: Option<String>,
+    cut: MeasuredCut,
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use lopper_record::Retention;
-    use lopper_record::study::GroupResult;
-
-    fn point(removed: usize, lower95: f64) -> Point {
-        let retention = Some(Retention { value: lower95 + 0.03, ci95: [lower95, 1.0], lower95, upper95: 1.0, n: 100 });
-        let groups = vec![GroupResult { group: "generative".into(), retention, ..Default::default() }];
-        Point { strategy: "bi".into(), removed, groups, ..Default::default() }
+impl JudgedCut {
+    /// From the outcomes of the uncut model and of the cut on the reporting items.
+    pub fn new(removed: usize, healing: Option<&HealInfo>, pairs: &[(&TaskOutcome, &TaskOutcome)]) -> Self {
+        let tasks = pairs.iter().map(|(base, cut)| TaskItems::of(base, cut)).collect();
+        let healing = healing.map(|info| match (info.data.as_str(), info.in_distribution) {
+            ("", _) => format!("{} answers", info.examples),
+            (data, false) => data.to_owned(),
+            (data, true) => format!("{data} (in-distribution)"),
+        });
+        Self { healing, cut: MeasuredCut { removed, tasks } }
     }
+}
 
-    #[test]
-    fn other_strategies_and_healed_points_do_not_count() {
-        let mut other = point(2, 0.1);
-        other.strategy = "random".into();
-        let mut healed = point(3, 0.1);
-        healed.healed = Some(Default::default());
-        let points = [point(1, 0.97), other, healed];
-        let line = decide(&points.iter().collect::<Vec<_>>(), "generative", 0.9, false, "bi", 12);
-        assert_eq!((line.max_layers, line.depths.len()), (Some(1), 1));
+/// The budgets at every threshold, of the cuts as they are and healed, for each group of tasks.
+pub fn decide(
+    judged: &[JudgedCut],
+    tasks: &StudyTasks,
+    strategy: &str,
+    recipe: &Recipe,
+    num_layers: usize,
+) -> Result<Vec<BudgetLine>> {
+    let mut lines = Vec::new();
+    for &threshold in &recipe.budget.thresholds {
+        for healed in [false, true] {
+            let of_kind: Vec<&JudgedCut> = judged.iter().filter(|cut| cut.healing.is_some() == healed).collect();
+            let healing_data = of_kind.first().and_then(|cut| cut.healing.clone()).unwrap_or_default();
+            for (group, names) in &tasks.groups {
+                let cuts: Vec<MeasuredCut> = of_kind.iter().map(|cut| only(&cut.cut, names)).collect();
+                for mut line in group_budgets(group, &cuts, threshold)? {
+                    line.healed = healed;
+                    line.healing_data.clone_from(&healing_data);
+                    strategy.clone_into(&mut line.strategy);
+                    line.statement = line.sentence(Some(num_layers));
+                    lines.push(line);
+                }
+            }
+        }
     }
+    Ok(lines)
+}
+
+/// The cut on some of the tasks.
+fn only(cut: &MeasuredCut, names: &[String]) -> MeasuredCut {
+    let tasks = names.iter().filter_map(|name| cut.tasks.iter().find(|task| task.task == *name).cloned());
+    MeasuredCut { removed: cut.removed, tasks: tasks.collect() }
 }

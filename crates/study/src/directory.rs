@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use lopper_record::StudyLock;
+
 /// Remembers what was there.
 pub struct DirectoryGuard {
     directory: PathBuf,
@@ -26,8 +28,8 @@ impl DirectoryGuard {
     /// Removes what the study made, unless there is a finished cell among it. Directories are removed only
     /// when they are empty.
     pub fn clear_if_unused(&self) {
-        // The lock file goes last: while it exists no other process begins to write.
-        if self.used || fs::remove_dir(self.directory.join("cells")).is_err() {
+        // Another process may be computing its first cell.
+        if self.used || !StudyLock::is_free(&self.directory) || fs::remove_dir(self.directory.join("cells")).is_err() {
             return;
         }
         // What cannot be removed does no harm.

@@ -5,22 +5,26 @@ use std::path::{Path, PathBuf};
 
 use lopper_heal::self_generated::examples_of;
 use lopper_heal::{
-    HealRecipe, HealStats, Healed, Method, PreparedPrompts, Renderer, Run, SelfGenerated, SgrOptions, SgrPrompt,
+    Examples, HealRecipe, HealStats, Healed, HoldOut, Method, PreparedPrompts, Renderer, Run, SelfGenerated,
+    SgrOptions, SgrPrompt, TrainingSet,
 };
 use lopper_infer::{Sampling, TextModel};
 use lopper_model::Model;
 use lopper_model::checkpoint::{Array, Dtype, TensorView, save_safetensors};
 use lopper_model::hf::WEIGHTS;
-use lopper_record::study::HealInfo;
+use lopper_record::study::{AnswerCounts, HealInfo, HealingRole};
 use lopper_record::{Context, Fault, LayerPosition, LayerSet, Progress, Result, Store, key_hash};
 use lopper_tasks::TaskEntry;
 use safetensors::SafeTensors;
+use serde::{Deserialize, Serialize};
 
 use crate::calibration::nothing_to_learn_from;
+use crate::healing_data::{Answers, PromptSource};
 use crate::identity::{HealKey, REVISION, ResponsesKey};
 use crate::recipe::{POCKET, TASKS};
+use crate::reference_answers::{self, ReferenceAnswers};
 use crate::tasks::StudyTasks;
-use crate::training::{PromptText, TrainingPrompts};
+use crate::training::{PromptText, TrainingPrompt, TrainingPrompts};
 use crate::{Recipe, StudyModel};
 
 /// Longest response to prompts from a file, as `lopper generate` has it.
@@ -31,6 +35,9 @@ pub struct ResponseGeneration<'a> {
     model: &'a StudyModel,
     recipe: &'a Recipe,
     tasks: Vec<String>,
+    source: PromptSource,
+    /// With their reference answers.
+    training: Vec<TrainingPrompt>,
     prompts: Vec<SgrPrompt>,
     options: SgrOptions,
     /// The hash of prompts that tasks, number and seed do not determine.
@@ -46,14 +53,12 @@ impl<'a> ResponseGeneration<'a> {
         recipe: &'a Recipe,
     ) -> Result<Self> {
         let (heal, seed) = (&recipe.heal, recipe.seed);
-        let prompts: Vec<SgrPrompt> = training
-            .prompts(seed)
-            .take(heal.prompts)
-            .map(|training| match training.prompt {
-                PromptText::Chat(conversation) => SgrPrompt::Chat(conversation),
-                PromptText::Plain { prompt, stop, .. } => SgrPrompt::Plain { prompt, stop },
-            })
-            .collect();
+        let training: Vec<TrainingPrompt> = training.prompts(seed).take(heal.prompts).collect();
+        let prompt = |training: &TrainingPrompt| match training.prompt.clone() {
+            PromptText::Chat(conversation) => SgrPrompt::Chat(conversation),
+            PromptText::Plain { prompt, stop, .. } => SgrPrompt::Plain { prompt, stop },
+        };
+        let prompts: Vec<SgrPrompt> = training.iter().map(prompt).collect();
         if prompts.is_empty() {
             return Err(nothing_to_learn_from().into());
         }
@@ -72,7 +77,8 @@ impl<'a> ResponseGeneration<'a> {
         let determined =
             tasks.all_generated() && heal.data == TASKS && heal.max_new_tokens == 0 && options.system.is_none();
         let prompt_hash = if determined { None } else { Some(key_hash(&(&prompts, &options))?) };
-        Ok(Self { model, recipe, tasks: tasks.names(), prompts, options, prompt_hash })
+        let source = PromptSource::of(recipe, tasks);
+        Ok(Self { model, recipe, tasks: tasks.names(), source, training, prompts, options, prompt_hash })
     }
 
     fn key(&self) -> ResponsesKey<'_> {
@@ -94,8 +100,12 @@ impl<'a> ResponseGeneration<'a> {
     /// Renders every prompt, as the responses will need it; returns what its author may not expect, a sentence each.
     ///
     /// # Errors
-    /// A [`Fault`] for a prompt that the chat template refuses.
+    /// A [`Fault`] for a prompt that the chat template refuses, and for a control without reference answers.
     pub fn check(&self) -> Result<Vec<String>> {
+        let heal = &self.recipe.heal;
+        if heal.control && self.training.iter().all(|prompt| prompt.reference.trim().is_empty()) {
+            return Err(reference_answers::missing(&heal.data).into());
+        }
         Ok(PreparedPrompts::new(&self.model.text, &self.prompts, &self.options)?.remarks())
     }
 
@@ -107,11 +117,12 @@ impl<'a> ResponseGeneration<'a> {
     /// Lets the uncut model respond. Returns also the seconds it took when it was done, and whether an earlier run did
     /// it.
     pub fn run(self, store: &Store, progress: &dyn Progress) -> Result<(Responses<'a>, f64, bool)> {
-        let finished = store.run("responses", &self.key(), || {
+        let finished = store.run("responses", &self.key(), progress, || {
             let text = &self.model.text;
             lopper_heal::generate_responses(text, &text.engine.all_layers(), &self.prompts, &self.options, progress)
         })?;
-        Ok((Responses { answers: finished.value, generation: self }, finished.wall_s, finished.cached))
+        let responses = Responses { answers: finished.value, reference: None, generation: self };
+        Ok((responses, finished.wall_s, finished.cached))
     }
 }
 
@@ -133,10 +144,73 @@ fn longest(tasks: &StudyTasks, recipe: &Recipe) -> usize {
     tasks.entries.iter().map(of_task).max().unwrap_or(8)
 }
 
-/// The uncut model's responses, with what identifies them.
+/// The uncut model's responses, with what identifies them; and the data's own answers, where they are a control.
 pub struct Responses<'a> {
     answers: SelfGenerated,
+    reference: Option<ReferenceAnswers>,
     generation: ResponseGeneration<'a>,
+}
+
+impl Responses<'_> {
+    /// Takes in the data's answers to the prompts whose own responses are learned from.
+    ///
+    /// # Errors
+    /// A [`Fault`] where the data has none.
+    pub fn prepare_control(&mut self) -> Result<()> {
+        let ResponseGeneration { training, options, recipe, .. } = &self.generation;
+        self.reference = Some(ReferenceAnswers::of(&self.answers.rows, training, options, &recipe.heal.data)?);
+        Ok(())
+    }
+
+    /// The examples that responses or reference answers are.
+    fn examples(&self, text: &TextModel, whose: Answers, recipe: &HealRecipe) -> Result<LearnedExamples> {
+        // A rendered answer may take more tokens than were drawn, and what does not fit the context is left out as
+        // well.
+        let longest = recipe.max_length.min(text.engine.model().config.max_position_embeddings);
+        let renderer = Renderer::of(text);
+        let (examples, counts) = match (whose, &self.reference) {
+            (Answers::Reference, Some(reference)) => {
+                let mut examples = Examples::default();
+                for (index, example) in reference.examples.iter().enumerate() {
+                    examples.add(&renderer, index + 1, example, longest)?;
+                }
+                let counts = reference.counts.then(examples.report.counts());
+                (examples, counts)
+            }
+            _ => {
+                let examples = examples_of(&self.answers.rows, &renderer, longest)?;
+                let counts = self.answers.counts.then(examples.report.counts());
+                (examples, counts)
+            }
+        };
+        if examples.documents.is_empty() {
+            let what = match whose {
+                Answers::SelfGenerated => "the uncut model gave no response to learn from",
+                Answers::Reference => "no reference answer can be learned from",
+            };
+            return Err(Fault::new(what)
+                .expected("at least one finished response")
+                .got(counts.sentence())
+                .hint("raise `heal.prompts`, or `heal.max_new_tokens` where responses are cut off")
+                .into());
+        }
+        Ok(LearnedExamples { set: examples.hold_out(HoldOut::Tenth), counts })
+    }
+}
+
+/// Examples to train on, and what became of the answers.
+struct LearnedExamples {
+    set: TrainingSet,
+    counts: AnswerCounts,
+}
+
+/// What the cell of a healed cut holds.
+#[derive(Serialize, Deserialize)]
+struct HealCell {
+    stats: HealStats,
+    answers: AnswerCounts,
+    /// Answers that were held out.
+    held_out: usize,
 }
 
 /// A cut to be healed, and how.
@@ -146,14 +220,21 @@ pub struct HealCut<'a> {
     /// The layers that stay.
     pub kept: &'a LayerSet<LayerPosition>,
     pub recipe: &'a HealRecipe,
+    pub role: HealingRole,
     pub workers: usize,
 }
 
 impl HealCut<'_> {
+    fn whose(&self) -> Answers {
+        if self.role == HealingRole::Control { Answers::Reference } else { Answers::SelfGenerated }
+    }
+
     /// Identifies the healed model.
     pub fn key(&self) -> HealKey<'_> {
-        let Self { kept, recipe, workers, .. } = *self;
-        HealKey { revision: REVISION, kept, recipe, responses: self.responses.generation.key(), workers }
+        let Self { responses, kept, recipe, workers, .. } = *self;
+        let reference = responses.reference.as_ref().filter(|_| self.whose() == Answers::Reference);
+        let reference = reference.map(|reference| reference.hash.as_str());
+        HealKey { revision: REVISION, kept, recipe, responses: responses.generation.key(), reference, workers }
     }
 
     /// The directory of the adapter, or of the new weights.
@@ -167,14 +248,14 @@ impl HealCut<'_> {
     }
 
     /// The healed model as an earlier run left it; damage is a warning, and reason to train again.
-    fn find(&self, store: &Store, base: &Model) -> Result<Option<(Model, HealStats)>> {
+    fn find(&self, store: &Store, base: &Model) -> Result<Option<(Model, HealCell)>> {
         let directory = self.directory(store)?;
         if !directory.is_dir() {
             return Ok(None);
         }
-        let Some(stats) = store.get("heal", &self.key())? else { return Ok(None) };
+        let Some(cell) = store.get("heal", &self.key())? else { return Ok(None) };
         match read(&directory, base, self.kept, self.recipe.method) {
-            Ok(model) => Ok(Some((model, stats))),
+            Ok(model) => Ok(Some((model, cell))),
             Err(error) => {
                 let error = error.to_string();
                 let first = error.lines().next().unwrap_or_default();
@@ -187,30 +268,40 @@ impl HealCut<'_> {
     /// The cut healed: trained now, or read from an earlier run. The model holds only the kept layers, with
     /// their adapter.
     pub fn heal(&self, store: &Store, model: &StudyModel, progress: &dyn Progress) -> Result<HealedCut> {
-        let recipe = self.recipe;
+        let (recipe, whose) = (self.recipe, self.whose());
         let base = model.text.engine.model();
-        let found = self.find(store, base)?;
+        let mut claim = None;
+        let mut found = self.find(store, base)?;
+        while found.is_none() && claim.is_none() {
+            claim = store.claim("heal", &self.key())?;
+            if claim.is_none() {
+                Store::wait(progress)?;
+            }
+            // Another process may have trained it since.
+            found = self.find(store, base)?;
+        }
         let cached = found.is_some();
-        let (model, stats) = match found {
+        let (model, cell) = match found {
             Some(found) => found,
             None => {
-                let documents = documents(&model.text, &self.responses.answers, recipe)?;
-                let run = Run { workers: self.workers, state: None };
-                let healed = lopper_heal::heal(base, self.kept, &documents, recipe, &run, progress)?;
+                let LearnedExamples { set, counts } = self.responses.examples(&model.text, whose, recipe)?;
+                let run = Run { workers: self.workers, state: None, held_out: &set.held_out };
+                let healed = lopper_heal::heal(base, self.kept, &set.train, recipe, &run, progress)?;
                 write(&self.directory(store)?, &healed)?;
-                store.put("heal", &self.key(), &healed.stats, healed.stats.seconds)?;
-                (healed.model, healed.stats)
+                let cell = HealCell { stats: healed.stats, answers: counts, held_out: set.held_out_examples };
+                store.put("heal", &self.key(), &cell, cell.stats.seconds)?;
+                (healed.model, cell)
             }
         };
+        let HealCell { stats, answers, held_out } = cell;
+        let source = &self.responses.generation.source;
         let info = HealInfo {
-            method: recipe.method.name().to_owned(),
-            examples: stats.examples,
-            tokens: stats.response_tokens,
-            steps: stats.steps,
-            seconds: stats.seconds,
-            train_loss_first: stats.loss_first,
-            train_loss_last: stats.loss_last,
-            recipe: recipe.summary(),
+            role: self.role,
+            data: source.describe(answers.used.saturating_sub(held_out), whose),
+            in_distribution: source.in_distribution,
+            answers: Some(answers),
+            held_out,
+            ..stats.info(recipe)
         };
         Ok(HealedCut { model, info, cached })
     }
@@ -222,20 +313,6 @@ pub struct HealedCut {
     pub info: HealInfo,
     /// Whether an earlier run trained it.
     pub cached: bool,
-}
-
-fn documents(text: &TextModel, answers: &SelfGenerated, recipe: &HealRecipe) -> Result<Vec<lopper_heal::Document>> {
-    // A rendered answer may take more tokens than were drawn, and what does not fit the context is left out as well.
-    let longest = recipe.max_length.min(text.engine.model().config.max_position_embeddings);
-    let examples = examples_of(&answers.rows, &Renderer::of(text), longest)?;
-    if examples.documents.is_empty() {
-        return Err(Fault::new("the uncut model gave no response to learn from")
-            .expected("at least one finished response")
-            .got(format!("{} cut off, {} empty", answers.unfinished, answers.empty))
-            .hint("raise `heal.prompts`")
-            .into());
-    }
-    Ok(examples.documents)
 }
 
 /// Writes what training changed into `directory`, which appears whole or not at all: an adapter in

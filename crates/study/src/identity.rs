@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 
 use lopper_diagnose::sentinel::SentinelOptions;
 use lopper_heal::HealRecipe;
+use lopper_prune::search::Strategy;
 use lopper_record::{LayerPosition, LayerSet};
 use lopper_tasks::{GenerationPolicy, ItemSelection};
 use serde::Serialize;
 
 /// Changes whenever a change of the program changes results that the other fields do not show.
-pub const REVISION: u32 = 5;
+pub const REVISION: u32 = 6;
 
 /// Variables of the chat template.
 pub type TemplateVariables = BTreeMap<String, serde_json::Value>;
@@ -49,6 +50,9 @@ pub struct HealKey<'a> {
     pub kept: &'a LayerSet<LayerPosition>,
     pub recipe: &'a HealRecipe,
     pub responses: ResponsesKey<'a>,
+    /// The hash of the reference answers that are learned in place of the responses.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reference: Option<&'a str>,
     /// The order in which gradients are summed depends on it.
     pub workers: usize,
 }
@@ -71,6 +75,35 @@ pub struct EvalKey<'a> {
     pub policy: &'a GenerationPolicy,
 }
 
+/// A round of a search.
+#[derive(Debug, Clone, Serialize)]
+pub struct SearchKey<'a> {
+    pub revision: u32,
+    pub model: &'a str,
+    pub strategy: Strategy,
+    /// Layers that stay whatever they score.
+    pub protected: &'a LayerSet<LayerPosition>,
+    /// Layers that the search is to remove; none where it removes one in each round, so that it may go on.
+    pub remove: Option<usize>,
+    /// From 0; what the rounds before it found follows from the rest.
+    pub round: usize,
+    /// The tasks that choose, and the hash of their definitions, items and policies.
+    pub objective: &'a [String],
+    pub tasks: &'a str,
+}
+
+/// What a candidate of a search scores.
+#[derive(Debug, Clone, Serialize)]
+pub struct SearchScoresKey<'a> {
+    pub revision: u32,
+    pub model: &'a str,
+    pub kept: &'a LayerSet<LayerPosition>,
+    /// The hash of the tasks that choose, their items and policies.
+    pub tasks: &'a str,
+    /// The first item of each task, and that after the last.
+    pub items: [usize; 2],
+}
+
 /// One model's sentinels.
 #[derive(Debug, Clone, Serialize)]
 pub struct SentinelKey<'a> {
@@ -79,4 +112,15 @@ pub struct SentinelKey<'a> {
     pub kept: &'a LayerSet<LayerPosition>,
     pub healed: Option<HealKey<'a>>,
     pub options: &'a SentinelOptions,
+}
+
+/// How fast models run on a machine.
+#[derive(Debug, Clone, Serialize)]
+pub struct SpeedKey<'a> {
+    pub revision: u32,
+    pub model: &'a str,
+    /// The models, by their kept layers.
+    pub models: &'a [LayerSet<LayerPosition>],
+    pub processor: &'a str,
+    pub threads: usize,
 }

@@ -35,27 +35,47 @@
 //! # }
 //! ```
 
+pub mod better_buy;
 pub mod budget;
 mod calibration;
+mod cuts;
 mod directory;
 mod eval_split;
+mod heal_seeds;
+mod heal_stage;
 mod healing;
+pub mod healing_data;
 mod identity;
+mod item_parts;
 mod model;
 pub mod pocket;
+mod presets;
 mod recipe;
 mod recipe_check;
+mod recipe_source;
 mod record;
+mod reference_answers;
 mod runner;
 mod samples;
 pub mod search;
+mod searches;
 mod sentinels;
+mod speed;
 mod stage;
 pub mod strategy;
+pub mod summary;
 mod tasks;
 mod training;
 
+pub use cuts::{Cuts, GivenCut, Objective, SearchMethod, StrategyEntry};
+pub use heal_seeds::HealSeeds;
+pub use healing_data::{GENERAL_INSTRUCTIONS, HealingPrompt};
 pub use model::{StudyInputs, StudyModel};
-pub use recipe::{Budget, Cuts, Heal, Items, OwnShots, Recipe, Rows, Sentinels, Shots, TASKS, Tasks};
+pub use presets::{PRESETS, Preset};
+pub use recipe::{
+    AnswerSampling, Budget, Heal, Items, OwnShots, Recipe, Rows, Sentinels, Shots, SpeedSettings, TASKS, Tasks,
+};
+pub use recipe_source::RecipeSource;
 pub use runner::run;
-pub use tasks::StudyTasks;
+pub use strategy::Strategies;
+pub use tasks::{Member, StudyTasks};

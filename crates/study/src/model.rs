@@ -1,10 +1,11 @@
 //! The model of a study, and what a study needs besides its file.
 
 use lopper_infer::TextModel;
-use lopper_model::chat::Conversation;
 use lopper_record::study::ModelCard;
 use lopper_record::{LayerNumbering, LayerPosition, LayerSet, Result};
 use lopper_tasks::Resources;
+
+use crate::HealingPrompt;
 
 /// The model under study.
 pub struct StudyModel {
@@ -39,5 +40,5 @@ pub struct StudyInputs {
     /// Where rows are read from, and what runs programs.
     pub resources: Resources,
     /// Prompts to heal by in place of the tasks' training splits, for `heal.data`.
-    pub prompts: Option<Vec<Conversation>>,
+    pub prompts: Option<Vec<HealingPrompt>>,
 }

@@ -6,22 +6,26 @@ use std::path::Path;
 
 use lopper_diagnose::diagnose_outcomes;
 use lopper_diagnose::sentinel::Sentinels;
-use lopper_measure::{Outcomes, group_mean_retention, paired, retention};
+use lopper_measure::{Outcomes, group_mean_retention, paired, retention, uncut_results};
 use lopper_pocket::Split;
 use lopper_prune::criteria::Measures;
 use lopper_prune::{LayerScores, criteria};
 use lopper_record::study::{
-    AblatedLayer, GroupResult, LedgerEntry, Point, SCHEMA, StudyRecord, TaskMeta, TaskResult, Timing,
+    AblatedLayer, GroupResult, LedgerEntry, ObjectiveTasks, Point, SCHEMA, StudyRecord, TaskMeta, TaskResult, Timing,
 };
-use lopper_record::{LayerPosition, LayerSet, Progress, Result, Retention, Store};
+use lopper_record::{LayerPosition, LayerSet, Progress, Result, Store};
 
+use crate::better_buy::better_buys;
+use crate::budget::JudgedCut;
+use crate::cuts::AUTO;
 use crate::directory::DirectoryGuard;
-use crate::eval_split::{Candidate, EvalSplit};
-use crate::healing::{HealCut, ResponseGeneration, Responses};
+use crate::eval_split::EvalSplit;
+use crate::heal_stage::HealStage;
+use crate::healing::ResponseGeneration;
 use crate::identity::{REVISION, ScoreKey};
-use crate::sentinels::PlannedCut;
+use crate::sentinels::{PlannedCut, Readings};
 use crate::stage::{CutCells, CutOnSplit, CutStage, Stage};
-use crate::strategy::{self, Evidence};
+use crate::strategy::{self, Evidence, Strategies};
 use crate::tasks::StudyTasks;
 use crate::training::TrainingPrompts;
 use crate::{Recipe, StudyInputs, StudyModel, budget, calibration, record, samples};
@@ -43,6 +47,8 @@ pub fn run(
     recipe.check()?;
     recipe.check_model(&model.numbering)?;
     let tasks = recipe.resolved_tasks()?;
+    let strategies = Strategies::resolve(recipe, &model.card.hash, &model.numbering)?;
+    let objective = recipe.cuts.objective.tasks(&tasks)?;
     let StudyModel { card, text, numbering } = model;
     let text = text.with_template_variables(&recipe.template)?;
     let model = &StudyModel { card: card.clone(), text, numbering: numbering.clone() };
@@ -53,10 +59,10 @@ pub fn run(
     let policy = recipe.generation_policy();
     let source = (&policy, resources);
     let training = TrainingPrompts::gather(&model.text, &tasks, source, prompts.as_deref(), &[&report, &select])?;
-    let warnings = match recipe.heal.depths.is_empty() {
-        true => vec![],
-        false => ResponseGeneration::new(model, &tasks, &training, recipe)?.check()?,
-    };
+    let mut warnings = strategies.remarks(&recipe.cuts.depths);
+    if !recipe.heal.depths.is_empty() {
+        warnings.extend(ResponseGeneration::new(model, &tasks, &training, recipe)?.check()?);
+    }
     let guard = DirectoryGuard::new(directory);
     let store = Store::open(directory)?;
     let record = StudyRecord {
@@ -66,8 +72,9 @@ pub fn run(
         model: card.clone(),
         recipe: serde_json::to_value(recipe)?,
         policy: serde_json::to_value(&policy)?,
-        seeds: record::seeds(recipe),
-        splits: record::splits(recipe, &tasks),
+        seeds: record::seeds(recipe)?,
+        splits: record::splits(recipe, &tasks, &objective),
+        objective: Some(ObjectiveTasks { chosen: recipe.cuts.objective.summary(), tasks: objective.clone() }),
         tasks: tasks.entries.iter().map(|entry| entry.meta(recipe.items.report, recipe.items.select)).collect(),
         warnings,
         ..StudyRecord::default()
@@ -76,6 +83,8 @@ pub fn run(
         model,
         recipe,
         tasks: &tasks,
+        strategies: &strategies,
+        objective,
         training: &training,
         store: &store,
         cells: CutCells { model, store: &store, report: &report, select: &select },
@@ -84,12 +93,16 @@ pub fn run(
         sentinels: None,
         record,
         ledger: Vec::new(),
+        judged: Vec::new(),
     };
-    if let Err(error) = study.stages() {
+    let result = study.stages();
+    let record = study.record;
+    if let Err(error) = result {
+        drop(store);
         guard.clear_if_unused();
         return Err(error);
     }
-    Ok(study.record)
+    Ok(record)
 }
 
 /// A study that is running.
@@ -97,6 +110,9 @@ pub struct Study<'a> {
     pub model: &'a StudyModel,
     pub recipe: &'a Recipe,
     pub tasks: &'a StudyTasks,
+    pub strategies: &'a Strategies,
+    /// The tasks that layers and strategies are chosen by.
+    pub objective: Vec<String>,
     pub training: &'a TrainingPrompts,
     pub store: &'a Store,
     pub cells: CutCells<'a>,
@@ -108,26 +124,35 @@ pub struct Study<'a> {
     pub record: StudyRecord,
     /// Every item that a cut lost or gained.
     pub ledger: Vec<LedgerEntry>,
+    /// What the depth budget is decided on.
+    pub judged: Vec<JudgedCut>,
 }
 
 impl<'a> Study<'a> {
     fn stages(&mut self) -> Result<()> {
         let (base, base_select) = self.uncut()?;
+        self.check_searchable(&base_select)?;
         let scores = self.layer_scores()?;
         self.record.criteria = record::criteria(&scores);
         let ablation = self.layer_map(&base_select)?;
+        let searched = self.searches(&base_select)?;
         let evidence = Evidence {
             num_layers: self.model.card.num_layers,
             scores: &scores,
             ablation: &ablation,
             keep: &self.model.numbering.positions(&self.recipe.cuts.keep)?,
             seed: self.recipe.seed,
+            strategies: self.strategies,
+            searched: &searched,
         };
         let main = self.main_strategy(&evidence, &base_select)?;
         self.record.main_strategy.clone_from(&main);
-        let cuts = self.cuts(&evidence, &main, &base)?;
-        self.heal(&evidence, &main, &base, &cuts)?;
-        self.decide(&main);
+        let (cuts, readings) = self.cuts(&evidence, &main, &base)?;
+        let speeds = self.measure_speeds(&main)?;
+        self.enter_speeds(&speeds, &main, &base, &cuts);
+        self.heal(&HealStage { evidence: &evidence, main: &main, base: &base, cuts: &cuts, readings: &readings })?;
+        self.record.budget = budget::decide(&self.judged, self.tasks, &main, self.recipe, self.model.card.num_layers)?;
+        self.record.better_buys = better_buys(&self.record);
         self.write_ledger()?;
         self.record.warnings.extend(self.store.take_warnings());
         self.record.complete = true;
@@ -140,7 +165,7 @@ impl<'a> Study<'a> {
     }
 
     /// Enters a finished stage into the record and writes it.
-    fn finish(&mut self, timing: impl Into<Option<Timing>>) -> Result<()> {
+    pub fn finish(&mut self, timing: impl Into<Option<Timing>>) -> Result<()> {
         self.record.timings.extend(timing.into());
         self.record.write(self.store.directory())
     }
@@ -152,11 +177,9 @@ impl<'a> Study<'a> {
         let mut stage = self.cut_stage("uncut model", &[report.clone(), select.clone()])?;
         let base = stage.outcomes(&report, "reporting items")?;
         let base_select = stage.outcomes(&select, "selection items")?;
-        let (tasks, groups) = self.retention(&base, &base)?;
+        let names = self.tasks.names();
+        let (tasks, groups) = uncut_results(&names.iter().filter_map(|name| base.get(name)).collect::<Vec<_>>())?;
         let mut point = Point { strategy: String::new(), tasks, groups, ..Point::default() };
-        point.tasks.iter_mut().for_each(|t| t.retention = None);
-        // Against itself it keeps all, unless it scores too little for a ratio to mean anything.
-        point.groups.iter_mut().for_each(|g| g.retention = g.retention.map(|_| Retention::uncut(g.score.n)));
         point.parameters = Some(self.model.card.parameters);
         point.diagnosis = Some(diagnose_outcomes(&base, None).0);
         self.record.base = Some(point);
@@ -194,12 +217,12 @@ impl<'a> Study<'a> {
                 .warnings
                 .push(format!("{task} is neither in the calibration text nor among the prompts to heal by: {reason}"));
         }
-        let gradients = self.recipe.cuts.strategies.iter().any(|strategy| strategy == "taylor");
+        let gradients = self.strategies.need_gradients();
         let (model, hash) = (&self.model.card.hash, calibration.hash());
         let key = ScoreKey { revision: REVISION, model, calibration: &hash, gradients };
         let found = self.store.path("scores", &key, "json")?.exists();
         let mut stage = Stage::begin(self.progress, "layer criteria", 1, usize::from(found));
-        let finished = self.store.run("scores", &key, || {
+        let finished = self.store.run("scores", &key, self.progress, || {
             let progress = stage.cell("one pass over calibration text");
             let what = Measures { perplexity: true, linear: true };
             let mut scores = criteria::measure(&text.engine, &calibration, what, progress)?;
@@ -236,15 +259,15 @@ impl<'a> Study<'a> {
     /// selection items at the middle depth (the first listed of equal ones).
     fn main_strategy(&mut self, evidence: &Evidence<'_>, base: &Outcomes) -> Result<String> {
         let cuts = &self.recipe.cuts;
-        if cuts.main != "auto" {
+        if cuts.main != AUTO {
             return Ok(cuts.main.clone());
         }
-        let depth = cuts.depths[cuts.depths.len() / 2];
-        let chosen = |name: &String| Ok(self.cut(&strategy::choose(name, depth, evidence)?, Split::Select));
-        let chosen: Vec<CutOnSplit> = cuts.strategies.iter().map(chosen).collect::<Result<_>>()?;
+        let (depth, strategies) = (cuts.middle_depth(), self.strategies.candidates(self.recipe));
+        let chosen = |name: &&str| Ok(self.cut(&strategy::choose(name, depth, evidence)?, Split::Select));
+        let chosen: Vec<CutOnSplit> = strategies.iter().map(chosen).collect::<Result<_>>()?;
         let mut stage = self.cut_stage("choice of strategy", &chosen)?;
-        let mut best: Option<(f64, &String)> = None;
-        for (name, cut) in cuts.strategies.iter().zip(&chosen) {
+        let mut best: Option<(f64, &str)> = None;
+        for (name, cut) in strategies.into_iter().zip(&chosen) {
             let outcomes = stage.outcomes(cut, &format!("{name} at {depth}"))?;
             let value = self.group_mean_retention(base, &outcomes).unwrap_or(0.0);
             if best.is_none_or(|(most, _)| value > most) {
@@ -252,16 +275,21 @@ impl<'a> Study<'a> {
             }
         }
         self.finish(stage.timing())?;
-        Ok(best.map(|(_, name)| name.clone()).unwrap_or_default())
+        Ok(best.map(|(_, name)| name.to_owned()).unwrap_or_default())
     }
 
-    /// Every strategy at every depth on the reporting items; returns the main one's outcomes.
-    fn cuts(&mut self, evidence: &Evidence<'_>, main: &str, base: &Outcomes) -> Result<Vec<(usize, Outcomes)>> {
+    /// Every strategy at every depth on the reporting items; returns the main one's outcomes, and all sentinels.
+    fn cuts(
+        &mut self,
+        evidence: &Evidence<'_>,
+        main: &str,
+        base: &Outcomes,
+    ) -> Result<(Vec<(usize, Outcomes)>, Readings)> {
         let mut plan = Vec::new();
-        for strategy in &self.recipe.cuts.strategies {
-            for &depth in &self.recipe.cuts.depths {
+        for strategy in self.strategies.names() {
+            for &depth in self.recipe.cuts.depths.iter().filter(|depth| self.strategies.gives(strategy, **depth)) {
                 let dropped = strategy::choose(strategy, depth, evidence)?;
-                plan.push(PlannedCut { strategy: strategy.clone(), dropped });
+                plan.push(PlannedCut { strategy: strategy.to_owned(), dropped });
             }
         }
         // The main strategy first: an interrupted study then has what matters most.
@@ -277,18 +305,18 @@ impl<'a> Study<'a> {
             let what = format!("{strategy}: without {}", self.model.originals(dropped)?);
             let outcomes = stage.outcomes(cut, &what)?;
             let mut point = self.point(strategy, dropped, base, &outcomes)?;
-            let reading = readings.get(&cut.kept).copied().unwrap_or_default();
-            self.diagnose(&mut point, base, &outcomes, &reading);
+            self.diagnose(&mut point, (base, &outcomes), &readings.of(&cut.kept), &readings);
             self.record.points.push(point);
             // An interrupted study has a report of every cut it reached.
             self.record.write(self.store.directory())?;
             if strategy == main {
+                self.judged.push(JudgedCut::new(dropped.len(), None, &paired(base, &outcomes, &self.tasks.names())));
                 main_outcomes.push((dropped.len(), outcomes));
             }
         }
         self.show(base, &main_outcomes, None);
         self.finish(stage.timing())?;
-        Ok(main_outcomes)
+        Ok((main_outcomes, readings))
     }
 
     fn cut(&self, dropped: &LayerSet<LayerPosition>, split: Split) -> CutOnSplit {
@@ -300,12 +328,12 @@ impl<'a> Study<'a> {
         retention(&paired(base, cut, &self.tasks.names()))
     }
 
-    /// The objective that layers and strategies are chosen by.
+    /// The objective that layers and strategies are chosen by, over the tasks that choose.
     fn group_mean_retention(&self, base: &Outcomes, cut: &Outcomes) -> Option<f64> {
-        group_mean_retention(paired(base, cut, &self.tasks.names()))
+        group_mean_retention(paired(base, cut, &self.objective))
     }
 
-    fn point(
+    pub fn point(
         &self,
         strategy: &str,
         dropped: &LayerSet<LayerPosition>,
@@ -336,7 +364,7 @@ impl<'a> Study<'a> {
     }
 
     /// Puts texts of the shown depth into the record.
-    fn show(&mut self, base: &Outcomes, cuts: &[(usize, Outcomes)], healed: Option<(usize, &Outcomes)>) {
+    pub fn show(&mut self, base: &Outcomes, cuts: &[(usize, Outcomes)], healed: Option<(usize, &Outcomes)>) {
         let Some(depth) = self.shown_depth() else { return };
         let healed = match healed {
             Some((d, _)) if d != depth => return,
@@ -345,76 +373,5 @@ impl<'a> Study<'a> {
         if let Some((_, cut)) = cuts.iter().find(|(d, _)| *d == depth) {
             self.record.samples = samples::samples(self.tasks.generative(), base, (depth, cut), healed);
         }
-    }
-
-    fn heal(&mut self, evidence: &Evidence<'_>, main: &str, base: &Outcomes, cuts: &[(usize, Outcomes)]) -> Result<()> {
-        let heal = &self.recipe.heal;
-        if heal.depths.is_empty() {
-            return Ok(());
-        }
-        let responses = self.responses()?;
-        let (text, model) = (&self.model.text, &self.model.card.hash);
-        let workers = lopper_heal::Run::for_model(text.engine.model(), text.engine.threads(), &heal.recipe).workers;
-        let mut found = 0;
-        let mut plan = Vec::new();
-        for &depth in &heal.depths {
-            let dropped = strategy::choose(main, depth, evidence)?;
-            let kept = self.model.without(&dropped);
-            let cut = HealCut { responses: &responses, kept: &kept, recipe: &heal.recipe, workers };
-            found += usize::from(cut.is_finished(self.store)?);
-            let healed = Candidate { text, model, kept: &kept, run: LayerSet::default(), healed: Some(cut.key()) };
-            found += usize::from(self.cells.report.missing(self.store, &healed)?.is_empty());
-            plan.push((dropped, kept));
-        }
-        let mut stage = Stage::begin(self.progress, "healing", 2 * plan.len(), found);
-        for (dropped, kept) in &plan {
-            let progress = stage.cell(&format!("finetuning without {}", self.model.originals(dropped)?));
-            let cut = HealCut { responses: &responses, kept, recipe: &heal.recipe, workers };
-            let healed = cut.heal(self.store, self.model, progress)?;
-            stage.count(healed.info.seconds, healed.cached)?;
-            let progress = stage.cell(&format!("measuring {} healed", dropped.len()));
-            let text = text.with_model(healed.model);
-            let run = LayerSet::all(kept.len());
-            let candidate = Candidate { text: &text, model, kept, run: run.clone(), healed: Some(cut.key()) };
-            let found = self.cells.report.outcomes(self.store, &candidate, progress)?;
-            let reading = self.healed_sentinel(&text, &run, kept, cut.key(), progress)?;
-            stage.count(found.seconds + reading.wall_s, found.cached)?;
-            let mut point = self.point(main, dropped, base, &found.outcomes)?;
-            point.healed = Some(healed.info);
-            self.diagnose(&mut point, base, &found.outcomes, &reading.value);
-            self.record.points.push(point);
-            self.show(base, cuts, Some((dropped.len(), &found.outcomes)));
-            self.record.write(self.store.directory())?;
-        }
-        self.finish(stage.timing())
-    }
-
-    /// The uncut model's responses to the training prompts.
-    fn responses(&mut self) -> Result<Responses<'a>> {
-        let generation = ResponseGeneration::new(self.model, self.tasks, self.training, self.recipe)?;
-        let found = usize::from(generation.is_finished(self.store)?);
-        let mut stage = Stage::begin(self.progress, "self-generated responses", 1, found);
-        let progress = stage.cell("the uncut model responds");
-        let (responses, seconds, cached) = generation.run(self.store, progress)?;
-        stage.count(seconds, cached)?;
-        self.record.timings.push(stage.timing());
-        Ok(responses)
-    }
-
-    fn decide(&mut self, main: &str) {
-        let points: Vec<&Point> = self.record.points.iter().collect();
-        let mut lines = Vec::new();
-        for &threshold in &self.recipe.budget.thresholds {
-            for healed in [false, true] {
-                if healed && self.recipe.heal.depths.is_empty() {
-                    continue;
-                }
-                for (group, _) in &self.tasks.groups {
-                    let layers = self.model.card.num_layers;
-                    lines.push(budget::decide(&points, group, threshold, healed, main, layers));
-                }
-            }
-        }
-        self.record.budget = lines;
     }
 }

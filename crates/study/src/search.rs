@@ -11,13 +11,19 @@ use lopper_tasks::{Group, Suite};
 /// generation by `threshold`. None where the tasks are of one group only.
 pub fn gap(suite: &Suite, base: &ItemScores, cut: &ItemScores, threshold: f64) -> Result<Option<GapAlarm>> {
     let groups: Vec<Group> = suite.groups().collect();
+    let chances: Vec<Vec<f64>> = suite.chance_levels().collect();
     let retention = |wanted: Group| {
         // A race may have evaluated the cut on fewer items.
         let pairs: Vec<Pair<'_>> = groups
             .iter()
+            .zip(&chances)
             .zip(base.iter().zip(cut))
-            .filter(|(group, (_, cut))| **group == wanted && !cut.is_empty())
-            .map(|(_, (base, cut))| Pair::new(&base[..cut.len()], cut))
+            .filter(|((group, _), (_, cut))| **group == wanted && !cut.is_empty())
+            .map(|((_, chance), (base, cut))| Pair {
+                base: &base[..cut.len()],
+                cut,
+                chance: &chance[..cut.len().min(chance.len())],
+            })
             .collect();
         stats::group_retention(&pairs)
     };

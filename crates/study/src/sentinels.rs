@@ -1,16 +1,18 @@
 //! Sentinels of a study: read for the uncut model, every single removal and every planned cut before the cuts are
 //! measured in full. A strategy ends at the depth at which nothing is left, except the main one: it is healed, and the
-//! depth budget is about it.
+//! depth budget is about it. What they show of abilities that no task measures becomes a part of each diagnosis.
 
 use std::collections::{BTreeMap, HashSet};
 use std::time::Instant;
 
-use lopper_diagnose::sentinel::{CollapseThresholds, SentinelOptions, Sentinels, gap_alarm_of_groups};
+use lopper_diagnose::sentinel::{
+    CollapseThresholds, ProbeGaps, SentinelOptions, SentinelProbes, Sentinels, gap_alarm_of_groups,
+};
 use lopper_diagnose::{diagnose_outcomes, ledger};
 use lopper_infer::TextModel;
 use lopper_measure::Outcomes;
-use lopper_record::study::{Diagnosis, Point, SentinelReading, StoppedBranch};
-use lopper_record::{Finished, LayerPosition, LayerSet, LayerSlot, Progress, Result};
+use lopper_record::study::{Diagnosis, HealingRole, Point, StoppedBranch};
+use lopper_record::{Finished, LayerPosition, LayerSet, LayerSlot, Progress, Result, Store};
 use serde::{Deserialize, Serialize};
 
 use crate::identity::{HealKey, REVISION, SentinelKey};
@@ -29,11 +31,23 @@ const TOGETHER: usize = 16;
 #[derive(Serialize, Deserialize)]
 struct SentinelCell {
     seconds: f64,
-    reading: SentinelReading,
+    probes: SentinelProbes,
 }
 
-/// Readings by kept layers.
-pub type Readings = BTreeMap<LayerSet<LayerPosition>, SentinelReading>;
+/// The sentinels of cuts, by their kept layers.
+#[derive(Default)]
+pub struct Readings {
+    by_cut: BTreeMap<LayerSet<LayerPosition>, SentinelProbes>,
+    /// What the tasks do not measure.
+    gaps: ProbeGaps,
+}
+
+impl Readings {
+    /// Those of a cut; blank where it has not been read.
+    pub fn of(&self, kept: &LayerSet<LayerPosition>) -> SentinelProbes {
+        self.by_cut.get(kept).cloned().unwrap_or_default()
+    }
+}
 
 /// A cut that a strategy plans.
 pub struct PlannedCut {
@@ -70,9 +84,9 @@ impl Study<'_> {
         text: &TextModel,
         cuts: &[LayerSet<LayerSlot>],
         progress: &dyn Progress,
-    ) -> Result<Vec<SentinelReading>> {
-        let Some(sentinels) = &self.sentinels else { return Ok(vec![SentinelReading::default(); cuts.len()]) };
-        sentinels.measure(text, cuts, progress)
+    ) -> Result<Vec<SentinelProbes>> {
+        let Some(sentinels) = &self.sentinels else { return Ok(vec![SentinelProbes::default(); cuts.len()]) };
+        sentinels.probe(text, cuts, progress)
     }
 
     /// The sentinels of a healed cut, found finished or read now.
@@ -83,11 +97,11 @@ impl Study<'_> {
         kept: &LayerSet<LayerPosition>,
         healed: HealKey<'_>,
         progress: &dyn Progress,
-    ) -> Result<Finished<SentinelReading>> {
+    ) -> Result<Finished<SentinelProbes>> {
         self.prepare_sentinels()?;
         let options = self.sentinel_options();
         let key = self.sentinel_key(kept, Some(healed), &options);
-        self.store.run("sentinels", &key, || {
+        self.store.run("sentinels", &key, progress, || {
             Ok(self.read_together(text, std::slice::from_ref(run), progress)?.into_iter().next().unwrap_or_default())
         })
     }
@@ -102,12 +116,14 @@ impl Study<'_> {
         let cuts: Vec<_> = cuts.filter(|cut| seen.insert(cut.clone())).collect();
 
         let options = self.sentinel_options();
-        let (mut readings, mut missing, mut found) = (Readings::new(), Vec::new(), Vec::new());
+        let (mut readings, mut missing, mut found) = (Readings::default(), Vec::new(), Vec::new());
+        let uncut = self.record.base.as_ref().and_then(|base| base.diagnosis.as_ref());
+        readings.gaps = uncut.map(ProbeGaps::of).unwrap_or_default();
         for cut in &cuts {
             match self.store.get::<SentinelCell>("sentinels", &self.sentinel_key(cut, None, &options))? {
                 Some(cell) => {
                     found.push(cell.seconds);
-                    readings.insert(cut.clone(), cell.reading);
+                    readings.by_cut.insert(cut.clone(), cell.probes);
                 }
                 None => missing.push(cut.clone()),
             }
@@ -118,40 +134,66 @@ impl Study<'_> {
             stage.cell("preparing");
             self.prepare_sentinels()?;
         }
-        for cuts in missing.chunks(TOGETHER) {
+        while !missing.is_empty() {
+            let (mut claims, mut cuts, mut left) = (Vec::new(), Vec::new(), Vec::new());
+            for cut in missing {
+                let key = self.sentinel_key(&cut, None, &options);
+                let claim = if cuts.len() < TOGETHER { self.store.claim("sentinels", &key)? } else { None };
+                // Another process may have read them since.
+                match (self.store.get::<SentinelCell>("sentinels", &key)?, claim) {
+                    (Some(cell), _) => {
+                        stage.count(cell.seconds, true)?;
+                        readings.by_cut.insert(cut.clone(), cell.probes);
+                    }
+                    (None, Some(claim)) => {
+                        claims.push(claim);
+                        cuts.push(cut);
+                    }
+                    (None, None) => left.push(cut),
+                }
+            }
+            missing = left;
+            if cuts.is_empty() {
+                Store::wait(self.progress)?;
+                continue;
+            }
             let began = Instant::now();
             let slots: Vec<_> = cuts.iter().map(LayerSet::slots).collect();
             let progress = stage.cell(&format!("sentinels of {} cuts", cuts.len()));
             let read = self.read_together(&self.model.text, &slots, progress)?;
             let seconds = began.elapsed().as_secs_f64() / cuts.len() as f64;
-            for (cut, reading) in cuts.iter().zip(&read) {
-                let cell = SentinelCell { seconds, reading: *reading };
+            for (cut, probes) in cuts.iter().zip(read) {
+                let cell = SentinelCell { seconds, probes };
                 self.store.put("sentinels", &self.sentinel_key(cut, None, &options), &cell, seconds)?;
-                readings.insert(cut.clone(), *reading);
+                readings.by_cut.insert(cut.clone(), cell.probes);
             }
             cuts.iter().try_for_each(|_| stage.count(seconds, false))?;
         }
         self.record.timings.push(stage.timing());
-        self.enter_perplexities(&readings);
+        self.enter_probes(&readings);
         Ok(readings)
     }
 
-    /// Puts the perplexities of the uncut model and of the single removals into the record.
-    fn enter_perplexities(&mut self, readings: &Readings) {
-        let reading = |kept: &LayerSet<LayerPosition>| readings.get(kept).copied().unwrap_or_default();
+    /// Puts what the sentinels show of the uncut model and of the single removals into the record.
+    fn enter_probes(&mut self, readings: &Readings) {
+        let uncut = readings.of(&self.model.layers());
         for (ablated, position) in self.record.ablation.iter_mut().zip(self.model.layers().iter()) {
             if let Some(diagnosis) = &mut ablated.diagnosis {
-                enter_perplexity(diagnosis, &reading(&self.model.without(&LayerSet::from_iter([position]))));
+                let own = readings.of(&self.model.without(&LayerSet::from_iter([position])));
+                readings.gaps.fill(diagnosis, &own, Some(&uncut));
             }
         }
-        let uncut = reading(&self.model.layers());
-        self.record.base.iter_mut().for_each(|base| set_perplexity(base, &uncut));
-        self.record.ablation_base.iter_mut().for_each(|diagnosis| enter_perplexity(diagnosis, &uncut));
+        let base = self.record.base.iter_mut().filter_map(|base| {
+            (base.perplexity, base.perplexity_ci95) = (uncut.perplexity(), uncut.perplexity_ci95());
+            base.diagnosis.as_mut()
+        });
+        let bases: Vec<&mut Diagnosis> = base.chain(&mut self.record.ablation_base).collect();
+        bases.into_iter().for_each(|diagnosis| readings.gaps.fill(diagnosis, &uncut, None));
     }
 
     /// Takes the cuts out of `plan` that are deeper than a collapsed one of the same strategy, and records it.
     pub fn stop_collapsed(&mut self, plan: &mut Vec<PlannedCut>, main: &str, readings: &Readings) {
-        let Some(base) = readings.get(&self.model.layers()) else { return };
+        let base = readings.of(&self.model.layers()).reading();
         let mut stopped: Vec<StoppedBranch> = Vec::new();
         // By depth within each strategy, as the plan is sorted.
         plan.retain(|PlannedCut { strategy, dropped }| {
@@ -159,9 +201,9 @@ impl Study<'_> {
                 branch.skipped.push(dropped.len());
                 return false;
             }
-            let reading = readings.get(&self.model.without(dropped)).copied().unwrap_or_default();
+            let reading = readings.of(&self.model.without(dropped)).reading();
             if strategy != main
-                && let Some(reason) = CollapseThresholds::default().collapsed(base, &reading)
+                && let Some(reason) = CollapseThresholds::default().collapsed(&base, &reading)
             {
                 let (strategy, removed, skipped) = (strategy.clone(), dropped.len(), vec![]);
                 stopped.push(StoppedBranch { strategy, removed, reading, reason, skipped });
@@ -172,12 +214,23 @@ impl Study<'_> {
         self.record.stopped = stopped;
     }
 
-    /// Puts what broke in a measured cut into its point, and its failures into the ledger.
-    pub fn diagnose(&mut self, point: &mut Point, base: &Outcomes, cut: &Outcomes, reading: &SentinelReading) {
-        let (diagnosis, mut entries) = diagnose_outcomes(cut, Some(base));
+    /// Puts what broke in a measured cut, with the sentinels `own`, into its point, and its failures into the ledger.
+    pub fn diagnose(
+        &mut self,
+        point: &mut Point,
+        (base, cut): (&Outcomes, &Outcomes),
+        own: &SentinelProbes,
+        readings: &Readings,
+    ) {
+        let (mut diagnosis, mut entries) = diagnose_outcomes(cut, Some(base));
+        readings.gaps.fill(&mut diagnosis, own, Some(&readings.of(&self.model.layers())));
         point.diagnosis = Some(diagnosis);
-        set_perplexity(point, reading);
+        (point.perplexity, point.perplexity_ci95) = (own.perplexity(), own.perplexity_ci95());
         point.gap = gap_alarm_of_groups(&point.groups, self.recipe.sentinels.gap);
+        // The ledger knows one healed model of each cut.
+        if point.healed.as_ref().is_some_and(|healed| healed.role != HealingRole::Main) {
+            return;
+        }
         for entry in &mut entries {
             entry.strategy.clone_from(&point.strategy);
             entry.dropped.clone_from(&point.dropped);
@@ -193,13 +246,4 @@ impl Study<'_> {
     pub fn write_ledger(&self) -> Result<()> {
         ledger::write(&self.store.directory().join(LEDGER_FILE), &self.ledger)
     }
-}
-
-fn set_perplexity(point: &mut Point, reading: &SentinelReading) {
-    (point.perplexity, point.perplexity_ci95) = (reading.perplexity, reading.perplexity_ci95);
-    point.diagnosis.iter_mut().for_each(|diagnosis| enter_perplexity(diagnosis, reading));
-}
-
-fn enter_perplexity(diagnosis: &mut Diagnosis, reading: &SentinelReading) {
-    (diagnosis.perplexity, diagnosis.perplexity_ci95) = (reading.perplexity, reading.perplexity_ci95);
 }

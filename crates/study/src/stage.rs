@@ -4,14 +4,15 @@
 //! that uses it: neither as work of an earlier run nor as time twice.
 //!
 //! Cuts share the layers that they have in common, so the missing cuts of a stage are evaluated some at a time, before
-//! each of them is needed.
+//! each of them is needed. Where several processes work on a study, each claims the cuts that it evaluates; what another
+//! process has claimed is left to it, and waited for once nothing else is missing.
 
 use std::collections::HashSet;
 
 use lopper_measure::Outcomes;
 use lopper_pocket::Split;
 use lopper_record::study::Timing;
-use lopper_record::{LayerPosition, LayerSet, NoProgress, Progress, Result, Step, Store};
+use lopper_record::{Claim, LayerPosition, LayerSet, NoProgress, Progress, Result, Step, Store};
 
 use crate::StudyModel;
 use crate::eval_split::{Candidate, EvalSplit};
@@ -88,7 +89,7 @@ impl<'a> CutCells<'a> {
         if split == Split::Select { self.select } else { self.report }
     }
 
-    fn candidate<'b>(&'b self, kept: &'b LayerSet<LayerPosition>) -> Candidate<'b> {
+    pub fn candidate<'b>(&'b self, kept: &'b LayerSet<LayerPosition>) -> Candidate<'b> {
         let StudyModel { card, text, .. } = self.model;
         Candidate { text, model: &card.hash, kept, run: kept.slots(), healed: None }
     }
@@ -104,6 +105,16 @@ pub struct CutStage<'a> {
     missing: Vec<Missing>,
     /// Cuts that this stage has evaluated.
     evaluated: HashSet<CutOnSplit>,
+}
+
+/// Whether this process evaluates a cut.
+enum Claimed {
+    /// It does.
+    Now(Claim),
+    /// Another one does, or it is not this cut's turn.
+    ByOther,
+    /// It is evaluated.
+    Finished,
 }
 
 /// A cut without a cell for some tasks.
@@ -138,7 +149,7 @@ impl<'a> CutStage<'a> {
 
     /// The outcomes of a cut: evaluated now, with some that will be used next, or found.
     pub fn outcomes(&mut self, cut: &CutOnSplit, what: &str) -> Result<Outcomes> {
-        if let Some(at) = self.missing.iter().position(|missing| missing.cut == *cut) {
+        while let Some(at) = self.missing.iter().position(|missing| missing.cut == *cut) {
             self.evaluate_next(at, what)?;
         }
         let (split, candidate) = (self.cells.split(cut.split), self.cells.candidate(&cut.kept));
@@ -149,28 +160,56 @@ impl<'a> CutStage<'a> {
         Ok(found.outcomes)
     }
 
-    /// Evaluates the missing cut at `at` and some after it that lack the same tasks.
+    /// Evaluates the missing cut at `at` and some after it that lack the same tasks; others, where another process has
+    /// claimed it. Waits a moment where nothing else is left.
     fn evaluate_next(&mut self, at: usize, what: &str) -> Result<()> {
-        let first = self.missing.remove(at);
-        let mut next = vec![first.cut];
-        self.missing.retain(|other| {
-            let joins = next.len() < TOGETHER && other.cut.split == next[0].split && other.tasks == first.tasks;
-            if joins {
-                next.push(other.cut.clone());
+        let mut claims = Vec::new();
+        let mut next: Vec<CutOnSplit> = Vec::new();
+        let mut tasks: Vec<String> = Vec::new();
+        // From the cut that is needed on, and then those before it.
+        self.missing.rotate_left(at);
+        let mut left = Vec::new();
+        for missing in std::mem::take(&mut self.missing) {
+            let joins = next.first().is_none_or(|first| missing.cut.split == first.split && missing.tasks == tasks);
+            let claim = match joins && next.len() < TOGETHER {
+                true => self.claim(&missing.cut)?,
+                false => Claimed::ByOther,
+            };
+            match claim {
+                Claimed::Finished => {}
+                Claimed::ByOther => left.push(missing),
+                Claimed::Now(claim) => {
+                    claims.push(claim);
+                    tasks = missing.tasks;
+                    next.push(missing.cut);
+                }
             }
-            !joins
-        });
+        }
+        self.missing = left;
+        if next.is_empty() {
+            return if self.missing.is_empty() { Ok(()) } else { Store::wait(self.stage.cell(what)) };
+        }
         let what = match next.len() - 1 {
             0 => what.to_owned(),
             1 => format!("{what}, and one more cut"),
             more => format!("{what}, and {more} more cuts"),
         };
-        let tasks: Vec<&str> = first.tasks.iter().map(String::as_str).collect();
+        let tasks: Vec<&str> = tasks.iter().map(String::as_str).collect();
         let candidates: Vec<Candidate<'_>> = next.iter().map(|cut| self.cells.candidate(&cut.kept)).collect();
         let split = self.cells.split(next[0].split);
         split.evaluate(self.cells.store, &candidates, &tasks, self.stage.cell(&what))?;
         self.evaluated.extend(next);
         Ok(())
+    }
+
+    /// Claims a cut for this process, unless it was finished meanwhile.
+    fn claim(&self, cut: &CutOnSplit) -> Result<Claimed> {
+        let (split, candidate) = (self.cells.split(cut.split), self.cells.candidate(&cut.kept));
+        let claim = split.claim(self.cells.store, &candidate)?;
+        if split.missing(self.cells.store, &candidate)?.is_empty() {
+            return Ok(Claimed::Finished);
+        }
+        Ok(claim.map_or(Claimed::ByOther, Claimed::Now))
     }
 
     /// What it took; none where no cut was new.

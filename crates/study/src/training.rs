@@ -13,14 +13,17 @@ use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
 use crate::eval_split::EvalSplit;
+use crate::healing_data::HealingPrompt;
 use crate::tasks::StudyTasks;
 
 /// A prompt with its reference answer.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TrainingPrompt {
     pub prompt: PromptText,
-    /// Empty where there is none.
+    /// Its part in calibration text; empty where there is none.
     pub answer: String,
+    /// What a control of healing learns; empty where there is none.
+    pub reference: String,
 }
 
 /// The text of a prompt: for the chat template, or plain.
@@ -53,14 +56,14 @@ impl TrainingPrompts {
         text: &TextModel,
         tasks: &StudyTasks,
         (policy, resources): (&GenerationPolicy, &Resources),
-        prompts: Option<&[Conversation]>,
+        prompts: Option<&[HealingPrompt]>,
         splits: &[&EvalSplit],
     ) -> Result<Self> {
         let items: HashSet<&str> = splits.iter().flat_map(|split| split.item_ids().into_values().flatten()).collect();
         if let Some(prompts) = prompts {
             refuse_items(prompts, splits)?;
             let chat = text.chat.is_some();
-            let listed = prompts.iter().map(|conversation| given(conversation, chat)).collect();
+            let listed = prompts.iter().map(|prompt| given(prompt, chat)).collect();
             return Ok(Self { sources: vec![Source::Listed(listed)], without: vec![] });
         }
         let mut training = Self { sources: vec![], without: vec![] };
@@ -131,7 +134,7 @@ fn of_example(example: Example) -> TrainingPrompt {
             stop: stop.iter().map(|text| (*text).to_owned()).collect(),
         },
     };
-    TrainingPrompt { prompt, answer: example.answer }
+    TrainingPrompt { prompt, reference: example.answer.clone(), answer: example.answer }
 }
 
 /// A row in conversation wherever the model has a chat template, as the paper heals.
@@ -147,23 +150,25 @@ fn of_row(example: &TrainingExample, text: &TextModel) -> TrainingPrompt {
             stop: example.until.clone(),
         },
     };
-    TrainingPrompt { prompt, answer: example.answer.trim().to_owned() }
+    let answer = example.answer.trim().to_owned();
+    TrainingPrompt { prompt, reference: answer.clone(), answer }
 }
 
-fn given(conversation: &Conversation, chat: bool) -> TrainingPrompt {
+fn given(given: &HealingPrompt, chat: bool) -> TrainingPrompt {
     let prompt = match chat {
-        true => PromptText::Chat(conversation.clone()),
+        true => PromptText::Chat(given.conversation.clone()),
         false => {
-            let text: Vec<_> = conversation.messages.iter().map(Message::text).collect();
+            let text: Vec<_> = given.conversation.messages.iter().map(Message::text).collect();
             PromptText::Plain { prompt: text.join("\n\n"), delimiter: "\n".to_owned(), stop: vec!["\n\n".to_owned()] }
         }
     };
-    TrainingPrompt { prompt, answer: String::new() }
+    // Long answers would make the criteria several times as slow.
+    TrainingPrompt { prompt, answer: String::new(), reference: given.answer.clone().unwrap_or_default() }
 }
 
-fn refuse_items(prompts: &[Conversation], splits: &[&EvalSplit]) -> Result<()> {
-    let used: HashSet<String> =
-        prompts.iter().flat_map(|prompt| &prompt.messages).map(|message| question_id([&*message.text()])).collect();
+fn refuse_items(prompts: &[HealingPrompt], splits: &[&EvalSplit]) -> Result<()> {
+    let messages = prompts.iter().flat_map(|prompt| &prompt.conversation.messages);
+    let used: HashSet<String> = messages.map(|message| question_id([&*message.text()])).collect();
     let shared: Vec<String> = splits
         .iter()
         .flat_map(|split| split.items_among(&used))

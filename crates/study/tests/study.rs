@@ -64,7 +64,7 @@ fn a_study_is_complete_says_what_its_cells_say_and_is_not_computed_twice() {
     assert_eq!(timeless(&StudyRecord::read(&out).unwrap()), timeless(&record));
 
     // Every strategy at every depth, and the main one healed.
-    assert!(recipe.cuts.strategies.contains(&record.main_strategy));
+    assert!(recipe.cuts.strategies.contains(&record.main_strategy.as_str().into()));
     let measured = |point: &&Point| point.healed.is_none();
     assert_eq!(record.points.iter().filter(measured).count(), 3 * 2);
     let healed: Vec<&Point> = record.points.iter().filter(|point| point.healed.is_some()).collect();
@@ -206,8 +206,10 @@ fn what_is_lost_or_damaged_is_computed_again() {
 
     let mended = study(&recipe, &out).unwrap();
     // Two eval cells and the two others, and the adapter that was there.
-    assert_eq!(mended.warnings.len(), 5, "{:#?}", mended.warnings);
-    assert_eq!(StudyRecord { warnings: vec![], ..timeless(&mended) }, timeless(&whole));
+    let (of_cells, others): (Vec<String>, Vec<String>) =
+        mended.warnings.iter().cloned().partition(|warning| warning.contains("cells/"));
+    assert_eq!(of_cells.len(), 5, "{:#?}", mended.warnings);
+    assert_eq!(StudyRecord { warnings: others, ..timeless(&mended) }, timeless(&whole));
     assert_eq!(timing(&mended, "layer criteria").cached, 0);
     assert_eq!(timing(&mended, "self-generated responses").cached, 0);
     assert_eq!(files(&out).keys().collect::<Vec<_>>(), before.keys().collect::<Vec<_>>());
@@ -253,7 +255,7 @@ fn parts_may_be_left_out() {
     assert_eq!(record.main_strategy, "bi");
     assert!(record.budget.iter().all(|line| !line.healed));
     let stages: Vec<&str> = record.timings.iter().map(|timing| timing.stage.as_str()).collect();
-    assert_eq!(stages, ["uncut model", "layer criteria", "layer map", "sentinels", "cuts"]);
+    assert_eq!(stages, ["uncut model", "layer criteria", "layer map", "sentinels", "cuts", "speed"]);
 
     let mut choices = recipe();
     choices.tasks.generative.clear();

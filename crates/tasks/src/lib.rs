@@ -58,7 +58,7 @@ pub use benchmark::training::TrainingExample;
 pub use lopper_pocket::{Group, Split};
 pub use lopper_rows::{DATA_ROOT_VARIABLE, DataRoot, Row, RowFetcher, SplitFiles, Table};
 pub use outcome::{ItemResult, RowSource, SampleResult, TaskOutcome, ThoughtCounts, Timing, UNFINISHED_THOUGHT};
-pub use policy::{GenerationPolicy, ItemSelection, Resources, RowChoice};
+pub use policy::{GenerationPolicy, ItemSelection, Resources, RowChoice, TaskSettings};
 pub use registry::{TaskEntry, all_tasks, expand, task_entries, task_file, training_examples};
 pub use requests::{Pace, Replies, Requests, Response, reasoning_request, stop_strings};
 pub use suite::lm_eval::{LmEval, RunFacts, families};

@@ -179,6 +179,17 @@ impl TaskOutcome {
         self.items.iter().map(|item| item.score).collect()
     }
 
+    /// The score of guessing on each item, in order: 1 ÷ its number of choices, which may differ by item, or the
+    /// task's. Empty where a guess scores nothing.
+    pub fn chance_levels(&self) -> Vec<f64> {
+        let Some(of_task) = self.chance else { return vec![] };
+        let of_item = |item: &ItemResult| match item.choices.as_deref() {
+            Some(choices) if !choices.is_empty() => 1.0 / choices.len() as f64,
+            _ => of_task,
+        };
+        self.items.iter().map(of_item).collect()
+    }
+
     /// The items' values of one metric, in order; none if an item lacks it.
     pub fn scores_of(&self, metric: &str) -> Option<Vec<f64>> {
         self.items.iter().map(|item| item.metrics.get(metric).copied()).collect()

@@ -192,6 +192,31 @@ impl GenerationPolicy {
     }
 }
 
+/// What one task of a suite has in place of the suite's own settings.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TaskSettings {
+    /// Few-shot examples, in place of [`GenerationPolicy::shots`].
+    pub shots: Option<usize>,
+    /// Most items, in place of [`ItemSelection::limit`] and [`ItemSelection::row_limit`].
+    pub limit: Option<usize>,
+}
+
+impl TaskSettings {
+    /// The selection and the policy with these settings.
+    pub(crate) fn applied(
+        self,
+        selection: &ItemSelection,
+        policy: &GenerationPolicy,
+    ) -> (ItemSelection, GenerationPolicy) {
+        let mut own = (*selection, policy.clone());
+        if let Some(limit) = self.limit {
+            (own.0.limit, own.0.row_limit) = (limit, Some(limit));
+        }
+        own.1.shots = self.shots.or(policy.shots);
+        own
+    }
+}
+
 /// What tasks need and no result depends on.
 #[derive(Clone)]
 pub struct Resources {

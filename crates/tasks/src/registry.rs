@@ -13,6 +13,7 @@ use crate::benchmark::spec::Spec;
 use crate::benchmark::training::{self, TrainingExample};
 use crate::pocket::{Family, brackets, choice, code, number, summary};
 use crate::policy::{GenerationPolicy, Resources};
+use crate::suite::lm_eval::harness_metric;
 
 /// The tasks of the pocket model: name, version, score of guessing, kind.
 const ROWS: [(&str, u32, Option<f64>, &dyn Family); 9] = [
@@ -45,6 +46,9 @@ pub struct TaskEntry {
     pub description: String,
     /// The metric it is compared by.
     pub metric: String,
+    /// What lm-evaluation-harness calls this metric and the filter before it, where that differs.
+    #[serde(skip)]
+    pub harness_metric: Option<(String, String)>,
     /// Version of its definition.
     pub version: u32,
     /// The score of guessing; none where a guess has no meaningful rate.
@@ -57,6 +61,10 @@ pub struct TaskEntry {
     pub max_new_tokens: Option<usize>,
     /// Other names that stand for it and others.
     pub tags: Vec<String>,
+    /// Of these, the names under which its items are scored together with others': the task that it is a member of
+    /// (`mmlu`), and its category there (`mmlu_stem`).
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub families: Vec<String>,
     /// Whether programs that the model wrote are run.
     pub runs_code: bool,
 }
@@ -113,12 +121,14 @@ impl Task {
                     group: info.group,
                     description: info.description.to_owned(),
                     metric: family.metrics()[0].to_owned(),
+                    harness_metric: None,
                     version: *version,
                     chance: *chance,
                     shots: 0,
                     rows: None,
                     max_new_tokens: Some(info.max_new_tokens).filter(|most| *most > 0),
                     tags: groups.map(|(name, _)| (*name).to_owned()).collect(),
+                    families: vec![],
                     runs_code: false,
                 }
             }
@@ -127,12 +137,14 @@ impl Task {
                 group: spec.group,
                 description: spec.description.clone(),
                 metric: spec.metrics().swap_remove(0),
+                harness_metric: spec.metrics().first().and_then(|metric| harness_metric(spec, metric)),
                 version: spec.version,
                 chance: spec.chance,
                 shots: spec.shots.number,
                 rows: Some(spec.rows.summary()),
                 max_new_tokens: spec.generate.as_ref().map(|generate| generate.max_new_tokens),
                 tags: spec.tags.clone(),
+                families: spec.families(),
                 runs_code: spec.runs_code(),
             },
         }

@@ -14,12 +14,12 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use lopper_infer::{LoglikRequest, Request, StopStrings, TextModel};
-use lopper_pocket::{Example, Group};
+use lopper_pocket::{Check, Example, Group};
 use lopper_record::Result;
 use serde_json::json;
 
 use crate::benchmark::items::question_id;
-use crate::policy::{GenerationPolicy, ItemSelection, Resources};
+use crate::policy::{GenerationPolicy, ItemSelection, Resources, TaskSettings};
 use crate::registry::{PocketTask, Task, TaskEntry, resolve};
 use crate::requests::{Requests, stop_strings};
 use rows::Rows;
@@ -45,6 +45,8 @@ struct Prepared {
     /// Where the replies to each item are found.
     slots: Vec<Vec<Slot>>,
     stop: Option<Arc<StopStrings>>,
+    /// Which items it holds.
+    selection: ItemSelection,
     /// The part of the suite's policy that applies to this task.
     policy: GenerationPolicy,
 }
@@ -87,16 +89,29 @@ impl Suite {
         policy: &GenerationPolicy,
         resources: &Resources,
     ) -> Result<Self> {
+        Self::prepare_each(text, tasks, (selection, policy), &BTreeMap::new(), resources)
+    }
+
+    /// As [`Suite::prepare`], with `own` settings of some tasks, by their names.
+    pub fn prepare_each(
+        text: &TextModel,
+        tasks: &[impl AsRef<str>],
+        (selection, policy): (&ItemSelection, &GenerationPolicy),
+        own: &BTreeMap<String, TaskSettings>,
+        resources: &Resources,
+    ) -> Result<Self> {
         let tasks = resolve(tasks)?;
         policy.check()?;
         let text = &text.with_template_variables(&policy.template_variables)?;
+        let settings = |task: &Task| own.get(task.name()).copied().unwrap_or_default().applied(selection, policy);
         // What is refused is refused before any row is read.
         for (_, task) in &tasks {
-            refusals::check(text, task, policy, resources)?;
+            refusals::check(text, task, &settings(task).1, resources)?;
         }
         let mut suite =
             Self { selection: *selection, policy: policy.clone(), tasks: vec![], requests: Requests::new(policy) };
         for (_, task) in tasks {
+            let (selection, policy) = &settings(&task);
             let prepared = match &task {
                 Task::Pocket(own) => generated::prepare(text, *own, selection, policy, &mut suite.requests)?,
                 Task::Benchmark(spec) => rows::prepare(text, spec, selection, policy, resources, &mut suite.requests)?,
@@ -106,9 +121,14 @@ impl Suite {
         Ok(suite)
     }
 
-    /// Which items it holds.
+    /// Which items it holds, of tasks without settings of their own.
     pub fn selection(&self) -> &ItemSelection {
         &self.selection
+    }
+
+    /// Which items of a task it holds.
+    pub fn selection_of(&self, task: &str) -> Option<&ItemSelection> {
+        self.tasks.iter().find(|prepared| prepared.name() == task).map(|prepared| &prepared.selection)
     }
 
     /// How answers are produced.
@@ -129,6 +149,11 @@ impl Suite {
     /// The group that each task counts towards, in order.
     pub fn groups(&self) -> impl Iterator<Item = Group> {
         self.tasks.iter().map(|prepared| prepared.entry.group)
+    }
+
+    /// The score of guessing on each item of each task, in order; empty for a task that a guess scores nothing on.
+    pub fn chance_levels(&self) -> impl Iterator<Item = Vec<f64>> {
+        self.tasks.iter().map(Prepared::chance_levels)
     }
 
     /// The version of each task's definition, in order.
@@ -174,31 +199,35 @@ impl Suite {
 
     /// The tasks for which `wanted` holds, with the same items.
     pub fn only(&self, wanted: impl Fn(&str) -> bool) -> Self {
-        self.part(wanted, |items| 0..items)
+        self.part(|task| wanted(task).then_some(0..usize::MAX))
     }
 
     /// The items `range` of every task, as far as a task has them.
     pub fn subset(&self, range: Range<usize>) -> Self {
-        self.part(|_| true, |items| range.start.min(items)..range.end.min(items))
+        self.part(|_| Some(range.clone()))
     }
 
-    fn part(&self, wanted: impl Fn(&str) -> bool, range: impl Fn(usize) -> Range<usize>) -> Self {
+    /// The items of each task that `range` gives for its name, as far as the task has them; tasks for which it gives
+    /// none are left out.
+    pub fn part(&self, range: impl Fn(&str) -> Option<Range<usize>>) -> Self {
         let mut requests = Requests::new(&self.policy);
         let mut copied = |slot: &Slot| match *slot {
             Slot::Loglikelihood(at) => requests.add_choice(self.requests.choices[at].clone()),
             Slot::Generation(at) => requests.add_generation(self.requests.generations[at].clone()),
         };
         let mut tasks = Vec::new();
-        for prepared in self.tasks.iter().filter(|prepared| wanted(prepared.name())) {
-            let range = range(prepared.slots.len());
+        for prepared in &self.tasks {
+            let Some(Range { start, end }) = range(prepared.name()) else { continue };
+            let range = start.min(prepared.slots.len())..end.min(prepared.slots.len());
             let slots = prepared.slots[range.clone()].iter();
             let slots = slots.map(|slots| slots.iter().map(&mut copied).collect()).collect();
             let items = match &prepared.items {
                 Items::Generated(task, items) => Items::Generated(*task, items[range].to_vec()),
                 Items::Rows(rows) => Items::Rows(rows.part(range)),
             };
-            let Prepared { entry, stop, policy, .. } = prepared;
-            tasks.push(Prepared { entry: entry.clone(), items, slots, stop: stop.clone(), policy: policy.clone() });
+            let Prepared { entry, stop, selection, policy, .. } = prepared;
+            let (entry, stop, selection, policy) = (entry.clone(), stop.clone(), *selection, policy.clone());
+            tasks.push(Prepared { entry, items, slots, stop, selection, policy });
         }
         Self { selection: self.selection, policy: self.policy.clone(), tasks, requests }
     }
@@ -227,9 +256,26 @@ impl Suite {
     }
 }
 
+/// How many choices an item offers; 0 where it offers none.
+fn choices(item: &Example) -> usize {
+    match &item.check {
+        Check::Choice { choices, .. } => choices.len(),
+        _ => 0,
+    }
+}
+
 impl Prepared {
     fn name(&self) -> &str {
         &self.entry.name
+    }
+
+    fn chance_levels(&self) -> Vec<f64> {
+        let Some(of_task) = self.entry.chance else { return vec![] };
+        let of = |choices: usize| if choices == 0 { of_task } else { 1.0 / choices as f64 };
+        match &self.items {
+            Items::Generated(_, items) => items.iter().map(|item| of(choices(item))).collect(),
+            Items::Rows(rows) => rows.items.iter().map(|row| of(row.item.choices.len())).collect(),
+        }
     }
 
     fn ids(&self) -> Vec<&str> {

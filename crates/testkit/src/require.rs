@@ -26,11 +26,13 @@ pub enum Feature {
     Bf16,
     /// `shared`: real data sets and models in `../shared`, next to the repository.
     Shared,
+    /// `browser`: chromium and node, with `npm ci` done in `crates/report/browser`.
+    Browser,
 }
 
 impl Feature {
     /// Every feature.
-    pub const ALL: [Self; 5] = [Self::Sandbox, Self::Namespaces, Self::Numpy, Self::Bf16, Self::Shared];
+    pub const ALL: [Self; 6] = [Self::Sandbox, Self::Namespaces, Self::Numpy, Self::Bf16, Self::Shared, Self::Browser];
 
     /// Its name in `LOPPER_REQUIRE`.
     pub fn name(self) -> &'static str {
@@ -40,6 +42,7 @@ impl Feature {
             Self::Numpy => "numpy",
             Self::Bf16 => "bf16",
             Self::Shared => "shared",
+            Self::Browser => "browser",
         }
     }
 }

@@ -80,6 +80,11 @@ pub struct HealArgs {
     ))]
     pub warmup: Option<usize>,
 
+    /// Hold N examples out of the training, and measure the loss on them before and after [default: a tenth, at most
+    /// 64, none of fewer than 50]
+    #[arg(long, value_name = "N")]
+    pub held_out: Option<usize>,
+
     #[arg(long, value_name = "N", help = format!("Train on N examples per step {}", default(|r| r.batch)))]
     pub batch: Option<usize>,
 

@@ -8,11 +8,13 @@ use std::time::Duration;
 
 use lopper_heal::examples::{ExampleReport, Examples};
 use lopper_heal::{
-    Base, HealRecipe, HealStats, Healed, Method, Renderer, RowSource, Run, StateFile, heal, read_examples,
+    Base, Document, HealRecipe, HealStats, Healed, HoldOut, Method, Renderer, RowSource, Run, StateFile, Warmup, heal,
+    read_examples,
 };
 use lopper_model::tensors::expected_tensors;
 use lopper_prune::writer::{put_in_place, temporary_directory};
 use lopper_prune::{Choice, ModelId, Plan, write_trained};
+use lopper_record::study::HealInfo;
 use lopper_record::{Context as _, Fault, LayerSet, Result, ensure_new, write_atomic};
 use serde::Serialize;
 
@@ -54,12 +56,18 @@ pub fn run(context: &Context, args: &HealArgs) -> Result<()> {
     let rows =
         rows::named(&benchmark::data_root(context, None), &args.data, &args.rows, args.answer_column.as_deref())?;
     let examples = examples(context, &opened, args, &rows.source, &recipe)?;
-    let steps = recipe.steps(examples.documents.len());
-    if steps <= recipe.warmup {
-        context.printer.warn(&format!(
-            "training ends after {steps} steps, during the warm-up of {} steps; change --warmup, --batch or --epochs",
-            recipe.warmup
+    let report = examples.report.clone();
+    let set = examples.hold_out(args.held_out.map_or(HoldOut::Tenth, HoldOut::Number));
+    if set.held_out_examples > 0 {
+        context.printer.note(&format!(
+            "{} examples are held out of the training, to measure the loss on them",
+            set.held_out_examples
         ));
+    }
+    let steps = recipe.steps(set.train.len());
+    let doubts = planned(&set.train, &report, steps, &recipe).doubts();
+    for doubt in &doubts {
+        context.printer.warn(doubt);
     }
 
     let state = beside(&args.out, ".partial");
@@ -72,9 +80,10 @@ pub fn run(context: &Context, args: &HealArgs) -> Result<()> {
     let model = opened.model(context)?;
     let run = Run {
         state: Some(StateFile { path: &state, model: opened.checkpoint.hash(), save_every: SAVE_EVERY }),
+        held_out: &set.held_out,
         ..Run::for_model(&model, context.threads, &recipe)
     };
-    let healed = heal(&model, &kept, &examples.documents, &recipe, &run, &context.progress)?;
+    let healed = heal(&model, &kept, &set.train, &recipe, &run, &context.progress)?;
 
     let record = Record {
         format: 1,
@@ -87,7 +96,7 @@ pub fn run(context: &Context, args: &HealArgs) -> Result<()> {
         kept: opened.numbering()?.originals(&kept)?,
         data: &args.data,
         data_set: rows.data_set.as_ref(),
-        examples: &examples.report,
+        examples: &report,
         recipe: &recipe,
         workers: run.workers,
         stats: &healed.stats,
@@ -95,7 +104,16 @@ pub fn run(context: &Context, args: &HealArgs) -> Result<()> {
     write(context, &opened, args, &healed, &record)?;
     // If it stays, it is found finished the next time, which costs nothing.
     let _ = std::fs::remove_file(&state);
+    for doubt in healed.stats.info(&recipe).doubts().iter().filter(|doubt| !doubts.contains(doubt)) {
+        context.printer.warn(doubt);
+    }
     tell(context, args, &healed, &record)
+}
+
+/// What is known of a training before it begins.
+fn planned(train: &[Document], report: &ExampleReport, steps: usize, recipe: &HealRecipe) -> HealInfo {
+    let (examples, warmup, answers) = (train.len(), recipe.warmup.of(steps), Some(report.counts()));
+    HealInfo { examples, steps, warmup, answers, ..HealInfo::default() }
 }
 
 /// The recipe for the model's size, with what the user chose.
@@ -120,7 +138,7 @@ fn recipe(opened: &OpenModel, args: &HealArgs) -> Result<HealRecipe> {
     lora.alpha = args.alpha.unwrap_or(lora.alpha);
     lora.dropout = args.dropout.unwrap_or(lora.dropout);
     recipe.learning_rate = args.lr.unwrap_or(recipe.learning_rate);
-    recipe.warmup = args.warmup.unwrap_or(recipe.warmup);
+    recipe.warmup = args.warmup.map_or(recipe.warmup, Warmup::Steps);
     recipe.batch = args.batch.unwrap_or(recipe.batch);
     recipe.epochs = args.epochs.unwrap_or(recipe.epochs);
     let context = opened.config().max_position_embeddings;
@@ -181,7 +199,9 @@ fn examples(
 fn left_out(report: &ExampleReport, max_length: usize) -> String {
     let reasons = [
         (report.too_long, format!("longer than {max_length} tokens")),
-        (report.unfinished, "cut off".to_owned()),
+        (report.cut_off, "cut off at the length limit".to_owned()),
+        (report.context_full, "cut off at the end of the context".to_owned()),
+        (report.repetitive, "repetitive".to_owned()),
         (report.unusable, "not usable".to_owned()),
     ];
     let reasons: Vec<String> =
@@ -229,17 +249,16 @@ fn section(record: &Record<'_>) -> String {
         "## Healed with Lopper\n\n\
          Finetuned from `{}` with the layers {} (counted from 0 in the original model); the loss was taken on \
          the answers only.\n\n\
-         - recipe: {}\n- examples: {}, {} steps, {} tokens\n- loss: {:.4} at the start, {:.4} at the end (nats per \
-         token)\n- source: hash `{}`\n- Lopper {}\n\n\
+         - recipe: {}\n- examples: {}, {} steps, {} tokens\n- loss in nats per token: {}\n- source: hash `{}`\n\
+         - Lopper {}\n\n\
          Figures above this section describe the model before. `{RECORD}` holds these for programs.\n",
         record.source.id,
         record.kept,
-        record.recipe.summary(),
+        record.recipe.summary(stats.steps),
         stats.examples,
         stats.steps,
         stats.tokens,
-        stats.loss_first,
-        stats.loss_last,
+        stats.info(record.recipe).losses(),
         record.source.hash,
         record.lopper_version,
     )
@@ -248,13 +267,12 @@ fn section(record: &Record<'_>) -> String {
 fn tell(context: &Context, args: &HealArgs, healed: &Healed, record: &Record<'_>) -> Result<()> {
     let stats = &healed.stats;
     context.printer.note(&format!(
-        "{} steps, {} tokens in {:.1} s ({:.0} tokens/s); loss {:.4} to {:.4} nats per token",
+        "{} steps, {} tokens in {:.1} s ({:.0} tokens/s); {} (nats per token)",
         stats.steps,
         table::count(stats.tokens),
         stats.seconds,
         stats.tokens as f64 / stats.seconds.max(1e-9),
-        stats.loss_first,
-        stats.loss_last
+        stats.info(record.recipe).losses()
     ));
     if let Some(drop) = args.drop.as_ref().filter(|_| !writes_model(args)) {
         context.printer.note(&format!(

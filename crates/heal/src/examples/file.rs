@@ -60,8 +60,12 @@ pub fn read_examples(source: &RowSource, renderer: &Renderer<'_>, max_length: us
 fn nothing(path: &Path, examples: &Examples, max_length: usize) -> Fault {
     let report = &examples.report;
     let mut got = format!(
-        "{} rows: {} unusable, {} longer than {max_length} tokens, {} cut off",
-        report.rows, report.unusable, report.too_long, report.unfinished
+        "{} rows: {} unusable, {} longer than {max_length} tokens, {} cut off, {} repetitive",
+        report.rows,
+        report.unusable,
+        report.too_long,
+        report.cut_off + report.context_full,
+        report.repetitive
     );
     if let Some((line, what)) = report.complaints.first() {
         got.push_str(&format!("; row {line}: {what}"));

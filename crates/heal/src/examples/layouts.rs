@@ -105,16 +105,25 @@ pub fn example(mut row: Columns) -> Result<Example, String> {
 /// # Errors
 /// As [`example`].
 pub fn prompt(row: Columns) -> Result<Conversation, String> {
-    let mut conversation = match example(row)?.text {
-        ExampleText::Chat(conversation) => conversation,
-        ExampleText::Plain { prompt, .. } => vec![Message::user(prompt)].into(),
+    Ok(prompt_and_answer(row)?.0)
+}
+
+/// The conversation of a row that a model is to answer, and the answer that the row holds, if it does.
+///
+/// # Errors
+/// As [`example`].
+pub fn prompt_and_answer(row: Columns) -> Result<(Conversation, Option<String>), String> {
+    let (mut conversation, mut answer) = match example(row)?.text {
+        ExampleText::Chat(conversation) => (conversation, None),
+        ExampleText::Plain { prompt, response } => (vec![Message::user(prompt)].into(), Some(response)),
     };
-    while conversation.messages.last().is_some_and(|last| last.role == "assistant") {
-        conversation.messages.pop();
+    while let Some(last) = conversation.messages.pop_if(|last| last.role == "assistant") {
+        // Of several in a row, the one right after the prompt.
+        answer = Some(last.text().into_owned());
     }
     match conversation.messages.iter().all(|message| message.role == "system") {
         true => Err("a conversation without a user message".to_owned()),
-        false => Ok(conversation),
+        false => Ok((conversation, answer.filter(|answer| !answer.trim().is_empty()))),
     }
 }
 
@@ -258,8 +267,9 @@ mod tests {
         ] {
             let read = read(row.clone()).unwrap_or_else(|error| panic!("{row}: {error}"));
             assert_eq!((shown(&read.text).as_str(), read.finish), (expected, None), "{row}");
-            let prompt = prompt(row.as_object().unwrap().clone()).unwrap();
+            let (prompt, answer) = prompt_and_answer(row.as_object().unwrap().clone()).unwrap();
             assert_eq!(prompt.messages.last().unwrap().role, "user", "{row}");
+            assert_eq!(answer.unwrap().trim(), "ho", "{row}");
         }
     }
 

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::*;
 
-fn plan(layers: usize, dropped: impl Into<LayerSet>) -> Plan {
+pub(super) fn plan(layers: usize, dropped: impl Into<LayerSet>) -> Plan {
     let dropped = dropped.into();
     Plan {
         format: PLAN_FORMAT,

@@ -68,6 +68,9 @@ impl Diagnosis {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Degeneration {
+    /// Where the responses come from, where it is not the tasks.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub source: String,
     /// Responses that were looked at.
     pub responses: usize,
     /// Of these, the ones without a word.
@@ -138,6 +141,9 @@ pub struct Arithmetic {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Brackets {
+    /// Where the items come from, where it is not a task.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub source: String,
     /// Whether the completion closes everything and nothing more.
     pub balanced: Option<Mean>,
     /// The same by the number of brackets that are open.

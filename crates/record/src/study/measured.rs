@@ -3,7 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::diagnosis::{Diagnosis, GapAlarm};
-use crate::{LayerSet, Retention, Score, finite};
+use super::healing::{HealInfo, HealingRole};
+use super::speed::Speed;
+use crate::{LayerSet, Retention, Score};
 
 /// The model without one layer.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -30,8 +32,21 @@ pub struct TaskResult {
     pub task: String,
     /// The score.
     pub score: Score,
-    /// Against the uncut model; absent for that model itself and where it scored nothing.
+    /// The mean score of guessing on its items; absent where a guess scores nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub chance: Option<f64>,
+    /// Cut ÷ uncut score; absent for the uncut model itself and where it scored nothing.
     pub retention: Option<Retention>,
+    /// Retention above chance, (cut − chance) ÷ (uncut − chance): what is judged. The same as `retention` where a guess
+    /// scores nothing; absent where the uncut model is not shown to do better than guessing.
+    pub corrected: Option<Retention>,
+}
+
+impl TaskResult {
+    /// Whether the score may be that of guessing: its 95 % interval includes it, or ends below.
+    pub fn is_at_chance(&self) -> bool {
+        self.chance.is_some_and(|chance| self.score.ci95[0] <= chance)
+    }
 }
 
 /// A model's score on a group of tasks.
@@ -42,8 +57,10 @@ pub struct GroupResult {
     pub group: String,
     /// Mean over the group's tasks.
     pub score: Score,
-    /// Mean of the tasks' retentions.
+    /// Mean of the tasks' retentions, cut ÷ uncut score.
     pub retention: Option<Retention>,
+    /// Mean of the tasks' retentions above chance, which is what is judged; over the tasks that have one.
+    pub corrected: Option<Retention>,
 }
 
 /// One model that was measured: a cut, healed or not.
@@ -75,6 +92,9 @@ pub struct Point {
     /// Raised where classification hides what generation has lost.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gap: Option<GapAlarm>,
+    /// How large and how fast it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub speed: Option<Speed>,
 }
 
 impl Point {
@@ -87,31 +107,12 @@ impl Point {
     pub fn group(&self, name: &str) -> Option<&GroupResult> {
         self.groups.iter().find(|result| result.group == name)
     }
-}
 
-/// How a cut model was finetuned.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct HealInfo {
-    /// `lora`, `full`, …
-    pub method: String,
-    /// Self-generated examples.
-    pub examples: usize,
-    /// Tokens the loss was taken on.
-    pub tokens: u64,
-    /// Optimiser steps.
-    pub steps: usize,
-    /// Wall time.
-    #[serde(with = "finite")]
-    pub seconds: f64,
-    /// Training loss at the start.
-    #[serde(with = "finite")]
-    pub train_loss_first: f64,
-    /// Training loss at the end.
-    #[serde(with = "finite")]
-    pub train_loss_last: f64,
-    /// The recipe in one line.
-    pub recipe: String,
+    /// Whether it counts for the depth budget as far as healing goes: it is not healed, or it is neither a healing with
+    /// another seed nor a control.
+    pub fn is_main_healing(&self) -> bool {
+        self.healed.as_ref().is_none_or(|healed| healed.role == HealingRole::Main)
+    }
 }
 
 /// One prompt and three models' answers.

@@ -21,6 +21,7 @@ pub fn bars(values: &[f64], drawing: Drawing<'_>) -> Result<Option<String>> {
         upward: range_of(finite()),
         labels: vec![],
         unit: Unit::Number,
+        span: None,
     };
     let svg = frame.draw(|chart| {
         let bars = values.iter().enumerate().filter(|(_, value)| value.is_finite());

@@ -10,7 +10,7 @@ use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
 
 use super::{Drawing, FONT, GRID, INK, MUTED, Size, finish};
-use crate::format::short;
+use crate::format::{count, short};
 
 /// How the numbers of an upward axis are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +39,8 @@ pub struct Frame<'a> {
     pub labels: Vec<f64>,
     /// How these are written.
     pub unit: Unit,
+    /// A range of values across instead of counted integers.
+    pub span: Option<Range<f64>>,
 }
 
 /// A chart to draw marks on.
@@ -57,8 +59,12 @@ impl Frame<'_> {
     fn draw_to(&self, svg: &mut String, marks: impl FnOnce(&mut Chart<'_, '_>) -> Drawn) -> Drawn {
         let Size { width, height } = self.drawing.size;
         let root = SVGBackend::with_string(svg, (width, height)).into_drawing_area();
-        let across = -self.margin..self.last as f64 + self.margin;
+        let counted = -self.margin..self.last as f64 + self.margin;
         let most = (width / self.label_width) as usize;
+        let (across, labels) = match &self.span {
+            Some(span) => (span.clone(), vec![]),
+            None => (counted, ticks(self.last, most)),
+        };
         let mut chart = ChartBuilder::on(&root)
             .margin(4)
             .margin_right(12)
@@ -66,7 +72,7 @@ impl Frame<'_> {
             .x_label_area_size(46)
             .y_label_area_size(54)
             .build_cartesian_2d(
-                Axis { axis: across.into(), labels: ticks(self.last, most) },
+                Axis { axis: across.into(), labels },
                 Axis { axis: self.upward.clone().into(), labels: self.labels.clone() },
             )?;
         chart
@@ -75,11 +81,15 @@ impl Frame<'_> {
             .bold_line_style(GRID)
             .light_line_style(TRANSPARENT)
             .axis_style(GRID)
+            .x_labels(most.clamp(2, 12))
             .y_labels(5)
             .label_style(("inherit", FONT).into_font().color(&MUTED))
             .axis_desc_style(("inherit", FONT).into_font().color(&INK))
             .x_desc(self.across)
-            .x_label_formatter(&|x| format!("{x:.0}"))
+            .x_label_formatter(&|x| match self.span {
+                Some(_) => amount(*x),
+                None => format!("{x:.0}"),
+            })
             .y_label_formatter(&|y| match self.unit {
                 Unit::Percent => format!("{:.0} %", y * 100.0),
                 Unit::Number => without_zeros(&short(*y)).to_owned(),
@@ -92,7 +102,8 @@ impl Frame<'_> {
 
     /// The ends of a line across the whole chart at `height`.
     pub fn level(&self, height: f64) -> [(f64, f64); 2] {
-        [(-self.margin, height), (self.last as f64 + self.margin, height)]
+        let ends = self.span.clone().unwrap_or(-self.margin..self.last as f64 + self.margin);
+        [(ends.start, height), (ends.end, height)]
     }
 }
 
@@ -125,6 +136,11 @@ impl Ranged for Axis {
     fn range(&self) -> Range<f64> {
         self.axis.range()
     }
+}
+
+/// A size or a time as short as it can be: large ones with a unit letter.
+fn amount(value: f64) -> String {
+    if value >= 10_000.0 { count(value as u64) } else { without_zeros(&short(value)).to_owned() }
 }
 
 /// A label as short as it can be: `0.2` for `0.200`.

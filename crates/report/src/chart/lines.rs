@@ -5,7 +5,7 @@ use lopper_record::Result;
 use plotters::prelude::*;
 
 use super::frame::{Frame, Unit};
-use super::{Drawing, SURFACE, THRESHOLD, TOP, group_colour};
+use super::{Drawing, INK, SURFACE, THRESHOLD, TOP, group_colour};
 
 /// One measured depth.
 #[derive(Debug, Clone, Copy)]
@@ -16,6 +16,13 @@ pub struct Mark {
     pub value: f64,
     /// Its interval; NaN ends are not drawn.
     pub ci95: [f64; 2],
+    /// Whether the score may be that of guessing; such a mark is crossed out.
+    pub at_chance: bool,
+}
+
+impl Mark {
+    /// The uncut model, which keeps everything by definition.
+    pub const UNCUT: Self = Self { removed: 0, value: 1.0, ci95: [f64::NAN; 2], at_chance: false };
 }
 
 /// One line.
@@ -42,6 +49,7 @@ pub fn lines(series: &[Series], thresholds: &[f64], deepest: usize, drawing: Dra
         upward: 0.0..top,
         labels: (0..=8).map(|i| f64::from(i) * 0.2).filter(|y| *y <= top).collect(),
         unit: Unit::Percent,
+        span: None,
     };
     frame.draw(|chart| {
         for &threshold in thresholds.iter().filter(|t| (0.0..=top).contains(*t)) {
@@ -80,6 +88,9 @@ pub fn lines(series: &[Series], thresholds: &[f64], deepest: usize, drawing: Dra
                             + Rectangle::new([(-4, -4), (4, 4)], fill)
                             + Rectangle::new([(-4, -4), (4, 4)], edge),
                     ))?;
+                }
+                if mark.at_chance {
+                    chart.draw_series([Cross::new(at, 7, INK.stroke_width(1))])?;
                 }
             }
         }

@@ -43,6 +43,7 @@ pub fn profile(marks: &[At], uncut: Option<f64>, unit: Unit, drawing: Drawing<'_
         upward: upward.clone(),
         labels: vec![],
         unit,
+        span: None,
     };
     let svg = frame.draw(|chart| {
         if let Some(uncut) = uncut {

@@ -36,6 +36,7 @@ pub fn stacked(bars: &[Bar], colours: &[usize], across: &str, drawing: Drawing<'
         upward: 0.0..highest.min(1.0) * 1.02,
         labels: vec![],
         unit: Unit::Percent,
+        span: None,
     };
     let svg = frame.draw(|chart| {
         for bar in bars {

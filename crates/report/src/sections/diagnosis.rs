@@ -9,8 +9,8 @@ use lopper_record::{Result, StudyRecord, format_ranges};
 use crate::chart::{Bar, Size, stacked};
 use crate::format::{NONE, percent, short, short_with_interval};
 use crate::html::Column::{Left, Right};
-use crate::html::{TABLE_END, Text, figure, table_start};
-use crate::order::{points, strategy_title};
+use crate::html::{TABLE_END, Text, figure, table_start, titled_table};
+use crate::order::{main_points, strategy_title};
 use crate::sections::{layer_charts, probe_charts};
 
 const SIZE: Size = Size { width: 420, height: 280 };
@@ -41,7 +41,7 @@ pub fn html(record: &StudyRecord) -> Result<String> {
 /// The uncut model and the cuts of the main strategy, as cut and healed, by depth.
 fn models(record: &StudyRecord) -> Vec<(&Point, &Diagnosis)> {
     let main = record.strategies().first().copied().unwrap_or_default().to_owned();
-    let found = record.base.iter().chain(points(record, &main));
+    let found = record.base.iter().chain(main_points(record, &main));
     found.filter_map(|point| Some((point, point.diagnosis.as_ref()?))).collect()
 }
 
@@ -49,7 +49,7 @@ fn alarms(record: &StudyRecord) -> String {
     let mut items = Vec::new();
     for strategy in record.strategies() {
         // Deeper cuts repeat it: the shallowest as cut, and the shallowest healed.
-        let found = points(record, strategy);
+        let found = main_points(record, strategy);
         let first =
             |healed: bool| found.iter().find(|point| point.gap.is_some() && point.healed.is_some() == healed).copied();
         for point in [first(false), first(true)].into_iter().flatten() {
@@ -104,8 +104,7 @@ fn table(models: &[(&Point, &Diagnosis)]) -> String {
         Right("lost"),
         Right("gained"),
     ];
-    let mut out = String::from("<h3>Uncut, cut and healed</h3>\n");
-    out.push_str(&table_start(&columns));
+    let mut out = table_start("Uncut, cut and healed", &columns);
     out.push_str("<tbody>\n");
     for (point, diagnosis) in models {
         let state = match (&point.healed, point.removed) {
@@ -143,7 +142,29 @@ fn table(models: &[(&Point, &Diagnosis)]) -> String {
          their tests. Lost: right in the uncut model and wrong here; gained: wrong in the uncut model and right \
          here.</p>\n",
     );
-    out
+    out.push_str(&sources(models));
+    titled_table("Uncut, cut and healed", models.len(), &out)
+}
+
+/// Where probes and texts come from, where it is not the study's tasks.
+fn sources(models: &[(&Point, &Diagnosis)]) -> String {
+    let mut found: Vec<(&str, &str)> = Vec::new();
+    for (_, own) in models {
+        let text = own.degeneration.as_ref().map_or("", |text| text.source.as_str());
+        let arithmetic = own.arithmetic.as_ref().map_or("", |figures| figures.source.as_str());
+        let brackets = own.brackets.as_ref().map_or("", |figures| figures.source.as_str());
+        for entry in [("text", text), ("arithmetic", arithmetic), ("brackets", brackets)] {
+            if !entry.1.is_empty() && !found.contains(&entry) {
+                found.push(entry);
+            }
+        }
+    }
+    let words: Vec<String> = found.iter().map(|(what, source)| format!("{what} from {source}")).collect();
+    if words.is_empty() {
+        String::new()
+    } else {
+        format!("<p class=\"small\">Measured with: {}.</p>\n", Text(&words.join("; ")))
+    }
 }
 
 /// How programs ended and why items were lost, by depth.
@@ -184,15 +205,19 @@ fn stacks(models: &[(&Point, &Diagnosis)]) -> Result<String> {
         let passed =
             words(&|d| d.programs_of(task.as_deref()).map(|p| format!("{} of {} passed", p.passed, p.total())));
         let label = format!("How programs{of} ended, by layers removed. {passed}.");
-        if let Some(chart) = stacked(&ends, &PROGRAM_COLOURS, "layers removed", SIZE.drawing("small", &label))? {
+        let caption = format!("how programs{of} ended").replace('_', " ");
+        if let Some(chart) =
+            stacked(&ends, &PROGRAM_COLOURS, "layers removed", SIZE.drawing("small", &label).named(&caption))?
+        {
             let legend = legend(Programs::NAMES.iter().copied().zip(PROGRAM_COLOURS));
-            let caption = format!("how programs{of} ended").replace('_', " ");
             out.push_str(&figure(&caption, &format!("{chart}{legend}")));
         }
     }
     let lost = words(&|d| d.ledger.as_ref().map(|l| format!("{} of {} lost", l.lost, l.compared)));
     let label = format!("Why items were lost, by layers removed. {lost}.");
-    if let Some(chart) = stacked(&causes, &CAUSE_COLOURS, "layers removed", SIZE.drawing("small", &label))? {
+    if let Some(chart) =
+        stacked(&causes, &CAUSE_COLOURS, "layers removed", SIZE.drawing("small", &label).named("lost-items"))?
+    {
         let shown = |cause: &Cause| {
             models.iter().any(|(_, own)| own.ledger.as_ref().is_some_and(|ledger| ledger.shown(*cause).is_some()))
         };

@@ -110,7 +110,8 @@ fn programs_of(rows: &[&AblatedLayer], task: Option<&str>) -> Result<String> {
     let of = task.map_or(String::new(), |task| format!(" of {task}"));
     let label = format!("How programs{of} ended, by removed layer. {}.", words.join(", "));
     let draw = |drawing| stacked(&bars, &PROGRAM_COLOURS, "removed layer", drawing);
-    let Some(wide) = draw(WIDE.drawing("wide", &label))? else { return Ok(String::new()) };
+    let name = format!("one-layer-programs{of}");
+    let Some(wide) = draw(WIDE.drawing("wide", &label).named(&name))? else { return Ok(String::new()) };
     let narrow = draw(NARROW.drawing("narrow", ""))?.unwrap_or_default();
     let caption =
         task.map_or(String::new(), |task| format!("<figcaption>{}</figcaption>\n", Text(&task.replace('_', " "))));
@@ -124,6 +125,6 @@ fn finite(ci: [f64; 2]) -> Option<[f64; 2]> {
 fn chart(title: &str, marks: &[At], uncut: Option<f64>, unit: Unit) -> Result<String> {
     let values: Vec<String> = marks.iter().map(|mark| format!("{}: {}", mark.layer, short(mark.value))).collect();
     let label = format!("{title}, by removed layer. {}.", values.join(", "));
-    let drawn = profile(marks, uncut, unit, SMALL.drawing("small", &label))?;
+    let drawn = profile(marks, uncut, unit, SMALL.drawing("small", &label).named(&format!("one-layer-{title}")))?;
     Ok(drawn.map_or_else(String::new, |chart| figure(title, &chart)))
 }

@@ -6,7 +6,7 @@ use lopper_record::{Result, StudyRecord};
 use crate::chart::{Size, bars};
 use crate::format::{NONE, percent, percent_interval, short};
 use crate::heat;
-use crate::html::{TABLE_END, Text, figure, multiples};
+use crate::html::{TABLE_END, Text, figure, multiples, scroll_start, titled_table};
 use crate::order::tasks_by_group;
 use crate::sections::task_head;
 
@@ -32,7 +32,11 @@ fn criterion(criterion: &Criterion) -> Result<String> {
     let values: Vec<String> =
         criterion.values.iter().enumerate().map(|(layer, value)| format!("{layer}: {}", short(*value))).collect();
     let label = format!("{title} by layer. {}.", values.join(", "));
-    let Some(chart) = bars(&criterion.values, SIZE.drawing("small", &label))? else { return Ok(String::new()) };
+    let Some(chart) =
+        bars(&criterion.values, SIZE.drawing("small", &label).named(&format!("criterion-{}", criterion.name)))?
+    else {
+        return Ok(String::new());
+    };
     let note = if criterion.note.is_empty() {
         String::new()
     } else {
@@ -48,8 +52,9 @@ fn map(record: &StudyRecord) -> String {
     let mut criteria: Vec<&Criterion> = record.criteria.iter().collect();
     criteria.retain(|criterion| criterion.values.iter().any(|value| value.is_finite()));
     let names: Vec<&str> = criteria.iter().map(|criterion| criterion.name.as_str()).collect();
-    let mut out = String::from("<h3>Score kept when one layer is removed, % of the uncut model’s</h3>\n");
-    out.push_str("<div class=\"scroll\">\n<table class=\"map\">\n");
+    let title = "Score kept when one layer is removed, % of the uncut model’s";
+    let mut out = scroll_start(title);
+    out.push_str("<table class=\"map\">\n");
     out.push_str(&task_head(&tasks, &["layer"], &names));
     out.push_str("<tbody>\n");
     let mut rows: Vec<&AblatedLayer> = record.ablation.iter().collect();
@@ -68,7 +73,7 @@ fn map(record: &StudyRecord) -> String {
     out.push_str("</tbody>\n");
     out.push_str(TABLE_END);
     out.push_str(&reading_note(record));
-    out
+    titled_table(title, record.ablation.len(), &out)
 }
 
 fn find<'a>(row: &'a AblatedLayer, task: &str) -> Option<&'a TaskResult> {

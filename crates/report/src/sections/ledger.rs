@@ -56,8 +56,8 @@ fn article(entry: &LedgerEntry) -> String {
     let healed = if entry.healed { "healed" } else { "cut" };
     let [base_reasoning, base] = [&entry.base_reasoning, &entry.base].map(|text| clipped(text, LONGEST));
     let [cut_reasoning, cut] = [&entry.cut_reasoning, &entry.cut].map(|text| clipped(text, LONGEST));
-    out.push_str(&answer_box("uncut", &base_reasoning, &base, !entry.gained));
-    out.push_str(&answer_box(healed, &cut_reasoning, &cut, entry.gained));
+    out.push_str(&answer_box("uncut", &base_reasoning, &base, !entry.gained, None));
+    out.push_str(&answer_box(healed, &cut_reasoning, &cut, entry.gained, Some(&base)));
     out.push_str("</div>\n</article>\n");
     out
 }

@@ -28,7 +28,7 @@ pub fn html(models: &[(&Point, &Diagnosis)]) -> Result<String> {
         let deepest = series.iter().flat_map(|line| &line.marks).map(|mark| mark.removed).max().unwrap_or(0);
         let guesses: Vec<f64> = guess.into_iter().filter(|share| share.is_finite()).collect();
         let label = describe(&format!("{title}, by layers removed."), &series, |_| String::new());
-        let chart = lines(&series, &guesses, deepest, SIZE.drawing("small", &label))?;
+        let chart = lines(&series, &guesses, deepest, SIZE.drawing("small", &label).named(title))?;
         out.push_str(&figure(title, &chart));
     }
     if out.is_empty() {
@@ -47,7 +47,12 @@ fn series(models: &[(&Point, &Diagnosis)], read: fn(&Diagnosis) -> Option<Mean>,
         .filter(|(point, _)| point.removed == 0 || point.healed.is_some() == healed)
         .filter_map(|(point, diagnosis)| {
             let mean = read(diagnosis)?;
-            Some(Mark { removed: point.removed, value: mean.value, ci95: mean.ci95.unwrap_or([f64::NAN; 2]) })
+            Some(Mark {
+                removed: point.removed,
+                value: mean.value,
+                ci95: mean.ci95.unwrap_or([f64::NAN; 2]),
+                at_chance: false,
+            })
         })
         .filter(|mark| mark.value.is_finite())
         .collect();

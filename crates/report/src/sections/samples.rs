@@ -14,7 +14,10 @@ pub fn html(record: &StudyRecord) -> Result<String> {
     if record.samples.is_empty() {
         return Ok(String::new());
     }
-    let mut out = String::from("<section id=\"samples\">\n<h2>What the models write</h2>\n");
+    let mut out = String::from(
+        "<section id=\"samples\">\n<h2>What the models write</h2>\n<p class=\"small\">The same prompts \
+         answered by each model. The first word that differs from the uncut model’s answer is marked.</p>\n",
+    );
     for sample in &record.samples {
         out.push_str(&article(sample));
     }
@@ -26,11 +29,13 @@ fn article(sample: &Sample) -> String {
     let mut out = format!("<article class=\"sample\">\n<h3>{}</h3>\n", Text(&sample.task.replace('_', " ")));
     out.push_str(&question(&sample.prompt, &sample.target, LONGEST));
     out.push_str("<div class=\"answers\">\n");
+    let base = sample.base.as_ref().map(|answer| clipped(&answer.text, LONGEST));
     for (who, answer) in [("uncut", &sample.base), ("cut", &sample.cut), ("healed", &sample.healed)] {
         if let Some(answer) = answer {
             let removed = if answer.removed > 0 { format!(", {} removed", answer.removed) } else { String::new() };
             let [reasoning, text] = [&answer.reasoning, &answer.text].map(|text| clipped(text, LONGEST));
-            out.push_str(&answer_box(&format!("{who}{removed}"), &reasoning, &text, answer.correct));
+            let uncut = base.as_deref().filter(|_| who != "uncut");
+            out.push_str(&answer_box(&format!("{who}{removed}"), &reasoning, &text, answer.correct, uncut));
         }
     }
     out.push_str("</div>\n</article>\n");

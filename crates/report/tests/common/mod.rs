@@ -41,7 +41,9 @@ fn point(strategy: &str, removed: usize, healed: bool, slope: f64) -> Point {
         TaskResult {
             task: (*task).into(),
             score: score(0.93 * value, 100),
+            chance: (*group == CLASSIFICATION).then_some(0.25),
             retention: (removed > 0).then(|| retention(value, 100)),
+            corrected: (removed > 0).then(|| retention(value * 0.9, 100)),
         }
     });
     let groups = [CLASSIFICATION, GENERATIVE].map(|group| {
@@ -50,6 +52,7 @@ fn point(strategy: &str, removed: usize, healed: bool, slope: f64) -> Point {
             group: group.into(),
             score: score(0.93 * value, 300),
             retention: (removed > 0).then(|| retention(value, 300)),
+            corrected: (removed > 0).then(|| retention(value * 0.95, 300)),
         }
     });
     Point {
@@ -64,10 +67,24 @@ fn point(strategy: &str, removed: usize, healed: bool, slope: f64) -> Point {
             seconds: 7.4,
             train_loss_first: 1.31,
             train_loss_last: 0.42,
+            held_out: 64,
+            held_out_loss_first: Some(1.33),
+            held_out_loss_last: Some(if removed > 4 { 1.4 } else { 0.51 }),
+            data: "800 self-generated answers to the tasks’ training splits".into(),
+            in_distribution: true,
+            answers: Some(AnswerCounts {
+                answers: 2000,
+                used: 864,
+                cut_off: 1100,
+                repetitive: 36,
+                ..Default::default()
+            }),
             recipe:
                 "LoRA r = 16, alpha = 32 on all seven projections; AdamW, learning rate 2e-4, 10 warm-up steps, batch 8"
                     .into(),
+            ..HealInfo::default()
         }),
+        speed: Some(speed(removed, healed)),
         tasks: tasks.collect(),
         groups: groups.into(),
         perplexity: Some(2.1 + removed as f64 * slope),
@@ -83,6 +100,27 @@ fn point(strategy: &str, removed: usize, healed: bool, slope: f64) -> Point {
     }
 }
 
+/// Each token is faster with fewer layers; long answers make the deepest cut slower all the same.
+fn speed(removed: usize, healed: bool) -> Speed {
+    let left = 12 - removed as u64;
+    let rate = |batch: usize| SpeedAtBatch {
+        batch,
+        prefill: 9000.0 / left as f64 * (batch as f64).sqrt(),
+        decode: 1200.0 / left as f64 * (batch as f64).sqrt(),
+        repetitions: 3,
+    };
+    Speed {
+        parameters: 240_000 + 330_000 * left,
+        weight_bytes: 2 * (240_000 + 330_000 * left),
+        kv_bytes_per_token: 640 * left,
+        processor: "a processor".into(),
+        threads: 2,
+        prompt_tokens: 128,
+        rates: vec![rate(1), rate(8)],
+        tokens_per_answer: Some(40.0 + if removed > 4 && !healed { 60.0 } else { 0.0 }),
+    }
+}
+
 fn mean(value: f64, half: f64) -> Option<Mean> {
     Some(Mean { value, ci95: Some([value - half, value + half]), n: 100 })
 }
@@ -93,6 +131,7 @@ fn diagnosis(hurt: f64, healed: bool, cut: bool) -> Diagnosis {
     Diagnosis {
         reasoning: None,
         degeneration: Some(Degeneration {
+            source: String::new(),
             responses: 300,
             empty: lost / 8,
             rep_2: mean(9.0 + hurt, 0.8),
@@ -178,6 +217,7 @@ fn ablation() -> Vec<AblatedLayer> {
                     task: (*task).into(),
                     score: score(0.93 * value, 100),
                     retention: Some(retention(value, 100)),
+                    ..TaskResult::default()
                 }
             })
             .collect(),
@@ -213,13 +253,18 @@ fn budget(points: &[Point]) -> Vec<BudgetLine> {
                         removed: point.removed,
                         retention,
                         holds: retention.is_some_and(|r| r.lower95 >= 0.9),
+                        worst: Some("word_problems".into()),
                         verdict: retention.map_or(Verdict::Undecided, |r| Verdict::of(&r, 0.9)),
+                        ..BudgetDepth::default()
                     }
                 })
                 .collect();
             let max_layers =
                 Some(depths.iter().filter(|depth| depth.holds).map(|depth| depth.removed).max().unwrap_or(0));
             let mut line = BudgetLine {
+                scope: Scope::Worst,
+                headline: true,
+                tasks: TASKS.iter().filter(|(_, of)| *of == group).map(|(task, _)| (*task).into()).collect(),
                 group: group.into(),
                 threshold: 0.9,
                 healed,
@@ -228,7 +273,7 @@ fn budget(points: &[Point]) -> Vec<BudgetLine> {
                 depths,
                 ..Default::default()
             };
-            line.statement = line.sentence(12);
+            line.statement = line.sentence(Some(12));
             lines.push(line);
         }
     }
@@ -289,6 +334,8 @@ pub fn study() -> StudyRecord {
             })
             .collect(),
         base: Some(point("uncut", 0, false, 1.0)),
+        objective: None,
+        searches: vec![],
         main_strategy: "bi".into(),
         criteria: vec![
             Criterion {
@@ -315,6 +362,7 @@ pub fn study() -> StudyRecord {
             ),
             ledger_entry(None, "", "#### 31", "8 * 3 = 24. 8 + 24 = 32.\n#### 32"),
         ],
+        better_buys: vec!["4 layers removed is the better buy than 5 layers removed, but for its size".into()],
         stopped: vec![StoppedBranch {
             strategy: "random".into(),
             removed: 4,

@@ -57,13 +57,17 @@ pub fn recipe() -> Recipe {
             classification: names(&["pocket_kind", "pocket_topic"]),
             generative: names(&["pocket_word", "pocket_brackets"]),
         },
-        cuts: Cuts { strategies: names(&["ablation", "reverse", "bi"]), depths: vec![1, 3], ..Cuts::default() },
+        cuts: Cuts {
+            strategies: ["ablation", "reverse", "bi"].map(Into::into).to_vec(),
+            depths: vec![1, 3],
+            ..Cuts::default()
+        },
         heal: Heal {
             depths: vec![1, 3],
             prompts: 200,
             temperature: 2.0,
             top_p: 1.0,
-            recipe: HealRecipe { batch: 8, warmup: 1, ..HealRecipe::for_pocket(Method::Lora) },
+            recipe: HealRecipe { batch: 8, warmup: 1.into(), ..HealRecipe::for_pocket(Method::Lora) },
             ..Heal::default()
         },
         budget: Budget { thresholds: vec![0.9, 0.5] },
@@ -85,7 +89,11 @@ pub fn watched(recipe: &Recipe, directory: &Path, watch: &Watch) -> Result<Study
 pub fn timeless(record: &StudyRecord) -> StudyRecord {
     let mut record = record.clone();
     record.timings.clear();
-    for point in &mut record.points {
+    record.better_buys.clear();
+    for point in record.base.iter_mut().chain(&mut record.points) {
+        if let Some(speed) = &mut point.speed {
+            (speed.rates, speed.prompt_tokens) = (vec![], 0);
+        }
         if let Some(info) = &mut point.healed {
             info.seconds = 0.0;
         }

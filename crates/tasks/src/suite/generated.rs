@@ -49,7 +49,8 @@ pub(super) fn prepare(
         .collect::<Result<_>>()?;
     let length = Some(info.max_new_tokens).filter(|own| *own > 0).map(|own| policy.max_new_tokens.unwrap_or(own));
     let policy = policy.applied_to_fixed_prompts(length);
-    Ok(Prepared { entry: Task::Pocket(task).entry(), items: Items::Generated(task, items), slots, stop, policy })
+    let (entry, items) = (Task::Pocket(task).entry(), Items::Generated(task, items));
+    Ok(Prepared { entry, items, slots, stop, selection: *selection, policy })
 }
 
 /// Grades the item at `doc_id`.

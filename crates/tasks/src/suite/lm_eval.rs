@@ -152,14 +152,17 @@ impl Prepared {
     }
 }
 
+/// What the harness calls a metric and the filter before it, where the filter has a name.
+pub(crate) fn harness_metric(spec: &Spec, metric: &str) -> Option<(String, String)> {
+    let readings = &spec.answer.as_ref()?.readings;
+    let filter = readings.iter().find(|reading| reading.metric == metric)?.filter.clone()?;
+    Some(("exact_match".to_owned(), filter))
+}
+
 /// What the harness calls a metric, and the filter before it.
 fn names(spec: Option<&Spec>, metric: &str) -> (String, String) {
-    let answer = spec.and_then(|spec| spec.answer.as_ref());
-    let reading = answer.and_then(|answer| answer.readings.iter().find(|reading| reading.metric == metric));
-    match reading.and_then(|reading| reading.filter.clone()) {
-        Some(filter) => ("exact_match".to_owned(), filter),
-        None => (metric.to_owned(), "none".to_owned()),
-    }
+    let own = spec.and_then(|spec| harness_metric(spec, metric));
+    own.unwrap_or_else(|| (metric.to_owned(), "none".to_owned()))
 }
 
 fn config(spec: Option<&Spec>, outcome: &TaskOutcome) -> Value {

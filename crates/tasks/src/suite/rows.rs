@@ -109,7 +109,7 @@ pub(super) fn prepare(
     };
     let policy = policy.applied(made.shots, length);
     let entry = Task::Benchmark(spec.clone()).entry();
-    Ok(Prepared { entry, items: Items::Rows(rows), slots: all_slots, stop, policy })
+    Ok(Prepared { entry, items: Items::Rows(rows), slots: all_slots, stop, selection: *selection, policy })
 }
 
 impl Rows {

@@ -6,7 +6,7 @@ use lopper_diagnose::arithmetic::{self, ArithmeticItem};
 use lopper_diagnose::{DiagnosticOptions, ModelDiagnosis, ledger, probe_set};
 use lopper_infer::{Sampling, TextModel};
 use lopper_record::study::{AblatedLayer, Diagnosis, LedgerEntry, Point, StudyRecord};
-use lopper_record::{Fault, LayerSet, Result, ensure_new_file, write_atomic};
+use lopper_record::{Fault, LayerSet, Result, ensure_new_file};
 use lopper_tasks::{DataRoot, GenerationPolicy};
 use serde::Serialize;
 
@@ -109,7 +109,7 @@ pub fn run(context: &Context, args: &DiagnoseArgs) -> Result<()> {
     }
     if let Some(out) = &args.out {
         write(out, &record, &entries)?;
-        context.printer.note(&format!("report: {}", out.join("report.html").display()));
+        context.printer.note(&format!("report: {}", out.join(lopper_report::PAGE).display()));
     }
     if let Some(path) = &args.ledger_out {
         ledger::write(path, &entries)?;
@@ -166,7 +166,7 @@ fn check_directory(out: &Path) -> Result<()> {
 fn write(out: &Path, record: &StudyRecord, entries: &[LedgerEntry]) -> Result<()> {
     std::fs::create_dir_all(out)?;
     record.write(out)?;
-    write_atomic(&out.join("report.html"), lopper_report::render(record)?.as_bytes())?;
+    lopper_report::write(record, out)?;
     ledger::write(&out.join("ledger.jsonl"), entries)
 }
 

@@ -1,0 +1,280 @@
+//! The commands that act on a study's answer, as a shell takes them.
+
+use lopper_record::StudyRecord;
+use lopper_record::study::Point;
+use serde_json::Value;
+
+use crate::format::about;
+
+/// The model that is compiled into the program.
+const POCKET: &str = "pocket";
+
+/// Commands with what each of them does.
+pub type Steps = Vec<(String, String)>;
+
+/// Makes a cut, heals it as the study did, and compares it with the uncut model.
+pub fn make(record: &StudyRecord, cut: &Point) -> Steps {
+    let model = quoted(&record.model.name);
+    let pruned = format!("{}-minus-{}", base_name(&record.model.name), cut.removed);
+    let mut steps = vec![(
+        format!("remove {} of {} layers", cut.removed, record.model.num_layers),
+        format!("lopper prune {model} --drop {} -o {pruned}", cut.dropped),
+    )];
+    let mut adapter = String::new();
+    let mut checked = None;
+    if cut.healed.is_some() {
+        let full = setting(record, "/heal/recipe/method").as_deref() == Some("full");
+        let healed = format!("{pruned}-{}", if full { "healed" } else { "adapter" });
+        steps.push(("let the uncut model answer prompts".into(), generate(record, &model)));
+        steps.push(("finetune the cut on these answers".into(), heal(record, &pruned, &healed, full)));
+        if full {
+            checked = Some(healed);
+        } else {
+            adapter = format!(" --adapter {healed}");
+        }
+    }
+    let tasks = tasks(record);
+    if !tasks.is_empty() {
+        let rows = rows(record);
+        steps.push(match checked {
+            Some(healed) => ("check it".into(), format!("lopper eval {healed} --tasks {tasks}{rows}")),
+            None => (
+                "compare it with the uncut model, item by item".into(),
+                format!("lopper eval {model} --drop {}{adapter} --tasks {tasks} --compare{rows}", cut.dropped),
+            ),
+        });
+    }
+    steps
+}
+
+fn generate(record: &StudyRecord, model: &str) -> String {
+    let mut command = format!("lopper generate {model} --prompts {}", prompts(record));
+    for (key, flag) in [
+        ("/heal/split", "split"),
+        ("/heal/config", "config"),
+        ("/heal/column", "column"),
+        ("/heal/prompts", "limit"),
+        ("/heal/temperature", "temperature"),
+        ("/heal/top_p", "top-p"),
+        ("/heal/max_new_tokens", "max-new-tokens"),
+        ("/seed", "seed"),
+    ] {
+        // 0 new tokens stands for the default.
+        let value =
+            setting(record, key).filter(|value| !value.is_empty() && (flag, value.as_str()) != ("max-new-tokens", "0"));
+        command.push_str(&option(flag, value));
+    }
+    command + " -o answers.jsonl"
+}
+
+/// Where the study's prompts came from, for `lopper generate`.
+fn prompts(record: &StudyRecord) -> String {
+    match setting(record, "/heal/data").as_deref() {
+        Some("tasks") if record.model.name == POCKET => POCKET.into(),
+        // The questions of the tasks' training splits: no single file.
+        None | Some("tasks" | "") => "PROMPTS.jsonl".into(),
+        Some(data) => quoted(data),
+    }
+}
+
+/// Whether the reader has to put a name of his own into the commands that heal.
+pub fn needs_prompts(record: &StudyRecord, cut: &Point) -> bool {
+    cut.healed.is_some() && prompts(record) == "PROMPTS.jsonl"
+}
+
+fn heal(record: &StudyRecord, pruned: &str, healed: &str, full: bool) -> String {
+    let mut command = format!("lopper heal {pruned} --data answers.jsonl");
+    for (key, flag, of_adapter) in [
+        ("method", "method", false),
+        ("epochs", "epochs", false),
+        ("learning_rate", "lr", false),
+        ("warmup", "warmup", false),
+        ("batch", "batch", false),
+        ("lora/r", "r", true),
+        ("lora/alpha", "alpha", true),
+        ("lora/dropout", "dropout", true),
+        ("max_length", "max-length", false),
+        ("seed", "seed", false),
+    ] {
+        if !(full && of_adapter) {
+            // What the study file leaves to the program is no number.
+            let value = setting(record, &format!("/heal/recipe/{key}")).filter(|value| value != "auto");
+            command.push_str(&option(flag, value));
+        }
+    }
+    if setting(record, "/heal/recipe/mixed").as_deref() == Some("true") {
+        command.push_str(" --bf16");
+    }
+    format!("{command} -o {healed}")
+}
+
+/// The tasks as the study file names them.
+fn tasks(record: &StudyRecord) -> String {
+    let named = |group: &str| {
+        let list = record.recipe.pointer(&format!("/tasks/{group}")).and_then(Value::as_array);
+        list.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let mut names = [named("classification"), named("generative")].concat();
+    if names.is_empty() {
+        names = record.tasks.iter().map(|task| task.name.clone()).collect();
+    }
+    if names.is_empty() { String::new() } else { quoted(&names.join(",")) }
+}
+
+/// Which items of the tasks.
+fn rows(record: &StudyRecord) -> String {
+    let shots = setting(record, "/rows/shots").filter(|shots| shots.parse::<usize>().is_ok());
+    let limit = setting(record, "/items/report").or_else(|| {
+        let items = record.tasks.iter().map(|task| task.n_report).max().filter(|items| *items > 0);
+        items.map(|items| items.to_string())
+    });
+    let root = setting(record, "/rows/data_root").filter(|root| !root.is_empty());
+    let mut out =
+        [option("shots", shots), " --split report".into(), option("limit", limit), option("data-root", root)].concat();
+    if setting(record, "/rows/allow_code_execution").as_deref() == Some("true") {
+        out.push_str(" --allow-code-execution");
+    }
+    out
+}
+
+/// Measures with `items` items for each task, which decides what the study's items do not.
+pub fn decide(record: &StudyRecord, items: usize) -> Steps {
+    let items = about(items);
+    let command = &record.command;
+    let again = format!("run the study again with items.report = {items}; what needs no new items is kept");
+    match study_file(command) {
+        Some(file) => {
+            vec![(format!("in {file} set, under [items]: report = {items}"), String::new()), (again, command.clone())]
+        }
+        None => {
+            let file = "study.toml";
+            let options = command.strip_prefix("lopper study").unwrap_or_default();
+            vec![
+                (
+                    format!("write the study file, and in it set, under [items]: report = {items}"),
+                    format!("lopper study{} --print-recipe > {file}", without_out(options)),
+                ),
+                (again, format!("lopper study {file}{}", out_of(options))),
+            ]
+        }
+    }
+}
+
+/// The study file that a command names, if it names one.
+fn study_file(command: &str) -> Option<&str> {
+    let first = command.strip_prefix("lopper study ")?.split_whitespace().next()?;
+    (!first.starts_with('-')).then_some(first)
+}
+
+/// The option `--out` of a command with its value.
+fn out_of(options: &str) -> String {
+    options.find(" --out ").map_or_else(String::new, |at| {
+        let words: Vec<&str> = options[at..].split_whitespace().take(2).collect();
+        format!(" {}", words.join(" "))
+    })
+}
+
+fn without_out(options: &str) -> String {
+    options.replacen(&out_of(options), "", 1)
+}
+
+/// A setting of the study file as text; nothing where there is none.
+fn setting(record: &StudyRecord, key: &str) -> Option<String> {
+    match record.recipe.pointer(key)? {
+        Value::String(text) => Some(text.clone()),
+        Value::Null | Value::Array(_) | Value::Object(_) => None,
+        value => Some(value.to_string()),
+    }
+}
+
+fn option(flag: &str, value: Option<String>) -> String {
+    value.map_or_else(String::new, |value| format!(" --{flag} {}", quoted(&value)))
+}
+
+/// A word as a POSIX shell reads it.
+pub fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:@=+,".contains(c);
+    // No name has control characters; what follows a line break would be another command.
+    let word: String = word.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
+    match !word.is_empty() && word.chars().all(plain) {
+        true => word,
+        false => format!("'{}'", word.replace('\'', r"'\''")),
+    }
+}
+
+/// The last part of a model's name, for names of directories.
+fn base_name(model: &str) -> String {
+    let last = model.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
+    let last = last.split('@').next().unwrap_or_default();
+    let name: String = last.chars().filter(|c| c.is_ascii_alphanumeric() || "-_.".contains(*c)).collect();
+    match name.trim_start_matches(['-', '.']) {
+        "" => "model".into(),
+        name => name.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lopper_record::study::HealInfo;
+    use serde_json::json;
+
+    fn record() -> StudyRecord {
+        let mut record = StudyRecord { command: "lopper study --out here".into(), ..StudyRecord::default() };
+        (record.model.name, record.model.num_layers) = ("Qwen/Qwen2.5-0.5B@main".into(), 24);
+        record.recipe = json!({
+            "seed": 3,
+            "items": {"report": 120},
+            "tasks": {"classification": ["arc_easy"], "generative": ["gsm8k", "./my own.toml"]},
+            "rows": {"shots": "own", "data_root": "data", "allow_code_execution": true},
+            "heal": {
+                "data": "tatsu-lab/alpaca", "prompts": 2000, "temperature": 0.9, "top_p": 0.95, "max_new_tokens": 0,
+                "recipe": {"method": "lora", "epochs": 1, "learning_rate": 0.0002, "batch": 8,
+                           "lora": {"r": 64, "alpha": 16.0}, "seed": 0, "mixed": true},
+            },
+        });
+        record
+    }
+
+    #[test]
+    fn a_healed_cut_is_made_with_the_settings_of_the_study() {
+        let cut =
+            Point { removed: 3, dropped: [7, 8, 9].into(), healed: Some(HealInfo::default()), ..Point::default() };
+        let commands: Vec<String> = make(&record(), &cut).into_iter().map(|(_, command)| command).collect();
+        assert_eq!(
+            commands,
+            [
+                "lopper prune Qwen/Qwen2.5-0.5B@main --drop 7-9 -o Qwen2.5-0.5B-minus-3",
+                "lopper generate Qwen/Qwen2.5-0.5B@main --prompts tatsu-lab/alpaca --limit 2000 --temperature 0.9 --top-p \
+                 0.95 --seed 3 -o answers.jsonl",
+                "lopper heal Qwen2.5-0.5B-minus-3 --data answers.jsonl --method lora --epochs 1 --lr 0.0002 --batch 8 --r \
+                 64 --alpha 16.0 --seed 0 --bf16 -o Qwen2.5-0.5B-minus-3-adapter",
+                "lopper eval Qwen/Qwen2.5-0.5B@main --drop 7-9 --adapter Qwen2.5-0.5B-minus-3-adapter --tasks \
+                 'arc_easy,gsm8k,./my own.toml' --compare --split report --limit 120 --data-root data \
+                 --allow-code-execution",
+            ]
+        );
+        assert!(!needs_prompts(&record(), &cut));
+        let unknown = StudyRecord { recipe: Value::Null, ..record() };
+        assert_eq!(make(&unknown, &Point { healed: None, ..cut.clone() }).len(), 1);
+        assert!(needs_prompts(&unknown, &cut));
+    }
+
+    #[test]
+    fn what_decides_is_the_same_study_with_more_items() {
+        let mut record = record();
+        let steps = decide(&record, 341);
+        assert_eq!(steps[0].1, "lopper study --print-recipe > study.toml");
+        assert_eq!(steps[1].1, "lopper study study.toml --out here");
+        assert!(steps[0].0.ends_with("report = 350"));
+        record.command = "lopper study my.toml --out here --allow-code-execution".into();
+        let steps = decide(&record, 341);
+        assert!(steps[0].0.starts_with("in my.toml") && steps[1].1 == record.command);
+    }
+
+    #[test]
+    fn no_name_becomes_a_command_or_leaves_its_directory() {
+        assert_eq!(quoted("a'; rm -rf ~\n"), r"'a'\''; rm -rf ~?'");
+        assert_eq!([base_name("../.."), base_name("/m/-x y/"), base_name("")], ["model", "xy", "model"]);
+    }
+}
