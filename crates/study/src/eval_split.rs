@@ -4,15 +4,15 @@ use std::collections::{BTreeMap, HashSet};
 use std::time::Instant;
 
 use lopper_infer::TextModel;
-use lopper_measure::{Execution, Outcomes, evaluate};
+use lopper_measure::{Execution, Outcomes, evaluate, pooled};
 use lopper_pocket::Split;
 use lopper_record::{LayerPosition, LayerSet, LayerSlot, Progress, Result, Store};
-use lopper_tasks::{GenerationPolicy, Resources, Suite, TaskOutcome};
+use lopper_tasks::{GenerationPolicy, ItemSelection, Resources, Suite, TaskOutcome};
 use serde::{Deserialize, Serialize};
 
 use crate::Recipe;
 use crate::identity::{EvalKey, HealKey, REVISION};
-use crate::tasks::StudyTasks;
+use crate::tasks::{Member, StudyTasks};
 
 /// A model to evaluate: which weights, which layers.
 pub struct Candidate<'a> {
@@ -28,17 +28,22 @@ pub struct Candidate<'a> {
 
 /// The study's tasks on one split's items.
 pub struct EvalSplit {
-    suite: Suite,
+    pub suite: Suite,
+    /// What is evaluated: the study's tasks, with the members of pooled ones in their stead.
     tasks: Vec<TaskIdentity>,
-    execution: Execution,
+    pub execution: Execution,
 }
 
-/// What identifies a task's cells, besides the model and the items.
-struct TaskIdentity {
-    name: String,
+/// What identifies a task's cells, besides the model.
+#[derive(Serialize)]
+pub struct TaskIdentity {
+    pub name: String,
     version: u32,
     rows: Option<String>,
+    items: ItemSelection,
     policy: GenerationPolicy,
+    /// The study's task that it counts as.
+    pub counts_as: String,
 }
 
 impl EvalSplit {
@@ -51,12 +56,14 @@ impl EvalSplit {
         split: Split,
     ) -> Result<Self> {
         let (selection, policy) = (recipe.item_selection(split), recipe.generation_policy());
-        let suite = Suite::prepare(text, &tasks.references, &selection, &policy, resources)?;
-        let tasks = (tasks.entries.iter())
-            .map(|entry| {
+        let own = recipe.task_settings(tasks, split);
+        let suite = Suite::prepare_each(text, &tasks.references, (&selection, &policy), &own, resources)?;
+        let tasks = (tasks.members.iter())
+            .map(|Member { entry, counts_as, .. }| {
                 let (rows, name) = (suite.identity(&entry.name)?, entry.name.clone());
                 let policy = suite.policy_of(&name).cloned().unwrap_or_default();
-                Ok(TaskIdentity { name, version: entry.version, rows, policy })
+                let items = suite.selection_of(&name).copied().unwrap_or(selection);
+                Ok(TaskIdentity { name, version: entry.version, rows, items, policy, counts_as: counts_as.clone() })
             })
             .collect::<Result<_>>()?;
         Ok(Self { suite, tasks, execution: Execution::default() })
@@ -81,9 +88,44 @@ impl EvalSplit {
             task: &task.name,
             version: task.version,
             rows_hash: task.rows.as_deref(),
-            items: *self.suite.selection(),
+            items: task.items,
             policy: &task.policy,
         }
+    }
+
+    /// What is evaluated for the study's task `name`: itself, or its members.
+    pub fn members<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a TaskIdentity> {
+        self.tasks.iter().filter(move |task| task.counts_as == name)
+    }
+
+    /// The outcomes of the study's tasks `names` from cells; none where one is missing.
+    pub fn finished(&self, store: &Store, candidate: &Candidate<'_>, names: &[String]) -> Result<Option<Outcomes>> {
+        let mut outcomes = Outcomes::new();
+        for task in self.tasks.iter().filter(|task| names.contains(&task.counts_as)) {
+            let Some(cell) = store.get::<EvalCell>("eval", &self.key(candidate, task))? else { return Ok(None) };
+            outcomes.insert(task.name.clone(), cell.outcome);
+        }
+        self.pooled(outcomes).map(Some)
+    }
+
+    /// The outcomes of what was evaluated as those of the study's tasks.
+    fn pooled(&self, mut outcomes: Outcomes) -> Result<Outcomes> {
+        let mut all = Outcomes::new();
+        for task in &self.tasks {
+            if task.counts_as == task.name {
+                outcomes
+                    .remove(&task.name)
+                    .into_iter()
+                    .for_each(|outcome| drop(all.insert(task.name.clone(), outcome)));
+            } else if !all.contains_key(&task.counts_as) {
+                let members = self.members(&task.counts_as).filter_map(|member| outcomes.remove(&member.name));
+                let members: Vec<TaskOutcome> = members.collect();
+                if !members.is_empty() {
+                    all.insert(task.counts_as.clone(), pooled(&task.counts_as, members)?);
+                }
+            }
+        }
+        Ok(all)
     }
 
     /// The tasks without a cell; whether a cell can be read shows when it is used.
@@ -117,7 +159,7 @@ impl EvalSplit {
                 outcomes.insert(cell.outcome.task.clone(), cell.outcome);
             }
         }
-        Ok(CellOutcomes { outcomes, seconds, cached })
+        Ok(CellOutcomes { outcomes: self.pooled(outcomes)?, seconds, cached })
     }
 
     /// Evaluates candidates of one model together on some of the tasks, and records them.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use lopper_diagnose::sentinel::SentinelOptions;
 use lopper_heal::HealRecipe;
+use lopper_prune::search::Strategy;
 use lopper_record::{LayerPosition, LayerSet};
 use lopper_tasks::{GenerationPolicy, ItemSelection};
 use serde::Serialize;
@@ -69,6 +70,35 @@ pub struct EvalKey<'a> {
     pub items: ItemSelection,
     /// The part of the generation policy that applies to the task.
     pub policy: &'a GenerationPolicy,
+}
+
+/// A round of a search.
+#[derive(Debug, Clone, Serialize)]
+pub struct SearchKey<'a> {
+    pub revision: u32,
+    pub model: &'a str,
+    pub strategy: Strategy,
+    /// Layers that stay whatever they score.
+    pub protected: &'a LayerSet<LayerPosition>,
+    /// Layers that the search is to remove; none where it removes one in each round, so that it may go on.
+    pub remove: Option<usize>,
+    /// From 0; what the rounds before it found follows from the rest.
+    pub round: usize,
+    /// The tasks that choose, and the hash of their definitions, items and policies.
+    pub objective: &'a [String],
+    pub tasks: &'a str,
+}
+
+/// What a candidate of a search scores.
+#[derive(Debug, Clone, Serialize)]
+pub struct SearchScoresKey<'a> {
+    pub revision: u32,
+    pub model: &'a str,
+    pub kept: &'a LayerSet<LayerPosition>,
+    /// The hash of the tasks that choose, their items and policies.
+    pub tasks: &'a str,
+    /// The first item of each task, and that after the last.
+    pub items: [usize; 2],
 }
 
 /// One model's sentinels.

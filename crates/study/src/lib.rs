@@ -37,25 +37,34 @@
 
 pub mod budget;
 mod calibration;
+mod cuts;
 mod directory;
 mod eval_split;
 mod healing;
 mod identity;
+mod item_parts;
 mod model;
 pub mod pocket;
+mod presets;
 mod recipe;
 mod recipe_check;
+mod recipe_source;
 mod record;
 mod runner;
 mod samples;
 pub mod search;
+mod searches;
 mod sentinels;
 mod stage;
 pub mod strategy;
 mod tasks;
 mod training;
 
+pub use cuts::{Cuts, GivenCut, Objective, SearchMethod, StrategyEntry};
 pub use model::{StudyInputs, StudyModel};
-pub use recipe::{Budget, Cuts, Heal, Items, OwnShots, Recipe, Rows, Sentinels, Shots, TASKS, Tasks};
+pub use presets::{PRESETS, Preset};
+pub use recipe::{AnswerSampling, Budget, Heal, Items, OwnShots, Recipe, Rows, Sentinels, Shots, TASKS, Tasks};
+pub use recipe_source::RecipeSource;
 pub use runner::run;
-pub use tasks::StudyTasks;
+pub use strategy::Strategies;
+pub use tasks::{Member, StudyTasks};

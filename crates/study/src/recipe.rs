@@ -8,9 +8,12 @@ use lopper_heal::{HealRecipe, Method};
 use lopper_infer::Sampling;
 use lopper_model::chat::ReasoningMarkers;
 use lopper_pocket::Split;
-use lopper_record::{Context, LayerSet, Result};
-use lopper_tasks::{GenerationPolicy, ItemSelection, expand};
+use lopper_record::{Context, Result};
+use lopper_tasks::{GenerationPolicy, ItemSelection, TaskSettings, expand};
 use serde::{Deserialize, Serialize};
+
+use crate::cuts::Cuts;
+use crate::tasks::{Member, StudyTasks};
 
 /// The model that comes with Lopper.
 pub(crate) const POCKET: &str = "pocket";
@@ -23,6 +26,9 @@ pub const TASKS: &str = "tasks";
 pub struct Recipe {
     /// MODEL: a directory, an id of the hub, or `pocket`.
     pub model: String,
+    /// The preset whose values stand in for what the file leaves out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub preset: Option<String>,
     /// Seeds items, random cuts, self-generation, healing and intervals.
     pub seed: u64,
     /// How many items are measured.
@@ -35,6 +41,8 @@ pub struct Recipe {
     pub template: BTreeMap<String, serde_json::Value>,
     /// How reasoning is separated from answers, and how long it may be.
     pub reasoning: Reasoning,
+    /// How tokens of answers are chosen.
+    pub sampling: AnswerSampling,
     /// Which cuts.
     pub cuts: Cuts,
     /// How cuts are healed.
@@ -49,9 +57,9 @@ pub struct Recipe {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Items {
-    /// Items per task whose scores are reported.
+    /// Items per task whose scores are reported; of a pooled task, over all its members.
     pub report: usize,
-    /// Items per task that the layer map and the choice of the main strategy are measured on.
+    /// Items per task that the layer map, searches and the choice of the main strategy are measured on.
     pub select: usize,
     /// Documents of calibration text for the layer criteria.
     pub calibration: usize,
@@ -104,14 +112,16 @@ impl Reasoning {
     }
 }
 
-/// A number of few-shot examples.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
+/// Numbers of few-shot examples.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged, expecting = "a number, \"own\", or a table of numbers by task, such as { gsm8k = 8 }")]
 pub enum Shots {
     /// So many for each task.
     Number(usize),
     /// What each task's file says.
     Own(OwnShots),
+    /// So many for the tasks and groups that are named, and what their files say for the others.
+    Each(BTreeMap<String, usize>),
 }
 
 /// The word for each task's own number of few-shot examples.
@@ -123,12 +133,53 @@ pub enum OwnShots {
 }
 
 impl Shots {
-    /// The number, where it is not each task's own.
-    pub fn number(self) -> Option<usize> {
+    /// The number for all tasks, where there is one.
+    pub fn number(&self) -> Option<usize> {
         match self {
-            Self::Number(number) => Some(number),
-            Self::Own(_) => None,
+            Self::Number(number) => Some(*number),
+            Self::Own(_) | Self::Each(_) => None,
         }
+    }
+
+    /// The number that a task is given by its name, or else by a word that stands for it and others.
+    pub(crate) fn of(&self, task: &Member) -> Option<usize> {
+        let Self::Each(numbers) = self else { return None };
+        let by_name = numbers.get(&task.entry.name);
+        by_name.or_else(|| numbers.iter().find(|(word, _)| task.is_named(word)).map(|(_, number)| number)).copied()
+    }
+}
+
+/// How tokens of answers are chosen: greedily, or drawn.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AnswerSampling {
+    /// Divides the logits; 0 takes the most probable token.
+    pub temperature: f64,
+    /// Draw from the so many most probable tokens; 0 for all.
+    pub top_k: usize,
+    /// Draw from the most probable tokens whose probabilities sum to this.
+    pub top_p: f64,
+    /// Answers to each item; its score is their mean.
+    pub samples: usize,
+    /// Seeds the draws; without it, the study's seed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seed: Option<u64>,
+}
+
+impl Default for AnswerSampling {
+    fn default() -> Self {
+        Self { temperature: 0.0, top_k: 0, top_p: 1.0, samples: 1, seed: None }
+    }
+}
+
+impl AnswerSampling {
+    /// The same for the engine.
+    pub fn sampling(&self) -> Sampling {
+        if self.temperature == 0.0 {
+            return Sampling::Greedy;
+        }
+        let (top_k, top_p) = (Some(self.top_k).filter(|k| *k > 0), Some(self.top_p).filter(|p| *p != 1.0));
+        Sampling::Sample { temperature: self.temperature, top_k, top_p }
     }
 }
 
@@ -142,22 +193,6 @@ impl Default for Rows {
             allow_code_execution: false,
         }
     }
-}
-
-/// Cuts to measure.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Cuts {
-    /// Ways of choosing layers: any criterion of `lopper prune`, or `ablation` (the layers whose
-    /// single removal costs least on the selection items).
-    pub strategies: Vec<String>,
-    /// Numbers of layers to remove.
-    pub depths: Vec<usize>,
-    /// The strategy that is healed and that the budget is about; `auto` takes the one that keeps
-    /// most on the selection items at the depth in the middle.
-    pub main: String,
-    /// Layers that `ablation` never removes (the paper keeps layer 0).
-    pub keep: LayerSet,
 }
 
 /// Healing.
@@ -202,12 +237,14 @@ impl Default for Recipe {
     fn default() -> Self {
         Self {
             model: POCKET.into(),
+            preset: None,
             seed: 0,
             items: Items::default(),
             tasks: Tasks::default(),
             rows: Rows::default(),
             template: BTreeMap::new(),
             reasoning: Reasoning::default(),
+            sampling: AnswerSampling::default(),
             cuts: Cuts::default(),
             heal: Heal::default(),
             sentinels: Sentinels::default(),
@@ -233,17 +270,6 @@ impl Default for Tasks {
         // Both names are those of groups that are there.
         let of = |group| expand(&[group]).unwrap_or_default();
         Self { classification: of("pocket_classification"), generative: of("pocket_generative") }
-    }
-}
-
-impl Default for Cuts {
-    fn default() -> Self {
-        Self {
-            strategies: ["ablation", "bi", "angular", "reverse", "random"].map(String::from).to_vec(),
-            depths: (1..=9).collect(),
-            main: "auto".into(),
-            keep: LayerSet::from([0]),
-        }
     }
 }
 
@@ -279,12 +305,25 @@ impl Recipe {
         ItemSelection::new(split, limit, self.seed)
     }
 
-    /// How their answers are produced: greedily, so that a score has no sampling noise.
+    /// What tasks have of their own among the items of `split`, by name: few-shot examples, and the members of a pooled
+    /// task an even part of its items, at least one each.
+    pub fn task_settings(&self, tasks: &StudyTasks, split: Split) -> BTreeMap<String, TaskSettings> {
+        let limit = self.item_selection(split).limit;
+        let settings = |member: &Member| {
+            let members = tasks.members_of(&member.counts_as);
+            let limit = (members > 1).then(|| limit.div_ceil(members));
+            (member.entry.name.clone(), TaskSettings { shots: self.rows.shots.of(member), limit })
+        };
+        tasks.members.iter().map(settings).collect()
+    }
+
+    /// How their answers are produced; greedily unless the file says otherwise, so that a score has no sampling noise.
     pub fn generation_policy(&self) -> GenerationPolicy {
         GenerationPolicy {
             max_new_tokens: Some(self.rows.max_new_tokens).filter(|length| *length > 0),
-            sampling: Sampling::Greedy,
-            sampling_seed: self.seed,
+            sampling: self.sampling.sampling(),
+            sampling_seed: self.sampling.seed.unwrap_or(self.seed),
+            responses: self.sampling.samples,
             shots: self.rows.shots.number(),
             chat_template: self.rows.chat,
             template_variables: self.template.clone(),

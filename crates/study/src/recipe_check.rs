@@ -1,92 +1,30 @@
-//! Reading a study file, and refusing one that makes no sense before anything is computed.
+//! Refusing a study file that makes no sense, before anything is computed.
 
 use std::fmt::Debug;
-use std::path::Path;
 
-use lopper_heal::HealRecipe;
 use lopper_infer::Sampling;
 use lopper_prune::criteria::{self, Request};
 use lopper_record::{Error, Fault, LayerNumbering, Result};
 
-use crate::recipe::POCKET;
-use crate::strategy::ABLATION;
-use crate::{Cuts, Recipe};
+use crate::Recipe;
+use crate::cuts::{Cuts, Kind};
+use crate::recipe::{AnswerSampling, Shots};
 
-/// Largest study file that is read.
-const MAX_BYTES: u64 = 1 << 20;
 /// Most items or prompts of a kind; more would not fit into memory rather than be of use.
 const MOST: usize = 1_000_000;
-const PRINT: &str = "`lopper study --print-recipe` prints every key with its default";
-
-/// The finetuning recipe of a study file that could be read. What it leaves out is `default`'s, also
-/// where it names some keys: serde's own defaults would then be the paper's.
-fn heal_recipe(text: &str, default: HealRecipe) -> anyhow::Result<HealRecipe> {
-    let mut whole = toml::Table::try_from(default)?;
-    let file: toml::Table = toml::from_str(text)?;
-    if let Some(given) = file.get("heal").and_then(|heal| heal.get("recipe")).and_then(toml::Value::as_table) {
-        overlay(&mut whole, given);
-    }
-    Ok(whole.try_into()?)
-}
-
-/// Replaces the values of `under` by those of `over`, table by table.
-fn overlay(under: &mut toml::Table, over: &toml::Table) {
-    for (key, value) in over {
-        match (under.get_mut(key).and_then(toml::Value::as_table_mut), value.as_table()) {
-            (Some(under), Some(over)) => overlay(under, over),
-            _ => drop(under.insert(key.clone(), value.clone())),
-        }
-    }
-}
+/// Most answers to an item.
+const MOST_SAMPLES: usize = 1000;
+pub(crate) const PRINT: &str = "`lopper study --print-recipe` prints every key with its default";
 
 type Checked = std::result::Result<(), Fault>;
 
 impl Recipe {
-    /// Reads a study file.
-    ///
-    /// # Errors
-    /// A [`Fault`] for a file that cannot be read, a key that is not known, or a value that makes
-    /// no sense.
-    pub fn read(path: &Path) -> Result<Self> {
-        Self::read_for(path, None)
-    }
-
-    /// Reads a study file for a model of so many `parameters`: what the file leaves out of the finetuning recipe
-    /// follows its size, as `lopper heal` does. The pocket model's has its own.
-    ///
-    /// # Errors
-    /// See [`Recipe::read`].
-    pub fn read_for(path: &Path, parameters: Option<usize>) -> Result<Self> {
-        let unreadable = |got: String| {
-            let fault = Fault::new("the study file cannot be read").file(path).expected("a TOML file of at most 1 MiB");
-            fault.got(got).hint("check the path")
-        };
-        let size = std::fs::metadata(path).map_err(|error| unreadable(error.to_string()))?.len();
-        if size > MAX_BYTES {
-            return Err(unreadable(format!("{size} bytes")).into());
-        }
-        let text = std::fs::read_to_string(path).map_err(|error| unreadable(error.to_string()))?;
-        let mut recipe: Self = toml::from_str(&text).map_err(|error| {
-            Fault::new("the study file is not as it should be")
-                .file(path)
-                .got(error.to_string().trim_end().to_owned())
-                .hint(PRINT)
-        })?;
-        let method = recipe.heal.recipe.method;
-        let default = match parameters.filter(|_| recipe.model != POCKET) {
-            Some(parameters) => HealRecipe::for_size(parameters, method),
-            None => HealRecipe::for_pocket(method),
-        };
-        recipe.heal.recipe = heal_recipe(&text, default)?;
-        recipe.check().map_err(|fault| fault.file(path))?;
-        Ok(recipe)
-    }
-
     /// Refuses values that make no sense whatever the model.
     pub fn check(&self) -> Checked {
         self.check_numbers()?;
-        self.check_cuts()?;
+        self.cuts.check(&self.heal.depths)?;
         self.check_tasks()?;
+        self.check_sampling()?;
         if let Some(t) = self.budget.thresholds.iter().find(|t| !(**t > 0.0 && **t <= 1.0)) {
             return Err(refuse("`budget.thresholds` holds no retention", "numbers above 0 and at most 1", t)
                 .hint("0.9 keeps 90 % of the uncut model's score"));
@@ -125,60 +63,62 @@ impl Recipe {
         }
     }
 
-    fn check_cuts(&self) -> Checked {
-        let Cuts { strategies, depths, main, .. } = &self.cuts;
-        for (key, list) in [("cuts.depths", depths), ("heal.depths", &self.heal.depths)] {
-            if list.contains(&0) || !list.is_sorted_by(|a, b| a < b) {
-                let expected = "ascending numbers of layers, each at least 1";
-                return Err(
-                    refuse(&format!("`{key}` is not a list of depths"), expected, list).hint("such as [1, 2, 4]")
-                );
-            }
-        }
-        if strategies.is_empty() || depths.is_empty() {
-            return Err(Fault::new("the study cuts nothing")
-                .expected("at least one strategy and one depth")
-                .got(format!("`cuts.strategies` {strategies:?} and `cuts.depths` {depths:?}"))
-                .hint("leave a key out to take its default"));
-        }
-        if let Some(depth) = self.heal.depths.iter().find(|d| !depths.contains(d)) {
-            return Err(refuse(
-                "`heal.depths` names a depth that is not cut",
-                &format!("depths from {depths:?}"),
-                depth,
-            )
-            .hint("add it to `cuts.depths`: what healing brings back is told against the cut"));
-        }
-        for (index, strategy) in strategies.iter().enumerate() {
-            if strategy != ABLATION {
-                criteria::criterion(strategy).map_err(into_fault)?;
-            }
-            if strategies[..index].contains(strategy) {
-                return Err(twice("cuts.strategies", strategy));
-            }
-        }
-        if main != "auto" && !strategies.contains(main) {
-            let expected = format!("`auto` or one of {strategies:?}");
-            return Err(refuse("`cuts.main` is not one of the strategies", &expected, main)
-                .hint("`auto` takes the one that keeps most on the selection items"));
-        }
-        Ok(())
-    }
-
     fn check_tasks(&self) -> Checked {
-        self.resolved_tasks()?;
+        let tasks = self.resolved_tasks()?;
+        self.cuts.objective.tasks(&tasks)?;
+        if let Shots::Each(numbers) = &self.rows.shots
+            && let Some(word) = numbers.keys().find(|word| !tasks.members.iter().any(|member| member.is_named(word)))
+        {
+            let expected = format!("tasks and groups among {}", tasks.names().join(", "));
+            return Err(refuse(
+                &format!("`rows.shots` names `{word}`, which is no task of the study"),
+                &expected,
+                word,
+            )
+            .hint("tasks that are not named have the number of their own file"));
+        }
         if self.heal.data.trim().is_empty() {
             return Err(refuse("`heal.data` is empty", "`tasks`, or a file of prompts", &self.heal.data).hint(PRINT));
         }
         Ok(())
     }
 
-    /// Refuses cuts that a model with these layers does not allow.
+    fn check_sampling(&self) -> Checked {
+        let AnswerSampling { temperature, top_p, samples, .. } = &self.sampling;
+        self.sampling.sampling().check().map_err(into_fault)?;
+        if !(*top_p > 0.0 && *top_p <= 1.0) {
+            return Err(refuse("`sampling.top_p` is out of range", "above 0 and at most 1", top_p).hint(PRINT));
+        }
+        if *samples == 0 || *samples > MOST_SAMPLES {
+            let expected = format!("from 1 to {MOST_SAMPLES}");
+            return Err(refuse("`sampling.samples` is out of range", &expected, samples).hint(PRINT));
+        }
+        if *samples == 1 {
+            return Ok(());
+        }
+        if *temperature == 0.0 {
+            let expected = "`sampling.temperature` above 0, or one sample";
+            return Err(refuse("`sampling.samples` are all the same", expected, samples)
+                .hint("the paper draws at temperature 0.9 with top_k 50"));
+        }
+        let tasks = self.resolved_tasks()?;
+        match tasks.members.iter().find(|member| member.entry.rows.is_none()) {
+            Some(member) => {
+                let message = format!("{} takes one answer to each item", member.entry.name);
+                Err(refuse(&message, "`sampling.samples = 1`, or tasks over rows of data sets only", samples)
+                    .hint("raise `items.report` instead: other items say more than other answers to the same"))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Refuses cuts that a model with these layers does not allow; plans are checked where they are read
+    /// ([`Strategies::resolve`](crate::strategy::Strategies::resolve)).
     ///
     /// # Errors
     /// A [`Fault`] for a depth that leaves no layer, or that a strategy cannot reach.
     pub fn check_model(&self, numbering: &LayerNumbering) -> Result<()> {
-        let Cuts { strategies, depths, keep, .. } = &self.cuts;
+        let Cuts { depths, keep, .. } = &self.cuts;
         let num_layers = numbering.present().len();
         let deepest = depths.last().copied().unwrap_or(0);
         let hint = format!("the model has {num_layers} layers: change `cuts.depths`");
@@ -191,20 +131,22 @@ impl Recipe {
             let fault = refuse("`cuts.keep` names a layer that the model does not have", &expected, layer);
             return Err(fault.hint("layers are counted from 0, in the original model's numbering").into());
         }
-        for strategy in strategies {
-            if strategy == ABLATION {
-                let free = num_layers - keep.len();
-                if deepest > free {
-                    let message = format!("`{ABLATION}` cannot cut {deepest} layers and keep {keep}");
-                    let expected = format!("at most the {free} layers that `cuts.keep` leaves");
-                    return Err(refuse(&message, &expected, deepest).hint(hint).into());
+        for (name, kind) in self.cuts.named()? {
+            match kind {
+                Kind::Ablation | Kind::Search(_) => {
+                    let free = num_layers - keep.len();
+                    if deepest > free {
+                        let message = format!("`{name}` cannot cut {deepest} layers and keep {keep}");
+                        let expected = format!("at most the {free} layers that `cuts.keep` leaves");
+                        return Err(refuse(&message, &expected, deepest).hint(hint).into());
+                    }
                 }
-                continue;
-            }
-            // Those that choose without a measurement can be tried; the others reach every depth.
-            let criterion = criteria::criterion(strategy)?;
-            if !criterion.needs_scores {
-                criteria::select(criterion, &Request { num_layers, remove: deepest, scores: None, seed: self.seed })?;
+                // Those that choose without a measurement can be tried; the others reach every depth.
+                Kind::Criterion(criterion, _) if !criterion.needs_scores => {
+                    let request = Request { num_layers, remove: deepest, scores: None, seed: self.seed };
+                    criteria::select(criterion, &request)?;
+                }
+                Kind::Criterion(..) | Kind::Given(_) => {}
             }
         }
         Ok(())
@@ -215,34 +157,6 @@ fn refuse(message: &str, expected: &str, got: impl Debug) -> Fault {
     Fault::new(message).expected(expected).got(format!("{got:?}"))
 }
 
-fn twice(key: &str, name: &str) -> Fault {
-    refuse(&format!("`{key}` names `{name}` twice"), "each name once", name).hint("leave one out")
-}
-
 fn into_fault(error: Error) -> Fault {
     error.into_fault().unwrap_or_else(|error| Fault::new(error.to_string()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn read(text: &str) -> Recipe {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), text).unwrap();
-        Recipe::read(file.path()).unwrap()
-    }
-
-    #[test]
-    fn what_a_file_leaves_out_is_the_pocket_studys() {
-        assert_eq!(read(""), Recipe::default());
-        assert_eq!(read(&Recipe::default().to_toml().unwrap()), Recipe::default());
-        let mut expected = Recipe::default();
-        expected.heal.recipe.epochs = 3;
-        expected.heal.recipe.lora.r = 8;
-        assert_eq!(read("[heal.recipe]\nepochs = 3\n[heal.recipe.lora]\nr = 8\n"), expected);
-        expected = Recipe::default();
-        expected.heal.recipe = HealRecipe::for_pocket(lopper_heal::Method::Full);
-        assert_eq!(read("heal.recipe.method = \"full\""), expected);
-    }
 }

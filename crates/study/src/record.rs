@@ -1,26 +1,38 @@
 //! The parts of a study's record that are known from its recipe alone, and the criteria's view of
 //! the layers.
 
+use lopper_infer::Sampling;
 use lopper_pocket::Split;
 use lopper_prune::LayerScores;
+use lopper_record::Fault;
 use lopper_record::study::{Criterion, Seed};
 
+use crate::cuts::Kind;
 use crate::recipe::TASKS;
 use crate::tasks::StudyTasks;
 use crate::{Recipe, calibration};
 
 /// Every seed with its use.
-pub fn seeds(recipe: &Recipe) -> Vec<Seed> {
+pub fn seeds(recipe: &Recipe) -> Result<Vec<Seed>, Fault> {
     let seed = |name: &str, value: u64| Seed { name: name.to_owned(), value };
-    vec![
+    let mut seeds = vec![
         seed("items, random cuts, self-generation and bootstrap", recipe.seed),
         seed("finetuning", recipe.heal.recipe.seed),
         seed("calibration text", calibration::SEED),
-    ]
+    ];
+    if recipe.sampling.sampling() != Sampling::Greedy {
+        seeds.push(seed("sampled answers", recipe.generation_policy().sampling_seed));
+    }
+    for (name, kind) in recipe.cuts.named()? {
+        if let Kind::Criterion(_, added @ 1..) = kind {
+            seeds.push(seed(&name, recipe.seed.wrapping_add(added)));
+        }
+    }
+    Ok(seeds)
 }
 
 /// How items are split, in sentences.
-pub fn splits(recipe: &Recipe, tasks: &StudyTasks) -> Vec<String> {
+pub fn splits(recipe: &Recipe, tasks: &StudyTasks, objective: &[String]) -> Vec<String> {
     let name = |split: Split| split.name();
     let mut sentences =
         vec!["Items are divided by a hash of their content: one item is in one split only, whatever the seed.".into()];
@@ -30,10 +42,24 @@ pub fn splits(recipe: &Recipe, tasks: &StudyTasks) -> Vec<String> {
         name(Split::Report)
     ));
     sentences.push(format!(
-        "Layer map, choice of the main strategy and sentinels: {} items per task (sentinels fewer) from the `{}` split.",
+        "Layer map, searches, choice of the main strategy and sentinels: {} items per task (sentinels fewer) from the \
+         `{}` split.",
         recipe.items.select,
         name(Split::Select)
     ));
+    if objective.len() < tasks.entries.len() {
+        sentences.push(format!(
+            "Layers and the main strategy are chosen by the group mean retention over {}.",
+            objective.join(", ")
+        ));
+    }
+    for pooled in tasks.entries.iter().filter(|entry| tasks.members_of(&entry.name) > 1) {
+        sentences.push(format!(
+            "{} is one task: its items are those of {} tasks, as many of each, and weigh the same.",
+            pooled.name,
+            tasks.members_of(&pooled.name)
+        ));
+    }
     let (documents, prompts) = (recipe.items.calibration, recipe.heal.prompts);
     sentences.push(match recipe.heal.data == TASKS {
         true => format!(

@@ -11,17 +11,18 @@ use lopper_pocket::Split;
 use lopper_prune::criteria::Measures;
 use lopper_prune::{LayerScores, criteria};
 use lopper_record::study::{
-    AblatedLayer, GroupResult, LedgerEntry, Point, SCHEMA, StudyRecord, TaskMeta, TaskResult, Timing,
+    AblatedLayer, GroupResult, LedgerEntry, ObjectiveTasks, Point, SCHEMA, StudyRecord, TaskMeta, TaskResult, Timing,
 };
 use lopper_record::{LayerPosition, LayerSet, Progress, Result, Retention, Store};
 
+use crate::cuts::AUTO;
 use crate::directory::DirectoryGuard;
 use crate::eval_split::{Candidate, EvalSplit};
 use crate::healing::{HealCut, ResponseGeneration, Responses};
 use crate::identity::{REVISION, ScoreKey};
 use crate::sentinels::PlannedCut;
 use crate::stage::{CutCells, CutOnSplit, CutStage, Stage};
-use crate::strategy::{self, Evidence};
+use crate::strategy::{self, Evidence, Strategies};
 use crate::tasks::StudyTasks;
 use crate::training::TrainingPrompts;
 use crate::{Recipe, StudyInputs, StudyModel, budget, calibration, record, samples};
@@ -43,6 +44,8 @@ pub fn run(
     recipe.check()?;
     recipe.check_model(&model.numbering)?;
     let tasks = recipe.resolved_tasks()?;
+    let strategies = Strategies::resolve(recipe, &model.card.hash, &model.numbering)?;
+    let objective = recipe.cuts.objective.tasks(&tasks)?;
     let StudyModel { card, text, numbering } = model;
     let text = text.with_template_variables(&recipe.template)?;
     let model = &StudyModel { card: card.clone(), text, numbering: numbering.clone() };
@@ -53,10 +56,10 @@ pub fn run(
     let policy = recipe.generation_policy();
     let source = (&policy, resources);
     let training = TrainingPrompts::gather(&model.text, &tasks, source, prompts.as_deref(), &[&report, &select])?;
-    let warnings = match recipe.heal.depths.is_empty() {
-        true => vec![],
-        false => ResponseGeneration::new(model, &tasks, &training, recipe)?.check()?,
-    };
+    let mut warnings = strategies.remarks(&recipe.cuts.depths);
+    if !recipe.heal.depths.is_empty() {
+        warnings.extend(ResponseGeneration::new(model, &tasks, &training, recipe)?.check()?);
+    }
     let guard = DirectoryGuard::new(directory);
     let store = Store::open(directory)?;
     let record = StudyRecord {
@@ -66,8 +69,9 @@ pub fn run(
         model: card.clone(),
         recipe: serde_json::to_value(recipe)?,
         policy: serde_json::to_value(&policy)?,
-        seeds: record::seeds(recipe),
-        splits: record::splits(recipe, &tasks),
+        seeds: record::seeds(recipe)?,
+        splits: record::splits(recipe, &tasks, &objective),
+        objective: Some(ObjectiveTasks { chosen: recipe.cuts.objective.summary(), tasks: objective.clone() }),
         tasks: tasks.entries.iter().map(|entry| entry.meta(recipe.items.report, recipe.items.select)).collect(),
         warnings,
         ..StudyRecord::default()
@@ -76,6 +80,8 @@ pub fn run(
         model,
         recipe,
         tasks: &tasks,
+        strategies: &strategies,
+        objective,
         training: &training,
         store: &store,
         cells: CutCells { model, store: &store, report: &report, select: &select },
@@ -97,6 +103,9 @@ pub struct Study<'a> {
     pub model: &'a StudyModel,
     pub recipe: &'a Recipe,
     pub tasks: &'a StudyTasks,
+    pub strategies: &'a Strategies,
+    /// The tasks that layers and strategies are chosen by.
+    pub objective: Vec<String>,
     pub training: &'a TrainingPrompts,
     pub store: &'a Store,
     pub cells: CutCells<'a>,
@@ -113,15 +122,19 @@ pub struct Study<'a> {
 impl<'a> Study<'a> {
     fn stages(&mut self) -> Result<()> {
         let (base, base_select) = self.uncut()?;
+        self.check_searchable(&base_select)?;
         let scores = self.layer_scores()?;
         self.record.criteria = record::criteria(&scores);
         let ablation = self.layer_map(&base_select)?;
+        let searched = self.searches(&base_select)?;
         let evidence = Evidence {
             num_layers: self.model.card.num_layers,
             scores: &scores,
             ablation: &ablation,
             keep: &self.model.numbering.positions(&self.recipe.cuts.keep)?,
             seed: self.recipe.seed,
+            strategies: self.strategies,
+            searched: &searched,
         };
         let main = self.main_strategy(&evidence, &base_select)?;
         self.record.main_strategy.clone_from(&main);
@@ -140,7 +153,7 @@ impl<'a> Study<'a> {
     }
 
     /// Enters a finished stage into the record and writes it.
-    fn finish(&mut self, timing: impl Into<Option<Timing>>) -> Result<()> {
+    pub fn finish(&mut self, timing: impl Into<Option<Timing>>) -> Result<()> {
         self.record.timings.extend(timing.into());
         self.record.write(self.store.directory())
     }
@@ -194,7 +207,7 @@ impl<'a> Study<'a> {
                 .warnings
                 .push(format!("{task} is neither in the calibration text nor among the prompts to heal by: {reason}"));
         }
-        let gradients = self.recipe.cuts.strategies.iter().any(|strategy| strategy == "taylor");
+        let gradients = self.strategies.need_gradients();
         let (model, hash) = (&self.model.card.hash, calibration.hash());
         let key = ScoreKey { revision: REVISION, model, calibration: &hash, gradients };
         let found = self.store.path("scores", &key, "json")?.exists();
@@ -236,15 +249,15 @@ impl<'a> Study<'a> {
     /// selection items at the middle depth (the first listed of equal ones).
     fn main_strategy(&mut self, evidence: &Evidence<'_>, base: &Outcomes) -> Result<String> {
         let cuts = &self.recipe.cuts;
-        if cuts.main != "auto" {
+        if cuts.main != AUTO {
             return Ok(cuts.main.clone());
         }
-        let depth = cuts.depths[cuts.depths.len() / 2];
-        let chosen = |name: &String| Ok(self.cut(&strategy::choose(name, depth, evidence)?, Split::Select));
-        let chosen: Vec<CutOnSplit> = cuts.strategies.iter().map(chosen).collect::<Result<_>>()?;
+        let (depth, strategies) = (cuts.middle_depth(), self.strategies.candidates(self.recipe));
+        let chosen = |name: &&str| Ok(self.cut(&strategy::choose(name, depth, evidence)?, Split::Select));
+        let chosen: Vec<CutOnSplit> = strategies.iter().map(chosen).collect::<Result<_>>()?;
         let mut stage = self.cut_stage("choice of strategy", &chosen)?;
-        let mut best: Option<(f64, &String)> = None;
-        for (name, cut) in cuts.strategies.iter().zip(&chosen) {
+        let mut best: Option<(f64, &str)> = None;
+        for (name, cut) in strategies.into_iter().zip(&chosen) {
             let outcomes = stage.outcomes(cut, &format!("{name} at {depth}"))?;
             let value = self.group_mean_retention(base, &outcomes).unwrap_or(0.0);
             if best.is_none_or(|(most, _)| value > most) {
@@ -252,16 +265,16 @@ impl<'a> Study<'a> {
             }
         }
         self.finish(stage.timing())?;
-        Ok(best.map(|(_, name)| name.clone()).unwrap_or_default())
+        Ok(best.map(|(_, name)| name.to_owned()).unwrap_or_default())
     }
 
     /// Every strategy at every depth on the reporting items; returns the main one's outcomes.
     fn cuts(&mut self, evidence: &Evidence<'_>, main: &str, base: &Outcomes) -> Result<Vec<(usize, Outcomes)>> {
         let mut plan = Vec::new();
-        for strategy in &self.recipe.cuts.strategies {
-            for &depth in &self.recipe.cuts.depths {
+        for strategy in self.strategies.names() {
+            for &depth in self.recipe.cuts.depths.iter().filter(|depth| self.strategies.gives(strategy, **depth)) {
                 let dropped = strategy::choose(strategy, depth, evidence)?;
-                plan.push(PlannedCut { strategy: strategy.clone(), dropped });
+                plan.push(PlannedCut { strategy: strategy.to_owned(), dropped });
             }
         }
         // The main strategy first: an interrupted study then has what matters most.
@@ -300,9 +313,9 @@ impl<'a> Study<'a> {
         retention(&paired(base, cut, &self.tasks.names()))
     }
 
-    /// The objective that layers and strategies are chosen by.
+    /// The objective that layers and strategies are chosen by, over the tasks that choose.
     fn group_mean_retention(&self, base: &Outcomes, cut: &Outcomes) -> Option<f64> {
-        group_mean_retention(paired(base, cut, &self.tasks.names()))
+        group_mean_retention(paired(base, cut, &self.objective))
     }
 
     fn point(

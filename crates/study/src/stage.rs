@@ -88,7 +88,7 @@ impl<'a> CutCells<'a> {
         if split == Split::Select { self.select } else { self.report }
     }
 
-    fn candidate<'b>(&'b self, kept: &'b LayerSet<LayerPosition>) -> Candidate<'b> {
+    pub fn candidate<'b>(&'b self, kept: &'b LayerSet<LayerPosition>) -> Candidate<'b> {
         let StudyModel { card, text, .. } = self.model;
         Candidate { text, model: &card.hash, kept, run: kept.slots(), healed: None }
     }

@@ -10,7 +10,7 @@ use common::{model, recipe};
 use lopper_model::chat::Message;
 use lopper_record::study::StudyRecord;
 use lopper_record::{NoProgress, Store};
-use lopper_study::{Heal, Items, Recipe, StudyInputs, Tasks, run};
+use lopper_study::{AnswerSampling, Cuts, Heal, Items, Objective, Recipe, Shots, StudyInputs, Tasks, run};
 use lopper_tasks::{DataRoot, Resources};
 use lopper_testkit::tasks::COLOURS;
 use serde_json::{Value, json};
@@ -145,6 +145,141 @@ fn rows_are_asked_learned_from_and_reported_on_apart() {
     assert_eq!(timing(&changed, "layer criteria"), (1, 1));
     let kept = |record: &StudyRecord| record.points[0].task("colours").cloned();
     assert_eq!(kept(&changed), kept(&record));
+}
+
+/// A task of several members, as MMLU is: each is a configuration of the data set.
+const EXAM: &str = r#"
+name = "exam"
+version = 1
+group = "classification"
+description = "questions of three subjects"
+chance = 0.5
+
+[rows]
+data_set = "own/exam"
+splits = ["test"]
+columns = { question = "text", choices = "texts", label = "integer" }
+identity = ["question"]
+
+[shots]
+splits = ["train"]
+
+[prompt]
+question = "{{question}}"
+
+[choices]
+list = "choices"
+label = "label"
+
+[members]
+arts = ["music", "painting"]
+science = ["physics"]
+"#;
+
+fn with_exam() -> (Place, Recipe) {
+    let place = Place::new();
+    place.write("exam.toml", EXAM);
+    for subject in ["music", "painting", "physics"] {
+        for (split, from) in [("train", 0), ("test", 100)] {
+            let rows = (from..from + 40).map(|n| {
+                json!({"question": format!("{subject} {n} is"), "choices": ["yes", "no"], "label": n % 2}).to_string()
+            });
+            place.write(&format!("own/exam/{subject}/{split}.jsonl"), &rows.collect::<Vec<_>>().join("\n"));
+        }
+    }
+    let mut recipe = place.recipe();
+    recipe.tasks.classification.push(place.path("exam.toml").to_str().unwrap().to_owned());
+    recipe.heal.depths.clear();
+    (place, recipe)
+}
+
+#[test]
+fn members_of_a_task_are_one_task_of_the_study() {
+    let (place, mut recipe) = with_exam();
+    recipe.cuts.strategies = vec!["bi".into(), "greedy".into()];
+    recipe.cuts.objective = Objective::Several(vec!["exam".into()]);
+    let record = place.study(&recipe, &place.inputs()).unwrap();
+    // Eight items over three subjects are three of each, four are two of each.
+    let tasks: Vec<_> = record.tasks.iter().map(|task| (task.name.as_str(), task.n_report, task.n_select)).collect();
+    assert_eq!(tasks, [("colours", 8, 4), ("exam", 9, 6), ("own_sum", 8, 4)]);
+    assert!(record.splits.iter().any(|sentence| sentence.starts_with("exam is one task")), "{:?}", record.splits);
+    let cells = Store::open(place.path("out")).unwrap().cells().unwrap();
+    let scores = |kept: &Value, split: &str| -> Vec<f64> {
+        let of = |cell: &&lopper_record::Cell| {
+            let task = cell.key["task"].as_str().unwrap_or_default();
+            cell.kind == "eval" && task.starts_with("exam_") && cell.key["split"] == split && cell.key["kept"] == *kept
+        };
+        let items = cells.iter().filter(of).flat_map(|cell| cell.value["outcome"]["items"].as_array().unwrap());
+        items.map(|item| item["score"].as_f64().unwrap()).collect()
+    };
+    let mean = |scores: &[f64]| scores.iter().sum::<f64>() / scores.len() as f64;
+    let uncut = scores(&json!([0, 1, 2, 3]), "report");
+    assert_eq!(uncut.len(), 9);
+    let base = record.base.as_ref().unwrap().task("exam").unwrap().score;
+    assert!((base.value - mean(&uncut)).abs() < 1e-12 && base.n == 9);
+    for point in &record.points {
+        let kept: Vec<usize> = point.dropped.complement(4).into();
+        let result = point.task("exam").unwrap();
+        assert!((result.score.value - mean(&scores(&json!(kept), "report"))).abs() < 1e-12);
+        assert_eq!(result.retention.map(|retention| retention.n), Some(9));
+    }
+    assert!(record.base.as_ref().unwrap().tasks.iter().all(|result| !result.task.starts_with("exam_")));
+    // The search reads the same items as the layer map, of the one task that chooses.
+    let select = scores(&json!([0, 1, 2, 3]), "select");
+    let found = &record.searches[0].cuts[0];
+    let kept: Vec<usize> = found.dropped.complement(4).into();
+    assert!((found.score - mean(&scores(&json!(kept), "select")) / mean(&select)).abs() < 1e-12);
+    let again = place.study(&recipe, &place.inputs()).unwrap();
+    assert!(again.timings.iter().all(|timing| timing.cells == timing.cached), "{:?}", again.timings);
+}
+
+#[test]
+fn examples_and_drawn_answers_are_settings_of_tasks_and_of_cells() {
+    let (place, mut recipe) = with_exam();
+    let outcomes = |record: &StudyRecord, task: &str| -> Vec<Value> {
+        assert!(record.complete);
+        let cells = Store::open(place.path("out")).unwrap().cells().unwrap();
+        let of_task = cells.into_iter().filter(|cell| cell.kind == "eval" && cell.key["task"] == task);
+        of_task.map(|cell| json!({"policy": cell.key["policy"], "items": cell.value["outcome"]["items"]})).collect()
+    };
+    recipe.rows.shots = Shots::Each([("exam".to_owned(), 2), ("own_sum".to_owned(), 1)].into());
+    recipe.cuts = Cuts { strategies: vec!["bi".into()], depths: vec![1], main: "bi".into(), ..Cuts::default() };
+    let record = place.study(&recipe, &place.inputs()).unwrap();
+    for (task, shots) in [("exam_music", 2), ("own_sum", 1), ("colours", 0)] {
+        let found = outcomes(&record, task);
+        assert!(!found.is_empty() && found.iter().all(|outcome| outcome["policy"]["shots"] == shots), "{task}");
+    }
+    let examples = |outcome: &Value| outcome["items"][0]["prompt"].as_str().unwrap().matches("music").count();
+    assert!(outcomes(&record, "exam_music").iter().all(|outcome| examples(outcome) == 3));
+
+    let choices = outcomes(&record, "colours").len();
+    // Three answers to each item, whose seed is part of the cells.
+    recipe.sampling = AnswerSampling { temperature: 0.9, top_k: 50, samples: 3, ..AnswerSampling::default() };
+    let drawn = place.study(&recipe, &place.inputs()).unwrap();
+    let found = outcomes(&drawn, "own_sum");
+    let sampled: Vec<&Value> = found.iter().filter(|outcome| outcome["policy"]["responses"] == 3).collect();
+    assert_eq!(sampled.len(), found.len() / 2);
+    for outcome in &sampled {
+        assert_eq!(outcome["policy"]["sampling"]["sample"]["top_k"], 50);
+        assert!(outcome["items"].as_array().unwrap().iter().all(|item| item["samples"].as_array().unwrap().len() == 3));
+    }
+    assert!(drawn.seeds.iter().any(|seed| seed.name == "sampled answers" && seed.value == 0), "{:?}", drawn.seeds);
+    let cuts = |record: &StudyRecord| record.timings.iter().find(|timing| timing.stage == "cuts").unwrap().cached;
+    assert_eq!(cuts(&drawn), 0);
+    // Log-likelihoods are not drawn: their cells are those of before.
+    assert_eq!(outcomes(&drawn, "colours").len(), choices);
+    recipe.sampling.seed = Some(7);
+    assert_eq!(cuts(&place.study(&recipe, &place.inputs()).unwrap()), 0);
+    recipe.sampling.seed = None;
+    assert_eq!(cuts(&place.study(&recipe, &place.inputs()).unwrap()), 1);
+    // The pocket tasks take one answer.
+    let mut pocket = common::recipe();
+    pocket.sampling = recipe.sampling;
+    let fault = place.study(&pocket, &place.inputs()).unwrap_err().into_fault().unwrap();
+    assert!(fault.message.contains("one answer") && fault.hint.is_some(), "{fault}");
+    pocket.sampling.samples = 1;
+    pocket.heal.depths.clear();
+    assert!(place.study(&pocket, &place.inputs()).unwrap().policy["sampling"]["sample"]["temperature"] == 0.9);
 }
 
 fn last_question(messages: &Value) -> &str {

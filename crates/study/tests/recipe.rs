@@ -1,7 +1,7 @@
 //! Study files: what is read, what is printed, and what is refused before anything is computed.
 
 use lopper_record::{Fault, LayerNumbering};
-use lopper_study::Recipe;
+use lopper_study::{AnswerSampling, GivenCut, Objective, Recipe, Shots, StrategyEntry};
 
 fn read(text: &str) -> lopper_record::Result<Recipe> {
     let dir = tempfile::tempdir().unwrap();
@@ -37,6 +37,18 @@ fn what_is_printed_is_read_back() {
     recipe.heal.recipe.method = lopper_heal::Method::Full;
     recipe.cuts.main = "bi".into();
     recipe.budget.thresholds = vec![0.95, 0.123_456_789];
+    let plan = GivenCut { plan: Some("found/cut.json".into()), ..GivenCut::default() };
+    let drop = GivenCut { drop: Some("3-5".into()), name: Some("mine".into()), ..GivenCut::default() };
+    recipe.cuts.strategies = vec!["greedy".into(), "bi".into(), StrategyEntry::Given(plan), StrategyEntry::Given(drop)];
+    recipe.cuts.objective = Objective::Several(vec!["pocket_word".into(), "classification".into()]);
+    recipe.rows.shots = Shots::Each([("pocket_word".to_owned(), 0)].into());
+    recipe.sampling = AnswerSampling { temperature: 0.9, top_k: 50, seed: Some(3), ..AnswerSampling::default() };
+    assert_eq!(read(&recipe.to_toml().unwrap()).unwrap(), recipe);
+    // Tables alone are written as tables.
+    let mut tables = recipe.clone();
+    tables.cuts.strategies.drain(..2);
+    tables.cuts.main = "mine".into();
+    assert_eq!(read(&tables.to_toml().unwrap()).unwrap(), tables);
     assert_eq!(read(&recipe.to_toml().unwrap()).unwrap(), recipe);
     // Every key with its value, also those that have a default.
     for key in ["model", "report", "strategies", "learning_rate", "target_modules", "thresholds"] {
@@ -60,6 +72,15 @@ fn a_misspelt_key_is_named() {
         let fault = fault(text);
         assert!(fault.got.as_ref().unwrap().contains(&format!("unknown field `{key}`")), "{fault}");
         assert!(fault.hint.as_ref().unwrap().contains("--print-recipe"), "{fault}");
+    }
+    // What a key may hold is said where it holds something else.
+    for (text, says) in [
+        ("[cuts]\nstrategies = [7]", "a strategy is a name"),
+        ("[cuts]\nstrategies = [{ plans = \"a\" }]", "a strategy is a name"),
+        ("[cuts]\nobjective = 7", "a list of tasks"),
+        ("[rows]\nshots = \"many\"", "a number, \"own\""),
+    ] {
+        assert!(fault(text).got.unwrap().contains(says), "{text}: {}", fault(text));
     }
     assert!(fault("seed = \"x\"").got.unwrap().contains("seed"));
     fault("seed = ");
@@ -85,6 +106,21 @@ fn values_without_sense_are_refused() {
         ("[cuts]\nstrategies = [\"magic\"]", "magic"),
         ("[cuts]\nstrategies = [\"bi\", \"reverse\", \"bi\"]", "twice"),
         ("[cuts]\nstrategies = [\"bi\"]\nmain = \"reverse\"", "cuts.main"),
+        ("[cuts]\nstrategies = [{ plan = \"a.json\", drop = \"1\" }]", "gives no cut, or two"),
+        ("[cuts]\nstrategies = [{ name = \"mine\" }]", "gives no cut, or two"),
+        ("[cuts]\nstrategies = [{ drop = \"1\", name = \"auto\" }]", "cannot have this name"),
+        ("[cuts]\nstrategies = [{ drop = \"1\" }, { drop = \"2\" }]", "twice"),
+        ("[cuts]\nrandom = 0", "cuts.random"),
+        ("[cuts]\nstrategies = [\"bi\"]\nrandom = 2", "cuts.random"),
+        ("[cuts]\nobjective = \"gsm8k\"", "cuts.objective"),
+        ("[cuts]\nobjective = []", "cuts.objective"),
+        ("[tasks]\ngenerative = []\n[cuts]\nobjective = \"generative\"", "cuts.objective"),
+        ("[rows]\nshots = { gsm8k = 5 }", "rows.shots"),
+        ("[sampling]\ntemperature = -1.0", "temperature"),
+        ("[sampling]\ntemperature = 1.0\ntop_p = 0.0", "top_p"),
+        ("[sampling]\nsamples = 0", "sampling.samples"),
+        ("[sampling]\nsamples = 4", "sampling.samples"),
+        ("[sampling]\ntemperature = 0.9\nsamples = 4", "one answer"),
         ("[budget]\nthresholds = [0.0]", "budget.thresholds"),
         ("[budget]\nthresholds = [0.9, 1.1]", "budget.thresholds"),
         ("[budget]\nthresholds = [nan]", "budget.thresholds"),

@@ -64,7 +64,7 @@ fn a_study_is_complete_says_what_its_cells_say_and_is_not_computed_twice() {
     assert_eq!(timeless(&StudyRecord::read(&out).unwrap()), timeless(&record));
 
     // Every strategy at every depth, and the main one healed.
-    assert!(recipe.cuts.strategies.contains(&record.main_strategy));
+    assert!(recipe.cuts.strategies.contains(&record.main_strategy.as_str().into()));
     let measured = |point: &&Point| point.healed.is_none();
     assert_eq!(record.points.iter().filter(measured).count(), 3 * 2);
     let healed: Vec<&Point> = record.points.iter().filter(|point| point.healed.is_some()).collect();

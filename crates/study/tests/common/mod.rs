@@ -57,7 +57,11 @@ pub fn recipe() -> Recipe {
             classification: names(&["pocket_kind", "pocket_topic"]),
             generative: names(&["pocket_word", "pocket_brackets"]),
         },
-        cuts: Cuts { strategies: names(&["ablation", "reverse", "bi"]), depths: vec![1, 3], ..Cuts::default() },
+        cuts: Cuts {
+            strategies: ["ablation", "reverse", "bi"].map(Into::into).to_vec(),
+            depths: vec![1, 3],
+            ..Cuts::default()
+        },
         heal: Heal {
             depths: vec![1, 3],
             prompts: 200,
