@@ -7,10 +7,18 @@ use clap::Args;
 /// `lopper study`
 #[derive(Debug, Args)]
 pub struct StudyArgs {
-    /// Study file in TOML [default: the study of the pocket model]
-    pub study: Option<PathBuf>,
+    /// Study file in TOML [default: the study of the pocket model]; with --preset, models to study, or study files
+    /// whose keys go before the preset's
+    #[arg(value_name = "STUDY.toml|MODEL")]
+    pub studies: Vec<String>,
 
-    /// Write the records and the report to DIR; a study that is already there is continued
+    /// Begin from a preset: `quick` (minutes on a small model), `paper` (the grid of arXiv 2602.01997), or
+    /// `classification`. Depths follow the model's layers; without MODEL, the preset's own models are studied
+    #[arg(long, value_name = "PRESET")]
+    pub preset: Option<String>,
+
+    /// Write the records and the report to DIR; a study that is already there is continued. Of several studies, each
+    /// has a directory in DIR
     #[arg(short, long, value_name = "DIR", default_value = "lopper-study")]
     pub out: PathBuf,
 
@@ -23,11 +31,12 @@ pub struct StudyArgs {
     #[arg(long)]
     pub allow_code_execution: bool,
 
-    /// Print the study file with every key and its value, and stop
+    /// Print the study file with every key and its value, and stop; with --preset and no MODEL, as for a model of 32
+    /// layers
     #[arg(long)]
     pub print_recipe: bool,
 
-    /// Print the whole record as one JSON document instead of the table
+    /// Print the whole record as one JSON document instead of the table; of several studies, a list of them
     #[arg(long)]
     pub json: bool,
 }

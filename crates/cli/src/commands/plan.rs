@@ -107,6 +107,10 @@ fn human(plan: &Plan) -> String {
     lines.push(("counted", plan.layer_numbering.clone()));
     lines.push(("chosen by", plan.choice.criterion.clone()));
     lines.extend(plan.choice.seed.map(|seed| ("seed", seed.to_string())));
+    if let Some(order) = &plan.choice.order {
+        let layers: Vec<String> = order.iter().map(ToString::to_string).collect();
+        lines.push(("order", layers.join(", ")));
+    }
     if let Some(text) = &plan.choice.calibration {
         lines.push(("text", format!("{} tokens in {} sequences, hash {}", text.tokens, text.sequences, text.hash)));
     }

@@ -9,7 +9,7 @@ use lopper_diagnose::sentinel::{CollapseThresholds, SentinelOptions, Sentinels};
 use lopper_infer::TextModel;
 use lopper_prune::search::{Problem, Racing, Round, State, Strategy, SuiteEvaluator, search};
 use lopper_prune::{Choice, Plan};
-use lopper_record::{Context as _, LayerNumbering, LayerPosition, LayerSet, Result, write_atomic};
+use lopper_record::{Context as _, LayerNumbering, LayerPosition, LayerSet, OriginalLayer, Result, write_atomic};
 use lopper_study::search::gap;
 
 use self::record::{PLAN, Spec};
@@ -100,7 +100,9 @@ pub fn run(context: &Context, args: &SearchArgs) -> Result<()> {
         ));
     }
     let strategy = args.strategy.to_possible_value().context("every strategy has a name")?;
-    let choice = Choice { criterion: format!("search-{}", strategy.get_name()), seed: Some(seed), ..Choice::given() };
+    let criterion = format!("search-{}", strategy.get_name());
+    let order = record.state.order().map(|order| order_of(&order, &numbering)).transpose()?;
+    let choice = Choice { criterion, seed: Some(seed), order, ..Choice::given() };
     let plan = Plan::new(&opened.checkpoint, &opened.name, &dropped, choice)?;
     write_atomic(&args.out.join(PLAN), plan.to_json()?.as_bytes())?;
     if args.json {
@@ -114,6 +116,12 @@ pub fn run(context: &Context, args: &SearchArgs) -> Result<()> {
         args.out.join(PLAN).display()
     ));
     context.printer.result(&dropped.to_string())
+}
+
+/// Layers in the order in which they went, by their original numbers.
+fn order_of(order: &[LayerPosition], numbering: &LayerNumbering) -> Result<Vec<OriginalLayer>> {
+    let one = |layer: &LayerPosition| numbering.originals(&LayerSet::from_iter([*layer]));
+    Ok(order.iter().map(one).collect::<Result<Vec<_>>>()?.iter().flat_map(LayerSet::iter).collect())
 }
 
 /// What a round found, in a line.

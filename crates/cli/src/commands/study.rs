@@ -7,7 +7,7 @@ use lopper_infer::TextModel;
 use lopper_model::checkpoint::torch_name;
 use lopper_record::study::{ModelCard, STUDY_FILE};
 use lopper_record::{Error, Fault, Result, StudyRecord, changed_keys, ensure_writable, write_atomic};
-use lopper_study::{Recipe, StudyInputs, StudyModel, TASKS};
+use lopper_study::{Preset, Recipe, RecipeSource, Strategies, StudyInputs, StudyModel, TASKS};
 
 use super::benchmark;
 use crate::args::{BenchmarkArgs, RowArgs, RunArgs, StudyArgs};
@@ -19,58 +19,153 @@ use crate::prompts;
 const WIDTH: usize = 100;
 
 pub fn run(context: &Context, args: &StudyArgs) -> Result<()> {
-    let mut recipe = match &args.study {
-        Some(path) => Recipe::read(path)?,
-        None => Recipe::default(),
-    };
-    let known = recipe.model == POCKET;
-    if args.print_recipe && known {
-        return context.printer.result(recipe.to_toml()?.trim_end());
+    let studies = studies(args)?;
+    if args.print_recipe {
+        for (at, study) in studies.iter().enumerate() {
+            let recipe = recipe_to_print(context, args, study)?;
+            let head = if studies.len() > 1 { format!("# {}\n", recipe.model) } else { String::new() };
+            let gap = if at > 0 { "\n" } else { "" };
+            context.printer.result(&format!("{gap}{head}{}", recipe.to_toml()?.trim_end()))?;
+        }
+        return Ok(());
     }
-    check_directory(&args.out)?;
+    for study in &studies {
+        check_directory(&study.out)?;
+    }
+    let mut records = Vec::new();
+    for study in &studies {
+        if studies.len() > 1 {
+            context.printer.note(&format!("{}:", study.out.display()));
+        }
+        records.push(run_one(context, args, study)?);
+    }
+    match records.as_slice() {
+        _ if !args.json => Ok(()),
+        [record] => context.printer.json(record),
+        records => context.printer.json(&records),
+    }
+}
+
+/// A study to run: what it is, and where it goes.
+struct Study {
+    source: RecipeSource,
+    out: PathBuf,
+}
+
+impl Study {
+    fn file(&self) -> Option<&Path> {
+        self.source.file.as_deref()
+    }
+}
+
+/// The studies that the arguments name.
+fn studies(args: &StudyArgs) -> Result<Vec<Study>> {
+    let Some(preset) = &args.preset else {
+        if args.studies.len() > 1 {
+            return Err(Fault::new("a study has one study file")
+                .expected("at most one")
+                .got(args.studies.join(" "))
+                .hint("several models are studied with --preset")
+                .into());
+        }
+        let source = RecipeSource { file: args.studies.first().map(PathBuf::from), ..RecipeSource::default() };
+        return Ok(vec![Study { source, out: args.out.clone() }]);
+    };
+    let own = Preset::named(preset)?;
+    let mut names = args.studies.clone();
+    // What is printed for no model needs none.
+    if names.is_empty() && !args.print_recipe {
+        names.extend(own.models.iter().map(|model| (*model).to_owned()));
+    }
+    let source = |name: &String| {
+        let (file, model) = match Path::new(name).extension().is_some_and(|ending| ending == "toml") {
+            true => (Some(PathBuf::from(name)), None),
+            false => (None, Some(name.clone())),
+        };
+        RecipeSource { file, model, preset: Some(preset.clone()) }
+    };
+    let studies = match names.as_slice() {
+        [] => vec![Study {
+            source: RecipeSource { preset: args.preset.clone(), ..RecipeSource::default() },
+            out: args.out.clone(),
+        }],
+        [name] => vec![Study { source: source(name), out: args.out.clone() }],
+        names => names.iter().map(|name| Study { source: source(name), out: args.out.join(stem(name)) }).collect(),
+    };
+    for (at, study) in studies.iter().enumerate() {
+        if studies[..at].iter().any(|other| other.out == study.out) {
+            return Err(Fault::new("two studies would have one directory")
+                .expected("models or files of different names")
+                .got(study.out.display().to_string())
+                .hint("study them one by one, each with its own --out")
+                .into());
+        }
+    }
+    Ok(studies)
+}
+
+/// The name of a study's directory among several: the last part of its model's or file's name.
+fn stem(name: &str) -> String {
+    let path = Path::new(name.trim_end_matches(['/', '\\']));
+    let last =
+        if path.extension().is_some_and(|ending| ending == "toml") { path.file_stem() } else { path.file_name() };
+    last.map_or_else(|| "study".to_owned(), |last| last.to_string_lossy().into_owned())
+}
+
+/// The recipe with every key: for the model it names, which is opened unless it is the pocket model's study, or a
+/// preset for no model in particular.
+fn recipe_to_print(context: &Context, args: &StudyArgs, study: &Study) -> Result<Recipe> {
+    let recipe = study.source.read(None)?;
+    let of_no_model = args.preset.is_some() && args.studies.is_empty();
+    if of_no_model || recipe.model == POCKET && recipe.preset.is_none() {
+        return Ok(recipe);
+    }
+    let opened = OpenModel::open(context, &recipe.model)?;
+    study.source.read(Some(&card(&opened)?))
+}
+
+/// Runs a study, writes its report and prints its table.
+fn run_one(context: &Context, args: &StudyArgs, study: &Study) -> Result<StudyRecord> {
+    let recipe = study.source.read(None)?;
     let opened = OpenModel::open(context, &recipe.model)?;
     let card = card(&opened)?;
-    if let Some(path) = args.study.as_deref().filter(|_| !known) {
-        // How a model is healed follows its size.
-        recipe = Recipe::read_for(path, Some(card.parameters as usize))?;
-    }
-    if args.print_recipe {
-        return context.printer.result(recipe.to_toml()?.trim_end());
-    }
+    // How a model is healed follows its size, and the depths of a preset its layers.
+    let recipe = study.source.read(Some(&card))?;
     let numbering = opened.numbering()?;
-    recipe.check_model(&numbering).map_err(|error| in_file(error, args.study.as_deref()))?;
+    let fits = recipe.check_model(&numbering).and_then(|()| Strategies::resolve(&recipe, &card.hash, &numbering));
+    fits.map_err(|error| in_file(error, study.file()))?;
     let inputs = inputs(context, args, &recipe)?;
     let text = TextModel::new(opened.engine(context, &RunArgs::default())?, &opened.checkpoint)?;
     opened.warn_of_generation_settings(context)?;
-    note_changes(context, args, &recipe)?;
-    let (model, command) = (StudyModel { card, text, numbering }, command(args));
-    let result = lopper_study::run(&model, &recipe, &inputs, &args.out, &command, &context.progress);
+    note_changes(context, &study.out, &recipe)?;
+    let (model, command) = (StudyModel { card, text, numbering }, command(args, study));
+    let result = lopper_study::run(&model, &recipe, &inputs, &study.out, &command, &context.progress);
     if result.as_ref().is_err_and(Error::is_interrupted) {
         context.printer.note(&format!("finished cells are kept; `{command}` goes on from there"));
-        if args.out.join(STUDY_FILE).exists() {
-            context.printer.note(&format!("`lopper report {}` shows what is there", args.out.display()));
+        if study.out.join(STUDY_FILE).exists() {
+            context.printer.note(&format!("`lopper report {}` shows what is there", study.out.display()));
         }
     }
     let record = result?;
     for warning in &record.warnings {
         context.printer.warn(warning);
     }
-    let report = args.out.join("report.html");
+    let report = study.out.join("report.html");
     write_atomic(&report, lopper_report::render(&record)?.as_bytes())?;
     if args.json {
-        return context.printer.json(&record);
+        return Ok(record);
     }
     let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
     context.printer.result(lopper_report::terminal_table(&record, WIDTH, colour).trim_end())?;
     context.printer.note(&format!("\nreport: {}", report.display()));
-    Ok(())
+    Ok(record)
 }
 
 /// Names what differs from the recipe of the study that is in the directory.
-fn note_changes(context: &Context, args: &StudyArgs, recipe: &Recipe) -> Result<()> {
-    let path = args.out.join(STUDY_FILE);
+fn note_changes(context: &Context, out: &Path, recipe: &Recipe) -> Result<()> {
+    let path = out.join(STUDY_FILE);
     // A record that cannot be read is written anew at the end.
-    let Some(before) = path.is_file().then(|| StudyRecord::read(&args.out).ok()).flatten() else { return Ok(()) };
+    let Some(before) = path.is_file().then(|| StudyRecord::read(out).ok()).flatten() else { return Ok(()) };
     let changes = changed_keys(&before.recipe, &serde_json::to_value(recipe)?);
     if before.recipe.is_object() && !changes.is_empty() {
         context.printer.note(&format!(
@@ -82,12 +177,18 @@ fn note_changes(context: &Context, args: &StudyArgs, recipe: &Recipe) -> Result<
 }
 
 /// The command that goes on with this study.
-fn command(args: &StudyArgs) -> String {
+fn command(args: &StudyArgs, study: &Study) -> String {
     let mut command = "lopper study".to_owned();
-    if let Some(path) = &args.study {
+    if let Some(preset) = &args.preset {
+        command += &format!(" --preset {preset}");
+    }
+    if let Some(path) = study.file() {
         command += &format!(" {}", path.display());
     }
-    command += &format!(" --out {}", args.out.display());
+    if let Some(model) = &study.source.model {
+        command += &format!(" {model}");
+    }
+    command += &format!(" --out {}", study.out.display());
     if let Some(root) = &args.data_root {
         command += &format!(" --data-root {}", root.display());
     }
@@ -120,11 +221,11 @@ fn inputs(context: &Context, args: &StudyArgs, recipe: &Recipe) -> Result<StudyI
     Ok(StudyInputs { resources, prompts })
 }
 
-/// Names the study file in a fault that shows only once the model is known.
+/// Names the study file in a fault that shows only once the model is known, unless it is another file's.
 fn in_file(error: Error, file: Option<&Path>) -> Error {
     match (error.into_fault(), file) {
-        (Ok(fault), Some(file)) => fault.file(file).into(),
-        (Ok(fault), None) => fault.into(),
+        (Ok(fault), Some(file)) if fault.file.is_none() => fault.file(file).into(),
+        (Ok(fault), _) => fault.into(),
         (Err(error), _) => error,
     }
 }
