@@ -129,7 +129,7 @@ pub enum Command {
     Tasks(TasksArgs),
     /// Compute the log-probability of every token of a text
     Logprobs(LogprobsArgs),
-    /// Rebuild the report of a study from its records
+    /// Rebuild the report of a study from its records, or compare several studies
     Report(ReportArgs),
     /// Generate the training data of the model that comes with lopper, or train it
     Pocket(PocketArgs),

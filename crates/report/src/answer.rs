@@ -68,6 +68,23 @@ fn rank(line: &BudgetLine) -> usize {
     }
 }
 
+/// What the other groups would let go, each by itself, where that is more than the answer: the deepest cut of each, as
+/// cut or healed.
+pub fn others<'a>(record: &'a StudyRecord, answer: &Answer<'a>) -> Vec<Answer<'a>> {
+    let mut found: Vec<Answer<'a>> = Vec::new();
+    let lines = headlines(record, false).into_iter().chain(headlines(record, true));
+    for line in lines.filter(|line| line.group != answer.line.group && rank(line) > rank(answer.line).max(1)) {
+        let Some(cut) = cut_of(record, line) else { continue };
+        let own = Answer { line, cut: Some(cut) };
+        match found.iter_mut().find(|other| other.line.group == line.group) {
+            Some(other) if rank(line) > rank(other.line) => *other = own,
+            Some(_) => {}
+            None => found.push(own),
+        }
+    }
+    found
+}
+
 /// The measured cut of a budget.
 fn cut_of<'a>(record: &'a StudyRecord, line: &BudgetLine) -> Option<&'a Point> {
     let most = line.max_layers.filter(|most| *most > 0)?;
@@ -118,6 +135,10 @@ mod tests {
         let record = record(vec![line("a", false, Some(7)), line("b", false, Some(3)), line("a", true, Some(9))]);
         let answer = answer(&record).unwrap();
         assert_eq!((answer.line.group.as_str(), answer.cut.unwrap().removed), ("b", 3));
+        // No healed cut was measured, so the other group's answer is that of its cut without healing.
+        let others = others(&record, &answer);
+        assert_eq!(others.len(), 1);
+        assert_eq!((others[0].line.group.as_str(), others[0].cut.unwrap().removed), ("a", 7));
     }
 
     #[test]

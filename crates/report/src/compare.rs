@@ -20,7 +20,7 @@ mod differences;
 
 use differences::differences;
 
-const SIZE: Size = Size { width: 420, height: 340 };
+const SIZE: Size = Size { width: 360, height: 300 };
 
 /// A study to compare.
 #[derive(Debug, Clone, PartialEq)]

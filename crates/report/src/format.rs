@@ -15,7 +15,9 @@ pub fn percent_interval(ci: [f64; 2]) -> String {
         return NONE.into();
     }
     // A hair inwards first: 0.93 × 100 is 93.00000000000001.
-    format!("{}–{}", (ci[0] * 100.0 + 1e-9).floor(), (ci[1] * 100.0 - 1e-9).ceil())
+    let [low, high] = [(ci[0] * 100.0 + 1e-9).floor(), (ci[1] * 100.0 - 1e-9).ceil()];
+    // A hyphen would read as the dash of the interval.
+    format!("{low}–{high}").replace('-', "−")
 }
 
 /// A number with about three significant digits.
@@ -92,6 +94,7 @@ mod tests {
         assert_eq!(percent_interval([0.881, 0.952]), "88–96");
         assert_eq!(percent_interval([0.93, 1.0]), "93–100");
         assert_eq!(percent_interval([f64::NAN, 1.0]), NONE);
+        assert_eq!(percent_interval([-0.051, 0.21]), "−6–21");
         let with = short_with_interval(Some(2.1), Some([1.98, 12.0]));
         assert_eq!(with, "2.10 <span class=\"ci\">[1.98–12.0]</span>");
         assert_eq!([short_with_interval(Some(2.1), None), short_with_interval(None, None)], ["2.10", NONE]);

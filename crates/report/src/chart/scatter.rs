@@ -63,14 +63,18 @@ pub fn scatter(
             chart.draw_series(LineSeries::new(frame.level(threshold), THRESHOLD.stroke_width(1)))?;
         }
         let colour = group_colour(group, false);
-        let font = ("inherit", FONT - 2).into_font().color(&INK).pos(Pos::new(HPos::Center, VPos::Bottom));
+        let font = ("inherit", FONT - 2).into_font().color(&INK);
+        let above = font.pos(Pos::new(HPos::Center, VPos::Bottom));
+        let below = font.pos(Pos::new(HPos::Center, VPos::Top));
         for spot in &spots {
             let at = (spot.cost, spot.kept.clamp(0.0, top));
             let fill = if spot.healed { colour.filled() } else { SURFACE.filled() };
+            // A healed cut is often close to the same cut without healing: its number is on the other side.
+            let (font, up) = if spot.healed { (&below, 9) } else { (&above, -9) };
             chart.draw_series([EmptyElement::at(at)
                 + Circle::new((0, 0), 5, fill)
                 + Circle::new((0, 0), 5, colour.stroke_width(2))
-                + Text::new(spot.removed.to_string(), (0, -9), font.clone())])?;
+                + Text::new(spot.removed.to_string(), (0, up), font.clone())])?;
             if spot.dominated {
                 chart.draw_series([Cross::new(at, 8, INK.stroke_width(1))])?;
             }

@@ -111,9 +111,20 @@ fn diagnosis(diagnosis: Option<&Diagnosis>) -> Vec<Value> {
 pub fn models(record: &StudyRecord) -> Table {
     let row = |point: &Point| {
         let own = point.diagnosis.as_ref();
-        let perplexity = point.perplexity.or(own.and_then(|own| own.perplexity));
-        [model(point), vec![json!(perplexity)], speed(point), healing(point.healed.as_ref()), diagnosis(own)].concat()
+        let of_point = point.perplexity.map(|value| (value, point.perplexity_ci95));
+        let of_diagnosis = own.and_then(|own| Some((own.perplexity?, own.perplexity_ci95)));
+        let perplexity = of_point.or(of_diagnosis);
+        let ends = perplexity.and_then(|(_, ends)| ends);
+        let perplexity = [perplexity.map(|(value, _)| value), ends.map(|ends| ends[0]), ends.map(|ends| ends[1])];
+        [
+            model(point),
+            perplexity.map(|value| json!(value)).to_vec(),
+            speed(point),
+            healing(point.healed.as_ref()),
+            diagnosis(own),
+        ]
+        .concat()
     };
-    let columns = named(&[&MODEL, &["perplexity"], &SPEED, &HEALING, &DIAGNOSIS]);
+    let columns = named(&[&MODEL, &["perplexity", "perplexity_low", "perplexity_high"], &SPEED, &HEALING, &DIAGNOSIS]);
     Table { name: "models", columns, rows: all_models(record).map(row).collect() }
 }

@@ -10,7 +10,7 @@ use crate::chart::{Bar, Size, stacked};
 use crate::format::{NONE, percent, short, short_with_interval};
 use crate::html::Column::{Left, Right};
 use crate::html::{TABLE_END, Text, figure, table_start, titled_table};
-use crate::order::{main_points, strategy_title};
+use crate::order::{main_points, plain, strategy_title};
 use crate::sections::{layer_charts, probe_charts};
 
 const SIZE: Size = Size { width: 420, height: 280 };
@@ -116,7 +116,6 @@ fn table(models: &[(&Point, &Diagnosis)]) -> String {
         let arithmetic = diagnosis.arithmetic.as_ref();
         let change = arithmetic.and_then(|figures| figures.logprob_change);
         let cells = [
-            short_with_interval(diagnosis.perplexity, diagnosis.perplexity_ci95),
             number(text.and_then(|text| text.rep_4.as_ref())),
             number(text.and_then(|text| text.self_bleu_4.as_ref())),
             text.map_or(NONE.into(), |text| format!("{} of {}", text.loops, text.responses)),
@@ -128,8 +127,9 @@ fn table(models: &[(&Point, &Diagnosis)]) -> String {
             diagnosis.ledger.as_ref().map_or(NONE.into(), |ledger| ledger.gained.to_string()),
         ];
         let cells: String = cells.iter().map(|cell| format!("<td>{}</td>", Text(cell))).collect();
+        let perplexity = short_with_interval(diagnosis.perplexity, diagnosis.perplexity_ci95);
         out.push_str(&format!(
-            "<tr><th scope=\"row\">{}</th><td class=\"left\">{state}</td>{cells}</tr>\n",
+            "<tr><th scope=\"row\">{}</th><td class=\"left\">{state}</td><td>{perplexity}</td>{cells}</tr>\n",
             point.removed
         ));
     }
@@ -159,7 +159,7 @@ fn sources(models: &[(&Point, &Diagnosis)]) -> String {
             }
         }
     }
-    let words: Vec<String> = found.iter().map(|(what, source)| format!("{what} from {source}")).collect();
+    let words: Vec<String> = found.iter().map(|(what, source)| format!("{what} from {}", plain(source))).collect();
     if words.is_empty() {
         String::new()
     } else {

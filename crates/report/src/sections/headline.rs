@@ -3,7 +3,7 @@
 use lopper_record::study::{BudgetDepth, BudgetLine, ModelCard, Scope, Verdict};
 use lopper_record::{Result, StudyRecord, format_ranges};
 
-use crate::answer::{Answer, answer, floor, undecided};
+use crate::answer::{Answer, answer, floor, others, undecided};
 use crate::commands::{self, Steps};
 use crate::format::{count, percent};
 use crate::html::Text;
@@ -90,6 +90,17 @@ fn lead(record: &StudyRecord, answer: &Answer<'_>) -> String {
             Text(&strategy_title(&cut.strategy))
         ));
     }
+    for other in others(record, answer) {
+        let Some(cut) = other.cut else { continue };
+        let noun = if cut.removed == 1 { "layer" } else { "layers" };
+        let healing = if other.line.healed { ", then healed" } else { "" };
+        out.push_str(&format!(
+            "<p class=\"which\">By the {} tasks alone: <strong>{}</strong> {noun} (<strong>{}</strong>){healing}.</p>\n",
+            Text(&plain(&other.line.group)),
+            cut.removed,
+            cut.dropped
+        ));
+    }
     if !rest.is_empty() {
         out.push_str(&format!("<p>{}</p>\n", Text(rest)));
     }
@@ -108,10 +119,17 @@ fn steps(record: &StudyRecord, answer: &Answer<'_>) -> String {
         }
         return out;
     }
-    match needed(answer.line) {
+    let mut out = match needed(answer.line) {
         Some(items) => block("Decide it", &commands::decide(record, items)),
         None => String::new(),
+    };
+    for other in others(record, answer) {
+        if let Some(cut) = other.cut {
+            let title = format!("Make the cut that holds for the {} tasks alone", plain(&other.line.group));
+            out.push_str(&block(&title, &commands::make(record, cut)));
+        }
     }
+    out
 }
 
 /// How many items of each task would decide the next depth.

@@ -18,11 +18,21 @@ pub fn html(record: &StudyRecord) -> Result<String> {
         "<section id=\"samples\">\n<h2>What the models write</h2>\n<p class=\"small\">The same prompts \
          answered by each model. The first word that differs from the uncut model’s answer is marked.</p>\n",
     );
-    for sample in &record.samples {
-        out.push_str(&article(sample));
+    let (alike, telling): (Vec<&Sample>, Vec<&Sample>) = record.samples.iter().partition(|sample| is_right(sample));
+    telling.into_iter().for_each(|sample| out.push_str(&article(sample)));
+    if !alike.is_empty() {
+        let noun = if alike.len() == 1 { "prompt" } else { "prompts" };
+        out.push_str(&format!("<details>\n<summary>{} {noun} that every model answers right</summary>\n", alike.len()));
+        alike.into_iter().for_each(|sample| out.push_str(&article(sample)));
+        out.push_str("</details>\n");
     }
     out.push_str("</section>\n");
     Ok(out)
+}
+
+/// Whether every model answers it right, so that it shows nothing of what broke.
+fn is_right(sample: &Sample) -> bool {
+    [&sample.base, &sample.cut, &sample.healed].into_iter().flatten().all(|answer| answer.correct)
 }
 
 fn article(sample: &Sample) -> String {

@@ -10,7 +10,7 @@ use crate::html::{Text, figure};
 use crate::order::{groups, judged_mean, main_points, measure, plain, strategy_title};
 use crate::sections::curves::{entry, floor_entry, thresholds};
 
-const SIZE: Size = Size { width: 420, height: 320 };
+const SIZE: Size = Size { width: 360, height: 300 };
 
 /// The section, or nothing with fewer than two strategies.
 pub fn html(record: &StudyRecord) -> Result<String> {
@@ -54,6 +54,11 @@ pub fn html(record: &StudyRecord) -> Result<String> {
         measure(record),
         Text(&strategy_title(strategies[0]))
     );
+    if let Some(objective) = &record.objective {
+        let tasks: Vec<String> = objective.tasks.iter().map(|task| plain(task)).collect();
+        let by = format!("Layers and the main strategy were chosen by these tasks only: {}.", tasks.join(", "));
+        out = out.replacen("</p>\n<ul class", &format!("</p>\n<p>{}</p>\n<ul class", Text(&by)), 1);
+    }
     for line in &shown {
         let role = if line.emphasised { "the main one" } else { "exploratory" };
         out.push_str(&entry(&key(line), &format!("{} ({role})", strategy_title(strategies[line.number]))));

@@ -11,7 +11,7 @@ use crate::html::{TABLE_END, Text, figure, table_start, titled_table};
 use crate::order::{groups, judged_mean, main_points, plain};
 use crate::sections::curves::thresholds;
 
-const SIZE: Size = Size { width: 420, height: 320 };
+const SIZE: Size = Size { width: 360, height: 300 };
 
 /// The section, or nothing without a cut whose size or speed is known.
 pub fn html(record: &StudyRecord) -> Result<String> {
@@ -40,7 +40,8 @@ pub fn html(record: &StudyRecord) -> Result<String> {
     let mut out = format!(
         "<section id=\"tradeoff\">\n<h2>What a cut buys</h2>\n<p>Up: mean of the {} tasks that is kept. A number is that \
          of the layers removed; hollow: as cut, filled: healed, <strong>crossed out: another model keeps no less and \
-         costs no more</strong>.</p>\n<div class=\"multiples\">\n{charts}</div>\n",
+         costs no more</strong>. That is said of the means: a difference within the intervals \
+         says nothing.</p>\n<div class=\"multiples\">\n{charts}</div>\n",
         Text(&plain(group))
     );
     let buys = &record.better_buys;
@@ -98,14 +99,16 @@ fn spot(point: &Point, group: &str, read: &Read<'_>) -> Option<Spot> {
     Some(Spot { removed, healed, cost: read(point)?, kept, dominated: false })
 }
 
-/// Marks what another model beats: one that keeps no less and costs no more, and is better in one of the two.
+/// Marks what another model beats: one that keeps no less and costs no more, and is better in one of the two. The uncut
+/// model is what others are compared with.
 fn mark_dominated(spots: &mut [Spot]) {
     let all = spots.to_vec();
     for spot in spots {
-        spot.dominated = all.iter().any(|other| {
-            let no_worse = other.kept >= spot.kept && other.cost <= spot.cost;
-            no_worse && (other.kept > spot.kept || other.cost < spot.cost)
-        });
+        spot.dominated = spot.removed > 0
+            && all.iter().any(|other| {
+                let no_worse = other.kept >= spot.kept && other.cost <= spot.cost;
+                no_worse && (other.kept > spot.kept || other.cost < spot.cost)
+            });
     }
 }
 
@@ -186,8 +189,10 @@ fn speeds(models: &[&Point]) -> Result<String> {
     let mut note = "Prefill and decode in tokens a second, for 1 and 8 sequences together".to_owned();
     if !first.processor.is_empty() {
         note += &format!(
-            ", measured on {} with {} threads and prompts of {} tokens: they hold for that machine only",
-            first.processor, first.threads, first.prompt_tokens
+            ", measured on {} with {} and prompts of {} tokens: they hold for that machine only",
+            first.processor,
+            if first.threads == 1 { "1 thread".to_owned() } else { format!("{} threads", first.threads) },
+            first.prompt_tokens
         );
     }
     out.push_str(&format!("<p class=\"small\">{}.</p>\n", Text(&note)));

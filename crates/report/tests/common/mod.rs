@@ -253,14 +253,15 @@ fn budget(points: &[Point]) -> Vec<BudgetLine> {
                         removed: point.removed,
                         retention,
                         holds: retention.is_some_and(|r| r.lower95 >= 0.9),
-                        worst: Some("word_problems".into()),
+                        worst: Some(if group == CLASSIFICATION { "order_choice" } else { "brackets" }.into()),
                         verdict: retention.map_or(Verdict::Undecided, |r| Verdict::of(&r, 0.9)),
                         ..BudgetDepth::default()
                     }
                 })
                 .collect();
-            let max_layers =
-                Some(depths.iter().filter(|depth| depth.holds).map(|depth| depth.removed).max().unwrap_or(0));
+            let holding = depths.iter().take_while(|depth| depth.holds).last().map(|depth| depth.removed);
+            let fails = depths.first().is_some_and(|depth| depth.verdict == Verdict::Fails);
+            let max_layers = holding.or(fails.then_some(0));
             let mut line = BudgetLine {
                 scope: Scope::Worst,
                 headline: true,
