@@ -41,7 +41,7 @@ fn a_study_ends_with_a_table_and_a_report_and_is_not_computed_twice() {
     assert!(table.contains("reverse") && table.contains("classification"), "{table}");
     assert!(messages.contains("layer map: 5 cells") && messages.contains("report: out/here/report.html"), "{messages}");
     let report = place.read("out/here/report.html");
-    assert!(report.contains("<svg") && report.contains("kept against layers removed"));
+    assert!(report.contains("<svg") && report.contains("How many layers can"));
 
     let again = place.run("study study.toml --out out/here --json");
     let record = again.json();
