@@ -34,7 +34,7 @@ fn run(adapter: &Path) -> Result<HealStats> {
     let documents = examples_of(&answers.rows, &Renderer::of(&text), 512)?.documents;
 
     let kept = LayerSet::from([5, 6, 7]).complement(layers);
-    let recipe = HealRecipe { batch: 8, epochs: 2, ..HealRecipe::for_pocket(Method::Lora) };
+    let recipe = HealRecipe { batch: 8, epochs: 4, ..HealRecipe::for_pocket(Method::Lora) };
     let model = text.engine.model();
     let healed = heal(model, &kept, &documents, &recipe, &Run::for_model(model, 2, &recipe), &NoProgress)?;
     healed.save_adapter(adapter, None)?;

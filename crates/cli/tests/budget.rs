@@ -26,6 +26,7 @@ depths = [1, 3, 4, 6]
 main = "reverse"
 [heal]
 depths = []
+data = "prompts.jsonl"
 "#;
 
 fn fixture(name: &str) -> PathBuf {
@@ -38,6 +39,10 @@ fn workplace() -> Workplace {
     for name in ["topics.toml", "topics.jsonl", "sums.toml", "sums.jsonl"] {
         std::fs::copy(fixture(name), place.path(name)).unwrap();
     }
+    // What the criteria are calibrated on; the tasks' files name no training split.
+    let prompts: String =
+        (0..8).map(|n| json!({"instruction": format!("Name {n} birds.")}).to_string() + "\n").collect();
+    place.write("prompts.jsonl", &prompts);
     place.write("study.toml", STUDY);
     place
 }

@@ -146,7 +146,9 @@ fn probes_of_ones_own() {
     assert!(source.contains("3 operations on 2-digit numbers"), "{source}");
     // A person reads a table.
     let table = place.run("diagnose model --tasks pocket_kind --max-new-tokens 5 --limit 3 --sweep").out;
-    assert!(table.contains("arithmetic, first digit right") && table.contains("without  perplexity"), "{table}");
+    assert!(table.contains("arithmetic, first digit right"), "{table}");
+    let head = table.lines().find(|line| line.starts_with("without ")).unwrap();
+    assert!(head.split_whitespace().nth(1) == Some("perplexity") && table.contains(" to "), "{table}");
 }
 
 /// The adapter is asked beside the uncut and the cut model, and says what it says alone.

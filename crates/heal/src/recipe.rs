@@ -179,8 +179,8 @@ impl HealRecipe {
     ///
     /// A model of a few million parameters tolerates and needs far larger learning rates: stable rates fall roughly
     /// with the width. Its examples are short, so a step takes more of them for an equally steady gradient, and its
-    /// rate falls over the second half. Rank and alpha are the paper's alternative (16 and 32), because 64 would be half
-    /// of the width.
+    /// rate falls over the second half. Rank and alpha are the paper's alternative (16 and 32), because 64 would be
+    /// half of the width.
     pub fn for_pocket(method: Method) -> Self {
         Self {
             lora: LoraConfig { r: 16, alpha: 32.0, ..LoraConfig::default() },

@@ -18,9 +18,9 @@ pub struct MeasuredCut {
     pub tasks: Vec<TaskItems>,
 }
 
-/// The budgets of a group of tasks for a retention to keep, from its cuts, each measured on the same tasks: one for each
-/// task, then for the worst of them and for their mean where there are several. Retention is that above chance; tasks on
-/// which the uncut model is not shown to do better than guessing are named and left out.
+/// The budgets of a group of tasks for a retention to keep, from its cuts, each measured on the same tasks: one for
+/// each task, then for the worst of them and for their mean where there are several. Retention is that above chance;
+/// tasks on which the uncut model is not shown to do better than guessing are named and left out.
 ///
 /// The caller fills in what it knows besides: strategy, healing, and the sentence.
 ///

@@ -11,8 +11,8 @@ fn nll(logprobs: &[Vec<Option<f32>>]) -> impl Iterator<Item = (f64, usize)> {
     })
 }
 
-/// exp(mean of −log p over all predicted tokens) with its 95 % interval, which needs two sequences; `n` is their number.
-/// None where nothing was predicted or the perplexity is too large for a number.
+/// exp(mean of −log p over all predicted tokens) with its 95 % interval, which needs two sequences; `n` is how many
+/// there are. None where nothing was predicted or the perplexity is too large for a number.
 pub fn perplexity(logprobs: &[Vec<Option<f32>>]) -> Option<Mean> {
     nll(logprobs).collect::<TokenMean>().exp()
 }

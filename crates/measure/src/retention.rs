@@ -86,8 +86,8 @@ pub fn retention(pairs: &[(&TaskOutcome, &TaskOutcome)]) -> Result<(Vec<TaskResu
     Ok((tasks, groups))
 }
 
-/// The uncut model's results in the same form: no retention of a task, and all of a group's, unless the model scores too
-/// little on its tasks for a ratio to mean anything.
+/// The uncut model's results in the same form: no retention of a task, and all of a group's, unless the model scores
+/// too little on its tasks for a ratio to mean anything.
 ///
 /// # Errors
 /// As [`retention`].

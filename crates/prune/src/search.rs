@@ -3,8 +3,8 @@
 //!
 //! A search gives candidates to an [`Evaluator`], usually a [`SuiteEvaluator`], and gets their scores item by item.
 //! Every strategy compares candidates by the [`Objective`] of `lopper-measure`, the group mean retention. Of equal
-//! candidates the one that loses the later layer wins. Candidates that a paired test over the items cannot tell from the
-//! winner are reported ([`Round::ties`]).
+//! candidates the one that loses the later layer wins. Candidates that a paired test over the items cannot tell from
+//! the winner are reported ([`Round::ties`]).
 //!
 //! - [`Strategy::Greedy`]: in each round the removal that costs least (the paper's iterative search,
 //!   arXiv 2602.01997);

@@ -25,7 +25,8 @@ pub struct StudyLock {
 }
 
 impl StudyLock {
-    /// Joins the processes that work in `directory`, which must exist. `first` runs before, if no other process holds it.
+    /// Joins the processes that work in `directory`, which must exist. `first` runs before, if no other process holds
+    /// it.
     ///
     /// # Errors
     /// A [`Fault`] when a process of an older version works there alone.
@@ -83,7 +84,7 @@ impl Claim {
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        // Whoever opened it just before claims a file without a name: two may then compute one cell, to the same result.
+        // Whoever opened it just before claims a file without a name. Two may then compute a cell, to the same result.
         let _ = fs::remove_file(&self.path);
     }
 }

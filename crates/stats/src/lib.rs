@@ -11,8 +11,8 @@
 //!   bounds;
 //! - [`depth_budget`], [`items_needed`], [`items_needed_of_worst`]: the deepest cut that retains enough, and how many
 //!   items would decide it;
-//! - [`mcnemar_exact`], [`sign_flip_exact`], [`holm`], [`items_needed_paired`], [`items_needed_unpaired`]: paired tests,
-//!   their correction for many tests, and sample sizes;
+//! - [`mcnemar_exact`], [`sign_flip_exact`], [`holm`]: paired tests, and their correction for many tests;
+//!   [`items_needed_paired`], [`items_needed_unpaired`]: sample sizes;
 //! - [`Moments`], [`proportion`], [`TokenMean`]: means of values that come one by one, and over the tokens of texts.
 //!
 //! ```

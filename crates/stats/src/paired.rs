@@ -20,9 +20,8 @@ pub fn mcnemar_exact(only_first: usize, only_second: usize) -> f64 {
     (2.0 * tail).min(1.0)
 }
 
-/// Steps that the sizes of all differences together are rounded to, unless more are needed to tell them apart.
+/// How many steps the sizes of all differences together are rounded to, and how many for each, at least.
 const STEPS: usize = 1 << 16;
-/// Steps for each item, at least.
 const STEPS_PER_ITEM: usize = 16;
 
 /// The exact sign-flip test of paired differences (Fisher 1935, two-sided): the probability that the sum of the
@@ -39,20 +38,23 @@ pub fn sign_flip_exact(differences: &[f64]) -> f64 {
     let alike = differing.iter().all(|d| d.abs() == first);
     let total: f64 = differing.iter().map(|d| d.abs()).sum();
     let unit = if alike { first } else { total / STEPS.max(STEPS_PER_ITEM * n) as f64 };
-    let steps: Vec<usize> = differing.iter().map(|d| (d.abs() / unit).round() as usize).collect();
-    let all: usize = steps.iter().sum();
-    let positive: usize = differing.iter().zip(&steps).filter(|(d, _)| **d > 0.0).map(|(_, step)| step).sum();
+    let sizes: Vec<usize> = differing.iter().map(|d| (d.abs() / unit).round() as usize).collect();
+    let all: usize = sizes.iter().sum();
+    let positive: usize = differing.iter().zip(&sizes).filter(|(d, _)| **d > 0.0).map(|(_, size)| size).sum();
     // Rounding moves the sum of n sizes by about 0.3 √n steps; of many items a hundredth of a standard error is enough.
-    let spread = steps.iter().map(|step| (step * step) as f64).sum::<f64>().sqrt();
+    let spread = sizes.iter().map(|size| (size * size) as f64).sum::<f64>().sqrt();
     let equal = if alike { 0.0 } else { (n as f64).sqrt().min(spread / 100.0) };
     let seen = (2 * positive).abs_diff(all) as f64 - equal;
     // The distribution of the sum of the positive differences, one difference after another.
-    let mut probabilities = vec![1.0];
-    for step in steps {
-        let mut longer = vec![0.0; probabilities.len() + step];
-        longer.iter_mut().zip(&probabilities).for_each(|(sum, p)| *sum = 0.5 * p);
-        longer[step..].iter_mut().zip(&probabilities).for_each(|(sum, p)| *sum += 0.5 * p);
-        probabilities = longer;
+    let (mut probabilities, mut next) = (vec![0.0; all + 1], vec![0.0; all + 1]);
+    probabilities[0] = 1.0;
+    let mut length = 1;
+    for size in sizes {
+        let longer = length + size;
+        next[..longer].iter_mut().zip(&probabilities).for_each(|(sum, p)| *sum = 0.5 * p);
+        next[size..longer].iter_mut().zip(&probabilities).for_each(|(sum, p)| *sum += 0.5 * p);
+        std::mem::swap(&mut probabilities, &mut next);
+        length = longer;
     }
     let as_far = probabilities.iter().enumerate().filter(|(sum, _)| (2 * sum).abs_diff(all) as f64 >= seen);
     as_far.map(|(_, probability)| probability).sum::<f64>().min(1.0)

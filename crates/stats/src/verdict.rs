@@ -2,7 +2,7 @@
 
 use crate::confidence::Further;
 use crate::group::Group;
-use crate::retention::{Pair, ScoresError, judged_group};
+use crate::retention::{ONE_SIDED, Pair, ScoresError, judged_group};
 
 /// Φ(−z₀.₉₅ − z₀.₈): rates seen that are as far inside a bound as this decide in four studies of five that have them.
 const POWERED: f64 = 0.006_450_784;
@@ -22,16 +22,24 @@ pub fn items_needed(tasks: &[Pair<'_>], floor: f64) -> Result<Option<usize>, Sco
 
 /// The index of the task whose items would decide the verdict on the task that keeps least, and how many it would take:
 /// of tasks seen below the floor the one that needs fewest, since one failure decides; where all are above it, the one
-/// that needs most. `None` where [`items_needed`] gives none for such a task.
+/// that needs most of those that do not hold yet. `None` where [`items_needed`] gives none for such a task.
 ///
 /// # Errors
 /// As [`retention`](crate::retention()).
 pub fn items_needed_of_worst(tasks: &[Pair<'_>], floor: f64) -> Result<Option<(usize, usize)>, ScoresError> {
     let mut below = Vec::new();
     let mut above = Vec::new();
+    let mut judged = 0;
     for (index, task) in tasks.iter().enumerate() {
         let Some(group) = judged_group(std::slice::from_ref(task))? else { continue };
-        if group.value() < floor { below.push((index, group)) } else { above.push((index, group)) }
+        // A task that holds needs no more items.
+        let holds = group.evidence(Further::Lost).quantile(ONE_SIDED) >= floor;
+        if group.value() < floor {
+            below.push((index, group));
+        } else if !holds {
+            above.push((index, group));
+        }
+        judged += 1;
     }
     if below.is_empty() {
         let needed: Option<Vec<_>> =
@@ -39,7 +47,7 @@ pub fn items_needed_of_worst(tasks: &[Pair<'_>], floor: f64) -> Result<Option<(u
         return Ok(needed.and_then(|needed| needed.into_iter().max_by_key(|(_, items)| *items)));
     }
     // A failure is found at the level that is divided among all tasks.
-    let level = POWERED / (below.len() + above.len()) as f64;
+    let level = POWERED / f64::from(judged);
     let needed = below.iter().filter_map(|(index, group)| Some((*index, needed(group, floor, level)?)));
     Ok(needed.min_by_key(|(_, items)| *items))
 }

@@ -50,7 +50,7 @@ mod tests {
         let both = suite(&["pocket_kind", "pocket_word"]);
         let base = vec![vec![1.0; 40]; 2];
         let half = |n: usize| (0..n).map(|i| f64::from(u8::from(i % 2 == 0))).collect::<Vec<_>>();
-        let alarm = gap(&both, &base, &vec![vec![1.0; 20], half(20)], 0.2).unwrap().unwrap();
+        let alarm = gap(&both, &base, &vec![vec![1.0; 30], half(40)], 0.2).unwrap().unwrap();
         assert_eq!((alarm.classification, alarm.generative, alarm.certain), (1.0, 0.5, true));
         assert_eq!(gap(&both, &base, &vec![half(20), vec![1.0; 20]], 0.2).unwrap(), None);
         assert_eq!(gap(&suite(&["pocket_word"]), &base[..1].to_vec(), &vec![half(20)], 0.2).unwrap(), None);

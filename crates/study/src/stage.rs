@@ -4,8 +4,8 @@
 //! that uses it: neither as work of an earlier run nor as time twice.
 //!
 //! Cuts share the layers that they have in common, so the missing cuts of a stage are evaluated some at a time, before
-//! each of them is needed. Where several processes work on a study, each claims the cuts that it evaluates; what another
-//! process has claimed is left to it, and waited for once nothing else is missing.
+//! each of them is needed. Where several processes work on a study, each claims the cuts that it evaluates; what
+//! another process has claimed is left to it, and waited for once nothing else is missing.
 
 use std::collections::HashSet;
 

@@ -17,8 +17,8 @@ pub enum HealingRole {
     Main,
     /// The same with another seed of finetuning, to show how much a seed changes.
     Seed,
-    /// Healed on reference answers instead of the uncut model's own, to show what these bring. Also what a newer version
-    /// calls otherwise: nothing that the budget is about.
+    /// Healed on reference answers instead of the uncut model's own, to show what these bring. Also what a newer
+    /// version calls otherwise: nothing that the budget is about.
     #[serde(other)]
     Control,
 }
@@ -85,8 +85,8 @@ impl HealInfo {
         }
         if (1..FEW_STEPS).contains(steps) {
             doubts.push(format!(
-                "{} on {examples} answers are too few to expect anything of (fewer than {FEW_STEPS}): more prompts, more \
-                 epochs or a smaller batch give more steps",
+                "{} on {examples} answers are too few to expect anything of (fewer than {FEW_STEPS}): more prompts, \
+                 more epochs or a smaller batch give more steps",
                 counted_steps(*steps)
             ));
         }

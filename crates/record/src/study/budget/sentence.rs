@@ -247,7 +247,7 @@ mod tests {
         assert_eq!(
             line.sentence(Some(12)),
             "Cut at most 1 of 12 layers to keep ≥ 90 % of the mean of the 2 classification tasks, above chance, after \
-             healing on 2000 of its own answers. There 96.8 % is kept (at least 93.5 %). No deeper cut was tried."
+             healing on 2000 of its own answers. There 96.8 % is kept (at least 93.5 %). No deeper cut was healed."
         );
         line.scope = Scope::Task;
         line.task = Some("arc_easy".into());
