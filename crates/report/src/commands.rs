@@ -9,6 +9,9 @@ use crate::format::about;
 /// The model that is compiled into the program.
 const POCKET: &str = "pocket";
 
+/// The longest example of `lopper heal` where none is given, in tokens.
+const DEFAULT_MAX_LENGTH: &str = "8192";
+
 /// Commands with what each of them does.
 pub type Steps = Vec<(String, String)>;
 
@@ -97,8 +100,10 @@ fn heal(record: &StudyRecord, pruned: &str, healed: &str, full: bool) -> String 
         ("seed", "seed", false),
     ] {
         if !(full && of_adapter) {
-            // What the study file leaves to the program is no number.
-            let value = setting(record, &format!("/heal/recipe/{key}")).filter(|value| value != "auto");
+            // What the study file leaves to the program is no number, and the longest example is by default the paper's
+            // or the model's context, beyond which the command refuses a number.
+            let left = |value: &String| value == "auto" || (key, value.as_str()) == ("max_length", DEFAULT_MAX_LENGTH);
+            let value = setting(record, &format!("/heal/recipe/{key}")).filter(|value| !left(value));
             command.push_str(&option(flag, value));
         }
     }
@@ -230,7 +235,7 @@ mod tests {
             "heal": {
                 "data": "tatsu-lab/alpaca", "prompts": 2000, "temperature": 0.9, "top_p": 0.95, "max_new_tokens": 0,
                 "recipe": {"method": "lora", "epochs": 1, "learning_rate": 0.0002, "batch": 8,
-                           "lora": {"r": 64, "alpha": 16.0}, "seed": 0, "mixed": true},
+                           "lora": {"r": 64, "alpha": 16.0}, "seed": 0, "mixed": true, "warmup": "auto", "max_length": 8192},
             },
         });
         record
@@ -258,6 +263,33 @@ mod tests {
         let unknown = StudyRecord { recipe: Value::Null, ..record() };
         assert_eq!(make(&unknown, &Point { healed: None, ..cut.clone() }).len(), 1);
         assert!(needs_prompts(&unknown, &cut));
+    }
+
+    #[test]
+    fn every_option_is_one_of_its_command() {
+        let reference = include_str!("../../../docs/reference/cli.md");
+        let mut record = record();
+        record.recipe["heal"]["split"] = "train".into();
+        record.recipe["heal"]["config"] = "main".into();
+        record.recipe["heal"]["column"] = "question".into();
+        record.recipe["heal"]["max_new_tokens"] = 64.into();
+        record.recipe["heal"]["recipe"]["max_length"] = 512.into();
+        record.recipe["heal"]["recipe"]["lora"]["dropout"] = 0.05.into();
+        record.recipe["rows"]["shots"] = 5.into();
+        let cut = Point { removed: 1, dropped: [7].into(), healed: Some(HealInfo::default()), ..Point::default() };
+        let mut options = 0;
+        for (_, command) in make(&record, &cut).into_iter().chain(decide(&record, 10)) {
+            let mut words = command.split_whitespace().skip(1);
+            let name = words.next().unwrap();
+            let section =
+                reference.split(&format!("## lopper {name}\n")).nth(1).unwrap().split("\n## ").next().unwrap();
+            for word in words.filter(|word| word.starts_with("--")) {
+                options += 1;
+                let known = section.split(|c: char| c != '-' && !c.is_ascii_alphanumeric()).any(|other| other == word);
+                assert!(known, "lopper {name} has no {word}");
+            }
+        }
+        assert!(options > 25, "{options}");
     }
 
     #[test]
