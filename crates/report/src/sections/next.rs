@@ -201,7 +201,7 @@ fn own_use(record: &StudyRecord) -> Option<String> {
 fn with_code(text: &str) -> String {
     let parts: Vec<&str> = text.split('`').collect();
     // Names may have backticks of their own.
-    if parts.len() % 2 == 0 {
+    if parts.len().is_multiple_of(2) {
         return Text(text).to_string();
     }
     let part = |(at, part): (usize, &&str)| match at % 2 {
