@@ -21,8 +21,11 @@ struct Expected {
     paired: Vec<(f64, f64, usize)>,
     student: Vec<(usize, f64)>,
     sign_flips: Vec<(Vec<f64>, f64)>,
-    token_means: Vec<(Vec<(f64, usize)>, f64, [f64; 2])>,
+    token_means: Vec<TokenMeans>,
 }
+
+/// Sums and tokens of texts, their mean over all tokens, and its interval.
+type TokenMeans = (Vec<(f64, usize)>, f64, [f64; 2]);
 
 #[derive(Deserialize)]
 struct Means {

@@ -287,8 +287,8 @@ mod tests {
         assert!(fault(of("1-2", "auto", &[1])).to_string().contains("cuts.depths"));
         assert!(fault(of("1-9", "auto", &[1])).to_string().contains("drop"));
         // The main strategy is chosen among those that give the depth in the middle and all that are healed.
-        let mut recipe = Recipe::default();
-        recipe.cuts = Cuts { strategies: vec![given("1-2"), "bi".into()], depths: vec![1, 2], ..Cuts::default() };
+        let cuts = Cuts { strategies: vec![given("1-2"), "bi".into()], depths: vec![1, 2], ..Cuts::default() };
+        let mut recipe = Recipe { cuts, ..Recipe::default() };
         recipe.heal.depths = vec![1];
         let resolve = |recipe: &Recipe| Strategies::resolve(recipe, "hash", &LayerNumbering::uncut(4));
         assert_eq!(resolve(&recipe).unwrap().candidates(&recipe), ["bi"]);
