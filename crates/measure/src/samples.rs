@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use lopper_record::{Fault, Result};
 use lopper_rows::RowReader;
-use lopper_tasks::{Group, TaskEntry, task_entries};
+use lopper_tasks::{TaskEntry, task_entries};
 use serde_json::{Map, Value};
 
 /// Metrics that are tried in turn for a task that Lopper does not know.
@@ -30,8 +30,6 @@ pub struct SampleScores {
 pub struct ScoredTask {
     /// The metric, and the filter of lm-evaluation-harness before it where there are several.
     pub metric: String,
-    /// Whether answers are choices.
-    pub is_choice: bool,
     /// The items by identity.
     pub items: BTreeMap<String, ScoredItem>,
 }
@@ -96,7 +94,7 @@ impl SampleScores {
             let mut all = ScoredTask::default();
             for member in members {
                 let Some(task) = self.tasks.remove(&member) else { continue };
-                (all.metric, all.is_choice) = (task.metric, task.is_choice);
+                all.metric = task.metric;
                 all.items.extend(task.items.into_iter().map(|(id, item)| (format!("{member}/{id}"), item)));
             }
             self.tasks.insert(family, all);
@@ -222,7 +220,6 @@ impl<'a> TaskReader<'a> {
         }
         let id = identity(row).ok_or("no `doc_id` and no `id`")?;
         let choices = choices(row);
-        self.task.is_choice |= choices.is_some();
         let guessed = self.known.as_ref().is_none_or(|entry| entry.chance.is_some());
         let chance = choices.filter(|_| guessed).map_or(0.0, |choices| 1.0 / choices as f64);
         let text = |key: &str| row.get(key).and_then(Value::as_str).map(str::to_owned);
@@ -292,15 +289,4 @@ fn choices(row: &Map<String, Value>) -> Option<usize> {
     continuations.dedup();
     let twice = responses.len() == 2 * continuations.len() && continuations.len() > 1;
     Some(if twice { continuations.len() } else { responses.len() })
-}
-
-impl ScoredTask {
-    /// The group that the task counts towards.
-    pub fn group(&self, name: &str) -> Group {
-        match known(name) {
-            Some(entry) => entry.group,
-            None if self.is_choice => Group::Classification,
-            None => Group::Generative,
-        }
-    }
 }

@@ -59,7 +59,7 @@ pub use error::{Context, Error, Result};
 pub use fault::Fault;
 pub use interval::{Retention, Score};
 pub use layers::{LayerIndex, LayerNumbering, LayerPosition, LayerSet, LayerSlot, OriginalLayer, format_ranges};
-pub use lock::{Claim, StudyLock};
+pub use lock::{Claim, Claimed, StudyLock};
 pub use progress::{Interrupted, NoProgress, Progress, Step};
 pub use side_files::is_side_file;
 pub use store::{Cell, Finished, Store};

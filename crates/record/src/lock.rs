@@ -82,6 +82,17 @@ impl Claim {
     }
 }
 
+/// Whether this process computes a cell.
+#[derive(Debug)]
+pub enum Claimed {
+    /// It does.
+    Now(Claim),
+    /// Another process does, or it is not this cell's turn.
+    ByOther,
+    /// The cell is finished.
+    Finished,
+}
+
 impl Drop for Claim {
     fn drop(&mut self) {
         // Whoever opened it just before claims a file without a name. Two may then compute a cell, to the same result.

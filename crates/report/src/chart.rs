@@ -19,7 +19,7 @@ pub use frame::Unit;
 pub use lines::{Mark, Series, lines};
 pub use many::{Line, key, many_lines};
 pub use profile::{At, profile};
-pub use scatter::{Cost, Spot, scatter};
+pub use scatter::{Spot, scatter};
 pub use stacked::{Bar, stacked};
 
 use plotters::style::RGBColor;

@@ -62,12 +62,12 @@ fn generate(record: &StudyRecord, model: &str) -> String {
         ("/heal/max_new_tokens", "max-new-tokens"),
         ("/seed", "seed"),
     ] {
-        // 0 new tokens stands for the default.
+        // 0 new tokens means the default.
         let value =
             setting(record, key).filter(|value| !value.is_empty() && (flag, value.as_str()) != ("max-new-tokens", "0"));
         command.push_str(&option(flag, value));
     }
-    command + " -o answers.jsonl"
+    command + &template(record) + " -o answers.jsonl"
 }
 
 /// Where the study's prompts came from, for `lopper generate`.
@@ -110,7 +110,34 @@ fn heal(record: &StudyRecord, pruned: &str, healed: &str, full: bool) -> String 
     if setting(record, "/heal/recipe/mixed").as_deref() == Some("true") {
         command.push_str(" --bf16");
     }
-    format!("{command} -o {healed}")
+    format!("{command}{} -o {healed}", template(record))
+}
+
+/// The variables of the chat template.
+fn template(record: &StudyRecord) -> String {
+    let variables = record.recipe.pointer("/template").and_then(Value::as_object);
+    let set = |(name, value): (&String, &Value)| {
+        let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        format!(" --template-var {}", quoted(&format!("{name}={value}")))
+    };
+    variables.into_iter().flatten().map(set).collect()
+}
+
+/// How the study's answers were drawn, where they were not the most probable ones.
+fn sampling(record: &StudyRecord) -> String {
+    let number = |key: &str| setting(record, &format!("/sampling/{key}"));
+    let Some(temperature) = number("temperature").filter(|value| value.parse::<f64>().is_ok_and(|t| t > 0.0)) else {
+        return String::new();
+    };
+    let unlike = |key: &str, none: &str| number(key).filter(|value| value != none);
+    [
+        option("temperature", Some(temperature)),
+        option("top-k", unlike("top_k", "0")),
+        option("top-p", unlike("top_p", "1.0")),
+        option("responses", unlike("samples", "1")),
+        option("sampling-seed", number("seed")),
+    ]
+    .concat()
 }
 
 /// The tasks as the study file names them.
@@ -136,10 +163,13 @@ fn rows(record: &StudyRecord) -> String {
     let root = setting(record, "/rows/data_root").filter(|root| !root.is_empty());
     let mut out =
         [option("shots", shots), " --split report".into(), option("limit", limit), option("data-root", root)].concat();
-    if setting(record, "/rows/allow_code_execution").as_deref() == Some("true") {
-        out.push_str(" --allow-code-execution");
+    out += &option("max-new-tokens", setting(record, "/rows/max_new_tokens").filter(|value| value != "0"));
+    for (key, flag) in [("allow_code_execution", "allow-code-execution"), ("chat", "apply-chat-template")] {
+        if setting(record, &format!("/rows/{key}")).as_deref() == Some("true") {
+            out += &format!(" --{flag}");
+        }
     }
-    out
+    out + &sampling(record) + &template(record)
 }
 
 /// Measures with `items` items for each task, which decides what the study's items do not.
@@ -276,6 +306,10 @@ mod tests {
         record.recipe["heal"]["recipe"]["max_length"] = 512.into();
         record.recipe["heal"]["recipe"]["lora"]["dropout"] = 0.05.into();
         record.recipe["rows"]["shots"] = 5.into();
+        record.recipe["rows"]["chat"] = true.into();
+        record.recipe["rows"]["max_new_tokens"] = 256.into();
+        record.recipe["template"] = json!({"enable_thinking": false, "tone": "dry wit"});
+        record.recipe["sampling"] = json!({"temperature": 0.9, "top_k": 50, "top_p": 0.5, "samples": 4, "seed": 7});
         let cut = Point { removed: 1, dropped: [7].into(), healed: Some(HealInfo::default()), ..Point::default() };
         let mut options = 0;
         for (_, command) in make(&record, &cut).into_iter().chain(decide(&record, 10)) {
@@ -289,7 +323,10 @@ mod tests {
                 assert!(known, "lopper {name} has no {word}");
             }
         }
-        assert!(options > 25, "{options}");
+        assert!(options > 40, "{options}");
+        let eval = make(&record, &cut).pop().unwrap().1;
+        let drawn = "--temperature 0.9 --top-k 50 --top-p 0.5 --responses 4 --sampling-seed 7";
+        assert!(eval.contains(drawn) && eval.contains("--template-var 'tone=dry wit'"), "{eval}");
     }
 
     #[test]

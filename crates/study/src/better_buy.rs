@@ -13,19 +13,24 @@ struct Offer<'a> {
     /// Retention of generation.
     kept: f64,
     seconds: f64,
+    /// By the fastest and the slowest repetition.
+    range: [f64; 2],
     tokens: f64,
 }
 
 impl<'a> Offer<'a> {
     fn of(point: &'a Point) -> Option<Self> {
-        let kept = point.group(GENERATIVE)?.retention?.value;
+        let kept = point.group(GENERATIVE)?.corrected?.value;
         let speed = point.speed.as_ref()?;
-        Some(Self { point, kept, seconds: speed.seconds_per_answer()?, tokens: speed.tokens_per_answer? })
+        let (seconds, range) = (speed.seconds_per_answer()?, speed.seconds_per_answer_range()?);
+        Some(Self { point, kept, seconds, range, tokens: speed.tokens_per_answer? })
     }
 
-    /// Whether it cuts less, and is worse in nothing but size.
+    /// Whether it cuts less, and is worse in nothing but size. A deeper cut generates each token faster, so times that
+    /// overlap, on a machine that was busy, do not speak against it.
     fn is_better_than(&self, other: &Self) -> bool {
-        self.point.removed < other.point.removed && self.kept >= other.kept && self.seconds <= other.seconds
+        let faster = self.range[1] <= other.range[0];
+        self.point.removed < other.point.removed && self.kept >= other.kept && faster
     }
 
     fn name(&self) -> String {
@@ -85,12 +90,12 @@ mod tests {
 
     /// A model that keeps `kept` and answers in `tokens` tokens, of which it generates `rate` a second.
     fn point(removed: usize, kept: f64, tokens: f64, rate: f64) -> Point {
-        let retention = Some(Retention { value: kept, ..Retention::uncut(100) });
-        let rates = vec![SpeedAtBatch { batch: 1, prefill: 1.0, decode: rate, repetitions: 3 }];
+        let corrected = Some(Retention { value: kept, ..Retention::uncut(100) });
+        let rates = vec![SpeedAtBatch { batch: 1, decode: rate, ..SpeedAtBatch::default() }];
         Point {
             strategy: if removed > 0 { "bi".into() } else { String::new() },
             removed,
-            groups: vec![GroupResult { group: GENERATIVE.into(), retention, ..Default::default() }],
+            groups: vec![GroupResult { group: GENERATIVE.into(), corrected, ..Default::default() }],
             speed: Some(Speed { rates, tokens_per_answer: Some(tokens), ..Speed::default() }),
             ..Point::default()
         }
@@ -115,6 +120,19 @@ mod tests {
               s an answer of 100 tokens, against 90 % of generation kept, 1.50 s an answer of 180 tokens"
             ]
         );
+    }
+
+    #[test]
+    fn times_that_overlap_say_nothing() {
+        // As a busy machine measures it: the deeper cut slower, by one slow repetition.
+        let mut deep = point(4, 0.9, 100.0, 90.0);
+        let with_range = |point: &mut Point, range| {
+            point.speed.iter_mut().for_each(|speed| speed.rates[0].decode_range = Some(range));
+        };
+        with_range(&mut deep, [60.0, 130.0]);
+        assert_eq!(better_buys(&record(vec![deep.clone()])), [""; 0]);
+        with_range(&mut deep, [60.0, 95.0]);
+        assert_eq!(better_buys(&record(vec![deep])).len(), 1);
     }
 
     #[test]

@@ -35,7 +35,7 @@ pub struct Cuts {
     pub keep: LayerSet,
     /// The tasks that layers and strategies are chosen by.
     pub objective: Objective,
-    /// How many random strategies `random` stands for, each with a seed of its own.
+    /// How many random strategies `random` means, each with a seed of its own.
     pub random: usize,
 }
 
@@ -129,7 +129,7 @@ impl SearchMethod {
     }
 }
 
-/// What an entry of `cuts.strategies` stands for.
+/// What an entry of `cuts.strategies` means.
 #[derive(Debug, Clone, Copy)]
 pub enum Kind<'a> {
     /// A criterion, with what is added to the study's seed.
@@ -285,7 +285,7 @@ impl Objective {
     /// The names of the tasks that choose, in the order of the study's.
     ///
     /// # Errors
-    /// A [`Fault`] for a word that stands for none of the study's tasks, and for none at all.
+    /// A [`Fault`] for a word that names none of the study's tasks, and for none at all.
     pub fn tasks(&self, tasks: &StudyTasks) -> Result<Vec<String>, Fault> {
         let mut chosen: Vec<String> = Vec::new();
         for word in self.words() {

@@ -74,7 +74,7 @@ impl Preset {
             Fault::new("there is no such preset")
                 .expected(format!("one of {}", names.join(", ")))
                 .got(format!("`{name}`"))
-                .hint("`lopper study --preset NAME --print-recipe` prints what a preset stands for")
+                .hint("`lopper study --preset NAME --print-recipe` prints a preset with every key")
         })
     }
 

@@ -32,7 +32,7 @@ pub struct Member {
 }
 
 impl Member {
-    /// Whether `word` stands for it, perhaps among others.
+    /// Whether `word` names it, perhaps among others.
     pub fn is_named(&self, word: &str) -> bool {
         let TaskEntry { name, tags, .. } = &self.entry;
         name == word || self.counts_as == word || self.reference == word || tags.iter().any(|tag| tag == word)
@@ -96,7 +96,7 @@ impl StudyTasks {
         self.entries.iter().map(|entry| entry.name.clone()).collect()
     }
 
-    /// The names of the tasks that `word` stands for: a group, a tag, a task or its file.
+    /// The names of the tasks that `word` names: a group, a tag, a task or its file.
     pub fn named(&self, word: &str) -> Vec<String> {
         if let Some((_, names)) = self.groups.iter().find(|(group, _)| *group == word) {
             return names.clone();
@@ -131,7 +131,7 @@ impl StudyTasks {
     }
 }
 
-/// What `entry` counts as where `name` stands for `entries`: the name itself where all of them are scored together
+/// What `entry` counts as where `name` means `entries`: the name itself where all of them are scored together
 /// under it (`mmlu_stem`), the task whose member it is where other members are named as well, else itself.
 fn counts_as(name: &str, entry: &TaskEntry, entries: &[TaskEntry]) -> String {
     let family = |wanted: &str| entries.iter().filter(|other| other.families.iter().any(|own| own == wanted)).count();

@@ -42,6 +42,9 @@ pub struct SpeedAtBatch {
     /// Tokens generated a second, over all sequences: median of the repetitions.
     #[serde(with = "finite")]
     pub decode: f64,
+    /// The slowest and the fastest repetition of generating; absent where that is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub decode_range: Option<[f64; 2]>,
     /// Repetitions.
     pub repetitions: usize,
 }
@@ -60,16 +63,30 @@ impl Speed {
     }
 }
 
+impl Speed {
+    /// [`Speed::seconds_per_answer`] by the fastest and by the slowest repetition: times that overlap are not told
+    /// apart.
+    pub fn seconds_per_answer_range(&self) -> Option<[f64; 2]> {
+        let (tokens, median) = (self.tokens_per_answer?, self.seconds_per_answer()?);
+        let Some([slowest, fastest]) = self.at_batch(1)?.decode_range else { return Some([median; 2]) };
+        Some([tokens / fastest, tokens / slowest])
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn longer_answers_take_longer_although_each_token_is_faster() {
-        let at = |decode| vec![SpeedAtBatch { batch: 1, prefill: 900.0, decode, repetitions: 3 }];
+        let at = |decode| vec![SpeedAtBatch { batch: 1, decode, ..SpeedAtBatch::default() }];
         let uncut = Speed { rates: at(20.0), tokens_per_answer: Some(100.0), ..Speed::default() };
         let cut = Speed { rates: at(25.0), tokens_per_answer: Some(200.0), ..Speed::default() };
         assert_eq!((uncut.seconds_per_answer(), cut.seconds_per_answer()), (Some(5.0), Some(8.0)));
+        assert_eq!(uncut.seconds_per_answer_range(), Some([5.0, 5.0]), "of a record without the repetitions");
+        let mut spread = uncut.clone();
+        spread.rates[0].decode_range = Some([10.0, 25.0]);
+        assert_eq!(spread.seconds_per_answer_range(), Some([4.0, 10.0]));
         assert_eq!(Speed { rates: vec![], ..cut.clone() }.seconds_per_answer(), None);
         assert_eq!(Speed { tokens_per_answer: None, ..cut.clone() }.seconds_per_answer(), None);
         let unknown = Speed { rates: at(f64::NAN), ..cut };

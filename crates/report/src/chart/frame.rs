@@ -9,7 +9,7 @@ use plotters::coord::ranged1d::{DefaultFormatting, KeyPointHint, Ranged};
 use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
 
-use super::{Drawing, FONT, GRID, INK, MUTED, Size, finish};
+use super::{Drawing, FONT, GRID, INK, MUTED, Size, THRESHOLD, TOP, finish};
 use crate::format::{count, short};
 
 /// How the numbers of an upward axis are written.
@@ -47,6 +47,32 @@ pub struct Frame<'a> {
 pub type Chart<'a, 'b> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<Axis, Axis>>;
 /// Whether drawing worked.
 pub type Drawn = Result<(), Box<dyn Error>>;
+
+impl<'a> Frame<'a> {
+    /// The frame of retentions, of which the highest drawn is `highest`, against layers removed.
+    pub fn of_retention(drawing: Drawing<'a>, deepest: usize, highest: f64) -> Self {
+        let top = highest.max(1.0).min(TOP) + 0.05;
+        Self {
+            drawing,
+            across: "layers removed",
+            last: deepest,
+            margin: 0.35,
+            label_width: 42,
+            upward: 0.0..top,
+            labels: (0..=8).map(|i| f64::from(i) * 0.2).filter(|y| *y <= top).collect(),
+            unit: Unit::Percent,
+            span: None,
+        }
+    }
+
+    /// Draws the floors that retentions are to keep.
+    pub fn thresholds(&self, chart: &mut Chart<'_, '_>, thresholds: &[f64]) -> Drawn {
+        for &threshold in thresholds.iter().filter(|threshold| self.upward.contains(threshold)) {
+            chart.draw_series(LineSeries::new(self.level(threshold), THRESHOLD.stroke_width(1)))?;
+        }
+        Ok(())
+    }
+}
 
 impl Frame<'_> {
     /// The chart as an SVG element, with what `marks` draws on it.

@@ -4,8 +4,8 @@
 use lopper_record::Result;
 use plotters::prelude::*;
 
-use super::frame::{Frame, Unit};
-use super::{Drawing, INK, SURFACE, THRESHOLD, TOP, group_colour};
+use super::frame::Frame;
+use super::{Drawing, INK, SURFACE, group_colour};
 
 /// One measured depth.
 #[derive(Debug, Clone, Copy)]
@@ -39,22 +39,10 @@ pub struct Series {
 /// Draws the lines.
 pub fn lines(series: &[Series], thresholds: &[f64], deepest: usize, drawing: Drawing<'_>) -> Result<String> {
     let highest = series.iter().flat_map(|line| &line.marks).flat_map(|mark| [mark.value, mark.ci95[1]]);
-    let top = highest.filter(|value| value.is_finite()).fold(1.0, f64::max).min(TOP) + 0.05;
-    let frame = Frame {
-        drawing,
-        across: "layers removed",
-        last: deepest,
-        margin: 0.35,
-        label_width: 42,
-        upward: 0.0..top,
-        labels: (0..=8).map(|i| f64::from(i) * 0.2).filter(|y| *y <= top).collect(),
-        unit: Unit::Percent,
-        span: None,
-    };
+    let frame = Frame::of_retention(drawing, deepest, highest.filter(|value| value.is_finite()).fold(1.0, f64::max));
+    let top = frame.upward.end;
     frame.draw(|chart| {
-        for &threshold in thresholds.iter().filter(|t| (0.0..=top).contains(*t)) {
-            chart.draw_series(LineSeries::new(frame.level(threshold), THRESHOLD.stroke_width(1)))?;
-        }
+        frame.thresholds(chart, thresholds)?;
         // The intervals of one depth are drawn next to each other.
         let step = (0.16 / series.len().max(1) as f64).min(0.06) * (deepest.max(4) as f64 / 4.0);
         for (slot, line) in series.iter().enumerate() {

@@ -4,8 +4,8 @@
 use lopper_record::Result;
 use plotters::prelude::*;
 
-use super::frame::{Chart, Drawn, Frame, Unit};
-use super::{Drawing, Mark, SURFACE, THRESHOLD, TOP, dashed_part_colour, part_colour};
+use super::frame::{Chart, Drawn, Frame};
+use super::{Drawing, Mark, SURFACE, dashed_part_colour, part_colour};
 
 /// One line.
 #[derive(Debug, Clone)]
@@ -29,22 +29,10 @@ const SHAPES: usize = 4;
 /// Draws the lines.
 pub fn many_lines(lines: &[Line], thresholds: &[f64], deepest: usize, drawing: Drawing<'_>) -> Result<String> {
     let highest = lines.iter().flat_map(|line| &line.marks).map(|mark| mark.value);
-    let top = highest.filter(|value| value.is_finite()).fold(1.0, f64::max).min(TOP) + 0.05;
-    let frame = Frame {
-        drawing,
-        across: "layers removed",
-        last: deepest,
-        margin: 0.35,
-        label_width: 42,
-        upward: 0.0..top,
-        labels: (0..=8).map(|i| f64::from(i) * 0.2).filter(|y| *y <= top).collect(),
-        unit: Unit::Percent,
-        span: None,
-    };
+    let frame = Frame::of_retention(drawing, deepest, highest.filter(|value| value.is_finite()).fold(1.0, f64::max));
+    let top = frame.upward.end;
     frame.draw(|chart| {
-        for &threshold in thresholds.iter().filter(|t| (0.0..=top).contains(*t)) {
-            chart.draw_series(LineSeries::new(frame.level(threshold), THRESHOLD.stroke_width(1)))?;
-        }
+        frame.thresholds(chart, thresholds)?;
         // The emphasised ones come last and so lie on top.
         for emphasised in [false, true] {
             for line in lines.iter().filter(|line| line.emphasised == emphasised) {

@@ -8,7 +8,7 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use super::frame::{Frame, Unit};
-use super::{Drawing, FONT, INK, SURFACE, THRESHOLD, TOP, group_colour};
+use super::{Drawing, FONT, INK, SURFACE, TOP, group_colour};
 
 /// One model.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -19,37 +19,30 @@ pub struct Spot {
     pub healed: bool,
     /// What it costs.
     pub cost: f64,
+    /// The least and the most that it was measured to cost: costs that overlap are not told apart.
+    pub cost_range: [f64; 2],
     /// What it keeps.
     pub kept: f64,
     /// Whether another keeps no less and costs no more.
     pub dominated: bool,
 }
 
-/// The axis of costs.
-#[derive(Debug, Clone, Copy)]
-pub struct Cost<'a> {
-    /// What is drawn across.
-    pub name: &'a str,
-    /// The lowest cost on the axis; below the lowest mark where there is none.
-    pub from: Option<f64>,
-}
-
-/// Draws the marks; `group` gives their colour. `None` with fewer than two of them.
+/// Draws the marks over an axis with the name `across`; `group` gives their colour. `None` with fewer than two of them.
 pub fn scatter(
     spots: &[Spot],
     thresholds: &[f64],
-    cost: Cost<'_>,
+    across: &str,
     group: usize,
     drawing: Drawing<'_>,
 ) -> Result<Option<String>> {
     let finite = |spot: &&Spot| spot.cost.is_finite() && spot.kept.is_finite();
     let spots: Vec<&Spot> = spots.iter().filter(finite).collect();
-    let span = span(spots.iter().map(|spot| spot.cost), cost.from);
+    let span = span(spots.iter().map(|spot| spot.cost));
     let (Some(span), true) = (span, spots.len() > 1) else { return Ok(None) };
     let top = spots.iter().map(|spot| spot.kept).fold(1.0, f64::max).min(TOP) + 0.08;
     let frame = Frame {
         drawing,
-        across: cost.name,
+        across,
         last: 0,
         margin: 0.0,
         label_width: 70,
@@ -59,9 +52,7 @@ pub fn scatter(
         span: Some(span.clone()),
     };
     let svg = frame.draw(|chart| {
-        for &threshold in thresholds.iter().filter(|t| (0.0..=top).contains(*t)) {
-            chart.draw_series(LineSeries::new(frame.level(threshold), THRESHOLD.stroke_width(1)))?;
-        }
+        frame.thresholds(chart, thresholds)?;
         let colour = group_colour(group, false);
         let font = ("inherit", FONT - 2).into_font().color(&INK);
         let above = font.pos(Pos::new(HPos::Center, VPos::Bottom));
@@ -84,12 +75,12 @@ pub fn scatter(
     svg.map(Some)
 }
 
-/// From a little below the lowest value, or `from`, to a little above the highest; nothing without two that differ.
-fn span(values: impl Iterator<Item = f64>, from: Option<f64>) -> Option<Range<f64>> {
+/// From a little below the lowest value to a little above the highest; nothing without two that differ.
+fn span(values: impl Iterator<Item = f64>) -> Option<Range<f64>> {
     let (low, high) = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| (low.min(v), high.max(v)));
     let edge = (high - low) * 0.08;
     // Numbers in records are not trusted, and an axis has to have a length.
-    (edge.is_finite() && edge > high.abs() * 1e-6).then(|| from.unwrap_or(low - edge).min(low - edge)..high + edge)
+    (edge.is_finite() && edge > high.abs() * 1e-6).then(|| low - edge..high + edge)
 }
 
 #[cfg(test)]
@@ -98,10 +89,10 @@ mod tests {
 
     #[test]
     fn an_axis_has_a_length_or_there_is_none() {
-        assert_eq!(span([1.0, 1.0].into_iter(), None), None);
-        assert_eq!(span([f64::MIN, f64::MAX].into_iter(), None), None);
-        assert_eq!(span([].into_iter(), None), None);
-        let range = span([1.0, 2.0].into_iter(), Some(0.0)).unwrap();
-        assert!(range.start == 0.0 && range.end > 2.0);
+        assert_eq!(span([1.0, 1.0].into_iter()), None);
+        assert_eq!(span([f64::MIN, f64::MAX].into_iter()), None);
+        assert_eq!(span([].into_iter()), None);
+        let range = span([1.0, 2.0].into_iter()).unwrap();
+        assert!(range.start < 1.0 && range.end > 2.0);
     }
 }

@@ -4,7 +4,7 @@
 use lopper_record::study::{GENERATIVE, Point, Speed};
 use lopper_record::{Result, StudyRecord};
 
-use crate::chart::{Cost, Size, Spot, scatter};
+use crate::chart::{Size, Spot, scatter};
 use crate::format::{NONE, bytes, count, percent, short};
 use crate::html::Column::{Left, Right};
 use crate::html::{TABLE_END, Text, figure, table_start, titled_table};
@@ -28,8 +28,7 @@ pub fn html(record: &StudyRecord) -> Result<String> {
         mark_dominated(&mut spots);
         let label = describe(title, axis, &spots);
         let drawing = SIZE.drawing("small", &label).named(name);
-        let cost = Cost { name: axis, from: None };
-        let Some(chart) = scatter(&spots, &thresholds, cost, index, drawing)? else { continue };
+        let Some(chart) = scatter(&spots, &thresholds, axis, index, drawing)? else { continue };
         charts.push_str(&figure(title, &chart));
         facts.extend(sentence(title, &spots));
     }
@@ -63,14 +62,26 @@ fn models(record: &StudyRecord) -> Vec<&Point> {
     record.base.iter().chain(main_points(record, &main)).collect()
 }
 
-type Read<'a> = Box<dyn Fn(&Point) -> Option<f64> + 'a>;
+/// A cost, and the least and the most that it was measured to be.
+type Read<'a> = Box<dyn Fn(&Point) -> Option<(f64, [f64; 2])> + 'a>;
 
 /// The costs that are known: a title, the name of the axis, the name of the file, and how to read it.
 fn costs<'a>(record: &'a StudyRecord, models: &[&Point]) -> Vec<(&'static str, &'static str, &'static str, Read<'a>)> {
-    let answer: Read<'_> = Box::new(|point| point.speed.as_ref()?.seconds_per_answer());
-    let token: Read<'_> = Box::new(|point| Some(1000.0 / point.speed.as_ref()?.at_batch(1)?.decode));
-    let parameters: Read<'_> = Box::new(move |point| Some(parameters(record, point)? as f64));
-    let known = |read: &Read<'_>| models.iter().filter(|point| read(point).is_some_and(f64::is_finite)).count() > 1;
+    let answer: Read<'_> = Box::new(|point| {
+        let speed = point.speed.as_ref()?;
+        Some((speed.seconds_per_answer()?, speed.seconds_per_answer_range()?))
+    });
+    let token: Read<'_> = Box::new(|point| {
+        let rates = point.speed.as_ref()?.at_batch(1)?;
+        let [slowest, fastest] = rates.decode_range.unwrap_or([rates.decode; 2]);
+        Some((1000.0 / rates.decode, [1000.0 / fastest, 1000.0 / slowest]))
+    });
+    let parameters: Read<'_> = Box::new(move |point| {
+        let count = parameters(record, point)? as f64;
+        Some((count, [count; 2]))
+    });
+    let finite = |read: &Read<'_>, point: &Point| read(point).is_some_and(|(cost, _)| cost.is_finite());
+    let known = |read: &Read<'_>| models.iter().filter(|point| finite(read, point)).count() > 1;
     let mut found = Vec::new();
     if known(&answer) {
         found.push(("against the time of an answer", "seconds per answer, one at a time", "kept-by-time", answer));
@@ -96,17 +107,18 @@ fn spot(point: &Point, group: &str, read: &Read<'_>) -> Option<Spot> {
         _ => judged_mean(point.group(group)?)?.value,
     };
     let (removed, healed) = (point.removed, point.healed.is_some());
-    Some(Spot { removed, healed, cost: read(point)?, kept, dominated: false })
+    let (cost, cost_range) = read(point)?;
+    Some(Spot { removed, healed, cost, cost_range, kept, dominated: false })
 }
 
-/// Marks what another model beats: one that keeps no less and costs no more, and is better in one of the two. The uncut
-/// model is what others are compared with.
+/// Marks what another model beats: one that keeps no less and costs no more, whatever repetition is looked at, and is
+/// better in one of the two. The uncut model is what others are compared with.
 fn mark_dominated(spots: &mut [Spot]) {
     let all = spots.to_vec();
     for spot in spots {
         spot.dominated = spot.removed > 0
             && all.iter().any(|other| {
-                let no_worse = other.kept >= spot.kept && other.cost <= spot.cost;
+                let no_worse = other.kept >= spot.kept && other.cost_range[1] <= spot.cost_range[0];
                 no_worse && (other.kept > spot.kept || other.cost < spot.cost)
             });
     }
@@ -205,11 +217,16 @@ mod tests {
 
     #[test]
     fn a_cut_that_is_neither_better_nor_cheaper_is_dominated() {
-        let spot = |removed, cost, kept| Spot { removed, healed: false, cost, kept, dominated: false };
+        let spot =
+            |removed, cost, kept| Spot { removed, healed: false, cost, cost_range: [cost; 2], kept, dominated: false };
         let mut spots = vec![spot(0, 4.0, 1.0), spot(2, 3.0, 0.95), spot(4, 3.5, 0.9), spot(6, 3.0, 0.95)];
         mark_dominated(&mut spots);
         assert_eq!(spots.iter().map(|spot| spot.dominated).collect::<Vec<_>>(), [false, false, true, false]);
         assert!(sentence("against size", &spots).unwrap().ends_with("than 4 removed."));
         assert!(sentence("against size", &spots[..2]).unwrap().contains("every model"));
+        // One slow repetition is no reason.
+        spots[2].cost_range = [2.9, 3.6];
+        mark_dominated(&mut spots);
+        assert!(!spots[2].dominated);
     }
 }

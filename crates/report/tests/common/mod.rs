@@ -108,6 +108,7 @@ fn speed(removed: usize, healed: bool) -> Speed {
         prefill: 9000.0 / left as f64 * (batch as f64).sqrt(),
         decode: 1200.0 / left as f64 * (batch as f64).sqrt(),
         repetitions: 3,
+        decode_range: None,
     };
     Speed {
         parameters: 240_000 + 330_000 * left,
