@@ -4,11 +4,12 @@
 //! longer than a second. A step that counts cells is a stage of a study: it also leaves a line, wherever the output
 //! goes.
 
+use std::fmt::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Once};
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use lopper_record::{Interrupted, Progress, Result, Step};
 
 use crate::printer::Printer;
@@ -93,10 +94,15 @@ impl Bar<'_> {
             (Step::BYTES, _) => {
                 "[{bar:30}] {decimal_bytes}/{decimal_total_bytes} ({decimal_bytes_per_sec}, {eta} left)".to_owned()
             }
-            (Step::CELLS, _) => "[{bar:30}] {pos}/{len}  {elapsed} elapsed, {eta} left".to_owned(),
+            (Step::STAGES, _) => "[{bar:30}] {pos}/{len} stages, {elapsed} elapsed ".to_owned(),
+            (Step::CELLS, _) => "[{bar:30}] {pos}/{len} cells ({cell_rate}, {eta} left)".to_owned(),
             (unit, _) => format!("[{{bar:30}}] {{human_pos}}/{{human_len}} {unit} ({{per_sec}}, {{eta}} left)"),
         };
         if let Ok(style) = ProgressStyle::with_template(&format!("{{prefix}} {counts} {{wide_msg}}")) {
+            let style = style.with_key("cell_rate", |state: &ProgressState, text: &mut dyn Write| {
+                // What cannot be written is not shown.
+                let _ = text.write_str(&cell_rate(state.per_sec()));
+            });
             self.bar.set_style(style.progress_chars("=> "));
         }
     }
@@ -163,5 +169,23 @@ impl Drop for Bar<'_> {
             let seconds = self.begun.elapsed().as_secs_f64();
             self.progress.printer.note(&format!("{name}: {count} {noun}, {seconds:.1} s"));
         }
+    }
+}
+
+/// Cells a second, or a minute where that is more readable.
+fn cell_rate(per_second: f64) -> String {
+    match per_second {
+        rate if rate >= 1.0 => format!("{rate:.1}/s"),
+        rate => format!("{:.1}/min", 60.0 * rate),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slow_cells_are_counted_by_the_minute() {
+        assert_eq!([2.5, 0.05, 0.0].map(cell_rate), ["2.5/s", "3.0/min", "0.0/min"]);
     }
 }

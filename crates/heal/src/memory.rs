@@ -65,30 +65,7 @@ pub fn needs(config: &Config, stored: u64, threads: usize) -> Vec<Need> {
     let generate = need("generate, eval", packed, forward + shape.cache);
     let heal = |command, method| {
         let recipe = HealRecipe::for_size(parameters as usize, method);
-        // As `Run::for_model` chooses them.
-        let apart = small || method == Method::Lora && recipe.batch >= threads;
-        let workers = if apart { threads.max(1) as u64 } else { 1 };
-        let trained = match method {
-            Method::Full => parameters,
-            // Two factors beside each of the seven matrices of a layer.
-            Method::Lora => shape.adapter_rows * recipe.lora.r as u64 * shape.layers,
-        };
-        // What is not trained.
-        let frozen = match method {
-            Method::Full => 0,
-            Method::Lora => weights,
-        };
-        // Its value, two moments, and a gradient in every worker; and value and moments twice more
-        // while the state is being saved, as bytes and as the file they become
-        // (`crates/heal/src/state.rs`).
-        let fixed = frozen + 4 * trained * (3 + workers) + 2 * 12 * trained;
-        let kept = match recipe.checkpointing {
-            true => 4 * shape.hidden * shape.layers + shape.activations(),
-            false => shape.activations() * shape.layers,
-        };
-        let tokens = workers * AT_ONCE.min(config.max_position_embeddings as u64);
-        let per_token = kept + shape.backward();
-        Need { command, fixed, per_token, tokens, total: fixed.saturating_add(per_token.saturating_mul(tokens)) }
+        need_of_healing(command, config, stored, threads, &recipe)
     };
     vec![
         // Copied in pieces of 4 MiB: no weight stays.
@@ -99,6 +76,50 @@ pub fn needs(config: &Config, stored: u64, threads: usize) -> Vec<Need> {
         heal("heal --method lora", Method::Lora),
         heal("heal --method full", Method::Full),
     ]
+}
+
+/// What finetuning all layers by `recipe` needs.
+fn need_of_healing(command: &'static str, config: &Config, stored: u64, threads: usize, recipe: &HealRecipe) -> Need {
+    let parameters = config.parameter_counts().total;
+    let shape = Shape::of(config);
+    // As `Run::for_model` chooses them.
+    let apart = parameters < SMALL_MODEL || recipe.method == Method::Lora && recipe.batch >= threads;
+    let workers = if apart { threads.max(1) as u64 } else { 1 };
+    let trained = shape.trained(config, shape.layers, recipe);
+    // What is not trained.
+    let frozen = match recipe.method {
+        Method::Full => 0,
+        Method::Lora => weights(parameters, stored),
+    };
+    // Its value, two moments, and a gradient in every worker; and value and moments twice more
+    // while the state is being saved, as bytes and as the file they become
+    // (`crates/heal/src/state.rs`).
+    let fixed = frozen + 4 * trained * (3 + workers) + 2 * 12 * trained;
+    let kept = match recipe.checkpointing {
+        true => 4 * shape.hidden * shape.layers + shape.activations(),
+        false => shape.activations() * shape.layers,
+    };
+    let tokens = workers * AT_ONCE.min(config.max_position_embeddings as u64);
+    let per_token = kept + shape.backward();
+    Need { command, fixed, per_token, tokens, total: fixed.saturating_add(per_token.saturating_mul(tokens)) }
+}
+
+/// The needs of a study: of its criteria, of evaluation, and of healing where `recipe` says how.
+pub fn needs_of_study(config: &Config, stored: u64, threads: usize, recipe: Option<&HealRecipe>) -> Vec<Need> {
+    let named = |need: Need| match need.command {
+        "score" => Some(Need { command: "layer criteria", ..need }),
+        "generate, eval" => Some(Need { command: "evaluation, answers", ..need }),
+        _ => None,
+    };
+    let mut needs: Vec<Need> = needs(config, stored, threads).into_iter().filter_map(named).collect();
+    needs.extend(recipe.map(|recipe| need_of_healing("healing", config, stored, threads, recipe)));
+    needs
+}
+
+/// Bytes that a study keeps of a model that is healed by `recipe` without `removed` of its layers: numbers in f32.
+pub fn healed_bytes(config: &Config, removed: usize, recipe: &HealRecipe) -> u64 {
+    let shape = Shape::of(config);
+    4 * shape.trained(config, shape.layers.saturating_sub(removed as u64), recipe)
 }
 
 /// Numbers per token and per layer that the estimates are made of.
@@ -143,6 +164,18 @@ impl Shape {
             layer_matrices: matrices.iter().map(|(inputs, outputs)| inputs * outputs).sum(),
             adapter_rows: matrices.iter().map(|(inputs, outputs)| inputs + outputs).sum(),
             cache: config.kv_bytes_per_layer() * layers,
+        }
+    }
+
+    /// Numbers that `recipe` trains in a model of `layers` such layers.
+    fn trained(&self, config: &Config, layers: u64, recipe: &HealRecipe) -> u64 {
+        match recipe.method {
+            Method::Full => {
+                let removed = self.layers - layers;
+                config.parameter_counts().total.saturating_sub(removed * config.parameters_per_layer() as u64)
+            }
+            // Two factors beside each of the seven matrices of a layer.
+            Method::Lora => self.adapter_rows * recipe.lora.r as u64 * layers,
         }
     }
 

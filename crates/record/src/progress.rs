@@ -41,6 +41,9 @@ impl<'a> Step<'a> {
     /// The unit of a study's stages, whose end is worth a line of its own.
     pub const CELLS: &'static str = "cells";
 
+    /// The unit of a whole study.
+    pub const STAGES: &'static str = "stages";
+
     /// A step of `total` units.
     pub fn new(name: &'a str, unit: &'static str, total: usize) -> Self {
         Self { name, unit, total, found: 0 }

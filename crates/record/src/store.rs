@@ -23,7 +23,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
-    Claim, Context, Progress, Result, StudyLock, canonical_json, ensure, ensure_writable, key_hash, write_atomic,
+    Claim, Claimed, Context, Progress, Result, StudyLock, canonical_json, ensure, ensure_writable, key_hash,
+    write_atomic,
 };
 
 /// Largest cell that is read; results are small, and the files are not trusted.
@@ -65,7 +66,8 @@ pub struct Finished<T> {
 #[derive(Debug)]
 pub struct Store {
     directory: PathBuf,
-    _lock: StudyLock,
+    /// None where the store is only read.
+    _lock: Option<StudyLock>,
     warnings: Mutex<Vec<String>>,
 }
 
@@ -83,7 +85,12 @@ impl Store {
             remove_partial(&directory);
             remove_partial(&cells);
         })?;
-        Ok(Self { directory, _lock: lock, warnings: Mutex::default() })
+        Ok(Self { directory, _lock: Some(lock), warnings: Mutex::default() })
+    }
+
+    /// A study directory of which only the finished cells are wanted; it need not exist, and nothing is written.
+    pub fn read_only(directory: impl AsRef<Path>) -> Self {
+        Self { directory: directory.as_ref().to_path_buf(), _lock: None, warnings: Mutex::default() }
     }
 
     /// The study directory.
@@ -155,6 +162,36 @@ impl Store {
     pub fn wait(progress: &dyn Progress) -> Result<()> {
         std::thread::sleep(WAIT);
         progress.check()
+    }
+
+    /// Takes those out of `missing` that this process is to compute, at most `most`, with their claims: those that
+    /// `claim` claims. What is finished is taken out as well, and what other processes compute is left; where that is
+    /// all, waits a moment and takes nothing.
+    ///
+    /// # Errors
+    /// Those of `claim`; [`Interrupted`](crate::Interrupted).
+    pub fn claim_some<T>(
+        missing: &mut Vec<T>,
+        most: usize,
+        progress: &dyn Progress,
+        mut claim: impl FnMut(&T) -> Result<Claimed>,
+    ) -> Result<(Vec<T>, Vec<Claim>)> {
+        let (mut own, mut claims, mut left) = (Vec::new(), Vec::new(), Vec::new());
+        for item in std::mem::take(missing) {
+            match if own.len() < most { claim(&item)? } else { Claimed::ByOther } {
+                Claimed::Now(claimed) => {
+                    claims.push(claimed);
+                    own.push(item);
+                }
+                Claimed::ByOther => left.push(item),
+                Claimed::Finished => {}
+            }
+        }
+        *missing = left;
+        if own.is_empty() && !missing.is_empty() {
+            Self::wait(progress)?;
+        }
+        Ok((own, claims))
     }
 
     /// The result of the cell with this key: found finished, or computed now and recorded. A cell that another process

@@ -98,6 +98,12 @@ impl EvalSplit {
         self.tasks.iter().filter(move |task| task.counts_as == name)
     }
 
+    /// How many items the study's task `name` has, over all of its members.
+    pub fn items_of(&self, name: &str) -> usize {
+        let is_member = |task: &str| self.tasks.iter().any(|own| own.name == task && own.counts_as == name);
+        self.suite.tasks().zip(self.suite.items()).filter(|(task, _)| is_member(task)).map(|(_, items)| items).sum()
+    }
+
     /// The outcomes of the study's tasks `names` from cells; none where one is missing.
     pub fn finished(&self, store: &Store, candidate: &Candidate<'_>, names: &[String]) -> Result<Option<Outcomes>> {
         let mut outcomes = Outcomes::new();

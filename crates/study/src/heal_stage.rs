@@ -3,6 +3,8 @@
 //! First every depth with the recipe's seed, which is what the budget is about and what an interrupted study should
 //! have; then other seeds and the control on reference answers, which show how far to trust it.
 
+use std::collections::HashSet;
+
 use lopper_heal::HealRecipe;
 use lopper_measure::{Outcomes, paired};
 use lopper_record::study::{HealInfo, HealingRole};
@@ -28,31 +30,37 @@ pub struct HealStage<'a> {
 }
 
 /// A healed model to come.
-struct PlannedHealing {
-    dropped: LayerSet<LayerPosition>,
-    kept: LayerSet<LayerPosition>,
-    recipe: HealRecipe,
-    role: HealingRole,
+pub struct PlannedHealing {
+    /// Layers removed.
+    pub depth: usize,
+    pub recipe: HealRecipe,
+    pub role: HealingRole,
 }
 
 impl PlannedHealing {
-    fn cut<'a>(&'a self, responses: &'a Responses<'a>, workers: usize) -> HealCut<'a> {
-        HealCut { responses, kept: &self.kept, recipe: &self.recipe, role: self.role, workers }
-    }
-
     /// What sets it apart from the main healing of the same cut, for messages.
-    fn variant(&self) -> String {
+    pub fn variant(&self) -> String {
         match self.role {
             HealingRole::Main => String::new(),
             HealingRole::Seed => format!(" (seed {})", self.recipe.seed),
             HealingRole::Control => " (reference answers)".to_owned(),
         }
     }
+
+    /// Its cut, of which the layers `kept` stay.
+    pub fn cut<'a>(
+        &'a self,
+        kept: &'a LayerSet<LayerPosition>,
+        responses: &'a Responses<'a>,
+        workers: usize,
+    ) -> HealCut<'a> {
+        HealCut { responses, kept, recipe: &self.recipe, role: self.role, workers }
+    }
 }
 
 impl<'a> Study<'a> {
     /// The healed models of the recipe, those of the budget first.
-    fn planned_healings(&self, stage: &HealStage<'_>) -> Result<Vec<PlannedHealing>> {
+    pub fn planned_healings(&self) -> Vec<PlannedHealing> {
         let heal = &self.recipe.heal;
         let seeds = heal.seeds.of(heal.recipe.seed);
         let mut variants: Vec<(HealingRole, u64)> = Vec::new();
@@ -63,12 +71,30 @@ impl<'a> Study<'a> {
         let mut plan = Vec::new();
         for (role, seed) in variants {
             for &depth in &heal.depths {
-                let dropped = strategy::choose(stage.main, depth, stage.evidence)?;
-                let kept = self.model.without(&dropped);
-                plan.push(PlannedHealing { dropped, kept, recipe: HealRecipe { seed, ..heal.recipe.clone() }, role });
+                plan.push(PlannedHealing { depth, recipe: HealRecipe { seed, ..heal.recipe.clone() }, role });
             }
         }
-        Ok(plan)
+        plan
+    }
+
+    /// Threads that train a micro-batch each.
+    fn healing_workers(&self) -> usize {
+        let engine = &self.model.text.engine;
+        lopper_heal::Run::for_model(engine.model(), engine.threads(), &self.recipe.heal.recipe).workers
+    }
+
+    /// Whether a cut is trained and measured already.
+    pub fn found_healing(
+        &self,
+        planned: &PlannedHealing,
+        kept: &LayerSet<LayerPosition>,
+        responses: &Responses<'_>,
+    ) -> Result<(bool, bool)> {
+        let cut = planned.cut(kept, responses, self.healing_workers());
+        let (text, model) = (&self.model.text, &self.model.card.hash);
+        let healed = Candidate { text, model, kept, run: LayerSet::default(), healed: Some(cut.key()) };
+        let measured = self.cells.report.missing(self.store, &healed)?.is_empty();
+        Ok((cut.is_finished(self.store)?, measured))
     }
 
     /// Heals the cuts, measures them, and puts them into the record.
@@ -81,25 +107,45 @@ impl<'a> Study<'a> {
         if heal.control {
             responses.prepare_control()?;
         }
-        let (text, model) = (&self.model.text, &self.model.card.hash);
-        let workers = lopper_heal::Run::for_model(text.engine.model(), text.engine.threads(), &heal.recipe).workers;
-        let plan = self.planned_healings(stage)?;
+        let (text, model, workers) = (&self.model.text, &self.model.card.hash, self.healing_workers());
+        let mut plan = Vec::new();
+        for planned in self.planned_healings() {
+            let dropped = strategy::choose(stage.main, planned.depth, stage.evidence)?;
+            let kept = self.model.without(&dropped);
+            plan.push((planned, dropped, kept));
+        }
         let mut found = 0;
-        for planned in &plan {
-            let cut = planned.cut(&responses, workers);
-            found += usize::from(cut.is_finished(self.store)?);
-            let (kept, healed) = (&planned.kept, Some(cut.key()));
-            let healed = Candidate { text, model, kept, run: LayerSet::default(), healed };
-            found += usize::from(self.cells.report.missing(self.store, &healed)?.is_empty());
+        for (planned, _, kept) in &plan {
+            let (trained, measured) = self.found_healing(planned, kept, &responses)?;
+            found += usize::from(trained) + usize::from(measured);
         }
         let mut cells = Stage::begin(self.progress, "healing", 2 * plan.len(), found);
-        for planned in &plan {
-            let PlannedHealing { dropped, kept, role, .. } = planned;
-            let variant = planned.variant();
+        // Those that were trained while another process trained the one before.
+        let mut ahead = HashSet::new();
+        let one_by_one = self.recipe.budget.goal.is_some();
+        for (at, (planned, dropped, kept)) in plan.iter().enumerate() {
+            let (role, variant) = (planned.role, planned.variant());
+            // No deeper cut can change the answer, and other seeds are of those that were healed.
+            if self.is_answered(true) && (role == HealingRole::Main || !self.is_healed(planned.depth)) {
+                continue;
+            }
             let progress = cells.cell(&format!("finetuning without {}{variant}", self.model.originals(dropped)?));
-            let cut = planned.cut(&responses, workers);
-            let healed = cut.heal(self.store, self.model, progress)?;
-            cells.count(healed.info.seconds, healed.cached)?;
+            let cut = planned.cut(kept, &responses, workers);
+            let healed = cut.heal(self.store, self.model, progress, || {
+                if one_by_one {
+                    return Ok(false);
+                }
+                for (at, (next, _, kept)) in plan.iter().enumerate().skip(at + 1) {
+                    let next = next.cut(kept, &responses, workers);
+                    if next.is_free(self.store)? {
+                        next.heal(self.store, self.model, progress, || Ok(false))?;
+                        ahead.insert(at);
+                        return Ok(true);
+                    }
+                }
+                Ok(false)
+            })?;
+            cells.count(healed.info.seconds, healed.cached && !ahead.contains(&at))?;
             let progress = cells.cell(&format!("measuring {} healed{variant}", dropped.len()));
             let text = text.with_model(healed.model);
             let run = LayerSet::all(kept.len());
@@ -110,20 +156,27 @@ impl<'a> Study<'a> {
             let mut point = self.point(stage.main, dropped, stage.base, &found.outcomes)?;
             self.warn_of_healing(dropped.len(), &variant, &healed.info);
             point.speed = self.healed_speed(stage.main, dropped.len(), &found.outcomes);
-            if *role == HealingRole::Main {
+            if role == HealingRole::Main {
                 let names = self.tasks.names();
                 let pairs = paired(stage.base, &found.outcomes, &names);
                 self.judged.push(JudgedCut::new(dropped.len(), Some(&healed.info), &pairs));
+                self.decide(stage.main)?;
             }
             point.healed = Some(healed.info);
             self.diagnose(&mut point, (stage.base, &found.outcomes), &probes.value, stage.readings);
             self.record.points.push(point);
-            if *role == HealingRole::Main {
+            if role == HealingRole::Main {
                 self.show(stage.base, stage.cuts, Some((dropped.len(), &found.outcomes)));
             }
             self.record.write(self.store.directory())?;
         }
+        cells.end();
         self.finish(cells.timing())
+    }
+
+    /// Whether a healed cut of so many layers has been measured.
+    fn is_healed(&self, depth: usize) -> bool {
+        self.record.points.iter().any(|point| point.removed == depth && point.healed.is_some())
     }
 
     /// Puts reasons to expect nothing of a healing among the warnings. What holds of every depth is said once.
@@ -147,7 +200,7 @@ impl<'a> Study<'a> {
         let progress = stage.cell("the uncut model responds");
         let (responses, seconds, cached) = generation.run(self.store, progress)?;
         stage.count(seconds, cached)?;
-        self.record.timings.push(stage.timing());
+        self.enter_timing(stage.timing());
         Ok(responses)
     }
 }

@@ -13,7 +13,7 @@ use lopper_model::Model;
 use lopper_model::checkpoint::{Array, Dtype, TensorView, save_safetensors};
 use lopper_model::hf::WEIGHTS;
 use lopper_record::study::{AnswerCounts, HealInfo, HealingRole};
-use lopper_record::{Context, Fault, LayerPosition, LayerSet, Progress, Result, Store, key_hash};
+use lopper_record::{Context, Fault, LayerPosition, LayerSet, NoProgress, Progress, Result, Store, key_hash};
 use lopper_tasks::TaskEntry;
 use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
@@ -109,6 +109,21 @@ impl<'a> ResponseGeneration<'a> {
         Ok(PreparedPrompts::new(&self.model.text, &self.prompts, &self.options)?.remarks())
     }
 
+    /// How many prompts there are.
+    pub fn len(&self) -> usize {
+        self.prompts.len()
+    }
+
+    /// The uncut model's responses to the first `count` prompts as examples, finished or not: to see what it takes.
+    pub fn sample(&self, count: usize) -> Result<Examples> {
+        let text = &self.model.text;
+        let options = SgrOptions { keep_unfinished: true, ..self.options.clone() };
+        let prompts = &self.prompts[..count.min(self.prompts.len())];
+        let layers = text.engine.all_layers();
+        let answers = lopper_heal::generate_responses(text, &layers, prompts, &options, &NoProgress)?;
+        examples_of(&answers.rows, &Renderer::of(text), longest_example(text, &self.recipe.heal.recipe))
+    }
+
     /// Whether the cell of the responses is there.
     pub fn is_finished(&self, store: &Store) -> Result<bool> {
         Ok(store.path("responses", &self.key(), "json")?.exists())
@@ -144,6 +159,12 @@ fn longest(tasks: &StudyTasks, recipe: &Recipe) -> usize {
     tasks.entries.iter().map(of_task).max().unwrap_or(8)
 }
 
+/// Most tokens of an example: a rendered answer may take more tokens than were drawn, and what does not fit the context
+/// is left out as well.
+fn longest_example(text: &TextModel, recipe: &HealRecipe) -> usize {
+    recipe.max_length.min(text.engine.model().config.max_position_embeddings)
+}
+
 /// The uncut model's responses, with what identifies them; and the data's own answers, where they are a control.
 pub struct Responses<'a> {
     answers: SelfGenerated,
@@ -164,9 +185,7 @@ impl Responses<'_> {
 
     /// The examples that responses or reference answers are.
     fn examples(&self, text: &TextModel, whose: Answers, recipe: &HealRecipe) -> Result<LearnedExamples> {
-        // A rendered answer may take more tokens than were drawn, and what does not fit the context is left out as
-        // well.
-        let longest = recipe.max_length.min(text.engine.model().config.max_position_embeddings);
+        let longest = longest_example(text, recipe);
         let renderer = Renderer::of(text);
         let (examples, counts) = match (whose, &self.reference) {
             (Answers::Reference, Some(reference)) => {
@@ -247,6 +266,11 @@ impl HealCut<'_> {
         Ok(store.path("heal", &self.key(), "json")?.exists() && self.directory(store)?.is_dir())
     }
 
+    /// Whether it is neither finished nor claimed by another process.
+    pub fn is_free(&self, store: &Store) -> Result<bool> {
+        Ok(!self.is_finished(store)? && store.claim("heal", &self.key())?.is_some())
+    }
+
     /// The healed model as an earlier run left it; damage is a warning, and reason to train again.
     fn find(&self, store: &Store, base: &Model) -> Result<Option<(Model, HealCell)>> {
         let directory = self.directory(store)?;
@@ -267,18 +291,26 @@ impl HealCut<'_> {
 
     /// The cut healed: trained now, or read from an earlier run. The model holds only the kept layers, with
     /// their adapter.
-    pub fn heal(&self, store: &Store, model: &StudyModel, progress: &dyn Progress) -> Result<HealedCut> {
+    ///
+    /// While another process trains it, `meanwhile` is called, which says whether it did something.
+    pub fn heal(
+        &self,
+        store: &Store,
+        model: &StudyModel,
+        progress: &dyn Progress,
+        mut meanwhile: impl FnMut() -> Result<bool>,
+    ) -> Result<HealedCut> {
         let (recipe, whose) = (self.recipe, self.whose());
         let base = model.text.engine.model();
         let mut claim = None;
         let mut found = self.find(store, base)?;
         while found.is_none() && claim.is_none() {
             claim = store.claim("heal", &self.key())?;
-            if claim.is_none() {
-                Store::wait(progress)?;
-            }
             // Another process may have trained it since.
             found = self.find(store, base)?;
+            if claim.is_none() && found.is_none() && !meanwhile()? {
+                Store::wait(progress)?;
+            }
         }
         let cached = found.is_some();
         let (model, cell) = match found {

@@ -41,6 +41,7 @@ mod calibration;
 mod cuts;
 mod directory;
 mod eval_split;
+mod goal;
 mod heal_seeds;
 mod heal_stage;
 mod healing;
@@ -48,7 +49,9 @@ pub mod healing_data;
 mod identity;
 mod item_parts;
 mod model;
+pub mod plan;
 pub mod pocket;
+mod prepared;
 mod presets;
 mod recipe;
 mod recipe_check;
@@ -71,6 +74,7 @@ pub use cuts::{Cuts, GivenCut, Objective, SearchMethod, StrategyEntry};
 pub use heal_seeds::HealSeeds;
 pub use healing_data::{GENERAL_INSTRUCTIONS, HealingPrompt};
 pub use model::{StudyInputs, StudyModel};
+pub use plan::plan;
 pub use presets::{PRESETS, Preset};
 pub use recipe::{
     AnswerSampling, Budget, Heal, Items, OwnShots, Recipe, Rows, Sentinels, Shots, SpeedSettings, TASKS, Tasks,

@@ -8,11 +8,12 @@ use lopper_heal::{HealRecipe, Method};
 use lopper_infer::Sampling;
 use lopper_model::chat::ReasoningMarkers;
 use lopper_pocket::Split;
-use lopper_record::{Context, Result};
+use lopper_record::{Context, Fault, Result};
 use lopper_tasks::{GenerationPolicy, ItemSelection, TaskSettings, expand};
 use serde::{Deserialize, Serialize};
 
 use crate::cuts::Cuts;
+use crate::goal::Goal;
 use crate::heal_seeds::HealSeeds;
 use crate::tasks::{Member, StudyTasks};
 
@@ -144,7 +145,7 @@ impl Shots {
         }
     }
 
-    /// The number that a task is given by its name, or else by a word that stands for it and others.
+    /// The number that a task is given by its name, or else by a word that names it and others.
     pub(crate) fn of(&self, task: &Member) -> Option<usize> {
         let Self::Each(numbers) = self else { return None };
         let by_name = numbers.get(&task.entry.name);
@@ -260,6 +261,19 @@ impl Default for SpeedSettings {
 pub struct Budget {
     /// Retentions to keep.
     pub thresholds: Vec<f64>,
+    /// One question, such as `gsm8k>=0.9`: the study ends once it is answered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub goal: Option<String>,
+}
+
+impl Budget {
+    /// The goal, where there is one.
+    ///
+    /// # Errors
+    /// A [`Fault`] for one that cannot be read.
+    pub(crate) fn parsed_goal(&self) -> Result<Option<Goal>, Fault> {
+        self.goal.as_deref().map(str::parse).transpose()
+    }
 }
 
 impl Default for Recipe {
@@ -325,7 +339,7 @@ impl Default for Heal {
 
 impl Default for Budget {
     fn default() -> Self {
-        Self { thresholds: vec![0.9] }
+        Self { thresholds: vec![0.9], goal: None }
     }
 }
 

@@ -73,6 +73,9 @@ impl Recipe {
     fn check_tasks(&self) -> Checked {
         let tasks = self.resolved_tasks()?;
         self.cuts.objective.tasks(&tasks)?;
+        if let Some(goal) = self.budget.parsed_goal()? {
+            goal.check(&tasks)?;
+        }
         if let Shots::Each(numbers) = &self.rows.shots
             && let Some(word) = numbers.keys().find(|word| !tasks.members.iter().any(|member| member.is_named(word)))
         {

@@ -9,26 +9,25 @@ use lopper_diagnose::sentinel::Sentinels;
 use lopper_measure::{Outcomes, group_mean_retention, paired, retention, uncut_results};
 use lopper_pocket::Split;
 use lopper_prune::criteria::Measures;
-use lopper_prune::{LayerScores, criteria};
+use lopper_prune::{Calibration, LayerScores, criteria};
 use lopper_record::study::{
-    AblatedLayer, GroupResult, LedgerEntry, ObjectiveTasks, Point, SCHEMA, StudyRecord, TaskMeta, TaskResult, Timing,
+    AblatedLayer, BudgetLine, GroupResult, LedgerEntry, Point, StudyRecord, TaskMeta, TaskResult, Timing,
 };
-use lopper_record::{LayerPosition, LayerSet, Progress, Result, Store};
+use lopper_record::{LayerPosition, LayerSet, Progress, Result, Step, Store};
 
 use crate::better_buy::better_buys;
 use crate::budget::JudgedCut;
 use crate::cuts::AUTO;
 use crate::directory::DirectoryGuard;
-use crate::eval_split::EvalSplit;
 use crate::heal_stage::HealStage;
-use crate::healing::ResponseGeneration;
 use crate::identity::{REVISION, ScoreKey};
+use crate::prepared::Prepared;
 use crate::sentinels::{PlannedCut, Readings};
 use crate::stage::{CutCells, CutOnSplit, CutStage, Stage};
 use crate::strategy::{self, Evidence, Strategies};
 use crate::tasks::StudyTasks;
 use crate::training::TrainingPrompts;
-use crate::{Recipe, StudyInputs, StudyModel, budget, calibration, record, samples};
+use crate::{Recipe, StudyInputs, StudyModel, budget, calibration, goal, record, samples};
 
 /// Runs a study in `directory`, or continues the one that is there. A study that fails before its
 /// first cell is finished leaves nothing behind. `command` is the one that repeats it, for the record.
@@ -44,59 +43,16 @@ pub fn run(
     command: &str,
     progress: &dyn Progress,
 ) -> Result<StudyRecord> {
-    recipe.check()?;
-    recipe.check_model(&model.numbering)?;
-    let tasks = recipe.resolved_tasks()?;
-    let strategies = Strategies::resolve(recipe, &model.card.hash, &model.numbering)?;
-    let objective = recipe.cuts.objective.tasks(&tasks)?;
-    let StudyModel { card, text, numbering } = model;
-    let text = text.with_template_variables(&recipe.template)?;
-    let model = &StudyModel { card: card.clone(), text, numbering: numbering.clone() };
     // What cannot be prepared is refused before anything is written.
-    let StudyInputs { resources, prompts } = inputs;
-    let prepare = |split| EvalSplit::prepare(&model.text, &tasks, recipe, resources, split);
-    let (report, select) = (prepare(Split::Report)?, prepare(Split::Select)?);
-    let policy = recipe.generation_policy();
-    let source = (&policy, resources);
-    let training = TrainingPrompts::gather(&model.text, &tasks, source, prompts.as_deref(), &[&report, &select])?;
-    let mut warnings = strategies.remarks(&recipe.cuts.depths);
-    if !recipe.heal.depths.is_empty() {
-        warnings.extend(ResponseGeneration::new(model, &tasks, &training, recipe)?.check()?);
-    }
+    let prepared = Prepared::new(model, recipe, inputs)?;
     let guard = DirectoryGuard::new(directory);
     let store = Store::open(directory)?;
-    let record = StudyRecord {
-        schema: SCHEMA,
-        lopper_version: env!("CARGO_PKG_VERSION").into(),
-        command: command.to_owned(),
-        model: card.clone(),
-        recipe: serde_json::to_value(recipe)?,
-        policy: serde_json::to_value(&policy)?,
-        seeds: record::seeds(recipe)?,
-        splits: record::splits(recipe, &tasks, &objective),
-        objective: Some(ObjectiveTasks { chosen: recipe.cuts.objective.summary(), tasks: objective.clone() }),
-        tasks: tasks.entries.iter().map(|entry| entry.meta(recipe.items.report, recipe.items.select)).collect(),
-        warnings,
-        ..StudyRecord::default()
-    };
-    let mut study = Study {
-        model,
-        recipe,
-        tasks: &tasks,
-        strategies: &strategies,
-        objective,
-        training: &training,
-        store: &store,
-        cells: CutCells { model, store: &store, report: &report, select: &select },
-        progress,
-        used: HashSet::new(),
-        sentinels: None,
-        record,
-        ledger: Vec::new(),
-        judged: Vec::new(),
-    };
-    let result = study.stages();
-    let record = study.record;
+    let whole = progress.step(Step::new("study", Step::STAGES, prepared.stages()));
+    let mut study = prepared.study(&store, command, &*whole)?;
+    let result = study.run();
+    let record = std::mem::take(&mut study.record);
+    drop(study);
+    drop(whole);
     if let Err(error) = result {
         drop(store);
         guard.clear_if_unused();
@@ -117,6 +73,8 @@ pub struct Study<'a> {
     pub store: &'a Store,
     pub cells: CutCells<'a>,
     pub progress: &'a dyn Progress,
+    /// Stages that are finished.
+    pub stages: usize,
     /// Cuts that a stage has used.
     pub used: HashSet<CutOnSplit>,
     /// Prepared when the first is read.
@@ -129,7 +87,7 @@ pub struct Study<'a> {
 }
 
 impl<'a> Study<'a> {
-    fn stages(&mut self) -> Result<()> {
+    fn run(&mut self) -> Result<()> {
         let (base, base_select) = self.uncut()?;
         self.check_searchable(&base_select)?;
         let scores = self.layer_scores()?;
@@ -151,12 +109,50 @@ impl<'a> Study<'a> {
         let speeds = self.measure_speeds(&main)?;
         self.enter_speeds(&speeds, &main, &base, &cuts);
         self.heal(&HealStage { evidence: &evidence, main: &main, base: &base, cuts: &cuts, readings: &readings })?;
-        self.record.budget = budget::decide(&self.judged, self.tasks, &main, self.recipe, self.model.card.num_layers)?;
+        self.decide(&main)?;
+        self.warn_of_the_end(&main)?;
         self.record.better_buys = better_buys(&self.record);
         self.write_ledger()?;
         self.record.warnings.extend(self.store.take_warnings());
         self.record.complete = true;
         self.record.write(self.store.directory())
+    }
+
+    /// Decides the depth budget on what has been measured so far, and shows it.
+    pub fn decide(&mut self, main: &str) -> Result<()> {
+        self.record.budget = budget::decide(&self.judged, self.tasks, main, self.recipe, self.model.card.num_layers)?;
+        self.progress.message(&budget::so_far(&self.record.budget));
+        Ok(())
+    }
+
+    /// Whether the study has a goal whose budget no deeper cut can change, as cut or healed.
+    pub fn is_answered(&self, healed: bool) -> bool {
+        let of_goal = |line: &&BudgetLine| line.headline && line.healed == healed;
+        self.recipe.budget.goal.is_some() && self.record.budget.iter().filter(of_goal).any(goal::is_decided)
+    }
+
+    /// Says what a study with a goal has not measured.
+    fn warn_of_the_end(&mut self, main: &str) -> Result<()> {
+        let Some(goal) = self.recipe.budget.parsed_goal()? else { return Ok(()) };
+        let measured = |healed: bool, depth: usize| {
+            let is_it = |point: &Point| point.removed == depth && point.healed.is_some() == healed;
+            self.record.points.iter().any(is_it)
+        };
+        let mut left_out = Vec::new();
+        for (healed, depths, name) in
+            [(false, &self.recipe.cuts.depths, "cuts of"), (true, &self.recipe.heal.depths, "healed cuts of")]
+        {
+            let missing: Vec<usize> = depths.iter().copied().filter(|depth| !measured(healed, *depth)).collect();
+            if !missing.is_empty() {
+                left_out.push(format!("{name} {} layers", lopper_record::format_ranges(&missing)));
+            }
+        }
+        left_out.extend(self.strategies.names().filter(|name| *name != main).map(str::to_owned));
+        if !left_out.is_empty() {
+            let left_out = left_out.join(", ");
+            self.record.warnings.push(format!("the study ended when `{goal}` was decided; not measured: {left_out}"));
+        }
+        Ok(())
     }
 
     /// Begins a stage that evaluates `cuts`.
@@ -166,8 +162,15 @@ impl<'a> Study<'a> {
 
     /// Enters a finished stage into the record and writes it.
     pub fn finish(&mut self, timing: impl Into<Option<Timing>>) -> Result<()> {
-        self.record.timings.extend(timing.into());
+        self.enter_timing(timing);
         self.record.write(self.store.directory())
+    }
+
+    /// Enters a finished stage into the record.
+    pub fn enter_timing(&mut self, timing: impl Into<Option<Timing>>) {
+        self.stages += 1;
+        self.progress.set(self.stages);
+        self.record.timings.extend(timing.into());
     }
 
     /// The uncut model on the reporting and on the selection items.
@@ -209,30 +212,44 @@ impl<'a> Study<'a> {
         Ok((base, base_select))
     }
 
+    /// The text that criteria are measured over.
+    pub fn calibration(&self) -> Result<Calibration> {
+        calibration::documents(&self.model.text, self.training, self.recipe.items.calibration)
+    }
+
+    /// The criteria over it, where an earlier run has measured them.
+    pub fn found_scores(&self, calibration: &Calibration) -> Result<Option<LayerScores>> {
+        self.store.get("scores", &self.score_key(&calibration.hash()))
+    }
+
+    fn score_key<'b>(&'b self, calibration: &'b str) -> ScoreKey<'b> {
+        let gradients = self.strategies.need_gradients();
+        ScoreKey { revision: REVISION, model: &self.model.card.hash, calibration, gradients }
+    }
+
     fn layer_scores(&mut self) -> Result<LayerScores> {
-        let text = &self.model.text;
-        let calibration = calibration::documents(text, self.training, self.recipe.items.calibration)?;
+        let calibration = self.calibration()?;
         for (task, reason) in &self.training.without {
             self.record
                 .warnings
                 .push(format!("{task} is neither in the calibration text nor among the prompts to heal by: {reason}"));
         }
-        let gradients = self.strategies.need_gradients();
-        let (model, hash) = (&self.model.card.hash, calibration.hash());
-        let key = ScoreKey { revision: REVISION, model, calibration: &hash, gradients };
+        let hash = calibration.hash();
+        let key = self.score_key(&hash);
         let found = self.store.path("scores", &key, "json")?.exists();
         let mut stage = Stage::begin(self.progress, "layer criteria", 1, usize::from(found));
         let finished = self.store.run("scores", &key, self.progress, || {
             let progress = stage.cell("one pass over calibration text");
+            let engine = &self.model.text.engine;
             let what = Measures { perplexity: true, linear: true };
-            let mut scores = criteria::measure(&text.engine, &calibration, what, progress)?;
-            if gradients {
-                scores.taylor = Some(criteria::taylor(text.engine.model(), &calibration, progress)?);
+            let mut scores = criteria::measure(engine, &calibration, what, progress)?;
+            if key.gradients {
+                scores.taylor = Some(criteria::taylor(engine.model(), &calibration, progress)?);
             }
             Ok(scores)
         })?;
         stage.count(finished.wall_s, finished.cached)?;
-        self.record.timings.push(stage.timing());
+        self.enter_timing(stage.timing());
         Ok(finished.value)
     }
 
@@ -286,7 +303,9 @@ impl<'a> Study<'a> {
         base: &Outcomes,
     ) -> Result<(Vec<(usize, Outcomes)>, Readings)> {
         let mut plan = Vec::new();
-        for strategy in self.strategies.names() {
+        let goal = self.recipe.budget.parsed_goal()?;
+        // Only the main strategy answers a goal.
+        for strategy in self.strategies.names().filter(|name| goal.is_none() || *name == main) {
             for &depth in self.recipe.cuts.depths.iter().filter(|depth| self.strategies.gives(strategy, **depth)) {
                 let dropped = strategy::choose(strategy, depth, evidence)?;
                 plan.push(PlannedCut { strategy: strategy.to_owned(), dropped });
@@ -300,6 +319,9 @@ impl<'a> Study<'a> {
         }
         let cuts: Vec<CutOnSplit> = plan.iter().map(|planned| self.cut(&planned.dropped, Split::Report)).collect();
         let mut stage = self.cut_stage("cuts", &cuts)?;
+        if goal.is_some() {
+            stage = stage.one_by_one();
+        }
         let mut main_outcomes = Vec::new();
         for (PlannedCut { strategy, dropped }, cut) in plan.iter().zip(&cuts) {
             let what = format!("{strategy}: without {}", self.model.originals(dropped)?);
@@ -307,11 +329,16 @@ impl<'a> Study<'a> {
             let mut point = self.point(strategy, dropped, base, &outcomes)?;
             self.diagnose(&mut point, (base, &outcomes), &readings.of(&cut.kept), &readings);
             self.record.points.push(point);
-            // An interrupted study has a report of every cut it reached.
-            self.record.write(self.store.directory())?;
             if strategy == main {
                 self.judged.push(JudgedCut::new(dropped.len(), None, &paired(base, &outcomes, &self.tasks.names())));
+                self.decide(main)?;
                 main_outcomes.push((dropped.len(), outcomes));
+            }
+            // An interrupted study has a report of every cut it reached.
+            self.record.write(self.store.directory())?;
+            if self.is_answered(false) {
+                stage.end();
+                break;
             }
         }
         self.show(base, &main_outcomes, None);
@@ -319,7 +346,8 @@ impl<'a> Study<'a> {
         Ok((main_outcomes, readings))
     }
 
-    fn cut(&self, dropped: &LayerSet<LayerPosition>, split: Split) -> CutOnSplit {
+    /// The cut without `dropped` on the items of `split`.
+    pub fn cut(&self, dropped: &LayerSet<LayerPosition>, split: Split) -> CutOnSplit {
         CutOnSplit { kept: self.model.without(dropped), split }
     }
 
@@ -329,7 +357,7 @@ impl<'a> Study<'a> {
     }
 
     /// The objective that layers and strategies are chosen by, over the tasks that choose.
-    fn group_mean_retention(&self, base: &Outcomes, cut: &Outcomes) -> Option<f64> {
+    pub fn group_mean_retention(&self, base: &Outcomes, cut: &Outcomes) -> Option<f64> {
         group_mean_retention(paired(base, cut, &self.objective))
     }
 

@@ -1,7 +1,7 @@
 //! The searches of a study: `greedy`, `racing`, `block`, `evolution`. Candidates are evaluated on the selection items
 //! of the tasks that choose, as by `lopper search`, over the shared weights. A finished round is a cell, and so is what
 //! the candidates of an unfinished one have scored so far; the layer map is the first round of a greedy search, and is
-//! not evaluated again.
+//! not evaluated again. Processes that work on one study divide the candidates of a round.
 //!
 //! A greedy search gives a cut of every depth on its way; `block` and `evolution` search each depth by itself.
 
@@ -12,7 +12,7 @@ use std::ops::{ControlFlow, Range};
 use lopper_measure::{ItemScores, Outcomes};
 use lopper_prune::search::{Evaluator, Problem, Racing, Round, State, Strategy, search};
 use lopper_record::study::{SearchRecord, SearchedCut};
-use lopper_record::{Context, Fault, LayerPosition, LayerSet, Progress, Result, key_hash};
+use lopper_record::{Claimed, Context, Fault, LayerPosition, LayerSet, Progress, Result, Store, key_hash};
 use lopper_tasks::Group;
 use serde::{Deserialize, Serialize};
 
@@ -53,7 +53,62 @@ struct Branch {
     state: State,
 }
 
+/// A search as far as earlier runs have come.
+pub struct FoundSearch {
+    method: SearchMethod,
+    branches: Vec<Branch>,
+    /// What each round took that is there.
+    seconds: Vec<f64>,
+}
+
+/// A round of a search, there or to come.
+pub struct PlannedRound {
+    pub what: String,
+    /// Layers that its candidates remove.
+    pub removed: usize,
+    /// The most candidates it can have to evaluate.
+    pub candidates: usize,
+    pub finished: bool,
+}
+
+impl FoundSearch {
+    /// Its rounds for a model of `layers` layers, of which `protected` stay.
+    pub fn rounds(&self, layers: usize, protected: &LayerSet<LayerPosition>) -> Vec<PlannedRound> {
+        let free = layers - protected.len();
+        let mut planned = Vec::new();
+        for branch in &self.branches {
+            for round in 0..branch.rounds {
+                let removed = branch.remove.unwrap_or(round + 1);
+                let candidates = match self.method {
+                    // The first round is the layer map.
+                    SearchMethod::Greedy | SearchMethod::Racing if round == 0 => 0,
+                    SearchMethod::Greedy | SearchMethod::Racing => free.saturating_sub(round),
+                    SearchMethod::Block => free.saturating_sub(removed) + 1,
+                    SearchMethod::Evolution => POPULATION,
+                };
+                let finished = round < branch.state.rounds.len();
+                planned.push(PlannedRound {
+                    what: self.method.round_name(branch, round),
+                    removed,
+                    candidates,
+                    finished,
+                });
+            }
+        }
+        planned
+    }
+}
+
 impl SearchMethod {
+    /// What the round of a branch is called while it is at work.
+    fn round_name(self, branch: &Branch, round: usize) -> String {
+        match (branch.remove, branch.rounds) {
+            (None, rounds) => format!("layer {} of {rounds}", round + 1),
+            (Some(depth), 1) => format!("{depth} layers"),
+            (Some(depth), rounds) => format!("{depth} layers, generation {} of {rounds}", round + 1),
+        }
+    }
+
     fn branches(self, depths: &[usize]) -> Vec<Branch> {
         let deepest = depths.last().copied().unwrap_or(0);
         let branch = |remove, rounds| Branch { remove, rounds, state: State::default() };
@@ -106,51 +161,74 @@ impl Study<'_> {
             .hint("name other tasks in `cuts.objective`, or raise `items.select`"))
     }
 
-    fn search(&mut self, method: SearchMethod, base: &Outcomes) -> Result<CutsByDepth> {
-        let depths = self.recipe.cuts.depths.clone();
+    /// A search as far as its rounds are there; `base` as for [`Study::searches`], without which none can be.
+    pub fn found_search(&self, method: SearchMethod, base: Option<&Outcomes>) -> Result<FoundSearch> {
+        let mut found = FoundSearch { method, branches: method.branches(&self.recipe.cuts.depths), seconds: vec![] };
+        let Some(base) = base else { return Ok(found) };
         let protected = self.model.numbering.positions(&self.recipe.cuts.keep)?;
-        let evaluator = CellEvaluator::new(self.cells, &self.objective, base)?;
-        let seed = self.recipe.seed;
-        let (model, tasks) = (&self.model.card.hash, &evaluator.tasks_hash);
-        let key = |remove: Option<usize>, round: usize| SearchKey {
+        self.find_rounds(&mut found, &CellEvaluator::new(self.cells, &self.objective, base)?, &protected)?;
+        Ok(found)
+    }
+
+    /// The key of a round of a search, from 0.
+    fn round_key<'b>(
+        &'b self,
+        (method, remove, round): (SearchMethod, Option<usize>, usize),
+        evaluator: &'b CellEvaluator<'_>,
+        protected: &'b LayerSet<LayerPosition>,
+    ) -> SearchKey<'b> {
+        SearchKey {
             revision: REVISION,
-            model,
+            model: &self.model.card.hash,
             // Of an evolution's generations each is drawn from those before, however many will follow.
-            strategy: method.strategy(1, seed),
-            protected: &protected,
+            strategy: method.strategy(1, self.recipe.seed),
+            protected,
             remove,
             round,
             objective: &self.objective,
-            tasks,
-        };
-        let mut branches = method.branches(&depths);
-        let mut found = Vec::new();
-        for Branch { remove, rounds, state } in &mut branches {
+            tasks: &evaluator.tasks_hash,
+        }
+    }
+
+    fn find_rounds(
+        &self,
+        found: &mut FoundSearch,
+        evaluator: &CellEvaluator<'_>,
+        protected: &LayerSet<LayerPosition>,
+    ) -> Result<()> {
+        for Branch { remove, rounds, state } in &mut found.branches {
             state.base = Some(evaluator.base.clone());
-            while state.rounds.len() < *rounds
-                && let Some(cell) = self.store.get::<RoundCell>("search", &key(*remove, state.rounds.len()))?
-            {
-                found.push(cell.seconds);
+            while state.rounds.len() < *rounds {
+                let key = self.round_key((found.method, *remove, state.rounds.len()), evaluator, protected);
+                let Some(cell) = self.store.get::<RoundCell>("search", &key)? else { break };
+                found.seconds.push(cell.seconds);
                 state.evaluations += cell.evaluations;
                 state.rounds.push(cell.round);
             }
         }
+        Ok(())
+    }
+
+    fn search(&mut self, method: SearchMethod, base: &Outcomes) -> Result<CutsByDepth> {
+        let protected = self.model.numbering.positions(&self.recipe.cuts.keep)?;
+        let evaluator = CellEvaluator::new(self.cells, &self.objective, base)?;
+        let seed = self.recipe.seed;
+        let mut found = FoundSearch { method, branches: method.branches(&self.recipe.cuts.depths), seconds: vec![] };
+        self.find_rounds(&mut found, &evaluator, &protected)?;
+        let FoundSearch { mut branches, seconds: found, .. } = found;
         let total = branches.iter().map(|branch| branch.rounds).sum();
         let name = format!("{} search", method.name());
         let mut stage = Stage::begin(self.progress, &name, total, found.len());
         found.into_iter().try_for_each(|seconds| stage.count(seconds, true))?;
-        for Branch { remove, rounds, state } in &mut branches {
-            while state.rounds.len() < *rounds {
-                let round = state.rounds.len();
+        for branch in &mut branches {
+            while branch.state.rounds.len() < branch.rounds {
+                let round = branch.state.rounds.len();
+                let what = method.round_name(branch, round);
+                let Branch { remove, state, .. } = branch;
                 let problem = Problem {
                     layers: self.model.card.num_layers,
                     remove: remove.unwrap_or(round + 1),
                     protected: protected.clone(),
-                };
-                let what = match remove {
-                    None => format!("layer {} of {rounds}", round + 1),
-                    Some(depth) if *rounds == 1 => format!("{depth} layers"),
-                    Some(depth) => format!("{depth} layers, generation {} of {rounds}", round + 1),
                 };
                 let before = std::mem::take(state);
                 let evaluated = before.evaluations;
@@ -160,7 +238,8 @@ impl Study<'_> {
                 let last = state.rounds.last().context("a search makes a round")?;
                 let seconds = evaluator.seconds.take();
                 let cell = RoundCell { seconds, evaluations: state.evaluations - evaluated, round: last.clone() };
-                self.store.put("search", &key(*remove, round), &cell, seconds)?;
+                let key = self.round_key((method, *remove, round), &evaluator, &protected);
+                self.store.put("search", &key, &cell, seconds)?;
                 stage.count(seconds, false)?;
             }
         }
@@ -168,6 +247,14 @@ impl Study<'_> {
         self.record.searches.push(record);
         self.finish(stage.timing())?;
         Ok(cuts)
+    }
+
+    /// The cuts of a search that is finished.
+    pub fn cuts_of(&self, found: &FoundSearch) -> Result<Option<CutsByDepth>> {
+        if found.branches.iter().any(|branch| branch.state.rounds.len() < branch.rounds) {
+            return Ok(None);
+        }
+        Ok(Some(self.searched(found.method, &found.branches)?.0))
     }
 
     /// The cuts that finished branches give, and their record.
@@ -253,12 +340,21 @@ impl Evaluator for CellEvaluator<'_> {
     ) -> Result<Vec<ItemScores>> {
         let mut scores: Vec<Option<ItemScores>> =
             candidates.iter().map(|kept| self.found(kept, &range)).collect::<Result<_>>()?;
-        let missing: Vec<usize> = (0..candidates.len()).filter(|at| scores[*at].is_none()).collect();
-        for chunk in missing.chunks(TOGETHER) {
-            let cuts: Vec<_> = chunk.iter().map(|at| self.cells.candidate(&candidates[*at])).collect();
+        let mut missing: Vec<usize> = (0..candidates.len()).filter(|at| scores[*at].is_none()).collect();
+        while !missing.is_empty() {
+            let (own, _claims) = Store::claim_some(&mut missing, TOGETHER, progress, |&at| {
+                let claim = self.cells.store.claim("search-scores", &self.key(&candidates[at], &range))?;
+                // Another process may have evaluated it since.
+                scores[at] = self.found(&candidates[at], &range)?;
+                Ok(if scores[at].is_some() { Claimed::Finished } else { claim.map_or(Claimed::ByOther, Claimed::Now) })
+            })?;
+            if own.is_empty() {
+                continue;
+            }
+            let cuts: Vec<_> = own.iter().map(|at| self.cells.candidate(&candidates[*at])).collect();
             let (found, seconds) = self.parts.evaluate(&cuts, range.clone(), progress)?;
-            let seconds = seconds / chunk.len() as f64;
-            for (at, found) in chunk.iter().zip(found) {
+            let seconds = seconds / own.len() as f64;
+            for (at, found) in own.iter().zip(found) {
                 let cell = ScoresCell { seconds, scores: found };
                 self.cells.store.put("search-scores", &self.key(&candidates[*at], &range), &cell, seconds)?;
                 self.add(seconds);

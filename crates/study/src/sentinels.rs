@@ -12,7 +12,7 @@ use lopper_diagnose::{diagnose_outcomes, ledger};
 use lopper_infer::TextModel;
 use lopper_measure::Outcomes;
 use lopper_record::study::{Diagnosis, HealingRole, Point, StoppedBranch};
-use lopper_record::{Finished, LayerPosition, LayerSet, LayerSlot, Progress, Result, Store};
+use lopper_record::{Claimed, Finished, LayerPosition, LayerSet, LayerSlot, Progress, Result, Store};
 use serde::{Deserialize, Serialize};
 
 use crate::identity::{HealKey, REVISION, SentinelKey};
@@ -56,7 +56,8 @@ pub struct PlannedCut {
 }
 
 impl Study<'_> {
-    fn sentinel_options(&self) -> SentinelOptions {
+    /// What sentinels a study reads.
+    pub fn sentinel_options(&self) -> SentinelOptions {
         let template_variables = self.recipe.template.clone();
         let reasoning_markers = self.recipe.reasoning.markers();
         SentinelOptions { seed: self.recipe.seed, template_variables, reasoning_markers, ..Default::default() }
@@ -69,6 +70,12 @@ impl Study<'_> {
         options: &'b SentinelOptions,
     ) -> SentinelKey<'b> {
         SentinelKey { revision: REVISION, model: &self.model.card.hash, kept, healed, options }
+    }
+
+    /// Whether an earlier run has read those of a cut.
+    pub fn has_sentinels(&self, kept: &LayerSet<LayerPosition>) -> Result<bool> {
+        let options = self.sentinel_options();
+        Ok(self.store.path("sentinels", &self.sentinel_key(kept, None, &options), "json")?.exists())
     }
 
     fn prepare_sentinels(&mut self) -> Result<()> {
@@ -135,26 +142,18 @@ impl Study<'_> {
             self.prepare_sentinels()?;
         }
         while !missing.is_empty() {
-            let (mut claims, mut cuts, mut left) = (Vec::new(), Vec::new(), Vec::new());
-            for cut in missing {
-                let key = self.sentinel_key(&cut, None, &options);
-                let claim = if cuts.len() < TOGETHER { self.store.claim("sentinels", &key)? } else { None };
+            let (cuts, _claims) = Store::claim_some(&mut missing, TOGETHER, self.progress, |cut| {
+                let key = self.sentinel_key(cut, None, &options);
+                let claim = self.store.claim("sentinels", &key)?;
                 // Another process may have read them since.
-                match (self.store.get::<SentinelCell>("sentinels", &key)?, claim) {
-                    (Some(cell), _) => {
-                        stage.count(cell.seconds, true)?;
-                        readings.by_cut.insert(cut.clone(), cell.probes);
-                    }
-                    (None, Some(claim)) => {
-                        claims.push(claim);
-                        cuts.push(cut);
-                    }
-                    (None, None) => left.push(cut),
-                }
-            }
-            missing = left;
+                let Some(cell) = self.store.get::<SentinelCell>("sentinels", &key)? else {
+                    return Ok(claim.map_or(Claimed::ByOther, Claimed::Now));
+                };
+                stage.count(cell.seconds, true)?;
+                readings.by_cut.insert(cut.clone(), cell.probes);
+                Ok(Claimed::Finished)
+            })?;
             if cuts.is_empty() {
-                Store::wait(self.progress)?;
                 continue;
             }
             let began = Instant::now();
@@ -169,7 +168,7 @@ impl Study<'_> {
             }
             cuts.iter().try_for_each(|_| stage.count(seconds, false))?;
         }
-        self.record.timings.push(stage.timing());
+        self.enter_timing(stage.timing());
         self.enter_probes(&readings);
         Ok(readings)
     }

@@ -57,13 +57,7 @@ impl Study<'_> {
         let cuts = cuts.map(|point| numbering.kept(&point.dropped)).collect::<Result<Vec<_>>>()?;
         let models: Vec<_> = std::iter::once(self.model.layers()).chain(cuts).collect();
         let (processor, engine) = (processor(), &self.model.text.engine);
-        let key = SpeedKey {
-            revision: REVISION,
-            model: &self.model.card.hash,
-            models: &models,
-            processor: &processor,
-            threads: engine.threads(),
-        };
+        let key = self.speed_key(&models, &processor);
         let found = self.store.path("speed", &key, "json")?.exists();
         let mut stage = Stage::begin(self.progress, "speed", 1, usize::from(found));
         let finished = self.store.run("speed", &key, self.progress, || {
@@ -74,6 +68,16 @@ impl Study<'_> {
         stage.count(finished.wall_s, finished.cached)?;
         self.finish(stage.timing())?;
         Ok(Speeds { processor, cell: finished.value, models })
+    }
+
+    fn speed_key<'b>(&'b self, models: &'b [LayerSet<LayerPosition>], processor: &'b str) -> SpeedKey<'b> {
+        let threads = self.model.text.engine.threads();
+        SpeedKey { revision: REVISION, model: &self.model.card.hash, models, processor, threads }
+    }
+
+    /// Whether an earlier run has measured these models on this processor.
+    pub fn has_speeds(&self, models: &[LayerSet<LayerPosition>]) -> Result<bool> {
+        Ok(self.store.path("speed", &self.speed_key(models, &processor()), "json")?.exists())
     }
 
     /// Puts sizes, rates and the length of answers into the points of the uncut model and of the main strategy's cuts.
@@ -144,7 +148,7 @@ impl Study<'_> {
 }
 
 /// Bytes of a parameter by the name of its type; 4 for one that is not known.
-fn bytes_of(dtype: &str) -> u64 {
+pub fn bytes_of(dtype: &str) -> u64 {
     match dtype {
         "bfloat16" | "float16" => 2,
         "float64" => 8,
@@ -154,11 +158,20 @@ fn bytes_of(dtype: &str) -> u64 {
 }
 
 /// The name of this machine's processor.
-fn processor() -> String {
+pub fn processor() -> String {
     let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let name = text.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':').map(|(_, name)| name));
     let name = name.map(|name| name.split_whitespace().collect::<Vec<_>>().join(" ")).filter(|name| !name.is_empty());
     name.unwrap_or_else(|| format!("{} ({})", std::env::consts::ARCH, std::env::consts::OS))
+}
+
+/// Seconds of all rounds for the uncut model.
+pub fn seconds_of_a_model(engine: &Engine) -> Result<f64> {
+    let uncut = engine.all_layers();
+    lengths(engine, &uncut)?;
+    let began = Instant::now();
+    measure(engine, &[uncut], &NoProgress)?;
+    Ok(began.elapsed().as_secs_f64())
 }
 
 /// How much is read and generated, so that one measurement of the uncut model takes long enough and not longer.
@@ -189,6 +202,7 @@ fn measure(engine: &Engine, models: &[LayerSet<LayerSlot>], progress: &dyn Progr
             batch,
             prefill: (batch * lengths.prompt) as f64 / median(read),
             decode: (batch * lengths.new) as f64 / median(generate),
+            decode_range: Some(extremes(generate).map(|seconds| (batch * lengths.new) as f64 / seconds)),
             repetitions: ROUNDS,
         };
         BATCHES.into_iter().zip(seconds).map(of_batch).collect()
@@ -226,6 +240,12 @@ fn time(engine: &Engine, model: &LayerSet<LayerSlot>, batch: usize, prompt: usiz
     Ok(began.elapsed().as_secs_f64())
 }
 
+/// The longest and the shortest.
+fn extremes(seconds: &[f64]) -> [f64; 2] {
+    let longest = seconds.iter().copied().fold(0.0, f64::max);
+    [longest, seconds.iter().copied().fold(longest, f64::min)]
+}
+
 fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -245,7 +265,9 @@ mod tests {
         assert_eq!(cell.rates.len(), 2);
         for rates in &cell.rates {
             assert_eq!(rates.iter().map(|at| at.batch).collect::<Vec<_>>(), BATCHES);
-            assert!(rates.iter().all(|at| at.prefill > 0.0 && at.decode > 0.0 && at.repetitions == ROUNDS));
+            assert!(rates.iter().all(|at| at.prefill > 0.0 && at.repetitions == ROUNDS));
+            let within = |at: &SpeedAtBatch| at.decode_range.is_some_and(|[a, b]| a <= at.decode && at.decode <= b);
+            assert!(rates.iter().all(|at| at.decode > 0.0 && within(at)));
         }
         assert!((1..=PROMPT_TOKENS.1).contains(&cell.prompt_tokens));
     }

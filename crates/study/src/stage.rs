@@ -12,7 +12,7 @@ use std::collections::HashSet;
 use lopper_measure::Outcomes;
 use lopper_pocket::Split;
 use lopper_record::study::Timing;
-use lopper_record::{Claim, LayerPosition, LayerSet, NoProgress, Progress, Result, Step, Store};
+use lopper_record::{Claimed, LayerPosition, LayerSet, NoProgress, Progress, Result, Step, Store};
 
 use crate::StudyModel;
 use crate::eval_split::{Candidate, EvalSplit};
@@ -26,6 +26,8 @@ pub struct Stage<'a> {
     timing: Timing,
     /// Cells that were there when it began, and those finished since.
     finished: usize,
+    /// Cells that were passed by.
+    counted: usize,
 }
 
 impl<'a> Stage<'a> {
@@ -35,7 +37,12 @@ impl<'a> Stage<'a> {
             0 => Box::new(NoProgress),
             _ => progress.step(Step::new(name, "cells", cells).found(found)),
         };
-        Self { step, timing: Timing { stage: name.to_owned(), cells, ..Timing::default() }, finished: found }
+        Self {
+            step,
+            timing: Timing { stage: name.to_owned(), cells, ..Timing::default() },
+            finished: found,
+            counted: 0,
+        }
     }
 
     /// Names the cell that is computed next; its work are steps of what is returned.
@@ -50,6 +57,7 @@ impl<'a> Stage<'a> {
     /// [`Interrupted`](lopper_record::Interrupted).
     pub fn count(&mut self, seconds: f64, by_earlier_run: bool) -> Result<()> {
         self.timing.seconds += seconds;
+        self.counted += 1;
         if by_earlier_run {
             self.timing.cached += 1;
             return Ok(());
@@ -57,6 +65,12 @@ impl<'a> Stage<'a> {
         self.finished = self.timing.cells.min(self.finished + 1);
         self.step.set(self.finished);
         self.step.check()
+    }
+
+    /// Ends it at the cells that were counted.
+    pub fn end(&mut self) {
+        self.timing.cells = self.counted;
+        self.step.set_total(self.counted);
     }
 
     /// What it took.
@@ -85,7 +99,8 @@ pub struct CutCells<'a> {
 }
 
 impl<'a> CutCells<'a> {
-    fn split(&self, split: Split) -> &'a EvalSplit {
+    /// The tasks on the items of one split.
+    pub fn split(&self, split: Split) -> &'a EvalSplit {
         if split == Split::Select { self.select } else { self.report }
     }
 
@@ -93,6 +108,23 @@ impl<'a> CutCells<'a> {
         let StudyModel { card, text, .. } = self.model;
         Candidate { text, model: &card.hash, kept, run: kept.slots(), healed: None }
     }
+}
+
+/// The cuts that no earlier stage has used (`used`, which takes them in), in order, each with the tasks that it has no
+/// cell for.
+pub fn new_cuts(
+    cells: CutCells<'_>,
+    used: &mut HashSet<CutOnSplit>,
+    cuts: &[CutOnSplit],
+) -> Result<Vec<(CutOnSplit, Vec<String>)>> {
+    let mut new = Vec::new();
+    for cut in cuts {
+        if used.insert(cut.clone()) {
+            let missing = cells.split(cut.split).missing(cells.store, &cells.candidate(&cut.kept))?;
+            new.push((cut.clone(), missing.into_iter().map(str::to_owned).collect()));
+        }
+    }
+    Ok(new)
 }
 
 /// A stage whose cells are evaluated cuts.
@@ -105,16 +137,8 @@ pub struct CutStage<'a> {
     missing: Vec<Missing>,
     /// Cuts that this stage has evaluated.
     evaluated: HashSet<CutOnSplit>,
-}
-
-/// Whether this process evaluates a cut.
-enum Claimed {
-    /// It does.
-    Now(Claim),
-    /// Another one does, or it is not this cut's turn.
-    ByOther,
-    /// It is evaluated.
-    Finished,
+    /// Cuts evaluated at once.
+    together: usize,
 }
 
 /// A cut without a cell for some tasks.
@@ -133,18 +157,24 @@ impl<'a> CutStage<'a> {
         cuts: &[CutOnSplit],
     ) -> Result<Self> {
         let (mut new, mut missing) = (HashSet::new(), Vec::new());
-        for cut in cuts {
-            if !used.insert(cut.clone()) {
-                continue;
-            }
+        for (cut, tasks) in new_cuts(cells, used, cuts)? {
             new.insert(cut.clone());
-            let tasks = cells.split(cut.split).missing(cells.store, &cells.candidate(&cut.kept))?;
             if !tasks.is_empty() {
-                missing.push(Missing { cut: cut.clone(), tasks: tasks.into_iter().map(str::to_owned).collect() });
+                missing.push(Missing { cut, tasks });
             }
         }
         let stage = Stage::begin(progress, name, new.len(), new.len() - missing.len());
-        Ok(Self { cells, stage, new, missing, evaluated: HashSet::new() })
+        Ok(Self { cells, stage, new, missing, evaluated: HashSet::new(), together: TOGETHER })
+    }
+
+    /// The same, where each cut decides whether the next is needed.
+    pub fn one_by_one(self) -> Self {
+        Self { together: 1, ..self }
+    }
+
+    /// Ends it at the cuts that were used.
+    pub fn end(&mut self) {
+        self.stage.end();
     }
 
     /// The outcomes of a cut: evaluated now, with some that will be used next, or found.
@@ -163,32 +193,23 @@ impl<'a> CutStage<'a> {
     /// Evaluates the missing cut at `at` and some after it that lack the same tasks; others, where another process has
     /// claimed it. Waits a moment where nothing else is left.
     fn evaluate_next(&mut self, at: usize, what: &str) -> Result<()> {
-        let mut claims = Vec::new();
-        let mut next: Vec<CutOnSplit> = Vec::new();
-        let mut tasks: Vec<String> = Vec::new();
         // From the cut that is needed on, and then those before it.
         self.missing.rotate_left(at);
-        let mut left = Vec::new();
-        for missing in std::mem::take(&mut self.missing) {
-            let joins = next.first().is_none_or(|first| missing.cut.split == first.split && missing.tasks == tasks);
-            let claim = match joins && next.len() < TOGETHER {
-                true => self.claim(&missing.cut)?,
-                false => Claimed::ByOther,
-            };
-            match claim {
-                Claimed::Finished => {}
-                Claimed::ByOther => left.push(missing),
-                Claimed::Now(claim) => {
-                    claims.push(claim);
-                    tasks = missing.tasks;
-                    next.push(missing.cut);
-                }
+        let mut missing = std::mem::take(&mut self.missing);
+        let mut first: Option<(Split, Vec<String>)> = None;
+        let (next, _claims) = Store::claim_some(&mut missing, self.together, self.stage.cell(what), |other| {
+            if first.as_ref().is_some_and(|(split, tasks)| other.cut.split != *split || other.tasks != *tasks) {
+                return Ok(Claimed::ByOther);
             }
-        }
-        self.missing = left;
-        if next.is_empty() {
-            return if self.missing.is_empty() { Ok(()) } else { Store::wait(self.stage.cell(what)) };
-        }
+            let claimed = self.claim(&other.cut)?;
+            if matches!(claimed, Claimed::Now(_)) {
+                first.get_or_insert_with(|| (other.cut.split, other.tasks.clone()));
+            }
+            Ok(claimed)
+        })?;
+        self.missing = missing;
+        let Some((_, tasks)) = first else { return Ok(()) };
+        let next: Vec<CutOnSplit> = next.into_iter().map(|missing| missing.cut).collect();
         let what = match next.len() - 1 {
             0 => what.to_owned(),
             1 => format!("{what}, and one more cut"),

@@ -160,7 +160,7 @@ mod tests {
 
     #[test]
     fn speed_is_a_row_for_each_model_that_has_one() {
-        let rates = vec![SpeedAtBatch { batch: 1, prefill: 400.0, decode: 20.0, repetitions: 3 }];
+        let rates = vec![SpeedAtBatch { batch: 1, prefill: 400.0, decode: 20.0, repetitions: 3, decode_range: None }];
         let speed = Speed {
             parameters: 1_500_000,
             weight_bytes: 3_000_000,

@@ -54,6 +54,32 @@ fn scores(cells: &[Cell], point: Option<&Point>, task: &str) -> Vec<f64> {
 }
 
 #[test]
+fn two_processes_divide_a_study_and_come_to_the_same_record() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut recipe = recipe();
+    recipe.cuts.strategies.push("greedy".into());
+    let alone = study(&recipe, &dir.path().join("alone")).unwrap();
+    let out = dir.path().join("both");
+    // Each has a model and a store of its own, as processes have.
+    let records: Vec<StudyRecord> = std::thread::scope(|scope| {
+        let work = || study(&recipe, &out).unwrap();
+        let both = [scope.spawn(work), scope.spawn(work)];
+        both.into_iter().map(|process| process.join().unwrap()).collect()
+    });
+    for record in &records {
+        assert_eq!(timeless(record), timeless(&alone));
+    }
+    // No evaluation, training or reading was done twice.
+    for stage in
+        ["uncut model", "layer criteria", "layer map", "sentinels", "cuts", "self-generated responses", "healing"]
+    {
+        let of = |record: &StudyRecord| timing(record, stage).clone();
+        let done: usize = records.iter().map(|record| of(record).cells - of(record).cached).sum();
+        assert_eq!(done, of(&alone).cells, "{stage}");
+    }
+}
+
+#[test]
 fn a_study_is_complete_says_what_its_cells_say_and_is_not_computed_twice() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("new/study");

@@ -31,12 +31,23 @@ pub struct StudyArgs {
     #[arg(long)]
     pub allow_code_execution: bool,
 
+    /// Answer one question, such as "gsm8k>=0.9" or "generative>=0.95", and stop: how many layers may go while a task,
+    /// or every task of a group, keeps so much of its score (`budget.goal` in the study file does the same)
+    #[arg(long, value_name = "TASK>=KEEP")]
+    pub budget: Option<String>,
+
+    /// Say what the study would compute, and stop: its cells and which of them are finished, the time they will take,
+    /// from about a minute of measuring, and what they need in memory and on disk
+    #[arg(long, conflicts_with = "print_recipe")]
+    pub plan: bool,
+
     /// Print the study file with every key and its value, and stop; with --preset and no MODEL, as for a model of 32
     /// layers
     #[arg(long)]
     pub print_recipe: bool,
 
-    /// Print the whole record as one JSON document instead of the table; of several studies, a list of them
+    /// Print the whole record as one JSON document instead of the table, or the plan with every cell; of
+    /// several studies, a list of them
     #[arg(long)]
     pub json: bool,
 }

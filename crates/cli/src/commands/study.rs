@@ -20,6 +20,8 @@ use crate::open_model::{OpenModel, POCKET};
 use crate::prompts;
 use crate::table;
 
+mod plan;
+
 /// Width of the table where the terminal does not tell its own.
 const WIDTH: usize = 100;
 
@@ -36,6 +38,9 @@ pub fn run(context: &Context, args: &StudyArgs) -> Result<()> {
     }
     for study in &studies {
         check_directory(&study.out)?;
+    }
+    if args.plan {
+        return plan::run(context, args, &studies);
     }
     let mut records = Vec::new();
     for study in &studies {
@@ -120,30 +125,51 @@ fn stem(name: &str) -> String {
 /// The recipe with every key: for the model it names, which is opened unless it is the pocket model's study, or a
 /// preset for no model in particular.
 fn recipe_to_print(context: &Context, args: &StudyArgs, study: &Study) -> Result<Recipe> {
-    let recipe = study.source.read(None)?;
+    let recipe = with_goal(study.source.read(None)?, args);
     let of_no_model = args.preset.is_some() && args.studies.is_empty();
     if of_no_model || recipe.model == POCKET && recipe.preset.is_none() {
         return Ok(recipe);
     }
     let opened = OpenModel::open(context, &recipe.model)?;
-    study.source.read(Some(&card(&opened)?))
+    Ok(with_goal(study.source.read(Some(&card(&opened)?))?, args))
+}
+
+/// The recipe with the goal of `--budget`.
+fn with_goal(mut recipe: Recipe, args: &StudyArgs) -> Recipe {
+    recipe.budget.goal = args.budget.clone().or(recipe.budget.goal);
+    recipe
+}
+
+/// A study with all that it needs.
+struct OpenStudy {
+    recipe: Recipe,
+    model: StudyModel,
+    inputs: StudyInputs,
+}
+
+impl OpenStudy {
+    fn open(context: &Context, args: &StudyArgs, study: &Study) -> Result<Self> {
+        let recipe = with_goal(study.source.read(None)?, args);
+        recipe.check()?;
+        let opened = OpenModel::open(context, &recipe.model)?;
+        let card = card(&opened)?;
+        // How a model is healed follows its size, and the depths of a preset its layers.
+        let recipe = with_goal(study.source.read(Some(&card))?, args);
+        let numbering = opened.numbering()?;
+        let fits = recipe.check_model(&numbering).and_then(|()| Strategies::resolve(&recipe, &card.hash, &numbering));
+        fits.map_err(|error| in_file(error, study.file()))?;
+        let inputs = inputs(context, args, &recipe)?;
+        let text = TextModel::new(opened.engine(context, &RunArgs::default())?, &opened.checkpoint)?;
+        opened.warn_of_generation_settings(context)?;
+        Ok(Self { recipe, model: StudyModel { card, text, numbering }, inputs })
+    }
 }
 
 /// Runs a study, writes its report and prints its table.
 fn run_one(context: &Context, args: &StudyArgs, study: &Study) -> Result<StudyRecord> {
-    let recipe = study.source.read(None)?;
-    let opened = OpenModel::open(context, &recipe.model)?;
-    let card = card(&opened)?;
-    // How a model is healed follows its size, and the depths of a preset its layers.
-    let recipe = study.source.read(Some(&card))?;
-    let numbering = opened.numbering()?;
-    let fits = recipe.check_model(&numbering).and_then(|()| Strategies::resolve(&recipe, &card.hash, &numbering));
-    fits.map_err(|error| in_file(error, study.file()))?;
-    let inputs = inputs(context, args, &recipe)?;
-    let text = TextModel::new(opened.engine(context, &RunArgs::default())?, &opened.checkpoint)?;
-    opened.warn_of_generation_settings(context)?;
+    let OpenStudy { recipe, model, inputs } = OpenStudy::open(context, args, study)?;
     note_changes(context, &study.out, &recipe)?;
-    let (model, command) = (StudyModel { card, text, numbering }, command(args, study));
+    let command = command(args, study);
     let result = lopper_study::run(&model, &recipe, &inputs, &study.out, &command, &context.progress);
     if result.as_ref().is_err_and(Error::is_interrupted) {
         context.printer.note(&format!("finished cells are kept; `{command}` goes on from there"));
@@ -194,6 +220,9 @@ fn command(args: &StudyArgs, study: &Study) -> String {
         command += &format!(" {model}");
     }
     command += &format!(" --out {}", study.out.display());
+    if let Some(goal) = &args.budget {
+        command += &format!(" --budget \"{goal}\"");
+    }
     if let Some(root) = &args.data_root {
         command += &format!(" --data-root {}", root.display());
     }

@@ -70,7 +70,7 @@ pub fn recipe() -> Recipe {
             recipe: HealRecipe { batch: 8, warmup: 1.into(), ..HealRecipe::for_pocket(Method::Lora) },
             ..Heal::default()
         },
-        budget: Budget { thresholds: vec![0.9, 0.5] },
+        budget: Budget { thresholds: vec![0.9, 0.5], goal: None },
         ..Recipe::default()
     }
 }
@@ -101,7 +101,7 @@ pub fn timeless(record: &StudyRecord) -> StudyRecord {
     record
 }
 
-/// Counts cells, which are the units of the outermost steps, and interrupts after so many of them.
+/// Counts cells, which are the units of a study's stages, and interrupts after so many of them.
 pub struct Watch {
     pub cells: AtomicUsize,
     /// Name, cells, and cells found of each stage.
@@ -123,8 +123,17 @@ impl Watch {
 
 impl Progress for Watch {
     fn step(&self, step: Step<'_>) -> Box<dyn Progress + '_> {
-        self.stages.lock().unwrap().push((step.name.to_owned(), step.total, step.found));
-        Box::new(WatchedStage(self))
+        assert_eq!((step.name, step.unit), ("study", Step::STAGES));
+        Box::new(WatchedStudy(self))
+    }
+}
+
+struct WatchedStudy<'a>(&'a Watch);
+
+impl Progress for WatchedStudy<'_> {
+    fn step(&self, step: Step<'_>) -> Box<dyn Progress + '_> {
+        self.0.stages.lock().unwrap().push((step.name.to_owned(), step.total, step.found));
+        Box::new(WatchedStage(self.0))
     }
 }
 
