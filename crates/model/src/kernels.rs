@@ -11,6 +11,7 @@ pub mod attention;
 pub mod attention_infer;
 pub mod attention_train;
 pub mod bf16;
+pub mod distill;
 pub mod gemm;
 pub mod loss;
 pub mod matmul_stored;

@@ -8,6 +8,7 @@
 mod layer;
 
 use crate::batch::Batch;
+use crate::kernels::distill::{Divergence, Rows, distillation};
 use crate::kernels::{MatmulOptions, MatmulPrecision, Threads, add_assign, loss};
 use crate::layer::norm_of;
 use crate::linear::Dropout;
@@ -81,6 +82,28 @@ impl TrainOptions {
     }
 }
 
+/// What a model learns from: a teacher's distributions of the next token, next to or instead of the tokens themselves.
+#[derive(Clone, Copy)]
+pub struct Teacher<'a> {
+    /// The model that teaches, with the same vocabulary.
+    pub model: &'a Model,
+    /// The layers of it that run.
+    pub kept: &'a LayerSet<LayerSlot>,
+    /// How its distributions are compared with the student's.
+    pub divergence: Divergence,
+    /// Weight of the mean squared difference between the two models' last hidden states, after the final norm.
+    pub hidden_states: f32,
+}
+
+/// Losses of a batch, each row's times its weight.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct BatchLoss {
+    /// What is minimised.
+    pub total: f64,
+    /// The negative log-likelihood of the targets, in nats.
+    pub targets: f64,
+}
+
 /// Buffers kept from step to step.
 #[derive(Debug, Default)]
 pub struct TrainWorkspace {
@@ -114,11 +137,31 @@ impl Model {
         workspace: &mut TrainWorkspace,
         grads: &mut Gradients,
     ) -> Result<f64> {
+        Ok(self.taught(data, kept, None, options, workspace, grads)?.total)
+    }
+
+    /// Loss and gradients of learning from `teacher`; without one, from the targets. Gradients are added to `grads`.
+    ///
+    /// # Errors
+    /// For tokens or layers that a model does not have, and for a teacher with another vocabulary or, where hidden
+    /// states are compared, another width.
+    pub fn taught(
+        &self,
+        data: &TrainBatch,
+        kept: &LayerSet<LayerSlot>,
+        teacher: Option<Teacher<'_>>,
+        options: TrainOptions,
+        workspace: &mut TrainWorkspace,
+        grads: &mut Gradients,
+    ) -> Result<BatchLoss> {
         self.check_tokens(&data.batch.tokens)?;
         self.check_tokens(&data.targets)?;
         self.check_layers(kept)?;
         ensure!(!self.is_streamed(), "training goes through the layers twice, so they are not streamed");
         ensure!(data.targets.len() == data.batch.len() && data.weights.len() == data.batch.len(), "one target per row");
+        if let Some(teacher) = &teacher {
+            self.check_teacher(teacher)?;
+        }
         let ropes = self.rope_rows(&data.batch);
         let TrainOptions { threads, dropout, checkpointing, .. } = options;
         let matmul = options.matmul();
@@ -138,7 +181,8 @@ impl Model {
             self.layers[layer].forward(&pass, acts, scratch, &mut x);
         }
 
-        let (loss, mut d) = self.head_loss(&x, data, options, grads);
+        let taught = teacher.map(|teacher| (teacher, teacher.model.last_states(data, teacher.kept, options, scratch)));
+        let (loss, mut d) = self.head_loss(&x, data, taught, options, grads);
         let mut again = Vec::new();
         for (i, layer) in kept.indices().enumerate().rev() {
             let acts = &mut saved[if checkpointing { 0 } else { i }];
@@ -160,26 +204,81 @@ impl Model {
         Ok(loss)
     }
 
-    /// Loss over the rows that carry weight, and the gradient of the last layer's output.
-    fn head_loss(&self, x: &[f32], data: &TrainBatch, options: TrainOptions, grads: &mut Gradients) -> (f64, Vec<f32>) {
+    fn check_teacher(&self, teacher: &Teacher<'_>) -> Result<()> {
+        let Teacher { model, kept, hidden_states, .. } = teacher;
+        model.check_layers(kept)?;
+        ensure!(!model.is_streamed(), "a teacher's layers are not streamed");
+        let (own, other) = (self.config.vocab_size, model.config.vocab_size);
+        ensure!(own == other, "a teacher with a vocabulary of {other} tokens, and a student with one of {own}");
+        let (own, other) = (self.config.hidden_size, model.config.hidden_size);
+        ensure!(own == other || *hidden_states == 0.0, "hidden states of width {other} and {own} cannot be compared");
+        Ok(())
+    }
+
+    /// The last hidden states, after the final norm, of the rows that carry weight.
+    fn last_states(
+        &self,
+        data: &TrainBatch,
+        kept: &LayerSet<LayerSlot>,
+        options: TrainOptions,
+        scratch: &mut Scratch,
+    ) -> Vec<f32> {
+        let ropes = self.rope_rows(&data.batch);
+        let (threads, matmul) = (options.threads, options.matmul());
+        let pass = Pass { config: &self.config, ropes: &ropes, batch: &data.batch, threads, matmul, dropout: None };
+        let (mut acts, mut x) = (Activations::default(), Vec::new());
+        self.embed(&data.batch.tokens, &mut x);
+        for layer in kept.indices() {
+            std::mem::swap(&mut acts.x, &mut x);
+            self.layers[layer].forward(&pass, &mut acts, scratch, &mut x);
+        }
+        let hidden = self.rows(&x, &weighted_rows(data));
+        let mut normed = vec![0f32; hidden.len()];
+        norm_of(&self.config, &self.norm).forward(&hidden, &mut normed);
+        normed
+    }
+
+    fn rows(&self, x: &[f32], rows: &[usize]) -> Vec<f32> {
+        let width = self.config.hidden_size;
+        rows.iter().flat_map(|r| x[r * width..][..width].iter().copied()).collect()
+    }
+
+    /// Loss over the rows that carry weight, and the gradient of the last layer's output; `taught` is a teacher with its
+    /// states of the same rows.
+    fn head_loss(
+        &self,
+        x: &[f32],
+        data: &TrainBatch,
+        taught: Option<(Teacher<'_>, Vec<f32>)>,
+        options: TrainOptions,
+        grads: &mut Gradients,
+    ) -> (BatchLoss, Vec<f32>) {
         let (width, norm) = (self.config.hidden_size, norm_of(&self.config, &self.norm));
-        let rows: Vec<usize> = (0..data.targets.len()).filter(|r| data.weights[*r] != 0.0).collect();
-        let hidden: Vec<f32> = rows.iter().flat_map(|r| x[r * width..][..width].iter().copied()).collect();
+        let rows = weighted_rows(data);
+        let hidden = self.rows(x, &rows);
         let targets: Vec<u32> = rows.iter().map(|r| data.targets[*r]).collect();
         let weights: Vec<f32> = rows.iter().map(|r| data.weights[*r] * options.scale).collect();
         let mut normed = vec![0f32; hidden.len()];
         norm.forward(&hidden, &mut normed);
         let mut dnormed = vec![0f32; hidden.len()];
         let head: &Param = self.head();
-        let loss = loss::cross_entropy(
-            options.matmul(),
-            &normed,
-            self.output_head(),
-            &targets,
-            &weights,
-            Some(&mut dnormed),
-            grads.of(head),
-        );
+        let (matmul, dhead) = (options.matmul(), grads.of(head));
+        let loss = match &taught {
+            None => {
+                let own = self.output_head();
+                let loss =
+                    loss::cross_entropy(matmul, &normed, own, &targets, &weights, Some(&mut dnormed), dhead);
+                BatchLoss { total: loss, targets: loss }
+            }
+            Some((teacher, states)) => {
+                let student = Rows { hidden: &normed, head: self.output_head() };
+                let rows = Rows { hidden: states, head: teacher.model.output_head() };
+                let (by, divergence) = ((&*targets, &*weights), teacher.divergence);
+                let loss = distillation(matmul, student, rows, by, divergence, Some(&mut dnormed), dhead);
+                let of_states = hidden_state_loss((&normed, states), &weights, teacher.hidden_states, &mut dnormed);
+                BatchLoss { total: loss.total + of_states, targets: loss.targets }
+            }
+        };
         let mut dhidden = vec![0f32; hidden.len()];
         norm.backward(&hidden, &dnormed, &mut dhidden, false, grads.of(&self.norm));
         let mut d = vec![0f32; x.len()];
@@ -188,4 +287,28 @@ impl Model {
         }
         (loss, d)
     }
+}
+
+/// The rows that carry weight.
+fn weighted_rows(data: &TrainBatch) -> Vec<usize> {
+    (0..data.targets.len()).filter(|row| data.weights[*row] != 0.0).collect()
+}
+
+/// `part` times the mean squared difference of each row's states, times its weight; its gradient is added to `d`.
+fn hidden_state_loss((own, wanted): (&[f32], &[f32]), weights: &[f32], part: f32, d: &mut [f32]) -> f64 {
+    if part == 0.0 || weights.is_empty() {
+        return 0.0;
+    }
+    let width = own.len() / weights.len();
+    let rows = own.chunks_exact(width).zip(wanted.chunks_exact(width)).zip(d.chunks_exact_mut(width));
+    let mut total = 0f64;
+    for (((own, wanted), d), weight) in rows.zip(weights) {
+        let scale = part * weight / width as f32;
+        for ((own, wanted), d) in own.iter().zip(wanted).zip(d) {
+            let gap = own - wanted;
+            total += f64::from(scale) * f64::from(gap * gap);
+            *d += 2.0 * scale * gap;
+        }
+    }
+    total
 }

@@ -3,7 +3,10 @@
 
 use lopper_model::linear::{Dropout, Lora};
 use lopper_model::param::{Gradients, Param};
-use lopper_model::{Config, MatmulPrecision, Model, QkNorm, Threads, TrainBatch, TrainOptions, TrainWorkspace, normal};
+use lopper_model::{
+    Config, Divergence, MatmulPrecision, Model, QkNorm, Teacher, Threads, TrainBatch, TrainOptions, TrainWorkspace, normal,
+};
+use lopper_record::LayerSet;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use std::sync::Arc;
@@ -35,12 +38,38 @@ fn data() -> TrainBatch {
 }
 
 fn loss(model: &Model, data: &TrainBatch, kept: &[usize], options: TrainOptions, grads: &mut Gradients) -> f64 {
+    taught_loss(model, data, kept, None, options, grads)
+}
+
+fn taught_loss(
+    model: &Model,
+    data: &TrainBatch,
+    kept: &[usize],
+    teacher: Option<Teacher<'_>>,
+    options: TrainOptions,
+    grads: &mut Gradients,
+) -> f64 {
     let kept = kept.iter().copied().collect();
-    model.loss_and_gradients(data, &kept, options, &mut TrainWorkspace::default(), grads).unwrap()
+    let workspace = &mut TrainWorkspace::default();
+    match teacher {
+        None => model.loss_and_gradients(data, &kept, options, workspace, grads).unwrap(),
+        teacher => model.taught(data, &kept, teacher, options, workspace, grads).unwrap().total,
+    }
 }
 
 fn check(
+    model: Model,
+    trainable: impl Fn(&str) -> bool,
+    kept: &[usize],
+    options: TrainOptions,
+    reached: impl Fn(&str) -> bool,
+) {
+    check_taught(model, None, trainable, kept, options, reached);
+}
+
+fn check_taught(
     mut model: Model,
+    teacher: Option<Teacher<'_>>,
     trainable: impl Fn(&str) -> bool,
     kept: &[usize],
     options: TrainOptions,
@@ -55,7 +84,7 @@ fn check(
         }
     });
     let mut grads = model.set_trainable(trainable);
-    loss(&model, &data, kept, options, &mut grads);
+    taught_loss(&model, &data, kept, teacher, options, &mut grads);
     let gradients = grads.clone(); // the loss below adds to `grads` again
     let names: Vec<(String, Param)> = model.parameters();
     let mut checked = 0;
@@ -82,7 +111,7 @@ fn check(
                         }
                     }
                 });
-                loss(&other, &data, kept, options, &mut grads)
+                taught_loss(&other, &data, kept, teacher, options, &mut grads)
             };
             let numeric = (shifted(1.0) - shifted(-1.0)) / (2.0 * h);
             let tolerance = 2e-3 + 5e-3 * analytic.abs();
@@ -110,6 +139,30 @@ fn full_finetuning_of_a_tied_model() {
 fn full_finetuning_with_norms_biases_and_threads() {
     let options = TrainOptions { threads: Threads::Pool, ..OPTIONS };
     check(Model::random(config(true, true, false), 0.3, 2).unwrap(), |_| true, &[0, 1, 2], options, |_| true);
+}
+
+#[test]
+fn a_cut_learns_from_the_whole_model() {
+    let whole = Model::random(config(true, false, false), 0.3, 6).unwrap();
+    let all = LayerSet::all(3);
+    for (reverse, hidden_states) in [(0.0, 0.0), (1.0, 0.5), (0.4, 0.0)] {
+        let divergence = Divergence { temperature: 1.5, reverse, targets: 0.2 };
+        let teacher = Some(Teacher { model: &whole, kept: &all, divergence, hidden_states });
+        let cut = Model::random(config(true, false, false), 0.3, 7).unwrap();
+        check_taught(cut, teacher, |_| true, &[0, 2], OPTIONS, |name| !name.contains("layers.1."));
+    }
+}
+
+#[test]
+fn a_teacher_with_other_tokens_is_refused() {
+    let (student, all) = (Model::random(config(true, false, false), 0.3, 6).unwrap(), LayerSet::all(3));
+    let other = Config { vocab_size: 29, ..config(true, false, false) };
+    let other = Model::random(other, 0.3, 6).unwrap();
+    let divergence = Divergence { temperature: 1.0, reverse: 0.0, targets: 0.0 };
+    let teacher = Teacher { model: &other, kept: &all, divergence, hidden_states: 0.0 };
+    let (mut workspace, mut grads) = (TrainWorkspace::default(), Gradients::default());
+    let error = student.taught(&data(), &all, Some(teacher), OPTIONS, &mut workspace, &mut grads).unwrap_err();
+    assert!(error.to_string().contains("29"), "{error}");
 }
 
 #[test]

@@ -48,7 +48,7 @@ impl Head<'_> {
     }
 }
 
-fn chunk_rows(vocab: usize) -> usize {
+pub(crate) fn chunk_rows(vocab: usize) -> usize {
     (CHUNK_VALUES / vocab).clamp(CHUNK_ROWS.0, CHUNK_ROWS.1)
 }
 
