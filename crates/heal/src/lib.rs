@@ -49,7 +49,7 @@ pub use examples::{
 };
 pub use held_out::HeldOutLoss;
 pub use optimizer::{AdamW, AdamWConfig};
-pub use recipe::{HealRecipe, LoraConfig, Method, Warmup};
+pub use recipe::{Distillation, HealRecipe, LoraConfig, Method, Warmup};
 pub use schedule::Schedule;
 pub use self_generated::{PreparedPrompts, SelfGenerated, SgrOptions, SgrPrompt, SgrRow, generate_responses};
 pub use sft::{HealStats, Healed, Run, StateFile, heal};

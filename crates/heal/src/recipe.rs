@@ -1,7 +1,9 @@
 //! Hyperparameters of healing: all that determines its result, apart from the model and the examples.
 
+mod distillation;
 mod warmup;
 
+pub use distillation::Distillation;
 pub use warmup::Warmup;
 
 use crate::optimizer::AdamWConfig;
@@ -146,6 +148,9 @@ pub struct HealRecipe {
     pub mixed: bool,
     /// Seeds the adapter's weights, the order of the examples and dropout.
     pub seed: u64,
+    /// How the cut learns from the uncut model's distributions; without it, from the answers' tokens alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub distillation: Option<Distillation>,
 }
 
 impl Default for HealRecipe {
@@ -172,6 +177,7 @@ impl HealRecipe {
             checkpointing: true,
             mixed: false,
             seed: 0,
+            distillation: None,
         }
     }
 
@@ -220,6 +226,7 @@ impl HealRecipe {
                 format!("LoRA r = {}, alpha = {}, dropout {}", self.lora.r, self.lora.alpha, self.lora.dropout)
             }
         };
+        let teacher = self.distillation.map_or_else(String::new, |of| format!("; learns from the uncut model, {}", of.summary()));
         let rate = if self.decay > 0.0 {
             format!("falling over the last {:.0} %", self.decay * 100.0)
         } else {
@@ -227,7 +234,7 @@ impl HealRecipe {
         };
         let epochs = if self.epochs == 1 { "1 epoch".to_owned() } else { format!("{} epochs", self.epochs) };
         format!(
-            "{what}; AdamW betas {}/{}, weight decay {}, learning rate {:e} {rate} after {} warm-up steps, clip {}; \
+            "{what}{teacher}; AdamW betas {}/{}, weight decay {}, learning rate {:e} {rate} after {} warm-up steps, clip {}; \
              {} examples per step, {epochs}, up to {} tokens, seed {}",
             self.adamw.beta1,
             self.adamw.beta2,
@@ -249,6 +256,9 @@ impl HealRecipe {
         let AdamWConfig { beta1, beta2, eps, weight_decay } = self.adamw;
         if self.method == Method::Lora {
             self.lora.check()?;
+        }
+        if let Some(distillation) = &self.distillation {
+            distillation.check()?;
         }
         if !(self.learning_rate.is_finite() && self.learning_rate > 0.0) {
             return out_of_range("the learning rate", "a number above 0, such as 2e-4", self.learning_rate);

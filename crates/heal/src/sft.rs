@@ -81,6 +81,9 @@ pub struct HealStats {
     pub loss_last: f64,
     /// Loss of every step.
     pub loss_curve: Vec<f64>,
+    /// What every step minimised, where that is not the loss: with distillation.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub objective_curve: Vec<f64>,
     /// Loss on held-out documents, if there are any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub held_out: Option<HeldOutLoss>,
@@ -145,9 +148,11 @@ pub fn heal(
 ) -> Result<Healed> {
     check(model, kept, documents, recipe)?;
     check_documents(model, run.held_out, recipe)?;
+    let mut teacher = recipe.distillation.map(|distillation| (model.clone(), distillation));
     let mut model = model.keep(kept);
     if model.is_small() {
         model.load();
+        teacher.iter_mut().for_each(|(teacher, _)| teacher.load());
     }
     let threads = if run.workers > 1 { run.workers } else { rayon::current_num_threads() };
     // A new adapter changes nothing, so this is the loss before the training also where a run is continued.
@@ -173,6 +178,9 @@ pub fn heal(
     let lora = recipe.method == Method::Lora;
     let trainable = |name: &str| !lora || is_adapter(name);
     let mut trainer = Trainer::new(model, layers.slots(), trainable, recipe.adamw, config);
+    if let Some((teacher, distillation)) = teacher {
+        trainer = trainer.with_teacher(teacher, distillation);
+    }
 
     let mut state = RunState::default();
     if let Some(file) = run.state {
@@ -200,7 +208,10 @@ pub fn heal(
         state.tokens += stats.tokens as u64;
         state.seconds += began.elapsed().as_secs_f64();
         state.losses.push(stats.loss);
-        progress.message(&format!("loss {:.3}", stats.loss));
+        if recipe.distillation.is_some() {
+            state.objectives.push(stats.objective);
+        }
+        progress.message(&format!("loss {:.3}", stats.objective));
         progress.set(state.tokens as usize);
         let interrupted = progress.check();
         if let Some(file) = run.state.filter(|file| interrupted.is_err() || saved.elapsed() >= file.save_every) {
@@ -234,6 +245,7 @@ pub fn heal(
         loss_first: losses.first().copied().unwrap_or(f64::NAN),
         loss_last: last.iter().sum::<f64>() / last.len() as f64,
         loss_curve: losses,
+        objective_curve: state.objectives,
         held_out,
     };
     Ok(Healed { model, recipe: recipe.clone(), stats })

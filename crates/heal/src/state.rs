@@ -27,6 +27,8 @@ pub struct RunState {
     pub seconds: f64,
     /// The loss of each step so far, if recorded.
     pub losses: Vec<f64>,
+    /// What each step so far minimised, where that is not the loss.
+    pub objectives: Vec<f64>,
 }
 
 /// Writes parameters, moments and state to `path`.
@@ -59,6 +61,7 @@ pub fn save(path: &Path, trainer: &Trainer, state: &RunState) -> Result<()> {
         ("seconds".to_owned(), state.seconds.to_string()),
         ("step".to_owned(), trainer.optimizer.step.to_string()),
         ("losses".to_owned(), serde_json::to_string(&state.losses)?),
+        ("objectives".to_owned(), serde_json::to_string(&state.objectives)?),
     ]);
     let file = safetensors::serialize(views, Some(metadata)).map_err(anyhow::Error::from)?;
     lopper_record::write_atomic(path, &file)
@@ -114,12 +117,13 @@ pub fn load(path: &Path, trainer: &mut Trainer, fresh: &RunState) -> Result<RunS
         }
     }
     trainer.optimizer.step = number("step")? as u64;
-    let losses = match metadata.get("losses") {
-        Some(losses) => serde_json::from_str(losses).map_err(|_| broken("losses"))?,
-        None => Vec::new(),
+    let list = |name: &str| -> Result<Vec<f64>> {
+        let Some(values) = metadata.get(name) else { return Ok(Vec::new()) };
+        serde_json::from_str(values).map_err(|_| broken(name).into())
     };
     Ok(RunState {
-        losses,
+        losses: list("losses")?,
+        objectives: list("objectives")?,
         recipe: fresh.recipe.clone(),
         settings: fresh.settings.clone(),
         documents: number("documents")? as u64,

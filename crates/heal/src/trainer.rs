@@ -4,10 +4,11 @@
 //! Every step is a function of the documents, the seed and the number of workers.
 
 use crate::optimizer::{AdamW, AdamWConfig, clip_norm};
+use crate::recipe::Distillation;
 use anyhow::anyhow;
 use lopper_model::linear::Dropout;
 use lopper_model::param::Gradients;
-use lopper_model::{MatmulPrecision, Model, Threads, TrainBatch, TrainOptions, TrainWorkspace};
+use lopper_model::{BatchLoss, MatmulPrecision, Model, Teacher, Threads, TrainBatch, TrainOptions, TrainWorkspace};
 use lopper_record::{Fault, LayerSet, LayerSlot, Result};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -52,6 +53,8 @@ impl Default for TrainerConfig {
 pub struct StepStats {
     /// Weighted mean negative log-likelihood per token, in nats.
     pub loss: f64,
+    /// What is minimised: the same, unless a teacher's distributions are learned.
+    pub objective: f64,
     /// Gradient norm before clipping.
     pub grad_norm: f64,
     /// Input tokens.
@@ -68,6 +71,22 @@ pub struct Trainer {
     pub optimizer: AdamW,
     config: TrainerConfig,
     workers: Vec<Worker>,
+    teacher: Option<TeachingModel>,
+}
+
+/// A model whose distributions are learned.
+struct TeachingModel {
+    model: Model,
+    kept: LayerSet<LayerSlot>,
+    distillation: Distillation,
+}
+
+impl TeachingModel {
+    fn teacher(&self) -> Teacher<'_> {
+        let Self { model, kept, distillation } = self;
+        let hidden_states = distillation.hidden_states as f32;
+        Teacher { model, kept, divergence: distillation.divergence(), hidden_states }
+    }
 }
 
 struct Worker {
@@ -89,7 +108,13 @@ impl Trainer {
         let workers = (0..config.workers.max(1))
             .map(|_| Worker { workspace: TrainWorkspace::default(), gradients: gradients.clone() })
             .collect();
-        Self { model, kept, optimizer, config, workers }
+        Self { model, kept, optimizer, config, workers, teacher: None }
+    }
+
+    /// The same, learning from the distributions of all layers of `teacher`.
+    pub fn with_teacher(self, teacher: Model, distillation: Distillation) -> Self {
+        let kept = LayerSet::all(teacher.num_layers());
+        Self { teacher: Some(TeachingModel { model: teacher, kept, distillation }), ..self }
     }
 
     /// One optimiser step over all `documents` at learning rate `rate`.
@@ -106,16 +131,17 @@ impl Trainer {
         // A product in bf16 runs on one thread, and several workers are one for each thread.
         let threads = if config.mixed || count > 1 { Threads::One } else { Threads::Pool };
         let precision = if config.mixed { MatmulPrecision::Bf16 } else { MatmulPrecision::F32 };
-        let losses: Vec<Result<f64>> = std::thread::scope(|scope| {
+        let teacher = self.teacher.as_ref().map(TeachingModel::teacher);
+        let losses: Vec<Result<BatchLoss>> = std::thread::scope(|scope| {
             let handles: Vec<_> = self
                 .workers
                 .iter_mut()
                 .enumerate()
                 .map(|(w, worker)| {
                     let mine = micro.iter().enumerate().skip(w).step_by(count);
-                    scope.spawn(move || -> Result<f64> {
+                    scope.spawn(move || -> Result<BatchLoss> {
                         worker.gradients.zero();
-                        let mut loss = 0.0;
+                        let mut loss = BatchLoss::default();
                         for (index, batch) in mine {
                             let seed = config.seed ^ (step << 20) ^ index as u64;
                             let kept = sample_depth(kept, config.layer_drop, seed);
@@ -127,7 +153,7 @@ impl Trainer {
                                 checkpointing: config.checkpointing,
                             };
                             let Worker { workspace, gradients } = &mut *worker;
-                            loss += model.loss_and_gradients(batch, &kept, options, workspace, gradients)?;
+                            loss += model.taught(batch, &kept, teacher, options, workspace, gradients)?;
                         }
                         Ok(loss)
                     })
@@ -138,22 +164,26 @@ impl Trainer {
                 .map(|h| h.join().unwrap_or_else(|_| Err(anyhow!("a training worker panicked").into())))
                 .collect()
         });
-        let loss = losses.into_iter().sum::<Result<f64>>()?;
+        let mut all = BatchLoss::default();
+        for loss in losses {
+            all += loss?;
+        }
+        let BatchLoss { total: objective, targets: loss } = all;
         let (first, rest) = self.workers.split_at_mut(1);
         for worker in rest {
             first[0].gradients.add(&worker.gradients);
         }
         let gradients = &mut first[0].gradients;
         let grad_norm = clip_norm(gradients, self.config.clip);
-        if !(loss.is_finite() && grad_norm.is_finite()) {
+        if !(objective.is_finite() && grad_norm.is_finite()) {
             return Err(Fault::new(format!("training diverged at step {step}"))
                 .expected("a finite loss and gradient")
-                .got(format!("loss {loss}, gradient norm {grad_norm}"))
+                .got(format!("loss {objective}, gradient norm {grad_norm}"))
                 .hint("a smaller learning rate or more warm-up steps may help")
                 .into());
         }
         self.optimizer.update(&mut self.model, gradients, rate);
-        Ok(StepStats { loss, grad_norm, tokens })
+        Ok(StepStats { loss, objective, grad_norm, tokens })
     }
 }
 

@@ -104,6 +104,13 @@ pub struct BatchLoss {
     pub targets: f64,
 }
 
+impl std::ops::AddAssign for BatchLoss {
+    fn add_assign(&mut self, other: Self) {
+        self.total += other.total;
+        self.targets += other.targets;
+    }
+}
+
 /// Buffers kept from step to step.
 #[derive(Debug, Default)]
 pub struct TrainWorkspace {

@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use lopper_heal::{HealRecipe, Method};
+use lopper_heal::{Distillation, HealRecipe, Method};
 use lopper_model::SMALL_MODEL_PARAMETERS;
 
 use super::{RowArgs, TemplateArgs};
@@ -61,6 +61,9 @@ pub struct HealArgs {
 
     #[command(flatten)]
     pub template: TemplateArgs,
+
+    #[command(flatten)]
+    pub distill: DistillArgs,
 
     #[arg(long, value_name = "N", help = format!("Train on every example N times {}", default(|r| r.epochs)))]
     pub epochs: Option<usize>,
@@ -126,6 +129,58 @@ pub struct HealArgs {
     /// Print a record of the training as one JSON document
     #[arg(long)]
     pub json: bool,
+}
+
+/// Learning from the uncut model's distributions of the next token (logit distillation).
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Distillation")]
+pub struct DistillArgs {
+    /// Learn from the distributions of the model before the cut, by the forward or the reverse Kullback-Leibler
+    /// divergence or half of each, in place of the answers' tokens alone. Both models are in memory once, and go through
+    /// the same weights
+    #[arg(long, value_enum, value_name = "KL", num_args = 0..=1, default_missing_value = "forward")]
+    pub distill: Option<DistillArg>,
+
+    /// Divide both models' logits by T [default: 1]
+    #[arg(long, value_name = "T", requires = "distill")]
+    pub distill_temperature: Option<f64>,
+
+    /// Part of the loss of the answers' own tokens, from 0 to 1 [default: 0]
+    #[arg(long, value_name = "PART", requires = "distill")]
+    pub distill_answers: Option<f64>,
+
+    /// Weight of the mean squared difference of the last hidden states [default: 0]
+    #[arg(long, value_name = "WEIGHT", requires = "distill")]
+    pub distill_hidden: Option<f64>,
+}
+
+impl DistillArgs {
+    /// The setting of a recipe.
+    pub fn distillation(&self) -> Option<Distillation> {
+        let usual = Distillation::default();
+        let reverse = match self.distill? {
+            DistillArg::Forward => 0.0,
+            DistillArg::Mixed => 0.5,
+            DistillArg::Reverse => 1.0,
+        };
+        Some(Distillation {
+            reverse,
+            temperature: self.distill_temperature.unwrap_or(usual.temperature),
+            answers: self.distill_answers.unwrap_or(usual.answers),
+            hidden_states: self.distill_hidden.unwrap_or(usual.hidden_states),
+        })
+    }
+}
+
+/// Divergences from the uncut model's distribution.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum DistillArg {
+    /// KL(uncut ‖ cut): give every token that the uncut model would
+    Forward,
+    /// KL(cut ‖ uncut): give no token that the uncut model would not
+    Reverse,
+    /// Half of each
+    Mixed,
 }
 
 /// Training methods.

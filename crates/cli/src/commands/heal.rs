@@ -146,6 +146,7 @@ fn recipe(opened: &OpenModel, args: &HealArgs) -> Result<HealRecipe> {
     recipe.checkpointing = args.checkpointing.unwrap_or(recipe.checkpointing);
     recipe.mixed = args.bf16;
     recipe.seed = args.seed;
+    recipe.distillation = args.distill.distillation();
     recipe.check()?;
     if recipe.max_length > context {
         return Err(Fault::new("--max-length is beyond the model's context")
