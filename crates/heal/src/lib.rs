@@ -30,27 +30,34 @@
 //! Not covered: quantised base models, packing of several examples into one sequence, training on a GPU.
 
 pub mod adapter;
+pub mod divergence;
+pub mod evaluation;
 pub mod examples;
-mod held_out;
+pub mod log;
 pub mod memory;
 pub mod muon;
 pub mod optimizer;
 pub mod pretrain;
 pub mod recipe;
+pub mod rounding;
 pub mod schedule;
 pub mod self_generated;
 pub mod sft;
 pub mod state;
 pub mod trainer;
+mod written;
 
 pub use adapter::{Base, attach_lora, is_adapter, load_adapter, merge, save_adapter};
+pub use divergence::{DIVERGENCE_STEPS, Divergence};
+pub use evaluation::{Evaluated, Evaluation, HeldOutLoss, Keep};
 pub use examples::{
     Example, ExampleText, Examples, HoldOut, RecordedTokens, Renderer, RowSource, TrainingSet, read_examples,
 };
-pub use held_out::HeldOutLoss;
+pub use log::{JsonLog, LogEntry, TensorBoardLog, TrainingLog};
 pub use optimizer::{AdamW, AdamWConfig};
 pub use recipe::{Distillation, HealRecipe, LoraConfig, Method, Warmup};
 pub use schedule::Schedule;
 pub use self_generated::{PreparedPrompts, SelfGenerated, SgrOptions, SgrPrompt, SgrRow, generate_responses};
-pub use sft::{HealStats, Healed, Run, StateFile, heal};
+pub use sft::{HealStats, Healed, Run, StateFile, Stopped, heal};
 pub use trainer::{Document, StepStats, Trainer, TrainerConfig};
+pub use written::{LossSample, WrittenLoss};

@@ -86,7 +86,7 @@ pub fn run(
     let identity = recipe.identity();
     let mut state = RunState { recipe: identity, ..RunState::default() };
     if state_file.exists() {
-        state = state::load(state_file, &mut trainer, &state)?;
+        (state, _) = state::load(state_file, &mut trainer, &state)?;
     }
     let done = trainer.optimizer.step as usize;
     let progress = progress.step(Step::new("training", "steps", recipe.schedule.steps).found(done));
@@ -115,12 +115,12 @@ pub fn run(
         progress.set(step + 1);
         let interrupted = progress.check();
         if interrupted.is_err() || saved.elapsed() >= save_every {
-            state::save(state_file, &trainer, &state)?;
+            state::save(state_file, &trainer, &state, None)?;
             saved = Instant::now();
         }
         interrupted?;
     }
-    state::save(state_file, &trainer, &state)?;
+    state::save(state_file, &trainer, &state, None)?;
     Ok((trainer, state))
 }
 

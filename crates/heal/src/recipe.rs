@@ -146,7 +146,11 @@ pub struct HealRecipe {
     pub checkpointing: bool,
     /// Matrix products with operands rounded to bf16 and f32 sums, where the processor has instructions for them.
     pub mixed: bool,
-    /// Seeds the adapter's weights, the order of the examples and dropout.
+    /// After each step, round every trained weight stochastically to bf16 ([`rounding`](crate::rounding)), so that a
+    /// bf16 checkpoint holds exactly what was trained; for [`Method::Full`].
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub stochastic_rounding: bool,
+    /// Seeds the adapter's weights, the order of the examples, dropout and stochastic rounding.
     pub seed: u64,
     /// How the cut learns from the uncut model's distributions; without it, from the answers' tokens alone.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -176,6 +180,7 @@ impl HealRecipe {
             max_length: 8192,
             checkpointing: true,
             mixed: false,
+            stochastic_rounding: false,
             seed: 0,
             distillation: None,
         }
@@ -233,9 +238,10 @@ impl HealRecipe {
             "constant".to_owned()
         };
         let epochs = if self.epochs == 1 { "1 epoch".to_owned() } else { format!("{} epochs", self.epochs) };
+        let rounding = if self.stochastic_rounding { "stochastic rounding to bf16, " } else { "" };
         format!(
             "{what}{teacher}; AdamW betas {}/{}, weight decay {}, learning rate {:e} {rate} after {} warm-up steps, clip {}; \
-             {} examples per step, {epochs}, up to {} tokens, seed {}",
+             {} examples per step, {epochs}, up to {} tokens, {rounding}seed {}",
             self.adamw.beta1,
             self.adamw.beta2,
             self.adamw.weight_decay,
@@ -256,6 +262,15 @@ impl HealRecipe {
         let AdamWConfig { beta1, beta2, eps, weight_decay } = self.adamw;
         if self.method == Method::Lora {
             self.lora.check()?;
+            if self.stochastic_rounding {
+                return Err(Fault::new(
+                    "stochastic rounding is of the model's own weights, which an adapter leaves alone",
+                )
+                .expected("method \"full\"")
+                .got("method \"lora\"")
+                .hint("leave it out: an adapter is trained and written in float32")
+                .into());
+            }
         }
         if let Some(distillation) = &self.distillation {
             distillation.check()?;
@@ -333,6 +348,7 @@ mod tests {
         bad(|r| r.clip = 0.0);
         bad(|r| r.decay = 1.5);
         bad(|r| r.adamw.beta2 = 1.0);
+        bad(|r| r.stochastic_rounding = true);
         // Full finetuning does not use the adapter's settings.
         let mut full = HealRecipe::paper(Method::Full);
         full.lora.r = 0;

@@ -4,25 +4,27 @@
 //! can be interrupted at any step; called again with the same model, documents and recipe it continues, with the same
 //! result.
 
+mod order;
+mod stats;
+mod training;
+
+pub use stats::{HealStats, Stopped};
+
 use crate::adapter::{Base, attach_lora, is_adapter, save_adapter};
-use crate::held_out::{HeldOutLoss, mean_loss};
+use crate::evaluation::{self, Evaluated, Evaluation, Keep, mean_loss};
+use crate::log::TrainingLog;
 use crate::recipe::{HealRecipe, Method};
 use crate::state::{self, RunState};
 use crate::trainer::{Document, Trainer, TrainerConfig};
 use lopper_model::Model;
-use lopper_record::study::HealInfo;
 use lopper_record::{Fault, LayerPosition, LayerSet, Progress, Result, Step, ensure, key_hash};
-use rand::{Rng, SeedableRng};
-use rand_chacha::ChaCha8Rng;
-use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use training::Training;
 
 /// Fewest and most tokens of a micro-batch, apart from single longer examples.
 const MICRO_TOKENS: (usize, usize) = (256, 2048);
-/// Steps over which the last loss is averaged.
-const LAST_STEPS: usize = 10;
 
 /// How a run uses the machine, and what it is checked on.
 #[derive(Debug, Clone, Copy)]
@@ -31,14 +33,24 @@ pub struct Run<'a> {
     pub workers: usize,
     /// The file of an unfinished run; without one, an interrupted run is lost.
     pub state: Option<StateFile<'a>>,
-    /// Documents that are not trained on; their loss is measured before and after. They change no result.
+    /// Documents that are not trained on; their loss is measured before and after. They change no result, unless the
+    /// evaluation has the best weights kept or the training stopped.
     pub held_out: &'a [Document],
+    /// When they are evaluated, and what follows from it.
+    pub evaluation: Evaluation,
+    /// Stop where the loss has been above its start for so many steps ([`Divergence`](crate::Divergence)); 0: only where it is no number.
+    pub divergence_steps: usize,
+    /// What users call each document to train on (the number of its row), for messages; empty: their index.
+    pub rows: &'a [usize],
+    /// Logs that take an entry for each step.
+    pub logs: &'a [&'a dyn TrainingLog],
 }
 
 /// The file of an unfinished run.
 #[derive(Debug, Clone, Copy)]
 pub struct StateFile<'a> {
-    /// Its path. The caller removes the file once the result is written.
+    /// Its path. The caller removes the file once the result is written; where a run diverges and leaves nothing, it is
+    /// removed here.
     pub path: &'a Path,
     /// Hash of the model; the run continues only with the same one.
     pub model: &'a str,
@@ -47,67 +59,41 @@ pub struct StateFile<'a> {
 }
 
 impl Run<'_> {
+    /// With so many workers, and nothing else.
+    pub const fn with_workers(workers: usize) -> Self {
+        let evaluation = Evaluation { every: 0, keep: Keep::Last, patience: 0 };
+        Self { workers, state: None, held_out: &[], evaluation, divergence_steps: 0, rows: &[], logs: &[] }
+    }
+
     /// The fastest choice for `model`, without a state file.
     pub fn for_model(model: &Model, threads: usize, recipe: &HealRecipe) -> Self {
         // Every worker has its own gradients: small for an adapter, as large as the weights otherwise.
         let cheap = recipe.method == Method::Lora && recipe.batch >= threads;
         // Products in bf16 run on the calling thread only.
         let many = recipe.mixed || cheap || model.is_small();
-        Self { workers: if many { threads.max(1) } else { 1 }, state: None, held_out: &[] }
+        Self::with_workers(if many { threads.max(1) } else { 1 })
     }
-}
 
-/// Statistics of a run.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct HealStats {
-    /// Documents trained on.
-    pub examples: usize,
-    /// Optimiser steps.
-    pub steps: usize,
-    /// Of these, the ones of the warm-up.
-    pub warmup: usize,
-    /// Input tokens, over all epochs.
-    pub tokens: u64,
-    /// Tokens in the loss, over all epochs.
-    pub response_tokens: u64,
-    /// Trained parameters.
-    pub trained_parameters: usize,
-    /// Seconds of training, interruptions not counted.
-    pub seconds: f64,
-    /// Loss of the first step: mean over its response tokens, in nats, before any update.
-    pub loss_first: f64,
-    /// Mean loss of the last ten steps.
-    pub loss_last: f64,
-    /// Loss of every step.
-    pub loss_curve: Vec<f64>,
-    /// What every step minimised, where that is not the loss: with distillation.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub objective_curve: Vec<f64>,
-    /// Loss on held-out documents, if there are any.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub held_out: Option<HeldOutLoss>,
-}
+    /// Threads of evaluations.
+    pub(crate) fn threads(&self) -> usize {
+        if self.workers > 1 { self.workers } else { rayon::current_num_threads() }
+    }
 
-impl HealStats {
-    /// The run as records describe it; what they say of its data is the caller's to add.
-    pub fn info(&self, recipe: &HealRecipe) -> HealInfo {
-        HealInfo {
-            method: recipe.method.name().to_owned(),
-            seed: recipe.seed,
-            examples: self.examples,
-            tokens: self.response_tokens,
-            steps: self.steps,
-            warmup: self.warmup,
-            seconds: self.seconds,
-            train_loss_first: self.loss_first,
-            train_loss_last: self.loss_last,
-            held_out: self.held_out.map_or(0, |loss| loss.documents),
-            held_out_loss_first: self.held_out.map(|loss| loss.first),
-            held_out_loss_last: self.held_out.map(|loss| loss.last),
-            recipe: recipe.summary(self.steps),
-            ..HealInfo::default()
+    fn check(&self) -> Result<()> {
+        let Evaluation { every, keep, patience } = self.evaluation;
+        if every == 0 && (keep == Keep::Best || patience > 0) {
+            return Err(Fault::new("there are no evaluations during the training to choose weights or stop by")
+                .expected("the number of steps between two evaluations")
+                .got("0")
+                .into());
         }
+        if every > 0 && self.held_out.is_empty() {
+            return Err(Fault::new("there are no held-out examples to evaluate")
+                .expected("at least one")
+                .hint("hold some out, or name a file of them")
+                .into());
+        }
+        Ok(())
     }
 }
 
@@ -136,8 +122,8 @@ impl Healed {
 /// there is a file for it.
 ///
 /// # Errors
-/// A [`Fault`] for a recipe out of range, no documents or one that is too long, and a state file of another run;
-/// [`Interrupted`](lopper_record::Interrupted).
+/// A [`Fault`] for a recipe out of range, no documents or one that is too long, a state file of another run, and a
+/// training that diverges where no better weights have been kept; [`Interrupted`](lopper_record::Interrupted).
 pub fn heal(
     model: &Model,
     kept: &LayerSet<LayerPosition>,
@@ -149,23 +135,19 @@ pub fn heal(
     check(model, kept, documents, recipe)?;
     check_documents(model, run.held_out, recipe)?;
     let mut teacher = recipe.distillation.map(|distillation| (model.clone(), distillation));
+    run.check()?;
     let mut model = model.keep(kept);
     if model.is_small() {
         model.load();
         teacher.iter_mut().for_each(|(teacher, _)| teacher.load());
     }
-    let threads = if run.workers > 1 { run.workers } else { rayon::current_num_threads() };
-    // A new adapter changes nothing, so this is the loss before the training also where a run is continued.
-    let loss_before = match run.held_out {
-        [] => None,
-        held_out => Some(mean_loss(&model, held_out, threads, progress)?),
-    };
+    let before = model.clone();
     let layers = LayerSet::all(model.num_layers());
     if recipe.method == Method::Lora {
         attach_lora(&mut model, &recipe.lora, recipe.seed, &layers)?;
     }
+    let start = (run.evaluation.keep == Keep::Best).then(|| model.clone());
     let epoch_tokens: u64 = documents.iter().map(|d| d.tokens.len() as u64 - 1).sum();
-    let total_tokens = epoch_tokens * recipe.epochs as u64;
     let config = TrainerConfig {
         workers: run.workers,
         micro_tokens: micro_tokens(epoch_tokens as usize, documents.len(), recipe.batch, run.workers),
@@ -182,73 +164,35 @@ pub fn heal(
         trainer = trainer.with_teacher(teacher, distillation);
     }
 
-    let mut state = RunState::default();
+    let (mut state, mut best) = (RunState::default(), None);
     if let Some(file) = run.state {
-        state.settings = settings(&file, kept, documents, recipe);
+        state.settings = settings(&file, kept, documents, recipe, run);
         state.recipe = key_hash(&state.settings)?;
         if file.path.exists() {
-            state = state::load(file.path, &mut trainer, &state)?;
+            (state, best) = state::load(file.path, &mut trainer, &state)?;
         }
     }
-    let steps = recipe.steps(documents.len());
-    let per_epoch = steps / recipe.epochs;
-    let schedule = recipe.schedule(steps);
-    let mut order = Order { epoch: usize::MAX, indices: Vec::new() };
-    let progress = progress.step(Step::new("healing", "tokens", total_tokens as usize).found(state.tokens as usize));
-    let mut saved = Instant::now();
-    while (trainer.optimizer.step as usize) < steps {
-        let (began, step) = (Instant::now(), trainer.optimizer.step as usize);
-        let indices = order.of(step / per_epoch, documents.len(), recipe.seed);
-        let from = step % per_epoch * recipe.batch;
-        let batch: Vec<Document> =
-            indices[from..].iter().take(recipe.batch).map(|index| documents[*index].clone()).collect();
-        let rate = schedule.rate(step);
-        let stats = trainer.step(&batch, rate)?;
-        state.documents += batch.len() as u64;
-        state.tokens += stats.tokens as u64;
-        state.seconds += began.elapsed().as_secs_f64();
-        state.losses.push(stats.loss);
-        if recipe.distillation.is_some() {
-            state.objectives.push(stats.objective);
-        }
-        progress.message(&format!("loss {:.3}", stats.objective));
-        progress.set(state.tokens as usize);
-        let interrupted = progress.check();
-        if let Some(file) = run.state.filter(|file| interrupted.is_err() || saved.elapsed() >= file.save_every) {
-            state::save(file.path, &trainer, &state)?;
-            saved = Instant::now();
-        }
-        interrupted?;
+    let best_step = evaluation::best(&state.evaluations).map_or(0, |index| state.evaluations[index].step);
+    if run.evaluation.keep == Keep::Best && best_step > 0 && best.is_none() {
+        return Err(Fault::new("training state is unusable: the best weights are not in it")
+            .expected(format!("the weights of step {best_step}"))
+            .hint("remove it to start over")
+            .into());
     }
-
-    let mut model = trainer.model;
-    let trained_parameters = model.parameters().iter().filter(|(_, p)| p.slot.is_some()).map(|(_, p)| p.len()).sum();
-    model.set_trainable(|_| false);
-    let held_out = match loss_before {
-        None => None,
-        Some((first, tokens)) => {
-            let (last, _) = mean_loss(&model, run.held_out, threads, &*progress)?;
-            Some(HeldOutLoss { documents: run.held_out.len(), tokens, first, last })
-        }
-    };
-    let losses = state.losses;
-    let last = &losses[losses.len().saturating_sub(LAST_STEPS)..];
-    let weighted = |d: &Document| d.weights[1..].iter().filter(|w| **w != 0.0).count() as u64;
-    let stats = HealStats {
-        examples: documents.len(),
-        steps,
-        warmup: schedule.warmup,
-        tokens: state.tokens,
-        response_tokens: documents.iter().map(weighted).sum::<u64>() * recipe.epochs as u64,
-        trained_parameters,
-        seconds: state.seconds,
-        loss_first: losses.first().copied().unwrap_or(f64::NAN),
-        loss_last: last.iter().sum::<f64>() / last.len() as f64,
-        loss_curve: losses,
-        objective_curve: state.objectives,
-        held_out,
-    };
-    Ok(Healed { model, recipe: recipe.clone(), stats })
+    if run.evaluation.every == 0 {
+        // Which documents they were on is not in the state.
+        state.evaluations.clear();
+    }
+    if !run.held_out.is_empty() && state.evaluations.is_empty() {
+        // A new adapter changes nothing, so this is the loss before the training also where a run is continued.
+        let (loss, _) = mean_loss(&before, run.held_out, run.threads(), progress)?;
+        state.evaluations.push(Evaluated { step: 0, loss });
+    }
+    drop(before);
+    let training = Training::new(trainer, state, best, documents, recipe, run);
+    let step = Step::new("healing", "tokens", (epoch_tokens * recipe.epochs as u64) as usize);
+    let progress = progress.step(step.found(training.tokens_so_far()));
+    training.run(start, &*progress)
 }
 
 fn check(model: &Model, kept: &LayerSet<LayerPosition>, documents: &[Document], recipe: &HealRecipe) -> Result<()> {
@@ -296,7 +240,17 @@ fn settings(
     kept: &LayerSet<LayerPosition>,
     documents: &[Document],
     recipe: &HealRecipe,
+    run: &Run<'_>,
 ) -> Value {
+    let mut settings = json!({"model": file.model, "kept": kept, "documents": hash(documents), "recipe": recipe});
+    if run.evaluation != Evaluation::default() {
+        settings["evaluation"] = json!(run.evaluation);
+        settings["held_out"] = json!(hash(run.held_out));
+    }
+    settings
+}
+
+fn hash(documents: &[Document]) -> String {
     let mut hasher = blake3::Hasher::new();
     for document in documents {
         hasher.update(&(document.tokens.len() as u64).to_le_bytes());
@@ -307,49 +261,12 @@ fn settings(
             hasher.update(&weight.to_le_bytes());
         });
     }
-    let documents = hasher.finalize().to_hex().to_string();
-    json!({"model": file.model, "kept": kept, "documents": documents, "recipe": recipe})
-}
-
-/// The order of the documents in one epoch.
-struct Order {
-    epoch: usize,
-    indices: Vec<usize>,
-}
-
-impl Order {
-    fn of(&mut self, epoch: usize, documents: usize, seed: u64) -> &[usize] {
-        if self.epoch != epoch {
-            let mut rng = ChaCha8Rng::seed_from_u64(seed);
-            rng.set_stream(epoch as u64 + 1);
-            self.indices = (0..documents).collect();
-            // Fisher–Yates; the bias of the remainder of 64 bits is negligible.
-            for i in (1..documents).rev() {
-                self.indices.swap(i, (rng.next_u64() % (i as u64 + 1)) as usize);
-            }
-            self.epoch = epoch;
-        }
-        &self.indices
-    }
+    hasher.finalize().to_hex().to_string()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn every_epoch_has_each_document_once_in_another_order() {
-        let mut order = Order { epoch: usize::MAX, indices: vec![] };
-        let first = order.of(0, 20, 3).to_vec();
-        let second = order.of(1, 20, 3).to_vec();
-        assert_ne!(first, second);
-        assert_ne!(first, Order { epoch: usize::MAX, indices: vec![] }.of(0, 20, 4));
-        assert_eq!(first, order.of(0, 20, 3));
-        for mut epoch in [first, second] {
-            epoch.sort_unstable();
-            assert_eq!(epoch, (0..20).collect::<Vec<_>>());
-        }
-    }
 
     #[test]
     fn a_batch_is_divided_among_the_workers() {

@@ -1,10 +1,12 @@
 //! The state of a training run on disk, so that it can be interrupted and continued: trained parameters, the
-//! optimiser's moments, and how much of the data has been used.
+//! optimiser's moments, how much of the data has been used, the evaluations so far and the best parameters of them.
 //!
 //! One safetensors file, written under a temporary name and renamed; a run continues only with the recipe that began
 //! it.
 
+use crate::evaluation::Evaluated;
 use crate::trainer::Trainer;
+use lopper_model::Model;
 use lopper_record::{Context, Fault, Result, changed_keys};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde_json::Value;
@@ -29,15 +31,21 @@ pub struct RunState {
     pub losses: Vec<f64>,
     /// What each step so far minimised, where that is not the loss.
     pub objectives: Vec<f64>,
+    /// Evaluations on held-out documents so far, if recorded.
+    pub evaluations: Vec<Evaluated>,
 }
 
-/// Writes parameters, moments and state to `path`.
-pub fn save(path: &Path, trainer: &Trainer, state: &RunState) -> Result<()> {
+/// Writes parameters, moments and state to `path`; and the trained parameters of `best`, a clone of the trainer's model
+/// at an earlier step, if the run keeps them.
+pub fn save(path: &Path, trainer: &Trainer, state: &RunState, best: Option<&Model>) -> Result<()> {
     let mut arrays: Vec<(String, &[f32])> = Vec::new();
     let parameters = trainer.model.parameters();
-    for (_, param) in &parameters {
-        if let Some(slot) = param.slot {
-            arrays.push((format!("param.{slot}"), &param.data));
+    let best = best.map(Model::parameters).unwrap_or_default();
+    for (name, parameters) in [("param", &parameters), ("best", &best)] {
+        for (_, param) in parameters {
+            if let Some(slot) = param.slot {
+                arrays.push((format!("{name}.{slot}"), &param.data));
+            }
         }
     }
     let moments = [("first", &trainer.optimizer.first), ("second", &trainer.optimizer.second)];
@@ -53,7 +61,7 @@ pub fn save(path: &Path, trainer: &Trainer, state: &RunState) -> Result<()> {
         .map(|(name, data, len)| Ok((name.as_str(), TensorView::new(Dtype::F32, vec![*len], data)?)))
         .collect::<Result<Vec<_>, safetensors::SafeTensorError>>()
         .map_err(anyhow::Error::from)?;
-    let metadata = HashMap::from([
+    let mut metadata = HashMap::from([
         ("recipe".to_owned(), state.recipe.clone()),
         ("settings".to_owned(), state.settings.to_string()),
         ("documents".to_owned(), state.documents.to_string()),
@@ -63,16 +71,19 @@ pub fn save(path: &Path, trainer: &Trainer, state: &RunState) -> Result<()> {
         ("losses".to_owned(), serde_json::to_string(&state.losses)?),
         ("objectives".to_owned(), serde_json::to_string(&state.objectives)?),
     ]);
+    if !state.evaluations.is_empty() {
+        metadata.insert("evaluations".to_owned(), serde_json::to_string(&state.evaluations)?);
+    }
     let file = safetensors::serialize(views, Some(metadata)).map_err(anyhow::Error::from)?;
     lopper_record::write_atomic(path, &file)
 }
 
 /// Restores what [`save`] wrote into a trainer of the same model and settings; `fresh` is the state of a run that
-/// begins.
+/// begins. Returns also the model with the best parameters, if they were kept.
 ///
 /// # Errors
 /// A [`Fault`] for a file of another recipe, which names what differs, and for a damaged one.
-pub fn load(path: &Path, trainer: &mut Trainer, fresh: &RunState) -> Result<RunState> {
+pub fn load(path: &Path, trainer: &mut Trainer, fresh: &RunState) -> Result<(RunState, Option<Model>)> {
     let bytes = std::fs::read(path).with_context(|| format!("reading {}", path.display()))?;
     let broken = |what: &str| {
         Fault::new(format!("training state is unusable: {what}"))
@@ -104,13 +115,24 @@ pub fn load(path: &Path, trainer: &mut Trainer, fresh: &RunState) -> Result<RunS
         }
         Ok(())
     };
-    let mut result = Ok(());
-    trainer.model.visit_mut(|_, param| {
-        if let (Some(slot), true) = (param.slot, result.is_ok()) {
-            result = read(&format!("param.{slot}"), Arc::make_mut(&mut param.data).as_mut_slice());
+    let restore = |kind: &str, model: &mut Model| {
+        let mut result = Ok(());
+        model.visit_mut(|_, param| {
+            if let (Some(slot), true) = (param.slot, result.is_ok()) {
+                result = read(&format!("{kind}.{slot}"), Arc::make_mut(&mut param.data).as_mut_slice());
+            }
+        });
+        result
+    };
+    restore("param", &mut trainer.model)?;
+    let best = match tensors.names().iter().any(|name| name.starts_with("best.")) {
+        true => {
+            let mut best = trainer.model.clone();
+            restore("best", &mut best)?;
+            Some(best)
         }
-    });
-    result?;
+        false => None,
+    };
     for (name, slots) in [("first", &mut trainer.optimizer.first), ("second", &mut trainer.optimizer.second)] {
         for (slot, values) in slots.iter_mut().enumerate().filter(|(_, v)| !v.is_empty()) {
             read(&format!("{name}.{slot}"), values)?;
@@ -121,13 +143,19 @@ pub fn load(path: &Path, trainer: &mut Trainer, fresh: &RunState) -> Result<RunS
         let Some(values) = metadata.get(name) else { return Ok(Vec::new()) };
         serde_json::from_str(values).map_err(|_| broken(name).into())
     };
-    Ok(RunState {
+    let evaluations = match metadata.get("evaluations") {
+        Some(evaluations) => serde_json::from_str(evaluations).map_err(|_| broken("evaluations"))?,
+        None => Vec::new(),
+    };
+    let state = RunState {
         losses: list("losses")?,
         objectives: list("objectives")?,
+        evaluations,
         recipe: fresh.recipe.clone(),
         settings: fresh.settings.clone(),
         documents: number("documents")? as u64,
         tokens: number("tokens")? as u64,
         seconds: number("seconds")?,
-    })
+    };
+    Ok((state, best))
 }

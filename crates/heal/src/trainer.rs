@@ -61,6 +61,21 @@ pub struct StepStats {
     pub tokens: usize,
 }
 
+impl StepStats {
+    /// Whether loss and gradient are numbers.
+    pub fn is_finite(&self) -> bool {
+        self.objective.is_finite() && self.grad_norm.is_finite()
+    }
+
+    /// The fault of a step, from 0, whose loss or gradient is none.
+    pub fn not_finite(&self, step: usize) -> Fault {
+        Fault::new(format!("training diverged at step {step}"))
+            .expected("a finite loss and gradient")
+            .got(format!("loss {}, gradient norm {}", self.objective, self.grad_norm))
+            .hint("a smaller learning rate or more warm-up steps may help")
+    }
+}
+
 /// A model in training.
 pub struct Trainer {
     /// The model; its trained parameters change with each step.
@@ -122,6 +137,19 @@ impl Trainer {
     /// # Errors
     /// If loss or gradients are not finite, or a document or a layer does not fit the model.
     pub fn step(&mut self, documents: &[Document], rate: f64) -> Result<StepStats> {
+        let stats = self.gradients(documents)?;
+        if !stats.is_finite() {
+            return Err(stats.not_finite(self.optimizer.step as usize).into());
+        }
+        self.update(rate);
+        Ok(stats)
+    }
+
+    /// Loss and clipped gradients over all `documents`; [`Trainer::update`] applies them. Neither need be finite.
+    ///
+    /// # Errors
+    /// If a document or a layer does not fit the model.
+    pub fn gradients(&mut self, documents: &[Document]) -> Result<StepStats> {
         let tokens: usize = documents.iter().map(inputs).sum();
         let micro = micro_batches(documents, self.config.micro_tokens, self.workers.len());
         let total: f64 = micro.iter().map(TrainBatch::total_weight).sum();
@@ -175,15 +203,12 @@ impl Trainer {
         }
         let gradients = &mut first[0].gradients;
         let grad_norm = clip_norm(gradients, self.config.clip);
-        if !(objective.is_finite() && grad_norm.is_finite()) {
-            return Err(Fault::new(format!("training diverged at step {step}"))
-                .expected("a finite loss and gradient")
-                .got(format!("loss {objective}, gradient norm {grad_norm}"))
-                .hint("a smaller learning rate or more warm-up steps may help")
-                .into());
-        }
-        self.optimizer.update(&mut self.model, gradients, rate);
         Ok(StepStats { loss, objective, grad_norm, tokens })
+    }
+
+    /// Updates the trained parameters by the gradients of the last [`Trainer::gradients`], at learning rate `rate`.
+    pub fn update(&mut self, rate: f64) {
+        self.optimizer.update(&mut self.model, &self.workers[0].gradients, rate);
     }
 }
 

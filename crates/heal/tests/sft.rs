@@ -12,7 +12,7 @@ use lopper_testkit::{RecordedProgress, Tiny, assert_close, tiny_model, token_seq
 use std::path::Path;
 use std::time::Duration;
 
-const TWO: Run<'static> = Run { workers: 2, state: None, held_out: &[] };
+const TWO: Run<'static> = Run::with_workers(2);
 
 fn model() -> Model {
     tiny_model(Tiny { qk_norm: true, ..Tiny::default() }, 5)

@@ -317,7 +317,7 @@ impl HealCut<'_> {
             Some(found) => found,
             None => {
                 let LearnedExamples { set, counts } = self.responses.examples(&model.text, whose, recipe)?;
-                let run = Run { workers: self.workers, state: None, held_out: &set.held_out };
+                let run = Run { held_out: &set.held_out, ..Run::with_workers(self.workers) };
                 let healed = lopper_heal::heal(base, self.kept, &set.train, recipe, &run, progress)?;
                 write(&self.directory(store)?, &healed)?;
                 let cell = HealCell { stats: healed.stats, answers: counts, held_out: set.held_out_examples };

@@ -1,10 +1,13 @@
 //! Arguments of `lopper heal`. Settings that are not given come from the recipe for the model's size.
 
+use std::convert::Infallible;
 use std::fmt::Display;
+use std::num::NonZero;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use clap::{Args, ValueEnum};
-use lopper_heal::{Distillation, HealRecipe, Method};
+use lopper_heal::{DIVERGENCE_STEPS, Distillation, HealRecipe, Method};
 use lopper_model::SMALL_MODEL_PARAMETERS;
 
 use super::{RowArgs, TemplateArgs};
@@ -52,6 +55,15 @@ pub struct HealArgs {
     #[arg(long)]
     pub merge: bool,
 
+    /// Store the weights of a whole model in this type [default: that of MODEL]
+    #[arg(long, value_name = "DTYPE", value_enum)]
+    pub out_dtype: Option<OutDtypeArg>,
+
+    /// Round every trained weight stochastically to bfloat16 after each step, so that a bfloat16 model holds exactly
+    /// what was trained; with --method full
+    #[arg(long)]
+    pub stochastic_rounding: bool,
+
     #[command(flatten)]
     pub rows: RowArgs,
 
@@ -83,10 +95,36 @@ pub struct HealArgs {
     ))]
     pub warmup: Option<usize>,
 
-    /// Hold N examples out of the training, and measure the loss on them before and after [default: a tenth, at most
-    /// 64, none of fewer than 50]
+    /// Hold examples out of the training, and measure the loss on them before and after: a fraction such as `0.1`, a
+    /// number, the rows of another file, or `none` [default: a tenth, at most 64, none of fewer than 50]
+    #[arg(long, value_name = "FRACTION|N|FILE|none")]
+    pub held_out: Option<HeldOutArg>,
+
+    /// Measure the loss on the held-out examples after every N steps, too
     #[arg(long, value_name = "N")]
-    pub held_out: Option<usize>,
+    pub eval_steps: Option<NonZero<usize>>,
+
+    /// Write the weights with the lowest held-out loss, or those of the last step [default: best with --eval-steps]
+    #[arg(long, value_enum, requires = "eval_steps")]
+    pub keep: Option<KeepArg>,
+
+    /// Stop after N evaluations in a row without a lower held-out loss
+    #[arg(long, value_name = "N", requires = "eval_steps")]
+    pub patience: Option<NonZero<usize>>,
+
+    #[arg(long, value_name = "N", default_value_t = DIVERGENCE_STEPS, help =
+        "Stop if the loss stays above its start for N steps, and go back to the best weights; 0 trains on"
+    )]
+    pub divergence_steps: usize,
+
+    /// Write a line of JSON to FILE after each step: `step`, `loss`, `learning_rate`, `tokens`, `seconds`, and
+    /// `held_out_loss` where it was measured
+    #[arg(long, value_name = "FILE")]
+    pub log: Option<PathBuf>,
+
+    /// Write the same for TensorBoard, as event files in DIR
+    #[arg(long, value_name = "DIR")]
+    pub tensorboard: Option<PathBuf>,
 
     #[arg(long, value_name = "N", help = format!("Train on N examples per step {}", default(|r| r.batch)))]
     pub batch: Option<usize>,
@@ -118,15 +156,15 @@ pub struct HealArgs {
     #[arg(long)]
     pub bf16: bool,
 
-    /// Seed for the adapter's initial weights, the order of the examples and dropout
+    /// Seed for the adapter's initial weights, the order of the examples, dropout and stochastic rounding
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
 
-    /// Overwrite OUT if it exists, and start over
+    /// Overwrite OUT and the logs if they exist, and start over
     #[arg(long)]
     pub force: bool,
 
-    /// Print a record of the training as one JSON document
+    /// Print a record of the training as one JSON document, also written to OUT as `heal.json`
     #[arg(long)]
     pub json: bool,
 }
@@ -190,4 +228,66 @@ pub enum MethodArg {
     Lora,
     /// Train all weights
     Full,
+}
+
+/// Which examples are held out.
+#[derive(Debug, Clone, PartialEq)]
+pub enum HeldOutArg {
+    /// None.
+    None,
+    /// So many.
+    Number(usize),
+    /// A number that is no whole one.
+    Fraction(f64),
+    /// The rows of a file.
+    File(PathBuf),
+}
+
+impl FromStr for HeldOutArg {
+    type Err = Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Infallible> {
+        Ok(match (text, text.parse(), text.parse::<f64>()) {
+            ("none", ..) => Self::None,
+            (_, Ok(number), _) => Self::Number(number),
+            (_, _, Ok(fraction)) => Self::Fraction(fraction),
+            _ => Self::File(text.into()),
+        })
+    }
+}
+
+/// Which weights are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum KeepArg {
+    /// Those with the lowest held-out loss
+    Best,
+    /// Those of the last step
+    Last,
+}
+
+/// What weights are stored in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum OutDtypeArg {
+    /// 32 bits: exactly what was trained, in twice the space
+    Float32,
+    /// 16 bits, 8 of them precision
+    Bfloat16,
+    /// 16 bits, 11 of them precision, values up to 65504
+    Float16,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::HeldOutArg::{self, File, Fraction, None, Number};
+
+    #[test]
+    fn held_out_is_a_fraction_a_number_a_file_or_none() {
+        let of = |text: &str| text.parse::<HeldOutArg>().unwrap();
+        assert_eq!(
+            ["none", "0", "12", "0.1", "1.0"].map(of),
+            [None, Number(0), Number(12), Fraction(0.1), Fraction(1.0)]
+        );
+        assert_eq!(of("-0.5"), Fraction(-0.5));
+        assert_eq!(["held.jsonl", "./0.1"].map(of), ["held.jsonl", "./0.1"].map(|name| File(name.into())));
+    }
 }

@@ -5,7 +5,8 @@
 
 use super::Examples;
 use crate::trainer::Document;
-use std::collections::BTreeMap;
+use lopper_record::{Fault, Result};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// One example in so many is held out.
 const ONE_IN: usize = 10;
@@ -15,13 +16,15 @@ const MOST: usize = 64;
 const FEWEST: usize = 5;
 
 /// How many examples are held out.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub enum HoldOut {
     /// A tenth, at most 64, and none of fewer than 50.
     #[default]
     Tenth,
     /// So many, but at least one is trained on.
     Number(usize),
+    /// This fraction of them, at least one, and at least one is trained on.
+    Fraction(f64),
 }
 
 impl HoldOut {
@@ -30,6 +33,10 @@ impl HoldOut {
         match self {
             Self::Tenth => Some((examples / ONE_IN).min(MOST)).filter(|number| *number >= FEWEST).unwrap_or(0),
             Self::Number(number) => number.min(examples.saturating_sub(1)),
+            Self::Fraction(fraction) => {
+                let number = (examples as f64 * fraction).round() as usize;
+                number.max(1).min(examples.saturating_sub(1))
+            }
         }
     }
 }
@@ -39,10 +46,14 @@ impl HoldOut {
 pub struct TrainingSet {
     /// Documents to train on, in their order.
     pub train: Vec<Document>,
+    /// The number of the row of each of them.
+    pub rows: Vec<usize>,
     /// Held-out documents, in their order.
     pub held_out: Vec<Document>,
     /// Examples that were held out; one may be several documents.
     pub held_out_examples: usize,
+    /// Examples that are in neither: their prompt is that of a held-out example from elsewhere.
+    pub left_out: usize,
 }
 
 impl Examples {
@@ -71,11 +82,60 @@ impl Examples {
         chosen.sort_unstable();
         let mut set = TrainingSet { held_out_examples: chosen.len(), ..TrainingSet::default() };
         for (document, text) in self.documents.into_iter().zip(self.texts) {
-            let part = if chosen.binary_search(&text).is_ok() { &mut set.held_out } else { &mut set.train };
-            part.push(document);
+            if chosen.binary_search(&text).is_ok() {
+                set.held_out.push(document);
+            } else {
+                set.train.push(document);
+                set.rows.push(text);
+            }
         }
         set
     }
+
+    /// Trains on these and holds out `other`, the examples of another file. Examples with the prompt of a held-out one
+    /// are left out of the training.
+    ///
+    /// # Errors
+    /// A [`Fault`] where nothing is left to train on.
+    pub fn hold_out_others(self, other: Examples) -> Result<TrainingSet> {
+        let held_out: BTreeSet<[u8; 32]> = other.documents.iter().map(identity).collect();
+        let shared: BTreeSet<usize> = self
+            .documents
+            .iter()
+            .zip(&self.texts)
+            .filter(|(document, _)| held_out.contains(&identity(document)))
+            .map(|(_, text)| *text)
+            .collect();
+        let mut set = TrainingSet {
+            held_out_examples: other.report.used,
+            held_out: other.documents,
+            left_out: shared.len(),
+            ..TrainingSet::default()
+        };
+        for (document, text) in self.documents.into_iter().zip(self.texts) {
+            if !shared.contains(&text) {
+                set.train.push(document);
+                set.rows.push(text);
+            }
+        }
+        if set.train.is_empty() {
+            return Err(Fault::new("every example to train on has the prompt of a held-out one")
+                .expected("other prompts than those of the held-out examples")
+                .got(format!("{} examples, all of them held out", shared.len()))
+                .hint("name another file with --held-out, or a fraction such as 0.1")
+                .into());
+        }
+        Ok(set)
+    }
+}
+
+/// The hash of the prompt; of a text without one (but for a token that begins every text) the hash of all of it.
+fn identity(document: &Document) -> [u8; 32] {
+    if document.weights.iter().take(2).all(|weight| *weight == 0.0) {
+        return prompt_hash(document);
+    }
+    let whole = Document { weights: vec![0.0; document.tokens.len()], ..document.clone() };
+    prompt_hash(&whole)
 }
 
 /// The hash of the tokens before the first one in the loss.
@@ -120,6 +180,43 @@ mod tests {
         let set = examples(0..3, None).hold_out(HoldOut::Number(9));
         assert_eq!((set.train.len(), set.held_out.len()), (1, 2));
         assert_eq!(examples(0..300, None).hold_out(HoldOut::Number(0)).held_out, []);
+    }
+
+    #[test]
+    fn a_fraction_is_held_out_where_it_is_given() {
+        let counts = |n: usize, fraction| {
+            let set = examples(0..n as u32, None).hold_out(HoldOut::Fraction(fraction));
+            assert_eq!(set.rows, answers(&set.train).iter().map(|row| *row as usize).collect::<Vec<_>>());
+            (set.train.len(), set.held_out_examples)
+        };
+        assert_eq!(counts(2000, 0.1), (1800, 200), "without the limit of the default");
+        assert_eq!([counts(10, 0.01), counts(10, 0.999), counts(1, 0.5)], [(9, 1), (1, 9), (1, 0)]);
+    }
+
+    #[test]
+    fn examples_of_another_file_are_held_out_and_their_prompts_are_not_trained_on() {
+        let document = |prompt: u32, answer| Document { tokens: vec![1, prompt, answer], weights: vec![0.0, 0.0, 1.0] };
+        let of = |prompts: &[u32], answer| {
+            let documents = prompts.iter().map(|prompt| document(*prompt, answer)).collect();
+            let mut examples = Examples { documents, texts: (1..=prompts.len()).collect(), ..Examples::default() };
+            examples.report.used = prompts.len();
+            examples
+        };
+        let set = of(&[5, 6, 7, 6], 8).hold_out_others(of(&[6, 9], 3)).unwrap();
+        assert_eq!((set.train, set.rows), (vec![document(5, 8), document(7, 8)], vec![1, 3]));
+        assert_eq!((set.held_out, set.held_out_examples, set.left_out), (vec![document(6, 3), document(9, 3)], 2, 2));
+        assert!(of(&[6], 8).hold_out_others(of(&[6], 3)).unwrap_err().fault().is_some());
+
+        // Texts without a prompt are compared as a whole, not by the token that begins them all.
+        let text = |tokens: &[u32]| Document { tokens: tokens.to_vec(), weights: vec![0.0, 1.0, 1.0] };
+        let plain = |documents: Vec<Document>| Examples {
+            texts: (1..=documents.len()).collect(),
+            documents,
+            ..Examples::default()
+        };
+        let set =
+            plain(vec![text(&[1, 2, 3]), text(&[1, 2, 4])]).hold_out_others(plain(vec![text(&[1, 2, 4])])).unwrap();
+        assert_eq!(set.rows, [1]);
     }
 
     #[test]

@@ -4,26 +4,30 @@
 //! template and the like are copied. The weights are stored in the source's dtype, in one file.
 
 use std::path::Path;
+use std::sync::Arc;
 
+use lopper_model::checkpoint::Dtype;
 use lopper_model::{Checkpoint, Model};
-use lopper_record::{Context, LayerSet, Result, ensure};
+use lopper_record::{Context, Fault, LayerSet, NoProgress, Result, ensure};
 
 use crate::plan::{PLAN_FILE, Plan};
 
 use super::{card, config, files};
 
 /// Writes `model` into the empty directory `directory`. It was trained from `checkpoint`, without the layers that
-/// `plan` removes where there is a plan. `section` is added to its model card. Returns warnings as
+/// `plan` removes where there is a plan. Weights are stored as `dtype`: F32, F16 or BF16. `section` is given what was
+/// written, opened like any other model, and returns what is added to its model card. Returns warnings as
 /// [`WriteReport::warnings`](super::WriteReport::warnings).
 ///
 /// # Errors
-/// A [`lopper_record::Fault`] where the plan is for another model, where the configuration cannot express the cut, and
-/// where the disk is full.
+/// A [`Fault`] where the plan is for another model, where the configuration cannot express the cut, where a weight is
+/// too large for `dtype`, and where the disk is full; those of `section`.
 pub fn write_trained(
     checkpoint: &Checkpoint,
     plan: Option<&Plan>,
     model: &Model,
-    section: &str,
+    dtype: Dtype,
+    section: impl FnOnce(&Arc<Checkpoint>) -> Result<String>,
     directory: &Path,
 ) -> Result<Vec<String>> {
     let kept = match plan {
@@ -31,10 +35,10 @@ pub fn write_trained(
         None => LayerSet::all(checkpoint.config().num_hidden_layers),
     };
     ensure!(kept.len() == model.num_layers(), "{} layers for a plan that keeps {}", model.num_layers(), kept.len());
-    let width = checkpoint.dtype().bitsize() as u64 / 8;
+    let width = dtype.bitsize() as u64 / 8;
     files::check_space(directory, model.parameter_count() as u64 * width)?;
     let edited = config::pruned(checkpoint, &kept, false)?;
-    model.save(directory, &serde_json::from_str(&edited.text)?, checkpoint.dtype())?;
+    model.save(directory, &serde_json::from_str(&edited.text)?, dtype)?;
     let plan = match plan {
         Some(plan) => {
             let plan = Plan { config_changes: edited.changes, ..plan.clone() };
@@ -47,12 +51,23 @@ pub fn write_trained(
         files::write(&directory.join(PLAN_FILE), &plan)?;
     }
     files::copy_side_files(checkpoint, directory)?;
-    let mut section = section.to_owned();
+    // Opened like any other model: headers, shapes and configuration agree.
+    let written = Arc::new(Checkpoint::open(directory).context("reading back what was written")?);
+    if dtype == Dtype::F16 {
+        // Its largest value is 65504.
+        written.check_finite(&LayerSet::all(model.num_layers()), &NoProgress).map_err(|error| {
+            let what = error.into_fault().map_or_else(|error| error.to_string(), |fault| fault.message);
+            Fault::new("a trained weight is too large for float16")
+                .expected("values up to 65504")
+                .got(what)
+                .hint("write the weights as bfloat16 or float32")
+        })?;
+    }
+    let mut section = section(&written)?;
+    drop(written);
     for warning in &edited.warnings {
         section.push_str(&format!("\n{}\n", card::sentence(warning)));
     }
     card::extend(checkpoint, &section, directory)?;
-    // Opened like any other model: headers, shapes and configuration agree.
-    Checkpoint::open(directory).context("reading back what was written")?;
     Ok(edited.warnings)
 }

@@ -1,0 +1,203 @@
+//! The output of `lopper heal`: an adapter or a whole model, with the record of its making.
+
+use std::num::NonZero;
+use std::path::Path;
+use std::sync::Arc;
+
+use lopper_heal::{Base, Divergence, Healed, LossSample, Stopped};
+use lopper_model::checkpoint::{Dtype, torch_name};
+use lopper_model::{Checkpoint, Model};
+use lopper_prune::writer::{put_in_place, temporary_directory};
+use lopper_prune::{Choice, Plan, write_trained};
+use lopper_record::{Context as _, Fault, Result, ensure_new, write_atomic};
+
+use super::{RECORD, Record};
+use crate::args::{HealArgs, MethodArg, OutDtypeArg};
+use crate::context::Context;
+use crate::open_model::OpenModel;
+use crate::table;
+
+/// Whether the output is a whole model and not an adapter.
+pub fn writes_model(args: &HealArgs) -> bool {
+    args.merge || args.method == MethodArg::Full
+}
+
+/// Writes the output, and what is known of it to `heal.json`. The loss of a whole model is measured as it is on the
+/// disk, on `sample`, before it is renamed into place.
+pub fn write(
+    context: &Context,
+    opened: &OpenModel,
+    args: &HealArgs,
+    healed: &Healed,
+    sample: Option<&LossSample<'_>>,
+    record: &mut Record<'_>,
+) -> Result<()> {
+    let parent = match args.out.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    std::fs::create_dir_all(parent).with_context(|| format!("creating {}", parent.display()))?;
+    let temporary = temporary_directory(parent)?;
+    if writes_model(args) {
+        let plan = match &args.drop {
+            Some(spec) => Some(Plan::new(&opened.checkpoint, &opened.name, &opened.layers(spec)?, Choice::given())?),
+            None => None,
+        };
+        let (model, dtype) = (&healed.model, out_dtype(opened, args));
+        let measured = |written: &Arc<Checkpoint>| {
+            if let Some(sample) = sample {
+                let written = Model::mapped(written)?;
+                record.written = Some(sample.of_written(written, torch_name(dtype)?, &context.progress)?);
+            }
+            Ok(section(record))
+        };
+        let warnings = write_trained(&opened.checkpoint, plan.as_ref(), model, dtype, measured, temporary.path())?;
+        warnings.iter().for_each(|warning| context.printer.warn(warning));
+    } else {
+        // PEFT would put the adapter on the wrong layers of the uncut model.
+        let base = args.drop.is_none().then(|| match &opened.snapshot {
+            Some(snapshot) => Base { name: &snapshot.id, revision: Some(&snapshot.commit) },
+            None => Base { name: &opened.name, revision: None },
+        });
+        healed.save_adapter(temporary.path(), base)?;
+    }
+    let json = serde_json::to_string_pretty(record)? + "\n";
+    write_atomic(&temporary.path().join(RECORD), json.as_bytes())?;
+    put_in_place(temporary, &args.out, args.force)
+}
+
+/// What the weights of a whole model are stored in.
+pub fn out_dtype(opened: &OpenModel, args: &HealArgs) -> Dtype {
+    match args.out_dtype {
+        None => opened.checkpoint.dtype(),
+        Some(OutDtypeArg::Float32) => Dtype::F32,
+        Some(OutDtypeArg::Bfloat16) => Dtype::BF16,
+        Some(OutDtypeArg::Float16) => Dtype::F16,
+    }
+}
+
+/// The end of the model's card.
+fn section(record: &Record<'_>) -> String {
+    let stats = record.stats;
+    format!(
+        "## Healed with Lopper\n\n\
+         Finetuned from `{}` with the layers {} (counted from 0 in the original model); the loss was taken on \
+         the answers only.\n\n\
+         - recipe: {}\n- examples: {}, {} steps, {} tokens\n- {}\n- source: hash `{}`\n\
+         - Lopper {}\n\n\
+         Figures above this section describe the model before. `{RECORD}` holds these for programs.\n",
+        record.source.id,
+        record.kept,
+        record.recipe.summary(stats.steps),
+        stats.examples,
+        stats.steps,
+        stats.tokens,
+        losses(record),
+        record.source.hash,
+        record.lopper_version,
+    )
+}
+
+/// The losses of the training, and of the model as it was written, for its card.
+fn losses(record: &Record<'_>) -> String {
+    let trained = format!("loss in nats per token: {}", record.stats.info(record.recipe).losses());
+    match &record.written {
+        Some(written) => format!("{trained}\n- {}", written.summary()),
+        None => trained,
+    }
+}
+
+/// Says what was done, and what to be wary of.
+pub fn report(context: &Context, args: &HealArgs, record: &Record<'_>) -> Result<()> {
+    let stats = record.stats;
+    context.printer.note(&format!(
+        "{} steps, {} tokens in {:.1} s ({:.0} tokens/s); {} (nats per token)",
+        stats.steps,
+        table::count(stats.tokens),
+        stats.seconds,
+        stats.tokens as f64 / stats.seconds.max(1e-9),
+        stats.info(record.recipe).losses()
+    ));
+    match (&stats.stopped, stats.planned_steps) {
+        (Some(Stopped::Patience), Some(planned)) => context.printer.note(&format!(
+            "stopped after {} of {planned} steps: the held-out loss had not fallen for {} evaluations",
+            stats.steps,
+            args.patience.map_or(0, NonZero::get)
+        )),
+        (Some(Stopped::Diverged(divergence)), _) => context.printer.warn(&format!(
+            "{}; written are the weights of step {}, the best before",
+            diverged(divergence),
+            stats.kept_step.unwrap_or_default()
+        )),
+        _ => {}
+    }
+    match stats.kept_step {
+        Some(0) => context.printer.warn("no evaluation was better than the start: the weights are those of the start"),
+        Some(step) if step != stats.steps => {
+            let loss = stats.held_out.map_or(f64::NAN, |loss| loss.last);
+            context.printer.note(&format!("written are the weights of step {step}, with the lowest loss, {loss:.4}"));
+        }
+        _ => {}
+    }
+    if let Some(warning) = record.written.as_ref().and_then(|written| written.warning(args.merge)) {
+        context.printer.warn(&warning);
+    }
+    if let Some(drop) = args.drop.as_ref().filter(|_| !writes_model(args)) {
+        context.printer.note(&format!(
+            "the adapter belongs on the model that `lopper prune {} --drop {drop}` writes; here, give --drop {drop} \
+             --adapter together",
+            args.model
+        ));
+    }
+    if args.json {
+        return context.printer.json(record);
+    }
+    context.printer.result(&args.out.display().to_string())?;
+    match &record.written {
+        Some(written) => context.printer.result(&written.summary()),
+        None => Ok(()),
+    }
+}
+
+/// A divergence after which better weights were there.
+fn diverged(divergence: &Divergence) -> String {
+    let Divergence { step, noticed, start, loss, documents } = divergence;
+    let mut rows = documents.clone();
+    rows.sort_unstable();
+    rows.dedup();
+    let rows = rows.iter().map(usize::to_string).collect::<Vec<_>>().join(", ");
+    if loss.is_finite() {
+        format!(
+            "training diverged: from step {step} to step {noticed} the loss was above its start ({loss:.3} on average \
+             for {start:.3}); in the batch before: rows {rows}"
+        )
+    } else {
+        format!("training diverged: at step {step} the loss was no number; in the batch: rows {rows}")
+    }
+}
+
+/// Refuses outputs that exist, and with `--force` those that replacing would do harm to.
+pub fn check(opened: &OpenModel, args: &HealArgs) -> Result<()> {
+    ensure_new(&args.out, args.force)?;
+    if args.out.symlink_metadata().is_err() {
+        return Ok(());
+    }
+    if let (Some(source), Ok(out)) = (opened.checkpoint.directory(), args.out.canonicalize())
+        && source.canonicalize()?.starts_with(&out)
+    {
+        return Err(Fault::new("the output would replace the model that is being healed")
+            .file(&args.out)
+            .expected("another directory")
+            .hint("choose another path")
+            .into());
+    }
+    let empty = || args.out.read_dir().is_ok_and(|mut entries| entries.next().is_none());
+    if args.out.join(RECORD).is_file() || empty() {
+        return Ok(());
+    }
+    Err(Fault::new("the output exists and is not one of `lopper heal`")
+        .file(&args.out)
+        .expected(format!("a directory with {RECORD}, an empty one, or nothing"))
+        .hint("--force replaces only such directories; remove this one by hand if you mean it")
+        .into())
+}

@@ -1,0 +1,294 @@
+//! The loop of a training: step, evaluation, log, state, and what ends it.
+//!
+//! What follows a step (its evaluation, its log entry, the decision to stop) is done at the beginning of the next turn
+//! of the loop, from the state alone. So a run that is continued does it as well, whenever it was interrupted.
+
+use super::order::Order;
+use super::stats::{HealStats, Stopped};
+use super::{Healed, Run};
+use crate::divergence::{self, Divergence};
+use crate::evaluation::{Evaluated, HeldOutLoss, Keep, best, counted_tokens, mean_loss};
+use crate::log::LogEntry;
+use crate::recipe::HealRecipe;
+use crate::rounding::round_trained;
+use crate::schedule::Schedule;
+use crate::state::{self, RunState};
+use crate::trainer::{Document, StepStats, Trainer};
+use lopper_model::Model;
+use lopper_record::{Fault, Progress, Result};
+use std::time::Instant;
+
+/// Steps over which the last loss is averaged.
+const LAST_STEPS: usize = 10;
+/// Most examples that a message names.
+const NAMED: usize = 32;
+
+/// A training under way.
+pub(super) struct Training<'a> {
+    trainer: Trainer,
+    state: RunState,
+    /// The weights of the best evaluation after the start, if they are kept.
+    best: Option<Model>,
+    documents: &'a [Document],
+    recipe: &'a HealRecipe,
+    run: &'a Run<'a>,
+    order: Order,
+    steps: usize,
+    schedule: Schedule,
+}
+
+impl<'a> Training<'a> {
+    pub(super) fn new(
+        trainer: Trainer,
+        state: RunState,
+        best: Option<Model>,
+        documents: &'a [Document],
+        recipe: &'a HealRecipe,
+        run: &'a Run<'a>,
+    ) -> Self {
+        let steps = recipe.steps(documents.len());
+        let order = Order::new(documents.len(), recipe.batch, recipe.seed);
+        Self { trainer, state, best, documents, recipe, run, order, steps, schedule: recipe.schedule(steps) }
+    }
+
+    pub(super) fn tokens_so_far(&self) -> usize {
+        self.state.tokens as usize
+    }
+
+    /// Steps done.
+    fn step(&self) -> usize {
+        self.trainer.optimizer.step as usize
+    }
+
+    /// Trains to the end. `start` is the model before the training, where the best weights are kept.
+    pub(super) fn run(mut self, start: Option<Model>, progress: &dyn Progress) -> Result<Healed> {
+        for log in self.run.logs {
+            log.begin(self.step())?;
+        }
+        let mut saved = Instant::now();
+        let stopped = loop {
+            let evaluated = self.evaluate(progress);
+            if evaluated.as_ref().is_err_and(|error| error.is_interrupted()) {
+                self.save()?;
+            }
+            if let Some(divergence) = evaluated?.or_else(|| self.divergence()) {
+                break Some(Stopped::Diverged(divergence));
+            }
+            self.log()?;
+            if self.step() >= self.steps {
+                break None;
+            }
+            if self.run.evaluation.is_exhausted(&self.state.evaluations) {
+                break Some(Stopped::Patience);
+            }
+            if let Some(divergence) = self.train()? {
+                break Some(Stopped::Diverged(divergence));
+            }
+            progress.message(&format!("loss {:.3}", self.state.losses.last().unwrap_or(&f64::NAN)));
+            progress.set(self.state.tokens as usize);
+            let interrupted = progress.check();
+            if self.run.state.is_some_and(|file| interrupted.is_err() || saved.elapsed() >= file.save_every) {
+                self.save()?;
+                saved = Instant::now();
+            }
+            interrupted?;
+        };
+        // What follows (writing, measuring what was written) may take long, too.
+        self.save()?;
+        self.finish(start, stopped)
+    }
+
+    fn save(&self) -> Result<()> {
+        match self.run.state {
+            Some(file) => state::save(file.path, &self.trainer, &self.state, self.best.as_ref()),
+            None => Ok(()),
+        }
+    }
+
+    /// Removes the state of a run that leads nowhere, so that one with other settings can begin.
+    fn forget(&self) {
+        if let Some(file) = self.run.state {
+            let _ = std::fs::remove_file(file.path);
+        }
+    }
+
+    /// One optimiser step. Returns where it diverged, if better weights have been kept.
+    fn train(&mut self) -> Result<Option<Divergence>> {
+        let (began, step) = (Instant::now(), self.step());
+        let indices = self.order.batch(step);
+        let batch: Vec<Document> = indices.iter().map(|index| self.documents[*index].clone()).collect();
+        let stats = self.trainer.gradients(&batch)?;
+        if !stats.is_finite() {
+            return self.not_finite(&stats).map(Some);
+        }
+        self.trainer.update(self.schedule.rate(step));
+        if self.recipe.stochastic_rounding {
+            round_trained(&mut self.trainer.model, self.recipe.seed, step as u64);
+        }
+        self.state.documents += batch.len() as u64;
+        self.state.tokens += stats.tokens as u64;
+        self.state.seconds += began.elapsed().as_secs_f64();
+        self.state.losses.push(stats.loss);
+        if self.recipe.distillation.is_some() {
+            self.state.objectives.push(stats.objective);
+        }
+        Ok(None)
+    }
+
+    /// Evaluates, if that is due and has not been done. Returns a divergence where the loss is no number.
+    fn evaluate(&mut self, progress: &dyn Progress) -> Result<Option<Divergence>> {
+        let (step, settings) = (self.step(), self.run.evaluation);
+        let done = self.state.evaluations.last().is_some_and(|evaluated| evaluated.step == step);
+        if self.run.held_out.is_empty() || done || !settings.is_due(step, self.steps) {
+            return Ok(None);
+        }
+        let (loss, _) = mean_loss(&self.trainer.model, self.run.held_out, self.run.threads(), progress)?;
+        if settings.every > 0 && !loss.is_finite() {
+            let documents = self.order.batch(step.saturating_sub(1)).to_vec();
+            let start = self.state.losses.first().copied().unwrap_or(f64::NAN);
+            return Ok(Some(Divergence { step, noticed: step, start, loss, documents }));
+        }
+        self.state.evaluations.push(Evaluated { step, loss });
+        if settings.keep == Keep::Best && self.best_step() == Some(step) {
+            self.best = Some(self.trainer.model.clone());
+        }
+        Ok(None)
+    }
+
+    /// The step of the best evaluation.
+    fn best_step(&self) -> Option<usize> {
+        best(&self.state.evaluations).map(|index| self.state.evaluations[index].step)
+    }
+
+    /// Logs the step that was done last, or the evaluation before the first.
+    fn log(&self) -> Result<()> {
+        let step = self.step();
+        let evaluated = self.state.evaluations.last().filter(|evaluated| evaluated.step == step);
+        if step == 0 && evaluated.is_none() {
+            return Ok(());
+        }
+        let entry = LogEntry {
+            step,
+            loss: self.state.losses.last().copied(),
+            learning_rate: step.checked_sub(1).map(|before| self.schedule.rate(before)),
+            tokens: self.state.tokens,
+            seconds: self.state.seconds,
+            held_out_loss: evaluated.map(|evaluated| evaluated.loss),
+        };
+        self.run.logs.iter().try_for_each(|log| log.record(&entry))
+    }
+
+    /// Where the training has diverged with a finite loss.
+    fn divergence(&mut self) -> Option<Divergence> {
+        let losses = &self.state.losses;
+        let (step, loss) = divergence::found(losses, self.run.divergence_steps)?;
+        let (noticed, start) = (losses.len(), losses[0]);
+        // The batch of step `step - 1`, which is counted from 0 here.
+        let documents = self.order.batch(step.saturating_sub(2)).to_vec();
+        Some(Divergence { step, noticed, start, loss, documents })
+    }
+
+    /// The divergence at a step whose loss or gradient is no number.
+    ///
+    /// # Errors
+    /// A fault where no better weights have been kept.
+    fn not_finite(&mut self, stats: &StepStats) -> Result<Divergence> {
+        let step = self.step();
+        let documents = self.order.batch(step).to_vec();
+        if self.best.is_none() {
+            self.forget();
+            let mut fault = stats.not_finite(step);
+            let got = fault.got.take().unwrap_or_default();
+            return Err(fault.got(format!("{got}; in the batch: {}", named(self.run, &documents))).into());
+        }
+        let start = self.state.losses.first().copied().unwrap_or(f64::NAN);
+        Ok(Divergence { step: step + 1, noticed: step + 1, start, loss: f64::NAN, documents })
+    }
+
+    /// The result: the model that is kept, and what is known of its training.
+    fn finish(mut self, start: Option<Model>, stopped: Option<Stopped>) -> Result<Healed> {
+        let trained = self.trainer.model.parameters();
+        let trained_parameters = trained.iter().filter(|(_, p)| p.slot.is_some()).map(|(_, p)| p.len()).sum();
+        drop(trained);
+        let stopped = match (stopped, self.best.is_some()) {
+            (Some(Stopped::Diverged(divergence)), false) => {
+                self.forget();
+                return Err(diverged(self.run, &divergence).into());
+            }
+            (Some(Stopped::Diverged(divergence)), true) => {
+                let documents = divergence.documents.iter().map(|index| row(self.run, *index)).collect();
+                Some(Stopped::Diverged(Divergence { documents, ..divergence }))
+            }
+            (stopped, _) => stopped,
+        };
+        let (steps, evaluations) = (self.step(), std::mem::take(&mut self.state.evaluations));
+        let kept = match self.run.evaluation.keep {
+            Keep::Best => best(&evaluations),
+            Keep::Last => evaluations.len().checked_sub(1),
+        };
+        let mut model = match (self.run.evaluation.keep, self.best, start) {
+            (Keep::Best, Some(best), _) => best,
+            (Keep::Best, None, Some(start)) => start,
+            _ => self.trainer.model,
+        };
+        model.set_trainable(|_| false);
+        let held_out = evaluations.first().zip(kept).map(|(first, kept)| HeldOutLoss {
+            documents: self.run.held_out.len(),
+            tokens: counted_tokens(self.run.held_out),
+            first: first.loss,
+            last: evaluations[kept].loss,
+        });
+        let every = self.run.evaluation.every > 0;
+        let losses = self.state.losses;
+        let last = &losses[losses.len().saturating_sub(LAST_STEPS)..];
+        let weighted = |index: &usize| self.documents[*index].weights[1..].iter().filter(|w| **w != 0.0).count() as u64;
+        let stats = HealStats {
+            examples: self.documents.len(),
+            steps,
+            planned_steps: stopped.is_some().then_some(self.steps),
+            stopped,
+            kept_step: kept.filter(|_| self.run.evaluation.keep == Keep::Best).map(|kept| evaluations[kept].step),
+            warmup: self.schedule.warmup,
+            tokens: self.state.tokens,
+            response_tokens: (0..steps).map(|step| self.order.batch(step).iter().map(weighted).sum::<u64>()).sum(),
+            trained_parameters,
+            seconds: self.state.seconds,
+            loss_first: losses.first().copied().unwrap_or(f64::NAN),
+            loss_last: last.iter().sum::<f64>() / last.len() as f64,
+            loss_curve: losses,
+            objective_curve: self.state.objectives,
+            held_out,
+            evaluations: if every { evaluations } else { Vec::new() },
+        };
+        Ok(Healed { model, recipe: self.recipe.clone(), stats })
+    }
+}
+
+/// What users call the document `index`.
+fn row(run: &Run<'_>, index: usize) -> usize {
+    run.rows.get(index).copied().unwrap_or(index)
+}
+
+/// The documents of a batch, for messages.
+fn named(run: &Run<'_>, documents: &[usize]) -> String {
+    let mut rows: Vec<usize> = documents.iter().map(|index| row(run, *index)).collect();
+    rows.sort_unstable();
+    rows.dedup();
+    let mut text: Vec<String> = rows.iter().take(NAMED).map(usize::to_string).collect();
+    if rows.len() > NAMED {
+        text.push(format!("and {} more", rows.len() - NAMED));
+    }
+    format!("{} {}", if rows.len() == 1 { "row" } else { "rows" }, text.join(", "))
+}
+
+/// The fault of a training that diverged where nothing better was kept.
+fn diverged(run: &Run<'_>, divergence: &Divergence) -> Fault {
+    let Divergence { step, noticed, start, loss, documents } = divergence;
+    Fault::new(format!("training diverged: from step {step} to step {noticed} the loss was above its start"))
+        .expected(format!("a loss below that of the first step, {start:.3}"))
+        .got(format!("{loss:.3} on average; in the batch before: {}", named(run, documents)))
+        .hint(
+            "use a smaller learning rate or more warm-up steps, or look at these examples; evaluations during the \
+             training keep the best weights before a divergence",
+        )
+}
