@@ -8,7 +8,7 @@ use lopper_diagnose::sentinel::Sentinels;
 use lopper_heal::HealRecipe;
 use lopper_measure::evaluate;
 use lopper_prune::Calibration;
-use lopper_prune::criteria::{self, Measures};
+use lopper_prune::criteria;
 use lopper_record::{LayerPosition, LayerSet, LayerSlot, NoProgress, Progress, Result, Step};
 use lopper_stats::mean;
 
@@ -112,7 +112,7 @@ pub fn measure(prepared: &Prepared<'_>, study: &mut Study<'_>, progress: &dyn Pr
     for (_, tasks) in &prepared.tasks.groups {
         rates.groups.push(meter.group(tasks)?);
     }
-    rates.document = meter.document()?;
+    rates.document = meter.document(study)?;
     rates.sentinels = meter.sentinels(study)?;
     if prepared.recipe.speed.measure {
         meter.begin("speed")?;
@@ -177,7 +177,7 @@ impl Meter<'_> {
     }
 
     /// Seconds a document of calibration text.
-    fn document(&mut self) -> Result<f64> {
+    fn document(&mut self, study: &Study<'_>) -> Result<f64> {
         self.begin("layer criteria")?;
         let Prepared { model, recipe, training, strategies, .. } = self.prepared;
         let text = &model.text;
@@ -186,8 +186,8 @@ impl Meter<'_> {
         let sequences = documents.sequences();
         let (n, seconds) = grown(sequences.len(), self.progress, |n| {
             let some = Calibration::new(sequences[..n].to_vec())?;
-            criteria::measure(&text.engine, &some, Measures { perplexity: true, linear: true }, &NoProgress)?;
-            if strategies.need_gradients() {
+            criteria::measure(&text.engine, &some, study.measures(), &NoProgress)?;
+            if strategies.use_criterion("taylor") {
                 criteria::taylor(text.engine.model(), &some, &NoProgress)?;
             }
             Ok(())
