@@ -42,7 +42,7 @@ use crate::tensors::EMBEDDING;
 
 use source::{Bytes, Source};
 
-pub use crate::dtype::{Dtype, is_weight_dtype, torch_name};
+pub use crate::dtype::{Dtype, encode, is_weight_dtype, round_to, torch_name};
 pub use source::EmbeddedFiles;
 pub(crate) use stream::write_tensors;
 pub use stream::{Array, SafetensorsWriter, TensorInfo, save_safetensors};

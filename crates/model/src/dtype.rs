@@ -21,6 +21,20 @@ pub fn torch_name(dtype: Dtype) -> Result<&'static str> {
     })
 }
 
+/// Rounds `values` to what they are once they have been stored as `dtype`.
+///
+/// # Errors
+/// Where weights are not stored as `dtype`.
+pub fn round_to(values: &mut [f32], dtype: Dtype) -> Result<()> {
+    match dtype {
+        Dtype::F32 => {}
+        Dtype::F16 => values.iter_mut().for_each(|x| *x = f16::from_f32(*x).to_f32()),
+        Dtype::BF16 => values.iter_mut().for_each(|x| *x = bf16::from_f32(*x).to_f32()),
+        other => bail!("weights are not stored as {other}"),
+    }
+    Ok(())
+}
+
 /// The elements stored as `dtype` in `bytes`, as f32.
 pub(crate) fn decode(bytes: &[u8], dtype: Dtype) -> Result<Vec<f32>> {
     let (pairs, fours) = (bytes.as_chunks::<2>().0, bytes.as_chunks::<4>().0);
@@ -33,7 +47,7 @@ pub(crate) fn decode(bytes: &[u8], dtype: Dtype) -> Result<Vec<f32>> {
 }
 
 /// Appends `values`, stored as `dtype`, to `bytes`.
-pub(crate) fn encode(values: &[f32], dtype: Dtype, bytes: &mut Vec<u8>) -> Result<()> {
+pub fn encode(values: &[f32], dtype: Dtype, bytes: &mut Vec<u8>) -> Result<()> {
     match dtype {
         Dtype::F32 => bytes.extend(values.iter().flat_map(|x| x.to_le_bytes())),
         Dtype::F16 => bytes.extend(values.iter().flat_map(|&x| f16::from_f32(x).to_le_bytes())),

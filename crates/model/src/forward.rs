@@ -71,7 +71,8 @@ pub struct Workspace {
     attended: Vec<f32>,
     gate: Vec<f32>,
     up: Vec<f32>,
-    middle: Vec<f32>,
+    /// Hidden states between attention and MLP of the last layer that ran: `[n, hidden]`.
+    pub middle: Vec<f32>,
     scores: Vec<f32>,
 }
 
@@ -208,6 +209,23 @@ impl Forward {
         work: &mut Workspace,
         out: &mut Vec<f32>,
     ) {
+        self.mlp_output(layer, batch, x, past, threads, work, out);
+        add_scaled(out, self.config().residual_scale, &work.middle);
+    }
+
+    /// As [`Forward::layer`] without the last addition: `out` is what the MLP gives, after its norm where there is one
+    /// and before `residual_scale`; what it would be added to is in [`Workspace::middle`].
+    #[allow(clippy::too_many_arguments, reason = "operands are passed one by one")]
+    pub fn mlp_output(
+        &self,
+        layer: LayerSlot,
+        batch: &PreparedBatch,
+        x: &[f32],
+        past: Past<'_, '_>,
+        threads: Threads,
+        work: &mut Workspace,
+        out: &mut Vec<f32>,
+    ) {
         let config = self.config();
         let (layer, linears) = (&self.model.layers[layer.index()], &self.layers[layer.index()]);
         let Workspace { rows, normed, raw, q, k, v, attended, gate, up, middle, scores } = work;
@@ -231,7 +249,8 @@ impl Forward {
         attended.resize(q.len(), 0.0);
         attention::attend(threads, config.heads(layer.kind), &batch.batch, (q, k, v), past, attended, scores);
         run(std::slice::from_ref(&linears.o), attended, &mut [&mut *middle], rows);
-        self.close(threads, layer.norms.after_attention.as_ref(), middle, raw, x);
+        self.norm_result(threads, layer.norms.after_attention.as_ref(), middle, raw);
+        add_scaled(middle, config.residual_scale, x);
 
         maybe_norm(threads, config, layer.norms.before_mlp.as_ref(), middle, normed);
         run(&linears.gate_up, normed, &mut [&mut *gate, &mut *up], rows);
@@ -247,16 +266,15 @@ impl Forward {
             activation::gated(config.activation, gate, up, wide);
         }
         run(std::slice::from_ref(&linears.down), wide, &mut [&mut *out], rows);
-        self.close(threads, layer.norms.after_mlp.as_ref(), out, raw, middle);
+        self.norm_result(threads, layer.norms.after_mlp.as_ref(), out, raw);
     }
 
-    /// The end of a branch: its norm, where there is one, and the residual stream it is added to.
-    fn close(&self, threads: Threads, norm: Option<&Param>, y: &mut Vec<f32>, raw: &mut Vec<f32>, residual: &[f32]) {
+    /// The norm of what attention or MLP gives, where there is one.
+    fn norm_result(&self, threads: Threads, norm: Option<&Param>, y: &mut Vec<f32>, raw: &mut Vec<f32>) {
         if norm.is_some() {
             maybe_norm(threads, self.config(), norm, y, raw);
             std::mem::swap(y, raw);
         }
-        add_scaled(y, self.config().residual_scale, residual);
     }
 }
 

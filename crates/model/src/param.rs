@@ -42,7 +42,7 @@ impl Param {
     }
 
     /// Whether both are one array: clones of each other, or the same tensor of one checkpoint.
-    pub(crate) fn shares_values_with(&self, other: &Self) -> bool {
+    pub fn shares_values_with(&self, other: &Self) -> bool {
         match (&self.mapped, &other.mapped) {
             (None, None) => Arc::ptr_eq(&self.data, &other.data),
             (Some(own), Some(other)) => own.is_same(other),

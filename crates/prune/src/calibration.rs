@@ -5,6 +5,8 @@
 
 use lopper_record::{Fault, Result};
 
+use crate::plan::CalibrationId;
+
 /// Token sequences, none of them empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Calibration {
@@ -57,6 +59,11 @@ impl Calibration {
             }
         }
         hasher.finalize().to_hex().to_string()
+    }
+
+    /// What a plan records of it.
+    pub fn id(&self) -> CalibrationId {
+        CalibrationId { hash: self.hash(), sequences: self.sequences.len(), tokens: self.tokens }
     }
 
     /// The sequences in groups of at most `most` tokens, in order. The grouping changes no result.

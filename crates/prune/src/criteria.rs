@@ -152,18 +152,6 @@ pub fn select(criterion: &Criterion, request: &Request<'_>) -> Result<Selection>
     Ok(selection)
 }
 
-/// Dot product in f64, in eight partial sums that the compiler can vectorise.
-#[inline(always)]
-fn dot<T: Copy + Into<f64>>(a: &[T], b: &[T]) -> f64 {
-    let mut lanes = [0f64; 8];
-    let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<8>(), b.as_chunks::<8>());
-    for (a, b) in a.iter().zip(b) {
-        (0..8).for_each(|i| lanes[i] += a[i].into() * b[i].into());
-    }
-    let rest: f64 = a_rest.iter().zip(b_rest).map(|(a, b)| (*a).into() * (*b).into()).sum();
-    lanes.iter().sum::<f64>() + rest
-}
-
 /// Removes the layers with the smallest scores; of equal scores the later layer goes first.
 fn smallest(scores: Vec<f64>, request: &Request<'_>) -> Selection {
     let mut order: Vec<usize> = (0..scores.len()).collect();

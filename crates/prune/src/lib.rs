@@ -2,6 +2,7 @@
 //!
 //! - [`criteria`] score every layer over [`calibration`] text in one pass ([`LayerScores`] has a list for each), and
 //!   choose by the scores;
+//! - [`compensation`] changes weights of the kept layers, without training, to make up for the removed ones;
 //! - [`search`] evaluates candidates on tasks and chooses by what they score; nothing is written or reloaded to try
 //!   one;
 //! - [`plan`] is the file `cut.json`: which layers of which model are removed, and how they were chosen;
@@ -48,7 +49,9 @@
 //! ```
 
 pub mod calibration;
+pub mod compensation;
 pub mod criteria;
+mod least_squares;
 pub mod plan;
 pub mod savings;
 pub mod search;
@@ -56,8 +59,10 @@ mod verify;
 pub mod writer;
 
 pub use calibration::Calibration;
+pub use compensation::{Compensated, CompensationMethod, CompensationOptions, compensate};
 pub use criteria::{Criterion, LayerScores, Selection};
 pub use plan::{
-    CalibrationId, Choice, ConfigChange, MergekitCut, ModelId, Plan, PlanFormat, Verification, layer_numbering,
+    CalibrationId, Choice, CompensatedGap, Compensation, CompensationLoss, ConfigChange, MergekitCut, ModelId, Plan,
+    PlanFormat, Verification, layer_numbering,
 };
-pub use writer::{WriteOptions, WriteReport, write_pruned, write_trained};
+pub use writer::{WriteOptions, WriteReport, write_compensated, write_pruned, write_trained};

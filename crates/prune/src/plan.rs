@@ -23,7 +23,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 pub use export::PlanFormat;
 pub use mergekit::MergekitCut;
-pub use record::{ConfigChange, Verification};
+pub use record::{CompensatedGap, Compensation, CompensationLoss, ConfigChange, Verification};
 
 /// The plan's file in the directory of a pruned model.
 pub const PLAN_FILE: &str = "cut.json";
@@ -111,6 +111,9 @@ pub struct Plan {
     /// What was changed in `config.json`, once the cut is written.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub config_changes: Vec<ConfigChange>,
+    /// How the weights of kept layers were changed to make up for the removed ones, where they were.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compensation: Option<Compensation>,
     /// How the written model compared with its source, if they were compared.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verification: Option<Verification>,
@@ -156,6 +159,7 @@ impl Plan {
             command: None,
             dtype: Some(checkpoint.dtype().to_string()),
             config_changes: Vec::new(),
+            compensation: None,
             verification: None,
         };
         plan.validate(Path::new(PLAN_FILE))?;
@@ -260,6 +264,10 @@ impl Plan {
         if self.verification.as_ref().is_some_and(|v| !v.is_finite()) {
             let got = "NaN or infinity".into();
             return fault("the plan's verification is not in numbers", "finite differences".into(), got);
+        }
+        if self.compensation.as_ref().is_some_and(|compensation| !compensation.is_finite()) {
+            let got = "NaN or infinity".into();
+            return fault("the plan's compensation is not in numbers", "finite losses and factors".into(), got);
         }
         if let Some(got) = self.order_fault() {
             let expected = format!("each layer that goes, of {}, once", self.dropped);

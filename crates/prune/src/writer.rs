@@ -1,7 +1,8 @@
 //! Writes a pruned model: a Hugging Face directory that loads like any other.
 //!
-//! Weights are copied byte for byte, tensor by tensor in the order of the source, with layers renumbered; memory use
-//! does not grow with the model, and writing is as fast as the disk. `config.json` is the source's, edited as JSON, so
+//! Weights are copied byte for byte, tensor by tensor in the order of the source, with layers renumbered (those that a
+//! compensation changed are written from memory); memory use does not grow with the model, and writing is as fast as
+//! the disk. `config.json` is the source's, edited as JSON, so
 //! that keys Lopper does not know are kept; lists with an entry for each layer are cut like the layers
 //! (`writer/config.rs`). Tokenizer, chat template, licence and the like are copied unchanged; the model card gains a
 //! section on the cut.
@@ -18,16 +19,19 @@ mod trained;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use lopper_model::Checkpoint;
 use lopper_model::hf::CONFIG;
+use lopper_model::param::Param;
 use lopper_model::tensors::{layer_of, rename_layer};
 use lopper_record::{Context, Fault, LayerPosition, LayerSet, NoProgress, Progress, Result, Step, ensure, ensure_new};
 
+use crate::compensation::Compensated;
 use crate::plan::{PLAN_FILE, Plan};
-use crate::verify::compare_logits;
+use crate::verify::{Reference, compare_logits};
 
 use shards::Copy;
 
@@ -86,9 +90,42 @@ pub fn write_pruned(
     options: &WriteOptions,
     progress: &dyn Progress,
 ) -> Result<WriteReport> {
+    // The plan may be that of a compensated cut, which this is not.
+    let plan = Plan { compensation: None, ..plan.clone() };
+    write(checkpoint, &plan, None, out, options, progress)
+}
+
+/// As [`write_pruned`] with the changed weights of `compensated`, which was made from `checkpoint` by `plan` and rounded
+/// to what it stores ([`CompensationOptions::stored_in`](crate::CompensationOptions::stored_in)). The written model is
+/// compared with it.
+///
+/// # Errors
+/// As [`write_pruned`].
+pub fn write_compensated(
+    checkpoint: &Arc<Checkpoint>,
+    plan: &Plan,
+    compensated: &Compensated,
+    out: &Path,
+    options: &WriteOptions,
+    progress: &dyn Progress,
+) -> Result<WriteReport> {
+    write(checkpoint, plan, Some(compensated), out, options, progress)
+}
+
+fn write(
+    checkpoint: &Arc<Checkpoint>,
+    plan: &Plan,
+    compensated: Option<&Compensated>,
+    out: &Path,
+    options: &WriteOptions,
+    progress: &dyn Progress,
+) -> Result<WriteReport> {
     check_output(checkpoint, out, options.force)?;
     let kept = plan.kept_positions(checkpoint)?;
-    let copies = copies(checkpoint, &kept)?;
+    let mut copies = copies(checkpoint, &kept)?;
+    if let Some(compensated) = compensated {
+        replace(&mut copies, compensated)?;
+    }
     let config = config::pruned(checkpoint, &kept, options.keep_pattern)?;
     let weight_bytes: u64 = copies.iter().map(|copy| copy.bytes).sum();
 
@@ -115,7 +152,13 @@ pub fn write_pruned(
     let written = Arc::new(Checkpoint::open(directory).context("reading back what was written")?);
     let names = written.names().count();
     ensure!(names == copies.len(), "{names} tensors were written, not {}", copies.len());
-    let verification = options.verify.then(|| compare_logits(checkpoint, &kept, &written, progress)).transpose()?;
+    let verification = options
+        .verify
+        .then(|| match compensated {
+            None => compare_logits(&Reference::cut(checkpoint, &kept)?, &written, progress),
+            Some(compensated) => compare_logits(&Reference::compensated(&compensated.model), &written, progress),
+        })
+        .transpose()?;
     drop(written);
     let mut plan = Plan { config_changes: config.changes, verification, ..plan.clone() };
     // The copied tensors have been hashed already; only the removed layers are read for this.
@@ -164,9 +207,22 @@ fn copies(checkpoint: &Checkpoint, kept: &LayerSet<LayerPosition>) -> Result<Vec
                 None => continue,
             },
         };
-        copies.push(Copy { bytes: checkpoint.tensor_info(name)?.byte_len()? as u64, source: name.to_owned(), target });
+        let bytes = checkpoint.tensor_info(name)?.byte_len()? as u64;
+        copies.push(Copy { bytes, source: name.to_owned(), target, values: None });
     }
     Ok(copies)
+}
+
+/// Takes the changed tensors from the compensated model.
+fn replace(copies: &mut [Copy], compensated: &Compensated) -> Result<()> {
+    let parameters: BTreeMap<String, Param> = compensated.model.parameters().into_iter().collect();
+    for name in &compensated.changed {
+        let copy = copies.iter_mut().find(|copy| copy.target == *name);
+        let copy = copy.with_context(|| format!("the changed `{name}` among the tensors to write"))?;
+        copy.values = parameters.get(name).cloned();
+        ensure!(copy.values.is_some(), "the compensated model has no `{name}`");
+    }
+    Ok(())
 }
 
 /// Refuses outputs that exist; with `force`, only those that should not be replaced.

@@ -18,7 +18,7 @@ pub const SEED: u64 = 0x5c0e;
 /// A [`Fault`] where no task has anything to learn from.
 pub fn documents(text: &TextModel, training: &TrainingPrompts, count: usize) -> Result<Calibration> {
     let mut documents = Vec::new();
-    for TrainingPrompt { prompt, answer, .. } in training.prompts(SEED).take(count) {
+    for TrainingPrompt { prompt, answer, .. } in training.for_calibration(count, SEED) {
         let document = match &prompt {
             PromptText::Chat(conversation) => {
                 let mut conversation = conversation.clone();

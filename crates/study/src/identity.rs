@@ -22,6 +22,13 @@ pub struct ScoreKey<'a> {
     pub model: &'a str,
     pub calibration: &'a str,
     pub gradients: bool,
+    /// Whether the rise of perplexity without each layer is among them.
+    #[serde(skip_serializing_if = "is_true")]
+    pub perplexity: bool,
+}
+
+fn is_true(value: &bool) -> bool {
+    *value
 }
 
 /// Self-generated responses of the uncut model.

@@ -217,14 +217,27 @@ impl<'a> Study<'a> {
         calibration::documents(&self.model.text, self.training, self.recipe.items.calibration)
     }
 
-    /// The criteria over it, where an earlier run has measured them.
-    pub fn found_scores(&self, calibration: &Calibration) -> Result<Option<LayerScores>> {
-        self.store.get("scores", &self.score_key(&calibration.hash()))
+    /// What is measured over it besides the states that one pass shows. A perplexity without each layer reads the text
+    /// as often as half the layers, so that of a large model is measured only where a strategy chooses by it.
+    pub fn measures(&self) -> Measures {
+        let small = self.model.text.engine.model().is_small();
+        Measures { perplexity: small || self.strategies.use_criterion("perplexity"), linear: true }
     }
 
-    fn score_key<'b>(&'b self, calibration: &'b str) -> ScoreKey<'b> {
-        let gradients = self.strategies.need_gradients();
-        ScoreKey { revision: REVISION, model: &self.model.card.hash, calibration, gradients }
+    /// The criteria over it, where an earlier run has measured them.
+    pub fn found_scores(&self, calibration: &Calibration) -> Result<Option<LayerScores>> {
+        self.store.get("scores", &self.score_key(&calibration.hash())?)
+    }
+
+    /// The key of the criteria, or of more of them where an earlier run has measured more.
+    fn score_key<'b>(&'b self, calibration: &'b str) -> Result<ScoreKey<'b>> {
+        let gradients = self.strategies.use_criterion("taylor");
+        let (model, perplexity) = (&self.model.card.hash, self.measures().perplexity);
+        let wanted = ScoreKey { revision: REVISION, model, calibration, gradients, perplexity };
+        let more = ScoreKey { perplexity: true, ..wanted.clone() };
+        let is_there =
+            |key: &ScoreKey<'_>| Ok::<bool, lopper_record::Error>(self.store.path("scores", key, "json")?.exists());
+        Ok(if !is_there(&wanted)? && is_there(&more)? { more } else { wanted })
     }
 
     fn layer_scores(&mut self) -> Result<LayerScores> {
@@ -235,14 +248,13 @@ impl<'a> Study<'a> {
                 .push(format!("{task} is neither in the calibration text nor among the prompts to heal by: {reason}"));
         }
         let hash = calibration.hash();
-        let key = self.score_key(&hash);
+        let key = self.score_key(&hash)?;
         let found = self.store.path("scores", &key, "json")?.exists();
         let mut stage = Stage::begin(self.progress, "layer criteria", 1, usize::from(found));
         let finished = self.store.run("scores", &key, self.progress, || {
             let progress = stage.cell("one pass over calibration text");
             let engine = &self.model.text.engine;
-            let what = Measures { perplexity: true, linear: true };
-            let mut scores = criteria::measure(engine, &calibration, what, progress)?;
+            let mut scores = criteria::measure(engine, &calibration, self.measures(), progress)?;
             if key.gradients {
                 scores.taylor = Some(criteria::taylor(engine.model(), &calibration, progress)?);
             }

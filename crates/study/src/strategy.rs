@@ -129,9 +129,9 @@ impl Strategies {
         self.names().filter(gives).collect()
     }
 
-    /// Whether a criterion that reads gradients is among them.
-    pub fn need_gradients(&self) -> bool {
-        self.all.iter().any(|(_, by)| matches!(by, By::Criterion(criterion, _) if criterion.name == "taylor"))
+    /// Whether the criterion `name` is among them.
+    pub fn use_criterion(&self, name: &str) -> bool {
+        self.all.iter().any(|(_, by)| matches!(by, By::Criterion(criterion, _) if criterion.name == name))
     }
 
     /// A sentence for each strategy that is not measured at all depths.

@@ -45,6 +45,8 @@ enum Source {
     Generated(String),
     /// Prompts that end.
     Listed(Vec<TrainingPrompt>),
+    /// Those of `heal.data`, in its order.
+    Given(Vec<TrainingPrompt>),
 }
 
 impl TrainingPrompts {
@@ -64,7 +66,7 @@ impl TrainingPrompts {
             refuse_items(prompts, splits)?;
             let chat = text.chat.is_some();
             let listed = prompts.iter().map(|prompt| given(prompt, chat)).collect();
-            return Ok(Self { sources: vec![Source::Listed(listed)], without: vec![] });
+            return Ok(Self { sources: vec![Source::Given(listed)], without: vec![] });
         }
         let mut training = Self { sources: vec![], without: vec![] };
         for entry in tasks.entries.iter().filter(|entry| entry.rows.is_none()) {
@@ -95,12 +97,24 @@ impl TrainingPrompts {
     /// Prompts, the tasks in turn; those of rows in an order drawn with `seed`. Never ends where a task's items are
     /// generated.
     pub fn prompts(&self, seed: u64) -> impl Iterator<Item = TrainingPrompt> + '_ {
+        self.among(usize::MAX, seed)
+    }
+
+    /// `count` prompts for calibration text. Of given prompts these are the first, so that it does not change with how
+    /// many are healed by.
+    pub fn for_calibration(&self, count: usize, seed: u64) -> impl Iterator<Item = TrainingPrompt> + '_ {
+        self.among(count, seed).take(count)
+    }
+
+    /// Prompts, of given ones from among the first `given`.
+    fn among(&self, given: usize, seed: u64) -> impl Iterator<Item = TrainingPrompt> + '_ {
         let mut streams: Vec<Box<dyn Iterator<Item = TrainingPrompt> + '_>> = Vec::new();
         for (at, source) in self.sources.iter().enumerate() {
             streams.push(match source {
                 Source::Generated(name) => Box::new(examples(name, Split::Train, seed).map(of_example)),
-                Source::Listed(prompts) => {
-                    let mut order: Vec<&TrainingPrompt> = prompts.iter().collect();
+                Source::Listed(prompts) | Source::Given(prompts) => {
+                    let most = if matches!(source, Source::Given(_)) { given } else { usize::MAX };
+                    let mut order: Vec<&TrainingPrompt> = prompts.iter().take(most).collect();
                     order.shuffle(&mut ChaCha8Rng::seed_from_u64(seed ^ (at as u64).rotate_right(16)));
                     Box::new(order.into_iter().cloned())
                 }
@@ -182,4 +196,27 @@ fn refuse_items(prompts: &[HealingPrompt], splits: &[&EvalSplit]) -> Result<()> 
         .got(shared.join(", "))
         .hint("take them out; `lopper eval --disjoint-from` finds them")
         .into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn given(count: usize) -> TrainingPrompts {
+        let prompt = |at: usize| TrainingPrompt {
+            prompt: PromptText::Chat(vec![Message::user(at.to_string())].into()),
+            answer: String::new(),
+            reference: String::new(),
+        };
+        TrainingPrompts { sources: vec![Source::Given((0..count).map(prompt).collect())], without: vec![] }
+    }
+
+    #[test]
+    fn calibration_text_does_not_change_with_how_many_prompts_are_healed_by() {
+        let of = |count: usize| given(count).for_calibration(5, 1).collect::<Vec<_>>();
+        assert_eq!(of(5).len(), 5);
+        assert_eq!(of(5), of(20));
+        // Healing takes them from all.
+        assert_ne!(given(5).prompts(1).collect::<Vec<_>>(), given(20).prompts(1).take(5).collect::<Vec<_>>());
+    }
 }

@@ -36,7 +36,7 @@ fn a_goal_ends_a_study_with_the_answer_of_the_whole() {
     assert_eq!(headlines.len(), 2, "as cut and healed: {headlines:?}");
     assert!(headlines.iter().all(|line| line.task.as_deref() == Some("pocket_kind") && line.threshold == 0.9));
     let ended = record.warnings.iter().find(|warning| warning.contains("`pocket_kind>=0.9` was decided")).unwrap();
-    assert!(ended.contains("cuts of 2-3 layers, healed cuts of 3 layers") && ended.contains("reverse"), "{ended}");
+    assert!(ended.contains("cuts of 2,3 layers, healed cuts of 3 layers") && ended.contains("reverse"), "{ended}");
     let timing = record.timings.iter().find(|timing| timing.stage == "cuts").unwrap();
     assert_eq!(timing.cells, 1);
 

@@ -25,6 +25,8 @@ fn ran(record: &StudyRecord) -> Vec<(&str, usize, usize)> {
 /// A search, a control, several seeds.
 fn full_recipe() -> Recipe {
     let mut recipe = recipe();
+    // Enough items for a random model to score on some.
+    recipe.items.select = 40;
     recipe.cuts.strategies.push("greedy".into());
     recipe.cuts.strategies.push("block".into());
     recipe.heal.control = true;

@@ -57,6 +57,8 @@ fn scores(cells: &[Cell], point: Option<&Point>, task: &str) -> Vec<f64> {
 fn two_processes_divide_a_study_and_come_to_the_same_record() {
     let dir = tempfile::tempdir().unwrap();
     let mut recipe = recipe();
+    // Enough items for a random model to score on some.
+    recipe.items.select = 40;
     recipe.cuts.strategies.push("greedy".into());
     let alone = study(&recipe, &dir.path().join("alone")).unwrap();
     let out = dir.path().join("both");

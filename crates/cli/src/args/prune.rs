@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use clap::{ArgGroup, Args};
+use clap::{ArgGroup, Args, ValueEnum};
+use lopper_prune::CompensationMethod;
 use lopper_prune::criteria::CRITERIA;
 
 use super::InputArgs;
@@ -39,6 +40,12 @@ pub struct PruneArgs {
     #[command(flatten)]
     pub input: InputArgs,
 
+    /// Change weights of the kept layers, without training, to make up for the removed ones: fit a linear map over
+    /// calibration text (`--text` or `--tokens`) and fold it into the down projection before each gap, or scale the
+    /// hidden states to their size after it
+    #[arg(long, value_name = "METHOD")]
+    pub compensate: Option<CompensateArg>,
+
     /// Seed for the criterion `random`
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
@@ -58,4 +65,23 @@ pub struct PruneArgs {
     /// Overwrite OUT if it exists, and follow a mergekit configuration that names another model
     #[arg(long)]
     pub force: bool,
+}
+
+/// The methods of `--compensate`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum CompensateArg {
+    /// A linear map in the down projection before each gap (ReplaceMe); needs a text of many more tokens than the model
+    /// is wide
+    Linear,
+    /// A factor in the layers after each gap (Prune&Comp); needs little text
+    Magnitude,
+}
+
+impl From<CompensateArg> for CompensationMethod {
+    fn from(arg: CompensateArg) -> Self {
+        match arg {
+            CompensateArg::Linear => Self::Linear,
+            CompensateArg::Magnitude => Self::Magnitude,
+        }
+    }
 }

@@ -39,6 +39,12 @@ fn show(context: &Context, args: &ShowArgs) -> Result<()> {
     if matches!(format, FormatArg::LlamaCpp) {
         llama_cpp_warning(&plan).iter().for_each(|warning| context.printer.warn(warning));
     }
+    if let Some(compensation) = &plan.compensation {
+        context.printer.warn(&format!(
+            "the cut was compensated by `{}`: other tools make it without the changed weights",
+            compensation.method.name()
+        ));
+    }
     context.printer.result(&plan.export(format.into()))
 }
 
@@ -118,6 +124,18 @@ fn human(plan: &Plan) -> String {
     for change in &plan.config_changes {
         let value = |value: &Option<String>| value.clone().unwrap_or_else(|| "(absent)".to_owned());
         lines.push(("config.json", format!("{}: {} → {}", change.key, value(&change.before), value(&change.after))));
+    }
+    if let Some(c) = &plan.compensation {
+        let text = format!(
+            "{}, fitted to {} tokens; loss on {} others {:.4} uncut, {:.4} cut, {:.4} compensated",
+            c.method.name(),
+            c.fitted_to.tokens,
+            c.held_out.tokens,
+            c.loss.uncut,
+            c.loss.cut,
+            c.loss.compensated
+        );
+        lines.push(("compensated", text));
     }
     if let Some(v) = &plan.verification {
         let text = format!(

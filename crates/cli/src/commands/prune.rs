@@ -1,9 +1,11 @@
 //! `lopper prune`: writes a model without some of its layers. The layers are named, taken from a
-//! plan, or chosen by a criterion.
+//! plan, or chosen by a criterion. With `--compensate`, weights of the others are changed to make up for them.
+
+mod compensate;
 
 use lopper_model::checkpoint::torch_name;
 use lopper_prune::criteria::{self, Measures, Request};
-use lopper_prune::{CalibrationId, Choice, MergekitCut, Plan, WriteOptions, write_pruned};
+use lopper_prune::{Choice, MergekitCut, Plan, WriteOptions, write_compensated, write_pruned};
 use lopper_record::{Context as _, Fault, LayerSet, Result, ensure_new};
 
 use super::score;
@@ -11,19 +13,40 @@ use crate::args::PruneArgs;
 use crate::context::Context;
 use crate::open_model::OpenModel;
 use crate::{command_line, table};
+use compensate::Prepared;
 
 pub fn run(context: &Context, args: &PruneArgs) -> Result<()> {
     // Before the work, so that a forgotten --force does not cost it.
     ensure_new(&args.out, args.force)?;
     let opened = OpenModel::open(context, &args.model)?;
-    let plan = Plan { command: Some(command_line::command_line()), ..plan(context, &opened, args)? };
+    let prepared = match args.compensate {
+        Some(method) => Some(Prepared::new(context, &opened, &args.input, method.into())?),
+        None => None,
+    };
+    let mut plan = Plan { command: Some(command_line::command_line()), ..plan(context, &opened, args)? };
     let options = WriteOptions {
         force: args.force,
         keep_pattern: args.keep_pattern,
         verify: !args.no_verify,
         ..WriteOptions::default()
     };
-    let report = write_pruned(&opened.checkpoint, &plan, &args.out, &options, &context.progress)?;
+    let (checkpoint, progress) = (&opened.checkpoint, &context.progress);
+    let report = match prepared {
+        None => {
+            if let Some(earlier) = &plan.compensation {
+                let method = earlier.method.name();
+                context.printer.warn(&format!(
+                    "the plan's cut was compensated by `{method}`, and this one is not: add --compensate {method}"
+                ));
+            }
+            write_pruned(checkpoint, &plan, &args.out, &options, progress)?
+        }
+        Some(prepared) => {
+            prepared.check(&opened, &plan)?;
+            let compensated = prepared.run(context, &opened, &mut plan)?;
+            write_compensated(checkpoint, &plan, &compensated, &args.out, &options, progress)?
+        }
+    };
     context.printer.note(&format!(
         "dropped layers {} of {} ({}); {} left in {} layers",
         plan.dropped,
@@ -33,9 +56,13 @@ pub fn run(context: &Context, args: &PruneArgs) -> Result<()> {
         report.num_hidden_layers
     ));
     if let Some(verification) = &report.plan.verification {
+        let other = match &report.plan.compensation {
+            None => format!("{} with those layers skipped", opened.name),
+            Some(_) => "the compensated model before it was written".to_owned(),
+        };
         context.printer.note(&format!(
-            "same logits as {} with those layers skipped: largest difference {:.1e} over {} tokens",
-            opened.name, verification.max_logit_difference, verification.tokens
+            "same logits as {other}: largest difference {:.1e} over {} tokens",
+            verification.max_logit_difference, verification.tokens
         ));
     }
     let changed: Vec<&str> = report.plan.config_changes.iter().map(|change| change.key.as_str()).collect();
@@ -91,11 +118,7 @@ fn plan(context: &Context, opened: &OpenModel, args: &PruneArgs) -> Result<Plan>
             measured.taylor = Some(criteria::taylor(&opened.model(context)?, &calibration, &context.progress)?);
         }
         scores = Some(measured);
-        choice.calibration = Some(CalibrationId {
-            hash: calibration.hash(),
-            sequences: calibration.sequences().len(),
-            tokens: calibration.tokens(),
-        });
+        choice.calibration = Some(calibration.id());
     }
     let request = Request { num_layers, remove, scores: scores.as_ref(), seed: args.seed };
     let selection = criteria::select(criterion, &request)?;

@@ -9,7 +9,8 @@ use lopper_infer::LayerActivations;
 use lopper_model::kernels::vectorised;
 use rayon::prelude::*;
 
-use super::{By, Criterion, dot};
+use super::{By, Criterion};
+use crate::least_squares::{add, cholesky, dot, solve};
 
 pub(super) const CRITERION: Criterion = Criterion::new(
     "linear",
@@ -106,36 +107,6 @@ fn row(all: &[f64], at: usize, width: usize) -> &[f64] {
     &all[at * width..(at + 1) * width]
 }
 
-fn add(y: &mut [f64], factor: f64, x: &[f64]) {
-    y.iter_mut().zip(x).for_each(|(y, x)| *y += factor * x);
-}
-
-/// Replaces the lower triangle of a positive definite matrix by its Cholesky factor.
-fn cholesky(a: &mut [f64], n: usize) {
-    for i in 0..n {
-        for j in 0..=i {
-            let sum = a[i * n + j] - dot(&a[i * n..i * n + j], &a[j * n..j * n + j]);
-            a[i * n + j] = if i == j { sum.max(f64::MIN_POSITIVE).sqrt() } else { sum / a[j * n + j] };
-        }
-    }
-}
-
-/// Solves L·Lᵀ·x = b for every column of `b[n, width]`, in place.
-fn solve(l: &[f64], n: usize, b: &mut [f64], width: usize) {
-    for i in 0..n {
-        let (done, rest) = b.split_at_mut(i * width);
-        let row = &mut rest[..width];
-        done.chunks_exact(width).enumerate().for_each(|(j, earlier)| add(row, -l[i * n + j], earlier));
-        row.iter_mut().for_each(|v| *v /= l[i * n + i]);
-    }
-    for i in (0..n).rev() {
-        let (head, done) = b.split_at_mut((i + 1) * width);
-        let row = &mut head[i * width..];
-        done.chunks_exact(width).enumerate().for_each(|(j, later)| add(row, -l[(i + 1 + j) * n + i], later));
-        row.iter_mut().for_each(|v| *v /= l[i * n + i]);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -157,23 +128,5 @@ mod tests {
         let square: Vec<f64> = x.iter().map(|v| v * v).collect();
         assert!(fit(&x, &square, width) < 0.1, "{}", fit(&x, &square, width));
         assert_eq!(fit(&x[..width], &square[..width], width), 0.0);
-    }
-
-    #[test]
-    fn the_factor_solves_its_system() {
-        let (n, width) = (7, 3);
-        let x = wave(n * n, 0.37);
-        let mut gram: Vec<f64> = (0..n * n).map(|at| dot(row(&x, at / n, n), row(&x, at % n, n))).collect();
-        (0..n).for_each(|i| gram[i * n + i] += 0.1);
-        let (whole, right) = (gram.clone(), wave(n * width, 1.3));
-        cholesky(&mut gram, n);
-        let mut solved = right.clone();
-        solve(&gram, n, &mut solved, width);
-        for i in 0..n {
-            for c in 0..width {
-                let back: f64 = (0..n).map(|j| whole[i * n + j] * solved[j * width + c]).sum();
-                assert!((back - right[i * width + c]).abs() < 1e-9);
-            }
-        }
     }
 }

@@ -17,8 +17,9 @@ use lopper_model::kernels::vectorised;
 use lopper_record::{Fault, LayerSet, LayerSlot, Progress, Result, ensure};
 
 use super::linear::{self, Sample};
-use super::{BlockScores, LayerScores, PerplexityScores, dot};
+use super::{BlockScores, LayerScores, PerplexityScores};
 use crate::calibration::Calibration;
+use crate::least_squares::dot;
 
 /// Most values of hidden states kept for the per-token angular distance: 256 MiB of f32.
 const MOST_VALUES: usize = 64 << 20;

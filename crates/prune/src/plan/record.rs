@@ -1,8 +1,12 @@
 //! What a plan records once the cut is written.
 
 use lopper_model::hf::shorten;
+use lopper_record::LayerSet;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+
+use super::CalibrationId;
+use crate::compensation::CompensationMethod;
 
 /// A key of `config.json` that the cut changed, with both values as short JSON text.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,5 +51,60 @@ pub struct Verification {
 impl Verification {
     pub(super) fn is_finite(&self) -> bool {
         self.max_logit_difference.is_finite() && self.tolerance.is_finite()
+    }
+}
+
+/// How the weights of kept layers were changed to make up for the removed ones.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Compensation {
+    /// How.
+    pub method: CompensationMethod,
+    /// The ridge of a linear map.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ridge: Option<f64>,
+    /// The text it was fitted to.
+    pub fitted_to: CalibrationId,
+    /// The text the loss was measured on.
+    pub held_out: CalibrationId,
+    /// The loss on it.
+    pub loss: CompensationLoss,
+    /// The gaps in order.
+    pub gaps: Vec<CompensatedGap>,
+    /// The changed tensors, in the numbering of the written model.
+    pub changed: Vec<String>,
+}
+
+/// Mean negative log-likelihood of a held-out text, in nats per token.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CompensationLoss {
+    /// Of the source.
+    pub uncut: f64,
+    /// Of the source without the removed layers.
+    pub cut: f64,
+    /// Of the written model.
+    pub compensated: f64,
+    /// 95 % interval of `compensated` − `cut`; absent where there are too few sequences.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub change_ci95: Option<[f64; 2]>,
+}
+
+/// What was done at one run of removed layers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CompensatedGap {
+    /// The removed layers, in the original numbering.
+    pub removed: LayerSet,
+    /// The factor of the hidden states, where the method is `magnitude`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub factor: Option<f64>,
+    /// ‖state − target‖² ÷ ‖target‖² at the seam, mean over the tokens it was fitted to, before and after.
+    pub error: [f64; 2],
+}
+
+impl Compensation {
+    pub(super) fn is_finite(&self) -> bool {
+        let CompensationLoss { uncut, cut, compensated, change_ci95 } = &self.loss;
+        let gaps = self.gaps.iter().flat_map(|gap| gap.error.into_iter().chain(gap.factor));
+        let all = [*uncut, *cut, *compensated].into_iter().chain(change_ci95.iter().flatten().copied());
+        all.chain(self.ridge).chain(gaps).all(f64::is_finite)
     }
 }

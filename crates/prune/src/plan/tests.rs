@@ -21,6 +21,7 @@ pub(super) fn plan(layers: usize, dropped: impl Into<LayerSet>) -> Plan {
         command: None,
         dtype: Some("BF16".into()),
         config_changes: Vec::new(),
+        compensation: None,
         verification: None,
     }
 }

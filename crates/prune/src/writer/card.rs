@@ -6,7 +6,8 @@ use std::path::Path;
 use lopper_model::Checkpoint;
 use lopper_record::Result;
 
-use crate::plan::{PLAN_FILE, Plan};
+use crate::compensation::CompensationMethod;
+use crate::plan::{Compensation, PLAN_FILE, Plan};
 
 use super::files;
 
@@ -69,11 +70,54 @@ pub(super) fn section(plan: &Plan, warnings: &[String], uniform: bool) -> String
         lines.extend([String::new(), sentence(warning)]);
     }
     lines.push(String::new());
+    let weights = match &plan.compensation {
+        None => "The remaining weights are those of the source, byte for byte.".to_owned(),
+        Some(compensation) => {
+            lines.extend(compensated(compensation));
+            lines.push(String::new());
+            "All other remaining weights are those of the source, byte for byte.".to_owned()
+        }
+    };
     lines.push(format!(
-        "The remaining weights are those of the source, byte for byte. Figures above this section \
-         describe the model before the cut. `{PLAN_FILE}` holds this list for programs."
+        "{weights} Figures above this section describe the model before the cut. `{PLAN_FILE}` holds this list for \
+         programs."
     ));
     lines.join("\n") + "\n"
+}
+
+/// What was changed to make up for the removed layers, and what that did.
+fn compensated(compensation: &Compensation) -> Vec<String> {
+    let Compensation { method, ridge, fitted_to, held_out, loss, gaps, changed } = compensation;
+    let how = match method {
+        CompensationMethod::Linear => {
+            "a linear map in place of each run of removed layers, folded into the down projection before it (ReplaceMe, \
+             arXiv 2505.02819)"
+        }
+        CompensationMethod::Magnitude => {
+            "hidden states scaled to their size after each run of removed layers, folded into the layers after it \
+             (Prune&Comp, arXiv 2507.18212)"
+        }
+    };
+    let mut lines = vec![
+        format!("Compensated without training: {how}."),
+        String::new(),
+        format!("- fitted to: {} tokens in {} sequences", fitted_to.tokens, fitted_to.sequences),
+    ];
+    lines.extend(ridge.map(|ridge| format!("- ridge: {ridge:e}")));
+    lines.push(format!(
+        "- loss on {} held-out tokens, in nats per token: {:.4} uncut, {:.4} cut, {:.4} compensated",
+        held_out.tokens, loss.uncut, loss.cut, loss.compensated
+    ));
+    for gap in gaps {
+        let factor = gap.factor.map(|factor| format!(", scaled by {factor:.4}")).unwrap_or_default();
+        let [before, after] = gap.error;
+        lines.push(format!(
+            "- without {}{factor}: relative squared error of the hidden states {before:.4}, then {after:.4}",
+            gap.removed
+        ));
+    }
+    lines.push(format!("- changed tensors: {}", changed.join(", ")));
+    lines
 }
 
 /// A warning as a sentence of its own.

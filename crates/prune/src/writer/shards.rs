@@ -5,8 +5,9 @@ use std::path::Path;
 use std::sync::mpsc::sync_channel;
 
 use lopper_model::Checkpoint;
-use lopper_model::checkpoint::{SafetensorsWriter, TensorInfo, tensor_hashes};
+use lopper_model::checkpoint::{SafetensorsWriter, TensorInfo, TensorView, encode, tensor_hashes};
 use lopper_model::hf::{WEIGHTS, WEIGHTS_INDEX};
+use lopper_model::param::Param;
 use lopper_record::{Context, Result, ensure};
 use serde_json::json;
 
@@ -19,6 +20,8 @@ pub(super) struct Copy {
     pub source: String,
     pub target: String,
     pub bytes: u64,
+    /// Other values than the source's.
+    pub values: Option<Param>,
 }
 
 /// Copies the tensors into `directory`, reads them back and compares them with what was read.
@@ -63,6 +66,8 @@ pub(super) fn write(
     Ok(())
 }
 
+/// Changed values that are encoded at a time.
+const CHUNK: usize = 1 << 18;
 /// Pieces between the reader and the writer.
 const IN_FLIGHT: usize = 8;
 
@@ -85,12 +90,16 @@ fn fill(
         let (empty, emptied) = sync_channel::<Vec<u8>>(IN_FLIGHT);
         let reader = scope.spawn(move || -> Result<Vec<blake3::Hash>> {
             let read = |copy: &Copy| {
-                checkpoint.read_hashed(&copy.source, &mut |piece| {
+                let mut send = |piece: &[u8]| {
                     let mut buffer = emptied.try_recv().unwrap_or_default();
                     buffer.clear();
                     buffer.extend_from_slice(piece);
                     full.send(buffer).context("copying stopped")
-                })
+                };
+                match &copy.values {
+                    None => checkpoint.read_hashed(&copy.source, &mut send),
+                    Some(values) => encode_hashed(&checkpoint.tensor_info(&copy.source)?, values, &mut send),
+                }
             };
             shard.iter().map(read).collect()
         });
@@ -107,6 +116,22 @@ fn fill(
         written.and(read)
     })?;
     Ok((writer, hashes))
+}
+
+/// Hands the values, as the tensor `info` stores them, to `take` piece by piece, and hashes them on the way.
+fn encode_hashed(info: &TensorInfo, values: &Param, take: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<blake3::Hash> {
+    let shape = [values.rows, values.cols];
+    let same = info.shape == shape || (values.rows == 1 && info.shape == shape[1..]);
+    ensure!(same, "`{}` has the shape {:?}, not {shape:?}", info.name, info.shape);
+    let mut hasher = TensorView { dtype: info.dtype, shape: &info.shape, data: &[] }.hasher();
+    let mut bytes = Vec::new();
+    for piece in values.values().chunks(CHUNK) {
+        bytes.clear();
+        encode(piece, info.dtype, &mut bytes)?;
+        hasher.update(&bytes);
+        take(&bytes)?;
+    }
+    Ok(hasher.finalize())
 }
 
 /// Compares every tensor of a finished file with the hash of its source.
@@ -127,7 +152,7 @@ mod tests {
 
     #[test]
     fn shards_hold_what_fits_and_lose_nothing() {
-        let copy = |bytes| Copy { source: String::new(), target: String::new(), bytes };
+        let copy = |bytes| Copy { source: String::new(), target: String::new(), bytes, values: None };
         let sizes = |max| {
             let copies = [3, 4, 9, 1, 1, 2].map(copy);
             let shards = groups(&copies, |copy| copy.bytes, max);

@@ -8,7 +8,7 @@ use lopper_diagnose::sentinel::Sentinels;
 use lopper_heal::HealRecipe;
 use lopper_measure::evaluate;
 use lopper_prune::Calibration;
-use lopper_prune::criteria::{self, Measures};
+use lopper_prune::criteria;
 use lopper_record::{LayerPosition, LayerSet, LayerSlot, NoProgress, Progress, Result, Step};
 use lopper_stats::mean;
 
@@ -112,7 +112,7 @@ pub fn measure(prepared: &Prepared<'_>, study: &mut Study<'_>, progress: &dyn Pr
     for (_, tasks) in &prepared.tasks.groups {
         rates.groups.push(meter.group(tasks)?);
     }
-    rates.document = meter.document()?;
+    rates.document = meter.document(study)?;
     rates.sentinels = meter.sentinels(study)?;
     if prepared.recipe.speed.measure {
         meter.begin("speed")?;
@@ -148,6 +148,8 @@ impl Meter<'_> {
         let counts: Vec<usize> = counts.map(|(_, items)| items).collect();
         let most = counts.iter().copied().max().unwrap_or(0);
         let sampled = |n: usize| counts.iter().map(|items| items.min(&n)).sum::<usize>().max(1) as f64;
+        // A unit is one item of each task that has so many.
+        let per_item = |sample: Sample| sample.per_unit(most) * most as f64 / sampled(most);
         let run = |range: Range<usize>, cuts: &[LayerSet<LayerPosition>]| {
             let suite = split.suite.part(|name| members.contains(&name).then(|| range.clone()));
             let runs: Vec<LayerSet<LayerSlot>> = cuts.iter().map(LayerSet::slots).collect();
@@ -158,41 +160,40 @@ impl Meter<'_> {
         let uncut = [model.layers()];
         let first = run(0..1, &uncut)?;
         let bytes = serde_json::to_vec(&first)?.len() as f64 / sampled(1);
-        let (n, seconds) = grown(most, self.progress, |n| run(0..n, &uncut).map(drop))?;
-        let uncut = seconds / sampled(n);
+        let sample = grown(most, self.progress, |n| run(0..n, &uncut).map(drop))?;
+        let uncut = per_item(sample);
 
         let deepest = recipe.cuts.depths.last().copied().unwrap_or(1);
         self.begin("a deep cut")?;
         let cut = [model.without(&spread(layers, deepest))];
-        let (n, seconds) = grown(n, self.progress, |n| run(0..n, &cut).map(drop))?;
-        let deepest = (deepest, seconds / sampled(n));
+        let deepest = (deepest, per_item(grown(most, self.progress, |n| run(0..n, &cut).map(drop))?));
 
         self.begin("single removals")?;
         let removals: Vec<_> =
             spread(layers, TOGETHER.min(layers - 1)).iter().map(|layer| LayerSet::from_iter([layer])).collect();
         let removals: Vec<_> = removals.iter().map(|layer| model.without(layer)).collect();
-        let (n, seconds) = grown(most, self.progress, |n| run(0..n, &removals).map(drop))?;
-        let removal = seconds / (sampled(n) * removals.len() as f64);
+        let sample = grown(most, self.progress, |n| run(0..n, &removals).map(drop))?;
+        let removal = per_item(sample) / removals.len().max(1) as f64;
         Ok(GroupRates { tasks: tasks.to_vec(), uncut, deepest, removal, bytes })
     }
 
     /// Seconds a document of calibration text.
-    fn document(&mut self) -> Result<f64> {
+    fn document(&mut self, study: &Study<'_>) -> Result<f64> {
         self.begin("layer criteria")?;
         let Prepared { model, recipe, training, strategies, .. } = self.prepared;
         let text = &model.text;
         let all = recipe.items.calibration;
         let documents = calibration::documents(text, training, all)?;
         let sequences = documents.sequences();
-        let (n, seconds) = grown(sequences.len(), self.progress, |n| {
+        let sample = grown(sequences.len(), self.progress, |n| {
             let some = Calibration::new(sequences[..n].to_vec())?;
-            criteria::measure(&text.engine, &some, Measures { perplexity: true, linear: true }, &NoProgress)?;
-            if strategies.need_gradients() {
+            criteria::measure(&text.engine, &some, study.measures(), &NoProgress)?;
+            if strategies.use_criterion("taylor") {
                 criteria::taylor(text.engine.model(), &some, &NoProgress)?;
             }
             Ok(())
         })?;
-        Ok(seconds / n.max(1) as f64)
+        Ok(sample.per_unit(sequences.len()))
     }
 
     fn sentinels(&mut self, study: &mut Study<'_>) -> Result<f64> {
@@ -210,20 +211,20 @@ impl Meter<'_> {
         let Prepared { model, recipe, tasks, training, .. } = self.prepared;
         let generation = ResponseGeneration::new(model, tasks, training, recipe)?;
         let mut examples = None;
-        let (n, seconds) = grown(recipe.heal.prompts.min(generation.len()), self.progress, |n| {
+        let answers = grown(generation.len(), self.progress, |n| {
             examples = Some(generation.sample(n)?);
             Ok(())
         })?;
-        let answer = seconds / n.max(1) as f64;
+        let answer = answers.per_unit(generation.len());
         self.begin("training")?;
         let documents = examples.map(|examples| examples.documents).unwrap_or_default();
         let engine = &model.text.engine;
         let once = HealRecipe { epochs: 1, ..recipe.heal.recipe.clone() };
         let run = lopper_heal::Run::for_model(engine.model(), engine.threads(), &once);
-        let (n, seconds) = grown(documents.len(), self.progress, |n| {
+        let learning = grown(documents.len(), self.progress, |n| {
             lopper_heal::heal(engine.model(), &model.layers(), &documents[..n], &once, &run, &NoProgress).map(drop)
         })?;
-        Ok((answer, if n > 0 { seconds / n as f64 } else { 0.0 }))
+        Ok((answer, learning.per_unit(generation.len())))
     }
 }
 
@@ -232,22 +233,50 @@ fn spread(layers: usize, count: usize) -> LayerSet<LayerPosition> {
     (0..count).map(|at| 1 + at * (layers - 1) / count.max(1)).collect()
 }
 
-/// Does `work` on 1, 2, 4, … of `all` units, until more would take too long; how many it were at last, and the seconds
-/// that they took.
-fn grown(all: usize, progress: &dyn Progress, mut work: impl FnMut(usize) -> Result<()>) -> Result<(usize, f64)> {
+/// A sample of some work: so many units, and what they took.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+struct Sample {
+    units: usize,
+    seconds: f64,
+    /// Seconds of each unit more: many together take less each than few.
+    slope: f64,
+}
+
+impl Sample {
+    /// Seconds of each unit where there are `all` of them.
+    fn per_unit(&self, all: usize) -> f64 {
+        let more = all.saturating_sub(self.units) as f64;
+        let seconds = self.seconds + self.slope * more;
+        seconds / self.units.max(all).max(1) as f64
+    }
+}
+
+/// Does `work` on 1, 2, 4, … of `all` units, until more would take too long.
+fn grown(all: usize, progress: &dyn Progress, mut work: impl FnMut(usize) -> Result<()>) -> Result<Sample> {
+    let mut sample = Sample::default();
     let mut units = 1.min(all);
     while units > 0 {
         progress.check()?;
         let began = Instant::now();
         work(units)?;
-        let seconds = began.elapsed().as_secs_f64();
-        // Twice as many take twice as long, and as long as all before them together.
-        if units == all || 4.0 * seconds > SECONDS_OF_A_PART {
-            return Ok((units, seconds));
+        sample = sample.then(units, began.elapsed().as_secs_f64());
+        // Twice as many take up to twice as long, and as long as all before them together.
+        if units == all || 3.0 * sample.seconds > SECONDS_OF_A_PART {
+            break;
         }
         units = all.min(2 * units);
     }
-    Ok((0, 0.0))
+    Ok(sample)
+}
+
+impl Sample {
+    /// The next sample, of more units.
+    fn then(self, units: usize, seconds: f64) -> Self {
+        let mean = seconds / units as f64;
+        let slope = (seconds - self.seconds) / (units - self.units).max(1) as f64;
+        // A machine that is busy at times makes any slope; the work itself none above the mean, nor far below it.
+        Self { units, seconds, slope: slope.clamp(0.3 * mean, mean) }
+    }
 }
 
 #[cfg(test)]
@@ -257,13 +286,26 @@ mod tests {
     #[test]
     fn samples_grow_until_they_are_all_or_long_enough() {
         let mut seen = Vec::new();
-        let (units, _) = grown(5, &NoProgress, |n| {
+        let sample = grown(5, &NoProgress, |n| {
             seen.push(n);
             Ok(())
         })
         .unwrap();
-        assert_eq!((units, seen), (5, vec![1, 2, 4, 5]));
-        assert_eq!(grown(0, &NoProgress, |_| unreachable!()).unwrap(), (0, 0.0));
+        assert_eq!((sample.units, seen), (5, vec![1, 2, 4, 5]));
+        assert_eq!(grown(0, &NoProgress, |_| unreachable!()).unwrap(), Sample::default());
+    }
+
+    #[test]
+    fn many_units_take_less_each_than_few() {
+        let sample = Sample::default().then(1, 2.0);
+        assert_eq!(sample.per_unit(10), 2.0);
+        // Two more units took one second.
+        let sample = sample.then(3, 3.0);
+        assert_eq!((sample.slope, sample.per_unit(3), sample.per_unit(7)), (0.5, 1.0, 5.0 / 7.0));
+        // Of a machine that was busy.
+        assert_eq!(sample.then(6, 2.0).slope, 0.3 * 2.0 / 6.0);
+        assert_eq!(sample.then(6, 60.0).slope, 10.0);
+        assert_eq!(Sample::default().per_unit(0), 0.0);
     }
 
     #[test]
