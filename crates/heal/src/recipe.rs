@@ -231,7 +231,8 @@ impl HealRecipe {
                 format!("LoRA r = {}, alpha = {}, dropout {}", self.lora.r, self.lora.alpha, self.lora.dropout)
             }
         };
-        let teacher = self.distillation.map_or_else(String::new, |of| format!("; learns from the uncut model, {}", of.summary()));
+        let teacher =
+            self.distillation.map_or_else(String::new, |of| format!("; learns from the uncut model, {}", of.summary()));
         let rate = if self.decay > 0.0 {
             format!("falling over the last {:.0} %", self.decay * 100.0)
         } else {

@@ -273,8 +273,7 @@ impl Model {
         let loss = match &taught {
             None => {
                 let own = self.output_head();
-                let loss =
-                    loss::cross_entropy(matmul, &normed, own, &targets, &weights, Some(&mut dnormed), dhead);
+                let loss = loss::cross_entropy(matmul, &normed, own, &targets, &weights, Some(&mut dnormed), dhead);
                 BatchLoss { total: loss, targets: loss }
             }
             Some((teacher, states)) => {

@@ -56,7 +56,8 @@ fn a_cut_that_learns_from_the_whole_model_has_the_losses_and_gradients_of_pytorc
             near(loss.targets, number(&case["targets_loss"]), "loss of the targets");
             for (parameter, param) in student.parameters() {
                 let Some(norm) = case["gradients"].get(&parameter) else { continue };
-                let own = gradients.slots[param.slot.unwrap()].iter().map(|g| f64::from(*g).powi(2)).sum::<f64>().sqrt();
+                let own =
+                    gradients.slots[param.slot.unwrap()].iter().map(|g| f64::from(*g).powi(2)).sum::<f64>().sqrt();
                 near(own, number(norm), &parameter);
                 compared += 1;
             }

@@ -4,7 +4,8 @@
 use lopper_model::linear::{Dropout, Lora};
 use lopper_model::param::{Gradients, Param};
 use lopper_model::{
-    Config, Divergence, MatmulPrecision, Model, QkNorm, Teacher, Threads, TrainBatch, TrainOptions, TrainWorkspace, normal,
+    Config, Divergence, MatmulPrecision, Model, QkNorm, Teacher, Threads, TrainBatch, TrainOptions, TrainWorkspace,
+    normal,
 };
 use lopper_record::LayerSet;
 use rand::SeedableRng;

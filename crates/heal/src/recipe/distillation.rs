@@ -83,10 +83,7 @@ mod tests {
     fn settings_have_ranges_and_words() {
         let whole = Distillation { temperature: 2.0, reverse: 0.5, answers: 0.1, hidden_states: 3.0 };
         whole.check().unwrap();
-        assert_eq!(
-            whole.summary(),
-            "KL, 50 % reverse at temperature 2, 10 % loss of the answers, hidden states × 3"
-        );
+        assert_eq!(whole.summary(), "KL, 50 % reverse at temperature 2, 10 % loss of the answers, hidden states × 3");
         assert_eq!(Distillation::default().summary(), "forward KL at temperature 1");
         for wrong in [
             Distillation { temperature: 0.0, ..whole },

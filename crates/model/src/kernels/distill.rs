@@ -1,8 +1,8 @@
 //! The head and the divergence from a teacher's distribution together, in chunks of rows, so that neither model's
 //! logits are ever held whole.
 
-use super::loss::{Head, chunk_rows, sum_exp};
 use super::gemm::{linear_input_grad, linear_weight_grad};
+use super::loss::{Head, chunk_rows, sum_exp};
 use super::{MatmulOptions, exp, max, vectorised};
 
 /// How a student's next-token distribution s is compared with its teacher's, t: of each row
@@ -49,7 +49,10 @@ pub fn distillation(
     let (vocab, width, n) = (student.head.vocab(), student.head.width(), targets.len());
     assert!(student.hidden.len() == n * width && weights.len() == n, "distillation: shapes disagree");
     let teacher_width = teacher.head.width();
-    assert!(teacher.head.vocab() == vocab && teacher.hidden.len() == n * teacher_width, "distillation: two vocabularies");
+    assert!(
+        teacher.head.vocab() == vocab && teacher.hidden.len() == n * teacher_width,
+        "distillation: two vocabularies"
+    );
     let rows = chunk_rows(vocab);
     let mut logits = vec![0f32; rows.min(n) * vocab];
     let mut wanted = vec![0f32; rows.min(n) * vocab];
@@ -137,9 +140,11 @@ fn row(
 mod tests {
     use super::*;
     use crate::kernels::weight::Weight;
+    use crate::kernels::{MatmulPrecision, Threads};
 
     const VOCAB: usize = 37;
     const WIDTH: usize = 6;
+    const OPTIONS: MatmulOptions = MatmulOptions { threads: Threads::One, precision: MatmulPrecision::F32 };
 
     /// Numbers without a pattern.
     fn numbers(n: usize, seed: u32, size: f32) -> Vec<f32> {
@@ -157,7 +162,7 @@ mod tests {
 
     fn log_softmax(hidden: &[f32], head: Head<'_>, temperature: f64) -> Vec<f64> {
         let mut logits = vec![0f32; VOCAB];
-        head.logits(MatmulOptions::default(), hidden, &mut logits);
+        head.logits(OPTIONS, hidden, &mut logits);
         let scaled: Vec<f64> = logits.iter().map(|v| f64::from(*v) / temperature).collect();
         let sum = scaled.iter().map(|v| v.exp()).sum::<f64>().ln();
         scaled.iter().map(|v| v - sum).collect()
@@ -170,12 +175,14 @@ mod tests {
         let (hidden, taught) = (numbers(rows * WIDTH, 3, 1.5), numbers(rows * WIDTH, 4, 1.5));
         let (targets, weights) = ([5u32, 0, 36], [0.5f32, 1.0, 0.25]);
         let settings = [(1.0, 0.0, 0.0), (1.0, 1.0, 0.0), (2.0, 0.0, 0.3), (0.7, 0.4, 0.5), (1.0, 0.5, 1.0)];
-        for ((temperature, reverse, part), softcap) in settings.into_iter().zip([None, Some(3.0), None, Some(2.0), None]) {
+        for ((temperature, reverse, part), softcap) in
+            settings.into_iter().zip([None, Some(3.0), None, Some(2.0), None])
+        {
             let divergence = Divergence { temperature, reverse, targets: part };
             let of = |hidden: &[f32], dhidden: Option<&mut [f32]>, dhead: Option<&mut [f32]>| {
                 let student = Rows { hidden, head: head(&mine, softcap) };
                 let teacher = Rows { hidden: &taught, head: head(&theirs, softcap) };
-                distillation(MatmulOptions::default(), student, teacher, (&targets, &weights), divergence, dhidden, dhead)
+                distillation(OPTIONS, student, teacher, (&targets, &weights), divergence, dhidden, dhead)
             };
             let (mut dhidden, mut dhead) = (vec![0f32; hidden.len()], vec![0f32; mine.len()]);
             let loss = of(&hidden, Some(&mut dhidden), Some(&mut dhead));
@@ -218,8 +225,7 @@ mod tests {
         let same = Rows { hidden: &hidden, head: head(&weights, None) };
         let divergence = Divergence { temperature: 2.0, reverse: 0.5, targets: 0.0 };
         let mut dhidden = vec![1f32; hidden.len()];
-        let options = MatmulOptions::default();
-        let loss = distillation(options, same, same, (&[1, 2], &[1.0, 1.0]), divergence, Some(&mut dhidden), None);
+        let loss = distillation(OPTIONS, same, same, (&[1, 2], &[1.0, 1.0]), divergence, Some(&mut dhidden), None);
         assert!(loss.total.abs() < 1e-6 && dhidden.iter().all(|d| d.abs() < 1e-6), "{loss:?}");
     }
 }
