@@ -31,7 +31,7 @@ fn documents(seed: u64) -> Vec<Document> {
 /// Steps so small that rounding to nearest loses most of them.
 fn recipe(stochastic_rounding: bool) -> HealRecipe {
     HealRecipe {
-        learning_rate: 3e-5,
+        learning_rate: 5e-6,
         warmup: 0.into(),
         decay: 0.0,
         batch: 8,
