@@ -87,7 +87,10 @@ fn a_criterion_and_the_pocket_models_own_text() {
     assert!(said.contains("held-out tokens"), "{said}");
     let plan = place.read_json("cut/cut.json");
     let loss = |key: &str| plan["compensation"]["loss"][key].as_f64().unwrap();
-    assert!(loss("uncut") < loss("compensated") && loss("compensated") < loss("cut"), "{plan}");
+    assert!(loss("uncut") < loss("cut"), "{plan}");
+    // The pocket model was trained with stochastic depth and takes a plain cut better than a compensated one: it is
+    // said where that is so.
+    assert_eq!(said.contains("does not lower the loss"), loss("compensated") >= loss("cut"), "{said}");
 }
 
 #[test]

@@ -3,8 +3,8 @@
 //!
 //! - [`CompensationMethod::Linear`] (ReplaceMe, Shopkhoev et al., arXiv 2505.02819): a linear map of the MLP output of
 //!   the last kept layer before the gap, fitted by least squares, is folded into that layer's down projection;
-//! - [`CompensationMethod::Magnitude`] (Prune&Comp, Chen et al., arXiv 2507.18212): the hidden states before the gap are
-//!   scaled to the size of those after it, by scaling weights of the layers that follow.
+//! - [`CompensationMethod::Magnitude`] (Prune&Comp, Chen et al., arXiv 2507.18212): the hidden states before the gap
+//!   are scaled to the size of those after it, by scaling weights of the layers that follow.
 //!
 //! Several gaps are fitted in order, each to the hidden states of the model that is compensated so far; the target is
 //! always what the uncut model has after the gap. `design/compensation.md` has the reasons and measurements.

@@ -95,8 +95,8 @@ pub fn write_pruned(
     write(checkpoint, &plan, None, out, options, progress)
 }
 
-/// As [`write_pruned`] with the changed weights of `compensated`, which was made from `checkpoint` by `plan` and rounded
-/// to what it stores ([`CompensationOptions::stored_in`](crate::CompensationOptions::stored_in)). The written model is
+/// As [`write_pruned`] with the changed weights of `compensated`, which was made from `checkpoint` by `plan` and
+/// rounded to what it stores ([`CompensationOptions::stored_in`](crate::CompensationOptions::stored_in)). The written model is
 /// compared with it.
 ///
 /// # Errors

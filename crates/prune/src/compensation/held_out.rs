@@ -25,8 +25,8 @@ pub struct Split {
     pub unused: usize,
 }
 
-/// Divides sequences longer than `window` tokens, and holds every tenth out (the last one of fewer than ten). `width` is
-/// that of the model's hidden states: a text whose hidden states take more than 2 GiB is thinned out evenly.
+/// Divides sequences longer than `window` tokens, and holds every tenth out (the last one of fewer than ten). `width`
+/// is that of the model's hidden states: a text whose hidden states take more than 2 GiB is thinned out evenly.
 ///
 /// # Errors
 /// A [`Fault`] where there is nothing to hold out: fewer than two sequences, or only single tokens.

@@ -2,8 +2,8 @@
 //!
 //! In ReplaceMe's notation, the last kept layer gives Y + M: Y the hidden states after its attention, M what its MLP
 //! adds. The map T of least ‖M·T + Y − L‖² is sought, L being the uncut model's hidden states after the removed layers;
-//! the down projection W becomes Tᵀ·W, and its bias likewise. Here T = 1 + D, and D is what is fitted and what the ridge
-//! keeps small: with few tokens, the result tends to the plain cut rather than to a layer without its MLP.
+//! the down projection W becomes Tᵀ·W, and its bias likewise. Here T = 1 + D, and D is what is fitted and what the
+//! ridge keeps small: with few tokens, the result tends to the plain cut rather than to a layer without its MLP.
 
 use lopper_model::Model;
 use lopper_record::{Fault, Result};

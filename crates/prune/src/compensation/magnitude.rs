@@ -32,8 +32,8 @@ pub(super) fn check_gaps(config: &Config, gaps: &[Gap]) -> Result<()> {
     Ok(())
 }
 
-/// Measures the factor for `gap`, and multiplies `total` by it: by so much are the states of the compensated model smaller
-/// than what they stand for.
+/// Measures the factor for `gap`, and multiplies `total` by it: by so much are the states of the compensated model
+/// smaller than what they stand for.
 pub(super) fn fit(states: &mut States<'_>, gap: &Gap, total: &mut f64) -> Result<GapFit> {
     states.advance_both(gap.first)?;
     let already = if states.divide() { 1.0 } else { *total };
