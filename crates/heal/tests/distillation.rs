@@ -96,10 +96,8 @@ fn an_interrupted_run_ends_like_one_that_was_not() {
     let whole = run(&recipe, &TWO);
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("state");
-    let how = |path: &'static Path| Run {
-        state: Some(StateFile { path, model: "hash", save_every: Duration::MAX }),
-        ..TWO
-    };
+    let how =
+        |path: &'static Path| Run { state: Some(StateFile { path, model: "hash", save_every: Duration::MAX }), ..TWO };
     // Tests end with the program.
     let path: &'static Path = Box::leak(path.into_boxed_path());
     let progress = RecordedProgress::interrupting_when(|step| step.reports == 7);
