@@ -1,8 +1,8 @@
 //! Compares ways to compensate a cut by the loss on a held-out text, for the tables of `design/compensation.md`.
 //!
 //! Usage: `compensation MODEL FIT.json TEST.json LAYERS… [--all]`, where MODEL is a directory or `pocket`, the files
-//! are lists of lists of token ids (or `pocket:SEED:DOCUMENTS`, the pocket model's own text), and each LAYERS is a cut such
-//! as `5-7`. With `--all`, also other ridges, weights of the tokens, inputs of the fit and lengths of the text.
+//! are lists of lists of token ids (or `pocket:SEED:DOCUMENTS`, the pocket model's own text), and each LAYERS is a cut
+//! such as `5-7`. With `--all`, also other ridges, weights of the tokens, inputs of the fit and lengths of the text.
 
 use std::path::Path;
 use std::sync::Arc;

@@ -96,8 +96,8 @@ pub fn write_pruned(
 }
 
 /// As [`write_pruned`] with the changed weights of `compensated`, which was made from `checkpoint` by `plan` and
-/// rounded to what it stores ([`CompensationOptions::stored_in`](crate::CompensationOptions::stored_in)). The written model is
-/// compared with it.
+/// rounded to what it stores ([`CompensationOptions::stored_in`](crate::CompensationOptions::stored_in)). The written
+/// model is compared with it.
 ///
 /// # Errors
 /// As [`write_pruned`].
