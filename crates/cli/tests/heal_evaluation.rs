@@ -120,7 +120,7 @@ fn evaluations_keep_the_best_and_are_logged() {
     assert_eq!(json!(held_out), json!(evaluations.iter().map(|evaluated| &evaluated["loss"]).collect::<Vec<_>>()));
     assert_eq!(TensorBoardLog::files(&place.path("runs/first"), true).unwrap().len(), 1);
 
-    // Nothing is written over, unless that is asked for; then only what is Lopper's.
+    // Nothing is written over, unless --force is given; then only what is Lopper's.
     let again = |more: &str| {
         let command = run.replace("-o out", &format!("-o other {more}"));
         place.fault(&command)
@@ -156,8 +156,8 @@ fn evaluations_keep_the_best_and_are_logged() {
 fn a_training_that_diverges_says_where_and_with_which_examples() {
     let place = workplace();
     // Of random weights the loss is that of guessing at first, and no divergence is much above it.
-    place.run("heal model --data chats.jsonl --method full --epochs 20 --lr 1e-2 -o learned");
-    let options = "heal learned --data chats.jsonl --method full --batch 6 --epochs 9 --lr 3 --warmup 60";
+    place.run("heal model --data chats.jsonl --method full --epochs 4 --lr 3e-3 -o learned");
+    let options = "heal learned --data chats.jsonl --method full --batch 6 --epochs 9 --lr 0.3 --warmup 60";
     let message = place.fault(&format!("{options} -o out"));
     assert!(message.contains("training diverged") && message.contains("rows "), "{message}");
     let printed = place.run(&format!("{options} --eval-steps 1 -o out --json"));

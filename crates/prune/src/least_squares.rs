@@ -224,7 +224,9 @@ mod tests {
     #[test]
     fn the_map_of_exact_rows_is_found_and_weights_count() {
         let (rows, width) = (ROWS + 21, 5);
-        let (x, map) = (wave(rows * width, 0.71), wave(width * width, 1.9));
+        // Two frequencies alone would give rows of rank four.
+        let x: Vec<f64> = wave(rows * width, 0.71).iter().zip(wave(rows * width, 2.3)).map(|(a, b)| a + b).collect();
+        let map = wave(width * width, 1.9);
         let mut y: Vec<f64> = x
             .chunks_exact(width)
             .flat_map(|x| (0..width).map(|o| (0..width).map(|i| x[i] * map[i * width + o]).sum()).collect::<Vec<f64>>())

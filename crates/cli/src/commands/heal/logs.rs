@@ -7,7 +7,7 @@ use lopper_record::{Context as _, Fault, Result, ensure_new_file, ensure_writabl
 
 use crate::args::HealArgs;
 
-/// The logs that are asked for, checked and not yet written to. `continued` says that an unfinished run is continued,
+/// The requested logs, checked and not yet written to. `continued` says that an unfinished run is continued,
 /// whose logs are there.
 pub fn open(args: &HealArgs, continued: bool) -> Result<Vec<Box<dyn TrainingLog>>> {
     let mut logs: Vec<Box<dyn TrainingLog>> = Vec::new();
