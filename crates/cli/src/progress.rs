@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Once};
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
+use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use lopper_record::{Interrupted, Progress, Result, Step};
 
 use crate::printer::Printer;
@@ -95,13 +95,13 @@ impl Bar<'_> {
                 "[{bar:30}] {decimal_bytes}/{decimal_total_bytes} ({decimal_bytes_per_sec}, {eta} left)".to_owned()
             }
             (Step::STAGES, _) => "[{bar:30}] {pos}/{len} stages, {elapsed} elapsed ".to_owned(),
-            (Step::CELLS, _) => "[{bar:30}] {pos}/{len} cells ({cell_rate}, {eta} left)".to_owned(),
+            (Step::CELLS, _) => "[{bar:30}] {pos}/{len} cells{cell_rate}".to_owned(),
             (unit, _) => format!("[{{bar:30}}] {{human_pos}}/{{human_len}} {unit} ({{per_sec}}, {{eta}} left)"),
         };
         if let Ok(style) = ProgressStyle::with_template(&format!("{{prefix}} {counts} {{wide_msg}}")) {
             let style = style.with_key("cell_rate", |state: &ProgressState, text: &mut dyn Write| {
                 // What cannot be written is not shown.
-                let _ = text.write_str(&cell_rate(state.per_sec()));
+                let _ = text.write_str(&cell_rate(state.per_sec(), state.eta()));
             });
             self.bar.set_style(style.progress_chars("=> "));
         }
@@ -172,11 +172,13 @@ impl Drop for Bar<'_> {
     }
 }
 
-/// Cells a second, or a minute where that is more readable.
-fn cell_rate(per_second: f64) -> String {
+/// Cells a second, or a minute where that is more readable, and the time left; nothing before the first is finished.
+fn cell_rate(per_second: f64, left: Duration) -> String {
+    let left = HumanDuration(left);
     match per_second {
-        rate if rate >= 1.0 => format!("{rate:.1}/s"),
-        rate => format!("{:.1}/min", 60.0 * rate),
+        rate if rate >= 1.0 => format!(" ({rate:.1}/s, {left:#} left)"),
+        rate if rate > 0.0 => format!(" ({:.1}/min, {left:#} left)", 60.0 * rate),
+        _ => String::new(),
     }
 }
 
@@ -186,6 +188,10 @@ mod tests {
 
     #[test]
     fn slow_cells_are_counted_by_the_minute() {
-        assert_eq!([2.5, 0.05, 0.0].map(cell_rate), ["2.5/s", "3.0/min", "0.0/min"]);
+        let left = Duration::from_secs(300);
+        assert_eq!(
+            [2.5, 0.05, 0.0].map(|rate| cell_rate(rate, left)),
+            [" (2.5/s, 5m left)", " (3.0/min, 5m left)", ""]
+        );
     }
 }
