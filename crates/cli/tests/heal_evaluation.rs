@@ -155,25 +155,13 @@ fn evaluations_keep_the_best_and_are_logged() {
 #[test]
 fn a_training_that_diverges_says_where_and_with_which_examples() {
     let place = workplace();
-    // Of random weights the loss is that of guessing at first, and no divergence is much above it.
+    // Of random weights the loss is that of guessing at first, and no divergence is much above it. That the best weights
+    // before a divergence are kept is tested in the library, since when a training diverges depends on the processor.
     place.run("heal model --data chats.jsonl --method full --epochs 4 --lr 3e-3 -o learned");
-    let options = "heal learned --data chats.jsonl --method full --batch 6 --epochs 9 --lr 0.3 --warmup 60";
-    let message = place.fault(&format!("{options} -o out"));
+    let options = "heal learned --data chats.jsonl --method full --batch 6 --epochs 9 --lr 12 --warmup 60";
+    let message = place.fault(&format!("{options} --divergence-steps 5 -o out"));
     assert!(message.contains("training diverged") && message.contains("rows "), "{message}");
-    let printed = place.run(&format!("{options} --eval-steps 1 -o out --json"));
-    let record = printed.json();
-    let stopped = &record["stats"]["stopped"];
-    assert_eq!(stopped["reason"], "diverged");
-    let (step, kept) = (number(&stopped["step"]), number(&record["stats"]["kept_step"]));
-    assert!(kept > 0.0 && kept < step, "{stopped}");
-    assert!(
-        printed.err.contains(&format!("written are the weights of step {kept}, the best before")),
-        "{}",
-        printed.err
-    );
-    let loss = &record["stats"]["held_out"];
-    assert!(number(&loss["last"]) < number(&loss["first"]));
-    assert_eq!(number(&record["written"]["written"]), number(&loss["last"]), "a model in float32 is written as it is");
+    assert!(!place.path("out").exists());
 }
 
 #[test]

@@ -250,8 +250,8 @@ impl Model {
         rows.iter().flat_map(|r| x[r * width..][..width].iter().copied()).collect()
     }
 
-    /// Loss over the rows that carry weight, and the gradient of the last layer's output; `taught` is a teacher with its
-    /// states of the same rows.
+    /// Loss over the rows that carry weight, and the gradient of the last layer's output; `taught` is a teacher with
+    /// its states of the same rows.
     fn head_loss(
         &self,
         x: &[f32],

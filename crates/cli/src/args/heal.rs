@@ -174,8 +174,8 @@ pub struct HealArgs {
 #[command(next_help_heading = "Distillation")]
 pub struct DistillArgs {
     /// Learn from the distributions of the model before the cut, by the forward or the reverse Kullback-Leibler
-    /// divergence or half of each, in place of the answers' tokens alone. Both models are in memory once, and go through
-    /// the same weights
+    /// divergence or half of each, in place of the answers' tokens alone. Both models are in memory once, and go
+    /// through the same weights
     #[arg(long, value_enum, value_name = "KL", num_args = 0..=1, default_missing_value = "forward")]
     pub distill: Option<DistillArg>,
 

@@ -6,8 +6,8 @@ use super::loss::{Head, chunk_rows, sum_exp};
 use super::{MatmulOptions, exp, max, vectorised};
 
 /// How a student's next-token distribution s is compared with its teacher's, t: of each row
-/// a · (−log s(target)) + (1 − a) · T² · ((1 − r) · KL(t‖s) + r · KL(s‖t)), the divergences between softmax(logits / T).
-/// T² keeps the size of gradients whatever the temperature (Hinton et al., arXiv 1503.02531).
+/// a · (−log s(target)) + (1 − a) · T² · ((1 − r) · KL(t‖s) + r · KL(s‖t)), the divergences between
+/// softmax(logits / T). T² keeps the size of gradients whatever the temperature (Hinton et al., arXiv 1503.02531).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Divergence {
     /// T, above 0.

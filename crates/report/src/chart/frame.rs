@@ -51,7 +51,7 @@ pub type Drawn = Result<(), Box<dyn Error>>;
 impl<'a> Frame<'a> {
     /// The frame of retentions, of which the highest drawn is `highest`, against layers removed.
     pub fn of_retention(drawing: Drawing<'a>, deepest: usize, highest: f64) -> Self {
-        let top = highest.max(1.0).min(TOP) + 0.05;
+        let top = highest.clamp(1.0, TOP) + 0.05;
         Self {
             drawing,
             across: "layers removed",

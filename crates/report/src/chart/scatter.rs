@@ -80,7 +80,7 @@ fn span(values: impl Iterator<Item = f64>) -> Option<Range<f64>> {
     let (low, high) = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| (low.min(v), high.max(v)));
     let edge = (high - low) * 0.08;
     // Numbers in records are not trusted, and an axis has to have a length.
-    (edge.is_finite() && edge > high.abs() * 1e-6).then(|| low - edge..high + edge)
+    (edge.is_finite() && edge > high.abs() * 1e-6).then_some(low - edge..high + edge)
 }
 
 #[cfg(test)]
