@@ -159,7 +159,9 @@ pub fn check_tokens(config: &Config, tokens: usize, method: CompensationMethod) 
         return Ok(());
     }
     Err(Fault::new(format!("the calibration text is too short to compensate by `{}`", method.name()))
-        .expected(format!("at least {least} tokens to fit to, as many as the model is wide; ten times that is better"))
+        .expected(format!(
+            "at least {least} tokens to fit to, as many as the model is wide; fifty times that is better"
+        ))
         .got(format!("{tokens}, without those that are held out"))
         .hint("give a longer text, or compensate by `magnitude`, which needs few tokens")
         .into())

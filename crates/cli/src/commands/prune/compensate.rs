@@ -17,7 +17,7 @@ use crate::table;
 /// Tokens of a window, where the user does not say.
 const WINDOW: usize = 512;
 /// Fewer tokens for each unit of the model's width deserve a remark.
-const COMFORTABLE: usize = 10;
+const COMFORTABLE: usize = 50;
 
 /// A method with its calibration text, checked as far as it can be without the layers.
 pub struct Prepared {
