@@ -4,6 +4,8 @@
 //! are lists of lists of token ids (or `pocket:SEED:DOCUMENTS`, the pocket model's own text), and each LAYERS is a cut
 //! such as `5-7`. With `--all`, also other ridges, weights of the tokens, inputs of the fit and lengths of the text.
 
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "an example prints")]
+
 use std::path::Path;
 use std::sync::Arc;
 
