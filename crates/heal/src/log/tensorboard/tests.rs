@@ -49,5 +49,5 @@ fn a_continued_run_has_a_file_that_is_read_after_the_first() {
     std::fs::write(directory.path().join("runs/notes.txt"), "").unwrap();
     let count = |own| TensorBoardLog::files(&directory.path().join("runs"), own).unwrap().len();
     assert_eq!((count(true), count(false)), (2, 3));
-    assert_eq!(TensorBoardLog::files(&directory.path().join("nowhere"), false).unwrap(), [PathBuf::new(); 0]);
+    assert!(TensorBoardLog::files(&directory.path().join("nowhere"), false).unwrap().is_empty());
 }
