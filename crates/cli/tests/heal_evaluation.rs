@@ -155,8 +155,9 @@ fn evaluations_keep_the_best_and_are_logged() {
 #[test]
 fn a_training_that_diverges_says_where_and_with_which_examples() {
     let place = workplace();
-    // Of random weights the loss is that of guessing at first, and no divergence is much above it. That the best weights
-    // before a divergence are kept is tested in the library, since when a training diverges depends on the processor.
+    // Of random weights the loss is that of guessing at first, and no divergence is much above it. That the best
+    // weights before a divergence are kept is tested in the library, since when a training diverges depends on the
+    // processor.
     place.run("heal model --data chats.jsonl --method full --epochs 4 --lr 3e-3 -o learned");
     let options = "heal learned --data chats.jsonl --method full --batch 6 --epochs 9 --lr 12 --warmup 60";
     let message = place.fault(&format!("{options} --divergence-steps 5 -o out"));

@@ -38,7 +38,8 @@ pub struct Run<'a> {
     pub held_out: &'a [Document],
     /// When they are evaluated, and what follows from it.
     pub evaluation: Evaluation,
-    /// Stop where the loss has been above its start for so many steps ([`Divergence`](crate::Divergence)); 0: only where it is no number.
+    /// Stop where the loss has been above its start for so many steps ([`Divergence`](crate::Divergence)); 0: only
+    /// where it is no number.
     pub divergence_steps: usize,
     /// What users call each document to train on (the number of its row), for messages; empty: their index.
     pub rows: &'a [usize],

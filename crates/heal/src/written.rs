@@ -101,8 +101,8 @@ pub struct WrittenLoss {
     /// Of the model as it was written.
     #[serde(with = "finite")]
     pub written: f64,
-    /// The part of the gain, start − trained, that the written model lacks; negative where it is better than the trained
-    /// one, none where nothing was gained.
+    /// The part of the gain, start − trained, that the written model lacks; negative where it is better than the
+    /// trained one, none where nothing was gained.
     pub gain_lost: Option<f64>,
 }
 
