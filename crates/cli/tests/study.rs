@@ -2,31 +2,13 @@
 
 mod common;
 
-use common::{Printed, Workplace};
+use common::{Printed, SMALL_STUDY, Workplace};
 use lopper_testkit::tasks::{COLOURS, SUMS, lines};
 use serde_json::{Value, json};
 
-/// A study of the tiny model that takes a moment.
-const SMALL: &str = r#"
-model = "model"
-[items]
-report = 4
-select = 3
-calibration = 4
-[tasks]
-classification = ["pocket_kind"]
-generative = ["pocket_brackets"]
-[cuts]
-strategies = ["reverse", "bi"]
-depths = [1, 2]
-main = "reverse"
-[heal]
-depths = []
-"#;
-
 fn workplace() -> Workplace {
     let place = Workplace::new(true);
-    place.write("study.toml", SMALL);
+    place.write("study.toml", SMALL_STUDY);
     place
 }
 
@@ -88,15 +70,15 @@ fn study_files_that_are_wrong() {
         place.write("bad.toml", text);
         place.fault(&["study", "bad.toml", "--out", "out/deeper"])
     };
-    insta::assert_snapshot!("misspelt_key", study(&SMALL.replace("report =", "reprot =")));
+    insta::assert_snapshot!("misspelt_key", study(&SMALL_STUDY.replace("report =", "reprot =")));
     insta::assert_snapshot!("not_toml", study("[items\n"));
-    insta::assert_snapshot!("too_deep", study(&SMALL.replace("depths = [1, 2]", "depths = [1, 5]")));
+    insta::assert_snapshot!("too_deep", study(&SMALL_STUDY.replace("depths = [1, 2]", "depths = [1, 5]")));
     insta::assert_snapshot!(
         "too_deep_for_a_strategy",
-        study(&SMALL.replace("depths = [1, 2]", "depths = [1, 4]").replace("reverse", "reverse-keep-2"))
+        study(&SMALL_STUDY.replace("depths = [1, 2]", "depths = [1, 4]").replace("reverse", "reverse-keep-2"))
     );
-    insta::assert_snapshot!("unknown_study_task", study(&SMALL.replace("pocket_brackets", "pocket_braces")));
-    insta::assert_snapshot!("no_such_model", study(&SMALL.replace("\"model\"", "\"nowhere\"")));
+    insta::assert_snapshot!("unknown_study_task", study(&SMALL_STUDY.replace("pocket_brackets", "pocket_braces")));
+    insta::assert_snapshot!("no_such_model", study(&SMALL_STUDY.replace("\"model\"", "\"nowhere\"")));
     insta::assert_snapshot!("missing_study", place.fault(&["study", "nowhere.toml"]));
 }
 
@@ -110,7 +92,7 @@ fn directories_that_are_no_place_for_a_study() {
     insta::assert_snapshot!("a_file_there", place.fault(&["study", "study.toml", "--out", "study.toml"]));
     // What only the first stage finds out leaves nothing either.
     std::fs::remove_file(place.path("model/chat_template.jinja")).unwrap();
-    place.write("chat.toml", &SMALL.replace("pocket_brackets", "pocket_word"));
+    place.write("chat.toml", &SMALL_STUDY.replace("pocket_brackets", "pocket_word"));
     place.fault(&["study", "chat.toml", "--out", "out"]);
     std::fs::create_dir(place.path("empty")).unwrap();
     place.fault(&["study", "chat.toml", "--out", "empty"]);
@@ -169,7 +151,10 @@ fn the_pocket_model_cut_is_the_pocket_model_without_those_layers() {
 
 /// The small study on two tasks of one's own.
 fn of_rows() -> String {
-    SMALL.replace("pocket_kind", "./colours.toml").replace("pocket_brackets", "./sums.toml").replace(", \"bi\"", "")
+    SMALL_STUDY
+        .replace("pocket_kind", "./colours.toml")
+        .replace("pocket_brackets", "./sums.toml")
+        .replace(", \"bi\"", "")
 }
 
 fn with_rows() -> Workplace {
@@ -239,7 +224,7 @@ fn the_study_that_comes_along_is_one() {
 #[test]
 fn a_model_is_healed_on_general_instructions_and_says_where_to_get_them() {
     let place = workplace();
-    let file = SMALL.replace("[heal]\ndepths = []", "[heal]\ndepths = [1]\nprompts = 40\ncontrol = true");
+    let file = SMALL_STUDY.replace("[heal]\ndepths = []", "[heal]\ndepths = [1]\nprompts = 40\ncontrol = true");
     place.write("study.toml", &file);
     let fault = place.fault(&["study", "study.toml", "--out", "out", "--data-root", "data"]);
     assert!(fault.contains("tatsu-lab/alpaca") && fault.contains("`heal.data` names a file"), "{fault}");

@@ -2,30 +2,12 @@
 
 mod common;
 
-use common::{Printed, Workplace};
+use common::{Printed, SMALL_STUDY, Workplace};
 use serde_json::Value;
-
-/// A study of the tiny model that takes a moment.
-const SMALL: &str = r#"
-model = "model"
-[items]
-report = 4
-select = 3
-calibration = 4
-[tasks]
-classification = ["pocket_kind"]
-generative = ["pocket_brackets"]
-[cuts]
-strategies = ["reverse", "bi"]
-depths = [1, 2]
-main = "reverse"
-[heal]
-depths = []
-"#;
 
 fn workplace() -> Workplace {
     let place = Workplace::new(true);
-    place.write("study.toml", SMALL);
+    place.write("study.toml", SMALL_STUDY);
     place
 }
 

@@ -174,7 +174,7 @@ impl Shape {
                 let removed = self.layers - layers;
                 config.parameter_counts().total.saturating_sub(removed * config.parameters_per_layer() as u64)
             }
-            // Two factors beside each of the seven matrices of a layer.
+            // Two factors for each of the seven matrices of a layer.
             Method::Lora => self.adapter_rows * recipe.lora.r as u64 * layers,
         }
     }

@@ -135,12 +135,16 @@ pub fn heal(
 ) -> Result<Healed> {
     check(model, kept, documents, recipe)?;
     check_documents(model, run.held_out, recipe)?;
-    let mut teacher = recipe.distillation.map(|distillation| (model.clone(), distillation));
     run.check()?;
-    let mut model = model.keep(kept);
+    let mut whole = model.clone();
+    if recipe.distillation.is_some() && whole.is_small() {
+        whole.load();
+    }
+    // What a teacher has in memory its student shares.
+    let mut model = whole.keep(kept);
+    let teacher = recipe.distillation.map(|distillation| (whole, distillation));
     if model.is_small() {
         model.load();
-        teacher.iter_mut().for_each(|(teacher, _)| teacher.load());
     }
     let before = model.clone();
     let layers = LayerSet::all(model.num_layers());

@@ -91,6 +91,17 @@ fn the_first_objective_is_the_divergence_of_the_cut() {
 }
 
 #[test]
+fn other_tokens_than_the_written_ones_are_no_divergence() {
+    // The documents are random, so that whoever learns the uncut model's distributions gives their tokens less.
+    let recipe = recipe(Method::Full, Distillation::default());
+    let healed = run(&recipe, &Run { divergence_steps: 5, ..TWO });
+    assert_eq!((healed.stats.steps, healed.stats.stopped), (60, None));
+    let (loss, objective) = (&healed.stats.loss_curve, &healed.stats.objective_curve);
+    assert!(objective[59] < objective[0], "{objective:?}");
+    println!("loss {:?}", (loss[0], loss[59]));
+}
+
+#[test]
 fn an_interrupted_run_ends_like_one_that_was_not() {
     let recipe = recipe(Method::Lora, Distillation { reverse: 0.5, hidden_states: 0.1, ..Distillation::default() });
     let whole = run(&recipe, &TWO);

@@ -29,7 +29,10 @@ pub fn make(record: &StudyRecord, cut: &Point) -> Steps {
         let full = setting(record, "/heal/recipe/method").as_deref() == Some("full");
         let healed = format!("{pruned}-{}", if full { "healed" } else { "adapter" });
         steps.push(("let the uncut model answer prompts".into(), generate(record, &model)));
-        steps.push(("finetune the cut on these answers".into(), heal(record, &pruned, &healed, full)));
+        // What learns from the uncut model needs both.
+        let distilled = record.recipe.pointer("/heal/recipe/distillation").is_some_and(Value::is_object);
+        let source = if distilled { format!("{model} --drop {}", cut.dropped) } else { pruned.clone() };
+        steps.push(("finetune the cut on these answers".into(), heal(record, &source, &healed, full)));
         if full {
             checked = Some(healed);
         } else {
@@ -85,8 +88,8 @@ pub fn needs_prompts(record: &StudyRecord, cut: &Point) -> bool {
     cut.healed.is_some() && prompts(record) == "PROMPTS.jsonl"
 }
 
-fn heal(record: &StudyRecord, pruned: &str, healed: &str, full: bool) -> String {
-    let mut command = format!("lopper heal {pruned} --data answers.jsonl");
+fn heal(record: &StudyRecord, source: &str, healed: &str, full: bool) -> String {
+    let mut command = format!("lopper heal {source} --data answers.jsonl");
     for (key, flag, of_adapter) in [
         ("method", "method", false),
         ("epochs", "epochs", false),
@@ -107,8 +110,23 @@ fn heal(record: &StudyRecord, pruned: &str, healed: &str, full: bool) -> String 
             command.push_str(&option(flag, value));
         }
     }
-    if setting(record, "/heal/recipe/mixed").as_deref() == Some("true") {
+    for (key, flag) in [
+        ("reverse", "distill"),
+        ("temperature", "distill-temperature"),
+        ("answers", "distill-answers"),
+        ("hidden_states", "distill-hidden"),
+    ] {
+        command.push_str(&option(flag, setting(record, &format!("/heal/recipe/distillation/{key}"))));
+    }
+    let is_set = |key: &str| setting(record, &format!("/heal/recipe/{key}")).as_deref() == Some("true");
+    if is_set("mixed") {
         command.push_str(" --bf16");
+    }
+    if is_set("stochastic_rounding") {
+        command.push_str(" --stochastic-rounding");
+    } else if full {
+        // The study scored the weights as they were trained.
+        command.push_str(" --out-dtype float32");
     }
     format!("{command}{} -o {healed}", template(record))
 }
@@ -305,6 +323,9 @@ mod tests {
         record.recipe["heal"]["max_new_tokens"] = 64.into();
         record.recipe["heal"]["recipe"]["max_length"] = 512.into();
         record.recipe["heal"]["recipe"]["lora"]["dropout"] = 0.05.into();
+        let distillation = json!({"temperature": 2.0, "reverse": 0.3, "answers": 0.1, "hidden_states": 0.0});
+        record.recipe["heal"]["recipe"]["distillation"] = distillation;
+        record.recipe["heal"]["recipe"]["stochastic_rounding"] = true.into();
         record.recipe["rows"]["shots"] = 5.into();
         record.recipe["rows"]["chat"] = true.into();
         record.recipe["rows"]["max_new_tokens"] = 256.into();
@@ -323,7 +344,14 @@ mod tests {
                 assert!(known, "lopper {name} has no {word}");
             }
         }
-        assert!(options > 40, "{options}");
+        assert!(options > 45, "{options}");
+        let heal = make(&record, &cut).into_iter().find(|(_, command)| command.starts_with("lopper heal")).unwrap().1;
+        assert!(heal.starts_with("lopper heal Qwen/Qwen2.5-0.5B@main --drop 7 --data"), "{heal}");
+        assert!(heal.contains("--distill 0.3 --distill-temperature 2.0 --distill-answers 0.1"), "{heal}");
+        let method = &mut record.recipe["heal"]["recipe"];
+        (method["method"], method["stochastic_rounding"]) = ("full".into(), false.into());
+        let full = make(&record, &cut).into_iter().find(|(_, command)| command.starts_with("lopper heal")).unwrap().1;
+        assert!(full.contains("--out-dtype float32"), "what is written is what the study scored: {full}");
         let eval = make(&record, &cut).pop().unwrap().1;
         let drawn = "--temperature 0.9 --top-k 50 --top-p 0.5 --responses 4 --sampling-seed 7";
         assert!(eval.contains(drawn) && eval.contains("--template-var 'tone=dry wit'"), "{eval}");

@@ -129,6 +129,12 @@ impl<'a> ResponseGeneration<'a> {
         Ok(store.path("responses", &self.key(), "json")?.exists())
     }
 
+    /// The responses, where an earlier run has them.
+    pub fn found(self, store: &Store) -> Result<Option<Responses<'a>>> {
+        let answers = store.get("responses", &self.key())?;
+        Ok(answers.map(|answers| Responses { answers, reference: None, generation: self }))
+    }
+
     /// Lets the uncut model respond. Returns also the seconds it took when it was done, and whether an earlier run did
     /// it.
     pub fn run(self, store: &Store, progress: &dyn Progress) -> Result<(Responses<'a>, f64, bool)> {

@@ -61,6 +61,21 @@ fn a_plan_writes_nothing_and_counts_what_a_study_does() {
     assert_eq!((after.at_most, after.seconds, after.disk_bytes), (false, 0.0, 0));
 }
 
+#[test]
+fn a_plan_takes_damaged_answers_for_missing_and_makes_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let (recipe, out) = (recipe(), dir.path().join("study"));
+    study(&recipe, &out).unwrap();
+    let is_responses = |path: &Path| path.file_name().unwrap().to_str().unwrap().starts_with("responses-");
+    let cells = || std::fs::read_dir(out.join("cells")).unwrap().map(|entry| entry.unwrap().path());
+    let damaged = cells().find(|path| is_responses(path) && path.extension().unwrap() == "json").unwrap();
+    std::fs::write(&damaged, "{}").unwrap();
+    let (before, plan) = (cells().count(), plan(&recipe, &out));
+    let responses = plan.stages.iter().find(|stage| stage.name == "self-generated responses").unwrap();
+    assert!(responses.finished() == 0 && responses.seconds() > 0.0);
+    assert_eq!((cells().count(), std::fs::read_to_string(&damaged).unwrap().as_str()), (before, "{}"));
+}
+
 fn stages(record: &StudyRecord) -> Vec<&str> {
     record.timings.iter().map(|timing| timing.stage.as_str()).collect()
 }

@@ -173,10 +173,10 @@ pub struct HealArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Distillation")]
 pub struct DistillArgs {
-    /// Learn from the distributions of the model before the cut, by the forward or the reverse Kullback-Leibler
-    /// divergence or half of each, in place of the answers' tokens alone. Both models are in memory once, and go
-    /// through the same weights
-    #[arg(long, value_enum, value_name = "KL", num_args = 0..=1, default_missing_value = "forward")]
+    /// Learn from the distributions of the model before the cut in place of the answers' tokens alone: by the
+    /// `forward` Kullback-Leibler divergence KL(uncut ‖ cut), the `reverse` one, `mixed` (half of each), or with the
+    /// part of the reverse one, from 0 to 1
+    #[arg(long, value_name = "KL", num_args = 0..=1, default_missing_value = "forward")]
     pub distill: Option<DistillArg>,
 
     /// Divide both models' logits by T [default: 1]
@@ -196,11 +196,7 @@ impl DistillArgs {
     /// The setting of a recipe.
     pub fn distillation(&self) -> Option<Distillation> {
         let usual = Distillation::default();
-        let reverse = match self.distill? {
-            DistillArg::Forward => 0.0,
-            DistillArg::Mixed => 0.5,
-            DistillArg::Reverse => 1.0,
-        };
+        let DistillArg(reverse) = self.distill?;
         Some(Distillation {
             reverse,
             temperature: self.distill_temperature.unwrap_or(usual.temperature),
@@ -210,15 +206,24 @@ impl DistillArgs {
     }
 }
 
-/// Divergences from the uncut model's distribution.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum DistillArg {
-    /// KL(uncut ‖ cut): give every token that the uncut model would
-    Forward,
-    /// KL(cut ‖ uncut): give no token that the uncut model would not
-    Reverse,
-    /// Half of each
-    Mixed,
+/// The part of the reverse divergence.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct DistillArg(f64);
+
+impl FromStr for DistillArg {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "forward" => Ok(Self(0.0)),
+            "mixed" => Ok(Self(0.5)),
+            "reverse" => Ok(Self(1.0)),
+            number => match number.parse() {
+                Ok(part) if (0.0..=1.0).contains(&part) => Ok(Self(part)),
+                _ => Err("expected forward, reverse, mixed, or a number from 0 to 1".to_owned()),
+            },
+        }
+    }
 }
 
 /// Training methods.
@@ -278,7 +283,15 @@ pub enum OutDtypeArg {
 
 #[cfg(test)]
 mod tests {
+    use super::DistillArg;
     use super::HeldOutArg::{self, File, Fraction, None, Number};
+
+    #[test]
+    fn a_divergence_is_a_word_or_a_part() {
+        let of = |text: &str| text.parse::<DistillArg>().map(|DistillArg(part)| part);
+        assert_eq!(["forward", "mixed", "reverse", "0.3"].map(of), [0.0, 0.5, 1.0, 0.3].map(Ok));
+        assert!(["1.1", "NaN", "backward"].map(of).iter().all(Result::is_err));
+    }
 
     #[test]
     fn held_out_is_a_fraction_a_number_a_file_or_none() {

@@ -15,6 +15,24 @@ use lopper_testkit::{Feature, skip_unless};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+/// A study of the tiny model that takes a moment.
+pub const SMALL_STUDY: &str = r#"
+model = "model"
+[items]
+report = 4
+select = 3
+calibration = 4
+[tasks]
+classification = ["pocket_kind"]
+generative = ["pocket_brackets"]
+[cuts]
+strategies = ["reverse", "bi"]
+depths = [1, 2]
+main = "reverse"
+[heal]
+depths = []
+"#;
+
 /// The program, deterministic, without colour, and without the hub or what is cached of it.
 pub fn lopper() -> Command {
     let mut command = Command::new(assert_cmd::cargo::cargo_bin!("lopper"));

@@ -3,9 +3,8 @@
 //!
 //! An event file is a sequence of records: the length as eight bytes, the masked CRC-32C of these, an `Event` message,
 //! and the masked CRC-32C of it, all little-endian (`tensorflow/core/lib/io/record_writer.cc`; the message is
-//! `tensorboard/compat/proto/event.proto`). The crates that write it (`tensorboard-rs`, `tboard`) have had no release
-//! for years and bring protobuf along for three fields. `fixtures/check_tensorboard.py` reads a file of ours with
-//! TensorBoard's own reader.
+//! `tensorboard/compat/proto/event.proto`). The crates that write it (`tensorboard-rs`, `tboard`) bring protobuf along
+//! for three fields. `fixtures/check_tensorboard.py` reads a file of ours with TensorBoard's own reader.
 //!
 //! A continued run has a file of its own, which begins with a session's start: TensorBoard then drops what the earlier
 //! files have of this step and of later ones.

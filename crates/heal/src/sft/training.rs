@@ -180,7 +180,8 @@ impl<'a> Training<'a> {
 
     /// Where the training has diverged with a finite loss.
     fn divergence(&mut self) -> Option<Divergence> {
-        let losses = &self.state.losses;
+        // A cut may well give other tokens than the written ones when it comes nearer to its teacher.
+        let losses = if self.recipe.distillation.is_some() { &self.state.objectives } else { &self.state.losses };
         let (step, loss) = divergence::found(losses, self.run.divergence_steps)?;
         let (noticed, start) = (losses.len(), losses[0]);
         // The batch of step `step - 1`, which is counted from 0 here.

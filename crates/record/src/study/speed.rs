@@ -64,8 +64,8 @@ impl Speed {
 }
 
 impl Speed {
-    /// [`Speed::seconds_per_answer`] by the fastest and by the slowest repetition: times that overlap are not told
-    /// apart.
+    /// [`Speed::seconds_per_answer`] by the fastest and by the slowest repetition: times that overlap do
+    /// not differ.
     pub fn seconds_per_answer_range(&self) -> Option<[f64; 2]> {
         let (tokens, median) = (self.tokens_per_answer?, self.seconds_per_answer()?);
         let Some([slowest, fastest]) = self.at_batch(1)?.decode_range else { return Some([median; 2]) };

@@ -19,7 +19,7 @@ pub struct Spot {
     pub healed: bool,
     /// What it costs.
     pub cost: f64,
-    /// The least and the most that it was measured to cost: costs that overlap are not told apart.
+    /// The least and the most that it was measured to cost: costs that overlap do not differ.
     pub cost_range: [f64; 2],
     /// What it keeps.
     pub kept: f64,

@@ -6,7 +6,7 @@ use lopper_heal::memory;
 use lopper_measure::Outcomes;
 use lopper_pocket::Split;
 use lopper_prune::LayerScores;
-use lopper_record::{LayerPosition, LayerSet, NoProgress, Result};
+use lopper_record::{LayerPosition, LayerSet, Result};
 
 use super::rates::Rates;
 use super::{PlannedCell, PlannedStage, StudyPlan};
@@ -196,7 +196,7 @@ impl<'a> Walk<'a> {
     fn planned(&self, evidence: Option<&Evidence<'_>>, main: Option<&str>) -> Result<Vec<Planned>> {
         let Prepared { strategies, recipe, .. } = self.prepared;
         let mut planned = Vec::new();
-        // A goal is answered by one strategy, the main one; any of them stands in for it where it is not known yet.
+        // A goal is answered by the main strategy alone; where that is not known yet, any counts in place of it.
         let only =
             recipe.budget.goal.as_ref().and_then(|_| main.or_else(|| strategies.candidates(recipe).first().copied()));
         for name in strategies.names().filter(|name| only.is_none_or(|only| only == *name)) {
@@ -277,18 +277,15 @@ impl<'a> Walk<'a> {
             return Ok(());
         }
         let generation = ResponseGeneration::new(model, tasks, training, recipe)?;
-        let (answers, answered) = (generation.len(), generation.is_finished(self.study.store)?);
-        let seconds = if answered { 0.0 } else { rates.answer * answers as f64 };
-        let what = format!("{answers} answers of the uncut model");
-        self.enter("self-generated responses", vec![PlannedCell { what, finished: answered, seconds }]);
-        let mut responses = None;
-        if answered {
-            let mut found = generation.run(self.study.store, &NoProgress)?.0;
-            if heal.control {
-                found.prepare_control()?;
-            }
-            responses = Some(found);
+        let answers = generation.len();
+        let mut responses = generation.found(self.study.store)?;
+        if let Some(responses) = responses.as_mut().filter(|_| heal.control) {
+            responses.prepare_control()?;
         }
+        let finished = responses.is_some();
+        let seconds = if finished { 0.0 } else { rates.answer * answers as f64 };
+        let what = format!("{answers} answers of the uncut model");
+        self.enter("self-generated responses", vec![PlannedCell { what, finished, seconds }]);
         let mut cells = Vec::new();
         for planned in self.study.planned_healings() {
             let PlannedHealing { depth, recipe, .. } = &planned;
