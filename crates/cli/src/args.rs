@@ -37,7 +37,7 @@ pub use budget::BudgetArgs;
 pub use diagnose::{DiagnoseArgs, ITEMS};
 pub use eval::{BudgetArg, EvalArgs, GENERATED_ITEMS, SplitArg};
 pub use generate::GenerateArgs;
-pub use heal::{HealArgs, HeldOutArg, KeepArg, MethodArg, OutDtypeArg};
+pub use heal::{HealArgs, HeldOutArg, KeepArg, MethodArg, OutDtypeArg, ScheduleArg};
 pub use input::InputArgs;
 pub use inspect::InspectArgs;
 pub use logprobs::LogprobsArgs;

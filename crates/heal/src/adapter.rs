@@ -78,6 +78,12 @@ pub fn is_adapter(name: &str) -> bool {
     name.ends_with(".lora_A.weight") || name.ends_with(".lora_B.weight")
 }
 
+/// The layer of an adapter's parameter.
+fn adapted_layer(name: &str) -> Option<usize> {
+    let rest = name.strip_prefix("model.layers.").filter(|_| is_adapter(name))?;
+    rest.split('.').next()?.parse().ok()
+}
+
 /// Merges every adapter into its weight.
 pub fn merge(model: &mut Model) {
     for layer in &mut model.layers {
@@ -120,6 +126,9 @@ pub fn save_adapter(
         })
         .collect();
     ensure!(!arrays.is_empty(), "the model has no adapter to write");
+    let mut layers: Vec<usize> = parameters.iter().filter_map(|(name, _)| adapted_layer(name)).collect();
+    layers.dedup();
+    let layers = (layers.len() < kept.len()).then_some(layers);
     let metadata = BTreeMap::from([("format".to_owned(), "pt".to_owned())]);
     save_safetensors(&directory.join(ADAPTER_WEIGHTS), &arrays, Dtype::F32, &metadata)?;
     // The keys without a suitable default in PEFT's LoraConfig, and those of features that are not used.
@@ -131,7 +140,7 @@ pub fn save_adapter(
         "inference_mode": true,
         "init_lora_weights": true,
         "layers_pattern": null,
-        "layers_to_transform": null,
+        "layers_to_transform": layers,
         "lora_alpha": number(config.alpha),
         "lora_dropout": config.dropout,
         "modules_to_save": null,

@@ -27,7 +27,7 @@
 //! # Ok::<(), lopper_record::Error>(())
 //! ```
 //!
-//! Not covered: quantised base models, packing of several examples into one sequence, training on a GPU.
+//! Not covered: quantised base models, training on a GPU.
 
 pub mod adapter;
 pub mod divergence;
@@ -55,8 +55,8 @@ pub use examples::{
 };
 pub use log::{JsonLog, LogEntry, TensorBoardLog, TrainingLog};
 pub use optimizer::{AdamW, AdamWConfig};
-pub use recipe::{Distillation, HealRecipe, LoraConfig, Method, Warmup};
-pub use schedule::Schedule;
+pub use recipe::{Distillation, HealRecipe, LoraConfig, Method, OnPolicy, TrainedLayers, Warmup};
+pub use schedule::{DecayShape, Schedule};
 pub use self_generated::{PreparedPrompts, SelfGenerated, SgrOptions, SgrPrompt, SgrRow, generate_responses};
 pub use sft::{HealStats, Healed, Run, StateFile, Stopped, heal};
 pub use trainer::{Document, StepStats, Trainer, TrainerConfig};

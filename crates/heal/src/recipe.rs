@@ -1,13 +1,15 @@
 //! Hyperparameters of healing: all that determines its result, apart from the model and the examples.
 
 mod distillation;
+mod trained_layers;
 mod warmup;
 
-pub use distillation::Distillation;
+pub use distillation::{Distillation, OnPolicy};
+pub use trained_layers::TrainedLayers;
 pub use warmup::Warmup;
 
 use crate::optimizer::AdamWConfig;
-use crate::schedule::Schedule;
+use crate::schedule::{DecayShape, Schedule};
 use lopper_model::{Config, SMALL_MODEL_PARAMETERS};
 use lopper_record::{Fault, Result};
 use serde::{Deserialize, Serialize};
@@ -24,7 +26,7 @@ const USUAL: [&str; 7] = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "
 pub enum Method {
     /// A low-rank adapter on the projections; the weights are frozen.
     Lora,
-    /// Every weight.
+    /// The weights themselves.
     Full,
 }
 
@@ -122,6 +124,10 @@ impl LoraConfig {
 pub struct HealRecipe {
     /// What is trained.
     pub method: Method,
+    /// In which layers. Where these are not all of them, [`Method::Full`] also trains the last norm and the head, and
+    /// the embedding only where it is the head's matrix.
+    #[serde(skip_serializing_if = "TrainedLayers::is_all")]
+    pub layers: TrainedLayers,
     /// The adapter's settings, for [`Method::Lora`].
     pub lora: LoraConfig,
     /// Constants of AdamW. Weight decay acts on every trained parameter, as in `torch.optim.AdamW` with one parameter
@@ -133,6 +139,9 @@ pub struct HealRecipe {
     pub warmup: Warmup,
     /// Fraction of the steps, at the end, over which the rate falls to zero; 0 keeps it constant.
     pub decay: f64,
+    /// How it falls.
+    #[serde(skip_serializing_if = "DecayShape::is_linear")]
+    pub decay_shape: DecayShape,
     /// Limit of the gradient's norm.
     pub clip: f64,
     /// Examples per optimiser step. The size of micro-batches follows from the examples' lengths, so gradient
@@ -169,11 +178,13 @@ impl HealRecipe {
     pub fn paper(method: Method) -> Self {
         Self {
             method,
+            layers: TrainedLayers::All,
             lora: LoraConfig::default(),
             adamw: AdamWConfig::default(),
             learning_rate: 2e-4,
             warmup: Warmup::Auto,
             decay: 0.0,
+            decay_shape: DecayShape::Linear,
             clip: 1.0,
             batch: 8,
             epochs: 1,
@@ -220,21 +231,25 @@ impl HealRecipe {
     /// The learning rate over `steps` steps.
     pub fn schedule(&self, steps: usize) -> Schedule {
         let warmup = self.warmup.of(steps);
-        Schedule { peak: self.learning_rate, warmup, steps, decay: self.decay, floor: 0.0 }
+        let shape = self.decay_shape;
+        Schedule { decay: self.decay, shape, ..Schedule::constant(self.learning_rate, warmup, steps) }
     }
 
     /// The recipe of a run of `steps` steps in one line, for reports.
     pub fn summary(&self, steps: usize) -> String {
         let what = match self.method {
-            Method::Full => "all weights".to_owned(),
+            Method::Full if self.layers.is_all() => "all weights".to_owned(),
+            Method::Full => format!("the weights of {} and of the head", self.layers.summary()),
             Method::Lora => {
-                format!("LoRA r = {}, alpha = {}, dropout {}", self.lora.r, self.lora.alpha, self.lora.dropout)
+                let of = if self.layers.is_all() { String::new() } else { format!(" on {}", self.layers.summary()) };
+                format!("LoRA{of} r = {}, alpha = {}, dropout {}", self.lora.r, self.lora.alpha, self.lora.dropout)
             }
         };
         let teacher =
             self.distillation.map_or_else(String::new, |of| format!("; learns from the uncut model, {}", of.summary()));
         let rate = if self.decay > 0.0 {
-            format!("falling over the last {:.0} %", self.decay * 100.0)
+            let how = if self.decay_shape.is_linear() { "" } else { " in a cosine" };
+            format!("falling{how} over the last {:.0} %", self.decay * 100.0)
         } else {
             "constant".to_owned()
         };

@@ -5,9 +5,11 @@
 //! result.
 
 mod order;
+mod own_answers;
 mod stats;
 mod training;
 
+pub use own_answers::OwnAnswers;
 pub use stats::{HealStats, Stopped};
 
 use crate::adapter::{Base, attach_lora, is_adapter, save_adapter};
@@ -41,6 +43,8 @@ pub struct Run<'a> {
     /// Stop where the loss has been above its start for so many steps ([`Divergence`](crate::Divergence)); 0: only
     /// where it is no number.
     pub divergence_steps: usize,
+    /// Tokens that end an answer, where the model answers itself (`HealRecipe::distillation`'s `on_policy`).
+    pub stop_tokens: &'a [u32],
     /// What users call each document to train on (the number of its row), for messages; empty: their index.
     pub rows: &'a [usize],
     /// Logs that take an entry for each step.
@@ -63,7 +67,8 @@ impl Run<'_> {
     /// With so many workers, and nothing else.
     pub const fn with_workers(workers: usize) -> Self {
         let evaluation = Evaluation { every: 0, keep: Keep::Last, patience: 0 };
-        Self { workers, state: None, held_out: &[], evaluation, divergence_steps: 0, rows: &[], logs: &[] }
+        let (held_out, stop_tokens, rows) = (&[], &[], &[]);
+        Self { workers, state: None, held_out, evaluation, divergence_steps: 0, stop_tokens, rows, logs: &[] }
     }
 
     /// The fastest choice for `model`, without a state file.
@@ -147,9 +152,10 @@ pub fn heal(
         model.load();
     }
     let before = model.clone();
-    let layers = LayerSet::all(model.num_layers());
-    if recipe.method == Method::Lora {
-        attach_lora(&mut model, &recipe.lora, recipe.seed, &layers)?;
+    let trained = recipe.layers.of(kept)?;
+    let lora = recipe.method == Method::Lora;
+    if lora {
+        attach_lora(&mut model, &recipe.lora, recipe.seed, &trained)?;
     }
     let start = (run.evaluation.keep == Keep::Best).then(|| model.clone());
     let epoch_tokens: u64 = documents.iter().map(|d| d.tokens.len() as u64 - 1).sum();
@@ -162,8 +168,12 @@ pub fn heal(
         mixed: recipe.mixed,
         seed: recipe.seed,
     };
-    let lora = recipe.method == Method::Lora;
-    let trainable = |name: &str| !lora || is_adapter(name);
+    let tied = model.config.tie_word_embeddings;
+    let trainable = |name: &str| match lora {
+        true => is_adapter(name),
+        false => recipe.layers.is_all() || is_in(&trained, tied, name),
+    };
+    let layers = LayerSet::all(model.num_layers());
     let mut trainer = Trainer::new(model, layers.slots(), trainable, recipe.adamw, config);
     if let Some((teacher, distillation)) = teacher {
         trainer = trainer.with_teacher(teacher, distillation);
@@ -228,6 +238,15 @@ fn check_documents(model: &Model, documents: &[Document], recipe: &HealRecipe) -
     Ok(())
 }
 
+/// Whether the parameter `name` belongs to the layers `trained`, or to what comes after all layers.
+fn is_in(trained: &LayerSet<LayerPosition>, tied: bool, name: &str) -> bool {
+    let layer = name.strip_prefix("model.layers.").and_then(|rest| rest.split('.').next()?.parse().ok());
+    match layer {
+        Some(layer) => trained.contains(LayerPosition(layer)),
+        None => tied || !name.contains("embed_tokens"),
+    }
+}
+
 /// Tokens of a micro-batch: enough for efficient matrix multiplications, and few enough that every worker gets at least
 /// two of a batch, so that none waits long for another.
 fn micro_tokens(epoch_tokens: usize, documents: usize, batch: usize, workers: usize) -> usize {
@@ -251,6 +270,9 @@ fn settings(
     if run.evaluation != Evaluation::default() {
         settings["evaluation"] = json!(run.evaluation);
         settings["held_out"] = json!(hash(run.held_out));
+    }
+    if recipe.distillation.is_some_and(|distillation| distillation.on_policy.is_some()) {
+        settings["stop_tokens"] = json!(run.stop_tokens);
     }
     settings
 }

@@ -5,6 +5,7 @@
 //! it.
 
 use crate::evaluation::Evaluated;
+use crate::sft::OwnAnswers;
 use crate::trainer::Trainer;
 use lopper_model::Model;
 use lopper_record::{Context, Fault, Result, changed_keys};
@@ -25,6 +26,10 @@ pub struct RunState {
     pub documents: u64,
     /// Tokens trained on so far.
     pub tokens: u64,
+    /// Those of them in the loss; 0 in older files.
+    pub response_tokens: u64,
+    /// Tokens that the model generated to learn on, so far.
+    pub generated_tokens: u64,
     /// Seconds of training so far.
     pub seconds: f64,
     /// The loss of each step so far, if recorded.
@@ -33,6 +38,8 @@ pub struct RunState {
     pub objectives: Vec<f64>,
     /// Evaluations on held-out documents so far, if recorded.
     pub evaluations: Vec<Evaluated>,
+    /// What the model generated for the steps now done.
+    pub own_answers: Option<OwnAnswers>,
 }
 
 /// Writes parameters, moments and state to `path`; and the trained parameters of `best`, a clone of the trainer's model
@@ -66,6 +73,7 @@ pub fn save(path: &Path, trainer: &Trainer, state: &RunState, best: Option<&Mode
         ("settings".to_owned(), state.settings.to_string()),
         ("documents".to_owned(), state.documents.to_string()),
         ("tokens".to_owned(), state.tokens.to_string()),
+        ("response_tokens".to_owned(), state.response_tokens.to_string()),
         ("seconds".to_owned(), state.seconds.to_string()),
         ("step".to_owned(), trainer.optimizer.step.to_string()),
         ("losses".to_owned(), serde_json::to_string(&state.losses)?),
@@ -73,6 +81,10 @@ pub fn save(path: &Path, trainer: &Trainer, state: &RunState, best: Option<&Mode
     ]);
     if !state.evaluations.is_empty() {
         metadata.insert("evaluations".to_owned(), serde_json::to_string(&state.evaluations)?);
+    }
+    if let Some(own) = &state.own_answers {
+        metadata.insert("generated_tokens".to_owned(), state.generated_tokens.to_string());
+        metadata.insert("own_answers".to_owned(), serde_json::to_string(own)?);
     }
     let file = safetensors::serialize(views, Some(metadata)).map_err(anyhow::Error::from)?;
     lopper_record::write_atomic(path, &file)
@@ -147,6 +159,11 @@ pub fn load(path: &Path, trainer: &mut Trainer, fresh: &RunState) -> Result<(Run
         Some(evaluations) => serde_json::from_str(evaluations).map_err(|_| broken("evaluations"))?,
         None => Vec::new(),
     };
+    let own_answers = match metadata.get("own_answers") {
+        Some(own) => Some(serde_json::from_str(own).map_err(|_| broken("own_answers"))?),
+        None => None,
+    };
+    let count = |name: &str| if metadata.contains_key(name) { number(name) } else { Ok(0.0) };
     let state = RunState {
         losses: list("losses")?,
         objectives: list("objectives")?,
@@ -155,6 +172,9 @@ pub fn load(path: &Path, trainer: &mut Trainer, fresh: &RunState) -> Result<(Run
         settings: fresh.settings.clone(),
         documents: number("documents")? as u64,
         tokens: number("tokens")? as u64,
+        response_tokens: count("response_tokens")? as u64,
+        generated_tokens: count("generated_tokens")? as u64,
+        own_answers,
         seconds: number("seconds")?,
     };
     Ok((state, best))

@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use lopper_heal::{Distillation, Document, HealRecipe, Healed, LoraConfig, Method, Run, StateFile, heal};
+use lopper_heal::{Distillation, Document, HealRecipe, Healed, LoraConfig, Method, OnPolicy, Run, StateFile, heal};
 use lopper_model::{BatchLoss, Divergence, Model, Teacher, TrainBatch, TrainOptions, TrainWorkspace};
 use lopper_record::{LayerPosition, LayerSet, NoProgress};
 use lopper_testkit::{RecordedProgress, Tiny, tiny_model, token_sequences};
@@ -101,9 +101,40 @@ fn other_tokens_than_the_written_ones_are_no_divergence() {
     println!("loss {:?}", (loss[0], loss[59]));
 }
 
+/// Answers of the cut's own, for three steps at once.
+const OWN: OnPolicy = OnPolicy { part: 1.0, every: 3, max_new_tokens: 6, temperature: 1.0 };
+
+#[test]
+fn a_cut_learns_on_answers_of_its_own() {
+    let before = loss(&model().keep(&kept()), FORWARD).total;
+    let own =
+        |part| Distillation { reverse: 1.0, on_policy: Some(OnPolicy { part, ..OWN }), ..Distillation::default() };
+    let with_end = Run { stop_tokens: &[3, 4], ..TWO };
+    for method in [Method::Lora, Method::Full] {
+        let healed = run(&recipe(method, own(1.0)), &with_end);
+        let after = loss(&healed.model, FORWARD).total;
+        assert!(after < 0.7 * before, "{method:?}: {before} → {after}");
+        let stats = healed.stats;
+        // 24 answers in each of 20 epochs, of six tokens unless they ended.
+        assert!((1000..=24 * 20 * 6).contains(&stats.generated_tokens), "{}", stats.generated_tokens);
+        assert_eq!(stats.response_tokens, stats.generated_tokens);
+    }
+    let half = run(&recipe(Method::Lora, own(0.5)), &with_end).stats;
+    let whole = run(&recipe(Method::Lora, own(1.0)), &with_end).stats;
+    let part = half.generated_tokens as f64 / whole.generated_tokens as f64;
+    assert!((0.4..0.6).contains(&part), "{part}");
+    assert!(half.response_tokens > half.generated_tokens);
+}
+
 #[test]
 fn an_interrupted_run_ends_like_one_that_was_not() {
-    let recipe = recipe(Method::Lora, Distillation { reverse: 0.5, hidden_states: 0.1, ..Distillation::default() });
+    for on_policy in [None, Some(OWN)] {
+        interrupted(Distillation { reverse: 0.5, hidden_states: 0.1, on_policy, ..Distillation::default() });
+    }
+}
+
+fn interrupted(distillation: Distillation) {
+    let recipe = recipe(Method::Lora, distillation);
     let whole = run(&recipe, &TWO);
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("state");
@@ -111,12 +142,13 @@ fn an_interrupted_run_ends_like_one_that_was_not() {
         |path: &'static Path| Run { state: Some(StateFile { path, model: "hash", save_every: Duration::MAX }), ..TWO };
     // Tests end with the program.
     let path: &'static Path = Box::leak(path.into_boxed_path());
-    let progress = RecordedProgress::interrupting_when(|step| step.reports == 7);
+    let progress = RecordedProgress::interrupting_when(|step| step.name == "healing" && step.reports == 7);
     let error = heal(&model(), &kept(), &documents(), &recipe, &how(path), &progress).unwrap_err();
     assert!(error.is_interrupted(), "{error:#}");
     let resumed = run(&recipe, &how(path));
     assert_eq!(resumed.stats.objective_curve, whole.stats.objective_curve);
     assert_eq!(resumed.stats.loss_curve, whole.stats.loss_curve);
+    assert_eq!(resumed.stats.generated_tokens, whole.stats.generated_tokens);
     let weights = |healed: &Healed| -> Vec<Vec<f32>> {
         healed.model.parameters().into_iter().map(|(_, param)| param.data.to_vec()).collect()
     };

@@ -3,7 +3,8 @@
 
 use lopper_heal::adapter::is_adapter;
 use lopper_heal::{
-    Document, HealRecipe, Healed, LoraConfig, Method, Run, StateFile, Trainer, TrainerConfig, attach_lora, heal, merge,
+    Document, HealRecipe, Healed, LoraConfig, Method, Run, StateFile, TrainedLayers, Trainer, TrainerConfig,
+    attach_lora, heal, load_adapter, merge,
 };
 use lopper_model::linear::Dropout;
 use lopper_model::{Model, TrainBatch, TrainOptions, TrainWorkspace};
@@ -235,4 +236,57 @@ fn held_out_documents_show_what_was_learned_and_change_nothing() {
     let how = Run { held_out: &long, ..TWO };
     let error = heal(&model, &three(), &documents, &recipe, &how, &NoProgress).unwrap_err();
     assert!(error.fault().unwrap().message.contains("too long"));
+}
+
+/// Names of the parameters whose values differ.
+fn changed(before: &[(String, Vec<f32>)], after: &Model) -> Vec<String> {
+    let after = weights(after);
+    let differ = |((name, before), (_, after)): (&(String, Vec<f32>), &(String, Vec<f32>))| {
+        (before != after).then(|| name.clone())
+    };
+    assert_eq!(before.len(), after.len());
+    before.iter().zip(&after).filter_map(differ).collect()
+}
+
+#[test]
+fn the_last_layers_and_the_head_are_trained_alone() {
+    for tied in [false, true] {
+        let model = tiny_model(Tiny { qk_norm: true, tied, ..Tiny::default() }, 5);
+        let before = weights(&model.keep(&three()));
+        let recipe = HealRecipe { layers: TrainedLayers::Last(1), ..recipe(Method::Full) };
+        let healed = run(&model, &three(), &recipe, &TWO);
+        let changed = changed(&before, &healed.model);
+        let head = if tied { "model.embed_tokens.weight" } else { "lm_head.weight" };
+        assert!(changed.iter().any(|name| name == head) && changed.iter().any(|name| name == "model.norm.weight"));
+        let others: Vec<&String> = changed.iter().filter(|name| !name.starts_with("model.layers.2.")).collect();
+        assert_eq!(others.len(), 2, "{others:?}");
+        assert_eq!(changed.len(), 2 + 11, "seven projections and four norms: {changed:?}");
+        assert!(healed.stats.loss_last < healed.stats.loss_first);
+    }
+}
+
+#[test]
+fn an_adapter_of_the_layers_behind_the_cut_is_read_back() {
+    let model = model();
+    let kept: LayerSet<LayerPosition> = [0, 2, 3].into();
+    let recipe = HealRecipe { layers: TrainedLayers::FromCut, ..recipe(Method::Lora) };
+    let healed = run(&model, &kept, &recipe, &TWO);
+    assert!(healed.stats.loss_last < healed.stats.loss_first);
+    let adapted: Vec<String> =
+        healed.model.parameters().into_iter().map(|(name, _)| name).filter(|name| is_adapter(name)).collect();
+    assert_eq!(adapted.len(), 2 * 7 * 2);
+    assert!(adapted.iter().all(|name| !name.starts_with("model.layers.0.")), "{adapted:?}");
+
+    let directory = tempfile::tempdir().unwrap();
+    healed.save_adapter(directory.path(), None).unwrap();
+    let config = std::fs::read_to_string(directory.path().join("adapter_config.json")).unwrap();
+    let config: serde_json::Value = serde_json::from_str(&config).unwrap();
+    assert_eq!(config["layers_to_transform"], serde_json::json!([1, 2]));
+    let mut read = model.keep(&kept);
+    load_adapter(directory.path(), &mut read, &LayerSet::all(3)).unwrap();
+    assert_eq!(weights(&read), weights(&healed.model));
+
+    // Of a cut at the end nothing is left to train.
+    let error = heal(&model, &[0, 1, 2].into(), &documents(), &recipe, &TWO, &NoProgress).unwrap_err();
+    assert!(error.to_string().contains("behind the first removed one"), "{error:#}");
 }

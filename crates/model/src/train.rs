@@ -1,7 +1,8 @@
 //! Loss and gradients of one packed batch: the training counterpart of the forward pass.
 //!
 //! The decoder is a chain, so the backward pass is straight-line code over the kept layers rather
-//! than a graph. Parameters without a [`Param::slot`] are frozen and cost no gradient. A list of
+//! than a graph. Parameters without a [`Param::slot`] are frozen and cost no gradient; layers before the first one
+//! with a trained parameter only run forward, and once for the teacher too, where it has the same ones. A list of
 //! kept layers works here too, which is how a pruned model is healed and how stochastic depth
 //! (Huang et al., arXiv 1603.09382) skips layers.
 
@@ -116,6 +117,8 @@ impl std::ops::AddAssign for BatchLoss {
 pub struct TrainWorkspace {
     saved: Vec<Activations>,
     inputs: Vec<Vec<f32>>,
+    /// Of layers that only run forward.
+    passing: Activations,
     scratch: Scratch,
 }
 
@@ -173,31 +176,41 @@ impl Model {
         let TrainOptions { threads, dropout, checkpointing, .. } = options;
         let matmul = options.matmul();
         let pass = Pass { config: &self.config, ropes: &ropes, batch: &data.batch, threads, matmul, dropout };
-        let TrainWorkspace { saved, inputs, scratch } = workspace;
-        saved.resize_with(if checkpointing { 1 } else { kept.len().max(1) }, Activations::default);
-        inputs.resize_with(if checkpointing { kept.len() } else { 0 }, Vec::new);
+        let TrainWorkspace { saved, inputs, passing, scratch } = workspace;
+        let layers: Vec<usize> = kept.indices().collect();
+        let frozen = self.frozen_layers(&layers);
+        let common = teacher.map_or(0, |teacher| self.common_layers(&teacher, &layers[..frozen]));
+        let (frozen, trained) = layers.split_at(frozen);
+        saved.resize_with(if checkpointing { 1 } else { trained.len().max(1) }, Activations::default);
+        inputs.resize_with(if checkpointing { trained.len() } else { 0 }, Vec::new);
 
         let mut x = Vec::new();
         self.embed(&data.batch.tokens, &mut x);
-        for (i, layer) in kept.indices().enumerate() {
+        self.pass_through(&pass, &frozen[..common], &mut x, passing, scratch);
+        let so_far = (common > 0).then(|| x.clone());
+        self.pass_through(&pass, &frozen[common..], &mut x, passing, scratch);
+        for (i, layer) in trained.iter().enumerate() {
             let acts = &mut saved[if checkpointing { 0 } else { i }];
             if checkpointing {
                 inputs[i].clone_from(&x);
             }
             std::mem::swap(&mut acts.x, &mut x);
-            self.layers[layer].forward(&pass, acts, scratch, &mut x);
+            self.layers[*layer].forward(&pass, acts, scratch, &mut x);
         }
 
-        let taught = teacher.map(|teacher| (teacher, teacher.model.last_states(data, teacher.kept, options, scratch)));
+        let taught = teacher.map(|teacher| {
+            let rest: Vec<usize> = teacher.kept.indices().skip(common).collect();
+            (teacher, teacher.model.last_states(data, so_far, &rest, options, passing, scratch))
+        });
         let (loss, mut d) = self.head_loss(&x, data, taught, options, grads);
         let mut again = Vec::new();
-        for (i, layer) in kept.indices().enumerate().rev() {
+        for (i, layer) in trained.iter().enumerate().rev() {
             let acts = &mut saved[if checkpointing { 0 } else { i }];
             if checkpointing {
                 acts.x.clone_from(&inputs[i]);
-                self.layers[layer].forward(&pass, acts, scratch, &mut again);
+                self.layers[*layer].forward(&pass, acts, scratch, &mut again);
             }
-            self.layers[layer].backward(&pass, acts, scratch, &mut d, grads);
+            self.layers[*layer].backward(&pass, acts, scratch, &mut d, grads);
         }
         if let Some(dembedding) = grads.of(&self.embedding) {
             let (width, scale) = (self.config.hidden_size, self.config.embedding_scale);
@@ -222,23 +235,75 @@ impl Model {
         Ok(())
     }
 
-    /// The last hidden states, after the final norm, of the rows that carry weight.
+    /// The parameters of each layer.
+    fn layer_parameters(&self) -> Vec<Vec<Param>> {
+        let mut layers = vec![Vec::new(); self.layers.len()];
+        for (name, param) in self.parameters() {
+            let index = name.strip_prefix("model.layers.").and_then(|rest| rest.split('.').next());
+            if let Some(index) = index.and_then(|index| index.parse::<usize>().ok()) {
+                layers[index].push(param);
+            }
+        }
+        layers
+    }
+
+    /// How many of `layers`, from the first, only run forward: nothing in or before them is trained.
+    fn frozen_layers(&self, layers: &[usize]) -> usize {
+        if self.embedding.slot.is_some() {
+            return 0;
+        }
+        let parameters = self.layer_parameters();
+        layers.iter().take_while(|layer| parameters[**layer].iter().all(|param| param.slot.is_none())).count()
+    }
+
+    /// How many of the frozen `layers`, from the first, are those of the teacher, so that they run once for both.
+    fn common_layers(&self, teacher: &Teacher<'_>, layers: &[usize]) -> usize {
+        if layers.is_empty() || !self.embedding.shares_values_with(&teacher.model.embedding) {
+            return 0;
+        }
+        let (own, other) = (self.layer_parameters(), teacher.model.layer_parameters());
+        let same = |(own_layer, other_layer): &(&usize, usize)| {
+            let (own, other) = (&own[**own_layer], &other[*other_layer]);
+            own.len() == other.len() && own.iter().zip(other).all(|(own, other)| own.shares_values_with(other))
+        };
+        layers.iter().zip(teacher.kept.indices()).take_while(same).count()
+    }
+
+    /// Runs `layers` forward on `x`, keeping nothing.
+    fn pass_through(
+        &self,
+        pass: &Pass<'_>,
+        layers: &[usize],
+        x: &mut Vec<f32>,
+        acts: &mut Activations,
+        scratch: &mut Scratch,
+    ) {
+        for layer in layers {
+            std::mem::swap(&mut acts.x, x);
+            self.layers[*layer].forward(pass, acts, scratch, x);
+        }
+    }
+
+    /// The last hidden states, after the final norm, of the rows that carry weight: `layers` of what goes in, `x` or
+    /// else the embedded tokens.
     fn last_states(
         &self,
         data: &TrainBatch,
-        kept: &LayerSet<LayerSlot>,
+        x: Option<Vec<f32>>,
+        layers: &[usize],
         options: TrainOptions,
+        acts: &mut Activations,
         scratch: &mut Scratch,
     ) -> Vec<f32> {
         let ropes = self.rope_rows(&data.batch);
         let (threads, matmul) = (options.threads, options.matmul());
         let pass = Pass { config: &self.config, ropes: &ropes, batch: &data.batch, threads, matmul, dropout: None };
-        let (mut acts, mut x) = (Activations::default(), Vec::new());
-        self.embed(&data.batch.tokens, &mut x);
-        for layer in kept.indices() {
-            std::mem::swap(&mut acts.x, &mut x);
-            self.layers[layer].forward(&pass, &mut acts, scratch, &mut x);
-        }
+        let mut x = x.unwrap_or_else(|| {
+            let mut x = Vec::new();
+            self.embed(&data.batch.tokens, &mut x);
+            x
+        });
+        self.pass_through(&pass, layers, &mut x, acts, scratch);
         let hidden = self.rows(&x, &weighted_rows(data));
         let mut normed = vec![0f32; hidden.len()];
         norm_of(&self.config, &self.norm).forward(&hidden, &mut normed);

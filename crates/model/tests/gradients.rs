@@ -7,7 +7,7 @@ use lopper_model::{
     Config, Divergence, MatmulPrecision, Model, QkNorm, Teacher, Threads, TrainBatch, TrainOptions, TrainWorkspace,
     normal,
 };
-use lopper_record::LayerSet;
+use lopper_record::{LayerPosition, LayerSet};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use std::sync::Arc;
@@ -202,5 +202,35 @@ fn checkpointing_changes_nothing() {
 fn what_the_families_add() {
     for (seed, (_, config)) in (20..).zip(lopper_testkit::zoo(3, 23)) {
         check(Model::random(config, 0.3, seed).unwrap(), |_| true, &[0, 1, 2], OPTIONS, |_| true);
+    }
+}
+
+#[test]
+fn layers_before_the_first_trained_one_change_no_gradient() {
+    let data = data();
+    let whole = Model::random(config(true, false, false), 0.3, 7).unwrap();
+    let kept = LayerSet::<LayerPosition>::from([0, 2]);
+    let copy = |model: &Model| {
+        let mut copy = model.clone();
+        copy.visit_mut(|_, param| param.data = Arc::new(param.data.to_vec()));
+        copy
+    };
+    let (all, layers) = (LayerSet::all(3), LayerSet::all(2));
+    let divergence = Divergence { temperature: 2.0, reverse: 0.5, targets: 0.1 };
+    let last = |name: &str| ["model.layers.1.", "model.norm", "lm_head"].iter().any(|part| name.starts_with(part));
+    let run = |mut student: Model, trained: &dyn Fn(&str) -> bool, checkpointing| {
+        let mut gradients = student.set_trainable(trained);
+        let teacher = Teacher { model: &whole, kept: &all, divergence, hidden_states: 0.3 };
+        let options = TrainOptions { checkpointing, ..TrainOptions::default() };
+        let workspace = &mut TrainWorkspace::default();
+        let loss = student.taught(&data, &layers, Some(teacher), options, workspace, &mut gradients).unwrap();
+        let of = |(name, param): (String, Param)| Some((name, gradients.slots[param.slot?].clone()));
+        (loss, student.parameters().into_iter().filter_map(of).filter(|(name, _)| last(name)).collect::<Vec<_>>())
+    };
+    let everything = run(copy(&whole.keep(&kept)), &|_| true, false);
+    assert!(everything.1.len() > 10 && everything.1.iter().all(|(_, values)| values.iter().any(|g| *g != 0.0)));
+    for checkpointing in [false, true] {
+        assert_eq!(run(copy(&whole.keep(&kept)), &last, checkpointing), everything, "apart from the teacher's");
+        assert_eq!(run(whole.keep(&kept), &last, checkpointing), everything, "the same weights as the teacher's");
     }
 }

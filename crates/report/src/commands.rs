@@ -29,9 +29,11 @@ pub fn make(record: &StudyRecord, cut: &Point) -> Steps {
         let full = setting(record, "/heal/recipe/method").as_deref() == Some("full");
         let healed = format!("{pruned}-{}", if full { "healed" } else { "adapter" });
         steps.push(("let the uncut model answer prompts".into(), generate(record, &model)));
-        // What learns from the uncut model needs both.
-        let distilled = record.recipe.pointer("/heal/recipe/distillation").is_some_and(Value::is_object);
-        let source = if distilled { format!("{model} --drop {}", cut.dropped) } else { pruned.clone() };
+        // What learns from the uncut model needs both, and so does what counts from the cut.
+        let of_recipe = |key: &str| record.recipe.pointer(&format!("/heal/recipe/{key}"));
+        let needs_both = of_recipe("distillation").is_some_and(Value::is_object)
+            || of_recipe("layers").and_then(Value::as_str) == Some("from-cut");
+        let source = if needs_both { format!("{model} --drop {}", cut.dropped) } else { pruned.clone() };
         steps.push(("finetune the cut on these answers".into(), heal(record, &source, &healed, full)));
         if full {
             checked = Some(healed);
@@ -92,9 +94,11 @@ fn heal(record: &StudyRecord, source: &str, healed: &str, full: bool) -> String 
     let mut command = format!("lopper heal {source} --data answers.jsonl");
     for (key, flag, of_adapter) in [
         ("method", "method", false),
+        ("layers", "train-layers", false),
         ("epochs", "epochs", false),
         ("learning_rate", "lr", false),
         ("warmup", "warmup", false),
+        ("decay", "decay", false),
         ("batch", "batch", false),
         ("lora/r", "r", true),
         ("lora/alpha", "alpha", true),
@@ -115,8 +119,15 @@ fn heal(record: &StudyRecord, source: &str, healed: &str, full: bool) -> String 
         ("temperature", "distill-temperature"),
         ("answers", "distill-answers"),
         ("hidden_states", "distill-hidden"),
+        ("on_policy/part", "on-policy"),
+        ("on_policy/every", "on-policy-steps"),
+        ("on_policy/max_new_tokens", "on-policy-max-new-tokens"),
+        ("on_policy/temperature", "on-policy-temperature"),
     ] {
         command.push_str(&option(flag, setting(record, &format!("/heal/recipe/distillation/{key}"))));
+    }
+    if setting(record, "/heal/recipe/decay_shape").as_deref() == Some("cosine") {
+        command.push_str(" --schedule cosine");
     }
     let is_set = |key: &str| setting(record, &format!("/heal/recipe/{key}")).as_deref() == Some("true");
     if is_set("mixed") {
@@ -323,8 +334,13 @@ mod tests {
         record.recipe["heal"]["max_new_tokens"] = 64.into();
         record.recipe["heal"]["recipe"]["max_length"] = 512.into();
         record.recipe["heal"]["recipe"]["lora"]["dropout"] = 0.05.into();
-        let distillation = json!({"temperature": 2.0, "reverse": 0.3, "answers": 0.1, "hidden_states": 0.0});
+        let on_policy = json!({"part": 0.5, "every": 4, "max_new_tokens": 64, "temperature": 1.0});
+        let distillation =
+            json!({"temperature": 2.0, "reverse": 0.3, "answers": 0.1, "hidden_states": 0.0, "on_policy": on_policy});
         record.recipe["heal"]["recipe"]["distillation"] = distillation;
+        record.recipe["heal"]["recipe"]["layers"] = "last:3".into();
+        record.recipe["heal"]["recipe"]["decay"] = 1.0.into();
+        record.recipe["heal"]["recipe"]["decay_shape"] = "cosine".into();
         record.recipe["heal"]["recipe"]["stochastic_rounding"] = true.into();
         record.recipe["rows"]["shots"] = 5.into();
         record.recipe["rows"]["chat"] = true.into();
@@ -344,10 +360,12 @@ mod tests {
                 assert!(known, "lopper {name} has no {word}");
             }
         }
-        assert!(options > 45, "{options}");
+        assert!(options > 52, "{options}");
         let heal = make(&record, &cut).into_iter().find(|(_, command)| command.starts_with("lopper heal")).unwrap().1;
         assert!(heal.starts_with("lopper heal Qwen/Qwen2.5-0.5B@main --drop 7 --data"), "{heal}");
         assert!(heal.contains("--distill 0.3 --distill-temperature 2.0 --distill-answers 0.1"), "{heal}");
+        assert!(heal.contains("--on-policy 0.5") && heal.contains("--train-layers last:3"), "{heal}");
+        assert!(heal.contains("--decay 1.0") && heal.contains("--schedule cosine"), "{heal}");
         let method = &mut record.recipe["heal"]["recipe"];
         (method["method"], method["stochastic_rounding"]) = ("full".into(), false.into());
         let full = make(&record, &cut).into_iter().find(|(_, command)| command.starts_with("lopper heal")).unwrap().1;

@@ -323,7 +323,8 @@ impl HealCut<'_> {
             Some(found) => found,
             None => {
                 let LearnedExamples { set, counts } = self.responses.examples(&model.text, whose, recipe)?;
-                let run = Run { held_out: &set.held_out, ..Run::with_workers(self.workers) };
+                let stop_tokens = &model.text.special.eos;
+                let run = Run { held_out: &set.held_out, stop_tokens, ..Run::with_workers(self.workers) };
                 let healed = lopper_heal::heal(base, self.kept, &set.train, recipe, &run, progress)?;
                 write(&self.directory(store)?, &healed)?;
                 let cell = HealCell { stats: healed.stats, answers: counts, held_out: set.held_out_examples };
@@ -362,12 +363,14 @@ fn write(directory: &Path, healed: &Healed) -> Result<()> {
         Method::Lora => healed.save_adapter(partial.path(), None)?,
         Method::Full => {
             let parameters = healed.model.parameters();
+            let values: Vec<_> = parameters.iter().map(|(_, param)| param.values()).collect();
             let arrays: Vec<Array<'_>> = parameters
                 .iter()
-                .map(|(name, param)| Array {
+                .zip(&values)
+                .map(|((name, param), values)| Array {
                     name: name.clone(),
                     shape: vec![param.rows, param.cols],
-                    values: &param.data,
+                    values,
                 })
                 .collect();
             save_safetensors(&partial.path().join(WEIGHTS), &arrays, Dtype::F32, &BTreeMap::new())?;

@@ -55,7 +55,7 @@ pub fn recipe(steps: usize) -> Recipe {
         init_seed: INIT_SEED,
         seed: 2,
         batch_tokens: 8192,
-        schedule: Schedule { peak: 3e-3, warmup: 100, steps, decay: 0.4, floor: 0.05 },
+        schedule: Schedule { decay: 0.4, floor: 0.05, ..Schedule::constant(3e-3, 100, steps) },
         layer_drop: 0.3,
         adamw: AdamWConfig { beta1: 0.9, beta2: 0.98, eps: 1e-8, weight_decay: 0.05 },
         muon: true,

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::{Args, ValueEnum};
-use lopper_heal::{DIVERGENCE_STEPS, Distillation, HealRecipe, Method};
+use lopper_heal::{DIVERGENCE_STEPS, Distillation, HealRecipe, Method, OnPolicy, TrainedLayers};
 use lopper_model::SMALL_MODEL_PARAMETERS;
 
 use super::{RowArgs, TemplateArgs};
@@ -42,6 +42,11 @@ pub struct HealArgs {
     /// Train with this method
     #[arg(long, value_enum, default_value_t = MethodArg::Lora)]
     pub method: MethodArg,
+
+    /// Train these layers of the cut: `all`, `from-cut` for those behind the first removed one, or the `last:N`, with
+    /// --method full also the head
+    #[arg(long, value_name = "LAYERS", default_value_t = TrainedLayers::All)]
+    pub train_layers: TrainedLayers,
 
     /// Write the adapter or the model to this directory
     #[arg(short, long, value_name = "OUT")]
@@ -89,6 +94,16 @@ pub struct HealArgs {
         HealRecipe::for_pocket(Method::Full).learning_rate
     ))]
     pub lr: Option<f64>,
+
+    /// Let the learning rate, after the warm-up, stay `constant`, fall to zero in a straight line (`linear`) or half a
+    /// cosine wave (`cosine`), or fall in a straight line over the last fifth of the steps (`wsd`) [default: constant,
+    /// or linear over the last half of the steps below 50M parameters]
+    #[arg(long, value_enum)]
+    pub schedule: Option<ScheduleArg>,
+
+    /// Let the learning rate fall over this fraction of the steps, at their end
+    #[arg(long, value_name = "FRACTION")]
+    pub decay: Option<f64>,
 
     #[arg(long, value_name = "STEPS", help = format!(
         "Warm the learning rate up over the first STEPS steps {}", default(|r| r.warmup)
@@ -190,6 +205,28 @@ pub struct DistillArgs {
     /// Weight of the mean squared difference of the last hidden states [default: 0]
     #[arg(long, value_name = "WEIGHT", requires = "distill")]
     pub distill_hidden: Option<f64>,
+
+    /// Let the cut answer the prompts itself while it is trained, and learn at each of its tokens what the uncut model
+    /// would give there (on-policy distillation): this fraction of the examples, at random [default where only
+    /// --on-policy is given: 1]
+    #[arg(long, value_name = "FRACTION", num_args = 0..=1, default_missing_value = "1", requires = "distill")]
+    pub on_policy: Option<f64>,
+
+    #[arg(long, value_name = "N", requires = "on_policy", help = format!(
+        "Let it answer before every N steps, for all of them [default: {}]", OnPolicy::default().every
+    ))]
+    pub on_policy_steps: Option<usize>,
+
+    #[arg(long, value_name = "N", requires = "on_policy", help = format!(
+        "End its answers after N tokens [default: {}]", OnPolicy::default().max_new_tokens
+    ))]
+    pub on_policy_max_new_tokens: Option<usize>,
+
+    #[arg(long, value_name = "T", requires = "on_policy", help = format!(
+        "Sample its answers at this temperature; 0: always the most probable token [default: {}]",
+        OnPolicy::default().temperature
+    ))]
+    pub on_policy_temperature: Option<f64>,
 }
 
 impl DistillArgs {
@@ -197,11 +234,21 @@ impl DistillArgs {
     pub fn distillation(&self) -> Option<Distillation> {
         let usual = Distillation::default();
         let DistillArg(reverse) = self.distill?;
+        let on_policy = self.on_policy.map(|part| {
+            let usual = OnPolicy::default();
+            OnPolicy {
+                part,
+                every: self.on_policy_steps.unwrap_or(usual.every),
+                max_new_tokens: self.on_policy_max_new_tokens.unwrap_or(usual.max_new_tokens),
+                temperature: self.on_policy_temperature.unwrap_or(usual.temperature),
+            }
+        });
         Some(Distillation {
             reverse,
             temperature: self.distill_temperature.unwrap_or(usual.temperature),
             answers: self.distill_answers.unwrap_or(usual.answers),
             hidden_states: self.distill_hidden.unwrap_or(usual.hidden_states),
+            on_policy,
         })
     }
 }
@@ -233,6 +280,19 @@ pub enum MethodArg {
     Lora,
     /// Train all weights
     Full,
+}
+
+/// Schedules of the learning rate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ScheduleArg {
+    /// It stays as it is
+    Constant,
+    /// It falls to zero in a straight line
+    Linear,
+    /// It falls to zero in half a cosine wave
+    Cosine,
+    /// It stays, and falls to zero over the last fifth of the steps (warm-up, stable, decay)
+    Wsd,
 }
 
 /// Which examples are held out.

@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use lopper_heal::examples::ExampleReport;
 use lopper_heal::{
-    Document, Evaluation, HealRecipe, HealStats, Keep, LossSample, Method, Run, StateFile, TrainingLog, Warmup,
-    WrittenLoss, heal,
+    DecayShape, Document, Evaluation, HealRecipe, HealStats, Keep, LossSample, Method, Run, StateFile, TrainedLayers,
+    TrainingLog, Warmup, WrittenLoss, heal,
 };
 use lopper_model::checkpoint::{Dtype, torch_name};
 use lopper_model::tensors::expected_tensors;
@@ -24,7 +24,7 @@ use lopper_record::{Context as _, Fault, LayerSet, Result};
 use serde::Serialize;
 
 use super::benchmark;
-use crate::args::{HealArgs, HeldOutArg, KeepArg, MethodArg};
+use crate::args::{HealArgs, HeldOutArg, KeepArg, MethodArg, ScheduleArg};
 use crate::context::Context;
 use crate::open_model::OpenModel;
 use crate::rows::{self, DataSetRows};
@@ -71,7 +71,8 @@ pub fn run(context: &Context, args: &HealArgs) -> Result<()> {
     let recipe = recipe(&opened, args)?;
     let rows =
         rows::named(&benchmark::data_root(context, None), &args.data, &args.rows, args.answer_column.as_deref())?;
-    let (set, report) = examples::read(context, &opened, args, &rows.source, &recipe)?;
+    let text = opened.chat_tokenizer(&args.template)?;
+    let (set, report) = examples::read(context, &text, args, &rows.source, &recipe)?;
     let steps = recipe.steps(set.train.len());
     let doubts = planned(&set.train, &report, steps, &recipe).doubts();
     for doubt in &doubts {
@@ -92,6 +93,7 @@ pub fn run(context: &Context, args: &HealArgs) -> Result<()> {
         held_out: &set.held_out,
         evaluation: evaluation(args),
         divergence_steps: args.divergence_steps,
+        stop_tokens: &text.special.eos,
         rows: &set.rows,
         logs: &logs,
         ..Run::for_model(&model, context.threads, &recipe)
@@ -172,6 +174,15 @@ fn recipe(opened: &OpenModel, args: &HealArgs) -> Result<HealRecipe> {
     lora.dropout = args.dropout.unwrap_or(lora.dropout);
     recipe.learning_rate = args.lr.unwrap_or(recipe.learning_rate);
     recipe.warmup = args.warmup.map_or(recipe.warmup, Warmup::Steps);
+    (recipe.decay, recipe.decay_shape) = match args.schedule {
+        None => (recipe.decay, DecayShape::Linear),
+        Some(ScheduleArg::Constant) => (0.0, DecayShape::Linear),
+        Some(ScheduleArg::Linear) => (1.0, DecayShape::Linear),
+        Some(ScheduleArg::Cosine) => (1.0, DecayShape::Cosine),
+        Some(ScheduleArg::Wsd) => (0.2, DecayShape::Linear),
+    };
+    recipe.decay = args.decay.unwrap_or(recipe.decay);
+    recipe.layers = args.train_layers;
     recipe.batch = args.batch.unwrap_or(recipe.batch);
     recipe.epochs = args.epochs.unwrap_or(recipe.epochs);
     let context = opened.config().max_position_embeddings;
@@ -186,6 +197,13 @@ fn recipe(opened: &OpenModel, args: &HealArgs) -> Result<HealRecipe> {
             .expected("that model, and --drop with the layers that the cut leaves out")
             .got("no --drop")
             .hint("the layers of a cut are in its cut.json")
+            .into());
+    }
+    if recipe.layers == TrainedLayers::FromCut && args.drop.is_none() {
+        return Err(Fault::new("without --drop it is not known where layers were removed")
+            .expected("the uncut model, and --drop with the layers that the cut leaves out")
+            .got("no --drop")
+            .hint("the layers of a cut are in its cut.json; --train-layers last:N needs none")
             .into());
     }
     check_dtype(opened, args)?;

@@ -29,6 +29,9 @@ pub struct HealStats {
     pub tokens: u64,
     /// Tokens in the loss, over all epochs.
     pub response_tokens: u64,
+    /// Tokens that the model generated to learn on.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub generated_tokens: u64,
     /// Trained parameters.
     pub trained_parameters: usize,
     /// Seconds of training, interruptions not counted.
@@ -48,6 +51,10 @@ pub struct HealStats {
     /// All evaluations on them, if there are some during the training.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub evaluations: Vec<Evaluated>,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// Why a training stopped before its last step.

@@ -4,12 +4,13 @@
 //! of the loop, from the state alone. So a run that is continued does it as well, whenever it was interrupted.
 
 use super::order::Order;
+use super::own_answers::Writer;
 use super::stats::{HealStats, Stopped};
 use super::{Healed, Run};
 use crate::divergence::{self, Divergence};
 use crate::evaluation::{Evaluated, HeldOutLoss, Keep, best, counted_tokens, mean_loss};
 use crate::log::LogEntry;
-use crate::recipe::HealRecipe;
+use crate::recipe::{HealRecipe, OnPolicy};
 use crate::rounding::round_trained;
 use crate::schedule::Schedule;
 use crate::state::{self, RunState};
@@ -47,7 +48,14 @@ impl<'a> Training<'a> {
         run: &'a Run<'a>,
     ) -> Self {
         let steps = recipe.steps(documents.len());
-        let order = Order::new(documents.len(), recipe.batch, recipe.seed);
+        let mut order = Order::new(documents.len(), recipe.batch, recipe.seed);
+        let mut state = state;
+        if state.response_tokens == 0 {
+            // A state file of an earlier version.
+            let tokens = |index: &usize| in_loss(&documents[*index]);
+            let of_step = |step| order.batch(step).iter().map(tokens).sum::<u64>();
+            state.response_tokens = (0..trainer.optimizer.step as usize).map(of_step).sum();
+        }
         Self { trainer, state, best, documents, recipe, run, order, steps, schedule: recipe.schedule(steps) }
     }
 
@@ -81,7 +89,11 @@ impl<'a> Training<'a> {
             if self.run.evaluation.is_exhausted(&self.state.evaluations) {
                 break Some(Stopped::Patience);
             }
-            if let Some(divergence) = self.train()? {
+            let trained = self.train(progress);
+            if trained.as_ref().is_err_and(|error| error.is_interrupted()) {
+                self.save()?;
+            }
+            if let Some(divergence) = trained? {
                 break Some(Stopped::Diverged(divergence));
             }
             progress.message(&format!("loss {:.3}", self.state.losses.last().unwrap_or(&f64::NAN)));
@@ -113,10 +125,14 @@ impl<'a> Training<'a> {
     }
 
     /// One optimiser step. Returns where it diverged, if better weights have been kept.
-    fn train(&mut self) -> Result<Option<Divergence>> {
+    fn train(&mut self, progress: &dyn Progress) -> Result<Option<Divergence>> {
         let (began, step) = (Instant::now(), self.step());
         let indices = self.order.batch(step);
-        let batch: Vec<Document> = indices.iter().map(|index| self.documents[*index].clone()).collect();
+        let mut batch: Vec<Document> = indices.iter().map(|index| self.documents[*index].clone()).collect();
+        if let Some(on_policy) = self.recipe.distillation.and_then(|distillation| distillation.on_policy) {
+            self.write_answers(on_policy, step, progress)?;
+            self.state.own_answers.iter().for_each(|own| own.put_into(step, &mut batch));
+        }
         let stats = self.trainer.gradients(&batch)?;
         if !stats.is_finite() {
             return self.not_finite(&stats).map(Some);
@@ -127,12 +143,35 @@ impl<'a> Training<'a> {
         }
         self.state.documents += batch.len() as u64;
         self.state.tokens += stats.tokens as u64;
+        self.state.response_tokens += batch.iter().map(in_loss).sum::<u64>();
         self.state.seconds += began.elapsed().as_secs_f64();
         self.state.losses.push(stats.loss);
         if self.recipe.distillation.is_some() {
             self.state.objectives.push(stats.objective);
         }
         Ok(None)
+    }
+
+    /// Lets the cut, as it is, answer the prompts of the steps from `step` on, if it has not done so.
+    fn write_answers(&mut self, settings: OnPolicy, step: usize, progress: &dyn Progress) -> Result<()> {
+        if self.state.own_answers.as_ref().is_some_and(|own| own.are_for(step)) {
+            return Ok(());
+        }
+        let until = (step + settings.every).min(self.steps);
+        let batch = |step| self.order.batch(step).iter().map(|index| &self.documents[*index]).collect();
+        let batches: Vec<Vec<&Document>> = (step..until).map(batch).collect();
+        let model = &self.trainer.model;
+        let writer = Writer {
+            settings,
+            seed: self.recipe.seed,
+            stop_tokens: self.run.stop_tokens,
+            max_length: self.recipe.max_length.min(model.config.max_position_embeddings),
+            threads: self.run.threads(),
+        };
+        let own = writer.write(model, step, &batches, progress)?;
+        self.state.generated_tokens += own.tokens();
+        self.state.own_answers = Some(own);
+        Ok(())
     }
 
     /// Evaluates, if that is due and has not been done. Returns a divergence where the loss is no number.
@@ -242,7 +281,6 @@ impl<'a> Training<'a> {
         let every = self.run.evaluation.every > 0;
         let losses = self.state.losses;
         let last = &losses[losses.len().saturating_sub(LAST_STEPS)..];
-        let weighted = |index: &usize| self.documents[*index].weights[1..].iter().filter(|w| **w != 0.0).count() as u64;
         let stats = HealStats {
             examples: self.documents.len(),
             steps,
@@ -251,7 +289,8 @@ impl<'a> Training<'a> {
             kept_step: kept.filter(|_| self.run.evaluation.keep == Keep::Best).map(|kept| evaluations[kept].step),
             warmup: self.schedule.warmup,
             tokens: self.state.tokens,
-            response_tokens: (0..steps).map(|step| self.order.batch(step).iter().map(weighted).sum::<u64>()).sum(),
+            response_tokens: self.state.response_tokens,
+            generated_tokens: self.state.generated_tokens,
             trained_parameters,
             seconds: self.state.seconds,
             loss_first: losses.first().copied().unwrap_or(f64::NAN),
@@ -263,6 +302,11 @@ impl<'a> Training<'a> {
         };
         Ok(Healed { model, recipe: self.recipe.clone(), stats })
     }
+}
+
+/// Tokens of a document in the loss.
+fn in_loss(document: &Document) -> u64 {
+    document.weights[1..].iter().filter(|weight| **weight != 0.0).count() as u64
 }
 
 /// What users call the document `index`.

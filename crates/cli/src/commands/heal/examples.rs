@@ -2,23 +2,22 @@
 
 use lopper_heal::examples::{ExampleReport, Examples};
 use lopper_heal::{HealRecipe, HoldOut, Renderer, RowSource, TrainingSet, read_examples};
+use lopper_infer::ChatTokenizer;
 use lopper_record::{Fault, Result};
 
 use crate::args::{HealArgs, HeldOutArg};
 use crate::context::Context;
-use crate::open_model::OpenModel;
 use crate::table;
 
 /// Reads what is trained on and what is held out.
 pub fn read(
     context: &Context,
-    opened: &OpenModel,
+    text: &ChatTokenizer,
     args: &HealArgs,
     source: &RowSource,
     recipe: &HealRecipe,
 ) -> Result<(TrainingSet, ExampleReport)> {
-    let text = opened.chat_tokenizer(&args.template)?;
-    let renderer = Renderer::of(&text);
+    let renderer = Renderer::of(text);
     let examples = of_source(context, source, &renderer, recipe, "examples")?;
     let report = examples.report.clone();
     let set = match &args.held_out {
