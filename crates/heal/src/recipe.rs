@@ -124,6 +124,11 @@ pub struct HealRecipe {
     pub method: Method,
     /// The adapter's settings, for [`Method::Lora`].
     pub lora: LoraConfig,
+    /// Train the adapter on projections in NF4 with double quantisation (QLoRA, Dettmers et al., arXiv 2305.14314), as
+    /// on transformers' `BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4",
+    /// bnb_4bit_use_double_quant=True)`; for [`Method::Lora`].
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub load_in_4bit: bool,
     /// Constants of AdamW. Weight decay acts on every trained parameter, as in `torch.optim.AdamW` with one parameter
     /// group; the Trainer of transformers excludes norms and biases.
     pub adamw: AdamWConfig,
@@ -165,11 +170,13 @@ impl Default for HealRecipe {
 }
 
 impl HealRecipe {
-    /// The recipe of arXiv 2602.01997 (without its 4-bit base), for models of billions of parameters.
+    /// The recipe of arXiv 2602.01997, for models of billions of parameters. The paper's 4-bit base is
+    /// [`HealRecipe::load_in_4bit`], which is off here.
     pub fn paper(method: Method) -> Self {
         Self {
             method,
             lora: LoraConfig::default(),
+            load_in_4bit: false,
             adamw: AdamWConfig::default(),
             learning_rate: 2e-4,
             warmup: Warmup::Auto,
@@ -228,7 +235,8 @@ impl HealRecipe {
         let what = match self.method {
             Method::Full => "all weights".to_owned(),
             Method::Lora => {
-                format!("LoRA r = {}, alpha = {}, dropout {}", self.lora.r, self.lora.alpha, self.lora.dropout)
+                let base = if self.load_in_4bit { " on a base in 4 bits (NF4)" } else { "" };
+                format!("LoRA r = {}, alpha = {}, dropout {}{base}", self.lora.r, self.lora.alpha, self.lora.dropout)
             }
         };
         let teacher =
@@ -272,6 +280,12 @@ impl HealRecipe {
                 .hint("leave it out: an adapter is trained and written in float32")
                 .into());
             }
+        } else if self.load_in_4bit {
+            return Err(Fault::new("weights in 4 bits cannot be trained")
+                .expected("method \"lora\": an adapter on frozen weights in 4 bits")
+                .got("method \"full\"")
+                .hint("leave load_in_4bit out, or train an adapter")
+                .into());
         }
         if let Some(distillation) = &self.distillation {
             distillation.check()?;
@@ -350,6 +364,7 @@ mod tests {
         bad(|r| r.decay = 1.5);
         bad(|r| r.adamw.beta2 = 1.0);
         bad(|r| r.stochastic_rounding = true);
+        bad(|r| (r.method, r.load_in_4bit) = (Method::Full, true));
         // Full finetuning does not use the adapter's settings.
         let mut full = HealRecipe::paper(Method::Full);
         full.lora.r = 0;

@@ -56,7 +56,7 @@ impl Linear {
     pub fn forward(&self, matmul: MatmulOptions, x: &[f32], y: &mut Vec<f32>, dropout: Option<Dropout>) {
         let (inputs, outputs) = (self.inputs(), self.outputs());
         y.resize(x.len() / inputs * outputs, 0.0);
-        gemm::linear(matmul, x, self.weight.weight(), y, false, 1.0);
+        gemm::linear(matmul, x, self.weight.operand(), y, false, 1.0);
         if let Some(bias) = &self.bias {
             for row in y.chunks_exact_mut(outputs) {
                 add_assign(row, &bias.data);
@@ -81,7 +81,7 @@ impl Linear {
         dropout: Option<Dropout>,
     ) {
         let (inputs, outputs) = (self.inputs(), self.outputs());
-        gemm::linear_input_grad(matmul, dy, self.weight.weight(), dx, accumulate, 1.0);
+        gemm::linear_input_grad(matmul, dy, self.weight.operand(), dx, accumulate, 1.0);
         if let Some(dw) = grads.of(&self.weight) {
             gemm::linear_weight_grad(matmul, dy, x, inputs, outputs, dw, 1.0);
         }

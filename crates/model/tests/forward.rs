@@ -32,7 +32,10 @@ fn models() -> Vec<Model> {
             linear.lora = Some(Lora { a: random(3, inputs), b: random(outputs, 3), scale: 0.2, dropout: 0.5 });
         }
     }
-    let mut models = vec![plain, biased, adapted];
+    // Whose values are four bits each, and blocks of 64 of them go over the ends of rows.
+    let mut quantised = adapted.clone();
+    quantised.quantize_nf4();
+    let mut models = vec![plain, biased, adapted, quantised];
     for (seed, (name, config)) in (10..).zip(zoo(4, 37)) {
         let mut model = Model::random(config, 0.4, seed).unwrap();
         model.visit_mut(|name, param| {
@@ -48,7 +51,7 @@ fn models() -> Vec<Model> {
             assert_eq!(name, "phi3");
         }
     }
-    assert_eq!(models.len(), 9);
+    assert_eq!(models.len(), 10);
     models
 }
 

@@ -122,6 +122,9 @@ fn heal(record: &StudyRecord, source: &str, healed: &str, full: bool) -> String 
     if is_set("mixed") {
         command.push_str(" --bf16");
     }
+    if is_set("load_in_4bit") {
+        command.push_str(" --load-in-4bit");
+    }
     if is_set("stochastic_rounding") {
         command.push_str(" --stochastic-rounding");
     } else if full {
@@ -326,6 +329,7 @@ mod tests {
         let distillation = json!({"temperature": 2.0, "reverse": 0.3, "answers": 0.1, "hidden_states": 0.0});
         record.recipe["heal"]["recipe"]["distillation"] = distillation;
         record.recipe["heal"]["recipe"]["stochastic_rounding"] = true.into();
+        record.recipe["heal"]["recipe"]["load_in_4bit"] = true.into();
         record.recipe["rows"]["shots"] = 5.into();
         record.recipe["rows"]["chat"] = true.into();
         record.recipe["rows"]["max_new_tokens"] = 256.into();

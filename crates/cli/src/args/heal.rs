@@ -51,7 +51,11 @@ pub struct HealArgs {
     #[arg(long, value_name = "LAYERS")]
     pub drop: Option<String>,
 
-    /// Merge the adapter into the weights, and write a whole model
+    /// Train the adapter on weights in 4 bits (QLoRA: NF4 with double quantisation, as bitsandbytes'), for less memory
+    #[arg(long)]
+    pub load_in_4bit: bool,
+
+    /// Merge the adapter into the weights of MODEL, and write a whole model
     #[arg(long)]
     pub merge: bool,
 

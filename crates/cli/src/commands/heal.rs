@@ -155,7 +155,12 @@ fn recipe(opened: &OpenModel, args: &HealArgs) -> Result<HealRecipe> {
         MethodArg::Lora => Method::Lora,
         MethodArg::Full => Method::Full,
     };
-    let adapter = [("--r", args.r.is_some()), ("--alpha", args.alpha.is_some()), ("--dropout", args.dropout.is_some())];
+    let adapter = [
+        ("--r", args.r.is_some()),
+        ("--alpha", args.alpha.is_some()),
+        ("--dropout", args.dropout.is_some()),
+        ("--load-in-4bit", args.load_in_4bit),
+    ];
     if let Some((option, _)) = adapter.iter().find(|(_, given)| method == Method::Full && *given) {
         return Err(Fault::new(format!("{option} is a setting of adapters"))
             .expected("--method lora")
@@ -178,6 +183,7 @@ fn recipe(opened: &OpenModel, args: &HealArgs) -> Result<HealRecipe> {
     recipe.max_length = args.max_length.unwrap_or(recipe.max_length.min(context));
     recipe.checkpointing = args.checkpointing.unwrap_or(recipe.checkpointing);
     recipe.mixed = args.bf16;
+    recipe.load_in_4bit = args.load_in_4bit;
     recipe.stochastic_rounding = args.stochastic_rounding;
     recipe.seed = args.seed;
     recipe.distillation = args.distill.distillation();
