@@ -147,6 +147,8 @@ struct Shape {
     layer_matrices: u64,
     /// Rows of both factors of rank 1 beside each matrix of a layer.
     adapter_rows: u64,
+    /// Outputs of a layer's matrices: DoRA's magnitudes.
+    outputs: u64,
     /// Bytes of one token's keys and values in all layers.
     cache: u64,
 }
@@ -176,6 +178,7 @@ impl Shape {
             head: config.vocab_size as u64 * hidden,
             layer_matrices: matrices.iter().map(|(inputs, outputs)| inputs * outputs).sum(),
             adapter_rows: matrices.iter().map(|(inputs, outputs)| inputs + outputs).sum(),
+            outputs: matrices.iter().map(|(_, outputs)| outputs).sum(),
             cache: config.kv_bytes_per_layer() * layers,
         }
     }
@@ -188,7 +191,10 @@ impl Shape {
                 config.parameter_counts().total.saturating_sub(removed * config.parameters_per_layer() as u64)
             }
             // Two factors for each of the seven matrices of a layer.
-            Method::Lora => self.adapter_rows * recipe.lora.r as u64 * layers,
+            Method::Lora => {
+                let magnitudes = if recipe.lora.dora { self.outputs } else { 0 };
+                (self.adapter_rows * recipe.lora.r as u64 + magnitudes) * layers
+            }
         }
     }
 

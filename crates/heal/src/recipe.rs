@@ -52,13 +52,16 @@ pub struct LoraConfig {
     pub target_modules: Vec<String>,
     /// Multiply by alpha / √r instead (rsLoRA, Kalajdzievski, arXiv 2312.03732).
     pub rslora: bool,
+    /// Also train the norm of each row of the adapted weight (DoRA, Liu et al., arXiv 2402.09353).
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub dora: bool,
 }
 
 impl Default for LoraConfig {
     /// The paper's: r = 64, alpha = 16, dropout 0.05, all seven projections.
     fn default() -> Self {
         let target_modules = USUAL.iter().map(|name| (*name).to_owned()).collect();
-        Self { r: 64, alpha: 16.0, dropout: 0.05, target_modules, rslora: false }
+        Self { r: 64, alpha: 16.0, dropout: 0.05, target_modules, rslora: false, dora: false }
     }
 }
 
@@ -67,6 +70,16 @@ impl LoraConfig {
     pub fn scale(&self) -> f32 {
         let rank = self.r as f64;
         (self.alpha / if self.rslora { rank.sqrt() } else { rank }) as f32
+    }
+
+    /// What its kind is called.
+    fn kind(&self) -> &'static str {
+        match (self.dora, self.rslora) {
+            (false, false) => "LoRA",
+            (false, true) => "rsLoRA",
+            (true, false) => "DoRA",
+            (true, true) => "DoRA with rsLoRA's scale",
+        }
     }
 
     /// The same settings with the target names of this model: where query, key and value are one matrix, any of their
@@ -236,7 +249,8 @@ impl HealRecipe {
             Method::Full => "all weights".to_owned(),
             Method::Lora => {
                 let base = if self.load_in_4bit { " on a base in 4 bits (NF4)" } else { "" };
-                format!("LoRA r = {}, alpha = {}, dropout {}{base}", self.lora.r, self.lora.alpha, self.lora.dropout)
+                let LoraConfig { r, alpha, dropout, .. } = self.lora;
+                format!("{} r = {r}, alpha = {alpha}, dropout {dropout}{base}", self.lora.kind())
             }
         };
         let teacher =

@@ -18,7 +18,8 @@ const TWO: Run<'static> = Run::with_workers(2);
 const VOCABULARY: usize = 37;
 
 fn model() -> Model {
-    let config = Config { vocab_size: VOCABULARY, num_key_value_heads: 2, intermediate_size: 88, ..Config::plain(4, 4, 8) };
+    let config =
+        Config { vocab_size: VOCABULARY, num_key_value_heads: 2, intermediate_size: 88, ..Config::plain(4, 4, 8) };
     Model::random(config, 0.3, 1).unwrap()
 }
 
@@ -70,7 +71,8 @@ fn the_base_is_quantised_and_the_result_is_on_the_given_weights() {
 
     // The same adapter on both; everything else of the result is what was given.
     let (given, result, trained) = (values(&model.keep(&kept())), values(&healed.model), values(healed.trained()));
-    let adapters = |all: &[(String, Vec<f32>)]| all.iter().filter(|(name, _)| is_adapter(name)).cloned().collect::<Vec<_>>();
+    let adapters =
+        |all: &[(String, Vec<f32>)]| all.iter().filter(|(name, _)| is_adapter(name)).cloned().collect::<Vec<_>>();
     assert_eq!(adapters(&result).len(), 3 * 7 * 2);
     assert_eq!(adapters(&result), adapters(&trained));
     assert_eq!(result.into_iter().filter(|(name, _)| !is_adapter(name)).collect::<Vec<_>>(), given);

@@ -12,7 +12,7 @@ use safetensors::SafeTensors;
 use serde::Deserialize;
 use std::sync::Arc;
 
-const NAMES: [&str; 2] = ["nf4", "nf4_fused"];
+const NAMES: [&str; 7] = ["rslora", "dora", "dora_drawn", "dora_dropout", "nf4", "nf4_fused", "nf4_dora"];
 
 /// Largest difference of a logit.
 const LOGITS: f32 = 1e-4;

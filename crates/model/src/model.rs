@@ -175,6 +175,9 @@ impl Model {
                 if let Some(lora) = &mut linear.lora {
                     f(&format!("{prefix}{name}.lora_A.weight"), &mut lora.a);
                     f(&format!("{prefix}{name}.lora_B.weight"), &mut lora.b);
+                    if let Some(magnitude) = &mut lora.magnitude {
+                        f(&format!("{prefix}{name}.lora_magnitude_vector"), magnitude);
+                    }
                 }
             }
         }

@@ -144,6 +144,14 @@ pub struct HealArgs {
     ))]
     pub dropout: Option<f64>,
 
+    /// Scale the adapter by ALPHA / √RANK (rsLoRA)
+    #[arg(long)]
+    pub rslora: bool,
+
+    /// Also train the norm of each row of the adapted weights (DoRA): slower, better at small ranks
+    #[arg(long)]
+    pub dora: bool,
+
     #[arg(long, value_name = "N", help = format!(
         "Skip examples of more than N tokens [default: {}, or the model's context if that is smaller]",
         HealRecipe::default().max_length

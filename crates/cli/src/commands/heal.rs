@@ -159,6 +159,8 @@ fn recipe(opened: &OpenModel, args: &HealArgs) -> Result<HealRecipe> {
         ("--r", args.r.is_some()),
         ("--alpha", args.alpha.is_some()),
         ("--dropout", args.dropout.is_some()),
+        ("--rslora", args.rslora),
+        ("--dora", args.dora),
         ("--load-in-4bit", args.load_in_4bit),
     ];
     if let Some((option, _)) = adapter.iter().find(|(_, given)| method == Method::Full && *given) {
@@ -175,6 +177,7 @@ fn recipe(opened: &OpenModel, args: &HealArgs) -> Result<HealRecipe> {
     lora.r = args.r.unwrap_or(lora.r);
     lora.alpha = args.alpha.unwrap_or(lora.alpha);
     lora.dropout = args.dropout.unwrap_or(lora.dropout);
+    (lora.rslora, lora.dora) = (args.rslora, args.dora);
     recipe.learning_rate = args.lr.unwrap_or(recipe.learning_rate);
     recipe.warmup = args.warmup.map_or(recipe.warmup, Warmup::Steps);
     recipe.batch = args.batch.unwrap_or(recipe.batch);

@@ -6,7 +6,7 @@ use crate::kernels::packed_bf16::{PackedBf16Activations, PackedBf16Weight};
 use crate::kernels::packed_f32::PackedF32Weight;
 use crate::kernels::weight::{Format, Operand, Weight};
 use crate::kernels::{MatmulPrecision, Threads, add_assign};
-use crate::linear::{Linear, Lora};
+use crate::linear::{Linear, Lora, multiply_columns};
 use crate::param::Param;
 use crate::projections::Projections;
 use std::ops::Range;
@@ -19,7 +19,15 @@ pub(super) enum PreparedLinear {
     /// Repacked in bf16, adapter folded in.
     Half { weight: PackedBf16Weight, bias: Option<Vec<f32>> },
     /// Some rows of a matrix as it is stored, or in NF4, which becomes `f32` a block of rows at a time.
-    Stored { weight: Box<Param>, rows: Range<usize>, bias: Option<Vec<f32>>, lora: Option<Box<Lora>> },
+    Stored { weight: Box<Param>, rows: Range<usize>, bias: Option<Vec<f32>>, lora: Option<Box<StoredLora>> },
+}
+
+/// An adapter that is applied apart from the weight.
+#[derive(Debug)]
+pub(super) struct StoredLora {
+    lora: Lora,
+    /// What DoRA multiplies the outputs by.
+    factors: Option<Vec<f32>>,
 }
 
 impl PreparedLinear {
@@ -51,8 +59,9 @@ impl PreparedLinear {
     fn of_rows(linear: &Linear, rows: Range<usize>, pack: Pack) -> Self {
         let bias = linear.bias.as_ref().map(|bias| bias.data[rows.clone()].to_vec());
         let stored = || {
-            let (weight, lora) = (Box::new(linear.weight.clone()), linear.lora.clone().map(Box::new));
-            Self::Stored { weight, rows: rows.clone(), bias: bias.clone(), lora }
+            let factors = linear.output_factors(Threads::Pool).map(|factors| factors[rows.clone()].to_vec());
+            let lora = linear.lora.clone().map(|lora| Box::new(StoredLora { lora, factors }));
+            Self::Stored { weight: Box::new(linear.weight.clone()), rows: rows.clone(), bias: bias.clone(), lora }
         };
         // A copy in bf16 would be four times a quantised weight.
         if pack == Pack::No || pack == Pack::Bf16 && linear.weight.nf4.is_some() {
@@ -189,8 +198,11 @@ pub(super) fn apply(
                 }
                 out.resize(x.len() / inputs * outputs, 0.0);
                 in_blocks(threads, rows, weight, range.clone(), out, 1.0);
-                if let Some(lora) = lora {
-                    add_lora(threads, lora, x, range.clone(), out);
+                if let Some(adapter) = lora {
+                    add_lora(threads, &adapter.lora, x, range.clone(), out);
+                    if let Some(factors) = &adapter.factors {
+                        multiply_columns(out, factors);
+                    }
                 }
                 (bias, inputs)
             }
