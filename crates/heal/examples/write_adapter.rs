@@ -1,4 +1,4 @@
-//! Writes adapters with drawn weights for `fixtures/llama/untied`, whole and without layer 1, and
+//! Writes adapters with drawn weights for `fixtures/llama/untied`, whole (LoRA and DoRA) and without layer 1, and
 //! the logits that Lopper computes with them, for `fixtures/peft/check.py` to compare with PEFT's.
 //!
 //!     cargo run -p lopper-heal --example write_adapter -- OUT
@@ -17,6 +17,8 @@ fn main() -> Result<()> {
     let base = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/llama/untied");
     let model = Model::from_checkpoint(&Checkpoint::open(&base)?)?;
     write(&out.join("whole"), model.clone(), &[], LoraConfig { r: 4, alpha: 8.0, ..LoraConfig::default() })?;
+    let dora = LoraConfig { r: 2, alpha: 3.0, dora: true, ..LoraConfig::default() };
+    write(&out.join("dora"), model.clone(), &[], dora)?;
     let targets = ["k_proj", "down_proj"].map(str::to_owned).to_vec();
     write(
         &out.join("cut"),

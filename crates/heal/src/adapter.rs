@@ -4,7 +4,7 @@
 //! In the files, layers are numbered as in the pruned model that the adapter was trained for, because that is the model
 //! other programs load it onto. In memory, an adapter may also be on some layers of the uncut model.
 //!
-//! Read, but not made here: DoRA, ranks and alphas that differ between modules, modules and tokens trained whole.
+//! Read, but not made here: ranks and alphas that differ between modules, modules and tokens trained whole.
 //!
 //! Not covered, and refused: low-rank adapters on embedding or head, trained biases, initialisations that change the
 //! base's weights, adapters in pickled files.
@@ -14,10 +14,10 @@ mod load;
 pub use load::load_adapter;
 
 use crate::recipe::LoraConfig;
-use lopper_model::Model;
 use lopper_model::checkpoint::{Array, Dtype, save_safetensors};
 use lopper_model::linear::Lora;
 use lopper_model::param::Param;
+use lopper_model::{Model, Threads};
 use lopper_record::{LayerPosition, LayerSet, Result, ensure, write_atomic};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -31,11 +31,14 @@ pub const ADAPTER_CONFIG: &str = "adapter_config.json";
 pub const ADAPTER_WEIGHTS: &str = "adapter_model.safetensors";
 /// PEFT's prefix of parameter names.
 const PREFIX: &str = "base_model.model.";
+/// The end of the names of DoRA's magnitudes.
+const MAGNITUDE: &str = ".lora_magnitude_vector";
 
 /// Adds a new adapter to the layers `kept`; returns the number of weights added.
 ///
 /// As in PEFT, A is drawn uniformly from ±1/√inputs (Kaiming's rule with a = √5) and B is zero, so that the model's
 /// outputs do not change. The draws depend on the seed and on the order of the kept layers, not on their positions.
+/// DoRA's magnitudes are the norms of the weight's rows.
 ///
 /// # Errors
 /// A [`Fault`](lopper_record::Fault) for settings out of range; an error for a position that the model does not have,
@@ -61,8 +64,14 @@ pub fn attach_lora(model: &mut Model, config: &LoraConfig, seed: u64, kept: &Lay
                 b: Param::matrix(vec![0.0; outputs * rank], outputs, rank),
                 scale: config.scale(),
                 dropout: config.dropout as f32,
+                magnitude: None,
             });
             added += rank * (inputs + outputs);
+            if config.dora {
+                let norms = Param::vector(linear.row_norms(Threads::Pool));
+                added += outputs;
+                linear.lora.iter_mut().for_each(|lora| lora.magnitude = Some(norms.clone()));
+            }
         }
     }
     Ok(added)
@@ -75,7 +84,7 @@ pub fn has_adapter(model: &Model) -> bool {
 
 /// Whether the parameter of this name belongs to an adapter.
 pub fn is_adapter(name: &str) -> bool {
-    name.ends_with(".lora_A.weight") || name.ends_with(".lora_B.weight")
+    [".lora_A.weight", ".lora_B.weight", MAGNITUDE].iter().any(|end| name.ends_with(end))
 }
 
 /// The layer of an adapter's parameter.
@@ -121,7 +130,7 @@ pub fn save_adapter(
         .filter(|(name, _)| is_adapter(name))
         .map(|(name, param)| Array {
             name: format!("{PREFIX}{name}"),
-            shape: vec![param.rows, param.cols],
+            shape: if name.ends_with(MAGNITUDE) { vec![param.cols] } else { vec![param.rows, param.cols] },
             values: &param.data,
         })
         .collect();
@@ -150,7 +159,7 @@ pub fn save_adapter(
         "revision": base.and_then(|base| base.revision),
         "target_modules": config.target_modules,
         "task_type": "CAUSAL_LM",
-        "use_dora": false,
+        "use_dora": config.dora,
         "use_rslora": config.rslora,
     });
     let mut bytes = serde_json::to_vec_pretty(&settings)?;

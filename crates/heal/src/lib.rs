@@ -27,7 +27,7 @@
 //! # Ok::<(), lopper_record::Error>(())
 //! ```
 //!
-//! Not covered: quantised base models, training on a GPU.
+//! Not covered: bases quantised otherwise than to NF4, training on a GPU.
 
 pub mod adapter;
 pub mod divergence;

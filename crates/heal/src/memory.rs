@@ -38,6 +38,11 @@ pub fn weights(parameters: u64, stored: u64) -> u64 {
     if parameters < SMALL_MODEL { 4 * parameters } else { stored }
 }
 
+/// Bytes of `values` numbers in NF4: four bits each, eight for 64 of them, 32 for 16,384.
+fn nf4(values: u64) -> u64 {
+    values / 2 + values / 64 + values / 4096
+}
+
 /// The needs of all commands for a model with `stored` bytes on disk, on `threads` threads.
 pub fn needs(config: &Config, stored: u64, threads: usize) -> Vec<Need> {
     let parameters = config.parameter_counts().total;
@@ -63,8 +68,8 @@ pub fn needs(config: &Config, stored: u64, threads: usize) -> Vec<Need> {
     score.total = score.total.saturating_add(MOST_HIDDEN.min(boundaries.saturating_mul(tokens)));
     // A token is read once and stays in the cache of every layer.
     let generate = need("generate, eval", packed, forward + shape.cache);
-    let heal = |command, method| {
-        let recipe = HealRecipe::for_size(parameters as usize, method);
+    let heal = |command, method, load_in_4bit| {
+        let recipe = HealRecipe { load_in_4bit, ..HealRecipe::for_size(parameters as usize, method) };
         need_of_healing(command, config, stored, threads, &recipe)
     };
     vec![
@@ -73,8 +78,9 @@ pub fn needs(config: &Config, stored: u64, threads: usize) -> Vec<Need> {
         score,
         need("logprobs", packed, forward),
         generate,
-        heal("heal --method lora", Method::Lora),
-        heal("heal --method full", Method::Full),
+        heal("heal --method lora", Method::Lora, false),
+        heal("heal --load-in-4bit", Method::Lora, true),
+        heal("heal --method full", Method::Full, false),
     ]
 }
 
@@ -87,9 +93,16 @@ fn need_of_healing(command: &'static str, config: &Config, stored: u64, threads:
     let workers = if apart { threads.max(1) as u64 } else { 1 };
     let trained = shape.trained(config, shape.layers, recipe);
     // What is not trained.
-    let frozen = match recipe.method {
-        Method::Full => 0,
-        Method::Lora => weights(parameters, stored),
+    let matrices = shape.layer_matrices * shape.layers;
+    let frozen = match (recipe.method, recipe.load_in_4bit) {
+        (Method::Full, _) => 0,
+        (Method::Lora, false) => weights(parameters, stored),
+        // The weights that were given stay, too: in memory, or in their file, where they take none.
+        (Method::Lora, true) if parameters < SMALL_MODEL => weights(parameters, stored) + nf4(matrices),
+        (Method::Lora, true) => {
+            let in_file = (u128::from(stored) * u128::from(matrices) / u128::from(parameters.max(1))) as u64;
+            stored - in_file + nf4(matrices)
+        }
     };
     // Its value, two moments, and a gradient in every worker; and value and moments twice more
     // while the state is being saved, as bytes and as the file they become
@@ -134,6 +147,8 @@ struct Shape {
     layer_matrices: u64,
     /// Rows of both factors of rank 1 beside each matrix of a layer.
     adapter_rows: u64,
+    /// Outputs of a layer's matrices: DoRA's magnitudes.
+    outputs: u64,
     /// Bytes of one token's keys and values in all layers.
     cache: u64,
 }
@@ -163,6 +178,7 @@ impl Shape {
             head: config.vocab_size as u64 * hidden,
             layer_matrices: matrices.iter().map(|(inputs, outputs)| inputs * outputs).sum(),
             adapter_rows: matrices.iter().map(|(inputs, outputs)| inputs + outputs).sum(),
+            outputs: matrices.iter().map(|(_, outputs)| outputs).sum(),
             cache: config.kv_bytes_per_layer() * layers,
         }
     }
@@ -175,7 +191,10 @@ impl Shape {
                 config.parameter_counts().total.saturating_sub(removed * config.parameters_per_layer() as u64)
             }
             // Two factors for each of the seven matrices of a layer.
-            Method::Lora => self.adapter_rows * recipe.lora.r as u64 * layers,
+            Method::Lora => {
+                let magnitudes = if recipe.lora.dora { self.outputs } else { 0 };
+                (self.adapter_rows * recipe.lora.r as u64 + magnitudes) * layers
+            }
         }
     }
 
@@ -211,8 +230,12 @@ mod tests {
         assert!(total("prune") < total("logprobs") && total("logprobs") < total("score"));
         assert!(total("logprobs") < total("generate"));
         assert!(total("heal --method lora") < total("heal --method full"));
+        assert!(total("heal --load-in-4bit") < total("heal --method lora"));
+        let matrices = 12 * Shape::of(&config).layer_matrices;
+        let saved = needs[4].fixed - needs[5].fixed;
+        assert_eq!(saved, 2 * matrices - nf4(matrices), "16 bits, and 4.127");
         // Weights, their gradient and two moments; six of them while saving.
-        assert_eq!(needs[5].fixed, (4 + 6) * 4 * parameters);
+        assert_eq!(needs[6].fixed, (4 + 6) * 4 * parameters);
         assert_eq!(needs[2].fixed, 2 * parameters, "as stored");
     }
 

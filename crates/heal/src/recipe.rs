@@ -54,13 +54,16 @@ pub struct LoraConfig {
     pub target_modules: Vec<String>,
     /// Multiply by alpha / √r instead (rsLoRA, Kalajdzievski, arXiv 2312.03732).
     pub rslora: bool,
+    /// Also train the norm of each row of the adapted weight (DoRA, Liu et al., arXiv 2402.09353).
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub dora: bool,
 }
 
 impl Default for LoraConfig {
     /// The paper's: r = 64, alpha = 16, dropout 0.05, all seven projections.
     fn default() -> Self {
         let target_modules = USUAL.iter().map(|name| (*name).to_owned()).collect();
-        Self { r: 64, alpha: 16.0, dropout: 0.05, target_modules, rslora: false }
+        Self { r: 64, alpha: 16.0, dropout: 0.05, target_modules, rslora: false, dora: false }
     }
 }
 
@@ -69,6 +72,16 @@ impl LoraConfig {
     pub fn scale(&self) -> f32 {
         let rank = self.r as f64;
         (self.alpha / if self.rslora { rank.sqrt() } else { rank }) as f32
+    }
+
+    /// What its kind is called.
+    fn kind(&self) -> &'static str {
+        match (self.dora, self.rslora) {
+            (false, false) => "LoRA",
+            (false, true) => "rsLoRA",
+            (true, false) => "DoRA",
+            (true, true) => "DoRA with rsLoRA's scale",
+        }
     }
 
     /// The same settings with the target names of this model: where query, key and value are one matrix, any of their
@@ -130,6 +143,11 @@ pub struct HealRecipe {
     pub layers: TrainedLayers,
     /// The adapter's settings, for [`Method::Lora`].
     pub lora: LoraConfig,
+    /// Train the adapter on projections in NF4 with double quantisation (QLoRA, Dettmers et al., arXiv 2305.14314), as
+    /// on transformers' `BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4",
+    /// bnb_4bit_use_double_quant=True)`; for [`Method::Lora`].
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub load_in_4bit: bool,
     /// Constants of AdamW. Weight decay acts on every trained parameter, as in `torch.optim.AdamW` with one parameter
     /// group; the Trainer of transformers excludes norms and biases.
     pub adamw: AdamWConfig,
@@ -174,12 +192,14 @@ impl Default for HealRecipe {
 }
 
 impl HealRecipe {
-    /// The recipe of arXiv 2602.01997 (without its 4-bit base), for models of billions of parameters.
+    /// The recipe of arXiv 2602.01997, for models of billions of parameters. The paper's 4-bit base is
+    /// [`HealRecipe::load_in_4bit`], which is off here.
     pub fn paper(method: Method) -> Self {
         Self {
             method,
             layers: TrainedLayers::All,
             lora: LoraConfig::default(),
+            load_in_4bit: false,
             adamw: AdamWConfig::default(),
             learning_rate: 2e-4,
             warmup: Warmup::Auto,
@@ -242,7 +262,9 @@ impl HealRecipe {
             Method::Full => format!("the weights of {} and of the head", self.layers.summary()),
             Method::Lora => {
                 let of = if self.layers.is_all() { String::new() } else { format!(" on {}", self.layers.summary()) };
-                format!("LoRA{of} r = {}, alpha = {}, dropout {}", self.lora.r, self.lora.alpha, self.lora.dropout)
+                let base = if self.load_in_4bit { " on a base in 4 bits (NF4)" } else { "" };
+                let LoraConfig { r, alpha, dropout, .. } = self.lora;
+                format!("{}{of} r = {r}, alpha = {alpha}, dropout {dropout}{base}", self.lora.kind())
             }
         };
         let teacher =
@@ -287,6 +309,12 @@ impl HealRecipe {
                 .hint("leave it out: an adapter is trained and written in float32")
                 .into());
             }
+        } else if self.load_in_4bit {
+            return Err(Fault::new("weights in 4 bits cannot be trained")
+                .expected("method \"lora\": an adapter on frozen weights in 4 bits")
+                .got("method \"full\"")
+                .hint("leave load_in_4bit out, or train an adapter")
+                .into());
         }
         if let Some(distillation) = &self.distillation {
             distillation.check()?;
@@ -365,6 +393,7 @@ mod tests {
         bad(|r| r.decay = 1.5);
         bad(|r| r.adamw.beta2 = 1.0);
         bad(|r| r.stochastic_rounding = true);
+        bad(|r| (r.method, r.load_in_4bit) = (Method::Full, true));
         // Full finetuning does not use the adapter's settings.
         let mut full = HealRecipe::paper(Method::Full);
         full.lora.r = 0;

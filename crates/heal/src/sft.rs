@@ -1,5 +1,8 @@
 //! Supervised finetuning of a pruned model, with an adapter or of all weights.
 //!
+//! With [`HealRecipe::load_in_4bit`] an adapter is trained, and evaluated, on a copy of the projections in NF4; the
+//! result is the adapter on the weights as they were.
+//!
 //! The result is a function of the model, the documents, the recipe and the number of workers. A run with a state file
 //! can be interrupted at any step; called again with the same model, documents and recipe it continues, with the same
 //! result.
@@ -108,6 +111,9 @@ impl Run<'_> {
 pub struct Healed {
     /// The kept layers, renumbered, with the adapter or the new weights.
     pub model: Model,
+    /// The same as it was trained, where that was on weights in 4 bits; [`Healed::model`] has the adapter on the
+    /// weights that were given.
+    pub quantized: Option<Model>,
     /// The recipe of its training.
     pub recipe: HealRecipe,
     /// Statistics of its training.
@@ -115,6 +121,21 @@ pub struct Healed {
 }
 
 impl Healed {
+    /// The model as it was trained: what the losses in [`Healed::stats`] are of.
+    pub fn trained(&self) -> &Model {
+        self.quantized.as_ref().unwrap_or(&self.model)
+    }
+
+    /// The adapter on the weights of `original`, the kept layers without one.
+    fn on_weights_of(self, mut original: Model) -> Self {
+        for (to, from) in original.layers.iter_mut().zip(&mut self.model.clone().layers) {
+            for ((_, to), (_, from)) in to.linears_mut().into_iter().zip(from.linears_mut()) {
+                to.lora = from.lora.take();
+            }
+        }
+        Self { model: original, quantized: Some(self.model), ..self }
+    }
+
     /// Writes the adapter in PEFT's layout into the existing directory `directory`; see [`save_adapter`].
     pub fn save_adapter(&self, directory: &Path, base: Option<Base<'_>>) -> Result<()> {
         ensure!(self.recipe.method == Method::Lora, "a full finetuning leaves no adapter");
@@ -150,6 +171,10 @@ pub fn heal(
     let teacher = recipe.distillation.map(|distillation| (whole, distillation));
     if model.is_small() {
         model.load();
+    }
+    let original = recipe.load_in_4bit.then(|| model.clone());
+    if recipe.load_in_4bit {
+        model.quantize_nf4();
     }
     let before = model.clone();
     let trained = recipe.layers.of(kept)?;
@@ -207,7 +232,11 @@ pub fn heal(
     let training = Training::new(trainer, state, best, documents, recipe, run);
     let step = Step::new("healing", "tokens", (epoch_tokens * recipe.epochs as u64) as usize);
     let progress = progress.step(step.found(training.tokens_so_far()));
-    training.run(start, &*progress)
+    let healed = training.run(start, &*progress)?;
+    Ok(match original {
+        Some(original) => healed.on_weights_of(original),
+        None => healed,
+    })
 }
 
 fn check(model: &Model, kept: &LayerSet<LayerPosition>, documents: &[Document], recipe: &HealRecipe) -> Result<()> {

@@ -28,7 +28,7 @@ pub struct LossSample<'a> {
 
 impl<'a> LossSample<'a> {
     /// The held-out examples of `run`, or else up to 64 of those in `train`, evenly spaced. `model` without the layers
-    /// that are not in `kept` is what was trained.
+    /// that are not in `kept` is what was trained. A model that was trained in 4 bits is measured so, before and after.
     ///
     /// # Errors
     /// Those of the engine; [`Interrupted`](lopper_record::Interrupted).
@@ -46,8 +46,12 @@ impl<'a> LossSample<'a> {
             return Ok(Self { documents: run.held_out.into(), held_out: true, start, trained, threads });
         }
         let documents: Vec<Document> = train.iter().step_by(train.len().div_ceil(MOST).max(1)).cloned().collect();
-        let (start, _) = mean_loss(&loaded(model.keep(kept)), &documents, threads, progress)?;
-        let (trained, _) = mean_loss(&healed.model, &documents, threads, progress)?;
+        let before = match &healed.quantized {
+            None => loaded(model.keep(kept)),
+            Some(quantized) => without_adapter(quantized.clone()),
+        };
+        let (start, _) = mean_loss(&before, &documents, threads, progress)?;
+        let (trained, _) = mean_loss(healed.trained(), &documents, threads, progress)?;
         Ok(Self { documents: documents.into(), held_out: false, start, trained, threads })
     }
 
@@ -70,6 +74,14 @@ impl<'a> LossSample<'a> {
             gain_lost,
         })
     }
+}
+
+/// The model before it was given an adapter.
+fn without_adapter(mut model: Model) -> Model {
+    for layer in &mut model.layers {
+        layer.linears_mut().into_iter().for_each(|(_, linear)| linear.lora = None);
+    }
+    model
 }
 
 /// Computed as in training.
@@ -95,7 +107,7 @@ pub struct WrittenLoss {
     /// Before the training.
     #[serde(with = "finite")]
     pub start: f64,
-    /// Of the trained model, in f32 and with the adapter apart.
+    /// Of the trained model, in f32 (but for a base in 4 bits) and with the adapter apart.
     #[serde(with = "finite")]
     pub trained: f64,
     /// Of the model as it was written.

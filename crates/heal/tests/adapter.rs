@@ -33,18 +33,22 @@ fn all(model: &Model) -> LayerSet<LayerPosition> {
     LayerSet::all(model.num_layers())
 }
 
-/// A tiny model with an adapter whose B is not zero.
+/// A tiny model with an adapter whose B, and whose magnitudes if it is DoRA, are drawn.
 fn adapted(config: &LoraConfig, kept: &LayerSet<LayerPosition>) -> Model {
     let mut model = tiny_model(Tiny { bias: true, ..Tiny::default() }, 3);
     attach_lora(&mut model, config, 7, kept).unwrap();
     let mut value = 0.3f32;
     model.visit_mut(|name, param| {
-        if name.ends_with("lora_B.weight") {
-            Arc::make_mut(&mut param.data).iter_mut().for_each(|x| {
-                value = (value * 3.7 + 0.11) % 1.0;
-                *x = value - 0.5;
-            });
-        }
+        let shift = match name {
+            name if name.ends_with("lora_B.weight") => 0.5,
+            // Norms are positive.
+            name if name.ends_with("lora_magnitude_vector") => -0.5,
+            _ => return,
+        };
+        Arc::make_mut(&mut param.data).iter_mut().for_each(|x| {
+            value = (value * 3.7 + 0.11) % 1.0;
+            *x = value - shift;
+        });
     });
     model
 }
@@ -82,6 +86,10 @@ fn a_fresh_adapter_changes_nothing_and_a_drawn_one_does() {
     let plain = tiny_model(Tiny { bias: true, ..Tiny::default() }, 3);
     let tokens = &token_sequences(&[20], 37, 1)[0];
     let all = all(&plain);
+    let mut dora = plain.clone();
+    let added = attach_lora(&mut dora, &LoraConfig { dora: true, ..small() }, 7, &all).unwrap();
+    assert_eq!(dora.parameter_count(), plain.parameter_count() + added);
+    assert_close(&logits(&dora, &all, tokens), &logits(&plain, &all, tokens), 1e-5);
     let mut fresh = plain.clone();
     let added = attach_lora(&mut fresh, &small(), 7, &all).unwrap();
     assert_eq!(fresh.parameter_count(), plain.parameter_count() + added);
@@ -103,7 +111,8 @@ fn a_fresh_adapter_changes_nothing_and_a_drawn_one_does() {
 fn what_is_written_is_read_back_exactly() {
     let targets = vec!["o_proj".to_owned(), "gate_proj".to_owned()];
     let layers = LayerSet::from([0, 2, 3]);
-    for config in [small(), LoraConfig { rslora: true, alpha: 2.5, target_modules: targets, ..small() }] {
+    let others = LoraConfig { rslora: true, alpha: 2.5, target_modules: targets, ..small() };
+    for config in [small(), others.clone(), LoraConfig { dora: true, ..small() }, LoraConfig { dora: true, ..others }] {
         let model = adapted(&config, &layers);
         let dir = tempfile::tempdir().unwrap();
         save_adapter(dir.path(), &model, &layers, &config, Some(Base { name: "the/base", revision: Some("abc") }))
@@ -111,6 +120,7 @@ fn what_is_written_is_read_back_exactly() {
         let written: Value = serde_json::from_slice(&fs::read(dir.path().join(ADAPTER_CONFIG)).unwrap()).unwrap();
         assert_eq!(written["base_model_name_or_path"], "the/base");
         assert_eq!(written["revision"], "abc");
+        assert_eq!((&written["use_dora"], &written["use_rslora"]), (&json!(config.dora), &json!(config.rslora)));
 
         let mut read = tiny_model(Tiny { bias: true, ..Tiny::default() }, 3);
         assert_eq!(load_adapter(dir.path(), &mut read, &layers).unwrap(), config);

@@ -193,6 +193,44 @@ fn merged_is_unmerged_and_checkpointing_changes_nothing() {
 }
 
 #[test]
+fn dora_trains_norms_too_and_all_else_holds_of_it() {
+    let recipe = recipe(Method::Lora);
+    let recipe = HealRecipe { lora: LoraConfig { dora: true, ..recipe.lora.clone() }, ..recipe };
+    let held_out = documents();
+    let healed = run(&model(), &three(), &recipe, &Run { held_out: &held_out, ..TWO });
+    let stats = &healed.stats;
+    assert!(stats.loss_last < 0.6 * stats.loss_first, "{} to {}", stats.loss_first, stats.loss_last);
+    let loss = stats.held_out.unwrap();
+    assert!(loss.last < 0.8 * loss.first, "{loss:?}");
+    let trained: Vec<_> = weights(&healed.model).into_iter().filter(|(name, _)| is_adapter(name)).collect();
+    assert_eq!(trained.len(), 3 * 7 * 3);
+    let mut fresh = model().keep(&three());
+    attach_lora(&mut fresh, &recipe.lora, recipe.seed, &LayerSet::all(3)).unwrap();
+    for ((name, before), (_, after)) in weights(&fresh).iter().filter(|(name, _)| is_adapter(name)).zip(&trained) {
+        assert!(before.iter().zip(after).all(|(before, after)| before != after), "{name} was trained");
+    }
+
+    let mut merged = healed.model.clone();
+    merge(&mut merged);
+    assert_eq!(merged.parameter_count(), model().keep(&three()).parameter_count());
+    let logits = |model: &Model| lopper_testkit::logits(model, &documents()[0].tokens, &model.all_layers());
+    assert_close(&logits(&merged), &logits(&healed.model), 1e-4);
+
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("state");
+    let progress = RecordedProgress::interrupting_when(|step| step.reports == 7);
+    let error = heal(&model(), &three(), &documents(), &recipe, &state(&path), &progress).unwrap_err();
+    assert!(error.is_interrupted(), "{error:#}");
+    assert_eq!(weights(&run(&model(), &three(), &recipe, &state(&path)).model), weights(&healed.model));
+
+    // Written and read, it is the same adapter.
+    healed.save_adapter(directory.path(), None).unwrap();
+    let mut read = model().keep(&three());
+    assert_eq!(load_adapter(directory.path(), &mut read, &LayerSet::all(3)).unwrap(), recipe.lora);
+    assert_eq!(weights(&read), weights(&healed.model));
+}
+
+#[test]
 fn unusable_inputs_are_refused() {
     let recipe = recipe(Method::Lora);
     let heal = |kept: &[usize], documents: &[Document], recipe: &HealRecipe| {

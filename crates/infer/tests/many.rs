@@ -150,7 +150,7 @@ fn a_candidate_with_an_adapter_among_others_is_what_it_is_alone() {
                     Param::matrix((0..rows * cols).map(value).collect(), rows, cols)
                 };
                 let (a, b) = (matrix(3, linear.inputs(), 1), matrix(linear.outputs(), 3, 2));
-                linear.lora = Some(Lora { a, b, scale: 0.5, dropout: 0.0 });
+                linear.lora = Some(Lora { a, b, scale: 0.5, dropout: 0.0, magnitude: None });
             }
         }
         let alone = engine.with_model(adapted.clone());

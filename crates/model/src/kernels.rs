@@ -15,6 +15,7 @@ pub mod distill;
 pub mod gemm;
 pub mod loss;
 pub mod matmul_stored;
+pub mod nf4;
 pub mod norm;
 pub mod packed_bf16;
 pub mod packed_f32;

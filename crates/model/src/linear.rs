@@ -1,5 +1,10 @@
 //! A linear layer `y = x·Wᵀ + b`, with an optional low-rank adapter (LoRA, Hu et al., arXiv
-//! 2106.09685): `+ scale·dropout(x)·Aᵀ·Bᵀ`.
+//! 2106.09685): `+ scale·dropout(x)·Aᵀ·Bᵀ`, and where that is DoRA, a trained norm for each row of the adapted weight
+//! ([`Lora::magnitude`]).
+
+mod dora;
+
+pub(crate) use dora::multiply_columns;
 
 use crate::kernels::{MatmulOptions, Threads, add_assign, gemm, vectorised};
 use crate::param::{Gradients, Param};
@@ -15,6 +20,8 @@ pub struct Lora {
     pub scale: f32,
     /// Probability that an input value is dropped on the way into `A` while training.
     pub dropout: f32,
+    /// DoRA's norm of each row of `W + scale·B·A`: `[out]`.
+    pub magnitude: Option<Param>,
 }
 
 /// Weights of one projection.
@@ -56,13 +63,17 @@ impl Linear {
     pub fn forward(&self, matmul: MatmulOptions, x: &[f32], y: &mut Vec<f32>, dropout: Option<Dropout>) {
         let (inputs, outputs) = (self.inputs(), self.outputs());
         y.resize(x.len() / inputs * outputs, 0.0);
-        gemm::linear(matmul, x, self.weight.weight(), y, false, 1.0);
+        let dora = self.dora();
+        match dora {
+            Some(dora) => self.forward_dora(dora, matmul, x, y, dropout),
+            None => gemm::linear(matmul, x, self.weight.operand(), y, false, 1.0),
+        }
         if let Some(bias) = &self.bias {
             for row in y.chunks_exact_mut(outputs) {
                 add_assign(row, &bias.data);
             }
         }
-        if let Some(lora) = &self.lora {
+        if let Some(lora) = self.lora.as_ref().filter(|_| dora.is_none()) {
             let (_, low) = lora.low(matmul, x, inputs, dropout);
             gemm::linear(matmul, &low, lora.b.weight(), y, true, lora.scale);
         }
@@ -81,14 +92,17 @@ impl Linear {
         dropout: Option<Dropout>,
     ) {
         let (inputs, outputs) = (self.inputs(), self.outputs());
-        gemm::linear_input_grad(matmul, dy, self.weight.weight(), dx, accumulate, 1.0);
-        if let Some(dw) = grads.of(&self.weight) {
-            gemm::linear_weight_grad(matmul, dy, x, inputs, outputs, dw, 1.0);
-        }
         if let Some(db) = self.bias.as_ref().and_then(|b| grads.of(b)) {
             for row in dy.chunks_exact(outputs) {
                 add_assign(db, row);
             }
+        }
+        if let Some(dora) = self.dora() {
+            return self.backward_dora(dora, matmul, x, dy, dx, accumulate, grads, dropout);
+        }
+        gemm::linear_input_grad(matmul, dy, self.weight.operand(), dx, accumulate, 1.0);
+        if let Some(dw) = grads.of(&self.weight) {
+            gemm::linear_weight_grad(matmul, dy, x, inputs, outputs, dw, 1.0);
         }
         let Some(lora) = &self.lora else { return };
         let rank = lora.a.rows;
@@ -112,13 +126,17 @@ impl Linear {
         }
     }
 
-    /// Folds the adapter into the weight, `W + scale·B·A`, in memory, and removes it.
+    /// Folds the adapter into the weight, `W + scale·B·A` with the norms of DoRA, in memory, and removes it.
     pub fn merge(&mut self) {
+        let inputs = self.inputs();
         let Some(lora) = self.lora.take() else { return };
         self.weight.load();
         let weight = std::sync::Arc::make_mut(&mut self.weight.data);
         // B·A as `linear_input_grad`: dy = B[out, rank], W = A[rank, in].
         gemm::linear_input_grad(Threads::Pool.into(), &lora.b.data, lora.a.weight(), weight, true, lora.scale);
+        if let Some(magnitude) = &lora.magnitude {
+            dora::set_norms(weight, inputs, magnitude);
+        }
     }
 }
 

@@ -80,6 +80,11 @@ impl MappedWeight {
         }
     }
 
+    /// Gives the matrix's pages back, whatever the policy: it has been quantised, and is read no more for now.
+    pub(crate) fn release_all(&self) {
+        self.checkpoint.release(&self.name, 0..self.weight().bytes.len());
+    }
+
     /// Rows that are used at a time before their pages are given back; none where they stay.
     pub(crate) fn block_rows(&self) -> Option<usize> {
         let row = self.weight().format.bytes() * self.cols;

@@ -79,6 +79,16 @@ impl Model {
         self.visit_mut(|_, param| param.load());
     }
 
+    /// Quantises the projections of every layer to NF4, one matrix after another; embedding, norms, biases, head and
+    /// adapters stay as they are, as with transformers' `BitsAndBytesConfig(load_in_4bit=True)`.
+    pub fn quantize_nf4(&mut self) {
+        for layer in &mut self.layers {
+            for (_, linear) in layer.linears_mut() {
+                linear.weight.quantize_nf4();
+            }
+        }
+    }
+
     /// Whether weights stay in their file and their pages are given back as soon as they have been used.
     pub fn is_streamed(&self) -> bool {
         self.embedding.mapped.as_ref().is_some_and(|mapped| mapped.release_policy() != Release::Never)
@@ -165,6 +175,9 @@ impl Model {
                 if let Some(lora) = &mut linear.lora {
                     f(&format!("{prefix}{name}.lora_A.weight"), &mut lora.a);
                     f(&format!("{prefix}{name}.lora_B.weight"), &mut lora.b);
+                    if let Some(magnitude) = &mut lora.magnitude {
+                        f(&format!("{prefix}{name}.lora_magnitude_vector"), magnitude);
+                    }
                 }
             }
         }

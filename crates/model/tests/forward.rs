@@ -29,10 +29,22 @@ fn models() -> Vec<Model> {
     for layer in &mut adapted.layers {
         for (_, linear) in layer.linears_mut() {
             let (inputs, outputs) = (linear.inputs(), linear.outputs());
-            linear.lora = Some(Lora { a: random(3, inputs), b: random(outputs, 3), scale: 0.2, dropout: 0.5 });
+            linear.lora =
+                Some(Lora { a: random(3, inputs), b: random(outputs, 3), scale: 0.2, dropout: 0.5, magnitude: None });
         }
     }
-    let mut models = vec![plain, biased, adapted];
+    // Whose values are four bits each, and blocks of 64 of them go over the ends of rows.
+    let mut quantised = adapted.clone();
+    quantised.quantize_nf4();
+    let mut dora = quantised.clone();
+    for layer in &mut dora.layers {
+        for (_, linear) in layer.linears_mut() {
+            let norms = linear.row_norms(Threads::One);
+            let magnitude = norms.iter().enumerate().map(|(row, norm)| norm * (0.5 + (row % 5) as f32 / 4.0)).collect();
+            linear.lora.as_mut().unwrap().magnitude = Some(Param::vector(magnitude));
+        }
+    }
+    let mut models = vec![plain, biased, adapted, quantised, dora];
     for (seed, (name, config)) in (10..).zip(zoo(4, 37)) {
         let mut model = Model::random(config, 0.4, seed).unwrap();
         model.visit_mut(|name, param| {
@@ -48,7 +60,7 @@ fn models() -> Vec<Model> {
             assert_eq!(name, "phi3");
         }
     }
-    assert_eq!(models.len(), 9);
+    assert_eq!(models.len(), 11);
     models
 }
 

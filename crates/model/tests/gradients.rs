@@ -179,7 +179,8 @@ fn adapters_with_dropout_and_checkpointing() {
         for (_, linear) in layer.linears_mut() {
             let (inputs, outputs) = (linear.inputs(), linear.outputs());
             let zeros = |rows: usize, cols: usize| Param::matrix(vec![0.0; rows * cols], rows, cols);
-            linear.lora = Some(Lora { a: zeros(4, inputs), b: zeros(outputs, 4), scale: 1.5, dropout: 0.3 });
+            linear.lora =
+                Some(Lora { a: zeros(4, inputs), b: zeros(outputs, 4), scale: 1.5, dropout: 0.3, magnitude: None });
         }
     }
     let options = TrainOptions { dropout: Some(Dropout { seed: 11 }), checkpointing: true, ..OPTIONS };

@@ -186,6 +186,7 @@ fn an_adapter_is_merged_before_the_weights_change() {
             b: Param::matrix(wave(2 * rows, 1.1), rows, 2),
             scale: 0.5,
             dropout: 0.0,
+            magnitude: None,
         });
     }
     let mut merged = adapted.clone();

@@ -133,6 +133,11 @@ fn heal(record: &StudyRecord, source: &str, healed: &str, full: bool) -> String 
     if is_set("mixed") {
         command.push_str(" --bf16");
     }
+    for (key, flag) in [("lora/rslora", "rslora"), ("lora/dora", "dora"), ("load_in_4bit", "load-in-4bit")] {
+        if !full && is_set(key) {
+            command.push_str(&format!(" --{flag}"));
+        }
+    }
     if is_set("stochastic_rounding") {
         command.push_str(" --stochastic-rounding");
     } else if full {
@@ -342,6 +347,9 @@ mod tests {
         record.recipe["heal"]["recipe"]["decay"] = 1.0.into();
         record.recipe["heal"]["recipe"]["decay_shape"] = "cosine".into();
         record.recipe["heal"]["recipe"]["stochastic_rounding"] = true.into();
+        record.recipe["heal"]["recipe"]["load_in_4bit"] = true.into();
+        record.recipe["heal"]["recipe"]["lora"]["rslora"] = true.into();
+        record.recipe["heal"]["recipe"]["lora"]["dora"] = true.into();
         record.recipe["rows"]["shots"] = 5.into();
         record.recipe["rows"]["chat"] = true.into();
         record.recipe["rows"]["max_new_tokens"] = 256.into();
@@ -366,10 +374,12 @@ mod tests {
         assert!(heal.contains("--distill 0.3 --distill-temperature 2.0 --distill-answers 0.1"), "{heal}");
         assert!(heal.contains("--on-policy 0.5") && heal.contains("--train-layers last:3"), "{heal}");
         assert!(heal.contains("--decay 1.0") && heal.contains("--schedule cosine"), "{heal}");
+        assert!(heal.contains("--rslora --dora --load-in-4bit"), "{heal}");
         let method = &mut record.recipe["heal"]["recipe"];
         (method["method"], method["stochastic_rounding"]) = ("full".into(), false.into());
         let full = make(&record, &cut).into_iter().find(|(_, command)| command.starts_with("lopper heal")).unwrap().1;
         assert!(full.contains("--out-dtype float32"), "what is written is what the study scored: {full}");
+        assert!(!full.contains("--dora") && !full.contains("--load-in-4bit"), "{full}");
         let eval = make(&record, &cut).pop().unwrap().1;
         let drawn = "--temperature 0.9 --top-k 50 --top-p 0.5 --responses 4 --sampling-seed 7";
         assert!(eval.contains(drawn) && eval.contains("--template-var 'tone=dry wit'"), "{eval}");

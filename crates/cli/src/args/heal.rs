@@ -56,7 +56,11 @@ pub struct HealArgs {
     #[arg(long, value_name = "LAYERS")]
     pub drop: Option<String>,
 
-    /// Merge the adapter into the weights, and write a whole model
+    /// Train the adapter on weights in 4 bits (QLoRA: NF4 with double quantisation, as bitsandbytes'), for less memory
+    #[arg(long)]
+    pub load_in_4bit: bool,
+
+    /// Merge the adapter into the weights of MODEL, and write a whole model
     #[arg(long)]
     pub merge: bool,
 
@@ -154,6 +158,14 @@ pub struct HealArgs {
         "Drop this fraction of the adapter's inputs {}", default(|r| r.lora.dropout)
     ))]
     pub dropout: Option<f64>,
+
+    /// Scale the adapter by ALPHA / √RANK (rsLoRA)
+    #[arg(long)]
+    pub rslora: bool,
+
+    /// Also train the norm of each row of the adapted weights (DoRA): slower, better at small ranks
+    #[arg(long)]
+    pub dora: bool,
 
     #[arg(long, value_name = "N", help = format!(
         "Skip examples of more than N tokens [default: {}, or the model's context if that is smaller]",

@@ -157,7 +157,14 @@ fn recipe(opened: &OpenModel, args: &HealArgs) -> Result<HealRecipe> {
         MethodArg::Lora => Method::Lora,
         MethodArg::Full => Method::Full,
     };
-    let adapter = [("--r", args.r.is_some()), ("--alpha", args.alpha.is_some()), ("--dropout", args.dropout.is_some())];
+    let adapter = [
+        ("--r", args.r.is_some()),
+        ("--alpha", args.alpha.is_some()),
+        ("--dropout", args.dropout.is_some()),
+        ("--rslora", args.rslora),
+        ("--dora", args.dora),
+        ("--load-in-4bit", args.load_in_4bit),
+    ];
     if let Some((option, _)) = adapter.iter().find(|(_, given)| method == Method::Full && *given) {
         return Err(Fault::new(format!("{option} is a setting of adapters"))
             .expected("--method lora")
@@ -172,6 +179,7 @@ fn recipe(opened: &OpenModel, args: &HealArgs) -> Result<HealRecipe> {
     lora.r = args.r.unwrap_or(lora.r);
     lora.alpha = args.alpha.unwrap_or(lora.alpha);
     lora.dropout = args.dropout.unwrap_or(lora.dropout);
+    (lora.rslora, lora.dora) = (args.rslora, args.dora);
     recipe.learning_rate = args.lr.unwrap_or(recipe.learning_rate);
     recipe.warmup = args.warmup.map_or(recipe.warmup, Warmup::Steps);
     (recipe.decay, recipe.decay_shape) = match args.schedule {
@@ -189,6 +197,7 @@ fn recipe(opened: &OpenModel, args: &HealArgs) -> Result<HealRecipe> {
     recipe.max_length = args.max_length.unwrap_or(recipe.max_length.min(context));
     recipe.checkpointing = args.checkpointing.unwrap_or(recipe.checkpointing);
     recipe.mixed = args.bf16;
+    recipe.load_in_4bit = args.load_in_4bit;
     recipe.stochastic_rounding = args.stochastic_rounding;
     recipe.seed = args.seed;
     recipe.distillation = args.distill.distillation();

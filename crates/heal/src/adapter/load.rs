@@ -1,13 +1,13 @@
 //! Reads an adapter that PEFT or Lopper wrote. Its files are not trusted.
 //!
-//! Besides low-rank matrices, an adapter may hold magnitudes (DoRA), whole modules and rows of the embedding; these are
-//! put into the model's weights ([`trained`]), so that the rest of the program knows low-rank adapters only.
+//! Besides low-rank matrices and magnitudes (DoRA), an adapter may hold whole modules and rows of the embedding; these
+//! are put into the model's weights ([`trained`]).
 
 mod patterns;
 mod settings;
 mod trained;
 
-use super::{ADAPTER_CONFIG, ADAPTER_WEIGHTS, PREFIX, ends_in, has_adapter};
+use super::{ADAPTER_CONFIG, ADAPTER_WEIGHTS, MAGNITUDE, PREFIX, ends_in, has_adapter};
 use crate::recipe::LoraConfig;
 use lopper_model::Model;
 use lopper_model::checkpoint::{TensorView, check_safetensors, is_weight_dtype};
@@ -25,7 +25,7 @@ const MAX_WEIGHTS_BYTES: u64 = 1 << 36;
 
 /// Adds the adapter in `directory` to the layers `kept`: its layer i to the i-th of them.
 ///
-/// Where it holds more than low-rank matrices, the weights that this changes are copied into memory.
+/// Where it holds whole modules or tokens, the weights that these change are copied into memory.
 ///
 /// # Errors
 /// A [`Fault`] if the adapter is of a kind that is not supported, was trained for another shape or number of layers, or
@@ -67,17 +67,21 @@ pub fn load_adapter(directory: &Path, model: &mut Model, kept: &LayerSet<LayerPo
                 continue;
             }
             let (rank, scale) = settings.rank_and_scale(&module)?;
+            let magnitude = format!("{PREFIX}{module}{MAGNITUDE}");
+            let magnitude = match settings.lora.dora {
+                true => {
+                    left.remove(magnitude.as_str());
+                    Some(Param::vector(file.values(&magnitude, &[linear.outputs()])?))
+                }
+                false => None,
+            };
             linear.lora = Some(Lora {
                 a: file.matrix(&a, [rank, linear.inputs()])?,
                 b: file.matrix(&b, [linear.outputs(), rank])?,
                 scale,
                 dropout: settings.lora.dropout as f32,
+                magnitude,
             });
-            if settings.dora {
-                let magnitude = format!("{PREFIX}{module}.lora_magnitude_vector");
-                left.remove(magnitude.as_str());
-                trained::put_magnitude(linear, &file.values(&magnitude, &[linear.outputs()])?);
-            }
         }
     }
     let changed = trained::put_tokens(&file, &settings, &mut adapted, &mut left)?

@@ -300,7 +300,7 @@ impl<'a> Training<'a> {
             held_out,
             evaluations: if every { evaluations } else { Vec::new() },
         };
-        Ok(Healed { model, recipe: self.recipe.clone(), stats })
+        Ok(Healed { model, quantized: None, recipe: self.recipe.clone(), stats })
     }
 }
 

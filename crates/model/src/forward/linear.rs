@@ -1,11 +1,12 @@
 //! A linear map prepared for running forward.
 
+use crate::kernels::gemm::each_block;
 use crate::kernels::matmul_stored::{ActivationTile, matmul_stored};
 use crate::kernels::packed_bf16::{PackedBf16Activations, PackedBf16Weight};
 use crate::kernels::packed_f32::PackedF32Weight;
-use crate::kernels::weight::Format;
+use crate::kernels::weight::{Format, Operand, Weight};
 use crate::kernels::{MatmulPrecision, Threads, add_assign};
-use crate::linear::{Linear, Lora};
+use crate::linear::{Linear, Lora, multiply_columns};
 use crate::param::Param;
 use crate::projections::Projections;
 use std::ops::Range;
@@ -17,8 +18,16 @@ pub(super) enum PreparedLinear {
     Packed { weight: PackedF32Weight, bias: Option<Vec<f32>> },
     /// Repacked in bf16, adapter folded in.
     Half { weight: PackedBf16Weight, bias: Option<Vec<f32>> },
-    /// Some rows of a matrix as it is stored.
-    Stored { weight: Box<Param>, rows: Range<usize>, bias: Option<Vec<f32>>, lora: Option<Box<Lora>> },
+    /// Some rows of a matrix as it is stored, or in NF4, which becomes `f32` a block of rows at a time.
+    Stored { weight: Box<Param>, rows: Range<usize>, bias: Option<Vec<f32>>, lora: Option<Box<StoredLora>> },
+}
+
+/// An adapter that is applied apart from the weight.
+#[derive(Debug)]
+pub(super) struct StoredLora {
+    lora: Lora,
+    /// What DoRA multiplies the outputs by.
+    factors: Option<Vec<f32>>,
 }
 
 impl PreparedLinear {
@@ -50,10 +59,12 @@ impl PreparedLinear {
     fn of_rows(linear: &Linear, rows: Range<usize>, pack: Pack) -> Self {
         let bias = linear.bias.as_ref().map(|bias| bias.data[rows.clone()].to_vec());
         let stored = || {
-            let (weight, lora) = (Box::new(linear.weight.clone()), linear.lora.clone().map(Box::new));
-            Self::Stored { weight, rows: rows.clone(), bias: bias.clone(), lora }
+            let factors = linear.output_factors(Threads::Pool).map(|factors| factors[rows.clone()].to_vec());
+            let lora = linear.lora.clone().map(|lora| Box::new(StoredLora { lora, factors }));
+            Self::Stored { weight: Box::new(linear.weight.clone()), rows: rows.clone(), bias: bias.clone(), lora }
         };
-        if pack == Pack::No {
+        // A copy in bf16 would be four times a quantised weight.
+        if pack == Pack::No || pack == Pack::Bf16 && linear.weight.nf4.is_some() {
             return stored();
         }
         let inputs = linear.inputs();
@@ -84,7 +95,7 @@ impl PreparedLinear {
     fn format(&self) -> Option<Format> {
         match self {
             Self::Packed { .. } | Self::Half { .. } => None,
-            Self::Stored { weight, .. } => Some(weight.weight().format),
+            Self::Stored { weight, .. } => Some(format_of(weight)),
         }
     }
 
@@ -180,15 +191,18 @@ pub(super) fn apply(
                 (bias, inputs)
             }
             PreparedLinear::Stored { weight, rows: range, bias, lora } => {
-                let (inputs, format) = (weight.cols, weight.weight().format);
+                let (inputs, format) = (weight.cols, format_of(weight));
                 if laid_out != Some(format) {
                     rows.fill(x, inputs, format, precision);
                     laid_out = Some(format);
                 }
                 out.resize(x.len() / inputs * outputs, 0.0);
                 in_blocks(threads, rows, weight, range.clone(), out, 1.0);
-                if let Some(lora) = lora {
-                    add_lora(threads, lora, x, range.clone(), out);
+                if let Some(adapter) = lora {
+                    add_lora(threads, &adapter.lora, x, range.clone(), out);
+                    if let Some(factors) = &adapter.factors {
+                        multiply_columns(out, factors);
+                    }
                 }
                 (bias, inputs)
             }
@@ -200,10 +214,26 @@ pub(super) fn apply(
     }
 }
 
+/// The format that products with `matrix` read.
+fn format_of(matrix: &Param) -> Format {
+    match matrix.operand() {
+        Operand::Stored(weight) => weight.format,
+        Operand::Nf4(_) => Format::F32,
+    }
+}
+
 /// The product with the rows `range` of a matrix, whose pages are given back block by block where the
 /// model says so.
 fn in_blocks(threads: Threads, x: &ActivationTile, matrix: &Param, range: Range<usize>, y: &mut [f32], scale: f32) {
-    let (weight, outputs) = (matrix.weight(), range.len());
+    let outputs = range.len();
+    let weight = match matrix.operand() {
+        Operand::Stored(weight) => weight,
+        quantised => {
+            return each_block(threads, quantised.slice(range), |first, values| {
+                matmul_stored(threads, x, Weight::of_f32(values, matrix.cols), first, outputs, y, scale);
+            });
+        }
+    };
     let Some((mapped, step)) = matrix.mapped.as_ref().and_then(|mapped| Some((mapped, mapped.block_rows()?))) else {
         return matmul_stored(threads, x, weight.slice(range), 0, outputs, y, scale);
     };

@@ -1,10 +1,12 @@
 //! Matrix products: thin, checked wrappers around the `f32` kernels of the `gemm` crates for the three products that a
 //! linear layer `y = x·Wᵀ` needs. All matrices are dense and row-major; `W` is `[out, in]` as in
-//! PyTorch, in memory or as its checkpoint stores it.
+//! PyTorch, in memory, as its checkpoint stores it, or in NF4.
 
 #[cfg(target_arch = "x86_64")]
 use super::bf16::Lines;
-use super::weight::{Format, Weight, widen};
+use super::weight::Operand;
+#[cfg(target_arch = "x86_64")]
+use super::weight::{Format, Weight};
 use super::{MatmulOptions, MatmulPrecision, SharedMut, Threads};
 use gemm_common::Parallelism;
 use gemm_f32::gemm::f32::get_gemm_fn;
@@ -12,7 +14,7 @@ use rayon::prelude::*;
 
 /// Multiply-adds below which splitting one product over threads costs more than it gains.
 const PARALLEL_FROM: usize = 1 << 20;
-/// Values of a stored weight that are `f32` at a time.
+/// Values of a stored or quantised weight that are `f32` at a time.
 const BLOCK_VALUES: usize = 1 << 20;
 
 /// A read-only matrix of any strides.
@@ -141,7 +143,7 @@ fn in_bf16(options: MatmulOptions) -> bool {
 
 /// Calls `f` with all rows of `weight` as `f32`: at once where that is how they are, else a block at a time
 /// with the number of its first row.
-fn each_block(threads: Threads, weight: Weight<'_>, mut f: impl FnMut(usize, &[f32])) {
+pub(crate) fn each_block(threads: Threads, weight: Operand<'_>, mut f: impl FnMut(usize, &[f32])) {
     if let Some(values) = weight.floats() {
         return f(0, values);
     }
@@ -150,16 +152,15 @@ fn each_block(threads: Threads, weight: Weight<'_>, mut f: impl FnMut(usize, &[f
     }
     // Taken and not borrowed: while a product waits for other threads, this one may begin another.
     let mut values = VALUES.take();
-    let rows = (BLOCK_VALUES / weight.inputs).max(64);
+    let rows = (BLOCK_VALUES / weight.inputs()).max(64);
     for first in (0..weight.rows()).step_by(rows) {
         let block = weight.slice(first..(first + rows).min(weight.rows()));
-        values.resize(block.rows() * block.inputs, 0.0);
+        values.resize(block.rows() * block.inputs(), 0.0);
         if threads.count() > 1 {
             let piece = values.len().div_ceil(threads.count());
-            let bytes = block.bytes.par_chunks(piece * block.format.bytes());
-            values.par_chunks_mut(piece).zip(bytes).for_each(|(values, bytes)| widen(block.format, bytes, values));
+            values.par_chunks_mut(piece).enumerate().for_each(|(at, values)| block.read(at * piece, values));
         } else {
-            widen(block.format, block.bytes, &mut values);
+            block.read(0, &mut values);
         }
         f(first, &values);
     }
@@ -167,8 +168,16 @@ fn each_block(threads: Threads, weight: Weight<'_>, mut f: impl FnMut(usize, &[f
 }
 
 /// `y[n, out] (+)= alpha·x[n, in]·W[out, in]ᵀ`.
-pub fn linear(options: MatmulOptions, x: &[f32], w: Weight<'_>, y: &mut [f32], accumulate: bool, alpha: f32) {
-    let (inputs, outputs) = (w.inputs, w.rows());
+pub fn linear<'w>(
+    options: MatmulOptions,
+    x: &[f32],
+    w: impl Into<Operand<'w>>,
+    y: &mut [f32],
+    accumulate: bool,
+    alpha: f32,
+) {
+    let w = w.into();
+    let (inputs, outputs) = (w.inputs(), w.rows());
     let n = x.len() / inputs;
     assert_eq!((n * inputs, n * outputs), (x.len(), y.len()), "linear: shapes disagree");
     if n == 0 || outputs == 0 {
@@ -176,8 +185,8 @@ pub fn linear(options: MatmulOptions, x: &[f32], w: Weight<'_>, y: &mut [f32], a
     }
     let target = Target::rows(y, outputs);
     #[cfg(target_arch = "x86_64")]
-    if in_bf16(options) && w.format != Format::F16 {
-        let (a, b) = (Lines::of_f32(x, inputs, 1), Lines { line_stride: inputs, inner_stride: 1, ..lines(w) });
+    if let Some(w) = as_lines(options, w) {
+        let (a, b) = (Lines::of_f32(x, inputs, 1), Lines { line_stride: inputs, inner_stride: 1, ..w });
         // SAFETY: the instructions exist, the shapes were checked, and the result is borrowed mutably.
         unsafe { super::bf16::matmul((n, outputs, inputs), target, accumulate, alpha, a, b) };
         return;
@@ -192,15 +201,16 @@ pub fn linear(options: MatmulOptions, x: &[f32], w: Weight<'_>, y: &mut [f32], a
 }
 
 /// `dx[n, in] (+)= alpha·dy[n, out]·W[out, in]`: the gradient of the input.
-pub fn linear_input_grad(
+pub fn linear_input_grad<'w>(
     options: MatmulOptions,
     dy: &[f32],
-    w: Weight<'_>,
+    w: impl Into<Operand<'w>>,
     dx: &mut [f32],
     accumulate: bool,
     alpha: f32,
 ) {
-    let (inputs, outputs) = (w.inputs, w.rows());
+    let w = w.into();
+    let (inputs, outputs) = (w.inputs(), w.rows());
     let n = dy.len() / outputs;
     assert_eq!((n * outputs, n * inputs), (dy.len(), dx.len()), "linear_input_grad: shapes disagree");
     if n == 0 {
@@ -208,8 +218,8 @@ pub fn linear_input_grad(
     }
     let target = Target::rows(dx, inputs);
     #[cfg(target_arch = "x86_64")]
-    if in_bf16(options) && w.format != Format::F16 {
-        let (a, b) = (Lines::of_f32(dy, outputs, 1), Lines { line_stride: 1, inner_stride: inputs, ..lines(w) });
+    if let Some(w) = as_lines(options, w) {
+        let (a, b) = (Lines::of_f32(dy, outputs, 1), Lines { line_stride: 1, inner_stride: inputs, ..w });
         // SAFETY: the instructions exist, the shapes were checked, and the result is borrowed mutably.
         unsafe { super::bf16::matmul((n, inputs, outputs), target, accumulate, alpha, a, b) };
         return;
@@ -222,10 +232,16 @@ pub fn linear_input_grad(
     });
 }
 
-/// The bytes of a weight, without their order.
+/// The bytes of a weight, without their order, where the product in bf16 reads them as they are. Others become `f32` a
+/// block at a time, and are rounded from there.
 #[cfg(target_arch = "x86_64")]
-fn lines(w: Weight<'_>) -> Lines<'_> {
-    Lines { bytes: w.bytes, format: w.format, line_stride: 0, inner_stride: 0 }
+fn as_lines(options: MatmulOptions, w: Operand<'_>) -> Option<Lines<'_>> {
+    match w {
+        Operand::Stored(Weight { bytes, format, .. }) if in_bf16(options) && format != Format::F16 => {
+            Some(Lines { bytes, format, line_stride: 0, inner_stride: 0 })
+        }
+        _ => None,
+    }
 }
 
 /// `dW[out, in] += alpha·dy[n, out]ᵀ·x[n, in]`: the gradient of the weight.

@@ -1,7 +1,9 @@
-//! A weight as it is stored: a borrowed matrix in `f32`, `bf16` or `f16`, and its conversion to `f32`.
+//! A weight as it is stored: a borrowed matrix in `f32`, `bf16` or `f16`, and its conversion to `f32`; or one in NF4.
 
+use super::nf4::Nf4Rows;
 use super::vectorised;
 use half::f16;
+use std::ops::Range;
 
 /// How the elements of a weight are stored, little-endian.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,9 +63,69 @@ impl<'a> Weight<'a> {
     }
 
     /// Some of the rows.
-    pub fn slice(&self, rows: std::ops::Range<usize>) -> Self {
+    pub fn slice(&self, rows: Range<usize>) -> Self {
         let width = self.row_bytes();
         Self { bytes: &self.bytes[rows.start * width..rows.end * width], ..*self }
+    }
+}
+
+/// The matrix of a product, `[rows, inputs]`.
+#[derive(Clone, Copy)]
+pub enum Operand<'a> {
+    /// Numbers of 32 or 16 bits.
+    Stored(Weight<'a>),
+    /// Four bits a number.
+    Nf4(Nf4Rows<'a>),
+}
+
+impl<'a> From<Weight<'a>> for Operand<'a> {
+    fn from(weight: Weight<'a>) -> Self {
+        Self::Stored(weight)
+    }
+}
+
+impl<'a> Operand<'a> {
+    /// Inner dimension.
+    pub fn inputs(&self) -> usize {
+        match self {
+            Self::Stored(weight) => weight.inputs,
+            Self::Nf4(rows) => rows.inputs(),
+        }
+    }
+
+    /// Number of rows.
+    pub fn rows(&self) -> usize {
+        match self {
+            Self::Stored(weight) => weight.rows(),
+            Self::Nf4(rows) => rows.rows(),
+        }
+    }
+
+    /// Some of the rows.
+    pub fn slice(&self, rows: Range<usize>) -> Self {
+        match self {
+            Self::Stored(weight) => Self::Stored(weight.slice(rows)),
+            Self::Nf4(all) => Self::Nf4(all.slice(rows)),
+        }
+    }
+
+    /// The values, where they are `f32` in memory.
+    pub(crate) fn floats(&self) -> Option<&'a [f32]> {
+        match self {
+            Self::Stored(weight) => weight.floats(),
+            Self::Nf4(_) => None,
+        }
+    }
+
+    /// Writes the values from number `first` on into `out`.
+    pub(crate) fn read(&self, first: usize, out: &mut [f32]) {
+        match self {
+            Self::Stored(weight) => {
+                let width = weight.format.bytes();
+                widen(weight.format, &weight.bytes[first * width..(first + out.len()) * width], out);
+            }
+            Self::Nf4(rows) => rows.dequantize(first, out),
+        }
     }
 }
 

@@ -62,7 +62,8 @@ fn adapt(model: &mut Model) {
         for (_, linear) in layer.linears_mut() {
             let (inputs, outputs) = (linear.inputs(), linear.outputs());
             let zeros = |rows: usize, cols: usize| Param::matrix(vec![0.0; rows * cols], rows, cols);
-            linear.lora = Some(Lora { a: zeros(3, inputs), b: zeros(outputs, 3), scale: 0.7, dropout: 0.0 });
+            linear.lora =
+                Some(Lora { a: zeros(3, inputs), b: zeros(outputs, 3), scale: 0.7, dropout: 0.0, magnitude: None });
         }
     }
 }

@@ -44,8 +44,6 @@ pub(super) struct Settings {
     pub targets: Targets,
     /// Whether the adapter is on every layer.
     pub every_layer: bool,
-    /// DoRA (Liu et al., arXiv 2402.09353): rows of the adapted weight have a trained norm.
-    pub dora: bool,
     /// Ends of the names of modules that were trained whole.
     pub saved: Vec<String>,
     /// Token ids whose rows were trained, by end of the module's name.
@@ -71,6 +69,7 @@ impl Settings {
             dropout: fields.number("lora_dropout")?.unwrap_or(0.0),
             target_modules: named,
             rslora: fields.flag("use_rslora")?.unwrap_or(false),
+            dora: fields.flag("use_dora")?.unwrap_or(false),
         };
         if !(0.0..1.0).contains(&lora.dropout) {
             return Err(fields.wrong("lora_dropout", "from 0 up to, not including, 1").into());
@@ -79,7 +78,6 @@ impl Settings {
             lora,
             targets,
             every_layer: fields.get("layers_to_transform").is_none() && fields.get("exclude_modules").is_none(),
-            dora: fields.flag("use_dora")?.unwrap_or(false),
             saved: saved(fields)?,
             tokens: tokens(fields)?,
             ranks: Patterns::read(fields, "rank_pattern")?,

@@ -3,7 +3,6 @@
 use super::settings::Settings;
 use super::{AdapterFile, PREFIX};
 use lopper_model::Model;
-use lopper_model::linear::Linear;
 use lopper_model::param::Param;
 use lopper_model::tensors::{EMBEDDING, HEAD, layer_of};
 use lopper_record::{Error, Fault, LayerPosition, LayerSet, Result};
@@ -14,29 +13,6 @@ use std::sync::Arc;
 const EMBEDDING_MODULE: &str = "model.embed_tokens";
 const HEAD_MODULE: &str = "lm_head";
 const TOKENS: &str = ".token_adapter.trainable_tokens_delta";
-
-/// Gives every row of the adapted weight of `linear` the norm in `magnitude` (DoRA): with V = W + scale·B·A, the rows
-/// of W and B are multiplied by magnitude / ‖V‖, which leaves a low-rank adapter on another weight.
-pub(super) fn put_magnitude(linear: &mut Linear, magnitude: &[f32]) {
-    let mut merged = linear.clone();
-    merged.merge();
-    let inputs = linear.inputs();
-    let norm = |row: &[f32]| row.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
-    let values = merged.weight.values();
-    let factors: Vec<f32> =
-        values.chunks_exact(inputs).zip(magnitude).map(|(row, m)| (f64::from(*m) / norm(row)) as f32).collect();
-    let multiply = |param: &mut Param| {
-        param.load();
-        let width = param.cols;
-        for (row, factor) in Arc::make_mut(&mut param.data).chunks_exact_mut(width).zip(&factors) {
-            row.iter_mut().for_each(|x| *x *= factor);
-        }
-    };
-    multiply(&mut linear.weight);
-    if let Some(lora) = &mut linear.lora {
-        multiply(&mut lora.b);
-    }
-}
 
 /// Replaces the rows of trained tokens. Where the head is tied to the embedding and has no rows of its own, it stays
 /// tied, as in PEFT.
