@@ -12,6 +12,7 @@ mod errors;
 mod hub;
 mod input;
 mod interrupt;
+mod machine;
 mod open_model;
 mod printer;
 mod progress;

@@ -217,11 +217,13 @@ fn an_interrupted_generation_keeps_each_answer_and_continues() {
     use std::process::{Command, Stdio};
     use std::time::{Duration, Instant};
     let place = Workplace::new(true);
-    let base = "generate model --prompts pocket --limit 4000 --max-new-tokens 24 -o".split(' ').collect::<Vec<_>>();
-    let to = |out| [&base[..], &[out]].concat();
+    let base = "generate model --prompts pocket --max-new-tokens 24 -o".split(' ').collect::<Vec<_>>();
+    let limited = |limit, out| [&base[..], &[out, "--limit", limit]].concat();
+    // The run that goes on has more prompts.
+    let to = |out| limited("4010", out);
     let child = Command::new(assert_cmd::cargo::cargo_bin!("lopper"))
         .current_dir(place.dir.path())
-        .args(to("x.jsonl"))
+        .args(limited("4000", "x.jsonl"))
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
@@ -242,6 +244,8 @@ fn an_interrupted_generation_keeps_each_answer_and_continues() {
     let mut partial: Vec<Value> = place.read_lines("x.jsonl.partial");
     let finished = partial.len() - 1;
     assert!((2..4000).contains(&finished), "{finished}");
+    let fewer = place.fault(&limited("1", "x.jsonl"));
+    assert!(fewer.contains("other prompts") && fewer.contains("1 prompts, and a finished answer to number"), "{fewer}");
     let marked = partial[1]["index"].as_u64().unwrap() as usize;
     let last = |row: &Value| row["messages"].as_array().unwrap().len() - 1;
     let answer = last(&partial[1]["row"]);

@@ -128,6 +128,9 @@ fn what_is_wrong_is_said_and_nothing_is_written() {
         let message = heal("sgr.jsonl", taken, &["--force"]);
         assert!(message.contains("is not one of") || message.contains("would replace"), "{message}");
     }
+    let lock = lopper_record::OutputLock::take(&place.path("out")).unwrap();
+    assert!(heal("sgr.jsonl", "out", &[]).contains("another process is writing this output"));
+    drop(lock);
     place.write("out.partial", "not a state");
     assert!(heal("sgr.jsonl", "out", &[]).contains("training state is unusable"));
 }

@@ -70,7 +70,7 @@ pub fn needs(config: &Config, stored: u64, threads: usize) -> Vec<Need> {
     let generate = need("generate, eval", packed, forward + shape.cache);
     let heal = |command, method, load_in_4bit| {
         let recipe = HealRecipe { load_in_4bit, ..HealRecipe::for_size(parameters as usize, method) };
-        need_of_healing(command, config, stored, threads, &recipe)
+        need_of_healing(command, config, stored, threads, config.num_hidden_layers, &recipe)
     };
     vec![
         // Copied in pieces of 4 MiB: no weight stays.
@@ -84,14 +84,22 @@ pub fn needs(config: &Config, stored: u64, threads: usize) -> Vec<Need> {
     ]
 }
 
-/// What finetuning all layers by `recipe` needs.
-fn need_of_healing(command: &'static str, config: &Config, stored: u64, threads: usize, recipe: &HealRecipe) -> Need {
+/// What finetuning `layers` of the model's layers by `recipe` needs, the last moments of saving included.
+pub fn need_of_healing(
+    command: &'static str,
+    config: &Config,
+    stored: u64,
+    threads: usize,
+    layers: usize,
+    recipe: &HealRecipe,
+) -> Need {
+    let layers = layers as u64;
     let parameters = config.parameter_counts().total;
     let shape = Shape::of(config);
     // As `Run::for_model` chooses them.
     let apart = parameters < SMALL_MODEL || recipe.method == Method::Lora && recipe.batch >= threads;
     let workers = if apart { threads.max(1) as u64 } else { 1 };
-    let trained = shape.trained(config, shape.layers, recipe);
+    let trained = shape.trained(config, layers, recipe);
     // What is not trained.
     let matrices = shape.layer_matrices * shape.layers;
     let frozen = match (recipe.method, recipe.load_in_4bit) {
@@ -109,8 +117,8 @@ fn need_of_healing(command: &'static str, config: &Config, stored: u64, threads:
     // (`crates/heal/src/state.rs`).
     let fixed = frozen + 4 * trained * (3 + workers) + 2 * 12 * trained;
     let kept = match recipe.checkpointing {
-        true => 4 * shape.hidden * shape.layers + shape.activations(),
-        false => shape.activations() * shape.layers,
+        true => 4 * shape.hidden * layers + shape.activations(),
+        false => shape.activations() * layers,
     };
     let tokens = workers * AT_ONCE.min(config.max_position_embeddings as u64);
     let per_token = kept + shape.backward();
@@ -125,11 +133,14 @@ pub fn needs_of_study(config: &Config, stored: u64, threads: usize, recipe: Opti
         _ => None,
     };
     let mut needs: Vec<Need> = needs(config, stored, threads).into_iter().filter_map(named).collect();
-    needs.extend(recipe.map(|recipe| need_of_healing("healing", config, stored, threads, recipe)));
+    needs.extend(
+        recipe.map(|recipe| need_of_healing("healing", config, stored, threads, config.num_hidden_layers, recipe)),
+    );
     needs
 }
 
-/// Bytes that a study keeps of a model that is healed by `recipe` without `removed` of its layers: numbers in f32.
+/// Bytes of what `recipe` trains of a model without `removed` of its layers, in f32: what a study keeps of a healed cut,
+/// and a third of the state of an unfinished run.
 pub fn healed_bytes(config: &Config, removed: usize, recipe: &HealRecipe) -> u64 {
     let shape = Shape::of(config);
     4 * shape.trained(config, shape.layers.saturating_sub(removed as u64), recipe)

@@ -7,7 +7,7 @@ use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::{Context, Fault, Result};
+use crate::{Context, Fault, Result, with_ending};
 
 const NAME: &str = ".lock";
 /// Tenths of a second to wait for a process that is beginning.
@@ -82,6 +82,33 @@ impl Claim {
     }
 }
 
+/// Holds an output for this process until it is dropped, so that no two processes write one.
+#[derive(Debug)]
+pub struct OutputLock {
+    _claim: Claim,
+}
+
+impl OutputLock {
+    /// Takes the lock of the output `path`: the file of that name and `.lock`, which is removed at the end.
+    ///
+    /// # Errors
+    /// A [`Fault`] while another process holds it, and where the file cannot be made.
+    pub fn take(path: &Path) -> Result<Self> {
+        let lock = with_ending(path, ".lock");
+        if let Some(parent) = lock.parent() {
+            fs::create_dir_all(parent).with_context(|| format!("cannot create {}", parent.display()))?;
+        }
+        match Claim::take(lock)? {
+            Some(claim) => Ok(Self { _claim: claim }),
+            None => Err(Fault::new("another process is writing this output")
+                .file(path)
+                .expected("one process for an output")
+                .hint("wait until it ends, or choose another path")
+                .into()),
+        }
+    }
+}
+
 /// Whether this process computes a cell.
 #[derive(Debug)]
 pub enum Claimed {
@@ -97,5 +124,23 @@ impl Drop for Claim {
     fn drop(&mut self) {
         // Whoever opened it just before claims a file without a name. Two may then compute a cell, to the same result.
         let _ = fs::remove_file(&self.path);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_output_has_one_process() {
+        let directory = tempfile::tempdir().unwrap();
+        let out = directory.path().join("new/out");
+        let lock = OutputLock::take(&out).unwrap();
+        let fault = OutputLock::take(&out).unwrap_err().into_fault().unwrap();
+        assert_eq!(fault.message, "another process is writing this output");
+        OutputLock::take(&directory.path().join("other")).unwrap();
+        drop(lock);
+        OutputLock::take(&out).unwrap();
+        assert_eq!(fs::read_dir(directory.path().join("new")).unwrap().count(), 0, "no lock stays");
     }
 }

@@ -37,6 +37,13 @@ pub fn write_atomic_with<T>(path: &Path, write: impl FnOnce(&mut dyn Write) -> R
     Ok(value)
 }
 
+/// `path` with an ending added to its name: `out/` and `.partial` are `out.partial`.
+pub fn with_ending(path: &Path, ending: &str) -> PathBuf {
+    let mut name = path.components().collect::<PathBuf>().into_os_string();
+    name.push(ending);
+    name.into()
+}
+
 /// Refuses an output that exists, unless `force`, and one that cannot be written. To be called before long work.
 ///
 /// # Errors

@@ -5,13 +5,13 @@
 
 mod partial;
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use lopper_heal::{PreparedPrompts, SgrOptions, SgrPrompt, SgrRow};
 use lopper_infer::{ChatTokenizer, GenerateOptions, Generation, Request, Sampling};
 use lopper_model::chat::ChatTemplate;
-use lopper_record::{Result, ensure_new_file, key_hash, write_atomic};
+use lopper_record::{Fault, OutputLock, Result, ensure_new_file, key_hash, with_ending, write_atomic};
 use serde_json::json;
 
 use super::benchmark;
@@ -41,18 +41,19 @@ pub fn run(context: &Context, args: &GenerateArgs) -> Result<()> {
         context.printer.warn(&remark);
     }
 
-    let mut settings = json!({
+    let _lock = OutputLock::take(&args.out)?;
+    let settings = json!({
         "model": opened.checkpoint.hash(),
         "kept": kept,
-        "prompts": prepared.requests.iter().map(|request| &request.prompt).collect::<Vec<_>>(),
         "options": options,
         // These change the rounding or the order of sums.
         "dtype": format!("{:?}", args.run.dtype).to_lowercase(),
         "stream": args.run.stream,
     });
     let key = key_hash(&settings)?;
-    settings["prompts"] = key_hash(&settings["prompts"])?.into();
-    let mut partial = Partial::<SgrRow>::open(partial_path(args), &key, &settings, args.force)?;
+    let partial_path = with_ending(&args.out, ".partial");
+    let mut partial = Partial::<SgrRow>::open(partial_path.clone(), &key, &settings, args.force)?;
+    check_prompts(&partial, &prepared.requests, &partial_path)?;
     if partial.len() > 0 {
         context.printer.note(&format!("continuing after {} finished answers", table::count(partial.len() as u64)));
     }
@@ -66,7 +67,7 @@ pub fn run(context: &Context, args: &GenerateArgs) -> Result<()> {
     };
     let made = engine.generate_each(&kept.slots(), &requests, &GenerateOptions::default(), &add, &context.progress);
     if let Err(error) = made {
-        kept_note(context, partial.len(), args);
+        kept_note(context, partial.len(), &partial_path);
         return Err(error);
     }
 
@@ -113,12 +114,12 @@ fn options(context: &Context, opened: &OpenModel, text: &ChatTokenizer, args: &G
 }
 
 /// Says where the work of a run that stops early is.
-fn kept_note(context: &Context, finished: usize, args: &GenerateArgs) {
+fn kept_note(context: &Context, finished: usize, path: &Path) {
     if finished > 0 {
         context.printer.note(&format!(
             "{} finished answers are kept in {}; the same command continues after them",
             table::count(finished as u64),
-            partial_path(args).display()
+            path.display()
         ));
     }
 }
@@ -137,8 +138,23 @@ fn sampling(args: &GenerateArgs) -> Result<Sampling> {
     Ok(sampling)
 }
 
-fn partial_path(args: &GenerateArgs) -> PathBuf {
-    let mut name = args.out.clone().into_os_string();
-    name.push(".partial");
-    name.into()
+/// Refuses finished answers to other prompts. There may be fewer than are now asked for: an answer depends on its own
+/// prompt alone.
+fn check_prompts(finished: &Partial<SgrRow>, requests: &[Request], path: &Path) -> Result<()> {
+    let same = |(index, row): (&usize, &SgrRow)| {
+        let prompt = row.recorded.as_ref().map(|recorded| &recorded.prompt_token_ids);
+        requests.get(*index).is_some_and(|request| prompt == Some(&request.prompt))
+    };
+    match finished.rows().iter().find(|row| !same(*row)) {
+        None => Ok(()),
+        Some((index, _)) => Err(Fault::new("an unfinished output of other prompts is in the way")
+            .file(path)
+            .expected("the prompts of the interrupted run, and perhaps more of them")
+            .got(match requests.len() {
+                fewer if fewer <= *index => format!("{fewer} prompts, and a finished answer to number {}", index + 1),
+                _ => format!("another prompt of number {}", index + 1),
+            })
+            .hint("repeat that run's command to finish it, or add --force to start over")
+            .into()),
+    }
 }

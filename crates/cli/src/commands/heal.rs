@@ -6,9 +6,10 @@
 mod examples;
 mod logs;
 mod output;
+mod preflight;
 
 use std::num::NonZero;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use lopper_heal::examples::ExampleReport;
@@ -20,7 +21,7 @@ use lopper_model::checkpoint::{Dtype, torch_name};
 use lopper_model::tensors::expected_tensors;
 use lopper_prune::ModelId;
 use lopper_record::study::HealInfo;
-use lopper_record::{Context as _, Fault, LayerSet, Result};
+use lopper_record::{Context as _, Fault, LayerSet, OutputLock, Result, with_ending};
 use serde::Serialize;
 
 use super::benchmark;
@@ -64,11 +65,13 @@ struct Record<'a> {
 pub fn run(context: &Context, args: &HealArgs) -> Result<()> {
     let opened = OpenModel::open(context, &args.model)?;
     output::check(&opened, args)?;
-    let state = beside(&args.out, ".partial");
+    let _lock = OutputLock::take(&args.out)?;
+    let state = with_ending(&args.out, ".partial");
     let continued = state.is_file() && !args.force;
     let logs = logs::open(args, continued)?;
     let kept = opened.kept(args.drop.as_deref())?;
-    let recipe = recipe(&opened, args)?;
+    let (recipe, evaluation) = (recipe(&opened, args)?, evaluation(args));
+    preflight::check(context, &opened, args, &kept, (&recipe, &evaluation))?;
     let rows =
         rows::named(&benchmark::data_root(context, None), &args.data, &args.rows, args.answer_column.as_deref())?;
     let text = opened.chat_tokenizer(&args.template)?;
@@ -91,7 +94,7 @@ pub fn run(context: &Context, args: &HealArgs) -> Result<()> {
     let run = Run {
         state: Some(StateFile { path: &state, model: opened.checkpoint.hash(), save_every: SAVE_EVERY }),
         held_out: &set.held_out,
-        evaluation: evaluation(args),
+        evaluation,
         divergence_steps: args.divergence_steps,
         stop_tokens: &text.special.eos,
         rows: &set.rows,
@@ -245,11 +248,4 @@ fn check_dtype(opened: &OpenModel, args: &HealArgs) -> Result<()> {
             .into());
     }
     Ok(())
-}
-
-/// `path` with an ending; `out/` is `out`.
-fn beside(path: &Path, ending: &str) -> PathBuf {
-    let mut name = path.components().collect::<PathBuf>().into_os_string();
-    name.push(ending);
-    name.into()
 }

@@ -1,7 +1,5 @@
 //! `lopper study --plan`: what a study would compute, and what that takes.
 
-use std::path::Path;
-
 use lopper_record::Result;
 use lopper_study::plan::{PlannedStage, StudyPlan};
 use serde::Serialize;
@@ -9,7 +7,7 @@ use serde::Serialize;
 use super::{OpenStudy, Study};
 use crate::args::StudyArgs;
 use crate::context::Context;
-use crate::table;
+use crate::{machine, table};
 
 /// A study's plan with what this machine has free.
 #[derive(Serialize)]
@@ -30,7 +28,7 @@ pub fn run(context: &Context, args: &StudyArgs, studies: &[Study]) -> Result<()>
         let OpenStudy { recipe, model, inputs } = OpenStudy::open(context, args, study)?;
         let plan = lopper_study::plan(&model, &recipe, &inputs, &study.out, &context.progress)?;
         let out = study.out.display().to_string();
-        let (memory_available, disk_available) = (memory_available(), disk_available(&study.out));
+        let (memory_available, disk_available) = (machine::memory_available(), machine::disk_available(&study.out));
         let planned = Planned { out, plan, memory_available, disk_available };
         if !args.json {
             let head = if studies.len() > 1 { format!("{}:\n", planned.out) } else { String::new() };
@@ -104,19 +102,6 @@ fn duration(seconds: f64) -> String {
         2..120 => format!("{minutes} min"),
         _ => format!("{} h {:02} min", minutes / 60, minutes % 60),
     }
-}
-
-/// Bytes of memory that programs can take without swapping, where the system says.
-fn memory_available() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib * 1024)
-}
-
-/// Bytes free on the disk where `directory` is, or will be.
-fn disk_available(directory: &Path) -> Option<u64> {
-    let absolute = std::path::absolute(directory).ok()?;
-    absolute.ancestors().find(|path| path.exists()).and_then(|path| fs4::available_space(path).ok())
 }
 
 #[cfg(test)]
