@@ -133,6 +133,21 @@ impl OpenModel {
         })
     }
 
+    /// The same with the adapter in `adapter` on the layers `kept`.
+    pub fn engine_with_adapter(
+        &self,
+        context: &Context,
+        args: &RunArgs,
+        adapter: Option<&Path>,
+        kept: &LayerSet<LayerPosition>,
+    ) -> Result<Engine> {
+        let engine = self.engine(context, args)?;
+        let Some(directory) = adapter else { return Ok(engine) };
+        let mut model = engine.model().clone();
+        lopper_heal::load_adapter(directory, &mut model, kept)?;
+        Ok(engine.with_model(model))
+    }
+
     /// Names the settings of generation_config.json that would change answers and are not applied.
     pub fn warn_of_generation_settings(&self, context: &Context) -> Result<()> {
         let settings = lopper_model::generation::settings_not_applied(&self.checkpoint)?;

@@ -102,9 +102,24 @@ fn an_adapter_is_evaluated_as_the_model_it_is_merged_into() {
         }
     }
     assert_ne!(adapted["tasks"], place.json(&arguments)["tasks"]);
+    // Other commands that run the model take it as well.
+    let logprobs = |more: &str| place.run(&format!("logprobs model --tokens 1,2,3,4,5,6 --drop 1 --json{more}")).json();
+    let answers = |more: &str, out: &str| {
+        let options = "--prompts pocket --limit 3 --max-new-tokens 8 --temperature 0 --drop 1";
+        place.run(&format!("generate model {options}{more} -o {out}"));
+        place.read_lines(out)
+    };
+    let (own, drawn) = (logprobs(" --adapter adapter"), answers(" --adapter adapter", "adapted.jsonl"));
+    assert_ne!(own["mean_nll"], logprobs("")["mean_nll"]);
+    assert_ne!(drawn, answers("", "cut.jsonl"));
+    let missing = "generate model --prompts pocket --drop 1 --adapter nowhere -o x.jsonl";
+    assert!(place.fault(missing).contains("there is no such adapter"));
     merge(&mut model);
     model.save(&place.model(), &config_json(&model.config, Dtype::F32).unwrap(), Dtype::F32).unwrap();
     assert_eq!(adapted["tasks"], place.json(&arguments)["tasks"]);
+    let (alone, together) = (logprobs("")["mean_nll"].as_f64().unwrap(), own["mean_nll"].as_f64().unwrap());
+    assert!((alone - together).abs() < 1e-4, "{alone} {together}");
+    assert_eq!(drawn, answers("", "merged.jsonl"));
     // It was trained for four layers.
     place.fault(&[&arguments[..2], &["--tasks", "pocket_kind", "--adapter", "adapter"]].concat());
 }

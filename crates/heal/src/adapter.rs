@@ -93,6 +93,19 @@ fn adapted_layer(name: &str) -> Option<usize> {
     rest.split('.').next()?.parse().ok()
 }
 
+/// Identifies the adapter in `directory` by the bytes of its files.
+///
+/// # Errors
+/// A [`Fault`](lopper_record::Fault) if they cannot be read.
+pub fn adapter_hash(directory: &Path) -> Result<String> {
+    load::ensure_adapter(directory)?;
+    let mut hasher = blake3::Hasher::new();
+    for name in [ADAPTER_CONFIG, ADAPTER_WEIGHTS] {
+        hasher.update(&load::read(&directory.join(name), load::MAX_WEIGHTS_BYTES)?);
+    }
+    Ok(hasher.finalize().to_hex().to_string())
+}
+
 /// Merges every adapter into its weight.
 pub fn merge(model: &mut Model) {
     for layer in &mut model.layers {

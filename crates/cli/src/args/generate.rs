@@ -71,6 +71,10 @@ pub struct GenerateArgs {
     #[arg(long, value_name = "LAYERS")]
     pub drop: Option<String>,
 
+    /// Generate with this adapter on the remaining layers
+    #[arg(long, value_name = "DIR")]
+    pub adapter: Option<PathBuf>,
+
     #[command(flatten)]
     pub rows: RowArgs,
 

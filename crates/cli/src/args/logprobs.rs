@@ -1,5 +1,7 @@
 //! Arguments of `lopper logprobs`.
 
+use std::path::PathBuf;
+
 use clap::Args;
 
 use super::{InputArgs, RunArgs};
@@ -16,6 +18,10 @@ pub struct LogprobsArgs {
     /// Compute without these layers, such as `21-28` or `3,8,19`
     #[arg(long, value_name = "LAYERS")]
     pub drop: Option<String>,
+
+    /// Compute with this adapter on the remaining layers
+    #[arg(long, value_name = "DIR")]
+    pub adapter: Option<PathBuf>,
 
     #[command(flatten)]
     pub run: RunArgs,

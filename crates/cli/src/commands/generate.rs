@@ -8,6 +8,7 @@ mod partial;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
+use lopper_heal::adapter::adapter_hash;
 use lopper_heal::{PreparedPrompts, SgrOptions, SgrPrompt, SgrRow};
 use lopper_infer::{ChatTokenizer, GenerateOptions, Generation, Request, Sampling};
 use lopper_model::chat::ChatTemplate;
@@ -42,7 +43,8 @@ pub fn run(context: &Context, args: &GenerateArgs) -> Result<()> {
     }
 
     let _lock = OutputLock::take(&args.out)?;
-    let settings = json!({
+    let adapter = args.adapter.as_deref().map(adapter_hash).transpose()?;
+    let mut settings = json!({
         "model": opened.checkpoint.hash(),
         "kept": kept,
         "options": options,
@@ -50,6 +52,9 @@ pub fn run(context: &Context, args: &GenerateArgs) -> Result<()> {
         "dtype": format!("{:?}", args.run.dtype).to_lowercase(),
         "stream": args.run.stream,
     });
+    if let Some(hash) = adapter {
+        settings["adapter"] = hash.into();
+    }
     let key = key_hash(&settings)?;
     let partial_path = with_ending(&args.out, ".partial");
     let mut partial = Partial::<SgrRow>::open(partial_path.clone(), &key, &settings, args.force)?;
@@ -57,7 +62,7 @@ pub fn run(context: &Context, args: &GenerateArgs) -> Result<()> {
     if partial.len() > 0 {
         context.printer.note(&format!("continuing after {} finished answers", table::count(partial.len() as u64)));
     }
-    let engine = opened.engine(context, &args.run)?;
+    let engine = opened.engine_with_adapter(context, &args.run, args.adapter.as_deref(), &kept)?;
     let todo: Vec<usize> = (0..prompts.len()).filter(|index| !partial.has(*index)).collect();
     let requests: Vec<Request> = todo.iter().map(|index| prepared.requests[*index].clone()).collect();
     let finished = Mutex::new(&mut partial);

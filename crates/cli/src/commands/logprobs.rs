@@ -34,7 +34,7 @@ pub fn run(context: &Context, args: &LogprobsArgs) -> Result<()> {
     let opened = OpenModel::open(context, &args.model)?;
     let kept = opened.kept(args.drop.as_deref())?;
     let sequences = input::sequences(context, &opened, &args.input)?.ok_or_else(input::nothing_given)?;
-    let engine = opened.engine(context, &args.run)?;
+    let engine = opened.engine_with_adapter(context, &args.run, args.adapter.as_deref(), &kept)?;
     let logprobs = engine.token_logprobs(&kept.slots(), &sequences, &context.progress)?;
 
     if let Some(index) = logprobs.iter().position(|list| list.iter().flatten().any(|value| !value.is_finite())) {

@@ -21,7 +21,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-const MAX_WEIGHTS_BYTES: u64 = 1 << 36;
+pub(super) const MAX_WEIGHTS_BYTES: u64 = 1 << 36;
 
 /// Adds the adapter in `directory` to the layers `kept`: its layer i to the i-th of them.
 ///
@@ -33,13 +33,7 @@ const MAX_WEIGHTS_BYTES: u64 = 1 << 36;
 pub fn load_adapter(directory: &Path, model: &mut Model, kept: &LayerSet<LayerPosition>) -> Result<LoraConfig> {
     model.check_layers(kept)?;
     ensure!(!has_adapter(model), "the model has an adapter already; merge it first");
-    if !directory.is_dir() {
-        return Err(Fault::new("there is no such adapter")
-            .file(directory)
-            .expected(format!("a directory with {ADAPTER_CONFIG} and {ADAPTER_WEIGHTS}"))
-            .hint("`lopper heal --method lora` and PEFT's save_pretrained write one")
-            .into());
-    }
+    ensure_adapter(directory)?;
     let settings = Settings::read(&directory.join(ADAPTER_CONFIG), &model.config)?;
     let path = directory.join(ADAPTER_WEIGHTS);
     let bytes = read(&path, MAX_WEIGHTS_BYTES)?;
@@ -101,6 +95,18 @@ pub fn load_adapter(directory: &Path, model: &mut Model, kept: &LayerSet<LayerPo
     Ok(settings.lora)
 }
 
+/// Refuses what is no directory.
+pub(super) fn ensure_adapter(directory: &Path) -> Result<()> {
+    if directory.is_dir() {
+        return Ok(());
+    }
+    Err(Fault::new("there is no such adapter")
+        .file(directory)
+        .expected(format!("a directory with {ADAPTER_CONFIG} and {ADAPTER_WEIGHTS}"))
+        .hint("`lopper heal --method lora` and PEFT's save_pretrained write one")
+        .into())
+}
+
 /// The adapter's weights.
 struct AdapterFile<'a> {
     tensors: &'a SafeTensors<'a>,
@@ -144,7 +150,7 @@ impl AdapterFile<'_> {
     }
 }
 
-fn read(path: &Path, most: u64) -> Result<Vec<u8>> {
+pub(super) fn read(path: &Path, most: u64) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     match File::open(path).and_then(|file| file.take(most + 1).read_to_end(&mut bytes)) {
         Ok(_) if bytes.len() as u64 <= most => Ok(bytes),
