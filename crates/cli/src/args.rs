@@ -11,6 +11,7 @@ mod heal;
 mod input;
 mod inspect;
 mod logprobs;
+mod lop;
 mod plan;
 mod pocket;
 mod prune;
@@ -41,6 +42,7 @@ pub use heal::{HealArgs, HeldOutArg, KeepArg, MethodArg, OutDtypeArg, ScheduleAr
 pub use input::InputArgs;
 pub use inspect::InspectArgs;
 pub use logprobs::LogprobsArgs;
+pub use lop::LopArgs;
 pub use plan::{FormatArg, PlanArgs, PlanCommand, ShowArgs};
 pub use pocket::{DataArgs, PocketArgs, PocketCommand, TrainArgs};
 pub use prune::PruneArgs;
@@ -119,6 +121,8 @@ pub enum Command {
     Generate(GenerateArgs),
     /// Finetune a model, with or without some of its layers, on its own answers
     Heal(HealArgs),
+    /// Remove layers a few at a time, and finetune after each removal
+    Lop(LopArgs),
     /// Evaluate a model on tasks, with confidence intervals
     Eval(EvalArgs),
     /// Decide how many layers can be removed, from samples that were measured anywhere

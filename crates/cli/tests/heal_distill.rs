@@ -1,4 +1,4 @@
-//! `lopper heal --distill`: a cut learns from the model before it.
+//! `lopper heal --distill`: a cut learns from the model before it; and `lopper lop`, which cuts while it heals.
 
 mod common;
 
@@ -36,8 +36,60 @@ fn a_cut_learns_from_the_model_before_it() {
 }
 
 #[test]
+fn a_cut_learns_on_its_own_answers_and_in_a_part_of_its_layers() {
+    let place = workplace();
+    let heal = "heal model --drop 2 --data chats.jsonl --epochs 2 --schedule cosine";
+    let own = "--distill reverse --on-policy 0.5 --on-policy-max-new-tokens 4 --on-policy-steps 2";
+    place.run(&format!("{heal} {own} --train-layers from-cut -o adapter"));
+    let record = place.read_json("adapter/heal.json");
+    let recipe = &record["recipe"];
+    let on_policy = json!({"part": 0.5, "every": 2, "max_new_tokens": 4, "temperature": 1.0});
+    assert_eq!(recipe["distillation"]["on_policy"], on_policy);
+    assert_eq!((&recipe["layers"], &recipe["decay_shape"]), (&json!("from-cut"), &json!("cosine")));
+    assert!(record["stats"]["generated_tokens"].as_u64().unwrap() > 0, "{record}");
+    let adapter = place.read_json("adapter/adapter_config.json");
+    assert_eq!(adapter["layers_to_transform"], json!([2, 3]));
+    place
+        .run("generate model --prompts chats.jsonl --limit 2 --max-new-tokens 4 --drop 2 --adapter adapter -o a.jsonl");
+}
+
+#[test]
+fn layers_are_removed_while_the_rest_is_healed() {
+    let place = workplace();
+    let lop = "lop model --to 3 --step 1 --data chats.jsonl --epochs 2 --held-out 4";
+    let printed = place.run(&format!("{lop} --distill -o adapter"));
+    let record = place.read_json("adapter/heal.json");
+    let removals = record["stats"]["removals"].as_array().unwrap();
+    assert_eq!(removals.len(), 2, "{record}");
+    assert!(removals.iter().all(|removal| removal["held_out_loss"].as_array().unwrap().len() == 2));
+    let kept: Vec<u64> = serde_json::from_value(record["kept"].clone()).unwrap();
+    let gone: Vec<String> = (0..5).filter(|layer| !kept.contains(layer)).map(|layer| layer.to_string()).collect();
+    assert_eq!((kept.len(), gone.len()), (3, 2));
+    // The adapter fits the cut that is named.
+    let drop = gone.join(",");
+    assert!(printed.err.contains("held-out loss before"), "{}", printed.err);
+    place.run(&format!("logprobs model --text chats.jsonl --drop {drop} --adapter adapter"));
+
+    place.run(&format!("{lop} --criterion reverse --merge -o merged"));
+    assert_eq!(place.read_json("merged/heal.json")["kept"], json!([0, 1, 2]));
+    assert_eq!(place.read_json("merged/config.json")["num_hidden_layers"], 3);
+    for (wrong, said) in [
+        ("--to 5", "from 1 to 4"),
+        ("--to 3 --step 3", "from 1 to 2"),
+        ("--to 3 --criterion best", "unknown criterion"),
+        ("--to 3 --eval-steps 1 --keep best", "different depths"),
+        ("--to 3 --train-layers last:2", "all layers"),
+    ] {
+        let message = place.fault(&format!("lop model --data chats.jsonl --held-out 4 -o out {wrong}"));
+        assert!(message.contains(said), "{wrong}: {message}");
+    }
+}
+
+#[test]
 fn what_cannot_be_learned_from_is_refused() {
     let place = workplace();
+    let seam = place.fault("heal model --data chats.jsonl --train-layers from-cut -o out");
+    assert!(seam.contains("without --drop"), "{seam}");
     insta::assert_snapshot!("no_cut", place.fault("heal model --data chats.jsonl --distill -o out"));
     insta::assert_snapshot!(
         "no_temperature",

@@ -9,10 +9,12 @@
 
 mod order;
 mod own_answers;
+mod rounds;
 mod stats;
 mod training;
 
 pub use own_answers::OwnAnswers;
+pub use rounds::{Choose, Removal, Rounds};
 pub use stats::{HealStats, Stopped};
 
 use crate::adapter::{Base, attach_lora, is_adapter, save_adapter};
@@ -48,6 +50,8 @@ pub struct Run<'a> {
     pub divergence_steps: usize,
     /// Tokens that end an answer, where the model answers itself (`HealRecipe::distillation`'s `on_policy`).
     pub stop_tokens: &'a [u32],
+    /// Layers that are removed while the model is trained; none: it keeps the layers it is given.
+    pub rounds: Option<Rounds<'a>>,
     /// What users call each document to train on (the number of its row), for messages; empty: their index.
     pub rows: &'a [usize],
     /// Logs that take an entry for each step.
@@ -70,8 +74,9 @@ impl Run<'_> {
     /// With so many workers, and nothing else.
     pub const fn with_workers(workers: usize) -> Self {
         let evaluation = Evaluation { every: 0, keep: Keep::Last, patience: 0 };
-        let (held_out, stop_tokens, rows) = (&[], &[], &[]);
-        Self { workers, state: None, held_out, evaluation, divergence_steps: 0, stop_tokens, rows, logs: &[] }
+        let (state, rounds) = (None, None);
+        let (held_out, stop_tokens, rows, logs) = (&[], &[], &[], &[]);
+        Self { workers, state, held_out, evaluation, divergence_steps: 0, stop_tokens, rounds, rows, logs }
     }
 
     /// The fastest choice for `model`, without a state file.
@@ -88,8 +93,24 @@ impl Run<'_> {
         if self.workers > 1 { self.workers } else { rayon::current_num_threads() }
     }
 
-    fn check(&self) -> Result<()> {
+    fn check(&self, layers: usize, recipe: &HealRecipe) -> Result<()> {
         let Evaluation { every, keep, patience } = self.evaluation;
+        if let Some(rounds) = &self.rounds {
+            rounds.check(layers)?;
+            if keep == Keep::Best || patience > 0 {
+                return Err(Fault::new("evaluations of cuts of different depths cannot be compared")
+                    .expected("the weights of the last step, and no early stopping")
+                    .got("the best weights, or patience")
+                    .hint("leave them out, or remove all layers at once")
+                    .into());
+            }
+            if !recipe.layers.is_all() {
+                return Err(Fault::new("which layers are trained is chosen before layers are removed")
+                    .expected("all layers")
+                    .got(recipe.layers.to_string())
+                    .into());
+            }
+        }
         if every == 0 && (keep == Keep::Best || patience > 0) {
             return Err(Fault::new("there are no evaluations during the training to choose weights or stop by")
                 .expected("the number of steps between two evaluations")
@@ -111,6 +132,8 @@ impl Run<'_> {
 pub struct Healed {
     /// The kept layers, renumbered, with the adapter or the new weights.
     pub model: Model,
+    /// The kept layers, by their position in the model that was given.
+    pub kept: LayerSet<LayerPosition>,
     /// The same as it was trained, where that was on weights in 4 bits; [`Healed::model`] has the adapter on the
     /// weights that were given.
     pub quantized: Option<Model>,
@@ -161,7 +184,7 @@ pub fn heal(
 ) -> Result<Healed> {
     check(model, kept, documents, recipe)?;
     check_documents(model, run.held_out, recipe)?;
-    run.check()?;
+    run.check(kept.len(), recipe)?;
     let mut whole = model.clone();
     if recipe.distillation.is_some() && whole.is_small() {
         whole.load();
@@ -223,7 +246,7 @@ pub fn heal(
         // Which documents they were on is not in the state.
         state.evaluations.clear();
     }
-    if !run.held_out.is_empty() && state.evaluations.is_empty() {
+    if !run.held_out.is_empty() && state.evaluations.is_empty() && run.rounds.is_none() {
         // A new adapter changes nothing, so this is the loss before the training also where a run is continued.
         let (loss, _) = mean_loss(&before, run.held_out, run.threads(), progress)?;
         state.evaluations.push(Evaluated { step: 0, loss });
@@ -233,8 +256,11 @@ pub fn heal(
     let step = Step::new("healing", "tokens", (epoch_tokens * recipe.epochs as u64) as usize);
     let progress = progress.step(step.found(training.tokens_so_far()));
     let healed = training.run(start, &*progress)?;
+    let positions: LayerSet<LayerPosition> = healed.kept;
+    // The model that was trained has the layers `kept`.
+    let healed = Healed { kept: positions.indices().filter_map(|layer| kept.indices().nth(layer)).collect(), ..healed };
     Ok(match original {
-        Some(original) => healed.on_weights_of(original),
+        Some(original) => healed.on_weights_of(original.keep(&positions)),
         None => healed,
     })
 }
@@ -299,6 +325,9 @@ fn settings(
     if run.evaluation != Evaluation::default() {
         settings["evaluation"] = json!(run.evaluation);
         settings["held_out"] = json!(hash(run.held_out));
+    }
+    if let Some(Rounds { remove, at_once, criterion, .. }) = run.rounds {
+        settings["rounds"] = json!({"remove": remove, "at_once": at_once, "criterion": criterion});
     }
     if recipe.distillation.is_some_and(|distillation| distillation.on_policy.is_some()) {
         settings["stop_tokens"] = json!(run.stop_tokens);

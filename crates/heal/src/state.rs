@@ -5,7 +5,7 @@
 //! it.
 
 use crate::evaluation::Evaluated;
-use crate::sft::OwnAnswers;
+use crate::sft::{OwnAnswers, Removal};
 use crate::trainer::Trainer;
 use lopper_model::Model;
 use lopper_record::{Context, Fault, Result, changed_keys};
@@ -40,6 +40,8 @@ pub struct RunState {
     pub evaluations: Vec<Evaluated>,
     /// What the model generated for the steps now done.
     pub own_answers: Option<OwnAnswers>,
+    /// Layers that were removed so far.
+    pub removals: Vec<Removal>,
 }
 
 /// Writes parameters, moments and state to `path`; and the trained parameters of `best`, a clone of the trainer's model
@@ -85,6 +87,9 @@ pub fn save(path: &Path, trainer: &Trainer, state: &RunState, best: Option<&Mode
     if let Some(own) = &state.own_answers {
         metadata.insert("generated_tokens".to_owned(), state.generated_tokens.to_string());
         metadata.insert("own_answers".to_owned(), serde_json::to_string(own)?);
+    }
+    if !state.removals.is_empty() {
+        metadata.insert("removals".to_owned(), serde_json::to_string(&state.removals)?);
     }
     let file = safetensors::serialize(views, Some(metadata)).map_err(anyhow::Error::from)?;
     lopper_record::write_atomic(path, &file)
@@ -163,6 +168,10 @@ pub fn load(path: &Path, trainer: &mut Trainer, fresh: &RunState) -> Result<(Run
         Some(own) => Some(serde_json::from_str(own).map_err(|_| broken("own_answers"))?),
         None => None,
     };
+    let removals = match metadata.get("removals") {
+        Some(removals) => serde_json::from_str(removals).map_err(|_| broken("removals"))?,
+        None => Vec::new(),
+    };
     let count = |name: &str| if metadata.contains_key(name) { number(name) } else { Ok(0.0) };
     let state = RunState {
         losses: list("losses")?,
@@ -175,6 +184,7 @@ pub fn load(path: &Path, trainer: &mut Trainer, fresh: &RunState) -> Result<(Run
         response_tokens: count("response_tokens")? as u64,
         generated_tokens: count("generated_tokens")? as u64,
         own_answers,
+        removals,
         seconds: number("seconds")?,
     };
     Ok((state, best))

@@ -3,12 +3,12 @@
 
 use lopper_heal::adapter::is_adapter;
 use lopper_heal::{
-    Document, HealRecipe, Healed, LoraConfig, Method, Run, StateFile, TrainedLayers, Trainer, TrainerConfig,
-    attach_lora, heal, load_adapter, merge,
+    Document, Evaluation, HealRecipe, Healed, Keep, LoraConfig, Method, Rounds, Run, StateFile, TrainedLayers, Trainer,
+    TrainerConfig, attach_lora, heal, load_adapter, merge,
 };
 use lopper_model::linear::Dropout;
 use lopper_model::{Model, TrainBatch, TrainOptions, TrainWorkspace};
-use lopper_record::{LayerPosition, LayerSet, NoProgress};
+use lopper_record::{LayerPosition, LayerSet, NoProgress, Progress};
 use lopper_testkit::{RecordedProgress, Tiny, assert_close, tiny_model, token_sequences};
 use std::path::Path;
 use std::time::Duration;
@@ -327,4 +327,58 @@ fn an_adapter_of_the_layers_behind_the_cut_is_read_back() {
     // Of a cut at the end nothing is left to train.
     let error = heal(&model, &[0, 1, 2].into(), &documents(), &recipe, &TWO, &NoProgress).unwrap_err();
     assert!(error.to_string().contains("behind the first removed one"), "{error:#}");
+}
+
+/// Removes the last layer but one, however many there are.
+fn last_but_one(model: &Model, count: usize, _: &dyn Progress) -> lopper_record::Result<LayerSet<LayerPosition>> {
+    Ok((model.num_layers() - 1 - count..model.num_layers() - 1).collect())
+}
+
+#[test]
+fn layers_are_removed_in_rounds() {
+    let (model, all) = (model(), LayerSet::all(4));
+    let rounds = |remove, at_once| Run {
+        rounds: Some(Rounds { remove, at_once, criterion: "last but one", choose: &last_but_one }),
+        ..TWO
+    };
+    // Removed before the first step, a layer makes no difference to the others.
+    let full = recipe(Method::Full);
+    let removed = run(&model, &all, &full, &rounds(1, 1));
+    let cut = run(&model, &three(), &full, &TWO);
+    assert_eq!((removed.kept.clone(), removed.stats.loss_curve), (three(), cut.stats.loss_curve));
+    assert_eq!(weights(&removed.model), weights(&cut.model));
+
+    let held_out = &documents()[..4];
+    let two = Run { held_out, ..rounds(2, 1) };
+    let lora = recipe(Method::Lora);
+    let whole = run(&model, &all, &lora, &two);
+    assert_eq!((&whole.kept, whole.model.num_layers()), (&[0, 3].into(), 2));
+    let removals = &whole.stats.removals;
+    let steps = lora.steps(20);
+    assert_eq!(removals.iter().map(|r| r.step).collect::<Vec<_>>(), [0, steps / 2]);
+    assert_eq!(removals.iter().map(|r| r.layers.clone()).collect::<Vec<_>>(), [[2].into(), [1].into()]);
+    let loss = whole.stats.held_out.unwrap();
+    let [uncut, first] = removals[0].held_out_loss.unwrap();
+    let [healed, second] = removals[1].held_out_loss.unwrap();
+    assert_eq!(loss.first, first);
+    assert!(healed < first && loss.last < second, "{removals:?}, {loss:?}, {uncut}");
+
+    // Interrupted in the second round it ends the same.
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("state");
+    let state = StateFile { path: &path, model: "hash", save_every: Duration::MAX };
+    let how = Run { state: Some(state), ..two };
+    let progress = RecordedProgress::interrupting_when(|step| step.name == "healing" && step.reports == 15);
+    let error = heal(&model, &all, &documents(), &lora, &how, &progress).unwrap_err();
+    assert!(error.is_interrupted(), "{error:#}");
+    let resumed = run(&model, &all, &lora, &how);
+    assert_eq!(resumed.stats.loss_curve, whole.stats.loss_curve);
+    assert_eq!(&resumed.stats.removals, removals);
+    assert_eq!(weights(&resumed.model), weights(&whole.model));
+
+    // The best of several depths is not chosen, and not all layers go.
+    let best = Evaluation { every: 2, keep: Keep::Best, patience: 0 };
+    for refused in [Run { evaluation: best, ..two }, rounds(4, 1), rounds(2, 3)] {
+        assert!(heal(&model, &all, &documents(), &lora, &refused, &NoProgress).unwrap_err().into_fault().is_ok());
+    }
 }

@@ -1,4 +1,5 @@
-//! `lopper heal`: finetunes a model, whole or without some of its layers, on its own answers.
+//! `lopper heal`: finetunes a model, whole or without some of its layers, on its own answers. `lopper lop` is the same
+//! with layers that are removed during the training.
 //!
 //! The unfinished run is kept in `OUT.partial`, so that the same command continues after an
 //! interrupt. The output appears whole or not at all.
@@ -7,6 +8,7 @@ mod examples;
 mod logs;
 mod output;
 mod preflight;
+mod rounds;
 
 use std::num::NonZero;
 use std::path::PathBuf;
@@ -17,15 +19,16 @@ use lopper_heal::{
     DecayShape, Document, Evaluation, HealRecipe, HealStats, Keep, LossSample, Method, Run, StateFile, TrainedLayers,
     TrainingLog, Warmup, WrittenLoss, heal,
 };
+use lopper_model::Model;
 use lopper_model::checkpoint::{Dtype, torch_name};
 use lopper_model::tensors::expected_tensors;
 use lopper_prune::ModelId;
 use lopper_record::study::HealInfo;
-use lopper_record::{Context as _, Fault, LayerSet, OutputLock, Result, with_ending};
+use lopper_record::{Context as _, Fault, LayerSet, OutputLock, Progress, Result, with_ending};
 use serde::Serialize;
 
 use super::benchmark;
-use crate::args::{HealArgs, HeldOutArg, KeepArg, MethodArg, ScheduleArg};
+use crate::args::{HealArgs, HeldOutArg, KeepArg, LopArgs, MethodArg, ScheduleArg};
 use crate::context::Context;
 use crate::open_model::OpenModel;
 use crate::rows::{self, DataSetRows};
@@ -62,7 +65,7 @@ struct Record<'a> {
     written: Option<WrittenLoss>,
 }
 
-pub fn run(context: &Context, args: &HealArgs) -> Result<()> {
+pub fn run(context: &Context, args: &HealArgs, lop: Option<&LopArgs>) -> Result<()> {
     let opened = OpenModel::open(context, &args.model)?;
     output::check(&opened, args)?;
     let _lock = OutputLock::take(&args.out)?;
@@ -70,7 +73,8 @@ pub fn run(context: &Context, args: &HealArgs) -> Result<()> {
     let continued = state.is_file() && !args.force;
     let logs = logs::open(args, continued)?;
     let kept = opened.kept(args.drop.as_deref())?;
-    let (recipe, evaluation) = (recipe(&opened, args)?, evaluation(args));
+    let removed = lop.map(|lop| rounds::removed(lop, kept.len())).transpose()?;
+    let (recipe, evaluation) = (recipe(&opened, args, lop.is_some())?, evaluation(args, lop.is_some()));
     preflight::check(context, &opened, args, &kept, (&recipe, &evaluation))?;
     let rows =
         rows::named(&benchmark::data_root(context, None), &args.data, &args.rows, args.answer_column.as_deref())?;
@@ -91,7 +95,13 @@ pub fn run(context: &Context, args: &HealArgs) -> Result<()> {
     }
     let model = opened.model(context)?;
     let logs: Vec<&dyn TrainingLog> = logs.iter().map(|log| &**log).collect();
+    let choice = lop.map(|lop| rounds::Choice::new(context, lop, &set.train)).transpose()?;
+    let choose = |model: &Model, remove: usize, progress: &dyn Progress| match &choice {
+        Some(choice) => choice.choose(model, remove, progress),
+        None => Ok(LayerSet::default()),
+    };
     let run = Run {
+        rounds: lop.zip(removed).map(|(lop, removed)| rounds::rounds(lop, removed, &choose)),
         state: Some(StateFile { path: &state, model: opened.checkpoint.hash(), save_every: SAVE_EVERY }),
         held_out: &set.held_out,
         evaluation,
@@ -103,8 +113,16 @@ pub fn run(context: &Context, args: &HealArgs) -> Result<()> {
     };
     let healed = heal(&model, &kept, &set.train, &recipe, &run, &context.progress)?;
     let sample = match output::writes_model(args) {
-        true => Some(LossSample::of(&healed, &model, &kept, &set.train, &run, &context.progress)?),
+        true => Some(LossSample::of(&healed, &model, &healed.kept, &set.train, &run, &context.progress)?),
         false => None,
+    };
+    let kept = opened.numbering()?.originals(&healed.kept)?;
+    let drop = match lop {
+        Some(_) => {
+            let all = opened.numbering()?.originals(&LayerSet::all(opened.config().num_hidden_layers))?;
+            Some(all.iter().filter(|layer| !kept.contains(*layer)).collect::<LayerSet>().to_string())
+        }
+        None => args.drop.clone(),
     };
 
     let mut record = Record {
@@ -115,7 +133,7 @@ pub fn run(context: &Context, args: &HealArgs) -> Result<()> {
             hash: opened.checkpoint.hash().to_owned(),
             num_hidden_layers: opened.config().num_hidden_layers,
         },
-        kept: opened.numbering()?.originals(&kept)?,
+        kept,
         data: &args.data,
         data_set: rows.data_set.as_ref(),
         held_out_file: match &args.held_out {
@@ -129,20 +147,22 @@ pub fn run(context: &Context, args: &HealArgs) -> Result<()> {
         stats: &healed.stats,
         written: None,
     };
-    output::write(context, &opened, args, &healed, sample.as_ref(), &mut record)?;
+    output::write(context, &opened, (args, drop.as_deref()), &healed, sample.as_ref(), &mut record)?;
     // If it stays, it is found finished the next time, which costs nothing.
     let _ = std::fs::remove_file(&state);
     for doubt in healed.stats.info(&recipe).doubts().iter().filter(|doubt| !doubts.contains(doubt)) {
         context.printer.warn(doubt);
     }
-    output::report(context, args, &record)
+    output::report(context, &opened.numbering()?, (args, drop.as_deref()), &record)
 }
 
 /// When held-out examples are evaluated.
-fn evaluation(args: &HealArgs) -> Evaluation {
+fn evaluation(args: &HealArgs, lop: bool) -> Evaluation {
     let Some(every) = args.eval_steps else { return Evaluation::default() };
     let keep = match args.keep {
         Some(KeepArg::Last) => Keep::Last,
+        // Losses of different depths do not compare.
+        None if lop => Keep::Last,
         Some(KeepArg::Best) | None => Keep::Best,
     };
     Evaluation { every: every.get(), keep, patience: args.patience.map_or(0, NonZero::get) }
@@ -155,7 +175,7 @@ fn planned(train: &[Document], report: &ExampleReport, steps: usize, recipe: &He
 }
 
 /// The recipe for the model's size, with what the user chose.
-fn recipe(opened: &OpenModel, args: &HealArgs) -> Result<HealRecipe> {
+fn recipe(opened: &OpenModel, args: &HealArgs, lop: bool) -> Result<HealRecipe> {
     let method = match args.method {
         MethodArg::Lora => Method::Lora,
         MethodArg::Full => Method::Full,
@@ -204,7 +224,7 @@ fn recipe(opened: &OpenModel, args: &HealArgs) -> Result<HealRecipe> {
     recipe.stochastic_rounding = args.stochastic_rounding;
     recipe.seed = args.seed;
     recipe.distillation = args.distill.distillation();
-    if recipe.distillation.is_some() && args.drop.is_none() {
+    if recipe.distillation.is_some() && args.drop.is_none() && !lop {
         return Err(Fault::new("--distill learns from the model before the cut")
             .expected("that model, and --drop with the layers that the cut leaves out")
             .got("no --drop")

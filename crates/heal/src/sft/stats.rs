@@ -1,5 +1,6 @@
 //! What is known of a training when it has ended.
 
+use super::rounds::Removal;
 use crate::divergence::Divergence;
 use crate::evaluation::{Evaluated, HeldOutLoss};
 use crate::recipe::HealRecipe;
@@ -48,6 +49,9 @@ pub struct HealStats {
     /// Loss on held-out documents, if there are any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub held_out: Option<HeldOutLoss>,
+    /// Layers that were removed during the training.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub removals: Vec<Removal>,
     /// All evaluations on them, if there are some during the training.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub evaluations: Vec<Evaluated>,

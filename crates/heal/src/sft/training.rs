@@ -5,6 +5,7 @@
 
 use super::order::Order;
 use super::own_answers::Writer;
+use super::rounds::Removal;
 use super::stats::{HealStats, Stopped};
 use super::{Healed, Run};
 use crate::divergence::{self, Divergence};
@@ -16,7 +17,7 @@ use crate::schedule::Schedule;
 use crate::state::{self, RunState};
 use crate::trainer::{Document, StepStats, Trainer};
 use lopper_model::Model;
-use lopper_record::{Fault, Progress, Result};
+use lopper_record::{Fault, LayerPosition, LayerSet, Progress, Result, ensure};
 use std::time::Instant;
 
 /// Steps over which the last loss is averaged.
@@ -75,7 +76,7 @@ impl<'a> Training<'a> {
         }
         let mut saved = Instant::now();
         let stopped = loop {
-            let evaluated = self.evaluate(progress);
+            let evaluated = self.remove(progress).and_then(|()| self.evaluate(progress));
             if evaluated.as_ref().is_err_and(|error| error.is_interrupted()) {
                 self.save()?;
             }
@@ -152,6 +153,47 @@ impl<'a> Training<'a> {
         Ok(None)
     }
 
+    /// Removes the layers whose turn it is.
+    fn remove(&mut self, progress: &dyn Progress) -> Result<()> {
+        let Some(rounds) = self.run.rounds else { return Ok(()) };
+        let mut left = self.left();
+        self.trainer.kept = left.slots();
+        while let Some(count) = rounds.due(self.step(), self.steps, self.state.removals.len()) {
+            let before = self.trainer.model.keep(&left);
+            let chosen = (rounds.choose)(&before, count, progress)?;
+            ensure!(chosen.len() == count, "{} layers were chosen to remove, not {count}", chosen.len());
+            let layers: LayerSet<LayerPosition> = chosen.indices().filter_map(|at| left.indices().nth(at)).collect();
+            left = left.indices().filter(|layer| !layers.contains(LayerPosition(*layer))).collect();
+            let held_out_loss = match self.run.held_out {
+                [] => None,
+                documents => {
+                    let loss = |model: &Model| mean_loss(model, documents, self.run.threads(), progress);
+                    Some([loss(&before)?.0, loss(&self.trainer.model.keep(&left))?.0])
+                }
+            };
+            if let (Some([_, loss]), true) = (held_out_loss, self.state.evaluations.is_empty()) {
+                self.state.evaluations.push(Evaluated { step: self.step(), loss });
+            }
+            self.state.removals.push(Removal { step: self.step(), layers, held_out_loss });
+            self.trainer.kept = left.slots();
+        }
+        Ok(())
+    }
+
+    /// The layers that are left, by their position in the trainer's model.
+    fn left(&self) -> LayerSet<LayerPosition> {
+        let is_left = |layer: &usize| !self.state.removals.iter().any(|r| r.layers.contains(LayerPosition(*layer)));
+        (0..self.trainer.model.num_layers()).filter(is_left).collect()
+    }
+
+    /// The model with the layers that are left.
+    fn model(&self) -> Model {
+        match self.run.rounds {
+            Some(_) => self.trainer.model.keep(&self.left()),
+            None => self.trainer.model.clone(),
+        }
+    }
+
     /// Lets the cut, as it is, answer the prompts of the steps from `step` on, if it has not done so.
     fn write_answers(&mut self, settings: OnPolicy, step: usize, progress: &dyn Progress) -> Result<()> {
         if self.state.own_answers.as_ref().is_some_and(|own| own.are_for(step)) {
@@ -160,7 +202,7 @@ impl<'a> Training<'a> {
         let until = (step + settings.every).min(self.steps);
         let batch = |step| self.order.batch(step).iter().map(|index| &self.documents[*index]).collect();
         let batches: Vec<Vec<&Document>> = (step..until).map(batch).collect();
-        let model = &self.trainer.model;
+        let model = &self.model();
         let writer = Writer {
             settings,
             seed: self.recipe.seed,
@@ -181,7 +223,7 @@ impl<'a> Training<'a> {
         if self.run.held_out.is_empty() || done || !settings.is_due(step, self.steps) {
             return Ok(None);
         }
-        let (loss, _) = mean_loss(&self.trainer.model, self.run.held_out, self.run.threads(), progress)?;
+        let (loss, _) = mean_loss(&self.model(), self.run.held_out, self.run.threads(), progress)?;
         if settings.every > 0 && !loss.is_finite() {
             let documents = self.order.batch(step.saturating_sub(1)).to_vec();
             let start = self.state.losses.first().copied().unwrap_or(f64::NAN);
@@ -221,8 +263,10 @@ impl<'a> Training<'a> {
     fn divergence(&mut self) -> Option<Divergence> {
         // A cut may well give other tokens than the written ones when it comes nearer to its teacher.
         let losses = if self.recipe.distillation.is_some() { &self.state.objectives } else { &self.state.losses };
-        let (step, loss) = divergence::found(losses, self.run.divergence_steps)?;
-        let (noticed, start) = (losses.len(), losses[0]);
+        // A removal raises the loss.
+        let from = self.state.removals.last().map_or(0, |removal| removal.step);
+        let (step, loss) = divergence::found(losses.get(from..)?, self.run.divergence_steps)?;
+        let (step, noticed, start) = (step + from, losses.len(), losses[from]);
         // The batch of step `step - 1`, which is counted from 0 here.
         let documents = self.order.batch(step.saturating_sub(2)).to_vec();
         Some(Divergence { step, noticed, start, loss, documents })
@@ -261,6 +305,7 @@ impl<'a> Training<'a> {
             }
             (stopped, _) => stopped,
         };
+        let (left, last_model) = (self.left(), self.model());
         let (steps, evaluations) = (self.step(), std::mem::take(&mut self.state.evaluations));
         let kept = match self.run.evaluation.keep {
             Keep::Best => best(&evaluations),
@@ -269,7 +314,7 @@ impl<'a> Training<'a> {
         let mut model = match (self.run.evaluation.keep, self.best, start) {
             (Keep::Best, Some(best), _) => best,
             (Keep::Best, None, Some(start)) => start,
-            _ => self.trainer.model,
+            _ => last_model,
         };
         model.set_trainable(|_| false);
         let held_out = evaluations.first().zip(kept).map(|(first, kept)| HeldOutLoss {
@@ -298,9 +343,10 @@ impl<'a> Training<'a> {
             loss_curve: losses,
             objective_curve: self.state.objectives,
             held_out,
+            removals: self.state.removals,
             evaluations: if every { evaluations } else { Vec::new() },
         };
-        Ok(Healed { model, quantized: None, recipe: self.recipe.clone(), stats })
+        Ok(Healed { model, kept: left, quantized: None, recipe: self.recipe.clone(), stats })
     }
 }
 

@@ -4,12 +4,12 @@ use std::num::NonZero;
 use std::path::Path;
 use std::sync::Arc;
 
-use lopper_heal::{Base, Divergence, Healed, LossSample, Stopped};
+use lopper_heal::{Base, Divergence, HealStats, Healed, LossSample, Removal, Stopped};
 use lopper_model::checkpoint::{Dtype, torch_name};
 use lopper_model::{Checkpoint, Model};
 use lopper_prune::writer::{put_in_place, temporary_directory};
 use lopper_prune::{Choice, Plan, write_trained};
-use lopper_record::{Context as _, Fault, Result, ensure_new, write_atomic};
+use lopper_record::{Context as _, Fault, LayerNumbering, Result, ensure_new, write_atomic};
 
 use super::{RECORD, Record};
 use crate::args::{HealArgs, MethodArg, OutDtypeArg};
@@ -27,7 +27,7 @@ pub fn writes_model(args: &HealArgs) -> bool {
 pub fn write(
     context: &Context,
     opened: &OpenModel,
-    args: &HealArgs,
+    (args, drop): (&HealArgs, Option<&str>),
     healed: &Healed,
     sample: Option<&LossSample<'_>>,
     record: &mut Record<'_>,
@@ -39,7 +39,7 @@ pub fn write(
     std::fs::create_dir_all(parent).with_context(|| format!("creating {}", parent.display()))?;
     let temporary = temporary_directory(parent)?;
     if writes_model(args) {
-        let plan = match &args.drop {
+        let plan = match drop {
             Some(spec) => Some(Plan::new(&opened.checkpoint, &opened.name, &opened.layers(spec)?, Choice::given())?),
             None => None,
         };
@@ -55,7 +55,7 @@ pub fn write(
         warnings.iter().for_each(|warning| context.printer.warn(warning));
     } else {
         // PEFT would put the adapter on the wrong layers of the uncut model.
-        let base = args.drop.is_none().then(|| match &opened.snapshot {
+        let base = drop.is_none().then(|| match &opened.snapshot {
             Some(snapshot) => Base { name: &snapshot.id, revision: Some(&snapshot.commit) },
             None => Base { name: &opened.name, revision: None },
         });
@@ -108,8 +108,16 @@ fn losses(record: &Record<'_>) -> String {
 }
 
 /// Says what was done, and what to be wary of.
-pub fn report(context: &Context, args: &HealArgs, record: &Record<'_>) -> Result<()> {
+pub fn report(
+    context: &Context,
+    numbering: &LayerNumbering,
+    (args, drop): (&HealArgs, Option<&str>),
+    record: &Record<'_>,
+) -> Result<()> {
     let stats = record.stats;
+    if !stats.removals.is_empty() {
+        context.printer.note(&removals(stats, numbering)?);
+    }
     context.printer.note(&format!(
         "{} steps, {} tokens in {:.1} s ({:.0} tokens/s); {} (nats per token)",
         stats.steps,
@@ -142,7 +150,7 @@ pub fn report(context: &Context, args: &HealArgs, record: &Record<'_>) -> Result
     if let Some(warning) = record.written.as_ref().and_then(|written| written.warning(args.merge)) {
         context.printer.warn(&warning);
     }
-    if let Some(drop) = args.drop.as_ref().filter(|_| !writes_model(args)) {
+    if let Some(drop) = drop.filter(|_| !writes_model(args)) {
         context.printer.note(&format!(
             "the adapter belongs on the model that `lopper prune {} --drop {drop}` writes; here, give --drop {drop} \
              --adapter together",
@@ -157,6 +165,17 @@ pub fn report(context: &Context, args: &HealArgs, record: &Record<'_>) -> Result
         Some(written) => context.printer.result(&written.summary()),
         None => Ok(()),
     }
+}
+
+/// The layers that were removed during the training, a line for each removal.
+fn removals(stats: &HealStats, numbering: &LayerNumbering) -> Result<String> {
+    let row = |removal: &Removal| {
+        let loss = |at: usize| removal.held_out_loss.map_or_else(|| "–".to_owned(), |loss| format!("{:.4}", loss[at]));
+        Ok([removal.step.to_string(), numbering.originals(&removal.layers)?.to_string(), loss(0), loss(1)])
+    };
+    let rows = stats.removals.iter().map(row).collect::<Result<Vec<_>>>()?;
+    let header = ["after step", "removed", "held-out loss before", "and after"];
+    Ok(format!("layers were removed as follows:\n{}", table::render(header, &rows)))
 }
 
 /// A divergence after which better weights were there.
