@@ -78,7 +78,10 @@ fn other_kinds_of_adapters_and_a_base_in_4_bits() {
         ("--rslora", "rsLoRA r = 4, alpha = 32, dropout 0.05"),
         ("--dora --dropout 0", "DoRA r = 4, alpha = 32, dropout 0"),
         ("--load-in-4bit", "LoRA r = 4, alpha = 32, dropout 0.05 on a base in 4 bits (NF4)"),
-        ("--dora --rslora --load-in-4bit", "DoRA with rsLoRA's scale r = 4, alpha = 32, dropout 0.05 on a base in 4 bits"),
+        (
+            "--dora --rslora --load-in-4bit",
+            "DoRA with rsLoRA's scale r = 4, alpha = 32, dropout 0.05 on a base in 4 bits",
+        ),
     ] {
         let adapter = format!("adapter {options}").replace(' ', "_");
         let options: Vec<&str> = ["--drop", "1,3", "--r", "4"].into_iter().chain(options.split(' ')).collect();
