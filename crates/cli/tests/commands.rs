@@ -30,7 +30,7 @@ fn inspect_tells_sizes_and_savings() {
     assert_eq!(json["bytes"]["kv_per_token"], 5 * 2 * 16 * 4);
     assert_eq!(json["bytes"]["kv_at_context"], 256 * 5 * 2 * 16 * 4);
     assert_eq!(json["layer_kinds"], json!([{"layers": [0, 1, 2, 3, 4], "rope_theta": 10000.0}]));
-    assert_eq!(json["memory"].as_array().unwrap().len(), 6);
+    assert_eq!(json["memory"].as_array().unwrap().len(), 7);
     assert_eq!(json["cuts"].as_array().unwrap().len(), 4);
     assert_eq!(json["cuts"][0]["speed_up_long_text"], 1.25);
     let total = json["parameters"]["total"].as_u64().unwrap();

@@ -72,6 +72,48 @@ fn an_adapter_on_a_cut_model_and_the_same_merged() {
 }
 
 #[test]
+fn other_kinds_of_adapters_and_a_base_in_4_bits() {
+    let place = workplace();
+    for (options, kind) in [
+        ("--rslora", "rsLoRA r = 4, alpha = 32, dropout 0.05"),
+        ("--dora --dropout 0", "DoRA r = 4, alpha = 32, dropout 0"),
+        ("--load-in-4bit", "LoRA r = 4, alpha = 32, dropout 0.05 on a base in 4 bits (NF4)"),
+        (
+            "--dora --rslora --load-in-4bit",
+            "DoRA with rsLoRA's scale r = 4, alpha = 32, dropout 0.05 on a base in 4 bits",
+        ),
+    ] {
+        let adapter = format!("adapter {options}").replace(' ', "_");
+        let options: Vec<&str> = ["--drop", "1,3", "--r", "4"].into_iter().chain(options.split(' ')).collect();
+        heal(&place, &[&options[..], &["-o", &adapter]].concat());
+        heal(&place, &[&options[..], &["-o", "merged", "--merge", "--out-dtype", "float32", "--force"]].concat());
+        let (record, settings) = (
+            place.read_json(&format!("{adapter}/heal.json")),
+            place.read_json(&format!("{adapter}/adapter_config.json")),
+        );
+        let has = |option: &str| options.contains(&option);
+        assert_eq!(settings["use_dora"], has("--dora"));
+        assert_eq!(settings["use_rslora"], has("--rslora"));
+        // What is not on is not in the recipe, so that records of before stay as they were.
+        assert_eq!(record["recipe"]["lora"].get("dora").is_some(), has("--dora"));
+        assert_eq!(record["recipe"].get("load_in_4bit").is_some(), has("--load-in-4bit"));
+        let card = place.read("merged/README.md");
+        assert!(card.contains(kind), "{kind}: {card}");
+
+        // Merged is the adapter on the weights that were given, whatever it was trained on.
+        let mut adapted = model(&place, "model").keep(&[0, 2, 4].into());
+        let before = logits(&adapted);
+        let config = load_adapter(&place.path(&adapter), &mut adapted, &[0, 1, 2].into()).unwrap();
+        assert_eq!((config.dora, config.rslora), (has("--dora"), has("--rslora")));
+        assert!(max_difference(&logits(&adapted), &before) > 1e-2, "healing changed something");
+        assert!(max_difference(&logits(&adapted), &logits(&model(&place, "merged"))) < 1e-4);
+        let written = &place.read_json("merged/heal.json")["written"];
+        assert!(written["trained"].as_f64().unwrap() < written["start"].as_f64().unwrap(), "{written}");
+        place.run(&format!("eval model --drop 1,3 --adapter {adapter} --tasks pocket_kind --limit 3"));
+    }
+}
+
+#[test]
 fn all_weights() {
     let place = workplace();
     heal(&place, &["--method", "full", "-o", "full", "--lr", "1e-3"]);
@@ -111,6 +153,9 @@ fn what_is_wrong_is_said_and_nothing_is_written() {
         (&["--max-length", "100000"], "beyond the model's context"),
         (&["--max-length", "3"], "no usable examples"),
         (&["--method", "full", "--r", "8"], "setting of adapters"),
+        (&["--method", "full", "--dora"], "--dora is a setting of adapters"),
+        (&["--method", "full", "--rslora"], "--rslora is a setting of adapters"),
+        (&["--method", "full", "--load-in-4bit"], "--load-in-4bit is a setting of adapters"),
         (&["--method", "qlora"], "invalid value 'qlora'"),
         (&["--drop", "0-4"], "every layer would be dropped"),
         (&["--drop", "9"], "layer 9"),

@@ -74,6 +74,32 @@ fn other_seeds_and_a_control_are_shown_and_decide_nothing() {
 }
 
 #[test]
+fn an_adapter_that_was_trained_in_4_bits_is_scored_on_the_given_weights() {
+    let dir = tempfile::tempdir().unwrap();
+    let with_items = |items: usize| {
+        let mut recipe = recipe();
+        (recipe.heal.recipe.load_in_4bit, recipe.heal.recipe.lora.dora) = (true, true);
+        (recipe.items.report, recipe.heal.depths) = (items, vec![1]);
+        recipe
+    };
+    let fresh = study(&with_items(7), &dir.path().join("fresh")).unwrap();
+    let info = of_role(&fresh, HealingRole::Main)[0].healed.clone().unwrap();
+    assert!(info.recipe.starts_with("DoRA r = 16") && info.recipe.contains("on a base in 4 bits"), "{}", info.recipe);
+    // As soon as it was trained, and read from its cell by a study of other items.
+    study(&with_items(5), &dir.path().join("grown")).unwrap();
+    let grown = study(&with_items(7), &dir.path().join("grown")).unwrap();
+    let healing = grown.timings.iter().find(|timing| timing.stage == "healing").unwrap();
+    assert_eq!((healing.cells, healing.cached), (2, 1), "trained before, and measured anew");
+    assert_eq!(timeless(&grown).points, timeless(&fresh).points);
+    // Trained on other weights, it is another adapter.
+    let mut plain = with_items(7);
+    plain.heal.recipe.load_in_4bit = false;
+    let plain = study(&plain, &dir.path().join("fresh")).unwrap();
+    let loss = |record: &StudyRecord| of_role(record, HealingRole::Main)[0].healed.clone().unwrap().train_loss_first;
+    assert_ne!(loss(&plain), loss(&fresh));
+}
+
+#[test]
 fn healing_in_a_few_steps_is_warned_of() {
     let dir = tempfile::tempdir().unwrap();
     let mut short = recipe();

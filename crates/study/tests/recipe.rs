@@ -138,6 +138,7 @@ fn values_without_sense_are_refused() {
         ("[heal]\ntemperature = 0.0", "temperature"),
         ("[heal]\ntop_p = 1.5", "top_p"),
         ("[heal.recipe]\nlearning_rate = -1.0", "learning rate"),
+        ("[heal.recipe]\nmethod = \"full\"\nload_in_4bit = true", "4 bits"),
         ("[heal.recipe.lora]\ntarget_modules = [\"lm_head\"]", "target"),
     ] {
         let fault = fault(text);

@@ -163,7 +163,7 @@ pub struct HealArgs {
     #[arg(long)]
     pub rslora: bool,
 
-    /// Also train the norm of each row of the adapted weights (DoRA): slower, better at small ranks
+    /// Also train the norm of each row of the adapted weights (DoRA; slower)
     #[arg(long)]
     pub dora: bool,
 

@@ -351,6 +351,7 @@ mod tests {
         let bits = |values: &[f32]| -> Vec<u32> { values.iter().map(|v| v.to_bits()).collect() };
         assert_eq!(bits(&floats("code")), bits(&VALUES));
         assert_eq!(bits(&floats("scale_code")), bits(scale_map()));
+        assert_eq!(bits(&[mean(&floats("summed"))]), bits(&floats("summed_mean")));
         let names: Vec<&str> = tensors.names().into_iter().filter_map(|name| name.strip_suffix(".values")).collect();
         assert!(names.len() >= 10, "{names:?}");
         for name in names {
