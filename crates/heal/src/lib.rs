@@ -58,6 +58,6 @@ pub use optimizer::{AdamW, AdamWConfig};
 pub use recipe::{Distillation, HealRecipe, LoraConfig, Method, OnPolicy, TrainedLayers, Warmup};
 pub use schedule::{DecayShape, Schedule};
 pub use self_generated::{PreparedPrompts, SelfGenerated, SgrOptions, SgrPrompt, SgrRow, generate_responses};
-pub use sft::{HealStats, Healed, Removal, Rounds, Run, StateFile, Stopped, heal};
+pub use sft::{Choose, HealStats, Healed, Removal, Rounds, Run, StateFile, Stopped, heal};
 pub use trainer::{Document, StepStats, Trainer, TrainerConfig};
 pub use written::{LossSample, WrittenLoss};

@@ -1,6 +1,6 @@
 //! The choice of layers that `lopper lop` removes.
 
-use lopper_heal::{Document, Rounds};
+use lopper_heal::{Choose, Document, Rounds};
 use lopper_model::Model;
 use lopper_prune::Calibration;
 use lopper_prune::criteria::{self, Criterion, Measures, Request};
@@ -63,10 +63,6 @@ impl<'a> Choice<'a> {
 }
 
 /// The rounds of `args`, which remove so many layers in all.
-pub fn rounds<'a>(
-    args: &'a LopArgs,
-    remove: usize,
-    choose: &'a (dyn Fn(&Model, usize, &dyn Progress) -> Result<LayerSet<LayerPosition>> + Sync),
-) -> Rounds<'a> {
+pub fn rounds<'a>(args: &'a LopArgs, remove: usize, choose: &'a Choose<'a>) -> Rounds<'a> {
     Rounds { remove, at_once: args.step, criterion: &args.criterion, choose }
 }
