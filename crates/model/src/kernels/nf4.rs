@@ -266,7 +266,7 @@ fn scale_map() -> &'static [f32; 256] {
             // As torch.linspace: from both ends.
             let step = (1.0f32 - 0.1) / parts as f32;
             let boundary = |i: usize| {
-                if i < (parts + 1) / 2 { 0.1 + step * i as f32 } else { 1.0 - step * (parts - i) as f32 }
+                if i < parts.div_ceil(2) { 0.1 + step * i as f32 } else { 1.0 - step * (parts - i) as f32 }
             };
             for part in 0..parts {
                 let value = power * ((boundary(part) + boundary(part + 1)) / 2.0);
