@@ -263,10 +263,14 @@ fn scale_map() -> &'static [f32; 256] {
         let mut values = vec![0.0, 1.0];
         for exponent in 0..7 {
             let (parts, power) = (1usize << exponent, 10f64.powi(exponent - 6) as f32);
-            // As torch.linspace: from both ends.
+            // As torch.linspace: from both ends, rounded once.
             let step = (1.0f32 - 0.1) / parts as f32;
             let boundary = |i: usize| {
-                if i < parts.div_ceil(2) { 0.1 + step * i as f32 } else { 1.0 - step * (parts - i) as f32 }
+                if i < parts.div_ceil(2) {
+                    step.mul_add(i as f32, 0.1)
+                } else {
+                    step.mul_add(-((parts - i) as f32), 1.0)
+                }
             };
             for part in 0..parts {
                 let value = power * ((boundary(part) + boundary(part + 1)) / 2.0);
