@@ -103,7 +103,8 @@ fn an_adapter_is_evaluated_as_the_model_it_is_merged_into() {
     }
     assert_ne!(adapted["tasks"], place.json(&arguments)["tasks"]);
     // Other commands that run the model take it as well.
-    let logprobs = |more: &str| place.run(&format!("logprobs model --tokens 1,2,3,4,5,6 --drop 1 --json{more}")).json();
+    place.write("text", "Tom has 3 apples and 4 pears.");
+    let logprobs = |more: &str| place.run(&format!("logprobs model --text text --drop 1 --json{more}")).json();
     let answers = |more: &str, out: &str| {
         let options = "--prompts pocket --limit 3 --max-new-tokens 8 --temperature 0 --drop 1";
         place.run(&format!("generate model {options}{more} -o {out}"));

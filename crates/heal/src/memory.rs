@@ -139,8 +139,8 @@ pub fn needs_of_study(config: &Config, stored: u64, threads: usize, recipe: Opti
     needs
 }
 
-/// Bytes of what `recipe` trains of a model without `removed` of its layers, in f32: what a study keeps of a healed cut,
-/// and a third of the state of an unfinished run.
+/// Bytes of what `recipe` trains of a model without `removed` of its layers, in f32: what a study keeps of a healed
+/// cut, and a third of the state of an unfinished run.
 pub fn healed_bytes(config: &Config, removed: usize, recipe: &HealRecipe) -> u64 {
     let shape = Shape::of(config);
     4 * shape.trained(config, shape.layers.saturating_sub(removed as u64), recipe)

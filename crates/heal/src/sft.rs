@@ -108,6 +108,7 @@ impl Run<'_> {
                 return Err(Fault::new("which layers are trained is chosen before layers are removed")
                     .expected("all layers")
                     .got(recipe.layers.to_string())
+                    .hint("leave the choice of layers out, or remove all layers at once")
                     .into());
             }
         }

@@ -32,6 +32,7 @@ impl TrainedLayers {
                 return Err(Fault::new("there are not so many layers to train")
                     .expected(format!("from 1 to {count}"))
                     .got(n.to_string())
+                    .hint("train fewer of the last layers, or `all`")
                     .into());
             }
         };

@@ -52,6 +52,7 @@ impl Rounds<'_> {
         Err(Fault::new("layers cannot be removed like this")
             .expected(format!("from 1 to {} layers in all, and no more at a time", layers.saturating_sub(1)))
             .got(format!("{} layers, {} at a time", self.remove, self.at_once))
+            .hint("remove fewer layers, or fewer at a time")
             .into())
     }
 

@@ -3,14 +3,14 @@
 //! The values of a matrix, row by row, are taken in blocks of 64, whatever its width. Each becomes the nearest of 16
 //! numbers, the quantiles of a normal distribution, times the largest magnitude of its block; two of them are a byte,
 //! the first in the upper half. The magnitudes are themselves in 8 bits: less their mean, in blocks of 256, as one of
-//! 256 numbers of a dynamic exponent format (Dettmers, arXiv 1511.04561) times the largest of their block. A value takes
-//! 4 + 8/64 + 32/(64·256) = 4.127 bits.
+//! 256 numbers of a dynamic exponent format (Dettmers, arXiv 1511.04561) times the largest of their block. A value
+//! takes 4 + 8/64 + 32/(64·256) = 4.127 bits.
 //!
 //! Bytes and values are those of bitsandbytes 0.50.2 on a CPU, which `fixtures/nf4` holds it to. Two of its choices are
 //! not the nearest number: it looks magnitudes up in 65,536 steps, and it takes their mean by PyTorch's summation in
 //! `f32`, whose order is repeated here for one thread and eight lanes. PyTorch divides sums of more than 32,768 numbers
-//! among threads, so the last bit of the mean of a matrix of more than two million values depends on their number there;
-//! here it does not.
+//! among threads, so the last bit of the mean of a matrix of more than two million values depends on their number
+//! there; here it does not.
 //!
 //! Not covered: FP4, other sizes of blocks, magnitudes in `f32`, reading checkpoints that are stored so.
 
@@ -60,8 +60,8 @@ pub struct Nf4 {
 }
 
 impl Nf4 {
-    /// Quantises `weight` on the threads of the current rayon pool; no more than 64 Ki of its values for each thread are
-    /// `f32` at a time.
+    /// Quantises `weight` on the threads of the current rayon pool; no more than 64 Ki of its values for each thread
+    /// are `f32` at a time.
     pub fn quantize(weight: Weight<'_>) -> Self {
         let width = weight.format.bytes();
         let len = weight.bytes.len() / width;
@@ -385,7 +385,7 @@ mod tests {
 
     #[test]
     fn a_value_takes_little_more_than_four_bits() {
-        let values: Vec<f32> = (0..1 << 20).map(|i| ((i * 7919) % 1000) as f32 / 500.0 - 1.0).collect();
+        let values: Vec<f32> = (0i64..1 << 20).map(|i| ((i * 7919) % 1000) as f32 / 500.0 - 1.0).collect();
         let nf4 = Nf4::quantize(Weight::of_f32(&values, 1024));
         let bits = 8.0 * nf4.bytes() as f64 / values.len() as f64;
         assert!((bits - 4.127).abs() < 1e-3, "{bits}");

@@ -18,12 +18,14 @@ pub fn removed(args: &LopArgs, layers: usize) -> Result<usize> {
         return Err(Fault::new("--to is the number of layers that are left")
             .expected(format!("from 1 to {}", layers.saturating_sub(1)))
             .got(args.to.to_string())
+            .hint("`lopper inspect` shows how many the model has")
             .into());
     }
     if !(1..=layers - args.to).contains(&args.step) {
         return Err(Fault::new("--step is the number of layers that are removed at a time")
             .expected(format!("from 1 to {}, all at once", layers - args.to))
             .got(args.step.to_string())
+            .hint("leave it out to remove one at a time")
             .into());
     }
     criteria::criterion(&args.criterion)?;
