@@ -1,9 +1,9 @@
 //! DoRA (Liu et al., arXiv 2402.09353): every row of the adapted weight V = W + scale·B·A has a trained norm.
 //!
 //! y = m ∘ (V·x) with m = magnitude / ‖V‖, row by row. The norm is a constant to the gradient (section 4.3 of the
-//! paper, and PEFT). Where values of the adapter's input are dropped, x', PEFT keeps the base's output of the whole input and
-//! adds what the adapter changes, of the other: y = W·x + (m − 1) ∘ (W·x') + m ∘ (scale·B·A·x'). Both need a second
-//! product with W, as does the gradient of the magnitudes.
+//! paper, and PEFT). Where values of the adapter's input are dropped, x', PEFT keeps the base's output of the whole
+//! input and adds what the adapter changes, of the other: y = W·x + (m − 1) ∘ (W·x') + m ∘ (scale·B·A·x'). Both need a
+//! second product with W, as does the gradient of the magnitudes.
 
 use super::{Dropout, Linear, Lora};
 use crate::kernels::{MatmulOptions, Threads, add_assign, dot, gemm, vectorised};
