@@ -320,7 +320,8 @@ impl<'a> Training<'a> {
         let held_out = evaluations.first().zip(kept).map(|(first, kept)| HeldOutLoss {
             documents: self.run.held_out.len(),
             tokens: counted_tokens(self.run.held_out),
-            first: first.loss,
+            // Of the same layers as the last one.
+            first: self.state.removals.last().and_then(|r| r.held_out_loss).map_or(first.loss, |[_, after]| after),
             last: evaluations[kept].loss,
         });
         let every = self.run.evaluation.every > 0;
