@@ -48,7 +48,7 @@ fn a_cut_learns_on_its_own_answers_and_in_a_part_of_its_layers() {
     assert_eq!((&recipe["layers"], &recipe["decay_shape"]), (&json!("from-cut"), &json!("cosine")));
     assert!(record["stats"]["generated_tokens"].as_u64().unwrap() > 0, "{record}");
     let adapter = place.read_json("adapter/adapter_config.json");
-    assert_eq!(adapter["layers_to_transform"], json!([2, 3]));
+    assert_eq!(adapter["layers_to_transform"], json!([1, 2, 3]));
     place
         .run("generate model --prompts chats.jsonl --limit 2 --max-new-tokens 4 --drop 2 --adapter adapter -o a.jsonl");
 }
@@ -61,6 +61,7 @@ fn layers_are_removed_while_the_rest_is_healed() {
     let record = place.read_json("adapter/heal.json");
     let removals = record["stats"]["removals"].as_array().unwrap();
     assert_eq!(removals.len(), 2, "{record}");
+    assert_eq!(record["lop"], json!({"to": 3, "step": 1, "criterion": "bi"}));
     assert!(removals.iter().all(|removal| removal["held_out_loss"].as_array().unwrap().len() == 2));
     let kept: Vec<u64> = serde_json::from_value(record["kept"].clone()).unwrap();
     let gone: Vec<String> = (0..5).filter(|layer| !kept.contains(layer)).map(|layer| layer.to_string()).collect();
@@ -88,6 +89,8 @@ fn layers_are_removed_while_the_rest_is_healed() {
 #[test]
 fn what_cannot_be_learned_from_is_refused() {
     let place = workplace();
+    let both = place.fault("heal model --data chats.jsonl --schedule constant --decay 0.5 -o out");
+    assert!(both.contains("--schedule constant does not"), "{both}");
     let seam = place.fault("heal model --data chats.jsonl --train-layers from-cut -o out");
     assert!(seam.contains("without --drop"), "{seam}");
     insta::assert_snapshot!("no_cut", place.fault("heal model --data chats.jsonl --distill -o out"));

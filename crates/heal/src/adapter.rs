@@ -17,6 +17,7 @@ use crate::recipe::LoraConfig;
 use lopper_model::checkpoint::{Array, Dtype, save_safetensors};
 use lopper_model::linear::Lora;
 use lopper_model::param::Param;
+use lopper_model::tensors::layer_of;
 use lopper_model::{Model, Threads};
 use lopper_record::{LayerPosition, LayerSet, Result, ensure, write_atomic};
 use rand::{Rng, SeedableRng};
@@ -87,12 +88,6 @@ pub fn is_adapter(name: &str) -> bool {
     [".lora_A.weight", ".lora_B.weight", MAGNITUDE].iter().any(|end| name.ends_with(end))
 }
 
-/// The layer of an adapter's parameter.
-fn adapted_layer(name: &str) -> Option<usize> {
-    let rest = name.strip_prefix("model.layers.").filter(|_| is_adapter(name))?;
-    rest.split('.').next()?.parse().ok()
-}
-
 /// Identifies the adapter in `directory` by the bytes of its files.
 ///
 /// # Errors
@@ -148,7 +143,8 @@ pub fn save_adapter(
         })
         .collect();
     ensure!(!arrays.is_empty(), "the model has no adapter to write");
-    let mut layers: Vec<usize> = parameters.iter().filter_map(|(name, _)| adapted_layer(name)).collect();
+    let adapters = parameters.iter().filter(|(name, _)| is_adapter(name));
+    let mut layers: Vec<usize> = adapters.filter_map(|(name, _)| Some(layer_of(name)?.0)).collect();
     layers.dedup();
     let layers = (layers.len() < kept.len()).then_some(layers);
     let metadata = BTreeMap::from([("format".to_owned(), "pt".to_owned())]);

@@ -6,9 +6,10 @@
 //! `docs/reference/inspect.md` has the formulas; where they come from is said at each line here.
 
 use lopper_model::{Config, SMALL_MODEL_PARAMETERS};
+use lopper_record::{LayerPosition, LayerSet};
 use serde::Serialize;
 
-use crate::recipe::{HealRecipe, Method};
+use crate::recipe::{HealRecipe, Method, TrainedLayers};
 
 /// Most tokens that a command takes through the model at once, unless one text is longer: the
 /// groups of scoring, the prefill of generation and the micro-batches of training.
@@ -70,7 +71,7 @@ pub fn needs(config: &Config, stored: u64, threads: usize) -> Vec<Need> {
     let generate = need("generate, eval", packed, forward + shape.cache);
     let heal = |command, method, load_in_4bit| {
         let recipe = HealRecipe { load_in_4bit, ..HealRecipe::for_size(parameters as usize, method) };
-        need_of_healing(command, config, stored, threads, config.num_hidden_layers, &recipe)
+        need_of_healing(command, config, stored, threads, &LayerSet::all(config.num_hidden_layers), &recipe)
     };
     vec![
         // Copied in pieces of 4 MiB: no weight stays.
@@ -84,27 +85,26 @@ pub fn needs(config: &Config, stored: u64, threads: usize) -> Vec<Need> {
     ]
 }
 
-/// What finetuning `layers` of the model's layers by `recipe` needs, the last moments of saving included.
+/// What finetuning the layers `kept` of the model by `recipe` needs, the last moments of saving included.
 pub fn need_of_healing(
     command: &'static str,
     config: &Config,
     stored: u64,
     threads: usize,
-    layers: usize,
+    kept: &LayerSet<LayerPosition>,
     recipe: &HealRecipe,
 ) -> Need {
-    let layers = layers as u64;
     let parameters = config.parameter_counts().total;
     let shape = Shape::of(config);
     // As `Run::for_model` chooses them.
     let apart = parameters < SMALL_MODEL || recipe.method == Method::Lora && recipe.batch >= threads;
     let workers = if apart { threads.max(1) as u64 } else { 1 };
-    let trained = shape.trained(config, layers, recipe);
+    let trained = trained_bytes(config, kept, recipe) / 4;
     // What is not trained.
     let matrices = shape.layer_matrices * shape.layers;
     let frozen = match (recipe.method, recipe.load_in_4bit) {
-        (Method::Full, _) => 0,
-        (Method::Lora, false) => weights(parameters, stored),
+        (Method::Full, _) if recipe.layers.is_all() => 0,
+        (Method::Full, _) | (Method::Lora, false) => weights(parameters, stored),
         // The weights that were given stay, too: in memory, or in their file, where they take none.
         (Method::Lora, true) if parameters < SMALL_MODEL => weights(parameters, stored) + nf4(matrices),
         (Method::Lora, true) => {
@@ -116,6 +116,9 @@ pub fn need_of_healing(
     // while the state is being saved, as bytes and as the file they become
     // (`crates/heal/src/state.rs`).
     let fixed = frozen + 4 * trained * (3 + workers) + 2 * 12 * trained;
+    // The gradient goes back to the first trained layer, and through all where the head is the embedding's matrix.
+    let through_all = recipe.method == Method::Full && config.tie_word_embeddings;
+    let layers = if through_all { kept.len() } else { recipe.layers.of(kept).len() } as u64;
     let kept = match recipe.checkpointing {
         true => 4 * shape.hidden * layers + shape.activations(),
         false => shape.activations() * layers,
@@ -133,17 +136,21 @@ pub fn needs_of_study(config: &Config, stored: u64, threads: usize, recipe: Opti
         _ => None,
     };
     let mut needs: Vec<Need> = needs(config, stored, threads).into_iter().filter_map(named).collect();
-    needs.extend(
-        recipe.map(|recipe| need_of_healing("healing", config, stored, threads, config.num_hidden_layers, recipe)),
-    );
+    let all = LayerSet::all(config.num_hidden_layers);
+    needs.extend(recipe.map(|recipe| need_of_healing("healing", config, stored, threads, &all, recipe)));
     needs
 }
 
-/// Bytes of what `recipe` trains of a model without `removed` of its layers, in f32: what a study keeps of a healed
-/// cut, and a third of the state of an unfinished run.
+/// Most bytes that a study keeps of a model without `removed` of its layers that is healed by `recipe`: the adapter, or
+/// all weights, in f32.
 pub fn healed_bytes(config: &Config, removed: usize, recipe: &HealRecipe) -> u64 {
-    let shape = Shape::of(config);
-    4 * shape.trained(config, shape.layers.saturating_sub(removed as u64), recipe)
+    let recipe = HealRecipe { layers: TrainedLayers::All, ..recipe.clone() };
+    trained_bytes(config, &(removed..config.num_hidden_layers).collect(), &recipe)
+}
+
+/// Bytes of what `recipe` trains of the layers `kept` of the model, in f32: a third of the state of an unfinished run.
+pub fn trained_bytes(config: &Config, kept: &LayerSet<LayerPosition>, recipe: &HealRecipe) -> u64 {
+    4 * Shape::of(config).trained(config, recipe.layers.of(kept).len() as u64, recipe)
 }
 
 /// Numbers per token and per layer that the estimates are made of.
@@ -194,12 +201,16 @@ impl Shape {
         }
     }
 
-    /// Numbers that `recipe` trains in a model of `layers` such layers.
+    /// Numbers that `recipe` trains where it trains `layers` layers.
     fn trained(&self, config: &Config, layers: u64, recipe: &HealRecipe) -> u64 {
         match recipe.method {
             Method::Full => {
-                let removed = self.layers - layers;
-                config.parameter_counts().total.saturating_sub(removed * config.parameters_per_layer() as u64)
+                let outside = match recipe.layers.is_all() {
+                    true => config.parameters_outside_layers() as u64,
+                    // The last norm and the head.
+                    false => self.hidden + self.head,
+                };
+                outside + layers * config.parameters_per_layer() as u64
             }
             // Two factors for each of the seven matrices of a layer.
             Method::Lora => {
@@ -248,6 +259,23 @@ mod tests {
         // Weights, their gradient and two moments; six of them while saving.
         assert_eq!(needs[6].fixed, (4 + 6) * 4 * parameters);
         assert_eq!(needs[2].fixed, 2 * parameters, "as stored");
+    }
+
+    #[test]
+    fn what_is_not_trained_needs_no_moments() {
+        let config = Config { vocab_size: 32_000, ..Config::plain(12, 12, 64) };
+        let (kept, per_layer) = (LayerSet::from([0, 1, 2, 3, 7, 8]), config.parameters_per_layer() as u64);
+        let of = |method, layers| HealRecipe { layers, ..HealRecipe::paper(method) };
+        let full = |layers| trained_bytes(&config, &kept, &of(Method::Full, layers)) / 4;
+        let (head, hidden) = (32_000 * 768, 768);
+        assert_eq!(full(TrainedLayers::All), 6 * per_layer + 2 * head + hidden);
+        assert_eq!(full(TrainedLayers::Last(3)), 3 * per_layer + head + hidden);
+        assert_eq!(healed_bytes(&config, 6, &of(Method::Full, TrainedLayers::Last(3))), 4 * full(TrainedLayers::All));
+        let lora = |layers| trained_bytes(&config, &kept, &of(Method::Lora, layers));
+        assert_eq!(2 * lora(TrainedLayers::FromCut), lora(TrainedLayers::All), "3, 7 and 8");
+        let need = |layers| need_of_healing("heal", &config, 1 << 30, 2, &kept, &of(Method::Full, layers)).total;
+        assert!(need(TrainedLayers::Last(1)) < need(TrainedLayers::Last(3)));
+        assert!(need(TrainedLayers::Last(3)) < need(TrainedLayers::All));
     }
 
     #[test]

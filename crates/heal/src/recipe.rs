@@ -316,6 +316,9 @@ impl HealRecipe {
                 .hint("leave load_in_4bit out, or train an adapter")
                 .into());
         }
+        if self.layers == TrainedLayers::Last(0) {
+            return out_of_range("the number of last layers to train", "at least 1", 0);
+        }
         if let Some(distillation) = &self.distillation {
             distillation.check()?;
         }
@@ -393,6 +396,7 @@ mod tests {
         bad(|r| r.decay = 1.5);
         bad(|r| r.adamw.beta2 = 1.0);
         bad(|r| r.stochastic_rounding = true);
+        bad(|r| r.layers = TrainedLayers::Last(0));
         bad(|r| (r.method, r.load_in_4bit) = (Method::Full, true));
         // Full finetuning does not use the adapter's settings.
         let mut full = HealRecipe::paper(Method::Full);

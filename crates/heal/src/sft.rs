@@ -24,6 +24,7 @@ use crate::recipe::{HealRecipe, Method};
 use crate::state::{self, RunState};
 use crate::trainer::{Document, Trainer, TrainerConfig};
 use lopper_model::Model;
+use lopper_model::tensors::{EMBEDDING, layer_of};
 use lopper_record::{Fault, LayerPosition, LayerSet, Progress, Result, Step, ensure, key_hash};
 use serde_json::{Value, json};
 use std::path::Path;
@@ -93,10 +94,10 @@ impl Run<'_> {
         if self.workers > 1 { self.workers } else { rayon::current_num_threads() }
     }
 
-    fn check(&self, layers: usize, recipe: &HealRecipe) -> Result<()> {
+    fn check(&self, layers: usize, documents: usize, recipe: &HealRecipe) -> Result<()> {
         let Evaluation { every, keep, patience } = self.evaluation;
         if let Some(rounds) = &self.rounds {
-            rounds.check(layers)?;
+            rounds.check(layers, recipe.steps(documents))?;
             if keep == Keep::Best || patience > 0 {
                 return Err(Fault::new("evaluations of cuts of different depths cannot be compared")
                     .expected("the weights of the last step, and no early stopping")
@@ -185,7 +186,7 @@ pub fn heal(
 ) -> Result<Healed> {
     check(model, kept, documents, recipe)?;
     check_documents(model, run.held_out, recipe)?;
-    run.check(kept.len(), recipe)?;
+    run.check(kept.len(), documents.len(), recipe)?;
     let mut whole = model.clone();
     if recipe.distillation.is_some() && whole.is_small() {
         whole.load();
@@ -201,7 +202,7 @@ pub fn heal(
         model.quantize_nf4();
     }
     let before = model.clone();
-    let trained = recipe.layers.of(kept)?;
+    let trained = recipe.layers.of(kept);
     let lora = recipe.method == Method::Lora;
     if lora {
         attach_lora(&mut model, &recipe.lora, recipe.seed, &trained)?;
@@ -296,10 +297,9 @@ fn check_documents(model: &Model, documents: &[Document], recipe: &HealRecipe) -
 
 /// Whether the parameter `name` belongs to the layers `trained`, or to what comes after all layers.
 fn is_in(trained: &LayerSet<LayerPosition>, tied: bool, name: &str) -> bool {
-    let layer = name.strip_prefix("model.layers.").and_then(|rest| rest.split('.').next()?.parse().ok());
-    match layer {
-        Some(layer) => trained.contains(LayerPosition(layer)),
-        None => tied || !name.contains("embed_tokens"),
+    match layer_of(name) {
+        Some((layer, _)) => trained.contains(LayerPosition(layer)),
+        None => tied || name != EMBEDDING,
     }
 }
 
@@ -325,6 +325,9 @@ fn settings(
     let mut settings = json!({"model": file.model, "kept": kept, "documents": hash(documents), "recipe": recipe});
     if run.evaluation != Evaluation::default() {
         settings["evaluation"] = json!(run.evaluation);
+    }
+    // Losses on them are in the state.
+    if run.evaluation != Evaluation::default() || run.rounds.is_some() {
         settings["held_out"] = json!(hash(run.held_out));
     }
     if let Some(Rounds { remove, at_once, criterion, .. }) = run.rounds {

@@ -1,6 +1,6 @@
 //! Training on a base in 4 bits (QLoRA): what is trained, evaluated and returned, from memory and from a file.
 //!
-//! That steps are those of PEFT on bitsandbytes' weights is tested in `peft_training.rs`.
+//! That steps are those of PEFT on bitsandbytes' weights is tested in `training_steps/peft.rs`.
 
 use lopper_heal::adapter::is_adapter;
 use lopper_heal::{

@@ -15,6 +15,7 @@ use crate::layer::norm_of;
 use crate::linear::Dropout;
 use crate::model::Model;
 use crate::param::{Gradients, Param};
+use crate::tensors::layer_of;
 use layer::{Activations, Pass, Scratch};
 use lopper_record::{LayerSet, LayerSlot, Result, ensure};
 
@@ -239,9 +240,8 @@ impl Model {
     fn layer_parameters(&self) -> Vec<Vec<Param>> {
         let mut layers = vec![Vec::new(); self.layers.len()];
         for (name, param) in self.parameters() {
-            let index = name.strip_prefix("model.layers.").and_then(|rest| rest.split('.').next());
-            if let Some(index) = index.and_then(|index| index.parse::<usize>().ok()) {
-                layers[index].push(param);
+            if let Some((layer, _)) = layer_of(&name) {
+                layers[layer].push(param);
             }
         }
         layers

@@ -43,8 +43,8 @@ pub struct HealArgs {
     #[arg(long, value_enum, default_value_t = MethodArg::Lora)]
     pub method: MethodArg,
 
-    /// Train these layers of the cut: `all`, `from-cut` for those behind the first removed one, or the `last:N`, with
-    /// --method full also the head
+    /// Train these layers of the cut: `all`, `from-cut` for those from the first removed layer on and the one before it,
+    /// or `last:N` for the last N; with --method full also the head
     #[arg(long, value_name = "LAYERS", default_value_t = TrainedLayers::All)]
     pub train_layers: TrainedLayers,
 
@@ -99,10 +99,12 @@ pub struct HealArgs {
     ))]
     pub lr: Option<f64>,
 
-    /// Let the learning rate, after the warm-up, stay `constant`, fall to zero in a straight line (`linear`) or half a
-    /// cosine wave (`cosine`), or fall in a straight line over the last fifth of the steps (`wsd`) [default: constant,
-    /// or linear over the last half of the steps below 50M parameters]
-    #[arg(long, value_enum)]
+    #[arg(long, value_enum, help = format!(
+        "Let the learning rate go on like this after the warm-up [default: constant, or below {} parameters linear over \
+         the last {:.0} % of the steps]",
+        small_model(),
+        100.0 * HealRecipe::for_pocket(Method::Lora).decay
+    ))]
     pub schedule: Option<ScheduleArg>,
 
     /// Let the learning rate fall over this fraction of the steps, at their end
@@ -219,8 +221,7 @@ pub struct DistillArgs {
     pub distill_hidden: Option<f64>,
 
     /// Let the cut answer the prompts itself while it is trained, and learn at each of its tokens what the uncut model
-    /// would give there (on-policy distillation): this fraction of the examples, at random [default where only
-    /// --on-policy is given: 1]
+    /// would give there (on-policy distillation): this fraction of the examples, at random, or all without a number
     #[arg(long, value_name = "FRACTION", num_args = 0..=1, default_missing_value = "1", requires = "distill")]
     pub on_policy: Option<f64>,
 

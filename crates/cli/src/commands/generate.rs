@@ -143,8 +143,7 @@ fn sampling(args: &GenerateArgs) -> Result<Sampling> {
     Ok(sampling)
 }
 
-/// Refuses finished answers to other prompts. There may be fewer than are now asked for: an answer depends on its own
-/// prompt alone.
+/// Refuses finished answers to other prompts. There may be fewer than now: an answer depends on its own prompt alone.
 fn check_prompts(finished: &Partial<SgrRow>, requests: &[Request], path: &Path) -> Result<()> {
     let same = |(index, row): (&usize, &SgrRow)| {
         let prompt = row.recorded.as_ref().map(|recorded| &recorded.prompt_token_ids);

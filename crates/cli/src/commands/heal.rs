@@ -47,6 +47,9 @@ struct Record<'a> {
     source: ModelId,
     /// The layers that were healed, in the original numbering.
     kept: LayerSet,
+    /// How layers were removed during the training, if they were.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lop: Option<LopSettings<'a>>,
     data: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     data_set: Option<&'a DataSetRows>,
@@ -63,6 +66,14 @@ struct Record<'a> {
     /// The loss of a whole model as it was written.
     #[serde(skip_serializing_if = "Option::is_none")]
     written: Option<WrittenLoss>,
+}
+
+/// The options of `lopper lop`.
+#[derive(Serialize)]
+struct LopSettings<'a> {
+    to: usize,
+    step: usize,
+    criterion: &'a str,
 }
 
 pub fn run(context: &Context, args: &HealArgs, lop: Option<&LopArgs>) -> Result<()> {
@@ -134,6 +145,7 @@ pub fn run(context: &Context, args: &HealArgs, lop: Option<&LopArgs>) -> Result<
             num_hidden_layers: opened.config().num_hidden_layers,
         },
         kept,
+        lop: lop.map(|LopArgs { to, step, criterion, .. }| LopSettings { to: *to, step: *step, criterion }),
         data: &args.data,
         data_set: rows.data_set.as_ref(),
         held_out_file: match &args.held_out {
@@ -212,6 +224,13 @@ fn recipe(opened: &OpenModel, args: &HealArgs, lop: bool) -> Result<HealRecipe> 
         Some(ScheduleArg::Cosine) => (1.0, DecayShape::Cosine),
         Some(ScheduleArg::Wsd) => (0.2, DecayShape::Linear),
     };
+    if let (Some(ScheduleArg::Constant), Some(decay)) = (args.schedule, args.decay.filter(|decay| *decay != 0.0)) {
+        return Err(Fault::new("--decay lets the learning rate fall, and --schedule constant does not")
+            .expected("one of them")
+            .got(format!("--schedule constant --decay {decay}"))
+            .hint("`--schedule wsd` stays constant and falls over the last steps")
+            .into());
+    }
     recipe.decay = args.decay.unwrap_or(recipe.decay);
     recipe.layers = args.train_layers;
     recipe.batch = args.batch.unwrap_or(recipe.batch);

@@ -1,6 +1,6 @@
 //! Which layers of a cut are trained.
 
-use lopper_record::{Fault, LayerPosition, LayerSet, Result};
+use lopper_record::{LayerPosition, LayerSet};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 use std::fmt::{self, Display, Formatter};
 use std::str::FromStr;
@@ -11,39 +11,26 @@ pub enum TrainedLayers {
     /// All of them.
     #[default]
     All,
-    /// Those behind the first layer that was removed. What comes before them is the same as in the uncut model.
+    /// Those from the first removed layer on, with the one before it, whose output they read. What comes before them is
+    /// the same as in the uncut model.
     FromCut,
-    /// The last N (Lu et al., arXiv 2411.15558, train the last three and the head).
+    /// The last N (Lu et al., arXiv 2411.15558, train the last three and the head); all, where there are no more.
     Last(usize),
 }
 
 impl TrainedLayers {
-    /// The trained layers of the cut that keeps `kept`, by their position in the cut.
-    ///
-    /// # Errors
-    /// A [`Fault`] where there are none, or fewer than N.
-    pub fn of(self, kept: &LayerSet<LayerPosition>) -> Result<LayerSet<LayerPosition>> {
+    /// The trained layers of the cut that keeps `kept`, by their position in the cut: at least one, unless N is 0.
+    pub fn of(self, kept: &LayerSet<LayerPosition>) -> LayerSet<LayerPosition> {
         let count = kept.len();
         let first = match self {
             Self::All => 0,
-            Self::FromCut => kept.indices().enumerate().take_while(|(i, layer)| i == layer).count(),
-            Self::Last(n) if (1..=count).contains(&n) => count - n,
-            Self::Last(n) => {
-                return Err(Fault::new("there are not so many layers to train")
-                    .expected(format!("from 1 to {count}"))
-                    .got(n.to_string())
-                    .hint("train fewer of the last layers, or `all`")
-                    .into());
+            Self::FromCut => {
+                let before = kept.indices().enumerate().take_while(|(i, layer)| i == layer).count();
+                before.saturating_sub(1)
             }
+            Self::Last(n) => count.saturating_sub(n),
         };
-        if first == count {
-            return Err(Fault::new("there are no layers to train behind the first removed one")
-                .expected("a cut with layers behind it")
-                .got(format!("the layers {kept}"))
-                .hint("train all layers, or the last ones: `last:3`")
-                .into());
-        }
-        Ok((first..count).collect())
+        (first..count).collect()
     }
 
     /// Whether these are all layers.
@@ -55,7 +42,7 @@ impl TrainedLayers {
     pub(crate) fn summary(self) -> String {
         match self {
             Self::All => "all layers".to_owned(),
-            Self::FromCut => "the layers behind the first removed one".to_owned(),
+            Self::FromCut => "the layers from the cut on".to_owned(),
             Self::Last(1) => "the last layer".to_owned(),
             Self::Last(n) => format!("the last {n} layers"),
         }
@@ -104,15 +91,14 @@ mod tests {
     #[test]
     fn layers_are_chosen_by_their_position_in_the_cut() {
         let of = |layers: TrainedLayers, kept: &[usize]| {
-            layers.of(&kept.iter().copied().collect()).map(|layers| layers.indices().collect::<Vec<_>>())
+            layers.of(&kept.iter().copied().collect()).indices().collect::<Vec<_>>()
         };
-        assert_eq!(of(TrainedLayers::All, &[0, 1, 4]).unwrap(), [0, 1, 2]);
-        assert_eq!(of(TrainedLayers::FromCut, &[0, 1, 4, 6]).unwrap(), [2, 3]);
-        assert_eq!(of(TrainedLayers::FromCut, &[1, 2]).unwrap(), [0, 1]);
-        assert_eq!(of(TrainedLayers::Last(2), &[0, 1, 4, 6]).unwrap(), [2, 3]);
-        for (layers, kept) in [(TrainedLayers::FromCut, [0, 1, 2]), (TrainedLayers::Last(4), [0, 1, 4])] {
-            assert!(of(layers, &kept).unwrap_err().into_fault().is_ok(), "{layers}");
-        }
+        assert_eq!(of(TrainedLayers::All, &[0, 1, 4]), [0, 1, 2]);
+        assert_eq!(of(TrainedLayers::FromCut, &[0, 1, 4, 6]), [1, 2, 3]);
+        assert_eq!(of(TrainedLayers::FromCut, &[1, 2]), [0, 1]);
+        assert_eq!(of(TrainedLayers::FromCut, &[0, 1, 2]), [2], "the last ones were removed");
+        assert_eq!(of(TrainedLayers::Last(2), &[0, 1, 4, 6]), [2, 3]);
+        assert_eq!(of(TrainedLayers::Last(9), &[0, 1, 4]), [0, 1, 2]);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use lopper_heal::memory::{healed_bytes, need_of_healing};
+use lopper_heal::memory::{need_of_healing, trained_bytes};
 use lopper_heal::{Evaluation, HealRecipe, Keep};
 use lopper_record::{Fault, LayerPosition, LayerSet, Result};
 
@@ -21,7 +21,7 @@ pub fn check(
     (recipe, evaluation): (&HealRecipe, &Evaluation),
 ) -> Result<()> {
     let (config, stored) = (opened.config(), opened.checkpoint.weight_bytes());
-    let need = need_of_healing("heal", config, stored, context.threads, kept.len(), recipe);
+    let need = need_of_healing("heal", config, stored, context.threads, kept, recipe);
     if let Some(available) = machine::memory_available().filter(|available| need.total > *available) {
         context.printer.warn(&format!(
             "this training needs about {} of memory, and {} are free: the system may end it; less is needed with \
@@ -30,7 +30,7 @@ pub fn check(
             table::bytes(available)
         ));
     }
-    let trained = healed_bytes(config, config.num_hidden_layers - kept.len(), recipe);
+    let trained = trained_bytes(config, kept, recipe);
     let result = match output::writes_model(args) {
         true => {
             let numbers = config.keep(kept).parameter_counts().total;

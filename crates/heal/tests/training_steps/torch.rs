@@ -6,8 +6,9 @@
 //! 3e-6 in the loss, 1e-6 in the norm. The tolerances are between that and the smallest effect of leaving a part out:
 //! 8e-5 without weight decay, 4e-3 with PyTorch's own beta2, 9e-2 without clipping.
 
+use super::Steps;
 use lopper_heal::adapter::is_adapter;
-use lopper_heal::{AdamWConfig, Document, Trainer, TrainerConfig, load_adapter};
+use lopper_heal::{Document, Trainer, TrainerConfig, load_adapter};
 use lopper_model::{Checkpoint, Model};
 use lopper_record::{LayerPosition, LayerSet};
 use lopper_testkit::{fixture, fixture_json};
@@ -21,17 +22,6 @@ struct Expected {
     #[serde(default)]
     dropped: LayerSet<LayerPosition>,
     adamw: Steps,
-}
-
-#[derive(Deserialize)]
-struct Steps {
-    lr: f64,
-    betas: [f64; 2],
-    eps: f64,
-    weight_decay: f64,
-    clip: f64,
-    losses: Vec<f64>,
-    gradient_norms: Vec<f64>,
 }
 
 /// Differences of a loss, in nats, and of a gradient norm, relative, of the first step and of later ones.
@@ -56,8 +46,7 @@ fn train(name: &str, model: Model, trainable: fn(&str) -> bool, config: TrainerC
     assert_eq!(sequences.len(), responses.len());
     let documents: Vec<Document> =
         sequences.into_iter().zip(responses).map(|(tokens, weights)| Document { tokens, weights }).collect();
-    let optimizer =
-        AdamWConfig { beta1: adamw.betas[0], beta2: adamw.betas[1], eps: adamw.eps, weight_decay: adamw.weight_decay };
+    let optimizer = adamw.optimizer();
     let context = format!("{name}, {config:?}");
     let kept = dropped.complement(model.num_layers()).slots();
     let mut trainer = Trainer::new(model, kept, trainable, optimizer, TrainerConfig { clip: adamw.clip, ..config });

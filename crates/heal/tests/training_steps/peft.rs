@@ -3,8 +3,9 @@
 //!
 //! Numbers come from `fixtures/peft/make_training.py`; the library versions are in each `expected.json`.
 
+use super::Steps;
 use lopper_heal::adapter::is_adapter;
-use lopper_heal::{AdamWConfig, Document, Trainer, TrainerConfig, load_adapter};
+use lopper_heal::{Document, Trainer, TrainerConfig, load_adapter};
 use lopper_model::linear::Dropout;
 use lopper_model::{Checkpoint, Model, TrainBatch, TrainOptions, TrainWorkspace};
 use lopper_testkit::{assert_close, fixture, fixture_json};
@@ -29,17 +30,6 @@ struct Expected {
     responses: Vec<Vec<f32>>,
     logits: Vec<Vec<Vec<f32>>>,
     adamw: Steps,
-}
-
-#[derive(Deserialize)]
-struct Steps {
-    lr: f64,
-    betas: [f64; 2],
-    eps: f64,
-    weight_decay: f64,
-    clip: f64,
-    losses: Vec<f64>,
-    gradient_norms: Vec<f64>,
 }
 
 fn expected(name: &str) -> Expected {
@@ -122,11 +112,10 @@ fn ten_steps_are_pefts() {
     for name in NAMES {
         let expected = expected(name);
         let model = adapted(name, &expected, true);
-        let Steps { lr, betas: [beta1, beta2], eps, weight_decay, clip, losses, gradient_norms } = &expected.adamw;
-        let optimizer = AdamWConfig { beta1: *beta1, beta2: *beta2, eps: *eps, weight_decay: *weight_decay };
+        let Steps { lr, clip, losses, gradient_norms, .. } = &expected.adamw;
         let config = TrainerConfig { clip: *clip, ..TrainerConfig::default() };
         let kept = model.all_layers();
-        let mut trainer = Trainer::new(model, kept, is_adapter, optimizer, config);
+        let mut trainer = Trainer::new(model, kept, is_adapter, expected.adamw.optimizer(), config);
         let documents = documents(&expected);
         assert_eq!((losses.len(), gradient_norms.len()), (10, 10));
         for (step, (loss, norm)) in losses.iter().zip(gradient_norms).enumerate() {
