@@ -81,7 +81,7 @@ fn layers_are_removed_while_the_rest_is_healed() {
         ("--to 3 --eval-steps 1 --keep best", "different depths"),
         ("--to 3 --train-layers last:2", "all layers"),
     ] {
-        let message = place.fault(&format!("lop model --data chats.jsonl --held-out 4 -o out {wrong}"));
+        let message = place.fault(&format!("lop model --data chats.jsonl --epochs 2 --held-out 4 -o out {wrong}"));
         assert!(message.contains(said), "{wrong}: {message}");
     }
 }

@@ -43,8 +43,8 @@ pub struct HealArgs {
     #[arg(long, value_enum, default_value_t = MethodArg::Lora)]
     pub method: MethodArg,
 
-    /// Train these layers of the cut: `all`, `from-cut` for those from the first removed layer on and the one before it,
-    /// or `last:N` for the last N; with --method full also the head
+    /// Train these layers of the cut: `all`, `from-cut` for those from the first removed layer on and the one before
+    /// it, or `last:N` for the last N; with --method full also the head
     #[arg(long, value_name = "LAYERS", default_value_t = TrainedLayers::All)]
     pub train_layers: TrainedLayers,
 
