@@ -10,7 +10,8 @@ mod layer;
 
 use crate::batch::Batch;
 use crate::kernels::distill::{Divergence, Rows, distillation};
-use crate::kernels::{MatmulOptions, MatmulPrecision, Threads, add_assign, loss};
+use crate::kernels::loss::{LogitBuffers, cross_entropy};
+use crate::kernels::{MatmulOptions, MatmulPrecision, Threads, add_assign};
 use crate::layer::norm_of;
 use crate::linear::Dropout;
 use crate::model::Model;
@@ -121,6 +122,7 @@ pub struct TrainWorkspace {
     /// Of layers that only run forward.
     passing: Activations,
     scratch: Scratch,
+    logits: LogitBuffers,
 }
 
 impl Model {
@@ -177,7 +179,7 @@ impl Model {
         let TrainOptions { threads, dropout, checkpointing, .. } = options;
         let matmul = options.matmul();
         let pass = Pass { config: &self.config, ropes: &ropes, batch: &data.batch, threads, matmul, dropout };
-        let TrainWorkspace { saved, inputs, passing, scratch } = workspace;
+        let TrainWorkspace { saved, inputs, passing, scratch, logits } = workspace;
         let layers: Vec<usize> = kept.indices().collect();
         let frozen = self.frozen_layers(&layers);
         let common = teacher.map_or(0, |teacher| self.common_layers(&teacher, &layers[..frozen]));
@@ -203,7 +205,7 @@ impl Model {
             let rest: Vec<usize> = teacher.kept.indices().skip(common).collect();
             (teacher, teacher.model.last_states(data, so_far, &rest, options, passing, scratch))
         });
-        let (loss, mut d) = self.head_loss(&x, data, taught, options, grads);
+        let (loss, mut d) = self.head_loss(&x, data, taught, options, logits, grads);
         let mut again = Vec::new();
         for (i, layer) in trained.iter().enumerate().rev() {
             let acts = &mut saved[if checkpointing { 0 } else { i }];
@@ -323,6 +325,7 @@ impl Model {
         data: &TrainBatch,
         taught: Option<(Teacher<'_>, Vec<f32>)>,
         options: TrainOptions,
+        buffers: &mut LogitBuffers,
         grads: &mut Gradients,
     ) -> (BatchLoss, Vec<f32>) {
         let (width, norm) = (self.config.hidden_size, norm_of(&self.config, &self.norm));
@@ -338,14 +341,15 @@ impl Model {
         let loss = match &taught {
             None => {
                 let own = self.output_head();
-                let loss = loss::cross_entropy(matmul, &normed, own, &targets, &weights, Some(&mut dnormed), dhead);
+                let dnormed = Some(&mut dnormed[..]);
+                let loss = cross_entropy(matmul, buffers, &normed, own, &targets, &weights, dnormed, dhead);
                 BatchLoss { total: loss, targets: loss }
             }
             Some((teacher, states)) => {
                 let student = Rows { hidden: &normed, head: self.output_head() };
                 let rows = Rows { hidden: states, head: teacher.model.output_head() };
                 let (by, divergence) = ((&*targets, &*weights), teacher.divergence);
-                let loss = distillation(matmul, student, rows, by, divergence, Some(&mut dnormed), dhead);
+                let loss = distillation(matmul, buffers, student, rows, by, divergence, Some(&mut dnormed), dhead);
                 let of_states = hidden_state_loss((&normed, states), &weights, teacher.hidden_states, &mut dnormed);
                 BatchLoss { total: loss.total + of_states, targets: loss.targets }
             }

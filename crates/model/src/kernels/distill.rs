@@ -2,8 +2,8 @@
 //! logits are ever held whole.
 
 use super::gemm::{linear_input_grad, linear_weight_grad};
-use super::loss::{Head, chunk_rows, sum_exp};
-use super::{MatmulOptions, exp, max, vectorised};
+use super::loss::{Head, LogitBuffers, at_least, chunk_rows, sum_exp};
+use super::{LANES, MatmulOptions, exp, max, reduce, vectorised};
 
 /// How a student's next-token distribution s is compared with its teacher's, t: of each row
 /// a · (−log s(target)) + (1 − a) · T² · ((1 − r) · KL(t‖s) + r · KL(s‖t)), the divergences between
@@ -37,8 +37,10 @@ pub struct Rows<'a> {
 }
 
 /// Σ wᵢ · loss of row i, with gradients for the student: `dhidden` is written, `dhead` added to where one is given.
+#[allow(clippy::too_many_arguments, reason = "operands and shapes are passed one by one")]
 pub fn distillation(
     options: MatmulOptions,
+    buffers: &mut LogitBuffers,
     student: Rows<'_>,
     teacher: Rows<'_>,
     (targets, weights): (&[u32], &[f32]),
@@ -53,9 +55,9 @@ pub fn distillation(
         teacher.head.vocab() == vocab && teacher.hidden.len() == n * teacher_width,
         "distillation: two vocabularies"
     );
-    let rows = chunk_rows(vocab);
-    let mut logits = vec![0f32; rows.min(n) * vocab];
-    let mut wanted = vec![0f32; rows.min(n) * vocab];
+    let rows = chunk_rows(vocab, options.precision);
+    let logits = at_least(&mut buffers.own, rows.min(n) * vocab);
+    let wanted = at_least(&mut buffers.teacher, rows.min(n) * vocab);
     let mut dhidden = dhidden.map(|d| d.chunks_mut(rows * width));
     let mut loss = DistillationLoss::default();
     for at in (0..n).step_by(rows.max(1)) {
@@ -99,6 +101,34 @@ fn row(
     let log_sum = peak + sum_exp(logits, peak).ln();
     let likelihood = f64::from(log_sum - logits[target]);
 
+    let cap = head.softcap.map_or(0.0, |cap| 1.0 / cap);
+    let slope = |logit: f32| head.scale * (1.0 - (logit * cap) * (logit * cap));
+    if (temperature, reverse, part) == (1.0, 0.0, 0.0) {
+        // What is usual takes half the exponentials, and one pass.
+        let wanted_peak = max(wanted);
+        let wanted_sum = wanted_peak + sum_exp(wanted, wanted_peak).ln();
+        let mut forward = 0f32;
+        let (chunks, rest) = logits.as_chunks_mut::<LANES>();
+        let (wanted_chunks, wanted_rest) = wanted.as_chunks::<LANES>();
+        let mut lanes = [0f32; LANES];
+        let gradient = |v: &mut f32, wanted: f32, sum: &mut f32| {
+            let (own, wanted) = (*v - log_sum, wanted - wanted_sum);
+            let covered = exp(wanted);
+            *sum -= covered * (own - wanted);
+            *v = weight * (exp(own) - covered) * slope(*v);
+        };
+        for (chunk, wanted) in chunks.iter_mut().zip(wanted_chunks) {
+            for i in 0..LANES {
+                gradient(&mut chunk[i], wanted[i], &mut lanes[i]);
+            }
+        }
+        for (v, wanted) in rest.iter_mut().zip(wanted_rest) {
+            gradient(v, *wanted, &mut forward);
+        }
+        let total = f64::from(weight) * f64::from(forward + reduce(lanes));
+        return DistillationLoss { total, targets: f64::from(weight) * likelihood };
+    }
+
     // log t, in place of the teacher's logits.
     wanted.iter_mut().for_each(|v| *v *= inverse);
     let wanted_peak = max(wanted);
@@ -109,19 +139,20 @@ fn row(
         true => log_sum,
         false => peak * inverse + logits.iter().fold(0f32, |sum, v| sum + exp((v - peak) * inverse)).ln(),
     };
-    let (mut forward, mut backward) = (0f32, 0f32);
-    for (v, wanted) in logits.iter().zip(wanted.iter()) {
-        let own = v * inverse - scaled_sum;
-        let gap = own - wanted;
-        forward -= exp(*wanted) * gap;
-        backward += exp(own) * gap;
+    let (mut forward, mut backward) = ([0f32; LANES], [0f32; LANES]);
+    for (chunk, wanted) in logits.chunks(LANES).zip(wanted.chunks(LANES)) {
+        for (i, (v, wanted)) in chunk.iter().zip(wanted).enumerate() {
+            let own = v * inverse - scaled_sum;
+            let gap = own - wanted;
+            forward[i] -= exp(*wanted) * gap;
+            backward[i] += exp(own) * gap;
+        }
     }
+    let (forward, backward) = (reduce(forward), reduce(backward));
     let scale = temperature * temperature * (1.0 - part);
     let mixed = (1.0 - reverse) * forward + reverse * backward;
     let total = f64::from(weight) * (f64::from(part) * likelihood + f64::from(scale) * f64::from(mixed));
 
-    let cap = head.softcap.map_or(0.0, |cap| 1.0 / cap);
-    let slope = |logit: f32| head.scale * (1.0 - (logit * cap) * (logit * cap));
     let right = weight * part * slope(logits[target]);
     for (v, wanted) in logits.iter_mut().zip(wanted.iter()) {
         let own = *v * inverse - scaled_sum;
@@ -182,7 +213,16 @@ mod tests {
             let of = |hidden: &[f32], dhidden: Option<&mut [f32]>, dhead: Option<&mut [f32]>| {
                 let student = Rows { hidden, head: head(&mine, softcap) };
                 let teacher = Rows { hidden: &taught, head: head(&theirs, softcap) };
-                distillation(OPTIONS, student, teacher, (&targets, &weights), divergence, dhidden, dhead)
+                distillation(
+                    OPTIONS,
+                    &mut LogitBuffers::default(),
+                    student,
+                    teacher,
+                    (&targets, &weights),
+                    divergence,
+                    dhidden,
+                    dhead,
+                )
             };
             let (mut dhidden, mut dhead) = (vec![0f32; hidden.len()], vec![0f32; mine.len()]);
             let loss = of(&hidden, Some(&mut dhidden), Some(&mut dhead));
@@ -225,7 +265,9 @@ mod tests {
         let same = Rows { hidden: &hidden, head: head(&weights, None) };
         let divergence = Divergence { temperature: 2.0, reverse: 0.5, targets: 0.0 };
         let mut dhidden = vec![1f32; hidden.len()];
-        let loss = distillation(OPTIONS, same, same, (&[1, 2], &[1.0, 1.0]), divergence, Some(&mut dhidden), None);
+        let buffers = &mut LogitBuffers::default();
+        let by = (&[1, 2][..], &[1.0, 1.0][..]);
+        let loss = distillation(OPTIONS, buffers, same, same, by, divergence, Some(&mut dhidden), None);
         assert!(loss.total.abs() < 1e-6 && dhidden.iter().all(|d| d.abs() < 1e-6), "{loss:?}");
     }
 }

@@ -3,7 +3,7 @@
 //! PyTorch, in memory, as its checkpoint stores it, or in NF4.
 
 #[cfg(target_arch = "x86_64")]
-use super::bf16::Lines;
+use super::bf16::{Instructions, Lines};
 use super::weight::Operand;
 #[cfg(target_arch = "x86_64")]
 use super::weight::{Format, Weight};
@@ -92,10 +92,10 @@ pub(crate) unsafe fn matmul(
     b.check(k, n);
     dst.check(m, n);
     #[cfg(target_arch = "x86_64")]
-    if in_bf16(options) && k > 0 {
+    if let Some(instructions) = in_bf16(options).filter(|_| k > 0) {
         let (a, b) = (a.lines(a.row_stride, a.col_stride), b.lines(b.col_stride, b.row_stride));
         // SAFETY: the instructions exist, the bounds were checked, and overlap is the caller's promise.
-        unsafe { super::bf16::matmul((m, n, k), dst, accumulate, alpha, a, b) };
+        unsafe { super::bf16::matmul(instructions, (m, n, k), dst, accumulate, alpha, a, b) };
         return;
     }
     let threads = options.threads.count();
@@ -136,9 +136,10 @@ pub(crate) unsafe fn matmul(
     }
 }
 
-/// Whether operands are rounded to bf16: asked for, and possible on this processor.
-fn in_bf16(options: MatmulOptions) -> bool {
-    options.precision == MatmulPrecision::Bf16 && super::bf16::available()
+/// The instructions that multiply operands rounded to bf16: asked for, and possible on this processor.
+#[cfg(target_arch = "x86_64")]
+fn in_bf16(options: MatmulOptions) -> Option<Instructions> {
+    if options.precision == MatmulPrecision::Bf16 { Instructions::best() } else { None }
 }
 
 /// Calls `f` with all rows of `weight` as `f32`: at once where that is how they are, else a block at a time
@@ -185,10 +186,10 @@ pub fn linear<'w>(
     }
     let target = Target::rows(y, outputs);
     #[cfg(target_arch = "x86_64")]
-    if let Some(w) = as_lines(options, w) {
+    if let Some((instructions, w)) = as_lines(options, w) {
         let (a, b) = (Lines::of_f32(x, inputs, 1), Lines { line_stride: inputs, inner_stride: 1, ..w });
         // SAFETY: the instructions exist, the shapes were checked, and the result is borrowed mutably.
-        unsafe { super::bf16::matmul((n, outputs, inputs), target, accumulate, alpha, a, b) };
+        unsafe { super::bf16::matmul(instructions, (n, outputs, inputs), target, accumulate, alpha, a, b) };
         return;
     }
     each_block(options.threads, w, |first, w| {
@@ -218,10 +219,10 @@ pub fn linear_input_grad<'w>(
     }
     let target = Target::rows(dx, inputs);
     #[cfg(target_arch = "x86_64")]
-    if let Some(w) = as_lines(options, w) {
+    if let Some((instructions, w)) = as_lines(options, w) {
         let (a, b) = (Lines::of_f32(dy, outputs, 1), Lines { line_stride: 1, inner_stride: inputs, ..w });
         // SAFETY: the instructions exist, the shapes were checked, and the result is borrowed mutably.
-        unsafe { super::bf16::matmul((n, inputs, outputs), target, accumulate, alpha, a, b) };
+        unsafe { super::bf16::matmul(instructions, (n, inputs, outputs), target, accumulate, alpha, a, b) };
         return;
     }
     each_block(options.threads, w, |first, w| {
@@ -235,10 +236,10 @@ pub fn linear_input_grad<'w>(
 /// The bytes of a weight, without their order, where the product in bf16 reads them as they are. Others become `f32` a
 /// block at a time, and are rounded from there.
 #[cfg(target_arch = "x86_64")]
-fn as_lines(options: MatmulOptions, w: Operand<'_>) -> Option<Lines<'_>> {
+fn as_lines(options: MatmulOptions, w: Operand<'_>) -> Option<(Instructions, Lines<'_>)> {
     match w {
-        Operand::Stored(Weight { bytes, format, .. }) if in_bf16(options) && format != Format::F16 => {
-            Some(Lines { bytes, format, line_stride: 0, inner_stride: 0 })
+        Operand::Stored(Weight { bytes, format, .. }) if format != Format::F16 => {
+            Some((in_bf16(options)?, Lines { bytes, format, line_stride: 0, inner_stride: 0 }))
         }
         _ => None,
     }

@@ -4,13 +4,17 @@
 use super::attention::soft_cap;
 use super::gemm::{linear, linear_input_grad, linear_weight_grad};
 use super::weight::Weight;
-use super::{LANES, MatmulOptions, exp, max, reduce, vectorised};
+use super::{LANES, MatmulOptions, MatmulPrecision, exp, max, reduce, vectorised};
 
 /// Logits held at a time, in values: 4 MB, or what the fewest rows take.
 const CHUNK_VALUES: usize = 1 << 20;
+/// The same for products in bf16: 64 MB.
+const CHUNK_VALUES_BF16: usize = 1 << 24;
 /// Fewest and most rows at a time: the head is read twice for each chunk, so with a large vocabulary few rows would be
 /// spent on reading it (78 MB of logits at 152 thousand tokens).
 const CHUNK_ROWS: (usize, usize) = (128, 256);
+/// The same for products in bf16, which read and round the head anew for each chunk and take a tenth of the time.
+const CHUNK_ROWS_BF16: (usize, usize) = (256, 512);
 
 /// The head: the matrix, and what becomes of its products.
 #[derive(Clone, Copy)]
@@ -48,8 +52,13 @@ impl Head<'_> {
     }
 }
 
-pub(crate) fn chunk_rows(vocab: usize) -> usize {
-    (CHUNK_VALUES / vocab).clamp(CHUNK_ROWS.0, CHUNK_ROWS.1)
+/// Rows whose logits are held at a time.
+pub fn chunk_rows(vocab: usize, precision: MatmulPrecision) -> usize {
+    let (values, (fewest, most)) = match precision {
+        MatmulPrecision::F32 => (CHUNK_VALUES, CHUNK_ROWS),
+        MatmulPrecision::Bf16 => (CHUNK_VALUES_BF16, CHUNK_ROWS_BF16),
+    };
+    (values / vocab).clamp(fewest, most)
 }
 
 /// Σ exp(row − peak) of one row of logits.
@@ -65,6 +74,23 @@ pub(crate) fn sum_exp(row: &[f32], peak: f32) -> f32 {
     rest.iter().fold(reduce(lanes), |sum, v| sum + exp(v - peak))
 }
 
+/// Logits of a chunk of rows, kept from call to call: tens of megabytes that would have to be cleared each time.
+#[derive(Debug, Default, Clone)]
+pub struct LogitBuffers {
+    /// Of the model that learns.
+    pub own: Vec<f32>,
+    /// Of its teacher.
+    pub teacher: Vec<f32>,
+}
+
+/// The first `len` values of a buffer that grows where it is too small.
+pub(crate) fn at_least(buffer: &mut Vec<f32>, len: usize) -> &mut [f32] {
+    if buffer.len() < len {
+        buffer.resize(len, 0.0);
+    }
+    &mut buffer[..len]
+}
+
 /// log Σ exp(row) of one row of logits.
 pub fn log_sum_exp(row: &[f32]) -> f32 {
     vectorised(
@@ -78,8 +104,10 @@ pub fn log_sum_exp(row: &[f32]) -> f32 {
 
 /// Σ wᵢ·(−log p(targetᵢ)) over the rows, with gradients: `dhidden` is written, `dhead` added to
 /// where one is given. The sum is returned as `f64`; divide weights beforehand to get a mean.
+#[allow(clippy::too_many_arguments, reason = "operands and shapes are passed one by one")]
 pub fn cross_entropy(
     options: MatmulOptions,
+    buffers: &mut LogitBuffers,
     hidden: &[f32],
     head: Head<'_>,
     targets: &[u32],
@@ -89,8 +117,8 @@ pub fn cross_entropy(
 ) -> f64 {
     let (vocab, width) = (head.vocab(), head.width());
     assert!(hidden.len() == targets.len() * width && targets.len() == weights.len(), "cross_entropy: shapes disagree");
-    let rows = chunk_rows(vocab);
-    let mut logits = vec![0f32; rows.min(targets.len()) * vocab];
+    let rows = chunk_rows(vocab, options.precision);
+    let logits = at_least(&mut buffers.own, rows.min(targets.len()) * vocab);
     let mut dhidden = dhidden.map(|d| d.chunks_mut(rows * width));
     let mut total = 0f64;
     for ((hidden, targets), weights) in hidden.chunks(rows * width).zip(targets.chunks(rows)).zip(weights.chunks(rows))

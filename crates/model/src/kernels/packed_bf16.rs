@@ -1,10 +1,10 @@
-//! bf16 products with a weight that was repacked once, for the processor's dot product of bf16 pairs:
+//! bf16 products with a weight that was repacked once, for the processor's instructions for bf16:
 //! the register tile of [`super::bf16`] over whole rows. A third faster than reading the
 //! weight as it is stored ([`super::matmul_stored`]), for a copy of it in bf16.
 
 #![cfg_attr(not(target_arch = "x86_64"), allow(dead_code, unused_variables, reason = "x86-64 only"))]
 
-use super::bf16::{self, Lines, MR, NR};
+use super::bf16::{Destination, Instructions, Lines, NR};
 use super::matmul_stored::{PARALLEL_FROM, X_BLOCK};
 use super::weight::{Format, Weight, convert};
 use super::{SharedMut, Threads};
@@ -15,40 +15,40 @@ use std::ops::Range;
 /// bf16 and filled up with zeros.
 #[derive(Debug, Clone)]
 pub struct PackedBf16Weight {
+    instructions: Instructions,
     data: Vec<u32>,
     inputs: usize,
     outputs: usize,
 }
 
-/// Activations `[n, inputs]` as panels of [`MR`] rows, likewise.
+/// Activations `[n, inputs]` as panels of rows in the order that the instructions read, likewise.
 #[derive(Debug, Clone, Default)]
 pub struct PackedBf16Activations {
+    instructions: Option<Instructions>,
     data: Vec<u32>,
     count: usize,
     inputs: usize,
 }
 
-/// `count` lines over their whole length as panels of `WIDTH` lines.
-fn whole<const WIDTH: usize>(lines: Lines<'_>, count: usize, inputs: usize, out: &mut Vec<u32>) {
-    assert!(bf16::available(), "panels of bf16 without the instructions");
-    if count == 0 {
-        return out.clear();
-    }
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: the instructions are there.
-    unsafe {
-        bf16::pack::<WIDTH>(lines, 0, count, (0, inputs.div_ceil(2)), inputs, out);
-    }
-}
-
 impl PackedBf16Weight {
     /// Packs `weight`; none where the processor lacks the instructions.
     pub fn new(weight: Weight<'_>) -> Option<Self> {
-        if !bf16::available() {
-            return None;
-        }
+        Self::with(Instructions::best()?, weight)
+    }
+
+    /// Packs `weight` for these instructions, which must be available.
+    fn with(instructions: Instructions, weight: Weight<'_>) -> Option<Self> {
+        assert!(instructions.available(), "panels of bf16 without the instructions");
         let (inputs, outputs) = (weight.inputs, weight.rows());
-        let panel = NR * inputs.div_ceil(2);
+        let pairs = inputs.div_ceil(2);
+        let panel = NR * instructions.depth(pairs);
+        let pack = |lines: Lines<'_>, count: usize, out: &mut Vec<u32>| {
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: the instructions are there.
+            unsafe {
+                instructions.pack_columns(lines, (0, count), (0, pairs), inputs, out);
+            }
+        };
         let mut data = vec![0u32; outputs.div_ceil(NR) * panel];
         let buffers = || (Vec::new(), Vec::new());
         data.par_chunks_mut(panel).enumerate().for_each_init(buffers, |(values, packed), (at, panel)| {
@@ -57,13 +57,13 @@ impl PackedBf16Weight {
             if rows.format == Format::F16 {
                 values.clear();
                 convert(rows.format, rows.bytes, values);
-                whole::<NR>(Lines::of_f32(values, inputs, 1), rows.rows(), inputs, packed);
+                pack(Lines::of_f32(values, inputs, 1), rows.rows(), packed);
             } else {
-                whole::<NR>(lines, rows.rows(), inputs, packed);
+                pack(lines, rows.rows(), packed);
             }
             panel.copy_from_slice(packed);
         });
-        Some(Self { data, inputs, outputs })
+        Some(Self { instructions, data, inputs, outputs })
     }
 
     /// Input width.
@@ -91,28 +91,34 @@ impl PackedBf16Weight {
         if y.is_empty() {
             return;
         }
-        let size = NR * self.inputs.div_ceil(2);
+        let instructions = self.instructions;
+        assert_eq!(x.instructions, Some(instructions), "bf16 panels: packed for other instructions");
+        let (rows, depth) = (instructions.rows(), instructions.depth(self.inputs.div_ceil(2)));
+        let size = NR * depth;
         let panels = &self.data[columns.start / NR * size..columns.end.div_ceil(NR) * size];
         let (target, total) = (SharedMut(y.as_mut_ptr()), y.len());
-        let tile_size = MR * self.inputs.div_ceil(2);
+        let tile_size = rows * depth;
         let parallel = threads.count() > 1 && x.count * self.inputs * width >= PARALLEL_FROM;
         // Several pieces a thread even out what other programs take.
         let pieces = if parallel { 4 * threads.count() } else { 1 };
         let each = (panels.len() / size).div_ceil(pieces).clamp(1, if parallel { 16 } else { usize::MAX });
         let run = |(group, panels): (usize, &[u32])| {
+            #[cfg(target_arch = "x86_64")]
+            let _configured = instructions.enter();
             // The rows in blocks that stay in the second-level cache while panels go by.
-            let block = PackedBf16Activations::block(self.inputs) / MR;
+            let block = (X_BLOCK / (2 * self.inputs)).div_ceil(rows);
             for (first, tiles) in x.data.chunks(block * tile_size).enumerate() {
                 for (at, panel) in (group * each..).zip(panels.chunks_exact(size)) {
                     let cols = NR.min(width - at * NR);
                     #[cfg(target_arch = "x86_64")]
                     for (tile, a) in (first * block..).zip(tiles.chunks_exact(tile_size)) {
-                        let rows = MR.min(x.count - tile * MR);
-                        let from = tile * MR * width + at * NR;
+                        let from = tile * rows * width + at * NR;
+                        let rows = rows.min(x.count - tile * rows);
                         assert!(from + (rows - 1) * width + cols <= total, "bf16 panels: outside the result");
+                        let result = Destination { at: target.at(from).0, stride: width, rows, cols };
                         // SAFETY: the tile's elements lie inside the result, which no two panels share,
                         // and the instructions are there, or nothing would have been packed.
-                        unsafe { bf16::tile(a, panel, target.at(from).0, width, false, scale, rows, cols) };
+                        unsafe { instructions.tile(a, panel, result, false, scale) };
                     }
                 }
             }
@@ -131,12 +137,22 @@ impl PackedBf16Activations {
         self.count = x.len() / inputs;
         self.inputs = inputs;
         assert_eq!(self.count * inputs, x.len(), "bf16 rows: shapes disagree");
-        whole::<MR>(Lines::of_f32(x, inputs, 1), self.count, inputs, &mut self.data);
+        self.instructions = Instructions::best();
+        self.pack(x);
     }
 
-    /// Rows that stay in the second-level cache together.
-    fn block(inputs: usize) -> usize {
-        (X_BLOCK / (2 * inputs)).next_multiple_of(MR)
+    fn pack(&mut self, x: &[f32]) {
+        let instructions = self.instructions.expect("activations in bf16 where the instructions for it are");
+        if self.count == 0 {
+            return self.data.clear();
+        }
+        let (inputs, pairs) = (self.inputs, self.inputs.div_ceil(2));
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: the instructions are there.
+        unsafe {
+            let lines = Lines::of_f32(x, inputs, 1);
+            instructions.pack_rows(lines, (0, self.count), (0, pairs), inputs, &mut self.data);
+        }
     }
 }
 

@@ -25,10 +25,10 @@ impl<'a> Lines<'a> {
 }
 
 /// Packs the lines `first..first + count` at the pairs `pair0..pair0 + pairs` of the inner dimension `k`
-/// into panels of `WIDTH` lines: `panel[pair][line]`, filled up with zeros.
+/// into panels of `WIDTH` lines: `panel[pair][line]`, filled up with zeros to `depth` pairs and whole panels.
 ///
 /// # Safety
-/// [`super::available`] must have returned true.
+/// The instructions for bf16 must be available.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
 pub(crate) unsafe fn pack<const WIDTH: usize>(
@@ -36,38 +36,174 @@ pub(crate) unsafe fn pack<const WIDTH: usize>(
     first: usize,
     count: usize,
     (pair0, pairs): (usize, usize),
+    depth: usize,
     k: usize,
     out: &mut Vec<u32>,
 ) {
     let size = lines.format.bytes();
-    let inner = k.min(2 * (pair0 + pairs)) - 2 * pair0;
-    let from = first * lines.line_stride + 2 * pair0 * lines.inner_stride;
-    let last = from + (count - 1) * lines.line_stride + (inner - 1) * lines.inner_stride;
-    assert!(last < lines.bytes.len() / size, "operand is too short");
-    assert!(lines.inner_stride == 1 || lines.line_stride == 1, "neither dimension of the operand is contiguous");
-    assert!(inner.div_ceil(2) == pairs, "pairs beyond the inner dimension");
-    out.clear();
-    out.resize(count.div_ceil(WIDTH) * pairs * WIDTH, 0);
-    for (panel, out) in out.chunks_exact_mut(pairs * WIDTH).enumerate() {
+    let (from, inner) = check(lines, first, count, (pair0, pairs), k);
+    assert!(pairs <= depth, "a panel of fewer pairs");
+    out.resize(count.div_ceil(WIDTH) * depth * WIDTH, 0);
+    for (panel, out) in out.chunks_exact_mut(depth * WIDTH).enumerate() {
         let count = WIDTH.min(count - panel * WIDTH);
+        // The lanes of lines that are there are written below.
+        let written = if count < WIDTH { 0 } else { pairs * WIDTH };
+        out[written..].fill(0);
         // SAFETY: the last element that is read was checked above, and `out` is `pairs` groups of `WIDTH` lanes.
         unsafe {
             let source = lines.bytes.as_ptr().add((from + panel * WIDTH * lines.line_stride) * size);
-            for group in (0..WIDTH).step_by(16) {
-                let count = count.saturating_sub(group).min(16);
-                let width = (WIDTH - group).min(16);
-                if count == 0 {
-                    break;
-                }
-                let source = source.add(group * lines.line_stride * size);
-                let out = out.as_mut_ptr().add(group);
-                match (lines.format, lines.inner_stride) {
-                    (Format::Bf16, 1) => turned::<true>(source, lines.line_stride, inner, count, out, WIDTH, width),
-                    (_, 1) => turned::<false>(source, lines.line_stride, inner, count, out, WIDTH, width),
-                    (Format::Bf16, stride) => zipped::<true>(source, stride, inner, count, out, WIDTH),
-                    (_, stride) => zipped::<false>(source, stride, inner, count, out, WIDTH),
+            match (lines.format, lines.inner_stride) {
+                (Format::Bf16, 1) => turned_panel::<true, WIDTH>(source, lines.line_stride, inner, count, out),
+                (_, 1) => turned_panel::<false, WIDTH>(source, lines.line_stride, inner, count, out),
+                (Format::Bf16, stride) => zipped::<true>(source, stride, inner, count, out.as_mut_ptr(), WIDTH),
+                (_, stride) => zipped::<false>(source, stride, inner, count, out.as_mut_ptr(), WIDTH),
+            }
+        }
+    }
+}
+
+/// A panel of `count` lines that are contiguous along the inner dimension, 16 at a time.
+///
+/// # Safety
+/// As [`turned`], of all lines.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
+unsafe fn turned_panel<const HALF: bool, const WIDTH: usize>(
+    source: *const u8,
+    stride: usize,
+    inner: usize,
+    count: usize,
+    out: &mut [u32],
+) {
+    for group in (0..count).step_by(16) {
+        let (count, width) = ((count - group).min(16), (WIDTH - group).min(16));
+        // SAFETY: the lines are among those of the panel, in the source and in `out`.
+        unsafe {
+            let source = source.add(group * stride * if HALF { 2 } else { 4 });
+            turned::<HALF>(source, stride, inner, count, out.as_mut_ptr().add(group), WIDTH, width);
+        }
+    }
+}
+
+/// The first element that is read, and how many of each line; the operand holds them all.
+#[cfg(target_arch = "x86_64")]
+fn check(lines: Lines<'_>, first: usize, count: usize, (pair0, pairs): (usize, usize), k: usize) -> (usize, usize) {
+    let inner = k.min(2 * (pair0 + pairs)) - 2 * pair0;
+    let from = first * lines.line_stride + 2 * pair0 * lines.inner_stride;
+    let last = from + (count - 1) * lines.line_stride + (inner - 1) * lines.inner_stride;
+    assert!(last < lines.bytes.len() / lines.format.bytes(), "operand is too short");
+    assert!(lines.inner_stride == 1 || lines.line_stride == 1, "neither dimension of the operand is contiguous");
+    assert!(inner.div_ceil(2) == pairs, "pairs beyond the inner dimension");
+    (from, inner)
+}
+
+/// Packs lines in the order that tiles are loaded in: panels of 32 lines, each `panel[step][line][16 pairs]`, filled up
+/// with zeros to whole steps and panels. Arguments and safety are those of [`pack`].
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
+pub(crate) unsafe fn pack_tiles(
+    lines: Lines<'_>,
+    first: usize,
+    count: usize,
+    (pair0, pairs): (usize, usize),
+    k: usize,
+    out: &mut Vec<u32>,
+) {
+    const WIDTH: usize = 32;
+    const PAIRS: usize = 16;
+    let size = lines.format.bytes();
+    let (from, inner) = check(lines, first, count, (pair0, pairs), k);
+    let steps = pairs.div_ceil(PAIRS);
+    // Every lane of a line is written below; those of lines that are not there are cleared.
+    out.resize(count.div_ceil(WIDTH) * steps * PAIRS * WIDTH, 0);
+    for (panel, out) in out.chunks_exact_mut(steps * PAIRS * WIDTH).enumerate() {
+        let count = WIDTH.min(count - panel * WIDTH);
+        if count < WIDTH {
+            out.fill(0);
+        }
+        // SAFETY: the last element that is read was checked above, and `out` is `steps` groups of 32 times 16 lanes.
+        unsafe {
+            let source = lines.bytes.as_ptr().add((from + panel * WIDTH * lines.line_stride) * size);
+            let out = out.as_mut_ptr();
+            match (lines.format, lines.inner_stride) {
+                (Format::Bf16, 1) => straight::<true>(source, lines.line_stride, inner, count, out),
+                (_, 1) => straight::<false>(source, lines.line_stride, inner, count, out),
+                (format, stride) => {
+                    for group in (0..count).step_by(16) {
+                        let count = (count - group).min(16);
+                        let (source, out) = (source.add(group * size), out.add(group * PAIRS));
+                        match format {
+                            Format::Bf16 => regrouped::<true>(source, stride, inner, count, out),
+                            _ => regrouped::<false>(source, stride, inner, count, out),
+                        }
+                    }
                 }
             }
+        }
+    }
+}
+
+/// Up to 32 lines that are contiguous along the inner dimension, in tiles: nothing is turned.
+///
+/// # Safety
+/// `source` points to `count` lines of `inner` elements, `stride` apart; `out` to 32 times 16 lanes for each 32
+/// elements.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
+unsafe fn straight<const HALF: bool>(source: *const u8, stride: usize, inner: usize, count: usize, out: *mut u32) {
+    use std::arch::x86_64::*;
+    let size = if HALF { 2 } else { 4 };
+    for line in 0..count {
+        for (step, place) in (0..inner).step_by(32).enumerate() {
+            let mask = (u64::MAX >> (64 - (inner - place).min(32))) as u32;
+            // SAFETY: masked loads read the elements that are there, and the step is one of those of `out`.
+            unsafe {
+                let lanes = load::<HALF>(source.add((line * stride + place) * size), mask);
+                _mm512_storeu_si512(out.add((step * 32 + line) * 16).cast(), lanes);
+            }
+        }
+    }
+}
+
+/// Up to 16 lines that stand side by side, in tiles.
+///
+/// # Safety
+/// `source` points to `inner` places of `count` elements, `stride` apart; `out` to the first line's lanes.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
+unsafe fn regrouped<const HALF: bool>(source: *const u8, stride: usize, inner: usize, count: usize, out: *mut u32) {
+    use std::arch::x86_64::*;
+    let size = if HALF { 2 } else { 4 };
+    for (step, place) in (0..inner).step_by(32).enumerate() {
+        let mut block = [_mm512_setzero_si512(); 16];
+        let inner = (inner - place).min(32);
+        // SAFETY: the places are there, and 16 groups of 16 lanes take those of 32 places.
+        unsafe {
+            zipped::<HALF>(source.add(place * stride * size), stride, inner, count, block.as_mut_ptr().cast(), 16)
+        };
+        for (line, lanes) in transpose(block).iter().enumerate().take(count) {
+            // SAFETY: the step and the line are among those of `out`.
+            unsafe { _mm512_storeu_si512(out.add((step * 32 + line) * 16).cast(), *lanes) };
+        }
+    }
+}
+
+/// The elements of `mask` as lanes of pairs.
+///
+/// # Safety
+/// They can be read.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
+unsafe fn load<const HALF: bool>(at: *const u8, mask: u32) -> std::arch::x86_64::__m512i {
+    use std::arch::x86_64::*;
+    // SAFETY: masked loads read the elements that are there.
+    unsafe {
+        if HALF {
+            _mm512_maskz_loadu_epi16(mask, at.cast())
+        } else {
+            let low = _mm512_maskz_loadu_ps(mask as __mmask16, at.cast());
+            let high = _mm512_maskz_loadu_ps((mask >> 16) as __mmask16, at.cast::<f32>().wrapping_add(16));
+            std::mem::transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(high, low))
         }
     }
 }
@@ -98,16 +234,7 @@ unsafe fn turned<const HALF: bool>(
         let mut block = [_mm512_setzero_si512(); 16];
         for (line, lane) in block.iter_mut().enumerate().take(count) {
             // SAFETY: masked loads read the `left` elements that are there.
-            unsafe {
-                let at = source.add((line * stride + 2 * pair) * size);
-                *lane = if HALF {
-                    _mm512_maskz_loadu_epi16(mask, at.cast())
-                } else {
-                    let low = _mm512_maskz_loadu_ps(mask as __mmask16, at.cast());
-                    let high = _mm512_maskz_loadu_ps((mask >> 16) as __mmask16, at.cast::<f32>().wrapping_add(16));
-                    std::mem::transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(high, low))
-                };
-            }
+            unsafe { *lane = load::<HALF>(source.add((line * stride + 2 * pair) * size), mask) };
         }
         let turned = transpose(block);
         for (row, lane) in turned.iter().enumerate().take((pairs - pair).min(16)) {
@@ -117,7 +244,7 @@ unsafe fn turned<const HALF: bool>(
     }
 }
 
-/// Up to 16 lines that stand side by side: two places along the inner dimension become a lane.
+/// Lines that are contiguous across: two places along the inner dimension become a lane.
 ///
 /// # Safety
 /// `source` points to `inner` places of `count` elements, `stride` apart; `out` to a group of lanes for each
@@ -133,25 +260,38 @@ unsafe fn zipped<const HALF: bool>(
     step: usize,
 ) {
     use std::arch::x86_64::*;
-    let mask = ((1u32 << count) - 1) as __mmask16;
-    let lanes = |place: usize| {
-        // SAFETY: masked loads read the `count` elements that are there.
-        let halves: __m256i = unsafe {
+    // Places of the even and the odd halves of the lanes, of two vectors one after the other.
+    let order = _mm512_set_epi16(
+        31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1,
+        16, 0,
+    );
+    let load = |place: usize, line: usize, mask: __mmask16| {
+        // SAFETY: masked loads read the elements that are there; of a place that is not, none.
+        unsafe {
+            let mask = if place < inner { mask } else { 0 };
+            let at = source.wrapping_add((place * stride + line) * if HALF { 2 } else { 4 });
             if HALF {
-                _mm256_maskz_loadu_epi16(mask, source.add(2 * place * stride).cast())
+                let halves = _mm256_maskz_loadu_epi16(mask, at.cast());
+                (halves, _mm512_setzero_ps())
             } else {
-                let values = _mm512_maskz_loadu_ps(mask, source.add(4 * place * stride).cast());
-                std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(values))
+                (_mm256_setzero_si256(), _mm512_maskz_loadu_ps(mask, at.cast()))
             }
-        };
-        _mm512_cvtepu16_epi32(halves)
+        }
     };
     for pair in 0..inner.div_ceil(2) {
-        let low = lanes(2 * pair);
-        let high = if 2 * pair + 1 < inner { lanes(2 * pair + 1) } else { _mm512_setzero_si512() };
-        let both = _mm512_or_si512(low, _mm512_slli_epi32::<16>(high));
-        // SAFETY: the pair is one of those `out` has room for.
-        unsafe { _mm512_mask_storeu_epi32(out.add(pair * step).cast(), mask, both) };
+        for line in (0..count).step_by(16) {
+            let mask = ((1u32 << (count - line).min(16)) - 1) as __mmask16;
+            let (low, high) = (load(2 * pair, line, mask), load(2 * pair + 1, line, mask));
+            let both = if HALF {
+                _mm512_inserti64x4::<1>(_mm512_castsi256_si512(low.0), high.0)
+            } else {
+                // SAFETY: both are vectors of 512 bits.
+                unsafe { std::mem::transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(high.1, low.1)) }
+            };
+            let both = _mm512_permutexvar_epi16(order, both);
+            // SAFETY: the pair is one of those `out` has room for.
+            unsafe { _mm512_mask_storeu_epi32(out.add(pair * step + line).cast(), mask, both) };
+        }
     }
 }
 
@@ -195,7 +335,9 @@ mod tests {
     /// Every element at its place, for both formats, both orders and lengths around the blocks.
     #[test]
     fn panels_hold_the_rounded_elements() {
-        let Some(()) = skip_unless(Feature::Bf16, super::super::available().then_some(())) else { return };
+        let Some(()) = skip_unless(Feature::Bf16, super::super::Instructions::Dot.available().then_some(())) else {
+            return;
+        };
         fn check<const WIDTH: usize>(count: usize, k: usize) {
             let values: Vec<f32> = (0..count * k).map(|i| ((i * 7919) % 1000) as f32 / 500.0 - 1.0).collect();
             let halves: Vec<u8> = values.iter().flat_map(|v| bf16::from_f32(*v).to_le_bytes()).collect();
@@ -209,7 +351,7 @@ mod tests {
                     let (count, pairs) = (count - first, pairs_all - pair0);
                     let mut out = vec![u32::MAX; 3];
                     // SAFETY: the instructions are there.
-                    unsafe { pack::<WIDTH>(lines, first, count, (pair0, pairs), k, &mut out) };
+                    unsafe { pack::<WIDTH>(lines, first, count, (pair0, pairs), pairs, k, &mut out) };
                     assert_eq!(out.len(), count.div_ceil(WIDTH) * WIDTH * pairs);
                     for (at, lane) in out.iter().enumerate() {
                         let (panel, pair, line) = (at / (WIDTH * pairs), at / WIDTH % pairs, at % WIDTH);

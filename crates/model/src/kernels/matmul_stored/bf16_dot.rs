@@ -8,7 +8,10 @@ use super::{ActivationTile, Columns, Weight, block_rows};
 /// Values in a vector.
 const GROUP: usize = 32;
 
-pub(super) use crate::kernels::bf16::available;
+/// Whether the instructions are there; tiles do not read weights as they are stored.
+pub(super) fn available() -> bool {
+    crate::kernels::bf16::Instructions::best().is_some()
+}
 
 /// Rounds `x[n, inputs]` to bf16, in rows of whole vectors.
 pub(super) fn fill(x: &[f32], inputs: usize, stride: &mut usize, out: &mut Vec<f32>) {
