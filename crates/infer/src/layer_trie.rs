@@ -142,6 +142,7 @@ impl Engine {
         };
         let mut states =
             vec![State { members: (0..candidates.len()).collect(), hidden: batches.iter().map(embed).collect() }];
+        let attended: Vec<usize> = batches.iter().map(|batch| attended(&batch.batch)).collect();
         for layer in (0..self.model().num_layers()).map(LayerSlot) {
             progress.check()?;
             let divided: Vec<(Vec<usize>, Vec<usize>)> = states
@@ -171,7 +172,12 @@ impl Engine {
                 Arc::new(output)
             };
             let outputs: Vec<Arc<Vec<f32>>> = if self.splits() || jobs.len() >= 2 * self.threads() {
-                let each = |work: &mut Workspace, job| run(work, job, Threads::One);
+                // What is most of the work would keep one thread busy alone.
+                let pairs: usize = jobs.iter().map(|(_, batch)| attended[*batch]).sum();
+                let is_most = |batch: usize| 2 * self.threads() * attended[batch] > pairs;
+                let each = |work: &mut Workspace, job: (usize, usize)| {
+                    run(work, job, if is_most(job.1) { Threads::Pool } else { Threads::One })
+                };
                 jobs.par_iter().with_max_len(1).map_init(Workspace::default, |work, job| each(work, *job)).collect()
             } else {
                 let mut work = Workspace::default();
@@ -197,6 +203,12 @@ impl Engine {
     pub(crate) fn prepare(&self, batches: impl IntoIterator<Item = Batch>) -> Vec<PreparedBatch> {
         batches.into_iter().map(|batch| self.forward().prepare(batch)).collect()
     }
+}
+
+/// Pairs of a token and one that it may see, about: what attention costs.
+fn attended(batch: &Batch) -> usize {
+    let own = |sequence: usize| batch.bounds[sequence + 1] - batch.bounds[sequence];
+    (0..batch.sequences()).map(|sequence| own(sequence) * batch.text_len(sequence)).sum()
 }
 
 /// Counts work, and reports it as finished requests: a request counts as finished when its portion of the work is.

@@ -36,6 +36,16 @@ pub struct LeftOut {
 /// Keys of messages that describe a message and are not part of it.
 const NOT_RENDERED: [&str; 6] = ["id", "index", "weight", "train", "loss", "timestamp"];
 
+impl LeftOut {
+    /// Takes in what was counted of other conversations.
+    pub fn add(&mut self, other: Self) {
+        self.systems += other.systems;
+        for (key, messages) in other.keys {
+            *self.keys.entry(key).or_default() += messages;
+        }
+    }
+}
+
 impl ChatTemplate {
     /// What the template does with a system message.
     pub fn system_role(&self) -> SystemRole {

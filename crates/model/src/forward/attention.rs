@@ -23,20 +23,32 @@ pub(super) fn attend(
     assert!(q.len() == n * q_row && k.len() == n * kv_row && v.len() == k.len() && out.len() == q.len(), "attention");
     let shared = SharedMut(out.as_mut_ptr());
     let rows = |sequence: usize| batch.bounds[sequence]..batch.bounds[sequence + 1];
-    let jobs = |sequence: usize| (0..heads.key_value).map(move |kv_head| (sequence, kv_head));
-    let mut list = Vec::with_capacity(batch.sequences() * heads.key_value);
-    list.extend((0..batch.sequences()).filter(|s| !rows(*s).is_empty()).flat_map(jobs));
-    // SAFETY (of both calls below): a job's result is the rows of its sequence and the channels of the
-    // query heads of its key head; no two jobs share both.
-    let target = |sequence: usize| shared.at(batch.bounds[sequence] * q_row);
+    let sequences = (0..batch.sequences()).filter(|s| !rows(*s).is_empty());
+    let heads_of = |sequence: usize| (0..heads.key_value).map(move |kv_head| Job { sequence, kv_head });
+    let jobs: Vec<Job> = sequences.flat_map(heads_of).collect();
+    // Queries of a job's sequence, and attention of some of its rows.
+    let run = |Job { sequence, kv_head }: Job, kv: KeysValues<'_>, part: Range<usize>, scratch: &mut Vec<f32>| {
+        let queries = &q[rows(sequence).start * q_row..rows(sequence).end * q_row];
+        // SAFETY: what is written are these rows of the sequence, and the channels of the query heads of the key head;
+        // no two calls share both.
+        unsafe { kernel(queries, kv, heads, kv_head, part, shared.at(batch.bounds[sequence] * q_row), scratch) };
+    };
+    let parallel = threads.count() > 1;
     match past {
-        Past::Batch => each(threads, list, scores, |(sequence, kv_head), scores| {
-            let text = Text::of(batch, sequence, k, v, heads, kv_head);
-            let queries = &q[rows(sequence).start * q_row..rows(sequence).end * q_row];
-            let kv = KeysValues { keys: &text.keys, values: &text.values, kv_row: heads.dim, column: 0 };
-            // SAFETY: see above.
-            unsafe { kernel(queries, kv, heads, kv_head, target(sequence), scores) };
-        }),
+        Past::Batch if parallel => {
+            let text = |job: &Job| Text::of(batch, job.sequence, k, v, heads, job.kv_head);
+            let texts: Vec<Text> = jobs.par_iter().map(text).collect();
+            let parts = parts(&jobs, |sequence| rows(sequence).len());
+            parts.into_par_iter().for_each_init(Vec::new, |scratch, (at, part)| {
+                run(jobs[at], texts[at].keys_values(heads.dim), part, scratch);
+            });
+        }
+        Past::Batch => {
+            for job in jobs {
+                let text = Text::of(batch, job.sequence, k, v, heads, job.kv_head);
+                run(job, text.keys_values(heads.dim), 0..rows(job.sequence).len(), scores);
+            }
+        }
         Past::Caches(caches) => {
             assert_eq!(caches.len(), batch.sequences(), "one cache per sequence");
             for (sequence, cache) in caches.iter_mut().enumerate() {
@@ -44,23 +56,42 @@ pub(super) fn attend(
                 cache.append(&k[new.clone()], &v[new], kv_row);
             }
             let caches = &*caches;
-            each(threads, list, scores, |(sequence, kv_head), scores| {
-                let queries = &q[rows(sequence).start * q_row..rows(sequence).end * q_row];
-                let (keys, values) = (&caches[sequence].keys, &caches[sequence].values);
-                let kv = KeysValues { keys, values, kv_row, column: kv_head * heads.dim };
-                // SAFETY: see above.
-                unsafe { kernel(queries, kv, heads, kv_head, target(sequence), scores) };
-            });
+            let keys_values = |Job { sequence, kv_head }: Job| {
+                let (keys, values) = (&caches[sequence].keys[..], &caches[sequence].values[..]);
+                KeysValues { keys, values, kv_row, column: kv_head * heads.dim }
+            };
+            if parallel {
+                let parts = parts(&jobs, |sequence| rows(sequence).len());
+                parts.into_par_iter().for_each_init(Vec::new, |scratch, (at, part)| {
+                    run(jobs[at], keys_values(jobs[at]), part, scratch);
+                });
+            } else {
+                jobs.into_iter().for_each(|job| run(job, keys_values(job), 0..rows(job.sequence).len(), scores));
+            }
         }
     }
 }
 
-fn each<T: Send>(threads: Threads, list: Vec<T>, scores: &mut Vec<f32>, f: impl Fn(T, &mut Vec<f32>) + Send + Sync) {
-    if threads.count() > 1 && list.len() > 1 {
-        list.into_par_iter().for_each_init(Vec::new, |scores, job| f(job, scores));
-    } else {
-        list.into_iter().for_each(|job| f(job, scores));
-    }
+/// A sequence and one of its key heads.
+#[derive(Clone, Copy)]
+struct Job {
+    sequence: usize,
+    kv_head: usize,
+}
+
+/// Rows that a thread takes at a time.
+const PART: usize = 64;
+
+/// The number of each job with some of its rows: a long text is shared out between threads. The last rows, which see
+/// most and take longest, come first.
+fn parts(jobs: &[Job], rows: impl Fn(usize) -> usize) -> Vec<(usize, Range<usize>)> {
+    let of_job = |(at, job): (usize, &Job)| {
+        let rows = rows(job.sequence);
+        (0..rows).step_by(PART).map(move |first| (at, first..(first + PART).min(rows))).collect::<Vec<_>>()
+    };
+    let mut parts: Vec<_> = jobs.iter().enumerate().flat_map(of_job).collect();
+    parts.sort_by_key(|(_, part)| std::cmp::Reverse(part.end));
+    parts
 }
 
 /// Keys and values of one key head for a whole text, gathered from the sequences that make it up.
@@ -70,6 +101,10 @@ struct Text {
 }
 
 impl Text {
+    fn keys_values(&self, dim: usize) -> KeysValues<'_> {
+        KeysValues { keys: &self.keys, values: &self.values, kv_row: dim, column: 0 }
+    }
+
     fn of(batch: &Batch, sequence: usize, k: &[f32], v: &[f32], heads: Heads, kv_head: usize) -> Self {
         let (dim, kv_row) = (heads.dim, heads.key_value * heads.dim);
         let tokens = batch.text_len(sequence);

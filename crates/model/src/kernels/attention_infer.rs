@@ -6,15 +6,19 @@
 //! one row per token. The query heads that share a key head, and neighbouring rows, go through in
 //! tiles, so that keys and values are read once for several of them.
 //!
+//! A text goes by in spans of [`SPAN`] tokens, which stay in cache while some dozens of queries read them; what a query
+//! has gathered so far is scaled where a later span has a larger score (Milakov & Gimelshein, arXiv 1805.02867; Dao et
+//! al., arXiv 2205.14135). No row of scores is as long as its text.
+//!
 //! What a row gives depends on its own query, keys and values alone: every score is one chain of
-//! multiply-adds down the channels and every output one along the tokens, whatever is in the tile.
+//! multiply-adds down the channels and every output one along the tokens, whatever is in the tile, and spans begin at
+//! the same tokens for every row.
 
-// Loops over small constant ranges are written with indices: they must unroll completely so that
-// the sums stay in registers.
-#![allow(clippy::needless_range_loop, reason = "one index runs over several arrays")]
+mod products;
 
 use super::attention::{Heads, soft_cap};
 use super::{LANES, SharedMut, exp, max, reduce};
+use products::{key_products, weighted_values};
 use pulp::{Simd, WithSimd};
 use std::ops::Range;
 
@@ -56,38 +60,46 @@ pub struct KeysValues<'a> {
     pub column: usize,
 }
 
-/// Attention of the last `rows` tokens of a text for the query heads of one key head. Row `i` of `q`
-/// and of the result, `[rows, query·dim]`, sees the tokens up to its own; `scores` is scratch.
+/// Attention of the new tokens `rows` of a text (counted from the first of them) for the query heads of one key head.
+/// Row `i` of `q` and of the result, `[new tokens, query·dim]`, sees the tokens up to its own, the last one all of
+/// them; `scratch` is overwritten.
 ///
 /// # Safety
-/// `out` points to `rows·query·dim` live elements, of which nobody else uses those of this key
+/// `out` points to as many live elements as `q` has, of which nobody else uses those of these rows and of this key
 /// head's query heads meanwhile.
 pub(crate) unsafe fn attend(
     q: &[f32],
     kv: KeysValues<'_>,
     heads: Heads,
     kv_head: usize,
+    rows: Range<usize>,
     out: SharedMut,
-    scores: &mut Vec<f32>,
+    scratch: &mut Vec<f32>,
 ) {
     let (q_row, group) = (heads.query * heads.dim, heads.query / heads.key_value);
-    let (rows, total) = (q.len() / q_row, kv.values.len() / kv.kv_row);
+    let (new, total) = (q.len() / q_row, kv.values.len() / kv.kv_row);
     assert!(
-        rows <= total
-            && rows * q_row == q.len()
+        new <= total
+            && rows.end <= new
+            && new * q_row == q.len()
             && total * kv.kv_row == kv.values.len()
             && kv.keys.len() == key_len(total, kv.kv_row)
             && kv.column + heads.dim <= kv.kv_row
             && (kv_head + 1) * group <= heads.query,
         "attend: shapes disagree"
     );
-    let width = total.next_multiple_of(KEY_BLOCK);
-    scores.resize(TILE * width, 0.0);
-    pulp::Arch::new().dispatch(Attend { q, kv, heads, first: kv_head * group, group, total, out, scores, width });
+    scratch.resize(TILE * SPAN + QUERIES * heads.dim, 0.0);
+    let (scores, sums) = scratch.split_at_mut(TILE * SPAN);
+    let (first, past) = (kv_head * group, total - new);
+    pulp::Arch::new().dispatch(Attend { q, kv, heads, first, group, rows, past, out, scores, sums });
 }
 
 /// Queries in a tile.
 const TILE: usize = 4;
+/// Queries that read a span one tile after the other.
+const QUERIES: usize = 32;
+/// Tokens whose scores are held at a time; whole blocks of keys.
+const SPAN: usize = 128;
 
 struct Attend<'a> {
     q: &'a [f32],
@@ -96,18 +108,26 @@ struct Attend<'a> {
     /// First query head.
     first: usize,
     group: usize,
-    total: usize,
+    rows: Range<usize>,
+    /// Tokens before the first row of `q`.
+    past: usize,
     out: SharedMut,
+    /// `[TILE, SPAN]`.
     scores: &'a mut [f32],
-    width: usize,
+    /// `[QUERIES, dim]`: values weighted so far.
+    sums: &'a mut [f32],
 }
 
-/// A query of a tile: where it begins in `q` and in the result, and the tokens it sees.
+/// A query: where it begins in `q` and in the result, the tokens it sees, and what it has gathered so far.
 #[derive(Clone, Copy, Default)]
 struct Query {
     at: usize,
     low: usize,
     end: usize,
+    /// The largest score so far.
+    peak: f32,
+    /// Σ exp(score − peak) so far.
+    weight: f32,
 }
 
 impl WithSimd for Attend<'_> {
@@ -115,61 +135,92 @@ impl WithSimd for Attend<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(mut self, simd: S) {
-        let q_row = self.heads.query * self.heads.dim;
-        let rows = self.q.len() / q_row;
-        let (past, heads, first, group) = (self.total - rows, self.heads, self.first, self.group);
-        let query = |n: usize| {
-            let (row, head) = (n / group, first + n % group);
-            let token = past + row;
-            Query { at: row * q_row + head * heads.dim, low: heads.first_seen(token), end: token + 1 }
-        };
-        let count = rows * group;
-        let mut n = 0;
-        while n + 4 <= count {
-            tile::<S, 4>(simd, &mut self, std::array::from_fn(|i| query(n + i)));
-            n += 4;
-        }
-        if n + 2 <= count {
-            tile::<S, 2>(simd, &mut self, std::array::from_fn(|i| query(n + i)));
-            n += 2;
-        }
-        if n < count {
-            tile::<S, 1>(simd, &mut self, [query(n)]);
+        let Heads { query, dim, .. } = self.heads;
+        let (group, first_row) = (self.group, self.rows.start);
+        let count = self.rows.len() * group;
+        let mut queries = [Query::default(); QUERIES];
+        for begin in (0..count).step_by(QUERIES) {
+            let queries = &mut queries[..QUERIES.min(count - begin)];
+            let (mut low, mut end) = (usize::MAX, 0);
+            for (n, own) in (begin..).zip(queries.iter_mut()) {
+                let (row, head) = (first_row + n / group, self.first + n % group);
+                let token = self.past + row;
+                let seen = self.heads.first_seen(token)..token + 1;
+                (low, end) = (low.min(seen.start), end.max(seen.end));
+                let at = row * query * dim + head * dim;
+                *own = Query { at, low: seen.start, end: seen.end, peak: f32::NEG_INFINITY, weight: 0.0 };
+            }
+            self.sums[..queries.len() * dim].fill(0.0);
+            for span in (low / SPAN * SPAN..end).step_by(SPAN) {
+                let mut n = 0;
+                while n + 4 <= queries.len() {
+                    tile::<S, 4>(simd, &mut self, queries, n, span);
+                    n += 4;
+                }
+                if n + 2 <= queries.len() {
+                    tile::<S, 2>(simd, &mut self, queries, n, span);
+                    n += 2;
+                }
+                if n < queries.len() {
+                    tile::<S, 1>(simd, &mut self, queries, n, span);
+                }
+            }
+            for (own, sums) in queries.iter().zip(self.sums.chunks_exact(dim)) {
+                let inverse = 1.0 / own.weight;
+                for (c, sum) in sums.iter().enumerate() {
+                    // SAFETY: the result's row has `dim` channels from here, which are this job's own.
+                    unsafe { *self.out.0.wrapping_add(own.at + c) = sum * inverse };
+                }
+            }
         }
     }
 }
 
+/// Takes the tokens of the span that begins with the token `span` in, for `Q` queries from number `first` on.
 #[inline(always)]
-fn tile<S: Simd, const Q: usize>(simd: S, job: &mut Attend<'_>, queries: [Query; Q]) {
+fn tile<S: Simd, const Q: usize>(simd: S, job: &mut Attend<'_>, queries: &mut [Query], first: usize, span: usize) {
     let Heads { dim, scale, softcap, .. } = job.heads;
-    let (kv, width) = (job.kv, job.width);
-    let low = queries.iter().map(|q| q.low).min().unwrap_or(0);
-    let end = queries.iter().map(|q| q.end).max().unwrap_or(0);
-    let starts: [usize; Q] = queries.map(|q| q.at);
-    key_products::<S, Q>(simd, job.q, starts, kv, dim, low..end, job.scores, width);
-    let mut inverse = [0f32; Q];
-    for i in 0..Q {
-        let row = &mut job.scores[i * width..][..end];
-        inverse[i] = 1.0 / softmax_numerators(&mut row[queries[i].low..queries[i].end], scale, softcap);
-        // What this query does not see weighs nothing in the tile's common pass over the values.
-        row[low..queries[i].low].fill(0.0);
-        row[queries[i].end..].fill(0.0);
+    let queries = &mut queries[first..first + Q];
+    let low = queries.iter().map(|q| q.low).min().unwrap_or(0).max(span);
+    let end = queries.iter().map(|q| q.end).max().unwrap_or(0).min(span + SPAN);
+    if low >= end {
+        return;
     }
-    let outs: [*mut f32; Q] = queries.map(|q| job.out.0.wrapping_add(q.at));
-    weighted_values::<S, Q>(simd, job.scores, width, kv, dim, low..end, inverse, outs);
+    let mut starts = [0; Q];
+    for i in 0..Q {
+        starts[i] = queries[i].at;
+    }
+    key_products::<S, Q>(simd, job.q, starts, job.kv, dim, low..end, span, job.scores);
+    let mut factors = [1f32; Q];
+    for i in 0..Q {
+        let row = &mut job.scores[i * SPAN..][..SPAN];
+        let own = &mut queries[i];
+        let (from, to) = (own.low.clamp(low, end), own.end.clamp(low, end));
+        if from < to {
+            factors[i] = softmax_numerators(&mut row[from - span..to - span], scale, softcap, own);
+        }
+        // What this query does not see weighs nothing in the tile's common pass over the values.
+        row[low - span..from.min(to) - span].fill(0.0);
+        row[to.max(from) - span..end - span].fill(0.0);
+    }
+    let sums = &mut job.sums[first * dim..][..Q * dim];
+    weighted_values::<S, Q>(simd, job.scores, job.kv, dim, low..end, span, factors, sums);
 }
 
-/// Replaces products by `exp(score − largest)`, a score being the scaled (and perhaps capped)
-/// product, and returns their sum.
+/// Replaces products by `exp(score − peak)`, a score being the scaled (and perhaps capped) product and the peak the
+/// largest score of the query so far, and takes their sum in. Returns what all that was gathered before is multiplied
+/// by.
 #[inline(always)]
-fn softmax_numerators(scores: &mut [f32], scale: f32, softcap: Option<f32>) -> f32 {
+fn softmax_numerators(scores: &mut [f32], scale: f32, softcap: Option<f32>, query: &mut Query) -> f32 {
     for v in scores.iter_mut() {
         *v *= scale;
     }
     if let Some(cap) = softcap {
         soft_cap(scores, cap, None);
     }
-    let peak = max(scores);
+    let largest = max(scores);
+    let peak = if largest > query.peak { largest } else { query.peak };
+    let factor = if query.weight == 0.0 { 0.0 } else { exp(query.peak - peak) };
     for v in scores.iter_mut() {
         *v = exp(*v - peak);
     }
@@ -180,158 +231,9 @@ fn softmax_numerators(scores: &mut [f32], scale: f32, softcap: Option<f32>) -> f
             *l += v;
         }
     }
-    reduce(lanes) + rest.iter().sum::<f32>()
-}
-
-/// Products of the queries with the keys of the tokens `seen` (and of whatever else is in the blocks
-/// at both ends).
-#[inline(always)]
-#[allow(clippy::too_many_arguments, reason = "operands and shapes are passed one by one")]
-fn key_products<S: Simd, const Q: usize>(
-    simd: S,
-    q: &[f32],
-    starts: [usize; Q],
-    kv: KeysValues<'_>,
-    dim: usize,
-    seen: Range<usize>,
-    scores: &mut [f32],
-    width: usize,
-) {
-    // A strip is as many tokens of a block as a vector has lanes.
-    let strips = seen.end.next_multiple_of(KEY_BLOCK) / S::F32_LANES;
-    assert!(strips * S::F32_LANES <= width && Q * width <= scores.len(), "scores too short");
-    assert!(strips * S::F32_LANES * kv.kv_row <= kv.keys.len() && kv.column + dim <= kv.kv_row, "keys too short");
-    assert!(starts.iter().all(|at| at + dim <= q.len()), "queries too short");
-    let mut strip = seen.start / S::F32_LANES;
-    while strip + 4 <= strips {
-        key_strips::<S, Q, 4>(simd, q, starts, kv, dim, strip, scores, width);
-        strip += 4;
-    }
-    while strip < strips {
-        key_strips::<S, Q, 1>(simd, q, starts, kv, dim, strip, scores, width);
-        strip += 1;
-    }
-}
-
-#[inline(always)]
-#[allow(clippy::too_many_arguments, reason = "operands and shapes are passed one by one")]
-fn key_strips<S: Simd, const Q: usize, const N: usize>(
-    simd: S,
-    q: &[f32],
-    starts: [usize; Q],
-    kv: KeysValues<'_>,
-    dim: usize,
-    first: usize,
-    scores: &mut [f32],
-    width: usize,
-) {
-    let keys_at: [*const f32; N] = std::array::from_fn(|n| {
-        let token = (first + n) * S::F32_LANES;
-        let at = token / KEY_BLOCK * KEY_BLOCK * kv.kv_row + kv.column * KEY_BLOCK + token % KEY_BLOCK;
-        kv.keys[at..].as_ptr()
-    });
-    let q_at: [*const f32; Q] = starts.map(|at| q[at..].as_ptr());
-    let mut sums = [[simd.splat_f32s(0.0); N]; Q];
-    for c in 0..dim {
-        let offset = c.wrapping_mul(KEY_BLOCK);
-        let mut keys = [simd.splat_f32s(0.0); N];
-        for n in 0..N {
-            // SAFETY: the caller checked that the whole blocks up to the last strip lie in `keys`
-            // and that the channels lie in a row; a strip does not cross its block's 16 lanes.
-            keys[n] = unsafe { keys_at[n].add(offset).cast::<S::f32s>().read_unaligned() };
-        }
-        for i in 0..Q {
-            // SAFETY: the caller checked that each query has `dim` channels.
-            let value = simd.splat_f32s(unsafe { *q_at[i].add(c) });
-            for n in 0..N {
-                sums[i][n] = simd.mul_add_e_f32s(value, keys[n], sums[i][n]);
-            }
-        }
-    }
-    for i in 0..Q {
-        let (target, _) = S::as_mut_simd_f32s(&mut scores[i * width + first * S::F32_LANES..][..N * S::F32_LANES]);
-        target[..N].copy_from_slice(&sums[i]);
-    }
-}
-
-/// `outs[i] = inverse[i]·Σ weights[i][t]·values[t]` over the tokens `seen` and one head's channels.
-#[inline(always)]
-#[allow(clippy::too_many_arguments, reason = "operands and shapes are passed one by one")]
-fn weighted_values<S: Simd, const Q: usize>(
-    simd: S,
-    weights: &[f32],
-    width: usize,
-    kv: KeysValues<'_>,
-    dim: usize,
-    seen: Range<usize>,
-    inverse: [f32; Q],
-    outs: [*mut f32; Q],
-) {
-    assert!(seen.end * kv.kv_row <= kv.values.len() && kv.column + dim <= kv.kv_row, "values too short");
-    assert!(seen.end <= width && Q * width <= weights.len(), "weights too short");
-    let lanes = S::F32_LANES;
-    let mut c = 0;
-    while c + 4 * lanes <= dim {
-        value_strips::<S, Q, 4>(simd, weights, width, kv, c, &seen, inverse, outs);
-        c += 4 * lanes;
-    }
-    while c + 2 * lanes <= dim {
-        value_strips::<S, Q, 2>(simd, weights, width, kv, c, &seen, inverse, outs);
-        c += 2 * lanes;
-    }
-    while c + lanes <= dim {
-        value_strips::<S, Q, 1>(simd, weights, width, kv, c, &seen, inverse, outs);
-        c += lanes;
-    }
-    for c in c..dim {
-        for i in 0..Q {
-            let column = kv.column + c;
-            let sum: f32 = seen.clone().map(|t| weights[i * width + t] * kv.values[t * kv.kv_row + column]).sum();
-            // SAFETY: the result's row has `dim` channels from here, which are this job's own.
-            unsafe { *outs[i].add(c) = sum * inverse[i] };
-        }
-    }
-}
-
-#[inline(always)]
-#[allow(clippy::too_many_arguments, reason = "operands and shapes are passed one by one")]
-fn value_strips<S: Simd, const Q: usize, const N: usize>(
-    simd: S,
-    weights: &[f32],
-    width: usize,
-    kv: KeysValues<'_>,
-    channel: usize,
-    seen: &Range<usize>,
-    inverse: [f32; Q],
-    outs: [*mut f32; Q],
-) {
-    let mut sums = [[simd.splat_f32s(0.0); N]; Q];
-    let mut row = kv.values.as_ptr().wrapping_add(seen.start * kv.kv_row + kv.column + channel);
-    let weights_at: [*const f32; Q] = std::array::from_fn(|i| weights[i * width..].as_ptr());
-    for t in seen.clone() {
-        let mut values = [simd.splat_f32s(0.0); N];
-        for n in 0..N {
-            // SAFETY: the caller checked that `values` has a row for each token seen, and that the
-            // channels lie within it.
-            values[n] = unsafe { row.add(n * S::F32_LANES).cast::<S::f32s>().read_unaligned() };
-        }
-        for i in 0..Q {
-            // SAFETY: the caller checked that each query has a weight for each token.
-            let weight = simd.splat_f32s(unsafe { *weights_at[i].add(t) });
-            for n in 0..N {
-                sums[i][n] = simd.mul_add_e_f32s(weight, values[n], sums[i][n]);
-            }
-        }
-        row = row.wrapping_add(kv.kv_row);
-    }
-    for i in 0..Q {
-        let factor = simd.splat_f32s(inverse[i]);
-        for n in 0..N {
-            let value = simd.mul_f32s(sums[i][n], factor);
-            // SAFETY: the result's row has these channels, which are this job's own.
-            unsafe { outs[i].add(channel + n * S::F32_LANES).cast::<S::f32s>().write_unaligned(value) };
-        }
-    }
+    query.peak = peak;
+    query.weight = query.weight * factor + (reduce(lanes) + rest.iter().sum::<f32>());
+    factor
 }
 
 #[cfg(test)]
@@ -342,11 +244,11 @@ mod tests {
 
     fn run(q: &[f32], keys: &[f32], values: &[f32], heads: Heads) -> Vec<f32> {
         let mut out = vec![f32::NAN; q.len()];
-        let kv_row = heads.key_value * heads.dim;
+        let (q_row, kv_row) = (heads.query * heads.dim, heads.key_value * heads.dim);
         for kv_head in 0..heads.key_value {
             let kv = KeysValues { keys, values, kv_row, column: kv_head * heads.dim };
             // SAFETY: the result is as long as the queries, and this thread's own.
-            unsafe { attend(q, kv, heads, kv_head, SharedMut(out.as_mut_ptr()), &mut Vec::new()) };
+            unsafe { attend(q, kv, heads, kv_head, 0..q.len() / q_row, SharedMut(out.as_mut_ptr()), &mut vec![]) };
         }
         out
     }
@@ -362,9 +264,11 @@ mod tests {
             (1, 1, 128, Some(4.0), Some(70)),
             (3, 3, 6, None, Some(1)),
             (14, 2, 64, None, None),
+            (2, 1, 8, None, Some(130)),
+            (1, 1, 256, None, Some(300)),
         ] {
             let heads = Heads { query, key_value, dim, scale: 0.3, softcap, window };
-            let (q_row, kv_row, tokens) = (query * dim, key_value * dim, 150);
+            let (q_row, kv_row, tokens) = (query * dim, key_value * dim, 430);
             let wave = |len: usize, f: f32| (0..len).map(|i| (i as f32 * f).sin()).collect::<Vec<_>>();
             let (q, k, v) = (wave(tokens * q_row, 0.37), wave(tokens * kv_row, 0.71), wave(tokens * kv_row, 0.13));
             let mut expected = vec![0f32; q.len()];
@@ -373,7 +277,7 @@ mod tests {
             append_keys(&mut all, 0, k.chunks_exact(kv_row), kv_row);
             let whole = run(&q, &all, &v, heads);
             let (mut blocks, mut past) = (Vec::new(), 0);
-            for new in [1, 1, 3, 1, 10, 1, 15, 1, 1, 60, 1, 40, 1, 14] {
+            for new in [1, 1, 3, 1, 10, 1, 15, 1, 1, 60, 1, 40, 1, 14, 200, 1, 79] {
                 append_keys(&mut blocks, past, k[past * kv_row..(past + new) * kv_row].chunks_exact(kv_row), kv_row);
                 let end = past + new;
                 let out = run(&q[past * q_row..end * q_row], &blocks, &v[..end * kv_row], heads);
