@@ -11,6 +11,7 @@ use lopper_record::{Fault, Result};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
+use std::cell::RefCell;
 
 /// How the next token is chosen.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
@@ -64,9 +65,13 @@ pub struct Sampler {
     rng: ChaCha8Rng,
 }
 
-/// Buffers reused from choice to choice.
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+}
+
+/// Buffers that a thread reuses from choice to choice.
 #[derive(Debug, Default)]
-pub(crate) struct Scratch {
+struct Scratch {
     scaled: Vec<f32>,
     candidates: Vec<(f32, u32)>,
     weights: Vec<f64>,
@@ -83,10 +88,6 @@ impl Sampler {
     /// # Errors
     /// Where the logits are not finite.
     pub fn choose(&mut self, logits: &[f32]) -> Result<(u32, f32)> {
-        self.choose_with(logits, &mut Scratch::default())
-    }
-
-    pub(crate) fn choose_with(&mut self, logits: &[f32], scratch: &mut Scratch) -> Result<(u32, f32)> {
         let total = log_sum_exp(logits);
         if !total.is_finite() {
             return Err(not_finite().into());
@@ -95,7 +96,7 @@ impl Sampler {
             Sampling::Greedy => argmax(logits),
             Sampling::Sample { temperature, top_k, top_p } => {
                 let uniform = (self.rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64;
-                draw(logits, temperature, top_k, top_p, uniform, scratch)
+                SCRATCH.with_borrow_mut(|scratch| draw(logits, temperature, top_k, top_p, uniform, scratch))
             }
         };
         Ok((token, logits[token as usize] - total))

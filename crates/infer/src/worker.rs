@@ -5,10 +5,11 @@ use crate::decode_context::{DecodeContext, Job, PrefillBatch};
 use crate::draft::Draft;
 use crate::generate::{Finish, Generation, Request};
 use crate::loops::LoopWatch;
-use crate::sampling::{Sampler, Sampling, Scratch, log_probability, not_finite};
+use crate::sampling::{Sampler, Sampling, log_probability, not_finite};
 use crate::thinking::Thinking;
 use lopper_model::{Batch, Past, SequenceCache, Threads, Workspace};
-use lopper_record::{LayerSlot, Result};
+use lopper_record::{Context, LayerSlot, Result};
+use rayon::prelude::*;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -113,7 +114,8 @@ pub(crate) struct Worker<'a> {
     pub(crate) ready: VecDeque<Ready>,
     active: Vec<Active<'a>>,
     finished: Vec<(Job, Generation)>,
-    scratch: Scratch,
+    /// Of the sequences that sample, kept from step to step.
+    logits: Vec<f32>,
     work: Workspace,
 }
 
@@ -128,7 +130,7 @@ impl<'a> Worker<'a> {
             ready: VecDeque::new(),
             active: Vec::with_capacity(capacity),
             finished: Vec::new(),
-            scratch: Scratch::default(),
+            logits: Vec::new(),
             work: Workspace::default(),
         }
     }
@@ -267,7 +269,7 @@ impl<'a> Worker<'a> {
             }
             First::Logits(logits) if active.thinking.is_ending() => active.push_forced(&logits, context)?,
             First::Logits(logits) => {
-                let choice = active.sampler.choose_with(&logits, &mut self.scratch)?;
+                let choice = active.sampler.choose(&logits)?;
                 active.push(choice, context)
             }
         };
@@ -365,16 +367,20 @@ impl<'a> Worker<'a> {
             forward.normed_rows(hidden, chosen.flat_map(|(i, _)| bounds[i]..bounds[i + 1]))
         };
         let choices = forward.greedy(self.par, &normed(true));
-        let (sampled, mut logits) = (normed(false), Vec::new());
-        if !sampled.is_empty() {
-            forward.logits(self.par, &sampled, &mut logits);
+        let sampled = normed(false);
+        if sampled.is_empty() {
+            self.logits.clear();
+        } else {
+            forward.logits(self.par, &sampled, &mut self.logits);
         }
-        let (mut choices, mut logits) = (choices.as_slice(), logits.chunks_exact(vocab));
+        let mut drawn = draw(self.par, &mut self.active, self.logits.chunks_exact(vocab)).into_iter();
+        let (mut choices, mut logits) = (choices.as_slice(), self.logits.chunks_exact(vocab));
         let (mut ended, mut tokens) = (Vec::new(), 0);
         for (at, active) in self.active.iter_mut().enumerate() {
             let before = active.tokens.len();
+            let row = if active.is_greedy() { &[][..] } else { logits.next().unwrap_or_default() };
             let finish = if active.thinking.is_ending() {
-                active.push_forced(logits.next().unwrap_or_default(), context)?
+                active.push_forced(row, context)?
             } else if active.is_greedy() {
                 let (own, rest) = choices.split_at(inputs[at].len());
                 choices = rest;
@@ -385,7 +391,7 @@ impl<'a> Worker<'a> {
                 context.count_draft(draft.len(), right);
                 finish
             } else {
-                let choice = active.sampler.choose_with(logits.next().unwrap_or_default(), &mut self.scratch)?;
+                let choice = drawn.next().context("a draw for each sequence that samples")??;
                 active.push(choice, context)
             };
             tokens += active.tokens.len() - before;
@@ -411,5 +417,23 @@ impl<'a> Worker<'a> {
         (self.context.finished)(job, &generation)?;
         self.finished.push((job, generation));
         Ok(())
+    }
+}
+
+/// The next tokens of the sequences that sample, in their order; `logits` has a row for each that is not greedy.
+fn draw<'l>(
+    par: Threads,
+    active: &mut [Active<'_>],
+    logits: impl Iterator<Item = &'l [f32]>,
+) -> Vec<Result<(u32, f32)>> {
+    let rows = active.iter_mut().filter(|active| !active.is_greedy()).zip(logits);
+    let jobs: Vec<(&mut Sampler, &[f32])> = rows
+        .filter(|(active, _)| !active.thinking.is_ending())
+        .map(|(active, logits)| (&mut active.sampler, logits))
+        .collect();
+    let choose = |(sampler, logits): (&mut Sampler, &[f32])| sampler.choose(logits);
+    match par {
+        Threads::One => jobs.into_iter().map(choose).collect(),
+        Threads::Pool => jobs.into_par_iter().map(choose).collect(),
     }
 }
