@@ -4,7 +4,8 @@
     cargo build --release -p lopper-infer --example engine_speed && python benches/engine.py DIRECTORY [--only mid,tiny]
 
 Writes two checkpoints with random weights into DIRECTORY unless they are there: `mid`, of Qwen2.5-0.5B's shape in
-bf16, and `tiny`, a Llama of 12.6M parameters in f32. Runs Lopper's example `engine_speed` and transformers on
+bf16, and `tiny`, a Llama of 12.6M parameters in f32. `--only NAME` takes any other directory in DIRECTORY that holds a
+checkpoint, and also measures long texts. Runs Lopper's example `engine_speed` and transformers on
 each in turn, in one run, and prints tokens per second and Lopper's as a multiple of PyTorch's. The peer's best
 setting counts: f32 with oneDNN switched on (on AMD processors MKL leaves AVX-512 alone) and without, and bf16.
 """
@@ -23,6 +24,10 @@ MID = dict(model_type="qwen2", hidden_size=896, intermediate_size=4864, num_hidd
 TINY = dict(model_type="llama", hidden_size=320, intermediate_size=864, num_hidden_layers=8, num_attention_heads=10,
             num_key_value_heads=5, vocab_size=4096, tie_word_embeddings=True, max_position_embeddings=2048,
             rope_theta=10000.0, rms_norm_eps=1e-5, bos_token_id=0, eos_token_id=0)
+
+
+# Count and length of the texts of each measurement, as in `engine_speed.rs`.
+LENGTHS = (("scoring1024", 2, 1024), ("scoring4096", 1, 4096), ("scoring8000", 1, 8000))
 
 
 def write(directory, config, dtype):
@@ -51,7 +56,7 @@ def texts(count, length, vocab):
     return [[(s * 7919 + t * 104_729 + 13) % (vocab - 10) for t in range(length)] for s in range(count)]
 
 
-def peer(directory, dtype, onednn, small):
+def peer(directory, dtype, onednn, small, lengths):
     import torch
     import transformers
 
@@ -69,8 +74,18 @@ def peer(directory, dtype, onednn, small):
                 torch.log_softmax(logits, -1).gather(2, part[:, 1:, None]).sum()
 
         result["scoring"] = 8 * 256 / best(3, score)
-        for name, batch, new in (("decode1", 1, 32), ("decode8", 8, 32), ("decode64", 64, 64)):
-            if batch == 64 and not small:
+        for name, count, length in LENGTHS if lengths else ():
+            long = torch.tensor(texts(count, length, vocab))
+
+            def score_long():
+                for part in long.split(max(1, 2048 // length)):
+                    logits = model(part, use_cache=False).logits[:, :-1]
+                    for rows, targets in zip(logits.split(512, 1), part[:, 1:].split(512, 1)):
+                        torch.log_softmax(rows.float(), -1).gather(2, targets[..., None]).sum()
+
+            result[name] = count * length / best(2, score_long)
+        for name, batch, new in (("decode1", 1, 32), ("decode8", 8, 32), ("decode32", 32, 128), ("decode64", 64, 64)):
+            if batch >= 32 and not small:
                 continue
             prompts = torch.tensor(texts(batch, 16, vocab))
             run = lambda: model.generate(prompts, attention_mask=torch.ones_like(prompts), do_sample=False,
@@ -88,15 +103,16 @@ def main():
     parser.add_argument("--peer", nargs=3)
     args = parser.parse_args()
     if args.peer:
-        return peer(args.directory, args.peer[0], args.peer[1] == "onednn", args.peer[2] == "small")
+        dtype, onednn, parts = args.peer
+        return peer(args.directory, dtype, onednn == "onednn", "small" in parts, "lengths" in parts)
     import torch
 
-    for name, config, dtype in (("mid", MID, torch.bfloat16), ("tiny", TINY, torch.float32)):
-        if name not in args.only.split(","):
-            continue
+    made = {"mid": (MID, torch.bfloat16), "tiny": (TINY, torch.float32)}
+    for name in args.only.split(","):
         directory = args.directory / name
-        write(directory, config, dtype)
-        small = "small" if name == "tiny" else "large"
+        if name in made:
+            write(directory, *made[name])
+        small = {"tiny": "small", "mid": "large"}.get(name, "small,lengths")
         rows = {}
 
         def run(label, command):
@@ -104,7 +120,7 @@ def main():
             rows[label] = json.loads(out.strip().splitlines()[-1])
             print(label, rows[label], flush=True)
 
-        parts = "scoring,decode" + (",small" if name == "tiny" else "")
+        parts = "scoring,decode," + small
         run("Lopper f32", [args.example, directory, parts])
         run("Lopper bf16", [args.example, directory, parts, "bf16"])
         me = [sys.executable, __file__, directory, "--peer"]
@@ -114,11 +130,11 @@ def main():
         if not args.no_candidates:
             run("Lopper, candidates", [args.example, directory, "candidates"])
         print(f"\n{name}: best of each")
-        for key in ("scoring", "decode1", "decode8", "decode64"):
+        for key in ("scoring", *(name for name, _, _ in LENGTHS), "decode1", "decode8", "decode32", "decode64"):
             ours = max((row.get(key, 0) for label, row in rows.items() if label.startswith("Lopper")), default=0)
             theirs = max((row.get(key, 0) for label, row in rows.items() if label.startswith("PyTorch")), default=0)
             if theirs:
-                print(f"{key:10} {ours:9.1f} tokens/s  {theirs:9.1f} PyTorch  {ours / theirs:5.2f} x")
+                print(f"{key:11} {ours:9.1f} tokens/s  {theirs:9.1f} PyTorch  {ours / theirs:5.2f} x")
 
 
 if __name__ == "__main__":

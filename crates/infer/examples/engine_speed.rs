@@ -1,6 +1,8 @@
 //! Speed of the engine on one checkpoint, as JSON: what `benches/engine.py` compares with PyTorch.
 //!
-//!     cargo run --release --example engine_speed -- MODEL scoring,decode,candidates [ragged|words] [bf16] [stream]
+//!     cargo run --release --example engine_speed -- MODEL PARTS [ragged|words] [bf16] [stream]
+//!
+//! PARTS are some of `scoring,lengths,decode,small,candidates`.
 //!
 //! `words` generates answers to word problems, which end by themselves, and needs a pocket model.
 
@@ -20,6 +22,10 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Lengths of 16 answers: characters of the reference solutions to GSM8K's first 16 test questions, divided by four.
 const ANSWERS: [usize; 16] = [32, 28, 82, 19, 74, 103, 65, 130, 98, 89, 118, 81, 79, 111, 92, 91];
+
+/// Texts of each length, as `benches/engine.py` has them.
+const LENGTHS: [(&str, usize, usize); 3] =
+    [("scoring1024", 2, 1024), ("scoring4096", 1, 4096), ("scoring8000", 1, 8000)];
 
 /// Seconds of the best of a few calls.
 fn best(calls: usize, mut f: impl FnMut() -> Result<()>) -> Result<f64> {
@@ -69,8 +75,15 @@ fn main() -> Result<()> {
         let seconds = best(3, || engine.token_logprobs(&all, &texts, &NoProgress).map(drop))?;
         result.insert("scoring".into(), json!((8 * 256) as f64 / seconds));
     }
-    for (name, batch, new) in [("decode1", 1, 32), ("decode8", 8, 32), ("decode64", 64, 64)] {
-        if what.contains(&"decode") && (batch < 64 || what.contains(&"small")) {
+    for (name, count, length) in LENGTHS {
+        if what.contains(&"lengths") {
+            let texts = texts(count, length, vocab);
+            let seconds = best(2, || engine.token_logprobs(&all, &texts, &NoProgress).map(drop))?;
+            result.insert(name.into(), json!((count * length) as f64 / seconds));
+        }
+    }
+    for (name, batch, new) in [("decode1", 1, 32), ("decode8", 8, 32), ("decode32", 32, 128), ("decode64", 64, 64)] {
+        if what.contains(&"decode") && (batch < 32 || what.contains(&"small")) {
             let requests = prompts(batch, 16, new, vocab);
             let options = GenerateOptions::default();
             let seconds = best(3, || engine.generate(&all, &requests, &options, &NoProgress).map(drop))?;
