@@ -5,7 +5,9 @@
 use std::path::{Path, PathBuf};
 
 use lopper_heal::self_generated::examples_of;
-use lopper_heal::{HealRecipe, HealStats, Method, Renderer, Run, SgrOptions, SgrPrompt, generate_responses, heal};
+use lopper_heal::{
+    ExampleLimits, HealRecipe, HealStats, Method, Renderer, Run, SgrOptions, SgrPrompt, generate_responses, heal,
+};
 use lopper_infer::{Engine, TextModel};
 use lopper_model::chat::Message;
 use lopper_model::{Checkpoint, Model};
@@ -31,7 +33,7 @@ fn run(adapter: &Path) -> Result<HealStats> {
     let options = SgrOptions { max_new_tokens: 60, system: None, ..SgrOptions::default() };
     let uncut = text.engine.all_layers();
     let answers = generate_responses(&text, &uncut, &prompts, &options, &NoProgress)?;
-    let documents = examples_of(&answers.rows, &Renderer::of(&text), 512)?.documents;
+    let documents = examples_of(&answers.rows, &Renderer::of(&text), ExampleLimits::finished(512))?.documents;
 
     let kept = LayerSet::from([4, 5, 6, 7, 8, 9]).complement(layers);
     let recipe = HealRecipe { batch: 8, epochs: 4, ..HealRecipe::for_pocket(Method::Lora) };

@@ -10,6 +10,7 @@
 mod file;
 mod hold_out;
 pub mod layouts;
+mod mix;
 mod render;
 
 pub use file::{RowSource, read_examples};
@@ -76,6 +77,23 @@ pub struct Example {
     pub finish: Option<Finish>,
 }
 
+/// What a text may be, to be learned from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ExampleLimits {
+    /// Most tokens of an example.
+    pub max_length: usize,
+    /// Whether generated answers that were cut off at their length limit count, as far as they go. Learning from tokens
+    /// they teach nothing of how answers end; a teacher's distributions are right wherever a text stops.
+    pub cut_off: bool,
+}
+
+impl ExampleLimits {
+    /// Finished answers of up to `max_length` tokens in all.
+    pub fn finished(max_length: usize) -> Self {
+        Self { max_length, cut_off: false }
+    }
+}
+
 /// Documents to train on, and how many texts were excluded.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Examples {
@@ -100,12 +118,18 @@ pub struct ExampleReport {
     pub too_long: usize,
     /// Excluded: the answer was cut off at its length limit when it was generated.
     pub cut_off: usize,
+    /// Used as far as they go: cut off at the length limit when they were generated.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub used_cut_off: usize,
     /// Excluded: the answer was cut off where it filled the context.
     pub context_full: usize,
     /// Excluded: the answer was stopped because it repeated itself.
     pub repetitive: usize,
     /// Excluded: not usable; `complaints` describes the first ones.
     pub unusable: usize,
+    /// Excluded: usable, but too many for the proportions that were asked for.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub not_drawn: usize,
     /// Used with the tokens that were recorded when they were generated.
     pub as_generated: usize,
     /// Used, but rendered again: the recorded tokens are not this text in this model's tokens.
@@ -114,6 +138,10 @@ pub struct ExampleReport {
     pub without_end: usize,
     /// What was wrong with the first few, with the number of the row (or line), from 1.
     pub complaints: Vec<(usize, String)>,
+}
+
+fn is_zero(count: &usize) -> bool {
+    *count == 0
 }
 
 /// Most complaints that are kept.
@@ -140,10 +168,14 @@ impl Examples {
     ///
     /// # Errors
     /// If no text can be used: a [`Fault`](lopper_record::Fault) for a model without a chat template.
-    pub fn add(&mut self, renderer: &Renderer<'_>, row: usize, example: &Example, max_length: usize) -> Result<()> {
+    pub fn add(&mut self, renderer: &Renderer<'_>, row: usize, example: &Example, limits: ExampleLimits) -> Result<()> {
         self.report.rows += 1;
-        let report = &mut self.report;
+        let (report, max_length) = (&mut self.report, limits.max_length);
+        let recorded = || example.tokens.as_ref().filter(|tokens| renderer.agrees(&example.text, tokens));
+        let is_cut_off = example.finish == Some(Finish::Length);
         let unfinished = match example.finish {
+            // Without the tokens, a template would end the answer.
+            Some(Finish::Length) if limits.cut_off && recorded().is_some() => None,
             Some(Finish::Length) => Some(&mut report.cut_off),
             Some(Finish::ContextFull) => Some(&mut report.context_full),
             Some(Finish::Loop) => Some(&mut report.repetitive),
@@ -157,7 +189,7 @@ impl Examples {
             self.report.too_long += 1;
             return Ok(());
         }
-        let recorded = example.tokens.as_ref().filter(|tokens| renderer.agrees(&example.text, tokens));
+        let recorded = recorded();
         let rendered = match recorded {
             Some(tokens) => Ok(renderer.as_generated(tokens, example.finish)),
             None => {
@@ -171,7 +203,8 @@ impl Examples {
                 self.texts.extend(documents.iter().map(|_| row));
                 self.documents.extend(documents);
                 self.report.used += 1;
-                self.report.without_end += usize::from(!ended);
+                self.report.used_cut_off += usize::from(is_cut_off);
+                self.report.without_end += usize::from(!ended && !is_cut_off);
                 self.report.as_generated += usize::from(recorded.is_some());
                 self.report.tokens_differ += usize::from(example.tokens.is_some() && recorded.is_none());
             }

@@ -37,6 +37,7 @@ pub mod log;
 pub mod memory;
 pub mod muon;
 pub mod optimizer;
+pub mod own_prompts;
 pub mod pretrain;
 pub mod recipe;
 pub mod rounding;
@@ -51,7 +52,8 @@ pub use adapter::{Base, attach_lora, is_adapter, load_adapter, merge, save_adapt
 pub use divergence::{DIVERGENCE_STEPS, Divergence};
 pub use evaluation::{Evaluated, Evaluation, HeldOutLoss, Keep};
 pub use examples::{
-    Example, ExampleText, Examples, HoldOut, RecordedTokens, Renderer, RowSource, TrainingSet, read_examples,
+    Example, ExampleLimits, ExampleText, Examples, HoldOut, RecordedTokens, Renderer, RowSource, TrainingSet,
+    read_examples,
 };
 pub use log::{JsonLog, LogEntry, TensorBoardLog, TrainingLog};
 pub use optimizer::{AdamW, AdamWConfig};

@@ -85,7 +85,7 @@ pub fn needs(config: &Config, stored: u64, threads: usize) -> Vec<Need> {
     ]
 }
 
-/// What finetuning the layers `kept` of the model by `recipe` needs, the last moments of saving included.
+/// What finetuning the layers `kept` of the model by `recipe` needs.
 pub fn need_of_healing(
     command: &'static str,
     config: &Config,
@@ -97,7 +97,7 @@ pub fn need_of_healing(
     let parameters = config.parameter_counts().total;
     let shape = Shape::of(config);
     // As `Run::for_model` chooses them.
-    let apart = parameters < SMALL_MODEL || recipe.method == Method::Lora && recipe.batch >= threads;
+    let apart = parameters < SMALL_MODEL || recipe.mixed || recipe.method == Method::Lora && recipe.batch >= threads;
     let workers = if apart { threads.max(1) as u64 } else { 1 };
     let trained = trained_bytes(config, kept, recipe) / 4;
     // What is not trained.
@@ -112,10 +112,8 @@ pub fn need_of_healing(
             stored - in_file + nf4(matrices)
         }
     };
-    // Its value, two moments, and a gradient in every worker; and value and moments twice more
-    // while the state is being saved, as bytes and as the file they become
-    // (`crates/heal/src/state.rs`).
-    let fixed = frozen + 4 * trained * (3 + workers) + 2 * 12 * trained;
+    // Its value, two moments, and a gradient in every worker. The state is written a few megabytes at a time.
+    let fixed = frozen + 4 * trained * (3 + workers);
     // The gradient goes back to the first trained layer, and through all where the head is the embedding's matrix.
     let through_all = recipe.method == Method::Full && config.tie_word_embeddings;
     let layers = if through_all { kept.len() } else { recipe.layers.of(kept).len() } as u64;
@@ -256,8 +254,8 @@ mod tests {
         let matrices = 12 * Shape::of(&config).layer_matrices;
         let saved = needs[4].fixed - needs[5].fixed;
         assert_eq!(saved, 2 * matrices - nf4(matrices), "16 bits, and 4.127");
-        // Weights, their gradient and two moments; six of them while saving.
-        assert_eq!(needs[6].fixed, (4 + 6) * 4 * parameters);
+        // Weights, their gradient and two moments.
+        assert_eq!(needs[6].fixed, 4 * 4 * parameters);
         assert_eq!(needs[2].fixed, 2 * parameters, "as stored");
     }
 
@@ -273,7 +271,7 @@ mod tests {
         assert_eq!(healed_bytes(&config, 6, &of(Method::Full, TrainedLayers::Last(3))), 4 * full(TrainedLayers::All));
         let lora = |layers| trained_bytes(&config, &kept, &of(Method::Lora, layers));
         assert_eq!(2 * lora(TrainedLayers::FromCut), lora(TrainedLayers::All), "3, 7 and 8");
-        let need = |layers| need_of_healing("heal", &config, 1 << 30, 2, &kept, &of(Method::Full, layers)).total;
+        let need = |layers| need_of_healing("heal", &config, 1 << 28, 2, &kept, &of(Method::Full, layers)).total;
         assert!(need(TrainedLayers::Last(1)) < need(TrainedLayers::Last(3)));
         assert!(need(TrainedLayers::Last(3)) < need(TrainedLayers::All));
     }

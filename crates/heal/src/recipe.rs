@@ -8,6 +8,7 @@ pub use distillation::{Distillation, OnPolicy};
 pub use trained_layers::TrainedLayers;
 pub use warmup::Warmup;
 
+use crate::examples::ExampleLimits;
 use crate::optimizer::AdamWConfig;
 use crate::schedule::{DecayShape, Schedule};
 use lopper_model::{Config, SMALL_MODEL_PARAMETERS};
@@ -169,6 +170,9 @@ pub struct HealRecipe {
     pub epochs: usize,
     /// Longest example, in tokens.
     pub max_length: usize,
+    /// Learn every token of an example, and not its answers alone.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub train_on_inputs: bool,
     /// Gradient checkpointing: recompute activations in the backward pass (less memory, slower, the same result).
     pub checkpointing: bool,
     /// Matrix products with operands rounded to bf16 and f32 sums, where the processor has instructions for them.
@@ -192,6 +196,12 @@ impl Default for HealRecipe {
 }
 
 impl HealRecipe {
+    /// The examples that it learns from, where the model's context has `context` tokens.
+    pub fn limits(&self, context: usize) -> ExampleLimits {
+        let learns_no_tokens = self.distillation.is_some_and(|distillation| distillation.answers == 0.0);
+        ExampleLimits { max_length: self.max_length.min(context), cut_off: learns_no_tokens }
+    }
+
     /// The recipe of arXiv 2602.01997, for models of billions of parameters. The paper's 4-bit base is
     /// [`HealRecipe::load_in_4bit`], which is off here.
     pub fn paper(method: Method) -> Self {
@@ -209,6 +219,7 @@ impl HealRecipe {
             batch: 8,
             epochs: 1,
             max_length: 8192,
+            train_on_inputs: false,
             checkpointing: true,
             mixed: false,
             stochastic_rounding: false,

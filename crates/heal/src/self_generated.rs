@@ -3,7 +3,7 @@
 //!
 //! Each answer depends only on its prompt, the seed and the prompt's index, not on the other prompts.
 
-use crate::examples::{Example, ExampleText, Examples, RecordedTokens, Renderer};
+use crate::examples::{Example, ExampleLimits, ExampleText, Examples, RecordedTokens, Renderer};
 use lopper_infer::{
     ChatTokenizer, Finish, GenerateOptions, Generation, ReasonedResponse, ReasoningReader, Request, Sampling,
     StopCheck, StopStrings, TextModel,
@@ -254,11 +254,11 @@ pub fn generate_responses(
 }
 
 /// Training documents of self-generated responses.
-pub fn examples_of(rows: &[SgrRow], renderer: &Renderer<'_>, max_length: usize) -> Result<Examples> {
+pub fn examples_of(rows: &[SgrRow], renderer: &Renderer<'_>, limits: ExampleLimits) -> Result<Examples> {
     let mut examples = Examples::default();
     for (index, row) in rows.iter().enumerate() {
         let example = Example { text: row.text.clone(), tokens: row.recorded.clone(), finish: Some(row.finish) };
-        examples.add(renderer, index + 1, &example, max_length)?;
+        examples.add(renderer, index + 1, &example, limits)?;
     }
     Ok(examples)
 }

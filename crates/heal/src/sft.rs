@@ -211,7 +211,7 @@ pub fn heal(
     let epoch_tokens: u64 = documents.iter().map(|d| d.tokens.len() as u64 - 1).sum();
     let config = TrainerConfig {
         workers: run.workers,
-        micro_tokens: micro_tokens(epoch_tokens as usize, documents.len(), recipe.batch, run.workers),
+        micro_tokens: micro_tokens(epoch_tokens as usize, documents.len(), recipe, run.workers),
         clip: recipe.clip,
         checkpointing: recipe.checkpointing,
         layer_drop: 0.0,
@@ -303,14 +303,16 @@ fn is_in(trained: &LayerSet<LayerPosition>, tied: bool, name: &str) -> bool {
     }
 }
 
-/// Tokens of a micro-batch: enough for efficient matrix multiplications, and few enough that every worker gets at least
-/// two of a batch, so that none waits long for another.
-fn micro_tokens(epoch_tokens: usize, documents: usize, batch: usize, workers: usize) -> usize {
+/// Tokens of a micro-batch: enough for efficient matrix multiplications. In `f32` half of a worker's part of a step,
+/// which stays in its caches; in bf16, where weights are packed anew for each micro-batch, all of it.
+fn micro_tokens(epoch_tokens: usize, documents: usize, recipe: &HealRecipe, workers: usize) -> usize {
     if workers <= 1 {
         return MICRO_TOKENS.1;
     }
-    let per_step = epoch_tokens / documents * batch;
-    (per_step / (2 * workers)).clamp(MICRO_TOKENS.0, MICRO_TOKENS.1)
+    let per_worker = epoch_tokens / documents * recipe.batch / workers;
+    // Steps have more or fewer tokens.
+    let tokens = if recipe.mixed { per_worker * 3 / 2 } else { per_worker / 2 };
+    tokens.clamp(MICRO_TOKENS.0, MICRO_TOKENS.1)
 }
 
 /// What determines the result, but for the number of workers: that changes only the order of sums and the
@@ -359,9 +361,14 @@ mod tests {
 
     #[test]
     fn a_batch_is_divided_among_the_workers() {
-        assert_eq!(micro_tokens(64_000, 640, 64, 2), 1600);
-        assert_eq!(micro_tokens(6_400, 640, 8, 2), 256);
-        assert_eq!(micro_tokens(640_000, 64, 64, 2), 2048);
-        assert_eq!(micro_tokens(100, 10, 2, 1), 2048);
+        let tokens = |epoch, documents, batch, workers, mixed| {
+            let recipe = HealRecipe { batch, mixed, ..HealRecipe::default() };
+            micro_tokens(epoch, documents, &recipe, workers)
+        };
+        assert_eq!(tokens(64_000, 640, 64, 2, false), 1600);
+        assert_eq!(tokens(6_400, 640, 8, 2, false), 256);
+        assert_eq!(tokens(64_000, 640, 20, 2, true), 1500);
+        assert_eq!(tokens(640_000, 64, 64, 2, false), 2048);
+        assert_eq!(tokens(100, 10, 2, 1, false), 2048);
     }
 }

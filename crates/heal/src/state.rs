@@ -8,10 +8,11 @@ use crate::evaluation::Evaluated;
 use crate::sft::{OwnAnswers, Removal};
 use crate::trainer::Trainer;
 use lopper_model::Model;
+use lopper_model::checkpoint::{Array, save_safetensors};
 use lopper_record::{Context, Fault, Result, changed_keys};
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use safetensors::tensor::{Dtype, SafeTensors};
 use serde_json::Value;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -47,30 +48,23 @@ pub struct RunState {
 /// Writes parameters, moments and state to `path`; and the trained parameters of `best`, a clone of the trainer's model
 /// at an earlier step, if the run keeps them.
 pub fn save(path: &Path, trainer: &Trainer, state: &RunState, best: Option<&Model>) -> Result<()> {
-    let mut arrays: Vec<(String, &[f32])> = Vec::new();
+    let mut arrays: Vec<Array<'_>> = Vec::new();
     let parameters = trainer.model.parameters();
     let best = best.map(Model::parameters).unwrap_or_default();
     for (name, parameters) in [("param", &parameters), ("best", &best)] {
         for (_, param) in parameters {
             if let Some(slot) = param.slot {
-                arrays.push((format!("{name}.{slot}"), &param.data));
+                arrays.push(array(format!("{name}.{slot}"), &param.data));
             }
         }
     }
     let moments = [("first", &trainer.optimizer.first), ("second", &trainer.optimizer.second)];
     for (name, slots) in moments {
         for (slot, values) in slots.iter().enumerate().filter(|(_, v)| !v.is_empty()) {
-            arrays.push((format!("{name}.{slot}"), values));
+            arrays.push(array(format!("{name}.{slot}"), values));
         }
     }
-    let bytes: Vec<(String, Vec<u8>, usize)> =
-        arrays.iter().map(|(n, v)| (n.clone(), v.iter().flat_map(|x| x.to_le_bytes()).collect(), v.len())).collect();
-    let views = bytes
-        .iter()
-        .map(|(name, data, len)| Ok((name.as_str(), TensorView::new(Dtype::F32, vec![*len], data)?)))
-        .collect::<Result<Vec<_>, safetensors::SafeTensorError>>()
-        .map_err(anyhow::Error::from)?;
-    let mut metadata = HashMap::from([
+    let mut metadata = BTreeMap::from([
         ("recipe".to_owned(), state.recipe.clone()),
         ("settings".to_owned(), state.settings.to_string()),
         ("documents".to_owned(), state.documents.to_string()),
@@ -91,8 +85,11 @@ pub fn save(path: &Path, trainer: &Trainer, state: &RunState, best: Option<&Mode
     if !state.removals.is_empty() {
         metadata.insert("removals".to_owned(), serde_json::to_string(&state.removals)?);
     }
-    let file = safetensors::serialize(views, Some(metadata)).map_err(anyhow::Error::from)?;
-    lopper_record::write_atomic(path, &file)
+    save_safetensors(path, &arrays, Dtype::F32, &metadata)
+}
+
+fn array(name: String, values: &[f32]) -> Array<'_> {
+    Array { name, shape: vec![values.len()], values }
 }
 
 /// Restores what [`save`] wrote into a trainer of the same model and settings; `fresh` is the state of a run that

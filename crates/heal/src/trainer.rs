@@ -229,22 +229,25 @@ fn sample_depth(kept: &LayerSet<LayerSlot>, last: f64, seed: u64) -> LayerSet<La
     kept.iter().enumerate().filter(|(i, _)| keep(*i)).map(|(_, layer)| layer).collect()
 }
 
-/// Groups documents, in order, into batches of about `limit` tokens, or fewer so that there is one for each of
-/// `workers`.
+/// Divides documents into batches of up to about `limit` tokens, as many for each of `workers`, so that none waits
+/// long for another: the longest documents first, each to the batch with the fewest tokens. In a batch they keep their
+/// order.
 fn micro_batches(documents: &[Document], limit: usize, workers: usize) -> Vec<TrainBatch> {
-    let limit = limit.min(documents.iter().map(inputs).sum::<usize>().div_ceil(workers));
-    let mut batches = Vec::new();
-    let mut at = 0;
-    while at < documents.len() {
-        let (mut end, mut tokens) = (at, 0);
-        while end < documents.len() && (end == at || tokens + inputs(&documents[end]) <= limit) {
-            tokens += inputs(&documents[end]);
-            end += 1;
-        }
-        batches.push(TrainBatch::new(documents[at..end].iter().map(|d| (d.tokens.as_slice(), d.weights.as_slice()))));
-        at = end;
+    let tokens: usize = documents.iter().map(inputs).sum();
+    let rounds = tokens.div_ceil(workers * limit).max(1);
+    let mut batches: Vec<(usize, Vec<usize>)> = vec![(0, vec![]); (rounds * workers).min(documents.len())];
+    let mut longest: Vec<usize> = (0..documents.len()).collect();
+    longest.sort_by_key(|index| std::cmp::Reverse(inputs(&documents[*index])));
+    for index in longest {
+        let (size, chosen) = batches.iter_mut().min_by_key(|(size, _)| *size).expect("a batch for each worker");
+        *size += inputs(&documents[index]);
+        chosen.push(index);
     }
-    batches
+    let batch = |(_, mut chosen): (usize, Vec<usize>)| {
+        chosen.sort_unstable();
+        TrainBatch::new(chosen.iter().map(|index| &documents[*index]).map(|d| (&d.tokens[..], &d.weights[..])))
+    };
+    batches.into_iter().map(batch).collect()
 }
 
 #[cfg(test)]
@@ -261,7 +264,10 @@ mod tests {
         assert_eq!(sizes(&[257; 4], 2048, 2), [512, 512]);
         assert_eq!(sizes(&[257; 4], 2048, 1), [1024]);
         assert_eq!(sizes(&[257; 4], 300, 2), [256; 4]);
-        assert_eq!(sizes(&[11, 301, 11], 2048, 2), [10, 300, 10], "a long document is not split");
+        assert_eq!(sizes(&[257; 5], 600, 2), [512, 256, 256, 256], "as many for each worker");
+        assert_eq!(sizes(&[11, 301, 11], 2048, 2), [300, 20], "a long document is not split");
+        assert_eq!(sizes(&[21, 11, 41, 31], 2048, 2), [50, 50]);
+        assert_eq!(sizes(&[5], 2048, 2), [4]);
         assert_eq!(sizes(&[], 2048, 2), [0; 0]);
     }
 }

@@ -38,6 +38,8 @@ fn recipe(method: Method, distillation: Distillation) -> HealRecipe {
         epochs: 20,
         max_length: 64,
         seed: 4,
+        // The same on every processor.
+        mixed: false,
         distillation: Some(distillation),
         ..HealRecipe::for_pocket(method)
     }
@@ -89,6 +91,19 @@ fn the_first_objective_is_the_divergence_of_the_cut() {
     let expected = loss(&model().keep(&kept()), divergence);
     assert!((healed.stats.objective_curve[0] - expected.total).abs() < 1e-5);
     assert!((healed.stats.loss_first - expected.targets).abs() < 1e-5);
+}
+
+#[test]
+fn prompts_are_learned_where_that_is_wanted() {
+    let of_answers = recipe(Method::Lora, Distillation::default());
+    let of_all = HealRecipe { train_on_inputs: true, ..of_answers.clone() };
+    let whole: Vec<Document> =
+        documents().into_iter().map(|d| Document { weights: vec![1.0; d.tokens.len()], ..d }).collect();
+    let healed = run(&of_all, &TWO);
+    let other = heal(&model(), &kept(), &whole, &of_answers, &TWO, &NoProgress).unwrap();
+    assert_eq!(healed.stats.objective_curve, other.stats.objective_curve);
+    assert_eq!(healed.stats.response_tokens, healed.stats.tokens);
+    assert_ne!(healed.stats.objective_curve, run(&of_answers, &TWO).stats.objective_curve);
 }
 
 #[test]

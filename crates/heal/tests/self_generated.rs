@@ -1,14 +1,16 @@
 //! A model's own answers: seeded, whatever runs beside them, and ready to be learned.
 
+use lopper_heal::own_prompts::write_prompts;
 use lopper_heal::self_generated::examples_of;
-use lopper_heal::{ExampleText, Renderer, SgrOptions, SgrPrompt, generate_responses};
+use lopper_heal::{ExampleLimits, ExampleText, Renderer, SgrOptions, SgrPrompt, SgrRow, generate_responses};
 use lopper_infer::{ChatTokenizer, Engine, Finish, Sampling, TextModel};
-use lopper_model::chat::{ChatTemplate, Message};
+use lopper_model::chat::{ChatTemplate, Conversation, Message};
 use lopper_model::generation::{SpecialIds, SpecialStrings};
 use lopper_model::tokenizer::Tokenizer;
 use lopper_record::NoProgress;
 use lopper_testkit::{Tiny, tiny_model};
 use serde_json::{Map, Value, json};
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -95,7 +97,7 @@ fn answers_become_examples_that_hold_what_was_generated() {
     let text = text_model();
     let options = SgrOptions { system: Some("sys".into()), keep_unfinished: true, ..options() };
     let made = generate_responses(&text, &text.engine.all_layers(), &prompts(), &options, &NoProgress).unwrap();
-    let examples = examples_of(&made.rows, &Renderer::of(&text), 64).unwrap();
+    let examples = examples_of(&made.rows, &Renderer::of(&text), ExampleLimits::finished(64)).unwrap();
     let whole: Vec<_> = made.rows.iter().filter(|r| matches!(r.finish, Finish::Stop | Finish::StopString)).collect();
     assert_eq!((examples.documents.len(), examples.report.unusable), (whole.len(), 0));
     let report = &examples.report;
@@ -108,5 +110,62 @@ fn answers_become_examples_that_hold_what_was_generated() {
         if let ExampleText::Chat(conversation) = &row.text {
             assert_eq!(conversation.messages[0], Message::system("sys"));
         }
+    }
+}
+
+#[test]
+fn answers_that_were_cut_off_teach_distributions_as_far_as_they_go() {
+    let text = text_model();
+    let options = SgrOptions { keep_unfinished: true, ..options() };
+    let made = generate_responses(&text, &text.engine.all_layers(), &prompts(), &options, &NoProgress).unwrap();
+    let limits = ExampleLimits { cut_off: true, ..ExampleLimits::finished(64) };
+    let examples = examples_of(&made.rows, &Renderer::of(&text), limits).unwrap();
+    let usable = |finish| matches!(finish, Finish::Stop | Finish::StopString | Finish::Length);
+    let used: Vec<_> = made.rows.iter().filter(|row| usable(row.finish)).collect();
+    let cut_off = used.iter().filter(|row| row.finish == Finish::Length).count();
+    let report = &examples.report;
+    assert_eq!((report.used, report.used_cut_off, report.cut_off), (used.len(), cut_off, 0));
+    assert!(cut_off > 0 && report.without_end == 0, "{report:?}");
+    for (row, document) in used.iter().zip(&examples.documents) {
+        let tokens = row.recorded.as_ref().unwrap();
+        assert_eq!(document.tokens, [&tokens.prompt_token_ids[..], &tokens.response_token_ids].concat());
+    }
+    // A row without its tokens would be rendered with an end that nobody wrote.
+    let texts: Vec<_> = made.rows.iter().cloned().map(|row| SgrRow { recorded: None, ..row }).collect();
+    let report = examples_of(&texts, &Renderer::of(&text), limits).unwrap().report;
+    assert_eq!((report.used_cut_off, report.cut_off), (0, cut_off));
+}
+
+#[test]
+fn a_model_writes_prompts_of_its_own() {
+    let text = text_model();
+    let kept = text.engine.all_layers();
+    let write = |number, seed, system| {
+        write_prompts(&text.engine, &text.text, &kept, (number, seed), system, &NoProgress).unwrap()
+    };
+    let prompts = write(30, 5, None);
+    assert_eq!(prompts, write(30, 5, None));
+    assert_ne!(prompts, write(30, 6, None));
+    assert_eq!(prompts.len(), 30);
+    let messages: HashSet<String> = prompts
+        .iter()
+        .map(|Conversation { messages, .. }| {
+            assert_eq!((messages.len(), messages[0].role.as_str()), (1, "user"));
+            messages[0].text().into_owned()
+        })
+        .collect();
+    assert!(messages.len() == 30 && messages.iter().all(|message| !message.trim().is_empty()), "{messages:?}");
+    // The first prompts do not depend on how many are wanted.
+    assert_eq!(write(4, 5, None), prompts[..4]);
+    let with_system = write(3, 5, Some("sys"));
+    assert!(with_system.iter().all(|prompt| prompt.messages[0] == Message::system("sys")));
+
+    let source = "{% for m in messages %}{{ m.content[::-1] }}{% endfor %}";
+    let hides = ChatTemplate::new(source, SpecialStrings::default(), Path::new("t.jinja")).unwrap();
+    let hides = ChatTokenizer { chat: Some(Arc::new(hides)), ..text.text.clone() };
+    let none = ChatTokenizer { chat: None, ..text.text.clone() };
+    for tokenizer in [hides, none] {
+        let refused = write_prompts(&text.engine, &tokenizer, &kept, (3, 5), None, &NoProgress).unwrap_err();
+        assert!(refused.fault().is_some_and(|fault| fault.hint.is_some()), "{refused}");
     }
 }

@@ -130,8 +130,10 @@ fn heal(record: &StudyRecord, source: &str, healed: &str, full: bool) -> String 
         command.push_str(" --schedule cosine");
     }
     let is_set = |key: &str| setting(record, &format!("/heal/recipe/{key}")).as_deref() == Some("true");
-    if is_set("mixed") {
-        command.push_str(" --bf16");
+    for (key, flag) in [("mixed", "bf16"), ("train_on_inputs", "train-on-inputs")] {
+        if is_set(key) {
+            command.push_str(&format!(" --{flag}"));
+        }
     }
     for (key, flag) in [("lora/rslora", "rslora"), ("lora/dora", "dora"), ("load_in_4bit", "load-in-4bit")] {
         if !full && is_set(key) {

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use lopper_heal::self_generated::examples_of;
 use lopper_heal::{
-    Examples, HealRecipe, HealStats, Healed, HoldOut, Method, PreparedPrompts, Renderer, Run, SelfGenerated,
-    SgrOptions, SgrPrompt, TrainingSet,
+    ExampleLimits, Examples, HealRecipe, HealStats, Healed, HoldOut, Method, PreparedPrompts, Renderer, Run,
+    SelfGenerated, SgrOptions, SgrPrompt, TrainingSet,
 };
 use lopper_infer::{Sampling, TextModel};
 use lopper_model::Model;
@@ -68,7 +68,7 @@ impl<'a> ResponseGeneration<'a> {
             seed,
             // The pocket model has learned no system prompt.
             system: SgrOptions::default().system.filter(|_| recipe.model != POCKET),
-            keep_unfinished: false,
+            keep_unfinished: heal.recipe.limits(usize::MAX).cut_off,
             reasoning_markers: recipe.reasoning.markers(),
             // What is learned is how the model thinks by itself.
             max_thinking_tokens: None,
@@ -121,7 +121,7 @@ impl<'a> ResponseGeneration<'a> {
         let prompts = &self.prompts[..count.min(self.prompts.len())];
         let layers = text.engine.all_layers();
         let answers = lopper_heal::generate_responses(text, &layers, prompts, &options, &NoProgress)?;
-        examples_of(&answers.rows, &Renderer::of(text), longest_example(text, &self.recipe.heal.recipe))
+        examples_of(&answers.rows, &Renderer::of(text), limits(text, &self.recipe.heal.recipe))
     }
 
     /// Whether the cell of the responses is there.
@@ -167,8 +167,8 @@ fn longest(tasks: &StudyTasks, recipe: &Recipe) -> usize {
 
 /// Most tokens of an example: a rendered answer may take more tokens than were drawn, and what does not fit the context
 /// is left out as well.
-fn longest_example(text: &TextModel, recipe: &HealRecipe) -> usize {
-    recipe.max_length.min(text.engine.model().config.max_position_embeddings)
+fn limits(text: &TextModel, recipe: &HealRecipe) -> ExampleLimits {
+    recipe.limits(text.engine.model().config.max_position_embeddings)
 }
 
 /// The uncut model's responses, with what identifies them; and the data's own answers, where they are a control.
@@ -191,19 +191,19 @@ impl Responses<'_> {
 
     /// The examples that responses or reference answers are.
     fn examples(&self, text: &TextModel, whose: Answers, recipe: &HealRecipe) -> Result<LearnedExamples> {
-        let longest = longest_example(text, recipe);
+        let limits = limits(text, recipe);
         let renderer = Renderer::of(text);
         let (examples, counts) = match (whose, &self.reference) {
             (Answers::Reference, Some(reference)) => {
                 let mut examples = Examples::default();
                 for (index, example) in reference.examples.iter().enumerate() {
-                    examples.add(&renderer, index + 1, example, longest)?;
+                    examples.add(&renderer, index + 1, example, limits)?;
                 }
                 let counts = reference.counts.then(examples.report.counts());
                 (examples, counts)
             }
             _ => {
-                let examples = examples_of(&self.answers.rows, &renderer, longest)?;
+                let examples = examples_of(&self.answers.rows, &renderer, limits)?;
                 let counts = self.answers.counts.then(examples.report.counts());
                 (examples, counts)
             }

@@ -1,7 +1,7 @@
 //! Examples from rows of files and data sets.
 
 use super::layouts::{ColumnNames, Columns};
-use super::{Examples, Renderer, layouts};
+use super::{ExampleLimits, Examples, Renderer, layouts};
 use lopper_record::{Fault, Result};
 use lopper_rows::RowReader;
 use std::path::{Path, PathBuf};
@@ -39,12 +39,12 @@ impl RowSource {
 ///
 /// # Errors
 /// A [`Fault`] when a file cannot be read, no row is usable, or they need a chat template that the model lacks.
-pub fn read_examples(source: &RowSource, renderer: &Renderer<'_>, max_length: usize) -> Result<Examples> {
+pub fn read_examples(source: &RowSource, renderer: &Renderer<'_>, limits: ExampleLimits) -> Result<Examples> {
     let mut examples = Examples::default();
     for numbered in source.rows()? {
         let (number, row) = numbered?;
         match row.and_then(layouts::example) {
-            Ok(example) => examples.add(renderer, number, &example, max_length)?,
+            Ok(example) => examples.add(renderer, number, &example, limits)?,
             Err(what) => {
                 examples.report.rows += 1;
                 examples.complain(number, what);
@@ -52,7 +52,7 @@ pub fn read_examples(source: &RowSource, renderer: &Renderer<'_>, max_length: us
         }
     }
     if examples.documents.is_empty() {
-        return Err(nothing(&source.name, &examples, max_length).into());
+        return Err(nothing(&source.name, &examples, limits.max_length).into());
     }
     Ok(examples)
 }

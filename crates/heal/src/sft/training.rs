@@ -18,10 +18,12 @@ use crate::state::{self, RunState};
 use crate::trainer::{Document, StepStats, Trainer};
 use lopper_model::Model;
 use lopper_record::{Fault, LayerPosition, LayerSet, Progress, Result, ensure};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Steps over which the last loss is averaged.
 const LAST_STEPS: usize = 10;
+/// Times the duration of writing the state that pass before it is written again: a twentieth of the time at most.
+const SAVE_PAUSE: u32 = 20;
 /// Most examples that a message names.
 const NAMED: usize = 32;
 
@@ -74,7 +76,7 @@ impl<'a> Training<'a> {
         for log in self.run.logs {
             log.begin(self.step())?;
         }
-        let mut saved = Instant::now();
+        let (mut saved, mut pause) = (Instant::now(), Duration::ZERO);
         let stopped = loop {
             let evaluated = self.remove(progress).and_then(|()| self.evaluate(progress));
             if evaluated.as_ref().is_err_and(|error| error.is_interrupted()) {
@@ -100,9 +102,11 @@ impl<'a> Training<'a> {
             progress.message(&format!("loss {:.3}", self.state.losses.last().unwrap_or(&f64::NAN)));
             progress.set(self.state.tokens as usize);
             let interrupted = progress.check();
-            if self.run.state.is_some_and(|file| interrupted.is_err() || saved.elapsed() >= file.save_every) {
+            if self.run.state.is_some_and(|file| interrupted.is_err() || saved.elapsed() >= pause.max(file.save_every))
+            {
+                let began = Instant::now();
                 self.save()?;
-                saved = Instant::now();
+                (saved, pause) = (Instant::now(), SAVE_PAUSE * began.elapsed());
             }
             interrupted?;
         };
@@ -133,6 +137,9 @@ impl<'a> Training<'a> {
         if let Some(on_policy) = self.recipe.distillation.and_then(|distillation| distillation.on_policy) {
             self.write_answers(on_policy, step, progress)?;
             self.state.own_answers.iter().for_each(|own| own.put_into(step, &mut batch));
+        }
+        if self.recipe.train_on_inputs {
+            batch.iter_mut().for_each(|document| document.weights.fill(1.0));
         }
         let stats = self.trainer.gradients(&batch)?;
         if !stats.is_finite() {
