@@ -3,11 +3,12 @@
 //! weights are read.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 
 use lopper_hub::Snapshot;
 use lopper_infer::{ChatTokenizer, Engine};
 use lopper_model::checkpoint::{Checkpoint, Dtype};
+use lopper_model::kernels::bf16::Instructions;
 use lopper_model::tokenizer::Tokenizer;
 use lopper_model::{Config, MatmulPrecision, Model, Release};
 use lopper_record::{Fault, LayerNumbering, LayerPosition, LayerSet, Result};
@@ -125,6 +126,9 @@ impl OpenModel {
             DtypeArg::Bfloat16 => MatmulPrecision::Bf16,
         };
         self.check_weights(context)?;
+        if precision == MatmulPrecision::Bf16 {
+            say_bf16(context);
+        }
         let release = if args.stream { Release::Layer } else { Release::Never };
         let engine = context.engine(Model::in_place(&self.checkpoint, release)?)?.with_precision(precision);
         Ok(match args.memory {
@@ -170,4 +174,16 @@ impl OpenModel {
         self.check_weights(context)?;
         Model::mapped(&self.checkpoint)
     }
+}
+/// Says, once, what products in bfloat16 are computed with.
+pub fn say_bf16(context: &Context) {
+    static SAID: Once = Once::new();
+    SAID.call_once(|| match Instructions::best() {
+        Some(instructions) => {
+            context.printer.note(&format!("products in bfloat16 by the processor's {}", instructions.name()));
+        }
+        None => context.printer.warn(
+            "this processor has no instructions for bfloat16 that can be used, so products are computed in float32",
+        ),
+    });
 }

@@ -16,8 +16,10 @@ use crate::open_model::POCKET;
 use crate::printer::Printer;
 use crate::rows;
 
-/// Prompts taken from the pocket tasks where no number is given.
+/// Prompts taken from the pocket tasks, or written by the model, where no number is given.
 pub const POCKET_PROMPTS: usize = 1000;
+/// What stands for prompts that the model writes itself.
+pub const OWN: &str = "own";
 
 /// The first `limit` conversations of what `argument` names, each ready to be answered: prompts of the pocket tasks, a
 /// file, or a data set in `root` or of the hub. Rows that are not usable are left out with a warning.
@@ -45,11 +47,17 @@ pub fn read_with_answers(
     if argument != POCKET {
         return of_rows(&context.printer, &rows::named(root, argument, args, answer)?.source, limit);
     }
+    refuse_rows(args, POCKET)?;
+    Ok(pocket(limit.unwrap_or(POCKET_PROMPTS), seed))
+}
+
+/// Refuses options of rows for prompts that come from none.
+pub fn refuse_rows(args: &RowArgs, argument: &str) -> Result<()> {
     match args.all().iter().find(|(_, given)| *given) {
-        None => Ok(pocket(limit.unwrap_or(POCKET_PROMPTS), seed)),
+        None => Ok(()),
         Some((name, _)) => Err(Fault::new(format!("{name} belongs to rows of files and data sets"))
             .expected("a file, or a data set of the hub")
-            .got(format!("`{POCKET}`, whose prompts are generated"))
+            .got(format!("`{argument}`, whose prompts are generated"))
             .hint(format!("leave {name} out"))
             .into()),
     }

@@ -204,6 +204,23 @@ fn generate_writes_conversations_that_can_be_repeated() {
 }
 
 #[test]
+fn a_model_answers_prompts_of_its_own() {
+    let place = Workplace::new(true);
+    let own = "generate model --prompts own --limit 3 --max-new-tokens 6 --seed 5";
+    let run = |rest: &str| place.run(&format!("{own} {rest}"));
+    let printed = run("-o a.jsonl");
+    assert!(printed.err.contains("the model wrote"), "{}", printed.err);
+    run("-o b.jsonl --dtype float32");
+    assert_eq!(place.read("a.jsonl"), place.read("b.jsonl"));
+    let rows = place.read_lines("a.jsonl");
+    assert!((1..=3).contains(&rows.len()), "{}", rows.len());
+    let first = &rows[0]["messages"][0];
+    assert!(first["role"] == "user" && !first["content"].as_str().unwrap().trim().is_empty(), "{first}");
+    let refused = place.fault(&format!("{own} -o c.jsonl --column text"));
+    assert!(refused.contains("`own`, whose prompts are generated"), "{refused}");
+}
+
+#[test]
 fn an_unfinished_output_of_another_run_is_in_the_way() {
     let place = Workplace::new(true);
     place.write("x.jsonl.partial", "{\"run\":\"another\"}\n");

@@ -36,6 +36,28 @@ fn a_cut_learns_from_the_model_before_it() {
 }
 
 #[test]
+fn distributions_are_learned_of_prompts_and_of_answers_that_were_cut_off() {
+    let place = workplace();
+    // Most answers of random weights do not end within six tokens.
+    place.run("generate model --prompts chats.jsonl --max-new-tokens 6 -o sgr.jsonl");
+    place.write("mixed.jsonl", &(place.read("sgr.jsonl") + &place.read("chats.jsonl")));
+    let heal = "heal model --drop 2 --data mixed.jsonl --epochs 1 --held-out none";
+    let printed = place.run(&format!("{heal} --distill --train-on-inputs -o adapter"));
+    assert!(printed.err.contains("learned as far as they go"), "{}", printed.err);
+    let record = place.read_json("adapter/heal.json");
+    assert_eq!(record["recipe"]["train_on_inputs"], true);
+    let [used, cut_off] = ["used", "used_cut_off"].map(|key| record["examples"][key].as_u64().unwrap());
+    assert!(used >= cut_off && cut_off > 0, "{record}");
+    assert_eq!(record["stats"]["response_tokens"], record["stats"]["tokens"]);
+
+    // Of tokens, such answers would teach never to end.
+    place.run(&format!("{heal} --distill --distill-answers 0.5 -o tokens"));
+    let record = place.read_json("tokens/heal.json");
+    assert!(record["examples"].get("used_cut_off").is_none(), "{record}");
+    assert_eq!(record["examples"]["used"].as_u64(), Some(used - cut_off));
+}
+
+#[test]
 fn a_cut_learns_on_its_own_answers_and_in_a_part_of_its_layers() {
     let place = workplace();
     let heal = "heal model --drop 2 --data chats.jsonl --epochs 2 --schedule cosine";

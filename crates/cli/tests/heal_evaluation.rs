@@ -189,3 +189,24 @@ fn what_does_not_fit_together_is_refused_before_the_training() {
         assert!(message.contains(said), "{options}: {message}");
     }
 }
+
+#[test]
+fn examples_of_several_files_are_mixed() {
+    let place = workplace();
+    let row = |i: usize| json!({"instruction": format!("Say {i}."), "output": format!("{i}!")});
+    place.write("more.jsonl", &(0..10).map(|i| row(i).to_string() + "\n").collect::<String>());
+    let heal = "heal model --data chats.jsonl --data more.jsonl --epochs 1 --held-out none";
+    let examples = |more: &str, out: &str| {
+        place.run(&format!("{heal} {more} -o {out}"));
+        let record = place.read_json(&format!("{out}/heal.json"));
+        assert_eq!(record["data"], json!(["chats.jsonl", "more.jsonl"]));
+        record["examples"].clone()
+    };
+    assert_eq!(examples("", "all")["used"], 70);
+    let mixed = examples("--mix 0.5,0.5", "mixed");
+    assert_eq!((&mixed["rows"], &mixed["used"], &mixed["not_drawn"]), (&json!(70), &json!(20), &json!(50)));
+    for wrong in ["0.5", "0,0", "1,-1"] {
+        let message = place.fault(&format!("{heal} --mix={wrong} -o wrong"));
+        assert!(message.contains("one for each --data"), "{message}");
+    }
+}

@@ -26,8 +26,8 @@ pub struct GenerateArgs {
     pub model: String,
 
     /// Answer these prompts: a file of rows (JSON Lines, JSON, CSV, Parquet) or a data set of the hub
-    /// (`organisation/name`) with `messages`, `conversations`, `prompt`, `instruction` or `question`, or `pocket` for
-    /// generated prompts
+    /// (`organisation/name`) with `messages`, `conversations`, `prompt`, `instruction` or `question`, `pocket` for
+    /// generated prompts, or `own` for prompts that the model writes itself
     #[arg(long, value_name = "DATA")]
     pub prompts: String,
 
@@ -36,7 +36,7 @@ pub struct GenerateArgs {
     pub out: PathBuf,
 
     #[arg(long, value_name = "N", help = format!(
-        "Answer only the first N prompts [default: all, or {POCKET_PROMPTS} of `pocket`]"
+        "Answer only the first N prompts [default: all, or {POCKET_PROMPTS} of `pocket` and `own`]"
     ))]
     pub limit: Option<NonZeroUsize>,
 

@@ -35,9 +35,14 @@ pub struct HealArgs {
 
     /// Train on this file of rows (JSON Lines, JSON, CSV, Parquet) or data set of the hub (`organisation/name`), with
     /// `messages`, as `lopper generate` writes them, `conversations`, `prompt` and `completion`, `instruction` and
-    /// `output`, or `question` and `answer`
-    #[arg(long, value_name = "DATA")]
-    pub data: String,
+    /// `output`, or `question` and `answer`; several times for several of them
+    #[arg(long, value_name = "DATA", required = true)]
+    pub data: Vec<String>,
+
+    /// Take examples of the several DATA in these proportions, such as `0.7,0.3`, as many as there are without
+    /// repeating any [default: all of them]
+    #[arg(long, value_name = "WEIGHTS", value_delimiter = ',')]
+    pub mix: Option<Vec<f64>>,
 
     /// Train with this method
     #[arg(long, value_enum, default_value_t = MethodArg::Lora)]
@@ -83,8 +88,9 @@ pub struct HealArgs {
     #[command(flatten)]
     pub template: TemplateArgs,
 
-    #[command(flatten)]
-    pub distill: DistillArgs,
+    /// Learn the prompts' tokens, too, and not the answers' alone; with --distill they are more to learn from
+    #[arg(long)]
+    pub train_on_inputs: bool,
 
     #[arg(long, value_name = "N", help = format!("Train on every example N times {}", default(|r| r.epochs)))]
     pub epochs: Option<usize>,
@@ -196,6 +202,10 @@ pub struct HealArgs {
     /// Print a record of the training as one JSON document, also written to OUT as `heal.json`
     #[arg(long)]
     pub json: bool,
+
+    // Last, since its heading holds for all that follows.
+    #[command(flatten)]
+    pub distill: DistillArgs,
 }
 
 /// Learning from the uncut model's distributions of the next token (logit distillation).

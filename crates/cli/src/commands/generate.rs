@@ -5,14 +5,18 @@
 
 mod partial;
 
+use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use lopper_heal::adapter::adapter_hash;
+use lopper_heal::own_prompts::write_prompts;
 use lopper_heal::{PreparedPrompts, SgrOptions, SgrPrompt, SgrRow};
 use lopper_infer::{ChatTokenizer, GenerateOptions, Generation, Request, Sampling};
-use lopper_model::chat::ChatTemplate;
-use lopper_record::{Fault, OutputLock, Result, ensure_new_file, key_hash, with_ending, write_atomic};
+use lopper_model::chat::{ChatTemplate, Conversation};
+use lopper_record::{
+    Fault, LayerPosition, LayerSet, OutputLock, Result, ensure_new_file, key_hash, with_ending, write_atomic,
+};
 use serde_json::json;
 
 use super::benchmark;
@@ -33,9 +37,13 @@ pub fn run(context: &Context, args: &GenerateArgs) -> Result<()> {
     }
     let options = options(context, &opened, &text, args)?;
     opened.warn_of_generation_settings(context)?;
-    let limit = args.limit.map(std::num::NonZero::get);
+    let limit = args.limit.map(NonZeroUsize::get);
     let root = benchmark::data_root(context, None);
-    let prompts = prompts::read(context, &root, &args.prompts, &args.rows, limit, args.seed)?;
+    let prompts = if args.prompts == prompts::OWN {
+        own_prompts(context, &opened, &text, args, (&options, &kept))?
+    } else {
+        prompts::read(context, &root, &args.prompts, &args.rows, limit, args.seed)?
+    };
     let prompts: Vec<SgrPrompt> = prompts.into_iter().map(SgrPrompt::Chat).collect();
     let prepared = PreparedPrompts::new(&text, &prompts, &options)?;
     for remark in prepared.remarks() {
@@ -91,6 +99,23 @@ pub fn run(context: &Context, args: &GenerateArgs) -> Result<()> {
     ));
     partial.remove();
     context.printer.result(&args.out.display().to_string())
+}
+
+/// Prompts that the model writes itself.
+fn own_prompts(
+    context: &Context,
+    opened: &OpenModel,
+    text: &ChatTokenizer,
+    args: &GenerateArgs,
+    (options, kept): (&SgrOptions, &LayerSet<LayerPosition>),
+) -> Result<Vec<Conversation>> {
+    prompts::refuse_rows(&args.rows, prompts::OWN)?;
+    let number = args.limit.map_or(prompts::POCKET_PROMPTS, NonZeroUsize::get);
+    let engine = opened.engine_with_adapter(context, &args.run, args.adapter.as_deref(), kept)?;
+    let system = options.system.as_deref();
+    let prompts = write_prompts(&engine, text, &kept.slots(), (number, args.seed), system, &context.progress)?;
+    context.printer.note(&format!("the model wrote {} prompts", table::count(prompts.len() as u64)));
+    Ok(prompts)
 }
 
 /// How answers are generated. The default system prompt is left out where it would not be rendered as one.

@@ -30,7 +30,7 @@ use serde::Serialize;
 use super::benchmark;
 use crate::args::{HealArgs, HeldOutArg, KeepArg, LopArgs, MethodArg, ScheduleArg};
 use crate::context::Context;
-use crate::open_model::OpenModel;
+use crate::open_model::{OpenModel, say_bf16};
 use crate::rows::{self, DataSetRows};
 
 /// What was done, beside the result; also what tells that a directory is one.
@@ -50,9 +50,13 @@ struct Record<'a> {
     /// How layers were removed during the training, if they were.
     #[serde(skip_serializing_if = "Option::is_none")]
     lop: Option<LopSettings<'a>>,
-    data: &'a str,
+    #[serde(serialize_with = "one_or_more")]
+    data: &'a [String],
+    /// The proportions of several `data`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    data_set: Option<&'a DataSetRows>,
+    mix: Option<&'a [f64]>,
+    #[serde(rename = "data_set", skip_serializing_if = "Vec::is_empty", serialize_with = "one_or_more")]
+    data_sets: Vec<&'a DataSetRows>,
     /// The file of held-out examples, where they are no part of `data`.
     #[serde(skip_serializing_if = "Option::is_none")]
     held_out_file: Option<&'a PathBuf>,
@@ -66,6 +70,14 @@ struct Record<'a> {
     /// The loss of a whole model as it was written.
     #[serde(skip_serializing_if = "Option::is_none")]
     written: Option<WrittenLoss>,
+}
+
+/// What a list is recorded as: its only element, or all.
+fn one_or_more<T: Serialize, S: serde::Serializer>(list: &[T], serializer: S) -> std::result::Result<S::Ok, S::Error> {
+    match list {
+        [one] => one.serialize(serializer),
+        more => more.serialize(serializer),
+    }
 }
 
 /// The options of `lopper lop`.
@@ -83,14 +95,18 @@ pub fn run(context: &Context, args: &HealArgs, lop: Option<&LopArgs>) -> Result<
     let state = with_ending(&args.out, ".partial");
     let continued = state.is_file() && !args.force;
     let logs = logs::open(args, continued)?;
+    if args.bf16 {
+        say_bf16(context);
+    }
     let kept = opened.kept(args.drop.as_deref())?;
     let removed = lop.map(|lop| rounds::removed(lop, kept.len())).transpose()?;
     let (recipe, evaluation) = (recipe(&opened, args, lop.is_some())?, evaluation(args, lop.is_some()));
     preflight::check(context, &opened, args, &kept, (&recipe, &evaluation))?;
-    let rows =
-        rows::named(&benchmark::data_root(context, None), &args.data, &args.rows, args.answer_column.as_deref())?;
+    let root = benchmark::data_root(context, None);
+    let named = |data: &String| rows::named(&root, data, &args.rows, args.answer_column.as_deref());
+    let rows = args.data.iter().map(named).collect::<Result<Vec<_>>>()?;
     let text = opened.chat_tokenizer(&args.template)?;
-    let (set, report) = examples::read(context, &text, args, &rows.source, &recipe)?;
+    let (set, report) = examples::read(context, &text, args, &rows, &recipe)?;
     let steps = recipe.steps(set.train.len());
     let doubts = planned(&set.train, &report, steps, &recipe).doubts();
     for doubt in &doubts {
@@ -147,7 +163,8 @@ pub fn run(context: &Context, args: &HealArgs, lop: Option<&LopArgs>) -> Result<
         kept,
         lop: lop.map(|LopArgs { to, step, criterion, .. }| LopSettings { to: *to, step: *step, criterion }),
         data: &args.data,
-        data_set: rows.data_set.as_ref(),
+        mix: args.mix.as_deref(),
+        data_sets: rows.iter().filter_map(|rows| rows.data_set.as_ref()).collect(),
         held_out_file: match &args.held_out {
             Some(HeldOutArg::File(path)) => Some(path),
             _ => None,
@@ -239,6 +256,7 @@ fn recipe(opened: &OpenModel, args: &HealArgs, lop: bool) -> Result<HealRecipe> 
     recipe.max_length = args.max_length.unwrap_or(recipe.max_length.min(context));
     recipe.checkpointing = args.checkpointing.unwrap_or(recipe.checkpointing);
     recipe.mixed = args.bf16;
+    recipe.train_on_inputs = args.train_on_inputs;
     recipe.load_in_4bit = args.load_in_4bit;
     recipe.stochastic_rounding = args.stochastic_rounding;
     recipe.seed = args.seed;

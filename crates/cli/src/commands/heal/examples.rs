@@ -7,6 +7,7 @@ use lopper_record::{Fault, Result};
 
 use crate::args::{HealArgs, HeldOutArg};
 use crate::context::Context;
+use crate::rows::NamedRows;
 use crate::table;
 
 /// Reads what is trained on and what is held out.
@@ -14,11 +15,21 @@ pub fn read(
     context: &Context,
     text: &ChatTokenizer,
     args: &HealArgs,
-    source: &RowSource,
+    rows: &[NamedRows],
     recipe: &HealRecipe,
 ) -> Result<(TrainingSet, ExampleReport)> {
     let renderer = Renderer::of(text);
-    let examples = of_source(context, source, &renderer, recipe, "examples")?;
+    let parts = rows
+        .iter()
+        .map(|rows| of_source(context, &rows.source, &renderer, recipe, "examples"))
+        .collect::<Result<Vec<_>>>()?;
+    let examples = Examples::joined(parts, args.mix.as_deref(), recipe.seed)?;
+    if examples.report.not_drawn > 0 {
+        context.printer.note(&format!(
+            "{} examples are left out for the proportions of --mix",
+            table::count(examples.report.not_drawn as u64)
+        ));
+    }
     let report = examples.report.clone();
     let set = match &args.held_out {
         None => examples.hold_out(HoldOut::Tenth),
@@ -26,7 +37,9 @@ pub fn read(
         Some(HeldOutArg::Number(number)) => examples.hold_out(HoldOut::Number(*number)),
         Some(HeldOutArg::Fraction(fraction)) => examples.hold_out(HoldOut::Fraction(checked(*fraction)?)),
         Some(HeldOutArg::File(path)) => {
-            let source = RowSource { columns: source.columns.clone(), ..RowSource::file(path) };
+            // All DATA are read by the same names of columns.
+            let columns = rows.first().map(|rows| rows.source.columns.clone()).unwrap_or_default();
+            let source = RowSource { columns, ..RowSource::file(path) };
             let others = of_source(context, &source, &renderer, recipe, "held-out examples")?;
             examples.hold_out_others(others)?
         }
@@ -72,7 +85,7 @@ fn of_source(
     recipe: &HealRecipe,
     what: &str,
 ) -> Result<Examples> {
-    let examples = read_examples(source, renderer, recipe.max_length)?;
+    let examples = read_examples(source, renderer, recipe.limits(recipe.max_length))?;
     let (report, name) = (&examples.report, source.name.display());
     context.printer.note(&format!(
         "{} of {} {what}, {} tokens{}",
@@ -81,6 +94,12 @@ fn of_source(
         table::count(examples.tokens() as u64),
         left_out(report, recipe.max_length)
     ));
+    if report.used_cut_off > 0 {
+        context.printer.note(&format!(
+            "{} of them were cut off at the length limit, and are learned as far as they go",
+            table::count(report.used_cut_off as u64)
+        ));
+    }
     for (line, what) in &report.complaints {
         context.printer.warn(&format!("{name}, row {line}: {what}"));
     }
