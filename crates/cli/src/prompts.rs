@@ -18,7 +18,7 @@ use crate::rows;
 
 /// Prompts taken from the pocket tasks, or written by the model, where no number is given.
 pub const POCKET_PROMPTS: usize = 1000;
-/// What stands for prompts that the model writes itself.
+/// The name for prompts that the model writes itself.
 pub const OWN: &str = "own";
 
 /// The first `limit` conversations of what `argument` names, each ready to be answered: prompts of the pocket tasks, a

@@ -127,7 +127,7 @@ pub struct ExampleReport {
     pub repetitive: usize,
     /// Excluded: not usable; `complaints` describes the first ones.
     pub unusable: usize,
-    /// Excluded: usable, but too many for the proportions that were asked for.
+    /// Excluded: usable, but too many for the proportions of the files.
     #[serde(skip_serializing_if = "is_zero")]
     pub not_drawn: usize,
     /// Used with the tokens that were recorded when they were generated.

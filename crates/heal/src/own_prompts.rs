@@ -63,7 +63,7 @@ pub fn write_prompts(
     Ok(prompts)
 }
 
-/// What stands before a user's message, and the token after it.
+/// The tokens before a user's message, and the one after it.
 struct Opening {
     tokens: Vec<u32>,
     end: Option<u32>,

@@ -3,7 +3,9 @@
 
 use lopper_model::linear::Lora;
 use lopper_model::param::Param;
-use lopper_model::{Batch, Forward, MatmulPrecision, Model, Pack, SequenceCache, Target, Threads, normal};
+use lopper_model::{
+    Batch, Forward, MatmulPrecision, Model, Pack, Past, SequenceCache, Target, Threads, Workspace, normal,
+};
 use lopper_record::{LayerSet, LayerSlot};
 use lopper_testkit::{Tiny, assert_close, tiny_model, token_sequences, zoo};
 use rand::SeedableRng;
@@ -209,5 +211,34 @@ fn a_truncated_cache_continues_as_if_nothing_had_followed() {
             };
             assert_eq!(after(50), after(len));
         }
+    }
+}
+
+/// The rows of a text are shared out between threads, some dozens at a time, and over several spans of its tokens.
+#[test]
+fn rows_of_long_texts_are_the_same_on_all_threads() {
+    for (name, config) in zoo(2, 37) {
+        let model = Model::random(config, 0.4, 6).unwrap();
+        let forward = Forward::new(&model, Pack::No, MatmulPrecision::F32);
+        let texts = token_sequences(&[300, 1, 65, 130], 37, 8);
+        let batch = forward.prepare(Batch::continued(texts.iter().map(|text| (&text[..], 0))));
+        let mut x = Vec::new();
+        forward.embed(&batch.batch.tokens, &mut x);
+        let kv_layers = model.num_layers();
+        let run = |threads: Threads, cached: bool| {
+            let (mut work, mut out) = (Workspace::default(), Vec::new());
+            let mut caches = vec![SequenceCache::new(kv_layers); texts.len()];
+            let mut caches: Vec<_> = caches.iter_mut().map(|cache| &mut cache.layers_mut()[0]).collect();
+            let past = if cached { Past::Caches(&mut caches) } else { Past::Batch };
+            forward.layer(LayerSlot(0), &batch, &x, past, threads, &mut work, &mut out);
+            out
+        };
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap();
+        let alone = run(Threads::One, false);
+        assert!(alone.iter().all(|value| value.is_finite()));
+        for cached in [false, true] {
+            assert_eq!(pool.install(|| run(Threads::Pool, cached)), alone, "{name}, cached: {cached}");
+        }
+        assert_eq!(run(Threads::One, true), alone, "{name}");
     }
 }

@@ -165,8 +165,8 @@ fn longest(tasks: &StudyTasks, recipe: &Recipe) -> usize {
     tasks.entries.iter().map(of_task).max().unwrap_or(8)
 }
 
-/// Most tokens of an example: a rendered answer may take more tokens than were drawn, and what does not fit the context
-/// is left out as well.
+/// What examples may be: a rendered answer may take more tokens than were drawn, and what does not fit the context is
+/// left out as well.
 fn limits(text: &TextModel, recipe: &HealRecipe) -> ExampleLimits {
     recipe.limits(text.engine.model().config.max_position_embeddings)
 }
