@@ -3,6 +3,7 @@
 use crate::engine::Engine;
 use crate::generate::{GenerateOptions, Generation, Generations, Request};
 use crate::sampling::Sampling;
+use lopper_model::kernels::attention_infer::SPAN;
 use lopper_record::{LayerSet, LayerSlot, Progress, Result};
 use std::collections::VecDeque;
 use std::sync::Mutex;
@@ -78,11 +79,25 @@ impl<'a> DecodeContext<'a> {
         self.counts.accepted.fetch_add(accepted, Ordering::Relaxed);
     }
 
-    /// Bytes of keys and values that a sequence may come to need.
+    /// The windows of the layers that a candidate keeps.
+    pub fn windows(&self, candidate: usize) -> impl Iterator<Item = Option<usize>> {
+        let layers = &self.engine.model().config.layers;
+        self.candidates[candidate].indices().map(|layer| layers[layer].window)
+    }
+
+    /// Bytes of keys and values that a sequence may come to need: of its prompt, and of all tokens that a later one
+    /// sees.
     pub fn cache_bytes(&self, (candidate, request): Job) -> usize {
         let request = &self.requests[request];
-        let tokens = request.prompt.len().saturating_add(request.max_new_tokens).min(self.limit);
-        tokens * self.candidates[candidate].len() * self.engine.model().config.key_value_size() * 2 * size_of::<f32>()
+        let prompt = request.prompt.len();
+        let tokens = prompt.saturating_add(request.max_new_tokens).min(self.limit);
+        let layout = self.engine.forward().kv_layout();
+        let of_layer = |window: Option<usize>| {
+            // A window begins and ends within a block.
+            let seen = window.map_or(tokens, |window| tokens.min(window.saturating_add(2 * SPAN)));
+            layout.bytes(prompt.max(seen))
+        };
+        self.windows(candidate).map(of_layer).sum()
     }
 
     /// The draft of a request, where one may be used; empty otherwise.

@@ -14,8 +14,8 @@ use lopper_record::{LayerSet, LayerSlot, Progress, Result, ensure};
 use rayon::prelude::*;
 use std::collections::HashSet;
 use std::ops::Range;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 /// Tokens of a batch; a longer text is a batch by itself.
 pub(crate) const BATCH_TOKENS: usize = 1024;
@@ -142,6 +142,7 @@ impl Engine {
         };
         let mut states =
             vec![State { members: (0..candidates.len()).collect(), hidden: batches.iter().map(embed).collect() }];
+        let workspaces = Workspaces::default();
         let attended: Vec<usize> = batches.iter().map(|batch| attended(&batch.batch)).collect();
         for layer in (0..self.model().num_layers()).map(LayerSlot) {
             progress.check()?;
@@ -178,10 +179,11 @@ impl Engine {
                 let each = |work: &mut Workspace, job: (usize, usize)| {
                     run(work, job, if is_most(job.1) { Threads::Pool } else { Threads::One })
                 };
-                jobs.par_iter().with_max_len(1).map_init(Workspace::default, |work, job| each(work, *job)).collect()
+                let init = || workspaces.take();
+                jobs.par_iter().with_max_len(1).map_init(init, |work, job| each(&mut work.0, *job)).collect()
             } else {
-                let mut work = Workspace::default();
-                jobs.iter().map(|job| run(&mut work, *job, Threads::Pool)).collect()
+                let mut work = workspaces.take();
+                jobs.iter().map(|job| run(&mut work.0, *job, Threads::Pool)).collect()
             };
             forward.release_layer(layer);
             let mut outputs = outputs.into_iter();
@@ -202,6 +204,27 @@ impl Engine {
     /// Prepares batches for [`Engine::run_candidates`].
     pub(crate) fn prepare(&self, batches: impl IntoIterator<Item = Batch>) -> Vec<PreparedBatch> {
         batches.into_iter().map(|batch| self.forward().prepare(batch)).collect()
+    }
+}
+
+/// Buffers that layers have used, for the next ones: new memory costs more than some of what is computed in it.
+#[derive(Default)]
+struct Workspaces(Mutex<Vec<Workspace>>);
+
+/// A workspace that goes back when it is no longer used.
+struct Taken<'a>(Workspace, &'a Workspaces);
+
+impl Workspaces {
+    fn take(&self) -> Taken<'_> {
+        let mut unused = self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        Taken(unused.pop().unwrap_or_default(), self)
+    }
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        let mut unused = self.1.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        unused.push(std::mem::take(&mut self.0));
     }
 }
 

@@ -5,7 +5,7 @@ use crate::layer_trie::{Hooks, LayerKeys};
 use crate::sampling::Sampling;
 use crate::thinking::Thinking;
 use crate::worker::{First, Ready, Worker};
-use lopper_model::{Batch, SequenceCache};
+use lopper_model::{Batch, LayerCache, SequenceCache};
 use lopper_record::{LayerSet, LayerSlot, Result};
 use std::sync::{Arc, Mutex};
 
@@ -36,14 +36,18 @@ impl Worker<'_> {
         let blank = || -> Vec<SequenceCache> { candidates.iter().map(|kept| SequenceCache::new(kept.len())).collect() };
         // `caches[prompt][member]`
         let caches: Mutex<Vec<Vec<SequenceCache>>> = Mutex::new(prompts.iter().map(|_| blank()).collect());
-        let width = engine.model().config.key_value_size();
+        let layout = forward.kv_layout();
+        let width = layout.heads * layout.dim;
         let keys = |made: LayerKeys<'_>| {
             let mut caches = caches.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-            for &member in made.members {
-                let Some(index) = candidates[member].place(made.layer) else { continue };
-                for (caches, w) in caches.iter_mut().zip(bounds.windows(2)) {
-                    let range = w[0] * width..w[1] * width;
-                    caches[member].layers_mut()[index].append(&made.keys[range.clone()], &made.values[range], width);
+            for (at, w) in bounds.windows(2).enumerate() {
+                let range = w[0] * width..w[1] * width;
+                // All candidates that have come this far have the same blocks.
+                let mut slot = LayerCache::default();
+                slot.append(&made.keys[range.clone()], &made.values[range], layout);
+                for &member in made.members {
+                    let Some(index) = candidates[member].place(made.layer) else { continue };
+                    caches[at][member].layers_mut()[index] = slot.clone();
                 }
             }
         };

@@ -398,6 +398,7 @@ impl<'a> Worker<'a> {
             // The newest token has not been read yet; the cache entries of wrong draft tokens are dropped.
             active.cache.set_len(active.cache.len() + inputs[at].len());
             active.cache.truncate(active.request.prompt.len() + active.tokens.len() - 1);
+            active.cache.forget_unseen(context.windows(active.job.0));
             ended.extend(finish.map(|finish| (at, finish)));
         }
         context.report(ended.len(), tokens);

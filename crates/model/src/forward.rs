@@ -8,8 +8,7 @@
 //! ([`crate::kernels::packed_f32`]). Adapters are folded into a repacked weight and applied apart from a
 //! stored one.
 //!
-//! Not covered: devices other than the CPU, keys and values in less than 32 bits, forgetting keys
-//! that have left a window.
+//! Not covered: devices other than the CPU, keys and values in less than 16 bits.
 
 mod attention;
 mod head;
@@ -18,6 +17,8 @@ mod linear;
 use crate::batch::Batch;
 use crate::cache::{LayerCache, SequenceCache};
 use crate::config::Config;
+use crate::kernels::attention_infer::KvLayout;
+use crate::kernels::bf16::Instructions;
 use crate::kernels::rope::RopeRows;
 use crate::kernels::{MatmulPrecision, Threads, activation, add_scaled};
 use crate::layer::norm_of;
@@ -73,7 +74,8 @@ pub struct Workspace {
     up: Vec<f32>,
     /// Hidden states between attention and MLP of the last layer that ran: `[n, hidden]`.
     pub middle: Vec<f32>,
-    scores: Vec<f32>,
+    /// Keys and values as attention reads them.
+    words: Vec<u32>,
 }
 
 /// Tokens on their way through the layers: a batch, and the cosines and sines of its positions.
@@ -134,6 +136,16 @@ impl Forward {
 
     fn config(&self) -> &Config {
         &self.model.config
+    }
+
+    /// How keys and values are stored: in bf16 where products are in bf16 and the processor has instructions for it.
+    pub fn kv_layout(&self) -> KvLayout {
+        let config = self.config();
+        let instructions = match self.precision {
+            MatmulPrecision::F32 => None,
+            MatmulPrecision::Bf16 => Instructions::best(),
+        };
+        KvLayout { heads: config.num_key_value_heads, dim: config.head_dim, instructions }
     }
 
     /// Prepares the tokens of a batch.
@@ -228,7 +240,7 @@ impl Forward {
     ) {
         let config = self.config();
         let (layer, linears) = (&self.model.layers[layer.index()], &self.layers[layer.index()]);
-        let Workspace { rows, normed, raw, q, k, v, attended, gate, up, middle, scores } = work;
+        let Workspace { rows, normed, raw, q, k, v, attended, gate, up, middle, words } = work;
         assert_eq!(x.len(), batch.batch.len() * config.hidden_size, "layer: shapes disagree");
         let run = |linears: &[PreparedLinear], x: &[f32], outs: &mut [&mut Vec<f32>], rows: &mut Layouts| {
             apply(linears, x, outs, threads, self.precision, rows);
@@ -247,7 +259,8 @@ impl Forward {
             }
         }
         attended.resize(q.len(), 0.0);
-        attention::attend(threads, config.heads(layer.kind), &batch.batch, (q, k, v), past, attended, scores);
+        let (heads, layout) = (config.heads(layer.kind), self.kv_layout());
+        attention::attend(threads, heads, layout, &batch.batch, (q, k, v), past, attended, words);
         run(std::slice::from_ref(&linears.o), attended, &mut [&mut *middle], rows);
         self.norm_result(threads, layer.norms.after_attention.as_ref(), middle, raw);
         add_scaled(middle, config.residual_scale, x);

@@ -47,8 +47,8 @@ pub enum MatmulPrecision {
     /// Nothing: weights as they are stored, activations in `f32`.
     #[default]
     F32,
-    /// bf16. Running forward, activations are rounded where the weight is bf16; in training, both operands of a
-    /// linear layer are, where the processor has instructions for it (see [`bf16`]).
+    /// bf16. Running forward, activations are rounded where the weight is bf16. Where the processor has instructions
+    /// for it (see [`bf16`]), the operands of attention are too, and in training those of linear layers.
     Bf16,
 }
 

@@ -176,9 +176,9 @@ impl Model {
             self.check_teacher(teacher)?;
         }
         let ropes = self.rope_rows(&data.batch);
-        let TrainOptions { threads, dropout, checkpointing, .. } = options;
+        let TrainOptions { dropout, checkpointing, .. } = options;
         let matmul = options.matmul();
-        let pass = Pass { config: &self.config, ropes: &ropes, batch: &data.batch, threads, matmul, dropout };
+        let pass = Pass { config: &self.config, ropes: &ropes, batch: &data.batch, matmul, dropout };
         let TrainWorkspace { saved, inputs, passing, scratch, logits } = workspace;
         let layers: Vec<usize> = kept.indices().collect();
         let frozen = self.frozen_layers(&layers);
@@ -298,8 +298,8 @@ impl Model {
         scratch: &mut Scratch,
     ) -> Vec<f32> {
         let ropes = self.rope_rows(&data.batch);
-        let (threads, matmul) = (options.threads, options.matmul());
-        let pass = Pass { config: &self.config, ropes: &ropes, batch: &data.batch, threads, matmul, dropout: None };
+        let matmul = options.matmul();
+        let pass = Pass { config: &self.config, ropes: &ropes, batch: &data.batch, matmul, dropout: None };
         let mut x = x.unwrap_or_else(|| {
             let mut x = Vec::new();
             self.embed(&data.batch.tokens, &mut x);

@@ -108,8 +108,12 @@ fn decode(
 
 const ALL: [usize; 8] = [0, 1, 2, 3, 4, 5, 6, 7];
 
-fn prepared(model: &Model) -> [Forward; 2] {
-    [Pack::No, Pack::F32].map(|pack| Forward::new(model, pack, MatmulPrecision::F32))
+/// Weights as they are stored, repacked, and repacked in bf16 with bf16 keys and values where the processor has
+/// instructions for it.
+fn prepared(model: &Model) -> [Forward; 3] {
+    let kinds =
+        [(Pack::No, MatmulPrecision::F32), (Pack::F32, MatmulPrecision::F32), (Pack::Bf16, MatmulPrecision::Bf16)];
+    kinds.map(|(pack, precision)| Forward::new(model, pack, precision))
 }
 
 #[test]
@@ -117,7 +121,7 @@ fn steps_are_the_whole_sequence_and_ignore_the_batch() {
     let sequences = token_sequences(&[21, 38, 25, 50, 60, 33, 47, 29], 37, 1);
     for (m, model) in models().iter().enumerate() {
         for kept in [LayerSet::from([0, 1, 2, 3]), LayerSet::from([1, 3])] {
-            let both = prepared(model).map(|forward| {
+            let all = prepared(model).map(|forward| {
                 let decoded = decode(&forward, &kept, &sequences, &ALL, 1);
                 for (sequence, decoded) in sequences.iter().zip(&decoded) {
                     let batch = Batch::new(&[sequence]);
@@ -135,7 +139,7 @@ fn steps_are_the_whole_sequence_and_ignore_the_batch() {
                 }
                 decoded
             });
-            both[0].iter().zip(&both[1]).for_each(|(stored, packed)| assert_close(stored, packed, 2e-4));
+            all[0].iter().zip(&all[1]).for_each(|(stored, packed)| assert_close(stored, packed, 2e-4));
         }
     }
 }
@@ -143,9 +147,16 @@ fn steps_are_the_whole_sequence_and_ignore_the_batch() {
 /// A beginning that several texts share, and texts that go on from those, are as if read apart.
 #[test]
 fn branches_are_whole_texts() {
-    let parts = token_sequences(&[17, 5, 1, 30, 16, 2], 37, 4);
+    for lengths in [[17, 5, 1, 30, 16, 2], [170, 5, 1, 130, 16, 2]] {
+        check_branches(&token_sequences(&lengths, 37, 4));
+    }
+}
+
+fn check_branches(parts: &[Vec<u32>]) {
+    let whole: usize = parts.iter().map(Vec::len).sum();
     let paths: [&[usize]; 6] = [&[0], &[0, 1], &[0, 1, 2], &[0, 3], &[4], &[0, 1, 5]];
-    for model in models() {
+    // Where rotary embeddings depend on the length of the text so far, long texts have nothing in common.
+    for model in models().into_iter().filter(|model| !model.depends_on_length(1, whole)) {
         for forward in prepared(&model) {
             let mut batch = Batch::default();
             for path in paths {
@@ -219,26 +230,65 @@ fn a_truncated_cache_continues_as_if_nothing_had_followed() {
 fn rows_of_long_texts_are_the_same_on_all_threads() {
     for (name, config) in zoo(2, 37) {
         let model = Model::random(config, 0.4, 6).unwrap();
-        let forward = Forward::new(&model, Pack::No, MatmulPrecision::F32);
         let texts = token_sequences(&[300, 1, 65, 130], 37, 8);
-        let batch = forward.prepare(Batch::continued(texts.iter().map(|text| (&text[..], 0))));
-        let mut x = Vec::new();
-        forward.embed(&batch.batch.tokens, &mut x);
-        let kv_layers = model.num_layers();
-        let run = |threads: Threads, cached: bool| {
-            let (mut work, mut out) = (Workspace::default(), Vec::new());
-            let mut caches = vec![SequenceCache::new(kv_layers); texts.len()];
-            let mut caches: Vec<_> = caches.iter_mut().map(|cache| &mut cache.layers_mut()[0]).collect();
-            let past = if cached { Past::Caches(&mut caches) } else { Past::Batch };
-            forward.layer(LayerSlot(0), &batch, &x, past, threads, &mut work, &mut out);
-            out
-        };
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap();
-        let alone = run(Threads::One, false);
-        assert!(alone.iter().all(|value| value.is_finite()));
-        for cached in [false, true] {
-            assert_eq!(pool.install(|| run(Threads::Pool, cached)), alone, "{name}, cached: {cached}");
+        for forward in prepared(&model) {
+            let batch = forward.prepare(Batch::continued(texts.iter().map(|text| (&text[..], 0))));
+            let mut x = Vec::new();
+            forward.embed(&batch.batch.tokens, &mut x);
+            let kv_layers = model.num_layers();
+            let run = |threads: Threads, cached: bool| {
+                let (mut work, mut out) = (Workspace::default(), Vec::new());
+                let mut caches = vec![SequenceCache::new(kv_layers); texts.len()];
+                let mut caches: Vec<_> = caches.iter_mut().map(|cache| &mut cache.layers_mut()[0]).collect();
+                let past = if cached { Past::Caches(&mut caches) } else { Past::Batch };
+                forward.layer(LayerSlot(0), &batch, &x, past, threads, &mut work, &mut out);
+                out
+            };
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap();
+            let alone = run(Threads::One, false);
+            assert!(alone.iter().all(|value| value.is_finite()));
+            for cached in [false, true] {
+                assert_eq!(pool.install(|| run(Threads::Pool, cached)), alone, "{name}, cached: {cached}");
+            }
+            assert_eq!(run(Threads::One, true), alone, "{name}");
         }
-        assert_eq!(run(Threads::One, true), alone, "{name}");
     }
+}
+
+/// Keys and values that have left a layer's window are given back, and the continuation is the same.
+#[test]
+fn layers_with_windows_keep_their_window_only() {
+    let mut seen = 0;
+    for (name, mut config) in zoo(2, 37) {
+        config.layers[0].window = Some(150);
+        config.layers[1].window = None;
+        let model = Model::random(config, 0.4, 6).unwrap();
+        let (kept, text) = (LayerSet::from([0, 1]), &token_sequences(&[500], 37, 8)[0]);
+        if model.depends_on_length(1, text.len()) {
+            continue;
+        }
+        for forward in prepared(&model) {
+            let whole = forward.hidden_states(&Batch::new(&[text]), &kept, Threads::One, None, None).unwrap();
+            let mut cache = SequenceCache::new(2);
+            let mut at = 300;
+            let first = Batch::new(&[&text[..at]]);
+            forward.hidden_states(&first, &kept, Threads::One, Some(&mut [&mut cache]), None).unwrap();
+            while at < text.len() {
+                cache.forget_unseen([Some(150), None]);
+                // Three tokens, of which the last two were wrong.
+                let step = Batch::continued([(&[text[at], 1, 2][..], at)]);
+                let out = forward.hidden_states(&step, &kept, Threads::One, Some(&mut [&mut cache]), None).unwrap();
+                let width = model.config.hidden_size;
+                assert_eq!(out[..width], whole[at * width..(at + 1) * width], "{name}, token {at}");
+                at += 1;
+                cache.truncate(at);
+            }
+            let layout = forward.kv_layout();
+            // Four blocks of the layer that sees all, and the last two or three of the other.
+            let blocks = cache.bytes() / layout.bytes(1);
+            assert!((6..=7).contains(&blocks), "{name}: {blocks} blocks");
+            seen += 1;
+        }
+    }
+    assert!(seen >= 15, "{seen} models");
 }

@@ -1,134 +1,104 @@
 //! Which keys and values each sequence of a batch attends to.
 
+mod texts;
+
 use super::Past;
 use crate::batch::Batch;
+use crate::cache::LayerCache;
 use crate::kernels::attention::Heads;
-use crate::kernels::attention_infer::{KEY_BLOCK, KeysValues, append_keys, attend as kernel};
+use crate::kernels::attention_infer::{Job, KeysValues, KvLayout, Spans, attend as kernel};
 use crate::kernels::{SharedMut, Threads};
 use rayon::prelude::*;
 use std::ops::Range;
+use texts::Texts;
 
-/// Attention of every row of the batch; keys and values are those of the batch's own tokens.
+/// Attention of every row of the batch; keys and values are those of the batch's own tokens. `words` is overwritten.
+#[allow(clippy::too_many_arguments, reason = "operands and shapes are passed one by one")]
 pub(super) fn attend(
     threads: Threads,
     heads: Heads,
+    layout: KvLayout,
     batch: &Batch,
     (q, k, v): (&[f32], &[f32], &[f32]),
     past: Past<'_, '_>,
     out: &mut [f32],
-    scores: &mut Vec<f32>,
+    words: &mut Vec<u32>,
 ) {
     let (q_row, kv_row) = (heads.query * heads.dim, heads.key_value * heads.dim);
     let n = batch.len();
     assert!(q.len() == n * q_row && k.len() == n * kv_row && v.len() == k.len() && out.len() == q.len(), "attention");
-    let shared = SharedMut(out.as_mut_ptr());
-    let rows = |sequence: usize| batch.bounds[sequence]..batch.bounds[sequence + 1];
-    let sequences = (0..batch.sequences()).filter(|s| !rows(*s).is_empty());
-    let heads_of = |sequence: usize| (0..heads.key_value).map(move |kv_head| Job { sequence, kv_head });
-    let jobs: Vec<Job> = sequences.flat_map(heads_of).collect();
-    // Queries of a job's sequence, and attention of some of its rows.
-    let run = |Job { sequence, kv_head }: Job, kv: KeysValues<'_>, part: Range<usize>, scratch: &mut Vec<f32>| {
-        let queries = &q[rows(sequence).start * q_row..rows(sequence).end * q_row];
-        // SAFETY: what is written are these rows of the sequence, and the channels of the query heads of the key head;
-        // no two calls share both.
-        unsafe { kernel(queries, kv, heads, kv_head, part, shared.at(batch.bounds[sequence] * q_row), scratch) };
-    };
-    let parallel = threads.count() > 1;
-    match past {
-        Past::Batch if parallel => {
-            let text = |job: &Job| Text::of(batch, job.sequence, k, v, heads, job.kv_head);
-            let texts: Vec<Text> = jobs.par_iter().map(text).collect();
-            let parts = parts(&jobs, |sequence| rows(sequence).len());
-            parts.into_par_iter().for_each_init(Vec::new, |scratch, (at, part)| {
-                run(jobs[at], texts[at].keys_values(heads.dim), part, scratch);
-            });
-        }
+    let source = match past {
         Past::Batch => {
-            for job in jobs {
-                let text = Text::of(batch, job.sequence, k, v, heads, job.kv_head);
-                run(job, text.keys_values(heads.dim), 0..rows(job.sequence).len(), scores);
-            }
+            let texts = Texts::of(batch);
+            texts.write(threads, layout, k, v, words);
+            Source::Batch { starts: texts.starts(layout), texts, words }
         }
         Past::Caches(caches) => {
             assert_eq!(caches.len(), batch.sequences(), "one cache per sequence");
-            for (sequence, cache) in caches.iter_mut().enumerate() {
-                let new = rows(sequence).start * kv_row..rows(sequence).end * kv_row;
-                cache.append(&k[new.clone()], &v[new], kv_row);
+            for (cache, rows) in caches.iter_mut().zip(batch.bounds.windows(2)) {
+                let new = rows[0] * kv_row..rows[1] * kv_row;
+                cache.append(&k[new.clone()], &v[new], layout);
             }
-            let caches = &*caches;
-            let keys_values = |Job { sequence, kv_head }: Job| {
-                let (keys, values) = (&caches[sequence].keys[..], &caches[sequence].values[..]);
-                KeysValues { keys, values, kv_row, column: kv_head * heads.dim }
-            };
-            if parallel {
-                let parts = parts(&jobs, |sequence| rows(sequence).len());
-                parts.into_par_iter().for_each_init(Vec::new, |scratch, (at, part)| {
-                    run(jobs[at], keys_values(jobs[at]), part, scratch);
-                });
-            } else {
-                jobs.into_iter().for_each(|job| run(job, keys_values(job), 0..rows(job.sequence).len(), scores));
+            Source::Caches(caches)
+        }
+    };
+    let shared = SharedMut(out.as_mut_ptr());
+    let run = |Part { sequence, head, rows }: Part| {
+        let own = batch.bounds[sequence] * q_row..batch.bounds[sequence + 1] * q_row;
+        let (tokens, spans) = source.text(batch, sequence);
+        let kv = KeysValues { layout, tokens, head, spans };
+        let job = Job { q: &q[own.clone()], kv, heads, rows, out: shared.at(own.start) };
+        // SAFETY: what is written are these rows of the sequence, and the channels of the query heads of the key head;
+        // no two parts have both in common.
+        unsafe { kernel(job) };
+    };
+    let own = (0..batch.sequences()).map(|sequence| batch.bounds[sequence + 1] - batch.bounds[sequence]);
+    if threads.count() > 1 {
+        parts(own, heads.key_value, PART).into_par_iter().for_each(run);
+    } else {
+        parts(own, heads.key_value, usize::MAX).into_iter().for_each(run);
+    }
+}
+
+/// Where keys and values are.
+enum Source<'a> {
+    Batch { texts: Texts, starts: Vec<usize>, words: &'a [u32] },
+    Caches(&'a [&'a mut LayerCache]),
+}
+
+impl Source<'_> {
+    /// The length and the blocks of the text that a sequence ends.
+    fn text(&self, batch: &Batch, sequence: usize) -> (usize, Spans<'_>) {
+        match self {
+            Self::Batch { texts, starts, words } => {
+                let list = texts.blocks_of(sequence);
+                (batch.text_len(sequence), Spans::Listed { words, starts, list })
             }
+            Self::Caches(caches) => (caches[sequence].tokens, Spans::Blocks(&caches[sequence].blocks)),
         }
     }
 }
 
-/// A sequence and one of its key heads.
-#[derive(Clone, Copy)]
-struct Job {
+/// Some rows of a sequence, and a key head.
+struct Part {
     sequence: usize,
-    kv_head: usize,
+    head: usize,
+    rows: Range<usize>,
 }
 
 /// Rows that a thread takes at a time.
 const PART: usize = 64;
 
-/// The number of each job with some of its rows: a long text is shared out between threads. The last rows, which see
-/// most and take longest, come first.
-fn parts(jobs: &[Job], rows: impl Fn(usize) -> usize) -> Vec<(usize, Range<usize>)> {
-    let of_job = |(at, job): (usize, &Job)| {
-        let rows = rows(job.sequence);
-        (0..rows).step_by(PART).map(move |first| (at, first..(first + PART).min(rows))).collect::<Vec<_>>()
-    };
-    let mut parts: Vec<_> = jobs.iter().enumerate().flat_map(of_job).collect();
-    parts.sort_by_key(|(_, part)| std::cmp::Reverse(part.end));
+/// All rows and key heads of sequences with `rows` new tokens each, at most `most` rows at a time: a long text is
+/// divided between threads. The last rows, which see most and take longest, come first.
+fn parts(rows: impl Iterator<Item = usize>, heads: usize, most: usize) -> Vec<Part> {
+    let mut parts = vec![];
+    for (sequence, rows) in rows.enumerate() {
+        for head in 0..heads {
+            let some = |first: usize| Part { sequence, head, rows: first..rows.min(first.saturating_add(most)) };
+            parts.extend((0..rows).step_by(most).map(some));
+        }
+    }
+    parts.sort_by_key(|part| std::cmp::Reverse(part.rows.end));
     parts
-}
-
-/// Keys and values of one key head for a whole text, gathered from the sequences that make it up.
-struct Text {
-    keys: Vec<f32>,
-    values: Vec<f32>,
-}
-
-impl Text {
-    fn keys_values(&self, dim: usize) -> KeysValues<'_> {
-        KeysValues { keys: &self.keys, values: &self.values, kv_row: dim, column: 0 }
-    }
-
-    fn of(batch: &Batch, sequence: usize, k: &[f32], v: &[f32], heads: Heads, kv_head: usize) -> Self {
-        let (dim, kv_row) = (heads.dim, heads.key_value * heads.dim);
-        let tokens = batch.text_len(sequence);
-        let mut text = Self { keys: Vec::with_capacity(tokens.next_multiple_of(KEY_BLOCK) * dim), values: vec![] };
-        text.values.reserve(tokens * dim);
-        let column = kv_head * dim..(kv_head + 1) * dim;
-        let mut parts = vec![];
-        let mut part = Some(sequence);
-        while let Some(sequence) = part {
-            parts.push(batch.bounds[sequence]..batch.bounds[sequence + 1]);
-            part = batch.parent(sequence);
-        }
-        for rows in parts.into_iter().rev() {
-            text.append(k, v, rows, kv_row, column.clone());
-        }
-        text
-    }
-
-    fn append(&mut self, k: &[f32], v: &[f32], rows: Range<usize>, kv_row: usize, column: Range<usize>) {
-        let dim = column.len();
-        let past = self.values.len() / dim;
-        append_keys(&mut self.keys, past, rows.clone().map(|row| &k[row * kv_row..][column.clone()]), dim);
-        for row in rows {
-            self.values.extend_from_slice(&v[row * kv_row..][column.clone()]);
-        }
-    }
 }

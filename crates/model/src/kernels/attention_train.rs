@@ -7,7 +7,7 @@
 
 use super::attention::{Heads, soft_cap};
 use super::gemm::{Target, View, matmul};
-use super::{SharedMut, Threads, dot, exp, max, vectorised};
+use super::{MatmulOptions, SharedMut, Threads, dot, exp, max, vectorised};
 use rayon::prelude::*;
 
 /// Query rows whose scores are held at a time.
@@ -40,27 +40,32 @@ fn blocks(heads: Heads, len: usize) -> impl Iterator<Item = Block> {
     })
 }
 
+/// A block's queries, `[rows, dim]`, and its keys, `[dim, keys]`.
+fn operands<'a>(q: &'a [f32], k: &'a [f32], heads: Heads, job: Job, block: Block) -> [View<'a>; 2] {
+    let d = heads.dim;
+    let (q_row, k_row) = (heads.query * d, heads.key_value * d);
+    let (q_at, k_at) = ((job.start + block.first) * q_row, (job.start + block.low) * k_row);
+    [
+        View { data: &q[q_at + job.head * d..], row_stride: q_row, col_stride: 1 },
+        View { data: &k[k_at + job.head / heads.group() * d..], row_stride: 1, col_stride: k_row },
+    ]
+}
+
 /// Scores of a block of query rows, turned into probabilities: `[rows, keys]`, zero where a key is
 /// not seen. `slopes` is given what capping multiplies each score's gradient by.
 fn probabilities(
-    q: &[f32],
-    k: &[f32],
+    options: MatmulOptions,
+    [queries, keys_t]: [View<'_>; 2],
     heads: Heads,
-    job: Job,
     block: Block,
     scores: &mut [f32],
     slopes: Option<&mut [f32]>,
 ) {
     let Block { first, rows, low, keys } = block;
-    let d = heads.dim;
-    let (q_row, k_row) = (heads.query * d, heads.key_value * d);
-    let queries = View { data: &q[(job.start + first) * q_row + job.head * d..], row_stride: q_row, col_stride: 1 };
-    let keys_t =
-        View { data: &k[(job.start + low) * k_row + job.head / heads.group() * d..], row_stride: 1, col_stride: k_row };
     let (base, total) = (SharedMut(scores.as_mut_ptr()), scores.len());
     let dst = Target { base, total, at: 0, row_stride: keys };
     // SAFETY: the scores are borrowed mutably.
-    unsafe { matmul(Threads::One.into(), (rows, keys, d), dst, false, heads.scale, queries, keys_t) };
+    unsafe { matmul(options, (rows, keys, heads.dim), dst, false, heads.scale, queries, keys_t) };
     if let Some(cap) = heads.softcap {
         soft_cap(&mut scores[..rows * keys], cap, slopes);
     }
@@ -94,6 +99,11 @@ fn probabilities(
     );
 }
 
+/// The threads that heads and sequences are divided between, and how the products of each are computed.
+fn on_one_thread(options: MatmulOptions) -> (Threads, MatmulOptions) {
+    (options.threads, MatmulOptions { threads: Threads::One, ..options })
+}
+
 fn jobs(bounds: &[usize], heads: usize) -> Vec<Job> {
     bounds.windows(2).flat_map(|w| (0..heads).map(move |head| Job { start: w[0], len: w[1] - w[0], head })).collect()
 }
@@ -103,9 +113,19 @@ fn for_each<T: Send>(threads: Threads, jobs: Vec<T>, f: impl Fn(T) + Send + Sync
 }
 
 /// `out[n, query·dim]` of queries `[n, query·dim]`, keys and values `[n, key_value·dim]`.
-/// `bounds` are the row numbers at which sequences begin, and the end: `[0, …, n]`.
-pub fn attention(threads: Threads, q: &[f32], k: &[f32], v: &[f32], heads: Heads, bounds: &[usize], out: &mut [f32]) {
+/// `bounds` are the row numbers at which sequences begin, and the end: `[0, …, n]`. In bf16, the operands of the
+/// products are rounded, probabilities among them; the softmax is `f32` in any case.
+pub fn attention(
+    options: MatmulOptions,
+    q: &[f32],
+    k: &[f32],
+    v: &[f32],
+    heads: Heads,
+    bounds: &[usize],
+    out: &mut [f32],
+) {
     check(q, k, v, heads, bounds);
+    let (threads, options) = on_one_thread(options);
     assert_eq!(q.len(), out.len(), "attention: shapes disagree");
     let (d, q_row, kv_row) = (heads.dim, heads.query * heads.dim, heads.key_value * heads.dim);
     let shared = SharedMut(out.as_mut_ptr());
@@ -114,7 +134,7 @@ pub fn attention(threads: Threads, q: &[f32], k: &[f32], v: &[f32], heads: Heads
         let mut scores = vec![0f32; largest_block(heads, job.len)];
         for block in blocks(heads, job.len) {
             let Block { first, rows, low, keys } = block;
-            probabilities(q, k, heads, job, block, &mut scores[..rows * keys], None);
+            probabilities(options, operands(q, k, heads, job, block), heads, block, &mut scores[..rows * keys], None);
             let at = (job.start + first) * q_row + job.head * d;
             let dst = Target { base: shared, total, at, row_stride: q_row };
             let scores = View::rows(&scores[..rows * keys], keys);
@@ -125,7 +145,7 @@ pub fn attention(threads: Threads, q: &[f32], k: &[f32], v: &[f32], heads: Heads
             };
             // SAFETY: a job writes only columns `head·d..head·d+d` of its own sequence's rows, and
             // no two jobs share both.
-            unsafe { matmul(Threads::One.into(), (rows, d, keys), dst, false, 1.0, scores, values) };
+            unsafe { matmul(options, (rows, d, keys), dst, false, 1.0, scores, values) };
         }
     });
 }
@@ -138,7 +158,7 @@ fn largest_block(heads: Heads, len: usize) -> usize {
 /// Gradients of [`attention`]; `dq`, `dk` and `dv` are overwritten.
 #[allow(clippy::too_many_arguments, reason = "operands and shapes are passed one by one")]
 pub fn attention_grad(
-    threads: Threads,
+    options: MatmulOptions,
     q: &[f32],
     k: &[f32],
     v: &[f32],
@@ -159,6 +179,7 @@ pub fn attention_grad(
             && dv.len() == v.len(),
         "attention_grad: shapes disagree"
     );
+    let (threads, options) = on_one_thread(options);
     let (d, q_row, kv_row) = (heads.dim, heads.query * heads.dim, heads.key_value * heads.dim);
     dk.fill(0.0);
     dv.fill(0.0);
@@ -178,7 +199,7 @@ pub fn attention_grad(
                 let Block { first, rows, low, keys } = block;
                 let (p, ds) = (&mut p[..rows * keys], &mut ds[..rows * keys]);
                 let mut slopes = heads.softcap.map(|_| &mut slopes[..rows * keys]);
-                probabilities(q, k, heads, job, block, p, slopes.as_deref_mut());
+                probabilities(options, operands(q, k, heads, job, block), heads, block, p, slopes.as_deref_mut());
                 let kv_at = (kv_job.start + low) * kv_row + kv_job.head * d;
                 let (keys_view, values_t) = (
                     View { data: &k[kv_at..], row_stride: kv_row, col_stride: 1 },
@@ -197,8 +218,8 @@ pub fn attention_grad(
                 // key/value head's columns of its own sequence (and the query columns of the heads
                 // in that group); no two jobs share both.
                 unsafe {
-                    matmul(Threads::One.into(), (rows, keys, d), ds_target, false, 1.0, dout_view, values_t);
-                    matmul(Threads::One.into(), (keys, d, rows), dv, true, 1.0, p_t, dout_view);
+                    matmul(options, (rows, keys, d), ds_target, false, 1.0, dout_view, values_t);
+                    matmul(options, (keys, d, rows), dv, true, 1.0, p_t, dout_view);
                 }
                 vectorised(
                     #[inline(always)]
@@ -222,8 +243,8 @@ pub fn attention_grad(
                 let queries = View { data: &q[q_span], row_stride: q_row, col_stride: 1 };
                 // SAFETY: as above.
                 unsafe {
-                    matmul(Threads::One.into(), (rows, d, keys), dq, false, heads.scale, ds_view, keys_view);
-                    matmul(Threads::One.into(), (keys, d, rows), dk, true, heads.scale, ds_t, queries);
+                    matmul(options, (rows, d, keys), dq, false, heads.scale, ds_view, keys_view);
+                    matmul(options, (keys, d, rows), dk, true, heads.scale, ds_t, queries);
                 }
             }
         }
@@ -237,4 +258,39 @@ fn check(q: &[f32], k: &[f32], v: &[f32], heads: Heads, bounds: &[usize]) {
         q.len() == n * heads.query * heads.dim && k.len() == n * heads.key_value * heads.dim && v.len() == k.len(),
         "attention: shapes disagree"
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::MatmulPrecision;
+    use lopper_testkit::{Feature, skip_unless};
+
+    /// In bf16, the result and all gradients differ from those in `f32` by what rounding of the operands gives.
+    #[test]
+    fn bf16_is_close_to_f32() {
+        let Some(()) = skip_unless(Feature::Bf16, crate::kernels::bf16::available().then_some(())) else { return };
+        let heads = Heads { query: 4, key_value: 2, dim: 40, scale: 0.16, softcap: Some(8.0), window: Some(90) };
+        let bounds = [0, 150, 151, 240];
+        let waves = |row: usize, frequency: f32| -> Vec<f32> {
+            (0..240 * row).map(|i| 2.0 * (i as f32 * frequency).sin()).collect()
+        };
+        let (q, k, v, dout) = (waves(160, 0.37), waves(80, 0.71), waves(80, 0.13), waves(160, 0.53));
+        let run = |precision: MatmulPrecision| {
+            let options = MatmulOptions { threads: Threads::One, precision };
+            let (mut out, mut dq) = (vec![0f32; q.len()], vec![0f32; q.len()]);
+            let (mut dk, mut dv) = (vec![0f32; k.len()], vec![0f32; k.len()]);
+            attention(options, &q, &k, &v, heads, &bounds, &mut out);
+            attention_grad(options, &q, &k, &v, &out, &dout, heads, &bounds, &mut dq, &mut dk, &mut dv);
+            [out, dq, dk, dv]
+        };
+        let exact = run(MatmulPrecision::F32);
+        for (name, (exact, rounded)) in
+            ["out", "dq", "dk", "dv"].iter().zip(exact.iter().zip(&run(MatmulPrecision::Bf16)))
+        {
+            let norm = |values: &mut dyn Iterator<Item = f32>| values.map(|v| v * v).sum::<f32>().sqrt();
+            let error = norm(&mut exact.iter().zip(rounded).map(|(a, b)| a - b)) / norm(&mut exact.iter().copied());
+            assert!(error > 0.0 && error < 2e-2, "{name}: {error}");
+        }
+    }
 }

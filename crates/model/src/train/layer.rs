@@ -8,7 +8,7 @@ use crate::config::{Config, LayerKind};
 use crate::kernels::attention_train::{attention, attention_grad};
 use crate::kernels::norm::RmsNorm;
 use crate::kernels::rope::RopeRows;
-use crate::kernels::{MatmulOptions, Threads, activation, add_assign, add_scaled};
+use crate::kernels::{MatmulOptions, activation, add_assign, add_scaled};
 use crate::layer::{Layer, norm_of};
 use crate::linear::{Dropout, Linear};
 use crate::param::{Gradients, Param};
@@ -53,7 +53,6 @@ pub(crate) struct Pass<'a> {
     /// One for each of [`Config::ropes`].
     pub ropes: &'a [RopeRows],
     pub batch: &'a Batch,
-    pub threads: Threads,
     pub matmul: MatmulOptions,
     pub dropout: Option<Dropout>,
 }
@@ -88,7 +87,7 @@ impl Layer {
             pass.rotate(self.kind, y, false);
         }
         acts.attended.resize(acts.q.len(), 0.0);
-        attention(pass.threads, &acts.q, &acts.k, &acts.v, heads, &pass.batch.bounds, &mut acts.attended);
+        attention(pass.matmul, &acts.q, &acts.k, &acts.v, heads, &pass.batch.bounds, &mut acts.attended);
         project(
             pass,
             &self.o,
@@ -143,7 +142,7 @@ impl Layer {
         dk.resize(acts.k.len(), 0.0);
         dv.resize(acts.v.len(), 0.0);
         let Activations { q, k, v, attended, .. } = acts;
-        attention_grad(pass.threads, q, k, v, attended, dattended, heads, &pass.batch.bounds, dq, dk, dv);
+        attention_grad(pass.matmul, q, k, v, attended, dattended, heads, &pass.batch.bounds, dq, dk, dv);
         pass.rotate(self.kind, dq, true);
         pass.rotate(self.kind, dk, true);
         head_norm_grad(pass, self.q_norm.as_ref(), &acts.q_raw, dq, dattended, grads);

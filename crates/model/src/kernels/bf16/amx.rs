@@ -5,6 +5,7 @@
 
 use super::{Destination, NR};
 use std::arch::asm;
+use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 use std::sync::OnceLock;
 
@@ -39,8 +40,8 @@ fn permitted() -> bool {
     false
 }
 
-/// The shapes of the tile registers on this thread, until dropped.
-pub(crate) struct Configured(());
+/// The shapes of the tile registers on this thread, which it does not leave, until dropped.
+pub(crate) struct Configured(PhantomData<*const ()>);
 
 impl Configured {
     /// All eight registers with 16 rows of 64 bytes. Tiles must be available.
@@ -59,7 +60,7 @@ impl Configured {
         debug_assert!(available());
         // SAFETY: the processor has the instruction, and reads 64 bytes.
         unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const shapes, options(nostack, preserves_flags)) };
-        Self(())
+        Self(PhantomData)
     }
 }
 
@@ -70,53 +71,30 @@ impl Drop for Configured {
     }
 }
 
-/// `result (+)= alpha·a·b` of packed panels.
-///
-/// # Safety
-/// A [`Configured`] must be alive on this thread, and `result` be elements that nobody else uses meanwhile.
-#[inline]
-pub(super) unsafe fn tile(a: &[u32], b: &[u32], result: Destination, accumulate: bool, alpha: f32) {
-    let steps = b.len() / (NR * LANES);
-    let Destination { at, stride, rows, cols } = result;
-    assert!(
-        steps > 0 && a.len() == steps * MR * LANES && b.len() == steps * NR * LANES && rows <= MR && cols <= NR,
-        "panels of other sizes"
-    );
-    // SAFETY: the panels have the sizes that were asserted, and the result its own by the caller's promise.
-    unsafe {
-        if rows == MR && cols == NR && alpha == 1.0 && !accumulate {
-            return two_by_two(a.as_ptr(), b.as_ptr(), steps, at, stride);
-        }
-        let mut sums = MaybeUninit::<Sums>::uninit();
-        let first = sums.as_mut_ptr().cast::<f32>();
-        if rows > 16 {
-            two_by_two(a.as_ptr(), b.as_ptr(), steps, first, NR);
-        } else {
-            one_by_two(a.as_ptr(), b.as_ptr(), steps, first, NR);
-        }
-        write(first, result, accumulate, alpha);
-    }
+/// The sums' first instructions.
+macro_rules! begin {
+    (whole, clear) => {
+        "tilezero tmm0\ntilezero tmm1\ntilezero tmm2\ntilezero tmm3"
+    };
+    (whole, load) => {
+        concat!(
+            "tileloadd tmm0, [{c} + {row_c} * 1]\ntileloadd tmm1, [{c} + {row_c} * 1 + 64]\n",
+            "tileloadd tmm2, [{below} + {row_c} * 1]\ntileloadd tmm3, [{below} + {row_c} * 1 + 64]"
+        )
+    };
+    (upper, clear) => {
+        "tilezero tmm0\ntilezero tmm1"
+    };
+    (upper, load) => {
+        "tileloadd tmm0, [{c} + {row_c} * 1]\ntileloadd tmm1, [{c} + {row_c} * 1 + 64]"
+    };
 }
 
-/// The sums of a whole tile.
-#[repr(align(64))]
-struct Sums {
-    _values: [f32; MR * NR],
-}
-
-/// 32 rows by 32 columns, written to rows `stride` apart.
-///
-/// # Safety
-/// `a` and `b` are panels of `steps` groups of lanes, and `c` 32 rows of 32 elements.
-#[inline]
-unsafe fn two_by_two(a: *const u32, b: *const u32, steps: usize, c: *mut f32, stride: usize) {
-    // SAFETY: the caller's promise.
-    unsafe {
+/// Two tiles of rows by two of columns.
+macro_rules! whole_tile {
+    ($a:ident, $b:ident, $steps:ident, $c:ident, $stride:ident, $begin:ident) => {
         asm!(
-            "tilezero tmm0",
-            "tilezero tmm1",
-            "tilezero tmm2",
-            "tilezero tmm3",
+            begin!(whole, $begin),
             "2:",
             "tileloadd tmm4, [{a} + {row_a} * 1]",
             "tileloadd tmm6, [{b} + {row_b} * 1]",
@@ -134,32 +112,26 @@ unsafe fn two_by_two(a: *const u32, b: *const u32, steps: usize, c: *mut f32, st
             "tilestored [{c} + {row_c} * 1 + 64], tmm1",
             "tilestored [{below} + {row_c} * 1], tmm2",
             "tilestored [{below} + {row_c} * 1 + 64], tmm3",
-            a = inout(reg) a => _,
-            b = inout(reg) b => _,
-            steps = inout(reg) steps => _,
+            a = inout(reg) $a => _,
+            b = inout(reg) $b => _,
+            steps = inout(reg) $steps => _,
             row_a = in(reg) 64usize,
             row_b = in(reg) 128usize,
-            c = in(reg) c,
-            below = in(reg) c.wrapping_add(16 * stride),
-            row_c = in(reg) stride * 4,
+            c = in(reg) $c,
+            below = in(reg) $c.wrapping_add(16 * $stride),
+            row_c = in(reg) $stride * 4,
             out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
             out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
             options(nostack),
-        );
-    }
+        )
+    };
 }
 
-/// The upper 16 rows by 32 columns, written to rows `stride` apart.
-///
-/// # Safety
-/// As [`two_by_two`].
-#[inline]
-unsafe fn one_by_two(a: *const u32, b: *const u32, steps: usize, c: *mut f32, stride: usize) {
-    // SAFETY: the caller's promise.
-    unsafe {
+/// One tile of rows by two of columns.
+macro_rules! upper_half {
+    ($a:ident, $b:ident, $steps:ident, $c:ident, $stride:ident, $begin:ident) => {
         asm!(
-            "tilezero tmm0",
-            "tilezero tmm1",
+            begin!(upper, $begin),
             "2:",
             "tileloadd tmm4, [{a} + {row_a} * 1]",
             "tileloadd tmm6, [{b} + {row_b} * 1]",
@@ -172,17 +144,81 @@ unsafe fn one_by_two(a: *const u32, b: *const u32, steps: usize, c: *mut f32, st
             "jnz 2b",
             "tilestored [{c} + {row_c} * 1], tmm0",
             "tilestored [{c} + {row_c} * 1 + 64], tmm1",
-            a = inout(reg) a => _,
-            b = inout(reg) b => _,
-            steps = inout(reg) steps => _,
+            a = inout(reg) $a => _,
+            b = inout(reg) $b => _,
+            steps = inout(reg) $steps => _,
             row_a = in(reg) 64usize,
             row_b = in(reg) 128usize,
-            c = in(reg) c,
-            row_c = in(reg) stride * 4,
+            c = in(reg) $c,
+            row_c = in(reg) $stride * 4,
             out("tmm0") _, out("tmm1") _, out("tmm4") _, out("tmm6") _, out("tmm7") _,
             options(nostack),
-        );
+        )
+    };
+}
+
+/// `result (+)= alpha·a·b` of packed panels.
+///
+/// # Safety
+/// A [`Configured`] must be alive on this thread, and `result` be elements that nobody else uses meanwhile.
+#[inline]
+pub(super) unsafe fn tile(a: &[u32], b: &[u32], result: Destination, accumulate: bool, alpha: f32) {
+    let steps = b.len() / (NR * LANES);
+    let Destination { at, stride, rows, cols } = result;
+    assert!(
+        steps > 0 && a.len() == steps * MR * LANES && b.len() == steps * NR * LANES && rows <= MR && cols <= NR,
+        "panels of other sizes"
+    );
+    // A sum begins with what is there, whether or not the tile is whole, so that an element is summed in one order.
+    let begin = if accumulate && alpha == 1.0 { Begin::Loaded } else { Begin::Zero };
+    let (a, b) = (a.as_ptr(), b.as_ptr());
+    // SAFETY: the panels have the sizes that were asserted, and the result its own by the caller's promise.
+    unsafe {
+        if rows == MR && cols == NR && alpha == 1.0 {
+            return multiply(MR, begin, a, b, steps, at, stride);
+        }
+        let mut sums = MaybeUninit::<Sums>::uninit();
+        let first = sums.as_mut_ptr().cast::<f32>();
+        if begin == Begin::Loaded {
+            first.write_bytes(0, MR * NR);
+            for row in 0..rows {
+                first.add(row * NR).copy_from_nonoverlapping(at.add(row * stride), cols);
+            }
+        }
+        multiply(rows, begin, a, b, steps, first, NR);
+        write(first, result, accumulate && begin == Begin::Zero, alpha);
     }
+}
+
+/// What sums begin with.
+#[derive(Clone, Copy, PartialEq)]
+enum Begin {
+    Zero,
+    /// What the result holds.
+    Loaded,
+}
+
+/// 32 rows by 32 columns, or, where `rows` are no more, the upper 16 rows, in rows `stride` apart.
+///
+/// # Safety
+/// `a` and `b` are panels of `steps` groups of lanes, and `c` as many rows of 32 elements.
+#[inline]
+unsafe fn multiply(rows: usize, begin: Begin, a: *const u32, b: *const u32, steps: usize, c: *mut f32, stride: usize) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        match (rows > 16, begin) {
+            (true, Begin::Zero) => whole_tile!(a, b, steps, c, stride, clear),
+            (true, Begin::Loaded) => whole_tile!(a, b, steps, c, stride, load),
+            (false, Begin::Zero) => upper_half!(a, b, steps, c, stride, clear),
+            (false, Begin::Loaded) => upper_half!(a, b, steps, c, stride, load),
+        }
+    }
+}
+
+/// The sums of a whole tile.
+#[repr(align(64))]
+struct Sums {
+    _values: [f32; MR * NR],
 }
 
 /// Scales the sums and writes, or adds, those that are wanted.
