@@ -28,6 +28,10 @@ TINY = dict(model_type="llama", hidden_size=320, intermediate_size=864, num_hidd
 
 # Count and length of the texts of each measurement, as in `engine_speed.rs`.
 LENGTHS = (("scoring1024", 2, 1024), ("scoring4096", 1, 4096), ("scoring8000", 1, 8000))
+# Sequences decoded at once and new tokens of each, likewise.
+DECODING = (("decode1", 1, 32), ("decode8", 8, 32), ("decode32", 32, 128), ("decode64", 64, 64), ("decode128", 128, 64))
+# Settings of the peer: label, dtype, f32 products through oneDNN or not.
+PEERS = {"f32": ("float32", "plain"), "onednn": ("float32", "onednn"), "bf16": ("bfloat16", "plain")}
 
 
 def write(directory, config, dtype):
@@ -84,7 +88,7 @@ def peer(directory, dtype, onednn, small, lengths):
                         torch.log_softmax(rows.float(), -1).gather(2, targets[..., None]).sum()
 
             result[name] = count * length / best(2, score_long)
-        for name, batch, new in (("decode1", 1, 32), ("decode8", 8, 32), ("decode32", 32, 128), ("decode64", 64, 64)):
+        for name, batch, new in DECODING:
             if batch >= 32 and not small:
                 continue
             prompts = torch.tensor(texts(batch, 16, vocab))
@@ -100,7 +104,8 @@ def main():
     parser.add_argument("--example", default="target/release/examples/engine_speed")
     parser.add_argument("--only", default="mid,tiny")
     parser.add_argument("--no-candidates", action="store_true", help="leave out many candidates, which take minutes")
-    parser.add_argument("--peer", nargs=3)
+    parser.add_argument("--peers", default=",".join(PEERS), help="settings of PyTorch to measure")
+    parser.add_argument("--peer", nargs=3, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.peer:
         dtype, onednn, parts = args.peer
@@ -124,13 +129,12 @@ def main():
         run("Lopper f32", [args.example, directory, parts])
         run("Lopper bf16", [args.example, directory, parts, "bf16"])
         me = [sys.executable, __file__, directory, "--peer"]
-        run("PyTorch f32", [*me, "float32", "plain", small])
-        run("PyTorch f32 oneDNN", [*me, "float32", "onednn", small])
-        run("PyTorch bf16", [*me, "bfloat16", "plain", small])
+        for peer_name in args.peers.split(","):
+            run(f"PyTorch {peer_name}", [*me, *PEERS[peer_name], small])
         if not args.no_candidates:
             run("Lopper, candidates", [args.example, directory, "candidates"])
         print(f"\n{name}: best of each")
-        for key in ("scoring", *(name for name, _, _ in LENGTHS), "decode1", "decode8", "decode32", "decode64"):
+        for key in ("scoring", *(name for name, _, _ in LENGTHS + DECODING)):
             ours = max((row.get(key, 0) for label, row in rows.items() if label.startswith("Lopper")), default=0)
             theirs = max((row.get(key, 0) for label, row in rows.items() if label.startswith("PyTorch")), default=0)
             if theirs:

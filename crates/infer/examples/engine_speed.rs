@@ -27,6 +27,10 @@ const ANSWERS: [usize; 16] = [32, 28, 82, 19, 74, 103, 65, 130, 98, 89, 118, 81,
 const LENGTHS: [(&str, usize, usize); 3] =
     [("scoring1024", 2, 1024), ("scoring4096", 1, 4096), ("scoring8000", 1, 8000)];
 
+/// Sequences decoded at once and new tokens of each, as `benches/engine.py` has them; the larger ones for small models.
+const DECODING: [(&str, usize, usize); 5] =
+    [("decode1", 1, 32), ("decode8", 8, 32), ("decode32", 32, 128), ("decode64", 64, 64), ("decode128", 128, 64)];
+
 /// Seconds of the best of a few calls.
 fn best(calls: usize, mut f: impl FnMut() -> Result<()>) -> Result<f64> {
     let mut best = f64::INFINITY;
@@ -82,7 +86,7 @@ fn main() -> Result<()> {
             result.insert(name.into(), json!((count * length) as f64 / seconds));
         }
     }
-    for (name, batch, new) in [("decode1", 1, 32), ("decode8", 8, 32), ("decode32", 32, 128), ("decode64", 64, 64)] {
+    for (name, batch, new) in DECODING {
         if what.contains(&"decode") && (batch < 32 || what.contains(&"small")) {
             let requests = prompts(batch, 16, new, vocab);
             let options = GenerateOptions::default();
