@@ -48,7 +48,7 @@ pub mod state;
 pub mod trainer;
 mod written;
 
-pub use adapter::{Base, attach_lora, is_adapter, load_adapter, merge, save_adapter};
+pub use adapter::{AdapterInfo, Base, attach_lora, is_adapter, load_adapter, merge, save_adapter};
 pub use divergence::{DIVERGENCE_STEPS, Divergence};
 pub use evaluation::{Evaluated, Evaluation, HeldOutLoss, Keep};
 pub use examples::{

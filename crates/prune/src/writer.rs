@@ -13,6 +13,7 @@
 mod card;
 mod config;
 mod files;
+mod merged;
 mod shards;
 mod trained;
 
@@ -36,6 +37,7 @@ use crate::verify::{Reference, compare_logits};
 use shards::Copy;
 
 pub use files::{put_in_place, temporary_directory};
+pub use merged::{Merge, MergeReport, write_merged};
 pub use trained::write_trained;
 
 /// How to write.

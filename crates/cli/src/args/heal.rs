@@ -9,6 +9,7 @@ use std::str::FromStr;
 use clap::{Args, ValueEnum};
 use lopper_heal::{DIVERGENCE_STEPS, Distillation, HealRecipe, Method, OnPolicy, TrainedLayers};
 use lopper_model::SMALL_MODEL_PARAMETERS;
+use lopper_model::checkpoint::Dtype;
 
 use super::{RowArgs, TemplateArgs};
 
@@ -362,6 +363,16 @@ pub enum OutDtypeArg {
     Bfloat16,
     /// 16 bits, 11 of them precision, values up to 65504
     Float16,
+}
+
+impl From<OutDtypeArg> for Dtype {
+    fn from(arg: OutDtypeArg) -> Self {
+        match arg {
+            OutDtypeArg::Float32 => Self::F32,
+            OutDtypeArg::Bfloat16 => Self::BF16,
+            OutDtypeArg::Float16 => Self::F16,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use lopper_prune::{Choice, Plan, write_trained};
 use lopper_record::{Context as _, Fault, LayerNumbering, Result, ensure_new, write_atomic};
 
 use super::{RECORD, Record};
-use crate::args::{HealArgs, MethodArg, OutDtypeArg};
+use crate::args::{HealArgs, MethodArg};
 use crate::context::Context;
 use crate::open_model::OpenModel;
 use crate::table;
@@ -68,12 +68,7 @@ pub fn write(
 
 /// What the weights of a whole model are stored in.
 pub fn out_dtype(opened: &OpenModel, args: &HealArgs) -> Dtype {
-    match args.out_dtype {
-        None => opened.checkpoint.dtype(),
-        Some(OutDtypeArg::Float32) => Dtype::F32,
-        Some(OutDtypeArg::Bfloat16) => Dtype::BF16,
-        Some(OutDtypeArg::Float16) => Dtype::F16,
-    }
+    args.out_dtype.map_or_else(|| opened.checkpoint.dtype(), Dtype::from)
 }
 
 /// The end of the model's card.
