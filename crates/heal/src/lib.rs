@@ -33,6 +33,7 @@ pub mod adapter;
 pub mod divergence;
 pub mod evaluation;
 pub mod examples;
+pub mod export;
 pub mod log;
 pub mod memory;
 pub mod muon;
@@ -55,6 +56,7 @@ pub use examples::{
     Example, ExampleLimits, ExampleText, Examples, HoldOut, RecordedTokens, Renderer, RowSource, TrainingSet,
     read_examples,
 };
+pub use export::{Export, ExportFormat, ExportedModel};
 pub use log::{JsonLog, LogEntry, TensorBoardLog, TrainingLog};
 pub use optimizer::{AdamW, AdamWConfig};
 pub use recipe::{Distillation, HealRecipe, LoraConfig, Method, OnPolicy, TrainedLayers, Warmup};

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::{Args, ValueEnum};
-use lopper_heal::{DIVERGENCE_STEPS, Distillation, HealRecipe, Method, OnPolicy, TrainedLayers};
+use lopper_heal::{DIVERGENCE_STEPS, Distillation, ExportFormat, HealRecipe, Method, OnPolicy, TrainedLayers};
 use lopper_model::SMALL_MODEL_PARAMETERS;
 use lopper_model::checkpoint::Dtype;
 
@@ -78,6 +78,12 @@ pub struct HealArgs {
     /// what was trained; with --method full
     #[arg(long)]
     pub stochastic_rounding: bool,
+
+    /// Do not train, and write to OUT a recipe that trains the same with another program: the examples in tokens, its
+    /// configuration, and a README with the commands and with what differs
+    #[arg(long, value_name = "PROGRAM", value_enum,
+          conflicts_with_all = ["merge", "out_dtype", "log", "tensorboard", "json"])]
+    pub export: Option<ExportArg>,
 
     #[command(flatten)]
     pub rows: RowArgs,
@@ -304,6 +310,27 @@ pub enum MethodArg {
     Lora,
     /// Train all weights
     Full,
+}
+
+/// Programs that a training is exported for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ExportArg {
+    /// A script for TRL's SFTTrainer
+    Trl,
+    /// A configuration for axolotl
+    Axolotl,
+    /// A configuration for torchtune's lora_finetune_single_device
+    Torchtune,
+}
+
+impl From<ExportArg> for ExportFormat {
+    fn from(arg: ExportArg) -> Self {
+        match arg {
+            ExportArg::Trl => Self::Trl,
+            ExportArg::Axolotl => Self::Axolotl,
+            ExportArg::Torchtune => Self::Torchtune,
+        }
+    }
 }
 
 /// Schedules of the learning rate.
