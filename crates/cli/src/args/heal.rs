@@ -202,6 +202,11 @@ pub struct HealArgs {
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
 
+    /// Save the unfinished training every SECONDS seconds, so that the same command continues it; less often where
+    /// saving takes long
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    pub save_every: u64,
+
     /// Overwrite OUT and the logs if they exist, and start over
     #[arg(long)]
     pub force: bool,

@@ -36,8 +36,6 @@ use crate::rows::{self, DataSetRows};
 
 /// What was done, beside the result; also what tells that a directory is one.
 const RECORD: &str = "heal.json";
-/// How often an unfinished run is saved.
-const SAVE_EVERY: Duration = Duration::from_secs(60);
 
 /// The contents of [`RECORD`].
 #[derive(Serialize)]
@@ -137,7 +135,11 @@ pub fn run(context: &Context, args: &HealArgs, lop: Option<&LopArgs>) -> Result<
     };
     let run = Run {
         rounds: lop.zip(removed).map(|(lop, removed)| rounds::rounds(lop, removed, &choose)),
-        state: Some(StateFile { path: &state, model: opened.checkpoint.hash(), save_every: SAVE_EVERY }),
+        state: Some(StateFile {
+            path: &state,
+            model: opened.checkpoint.hash(),
+            save_every: Duration::from_secs(args.save_every),
+        }),
         held_out: &set.held_out,
         evaluation,
         divergence_steps: args.divergence_steps,

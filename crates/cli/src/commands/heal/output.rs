@@ -9,7 +9,7 @@ use lopper_model::checkpoint::{Dtype, torch_name};
 use lopper_model::{Checkpoint, Model};
 use lopper_prune::writer::{put_in_place, temporary_directory};
 use lopper_prune::{Choice, Plan, write_trained};
-use lopper_record::{Context as _, Fault, LayerNumbering, Result, ensure_new, write_atomic};
+use lopper_record::{Context as _, Fault, LayerNumbering, Result, Scratch, ensure_new, write_atomic};
 
 use super::{RECORD, Record};
 use crate::args::{HealArgs, MethodArg};
@@ -37,7 +37,8 @@ pub fn write(
         _ => Path::new("."),
     };
     std::fs::create_dir_all(parent).with_context(|| format!("creating {}", parent.display()))?;
-    let temporary = temporary_directory(parent)?;
+    let scratch = Scratch::of(&args.out)?;
+    let temporary = temporary_directory(scratch.directory())?;
     if writes_model(args) {
         let plan = match drop {
             Some(spec) => Some(Plan::new(&opened.checkpoint, &opened.name, &opened.layers(spec)?, Choice::given())?),
