@@ -7,7 +7,7 @@ pub fn command_line() -> String {
 }
 
 /// An argument in quotes where a POSIX shell needs them.
-fn quote(argument: &str) -> String {
+pub fn quote(argument: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "_@%+=:,./-".contains(c);
     if !argument.is_empty() && argument.chars().all(plain) {
         return argument.to_owned();

@@ -5,6 +5,7 @@
 use std::path::Path;
 use std::sync::{Arc, Once};
 
+use lopper_heal::AdapterInfo;
 use lopper_hub::Snapshot;
 use lopper_infer::{ChatTokenizer, Engine};
 use lopper_model::checkpoint::{Checkpoint, Dtype};
@@ -137,7 +138,7 @@ impl OpenModel {
         })
     }
 
-    /// The same with the adapter in `adapter` on the layers `kept`.
+    /// The same with the adapter in `adapter`, of which only the layers `kept` are to run.
     pub fn engine_with_adapter(
         &self,
         context: &Context,
@@ -148,8 +149,29 @@ impl OpenModel {
         let engine = self.engine(context, args)?;
         let Some(directory) = adapter else { return Ok(engine) };
         let mut model = engine.model().clone();
-        lopper_heal::load_adapter(directory, &mut model, kept)?;
+        self.add_adapter(context, directory, &mut model, kept)?;
         Ok(engine.with_model(model))
+    }
+
+    /// Adds the adapter in `directory` to `model`, which is this one and of which only the layers `kept` are to run:
+    /// an adapter of the cut that they are, or one of the whole model.
+    pub fn add_adapter(
+        &self,
+        context: &Context,
+        directory: &Path,
+        model: &mut Model,
+        kept: &LayerSet<LayerPosition>,
+    ) -> Result<()> {
+        let layers = model.num_layers();
+        let onto = AdapterInfo::read(directory, &model.config)?.loaded_onto(layers, kept, &self.names())?;
+        lopper_heal::load_adapter(directory, model, &onto)?;
+        if onto.len() > kept.len() {
+            context.printer.note(&format!(
+                "the adapter was trained on all {layers} layers: what it has for the layers that are left out goes with \
+                 them"
+            ));
+        }
+        Ok(())
     }
 
     /// Names the settings of generation_config.json that would change answers and are not applied.
@@ -167,6 +189,17 @@ impl OpenModel {
     /// Refuses weights that are no numbers, which would make every result worthless.
     pub fn check_weights(&self, context: &Context) -> Result<()> {
         self.checkpoint.check_finite(&LayerSet::all(self.config().num_hidden_layers), &context.progress)
+    }
+
+    /// The model with its weights as they are stored, but for those that the adapter changes, which is folded in.
+    pub fn model_with_adapter(&self, context: &Context, adapter: Option<&Path>) -> Result<Model> {
+        let mut model = self.model(context)?;
+        if let Some(directory) = adapter {
+            let all = LayerSet::all(model.num_layers());
+            self.add_adapter(context, directory, &mut model, &all)?;
+            lopper_heal::merge(&mut model);
+        }
+        Ok(model)
     }
 
     /// The model with its weights as they are stored.

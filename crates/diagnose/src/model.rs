@@ -23,7 +23,7 @@ const LEDGER_EXCERPT: usize = 3;
 pub struct ModelDiagnosis {
     /// What is measured.
     pub measured: DiagnosticOptions,
-    /// The layers that a cut removes; none: no cut.
+    /// The layers that a cut removes; none: no cut, and the adapter is on the whole model.
     pub dropped: Option<LayerSet>,
     /// The model with an adapter on the layers that the cut keeps, and the method that healed it.
     pub healed: Option<(Model, String)>,
@@ -52,12 +52,13 @@ impl ModelDiagnosis {
     ) -> Result<(StudyRecord, Vec<LedgerEntry>)> {
         let uncut = LayerSet::<LayerPosition>::all(card.num_layers);
         let kept = self.dropped.as_ref().map(|dropped| self.numbering.kept(dropped)).transpose()?;
+        let adapted_layers = kept.as_ref().unwrap_or(&uncut);
         let mut candidates: Vec<LayerSet<LayerSlot>> = vec![uncut.slots()];
         candidates.extend(kept.as_ref().map(LayerSet::slots));
         // The healed cut is a candidate like the others: the same layers, adapted, after the model's own.
         let mut text = text.clone();
-        if let (Some((healed, _)), Some(kept)) = (&self.healed, &kept) {
-            let (engine, adapted) = text.engine.with_adapted_layers(healed, kept)?;
+        if let Some((healed, _)) = &self.healed {
+            let (engine, adapted) = text.engine.with_adapted_layers(healed, adapted_layers)?;
             text.engine = engine;
             candidates.push(adapted);
         }
@@ -77,9 +78,11 @@ impl ModelDiagnosis {
         let mut record = job.record(tasks);
         record.base = Some(job.point(&results[0], None, None)?);
         record.ablation_base = record.base.as_ref().and_then(|base| base.diagnosis.clone());
-        let methods = [None, self.healed.as_ref().map(|(_, method)| method.as_str())];
+        let cut = self.dropped.iter().map(|_| None);
+        let methods = cut.chain(self.healed.as_ref().map(|(_, method)| Some(method.as_str())));
+        let dropped = self.dropped.clone().unwrap_or_default();
         for (cut, method) in results[1..sweep].iter().zip(methods) {
-            record.points.push(job.point(cut, self.dropped.as_ref(), method)?);
+            record.points.push(job.point(cut, Some(&dropped), method)?);
         }
         for (cut, layer) in results[sweep..].iter().zip(self.numbering.present().indices()) {
             record.ablation.push(job.ablated(cut, layer)?);

@@ -22,7 +22,8 @@ use crate::degeneration::{DegenerationTally, text_metrics};
 use crate::reasoning::{MeasuredThought, ReasoningTally};
 
 const OPEN_PROMPTS: &str = include_str!("open_prompts.txt");
-const HELD_OUT: &str = include_str!("held_out.txt");
+/// English text that was written for this program in 2026.
+pub const HELD_OUT: &str = include_str!("held_out.txt");
 /// Operations and digits of the default arithmetic items, as in the paper.
 const OPERATIONS: usize = 2;
 const DIGITS: u32 = 1;

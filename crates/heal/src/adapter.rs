@@ -9,8 +9,10 @@
 //! Not covered, and refused: low-rank adapters on embedding or head, trained biases, initialisations that change the
 //! base's weights, adapters in pickled files.
 
+mod info;
 mod load;
 
+pub use info::AdapterInfo;
 pub use load::load_adapter;
 
 use crate::recipe::LoraConfig;

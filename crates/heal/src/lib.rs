@@ -33,6 +33,7 @@ pub mod adapter;
 pub mod divergence;
 pub mod evaluation;
 pub mod examples;
+pub mod export;
 pub mod log;
 pub mod memory;
 pub mod muon;
@@ -48,13 +49,14 @@ pub mod state;
 pub mod trainer;
 mod written;
 
-pub use adapter::{Base, attach_lora, is_adapter, load_adapter, merge, save_adapter};
+pub use adapter::{AdapterInfo, Base, attach_lora, is_adapter, load_adapter, merge, save_adapter};
 pub use divergence::{DIVERGENCE_STEPS, Divergence};
 pub use evaluation::{Evaluated, Evaluation, HeldOutLoss, Keep};
 pub use examples::{
     Example, ExampleLimits, ExampleText, Examples, HoldOut, RecordedTokens, Renderer, RowSource, TrainingSet,
     read_examples,
 };
+pub use export::{Export, ExportFormat, ExportedModel};
 pub use log::{JsonLog, LogEntry, TensorBoardLog, TrainingLog};
 pub use optimizer::{AdamW, AdamWConfig};
 pub use recipe::{Distillation, HealRecipe, LoraConfig, Method, OnPolicy, TrainedLayers, Warmup};

@@ -76,7 +76,7 @@ impl LoraConfig {
     }
 
     /// What its kind is called.
-    fn kind(&self) -> &'static str {
+    pub fn kind(&self) -> &'static str {
         match (self.dora, self.rslora) {
             (false, false) => "LoRA",
             (false, true) => "rsLoRA",

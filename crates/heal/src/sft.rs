@@ -13,6 +13,7 @@ mod rounds;
 mod stats;
 mod training;
 
+pub(crate) use order::first_epoch;
 pub use own_answers::OwnAnswers;
 pub use rounds::{Choose, Removal, Rounds};
 pub use stats::{HealStats, Stopped};

@@ -9,7 +9,7 @@ use crate::sft::{OwnAnswers, Removal};
 use crate::trainer::Trainer;
 use lopper_model::Model;
 use lopper_model::checkpoint::{Array, save_safetensors};
-use lopper_record::{Context, Fault, Result, changed_keys};
+use lopper_record::{Context, Fault, Result, Scratch, changed_keys};
 use safetensors::tensor::{Dtype, SafeTensors};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -85,7 +85,17 @@ pub fn save(path: &Path, trainer: &Trainer, state: &RunState, best: Option<&Mode
     if !state.removals.is_empty() {
         metadata.insert("removals".to_owned(), serde_json::to_string(&state.removals)?);
     }
-    save_safetensors(path, &arrays, Dtype::F32, &metadata)
+    // A process that is killed while it writes leaves a part there, which the next one clears away.
+    let scratch = Scratch::of(path)?;
+    let whole = scratch.directory().join("state");
+    save_safetensors(&whole, &arrays, Dtype::F32, &metadata)?;
+    std::fs::rename(&whole, path).with_context(|| format!("writing {}", path.display()))?;
+    drop(scratch);
+    // Makes the rename durable, where the file system can.
+    if let Some(Ok(directory)) = path.parent().map(std::fs::File::open) {
+        let _ = directory.sync_all();
+    }
+    Ok(())
 }
 
 fn array(name: String, values: &[f32]) -> Array<'_> {

@@ -62,7 +62,9 @@ pub use calibration::Calibration;
 pub use compensation::{Compensated, CompensationMethod, CompensationOptions, compensate};
 pub use criteria::{Criterion, LayerScores, Selection};
 pub use plan::{
-    CalibrationId, Choice, CompensatedGap, Compensation, CompensationLoss, ConfigChange, MergekitCut, ModelId, Plan,
-    PlanFormat, Verification, layer_numbering,
+    AdapterId, CalibrationId, Choice, CompensatedGap, Compensation, CompensationLoss, ConfigChange, MergeLoss,
+    MergedAdapter, MergekitCut, ModelId, Plan, PlanFormat, Verification, layer_numbering,
 };
-pub use writer::{WriteOptions, WriteReport, write_compensated, write_pruned, write_trained};
+pub use writer::{
+    Merge, MergeReport, WriteOptions, WriteReport, write_compensated, write_merged, write_pruned, write_trained,
+};

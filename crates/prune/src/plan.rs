@@ -23,7 +23,9 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 pub use export::PlanFormat;
 pub use mergekit::MergekitCut;
-pub use record::{CompensatedGap, Compensation, CompensationLoss, ConfigChange, Verification};
+pub use record::{
+    AdapterId, CompensatedGap, Compensation, CompensationLoss, ConfigChange, MergeLoss, MergedAdapter, Verification,
+};
 
 /// The plan's file in the directory of a pruned model.
 pub const PLAN_FILE: &str = "cut.json";
@@ -70,12 +72,15 @@ pub struct Choice {
     /// The removed layers in the order in which they were chosen, where each was chosen given those before it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub order: Option<Vec<OriginalLayer>>,
+    /// The adapter that the model had when they were chosen.
+    #[serde(default, skip_serializing_if = "Option::is_none", rename = "chosen_with_adapter")]
+    pub adapter: Option<AdapterId>,
 }
 
 impl Choice {
     /// The user named the layers.
     pub fn given() -> Self {
-        Self { criterion: "given".to_owned(), scores: None, seed: None, calibration: None, order: None }
+        Self { criterion: "given".to_owned(), scores: None, seed: None, calibration: None, order: None, adapter: None }
     }
 }
 
@@ -114,6 +119,9 @@ pub struct Plan {
     /// How the weights of kept layers were changed to make up for the removed ones, where they were.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub compensation: Option<Compensation>,
+    /// The adapter that was folded into the written weights.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub merged_adapter: Option<MergedAdapter>,
     /// How the written model compared with its source, if they were compared.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verification: Option<Verification>,
@@ -160,6 +168,7 @@ impl Plan {
             dtype: Some(checkpoint.dtype().to_string()),
             config_changes: Vec::new(),
             compensation: None,
+            merged_adapter: None,
             verification: None,
         };
         plan.validate(Path::new(PLAN_FILE))?;
@@ -268,6 +277,10 @@ impl Plan {
         if self.compensation.as_ref().is_some_and(|compensation| !compensation.is_finite()) {
             let got = "NaN or infinity".into();
             return fault("the plan's compensation is not in numbers", "finite losses and factors".into(), got);
+        }
+        if self.merged_adapter.as_ref().is_some_and(|adapter| !adapter.is_finite()) {
+            let got = "NaN or infinity".into();
+            return fault("the plan's record of an adapter is not in numbers", "finite losses".into(), got);
         }
         if let Some(got) = self.order_fault() {
             let expected = format!("each layer that goes, of {}, once", self.dropped);

@@ -13,6 +13,7 @@
 mod card;
 mod config;
 mod files;
+mod merged;
 mod shards;
 mod trained;
 
@@ -29,6 +30,7 @@ use lopper_model::param::Param;
 use lopper_model::tensors::{layer_of, rename_layer};
 use lopper_record::{Context, Fault, LayerPosition, LayerSet, NoProgress, Progress, Result, Step, ensure, ensure_new};
 
+use crate::calibration::groups;
 use crate::compensation::Compensated;
 use crate::plan::{PLAN_FILE, Plan};
 use crate::verify::{Reference, compare_logits};
@@ -36,6 +38,7 @@ use crate::verify::{Reference, compare_logits};
 use shards::Copy;
 
 pub use files::{put_in_place, temporary_directory};
+pub use merged::{Merge, MergeReport, write_merged};
 pub use trained::write_trained;
 
 /// How to write.
@@ -211,6 +214,20 @@ fn copies(checkpoint: &Checkpoint, kept: &LayerSet<LayerPosition>) -> Result<Vec
         copies.push(Copy { bytes, source: name.to_owned(), target, values: None });
     }
     Ok(copies)
+}
+
+/// The names of the weights files of the cut that keeps `kept`, of up to so many bytes of tensors each.
+///
+/// # Errors
+/// Where the checkpoint has no such layers.
+pub fn weight_files(
+    checkpoint: &Checkpoint,
+    kept: &LayerSet<LayerPosition>,
+    max_shard_bytes: u64,
+) -> Result<Vec<String>> {
+    let copies = copies(checkpoint, kept)?;
+    let count = groups(&copies, |copy| copy.bytes, max_shard_bytes).len();
+    Ok((0..count).map(|index| shards::file_name(index, count)).collect())
 }
 
 /// Takes the changed tensors from the compensated model.

@@ -26,13 +26,16 @@ pub enum Feature {
     Bf16,
     /// `shared`: real data sets and models in `../shared`, next to the repository.
     Shared,
+    /// `trl`: a Python interpreter with TRL and PEFT: `LOPPER_TRL_PYTHON`, or else `python3`.
+    Trl,
     /// `browser`: chromium and node, with `npm ci` done in `crates/report/browser`.
     Browser,
 }
 
 impl Feature {
     /// Every feature.
-    pub const ALL: [Self; 6] = [Self::Sandbox, Self::Namespaces, Self::Numpy, Self::Bf16, Self::Shared, Self::Browser];
+    pub const ALL: [Self; 7] =
+        [Self::Sandbox, Self::Namespaces, Self::Numpy, Self::Bf16, Self::Shared, Self::Trl, Self::Browser];
 
     /// Its name in `LOPPER_REQUIRE`.
     pub fn name(self) -> &'static str {
@@ -42,6 +45,7 @@ impl Feature {
             Self::Numpy => "numpy",
             Self::Bf16 => "bf16",
             Self::Shared => "shared",
+            Self::Trl => "trl",
             Self::Browser => "browser",
         }
     }

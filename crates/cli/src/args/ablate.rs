@@ -1,6 +1,7 @@
 //! Arguments of `lopper ablate`.
 
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 
 use clap::Args;
 
@@ -19,6 +20,10 @@ pub struct AblateArgs {
     /// Try only removals that begin at one of these layers, such as `4-20`
     #[arg(long, value_name = "LAYERS")]
     pub layers: Option<String>,
+
+    /// Remove layers from the model with this adapter; each layer's part of it goes with the layer
+    #[arg(long, value_name = "DIR")]
+    pub adapter: Option<PathBuf>,
 
     #[command(flatten)]
     pub run: RunArgs,

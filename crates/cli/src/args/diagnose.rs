@@ -23,8 +23,8 @@ pub struct DiagnoseArgs {
     #[arg(long, value_name = "LAYERS")]
     pub drop: Option<String>,
 
-    /// Also diagnose the healed model, which has this adapter on the remaining layers
-    #[arg(long, value_name = "DIR", requires = "drop")]
+    /// Also diagnose the healed model, which has this adapter on the remaining layers (without --drop, on all)
+    #[arg(long, value_name = "DIR")]
     pub adapter: Option<PathBuf>,
 
     /// Also diagnose the model without each single layer in turn

@@ -7,8 +7,9 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::{Args, ValueEnum};
-use lopper_heal::{DIVERGENCE_STEPS, Distillation, HealRecipe, Method, OnPolicy, TrainedLayers};
+use lopper_heal::{DIVERGENCE_STEPS, Distillation, ExportFormat, HealRecipe, Method, OnPolicy, TrainedLayers};
 use lopper_model::SMALL_MODEL_PARAMETERS;
+use lopper_model::checkpoint::Dtype;
 
 use super::{RowArgs, TemplateArgs};
 
@@ -77,6 +78,12 @@ pub struct HealArgs {
     /// what was trained; with --method full
     #[arg(long)]
     pub stochastic_rounding: bool,
+
+    /// Do not train, and write to OUT a recipe that trains the same with another program: the examples in tokens, its
+    /// configuration, and a README with the commands and with what differs
+    #[arg(long, value_name = "PROGRAM", value_enum,
+          conflicts_with_all = ["merge", "out_dtype", "log", "tensorboard", "json"])]
+    pub export: Option<ExportArg>,
 
     #[command(flatten)]
     pub rows: RowArgs,
@@ -195,6 +202,11 @@ pub struct HealArgs {
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
 
+    /// Save the unfinished training every SECONDS seconds, so that the same command continues it; less often where
+    /// saving takes long
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    pub save_every: u64,
+
     /// Overwrite OUT and the logs if they exist, and start over
     #[arg(long)]
     pub force: bool,
@@ -305,6 +317,27 @@ pub enum MethodArg {
     Full,
 }
 
+/// Programs that a training is exported for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ExportArg {
+    /// A script for TRL's SFTTrainer
+    Trl,
+    /// A configuration for axolotl
+    Axolotl,
+    /// A configuration for torchtune's lora_finetune_single_device
+    Torchtune,
+}
+
+impl From<ExportArg> for ExportFormat {
+    fn from(arg: ExportArg) -> Self {
+        match arg {
+            ExportArg::Trl => Self::Trl,
+            ExportArg::Axolotl => Self::Axolotl,
+            ExportArg::Torchtune => Self::Torchtune,
+        }
+    }
+}
+
 /// Schedules of the learning rate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum ScheduleArg {
@@ -362,6 +395,16 @@ pub enum OutDtypeArg {
     Bfloat16,
     /// 16 bits, 11 of them precision, values up to 65504
     Float16,
+}
+
+impl From<OutDtypeArg> for Dtype {
+    fn from(arg: OutDtypeArg) -> Self {
+        match arg {
+            OutDtypeArg::Float32 => Self::F32,
+            OutDtypeArg::Bfloat16 => Self::BF16,
+            OutDtypeArg::Float16 => Self::F16,
+        }
+    }
 }
 
 #[cfg(test)]

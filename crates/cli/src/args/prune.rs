@@ -6,11 +6,11 @@ use clap::{ArgGroup, Args, ValueEnum};
 use lopper_prune::CompensationMethod;
 use lopper_prune::criteria::CRITERIA;
 
-use super::InputArgs;
+use super::{InputArgs, OutDtypeArg};
 
 /// `lopper prune`
 #[derive(Debug, Args)]
-#[command(group = ArgGroup::new("what").required(true).args(["drop", "drop_one_based", "plan", "criterion"]))]
+#[command(group = ArgGroup::new("what").args(["drop", "drop_one_based", "plan", "criterion"]))]
 pub struct PruneArgs {
     /// Model: a Hugging Face directory, a hub id, or `pocket`
     pub model: String,
@@ -40,6 +40,16 @@ pub struct PruneArgs {
     #[command(flatten)]
     pub input: InputArgs,
 
+    /// Fold this adapter into the weights that are written. It may have been trained on MODEL, each layer's part then
+    /// goes with the layer, or on the cut. The loss of the written model on a text (`--text`, `--tokens`, or a
+    /// built-in one) is compared with that of the adapter apart
+    #[arg(long, value_name = "DIR", conflicts_with = "compensate")]
+    pub adapter: Option<PathBuf>,
+
+    /// Store the weights in this type, with --adapter [default: that of MODEL]
+    #[arg(long, value_name = "DTYPE", value_enum, requires = "adapter")]
+    pub out_dtype: Option<OutDtypeArg>,
+
     /// Change weights of the kept layers, without training, to make up for the removed ones: fit a linear map over
     /// calibration text (`--text` or `--tokens`) and fold it into the down projection before each gap, or scale the
     /// hidden states to their size after it
@@ -54,7 +64,8 @@ pub struct PruneArgs {
     #[arg(long)]
     pub keep_pattern: bool,
 
-    /// Do not compare the logits of the written model with those of its source (every tensor is still compared)
+    /// Do not compare the logits of the written model with those of its source (every tensor is still compared), and with
+    /// --adapter not its loss
     #[arg(long)]
     pub no_verify: bool,
 

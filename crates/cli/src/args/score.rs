@@ -1,5 +1,7 @@
 //! Arguments of `lopper score`.
 
+use std::path::PathBuf;
+
 use clap::Args;
 
 use super::{InputArgs, RunArgs};
@@ -12,6 +14,10 @@ pub struct ScoreArgs {
 
     #[command(flatten)]
     pub input: InputArgs,
+
+    /// Score the layers with this adapter on them
+    #[arg(long, value_name = "DIR")]
+    pub adapter: Option<PathBuf>,
 
     /// Skip the change in perplexity without each layer, the slowest score: about one forward pass for two layers
     #[arg(long)]

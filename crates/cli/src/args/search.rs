@@ -43,6 +43,10 @@ pub struct SearchArgs {
     #[arg(long)]
     pub no_sentinels: bool,
 
+    /// Remove layers from the model with this adapter; each layer's part of it goes with the layer
+    #[arg(long, value_name = "DIR")]
+    pub adapter: Option<PathBuf>,
+
     /// Warn when the retention of classification exceeds that of generation by more than SHARE
     #[arg(long, value_name = "SHARE", default_value_t = lopper_diagnose::sentinel::GAP_THRESHOLD)]
     pub gap: f64,

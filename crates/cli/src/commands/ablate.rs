@@ -1,6 +1,7 @@
 //! `lopper ablate`: what the removal of every single layer, or block of layers, costs on each task.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use lopper_diagnose::program_outcomes;
 use lopper_infer::TextModel;
@@ -22,6 +23,9 @@ use crate::table;
 struct Ablation<'a> {
     model: &'a str,
     hash: &'a str,
+    /// The adapter that it had.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    adapter: Option<&'a Path>,
     layers: &'a LayerSet,
     base: Candidate<'a>,
     removals: Vec<Candidate<'a>>,
@@ -70,7 +74,9 @@ pub fn run(context: &Context, args: &AblateArgs) -> Result<()> {
     let numbering = opened.numbering()?;
     let layers = opened.config().num_hidden_layers;
     let removals = removals(&opened, args)?;
-    let text = TextModel::new(opened.engine(context, &args.run)?, &opened.checkpoint)?;
+    let adapter = args.adapter.as_deref();
+    let engine = opened.engine_with_adapter(context, &args.run, adapter, &LayerSet::all(layers))?;
+    let text = TextModel::new(engine, &opened.checkpoint)?;
     let suite = task_selection::suite(context, &text, &args.selection)?;
     let mut candidates = vec![LayerSet::all(layers)];
     candidates.extend(removals.iter().map(|removed| removed.complement(layers).slots()));
@@ -92,6 +98,7 @@ pub fn run(context: &Context, args: &AblateArgs) -> Result<()> {
         return context.printer.json(&Ablation {
             model: &opened.name,
             hash: opened.checkpoint.hash(),
+            adapter,
             layers: numbering.present(),
             base,
             removals: all,

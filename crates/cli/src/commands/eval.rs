@@ -132,7 +132,7 @@ pub fn run(context: &Context, args: &EvalArgs) -> Result<()> {
         None => (uncut, kept.slots()),
         Some(directory) => {
             let mut model = uncut.engine.model().clone();
-            lopper_heal::load_adapter(directory, &mut model, &kept)?;
+            opened.add_adapter(context, directory, &mut model, &kept)?;
             // The adapted layers come after the model's own, so that both models can be evaluated together.
             match uncut.engine.with_adapted_layers(&model, &kept) {
                 Ok((engine, adapted)) => (TextModel { engine, ..uncut }, adapted),

@@ -5,6 +5,7 @@
 //! interrupt. The output appears whole or not at all.
 
 mod examples;
+mod export;
 mod logs;
 mod output;
 mod preflight;
@@ -35,8 +36,6 @@ use crate::rows::{self, DataSetRows};
 
 /// What was done, beside the result; also what tells that a directory is one.
 const RECORD: &str = "heal.json";
-/// How often an unfinished run is saved.
-const SAVE_EVERY: Duration = Duration::from_secs(60);
 
 /// The contents of [`RECORD`].
 #[derive(Serialize)]
@@ -101,7 +100,10 @@ pub fn run(context: &Context, args: &HealArgs, lop: Option<&LopArgs>) -> Result<
     let kept = opened.kept(args.drop.as_deref())?;
     let removed = lop.map(|lop| rounds::removed(lop, kept.len())).transpose()?;
     let (recipe, evaluation) = (recipe(&opened, args, lop.is_some())?, evaluation(args, lop.is_some()));
-    preflight::check(context, &opened, args, &kept, (&recipe, &evaluation))?;
+    match args.export {
+        Some(format) => export::check(&opened, args, (format.into(), lop.is_some()), &kept, &recipe)?,
+        None => preflight::check(context, &opened, args, &kept, (&recipe, &evaluation))?,
+    }
     let root = benchmark::data_root(context, None);
     let named = |data: &String| rows::named(&root, data, &args.rows, args.answer_column.as_deref());
     let rows = args.data.iter().map(named).collect::<Result<Vec<_>>>()?;
@@ -113,6 +115,10 @@ pub fn run(context: &Context, args: &HealArgs, lop: Option<&LopArgs>) -> Result<
         context.printer.warn(doubt);
     }
 
+    if let Some(format) = args.export {
+        let exported = export::Exported { format: format.into(), kept, recipe, evaluation, set, report };
+        return exported.write(context, &opened, args, &text);
+    }
     if args.force && state.is_file() {
         std::fs::remove_file(&state).with_context(|| format!("removing {}", state.display()))?;
     }
@@ -129,7 +135,11 @@ pub fn run(context: &Context, args: &HealArgs, lop: Option<&LopArgs>) -> Result<
     };
     let run = Run {
         rounds: lop.zip(removed).map(|(lop, removed)| rounds::rounds(lop, removed, &choose)),
-        state: Some(StateFile { path: &state, model: opened.checkpoint.hash(), save_every: SAVE_EVERY }),
+        state: Some(StateFile {
+            path: &state,
+            model: opened.checkpoint.hash(),
+            save_every: Duration::from_secs(args.save_every),
+        }),
         held_out: &set.held_out,
         evaluation,
         divergence_steps: args.divergence_steps,

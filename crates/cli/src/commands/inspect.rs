@@ -3,6 +3,7 @@
 //!
 //! The formulas behind the estimates are in `docs/reference/inspect.md`.
 
+mod adapter;
 mod kinds;
 
 use lopper_heal::memory::{self, Need};
@@ -19,6 +20,7 @@ use crate::context::Context;
 use crate::open_model::OpenModel;
 use crate::table;
 
+use adapter::Adapter;
 use kinds::LayerGroup;
 
 /// Everything that is told; also the JSON document.
@@ -48,6 +50,8 @@ struct Inspection {
     /// Estimates.
     memory: Vec<Need>,
     cuts: Vec<Savings>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    adapter: Option<Adapter>,
 }
 
 #[derive(Serialize)]
@@ -68,7 +72,8 @@ struct Bytes {
 pub fn run(context: &Context, args: &InspectArgs) -> Result<()> {
     let opened = OpenModel::open(context, &args.model)?;
     let hash = args.hash.then(|| opened.checkpoint.hash().to_owned());
-    let inspection = inspect(&opened.name, &opened.checkpoint, hash, context.threads)?;
+    let mut inspection = inspect(&opened.name, &opened.checkpoint, hash, context.threads)?;
+    inspection.adapter = args.adapter.as_deref().map(|directory| Adapter::read(&opened, directory)).transpose()?;
     if args.json { context.printer.json(&inspection) } else { context.printer.result(&human(&inspection)) }
 }
 
@@ -105,6 +110,7 @@ fn inspect(name: &str, checkpoint: &Checkpoint, hash: Option<String>, threads: u
         tied_head: config.tie_word_embeddings,
         dtype: checkpoint.dtype().to_string(),
         memory: memory::needs(config, checkpoint.weight_bytes(), threads),
+        adapter: None,
         cuts: savings(config, bytes.checkpoint, bytes.per_layer),
         parameters,
         bytes,
@@ -150,7 +156,8 @@ fn human(i: &Inspection) -> String {
     ]);
     lines.extend(i.hash.clone().map(|hash| ("hash", hash)));
     let facts: Vec<String> = lines.into_iter().map(|(label, value)| format!("{label:<14} {value}")).collect();
-    format!("{}\n\n{}\n\n{}", facts.join("\n"), needs(&i.memory), cuts(&i.cuts))
+    let adapter = i.adapter.as_ref().map_or_else(String::new, |adapter| format!("\n\n{}", adapter.human()));
+    format!("{}{adapter}\n\n{}\n\n{}", facts.join("\n"), needs(&i.memory), cuts(&i.cuts))
 }
 
 /// The needs as a table.

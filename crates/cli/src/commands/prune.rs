@@ -1,6 +1,7 @@
 //! `lopper prune`: writes a model without some of its layers. The layers are named, taken from a
 //! plan, or chosen by a criterion. With `--compensate`, weights of the others are changed to make up for them.
 
+mod adapter;
 mod compensate;
 
 use lopper_model::checkpoint::torch_name;
@@ -13,6 +14,7 @@ use crate::args::PruneArgs;
 use crate::context::Context;
 use crate::open_model::OpenModel;
 use crate::{command_line, table};
+pub use adapter::adapter_id;
 use compensate::Prepared;
 
 pub fn run(context: &Context, args: &PruneArgs) -> Result<()> {
@@ -23,13 +25,32 @@ pub fn run(context: &Context, args: &PruneArgs) -> Result<()> {
         Some(method) => Some(Prepared::new(context, &opened, &args.input, method.into())?),
         None => None,
     };
-    let mut plan = Plan { command: Some(command_line::command_line()), ..plan(context, &opened, args)? };
     let options = WriteOptions {
         force: args.force,
         keep_pattern: args.keep_pattern,
         verify: !args.no_verify,
         ..WriteOptions::default()
     };
+    let named = args.drop.is_some() || args.drop_one_based.is_some() || args.plan.is_some() || args.criterion.is_some();
+    if args.adapter.is_none() && !named {
+        return Err(Fault::new("no layers to remove were named")
+            .expected("--drop LAYERS, --plan FILE or --criterion NAME; or --adapter DIR, to fold it in alone")
+            .got("none of them")
+            .hint("`lopper score` and `lopper search` say which layers a model can do without")
+            .into());
+    }
+    if let Some(directory) = &args.adapter {
+        let plan = if named { Some(plan(context, &opened, args)?) } else { None };
+        return adapter::run(context, &opened, args, directory, plan, &options);
+    }
+    let mut plan = Plan { command: Some(command_line::command_line()), ..plan(context, &opened, args)? };
+    if let Some(adapter) = &plan.choice.adapter {
+        context.printer.warn(&format!(
+            "the layers were chosen with the adapter `{}`, which this model is written without; fold it in with \
+             --adapter",
+            adapter.id
+        ));
+    }
     let (checkpoint, progress) = (&opened.checkpoint, &context.progress);
     let report = match prepared {
         None => {
@@ -112,10 +133,12 @@ fn plan(context: &Context, opened: &OpenModel, args: &PruneArgs) -> Result<Plan>
         let calibration = score::calibration(context, opened, &args.input)?;
         // No more than the criterion reads.
         let what = Measures { perplexity: criterion.name == "perplexity", linear: criterion.name == "linear" };
-        let engine = context.engine(opened.model(context)?)?;
-        let mut measured = criteria::measure(&engine, &calibration, what, &context.progress)?;
+        let adapter = args.adapter.as_deref();
+        let model = opened.model_with_adapter(context, adapter)?;
+        choice.adapter = adapter.map(adapter_id).transpose()?;
+        let mut measured = criteria::measure(&context.engine(model.clone())?, &calibration, what, &context.progress)?;
         if criterion.name == "taylor" {
-            measured.taylor = Some(criteria::taylor(&opened.model(context)?, &calibration, &context.progress)?);
+            measured.taylor = Some(criteria::taylor(&model, &calibration, &context.progress)?);
         }
         scores = Some(measured);
         choice.calibration = Some(calibration.id());

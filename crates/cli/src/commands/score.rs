@@ -34,10 +34,12 @@ pub fn run(context: &Context, args: &ScoreArgs) -> Result<()> {
     let opened = OpenModel::open(context, &args.model)?;
     let calibration = calibration(context, &opened, &args.input)?;
     let what = Measures { perplexity: !args.no_perplexity, linear: true };
-    let engine = opened.engine(context, &args.run)?;
+    let (adapter, all) = (args.adapter.as_deref(), LayerSet::all(opened.config().num_hidden_layers));
+    let engine = opened.engine_with_adapter(context, &args.run, adapter, &all)?;
     let mut scores = criteria::measure(&engine, &calibration, what, &context.progress)?;
     if args.taylor {
-        scores.taylor = Some(criteria::taylor(&opened.model(context)?, &calibration, &context.progress)?);
+        let model = opened.model_with_adapter(context, adapter)?;
+        scores.taylor = Some(criteria::taylor(&model, &calibration, &context.progress)?);
     }
     let numbering = opened.numbering()?;
     let names = numbering.present();
@@ -63,12 +65,15 @@ pub fn run(context: &Context, args: &ScoreArgs) -> Result<()> {
 pub fn calibration(context: &Context, opened: &OpenModel, args: &InputArgs) -> Result<Calibration> {
     match input::sequences(context, opened, args)? {
         Some(sequences) => Calibration::new(sequences),
-        None if opened.is_pocket() => {
-            let documents = Stream::at(POCKET_SEED, 0, &Mixture::default()).take(POCKET_DOCUMENTS);
-            Calibration::new(documents.map(|document| document.tokens).collect())
-        }
+        None if opened.is_pocket() => pocket_calibration(),
         None => Err(input::nothing_given().into()),
     }
+}
+
+/// The pocket model's own text.
+pub fn pocket_calibration() -> Result<Calibration> {
+    let documents = Stream::at(POCKET_SEED, 0, &Mixture::default()).take(POCKET_DOCUMENTS);
+    Calibration::new(documents.map(|document| document.tokens).collect())
 }
 
 /// What each criterion would remove, for every number of layers that it can.

@@ -13,6 +13,7 @@ use lopper_record::{Context as _, LayerNumbering, LayerPosition, LayerSet, Origi
 use lopper_study::search::gap;
 
 use self::record::{PLAN, Spec};
+use super::prune::adapter_id;
 use super::task_selection;
 use crate::args::{SearchArgs, StrategyArg};
 use crate::context::Context;
@@ -24,12 +25,15 @@ pub fn run(context: &Context, args: &SearchArgs) -> Result<()> {
     let opened = OpenModel::open(context, &args.model)?;
     let numbering = opened.numbering()?;
     let problem = Problem::new(opened.config().num_hidden_layers, args.remove)?;
-    let text = TextModel::new(opened.engine(context, &args.run)?, &opened.checkpoint)?;
+    let (adapter, all) = (args.adapter.as_deref(), LayerSet::all(problem.layers));
+    let chosen_with = adapter.map(adapter_id).transpose()?;
+    let text = TextModel::new(opened.engine_with_adapter(context, &args.run, adapter, &all)?, &opened.checkpoint)?;
     let suite = task_selection::suite(context, &text, &args.selection)?;
     let seed = suite.selection().seed;
     let spec = Spec {
         model: opened.name.clone(),
         hash: opened.checkpoint.hash().to_owned(),
+        adapter: chosen_with.as_ref().map(|adapter| adapter.hash.clone()),
         problem,
         strategy: strategy(args),
         tasks: suite.tasks().map(str::to_owned).zip(suite.versions()).collect(),
@@ -102,7 +106,7 @@ pub fn run(context: &Context, args: &SearchArgs) -> Result<()> {
     let strategy = args.strategy.to_possible_value().context("every strategy has a name")?;
     let criterion = format!("search-{}", strategy.get_name());
     let order = record.state.order().map(|order| order_of(&order, &numbering)).transpose()?;
-    let choice = Choice { criterion, seed: Some(seed), order, ..Choice::given() };
+    let choice = Choice { criterion, seed: Some(seed), order, adapter: chosen_with, ..Choice::given() };
     let plan = Plan::new(&opened.checkpoint, &opened.name, &dropped, choice)?;
     write_atomic(&args.out.join(PLAN), plan.to_json()?.as_bytes())?;
     if args.json {
@@ -110,8 +114,9 @@ pub fn run(context: &Context, args: &SearchArgs) -> Result<()> {
     }
     let evaluations = table::count(record.state.evaluations as u64);
     context.printer.note(&format!("{evaluations} items were evaluated; {}", task_selection::summary(&cost)));
+    let with = adapter.map_or_else(String::new, |directory| format!(" --adapter {}", directory.display()));
     context.printer.note(&format!(
-        "to prune: lopper prune {} --plan {} -o OUT",
+        "to prune: lopper prune {} --plan {}{with} -o OUT",
         opened.name,
         args.out.join(PLAN).display()
     ));

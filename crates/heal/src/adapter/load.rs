@@ -15,11 +15,11 @@ use lopper_model::linear::Lora;
 use lopper_model::param::Param;
 use lopper_record::{Fault, LayerPosition, LayerSet, Result, ensure};
 use safetensors::SafeTensors;
-use settings::{Settings, Targets};
+pub(super) use settings::{Settings, Targets};
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 pub(super) const MAX_WEIGHTS_BYTES: u64 = 1 << 36;
 
@@ -35,16 +35,8 @@ pub fn load_adapter(directory: &Path, model: &mut Model, kept: &LayerSet<LayerPo
     ensure!(!has_adapter(model), "the model has an adapter already; merge it first");
     ensure_adapter(directory)?;
     let settings = Settings::read(&directory.join(ADAPTER_CONFIG), &model.config)?;
-    let path = directory.join(ADAPTER_WEIGHTS);
-    let bytes = read(&path, MAX_WEIGHTS_BYTES)?;
-    check_safetensors(&bytes, &path)?;
-    let tensors = SafeTensors::deserialize(&bytes).map_err(|error| {
-        Fault::new("the adapter's weights cannot be read")
-            .file(&path)
-            .expected("a whole safetensors file")
-            .got(error.to_string())
-            .hint("the file may be cut short; fetch or write it again")
-    })?;
+    let weights = WeightsFile::read(directory)?;
+    let (path, tensors) = (weights.path.clone(), weights.tensors()?);
     let mut left: BTreeSet<&str> = tensors.names().into_iter().collect();
     let file = AdapterFile { tensors: &tensors, path: &path, layers: kept.len() };
     let mut adapted = model.clone();
@@ -105,6 +97,34 @@ pub(super) fn ensure_adapter(directory: &Path) -> Result<()> {
         .expected(format!("a directory with {ADAPTER_CONFIG} and {ADAPTER_WEIGHTS}"))
         .hint("`lopper heal --method lora` and PEFT's save_pretrained write one")
         .into())
+}
+
+/// The bytes of an adapter's weights.
+pub(super) struct WeightsFile {
+    path: PathBuf,
+    bytes: Vec<u8>,
+}
+
+impl WeightsFile {
+    /// Reads the file in the adapter `directory`.
+    pub fn read(directory: &Path) -> Result<Self> {
+        let path = directory.join(ADAPTER_WEIGHTS);
+        let bytes = read(&path, MAX_WEIGHTS_BYTES)?;
+        check_safetensors(&bytes, &path)?;
+        Ok(Self { path, bytes })
+    }
+
+    /// The tensors in it.
+    pub fn tensors(&self) -> Result<SafeTensors<'_>> {
+        SafeTensors::deserialize(&self.bytes).map_err(|error| {
+            Fault::new("the adapter's weights cannot be read")
+                .file(&self.path)
+                .expected("a whole safetensors file")
+                .got(error.to_string())
+                .hint("the file may be cut short; fetch or write it again")
+                .into()
+        })
+    }
 }
 
 /// The adapter's weights.

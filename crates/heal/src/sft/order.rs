@@ -3,6 +3,11 @@
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+/// The order of the first epoch of `documents`.
+pub(crate) fn first_epoch(documents: usize, seed: u64) -> Vec<usize> {
+    Order::new(documents, 1, seed).epoch(0).to_vec()
+}
+
 /// The batches of a run: every epoch is another permutation of the documents, a function of the seed.
 pub(super) struct Order {
     documents: usize,

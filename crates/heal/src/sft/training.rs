@@ -105,13 +105,17 @@ impl<'a> Training<'a> {
             if self.run.state.is_some_and(|file| interrupted.is_err() || saved.elapsed() >= pause.max(file.save_every))
             {
                 let began = Instant::now();
+                // Without space the training ends here: to go on would cost all that follows.
                 self.save()?;
                 (saved, pause) = (Instant::now(), SAVE_PAUSE * began.elapsed());
             }
             interrupted?;
         };
-        // What follows (writing, measuring what was written) may take long, too.
-        self.save()?;
+        // What follows (writing, measuring what was written) may take long, too. Where there is no space for it, the
+        // result, which takes less, may still fit.
+        if let Err(error) = self.save() {
+            tracing::warn!(%error, "the finished training could not be saved");
+        }
         self.finish(start, stopped)
     }
 

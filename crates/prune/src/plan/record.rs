@@ -54,6 +54,49 @@ impl Verification {
     }
 }
 
+/// An adapter.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AdapterId {
+    /// Its directory, as the user named it.
+    pub id: String,
+    /// Identifies its files by their bytes.
+    pub hash: String,
+}
+
+/// An adapter that was folded into the written weights.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MergedAdapter {
+    /// Which.
+    #[serde(flatten)]
+    pub adapter: AdapterId,
+    /// What the written weights are stored in.
+    pub stored_as: String,
+    /// What that did to the loss, where it was measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss: Option<MergeLoss>,
+}
+
+/// Mean negative log-likelihood of a text, in nats per token.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MergeLoss {
+    /// Sequences of the text.
+    pub sequences: usize,
+    /// Tokens that were predicted.
+    pub tokens: u64,
+    /// Of the cut without the adapter.
+    pub without: f64,
+    /// With the adapter apart, in f32.
+    pub apart: f64,
+    /// Of the written model.
+    pub written: f64,
+}
+
+impl MergedAdapter {
+    pub(super) fn is_finite(&self) -> bool {
+        self.loss.as_ref().is_none_or(|loss| [loss.without, loss.apart, loss.written].iter().all(|x| x.is_finite()))
+    }
+}
+
 /// How the weights of kept layers were changed to make up for the removed ones.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Compensation {

@@ -22,6 +22,7 @@ pub(super) fn plan(layers: usize, dropped: impl Into<LayerSet>) -> Plan {
         dtype: Some("BF16".into()),
         config_changes: Vec::new(),
         compensation: None,
+        merged_adapter: None,
         verification: None,
     }
 }

@@ -7,7 +7,7 @@ use lopper_model::Checkpoint;
 use lopper_record::Result;
 
 use crate::compensation::CompensationMethod;
-use crate::plan::{Compensation, PLAN_FILE, Plan};
+use crate::plan::{Compensation, MergedAdapter, PLAN_FILE, Plan};
 
 use super::files;
 
@@ -70,9 +70,14 @@ pub(super) fn section(plan: &Plan, warnings: &[String], uniform: bool) -> String
         lines.extend([String::new(), sentence(warning)]);
     }
     lines.push(String::new());
-    let weights = match &plan.compensation {
-        None => "The remaining weights are those of the source, byte for byte.".to_owned(),
-        Some(compensation) => {
+    let weights = match (&plan.compensation, &plan.merged_adapter) {
+        (_, Some(adapter)) => {
+            lines.extend(merged(adapter));
+            lines.push(String::new());
+            format!("All weights are stored in {}.", adapter.stored_as)
+        }
+        (None, None) => "The remaining weights are those of the source, byte for byte.".to_owned(),
+        (Some(compensation), None) => {
             lines.extend(compensated(compensation));
             lines.push(String::new());
             "All other remaining weights are those of the source, byte for byte.".to_owned()
@@ -83,6 +88,24 @@ pub(super) fn section(plan: &Plan, warnings: &[String], uniform: bool) -> String
          programs."
     ));
     lines.join("\n") + "\n"
+}
+
+/// The adapter that was folded into the weights, and what that did.
+pub(super) fn merged(merged: &MergedAdapter) -> Vec<String> {
+    let mut lines = vec![format!(
+        "The adapter `{}` (hash `{}`) is folded into the weights, which are stored in {}.",
+        merged.adapter.id, merged.adapter.hash, merged.stored_as
+    )];
+    if let Some(loss) = &merged.loss {
+        lines.extend([
+            String::new(),
+            format!(
+                "- loss on {} tokens, in nats per token: {:.4} without the adapter, {:.4} with it, {:.4} as written",
+                loss.tokens, loss.without, loss.apart, loss.written
+            ),
+        ]);
+    }
+    lines
 }
 
 /// What was changed to make up for the removed layers, and what that did.

@@ -62,6 +62,13 @@ pub(super) fn pruned(checkpoint: &Checkpoint, kept: &LayerSet<LayerPosition>, ke
     Ok(Pruned { text: serde_json::to_string_pretty(&Value::Object(json))? + "\n", changes, warnings })
 }
 
+/// Says that the head is not the embedding.
+pub(super) fn untie(json: &mut Map<String, Value>) -> ConfigChange {
+    const KEY: &str = "tie_word_embeddings";
+    let before = json.insert(KEY.to_owned(), json!(false)).map(|value| value.to_string());
+    ConfigChange { key: KEY.to_owned(), before, after: Some("false".to_owned()) }
+}
+
 /// What is cut from what.
 struct Cut<'a> {
     /// The source's configuration.

@@ -40,10 +40,7 @@ pub(super) fn write(
     std::thread::scope(|scope| -> Result<()> {
         let mut checks = Vec::with_capacity(shards.len());
         for (index, shard) in shards.iter().enumerate() {
-            let file = match shards.len() {
-                1 => WEIGHTS.to_owned(),
-                n => format!("model-{:05}-of-{n:05}.safetensors", index + 1),
-            };
+            let file = file_name(index, shards.len());
             weight_map.extend(shard.iter().map(|copy| (copy.target.as_str(), file.clone())));
             let path = directory.join(file);
             let (writer, hashes) = fill(checkpoint, shard, &path, copied)?;
@@ -64,6 +61,14 @@ pub(super) fn write(
         super::files::write(&directory.join(WEIGHTS_INDEX), text.as_bytes())?;
     }
     Ok(())
+}
+
+/// The name of one of so many weights files.
+pub(super) fn file_name(index: usize, count: usize) -> String {
+    match count {
+        1 => WEIGHTS.to_owned(),
+        n => format!("model-{:05}-of-{n:05}.safetensors", index + 1),
+    }
 }
 
 /// Changed values that are encoded at a time.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use lopper_model::checkpoint::Dtype;
 use lopper_model::{Checkpoint, Model};
-use lopper_record::{Context, Fault, LayerSet, NoProgress, Result, ensure};
+use lopper_record::{Context, Fault, LayerPosition, LayerSet, NoProgress, Result, ensure};
 
 use crate::plan::{PLAN_FILE, Plan};
 
@@ -34,11 +34,7 @@ pub fn write_trained(
         Some(plan) => plan.kept_positions(checkpoint)?,
         None => LayerSet::all(checkpoint.config().num_hidden_layers),
     };
-    ensure!(kept.len() == model.num_layers(), "{} layers for a plan that keeps {}", model.num_layers(), kept.len());
-    let width = dtype.bitsize() as u64 / 8;
-    files::check_space(directory, model.parameter_count() as u64 * width)?;
-    let edited = config::pruned(checkpoint, &kept, false)?;
-    model.save(directory, &serde_json::from_str(&edited.text)?, dtype)?;
+    let (edited, written) = save(checkpoint, &kept, model, dtype, false, directory)?;
     let plan = match plan {
         Some(plan) => {
             let plan = Plan { config_changes: edited.changes, ..plan.clone() };
@@ -50,6 +46,36 @@ pub fn write_trained(
     if let Some(plan) = plan {
         files::write(&directory.join(PLAN_FILE), &plan)?;
     }
+    let mut section = section(&written)?;
+    drop(written);
+    for warning in &edited.warnings {
+        section.push_str(&format!("\n{}\n", card::sentence(warning)));
+    }
+    card::extend(checkpoint, &section, directory)?;
+    Ok(edited.warnings)
+}
+
+/// Writes weights, configuration and side files into `directory`; returns what became of the configuration, and the
+/// model as it is read back.
+pub(super) fn save(
+    checkpoint: &Checkpoint,
+    kept: &LayerSet<LayerPosition>,
+    model: &Model,
+    dtype: Dtype,
+    keep_pattern: bool,
+    directory: &Path,
+) -> Result<(config::Pruned, Arc<Checkpoint>)> {
+    ensure!(kept.len() == model.num_layers(), "{} layers for a plan that keeps {}", model.num_layers(), kept.len());
+    let width = dtype.bitsize() as u64 / 8;
+    files::check_space(directory, model.parameter_count() as u64 * width)?;
+    let mut edited = config::pruned(checkpoint, kept, keep_pattern)?;
+    let mut json = serde_json::from_str(&edited.text)?;
+    // A head that was trained by itself is another matrix than the embedding from then on.
+    if checkpoint.config().tie_word_embeddings && !model.config.tie_word_embeddings {
+        let change = config::untie(&mut json);
+        edited.changes.push(change);
+    }
+    model.save(directory, &json, dtype)?;
     files::copy_side_files(checkpoint, directory)?;
     // Opened like any other model: headers, shapes and configuration agree.
     let written = Arc::new(Checkpoint::open(directory).context("reading back what was written")?);
@@ -63,11 +89,5 @@ pub fn write_trained(
                 .hint("write the weights as bfloat16 or float32")
         })?;
     }
-    let mut section = section(&written)?;
-    drop(written);
-    for warning in &edited.warnings {
-        section.push_str(&format!("\n{}\n", card::sentence(warning)));
-    }
-    card::extend(checkpoint, &section, directory)?;
-    Ok(edited.warnings)
+    Ok((edited, written))
 }

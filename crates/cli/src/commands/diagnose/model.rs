@@ -77,13 +77,14 @@ pub fn run(context: &Context, args: &DiagnoseArgs) -> Result<()> {
     let kept = dropped.as_ref().map(|dropped| numbering.kept(dropped)).transpose()?;
     let text = TextModel::new(opened.engine(context, &args.run)?, &opened.checkpoint)?;
     opened.warn_of_generation_settings(context)?;
-    let healed = match (&args.adapter, &kept) {
-        (Some(directory), Some(kept)) => {
+    let healed = match &args.adapter {
+        Some(directory) => {
             let mut model = text.engine.model().clone();
-            lopper_heal::load_adapter(directory, &mut model, kept)?;
+            let all = LayerSet::all(model.num_layers());
+            opened.add_adapter(context, directory, &mut model, kept.as_ref().unwrap_or(&all))?;
             Some((model, format!("adapter {}", directory.display())))
         }
-        _ => None,
+        None => None,
     };
     measured.tasks = match tasks {
         Some(tasks) => tasks,

@@ -9,10 +9,10 @@ use lopper_model::checkpoint::{Dtype, torch_name};
 use lopper_model::{Checkpoint, Model};
 use lopper_prune::writer::{put_in_place, temporary_directory};
 use lopper_prune::{Choice, Plan, write_trained};
-use lopper_record::{Context as _, Fault, LayerNumbering, Result, ensure_new, write_atomic};
+use lopper_record::{Context as _, Fault, LayerNumbering, Result, Scratch, ensure_new, write_atomic};
 
 use super::{RECORD, Record};
-use crate::args::{HealArgs, MethodArg, OutDtypeArg};
+use crate::args::{HealArgs, MethodArg};
 use crate::context::Context;
 use crate::open_model::OpenModel;
 use crate::table;
@@ -37,7 +37,8 @@ pub fn write(
         _ => Path::new("."),
     };
     std::fs::create_dir_all(parent).with_context(|| format!("creating {}", parent.display()))?;
-    let temporary = temporary_directory(parent)?;
+    let scratch = Scratch::of(&args.out)?;
+    let temporary = temporary_directory(scratch.directory())?;
     if writes_model(args) {
         let plan = match drop {
             Some(spec) => Some(Plan::new(&opened.checkpoint, &opened.name, &opened.layers(spec)?, Choice::given())?),
@@ -68,12 +69,7 @@ pub fn write(
 
 /// What the weights of a whole model are stored in.
 pub fn out_dtype(opened: &OpenModel, args: &HealArgs) -> Dtype {
-    match args.out_dtype {
-        None => opened.checkpoint.dtype(),
-        Some(OutDtypeArg::Float32) => Dtype::F32,
-        Some(OutDtypeArg::Bfloat16) => Dtype::BF16,
-        Some(OutDtypeArg::Float16) => Dtype::F16,
-    }
+    args.out_dtype.map_or_else(|| opened.checkpoint.dtype(), Dtype::from)
 }
 
 /// The end of the model's card.

@@ -44,6 +44,9 @@ pub struct Record {
 pub struct Spec {
     pub model: String,
     pub hash: String,
+    /// Identifies the adapter that the model had.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adapter: Option<String>,
     pub problem: Problem,
     pub strategy: Strategy,
     pub tasks: Vec<(String, u32)>,

@@ -29,7 +29,7 @@ const EMPTY: [&str; 6] = [
 const MAX_TOKENS: usize = 1 << 24;
 
 /// The setting `target_modules`.
-pub(super) enum Targets {
+pub(in crate::adapter) enum Targets {
     /// Ends of module names.
     Named(Vec<String>),
     /// A pattern: the modules that the weights are of.
@@ -37,13 +37,15 @@ pub(super) enum Targets {
 }
 
 /// The settings of an adapter.
-pub(super) struct Settings {
+pub(in crate::adapter) struct Settings {
     /// Those of a low-rank adapter.
     pub lora: LoraConfig,
     /// Which projections have an adapter.
     pub targets: Targets,
     /// Whether the adapter is on every layer.
     pub every_layer: bool,
+    /// The base model that it names.
+    pub base: Option<String>,
     /// Ends of the names of modules that were trained whole.
     pub saved: Vec<String>,
     /// Token ids whose rows were trained, by end of the module's name.
@@ -78,6 +80,8 @@ impl Settings {
             lora,
             targets,
             every_layer: fields.get("layers_to_transform").is_none() && fields.get("exclude_modules").is_none(),
+            // Not needed where it is unusable: PEFT writes whatever the model's name was.
+            base: fields.get("base_model_name_or_path").and_then(Value::as_str).map(str::to_owned),
             saved: saved(fields)?,
             tokens: tokens(fields)?,
             ranks: Patterns::read(fields, "rank_pattern")?,
