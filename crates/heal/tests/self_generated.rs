@@ -2,7 +2,9 @@
 
 use lopper_heal::own_prompts::write_prompts;
 use lopper_heal::self_generated::examples_of;
-use lopper_heal::{ExampleLimits, ExampleText, Renderer, SgrOptions, SgrPrompt, SgrRow, generate_responses};
+use lopper_heal::{
+    ExampleFilter, ExampleLimits, ExampleText, Renderer, SgrOptions, SgrPrompt, SgrRow, generate_responses,
+};
 use lopper_infer::{ChatTokenizer, Engine, Finish, Sampling, TextModel};
 use lopper_model::chat::{ChatTemplate, Conversation, Message};
 use lopper_model::generation::{SpecialIds, SpecialStrings};
@@ -97,7 +99,8 @@ fn answers_become_examples_that_hold_what_was_generated() {
     let text = text_model();
     let options = SgrOptions { system: Some("sys".into()), keep_unfinished: true, ..options() };
     let made = generate_responses(&text, &text.engine.all_layers(), &prompts(), &options, &NoProgress).unwrap();
-    let examples = examples_of(&made.rows, &Renderer::of(&text), ExampleLimits::finished(64)).unwrap();
+    let examples =
+        examples_of(&made.rows, &Renderer::of(&text), ExampleLimits::finished(64), &mut ExampleFilter::none()).unwrap();
     let whole: Vec<_> = made.rows.iter().filter(|r| matches!(r.finish, Finish::Stop | Finish::StopString)).collect();
     assert_eq!((examples.documents.len(), examples.report.unusable), (whole.len(), 0));
     let report = &examples.report;
@@ -119,7 +122,7 @@ fn answers_that_were_cut_off_teach_distributions_as_far_as_they_go() {
     let options = SgrOptions { keep_unfinished: true, ..options() };
     let made = generate_responses(&text, &text.engine.all_layers(), &prompts(), &options, &NoProgress).unwrap();
     let limits = ExampleLimits { cut_off: true, ..ExampleLimits::finished(64) };
-    let examples = examples_of(&made.rows, &Renderer::of(&text), limits).unwrap();
+    let examples = examples_of(&made.rows, &Renderer::of(&text), limits, &mut ExampleFilter::none()).unwrap();
     let usable = |finish| matches!(finish, Finish::Stop | Finish::StopString | Finish::Length);
     let used: Vec<_> = made.rows.iter().filter(|row| usable(row.finish)).collect();
     let cut_off = used.iter().filter(|row| row.finish == Finish::Length).count();
@@ -132,7 +135,7 @@ fn answers_that_were_cut_off_teach_distributions_as_far_as_they_go() {
     }
     // A row without its tokens would be rendered with an end that nobody wrote.
     let texts: Vec<_> = made.rows.iter().cloned().map(|row| SgrRow { recorded: None, ..row }).collect();
-    let report = examples_of(&texts, &Renderer::of(&text), limits).unwrap().report;
+    let report = examples_of(&texts, &Renderer::of(&text), limits, &mut ExampleFilter::none()).unwrap().report;
     assert_eq!((report.used_cut_off, report.cut_off), (0, cut_off));
 }
 

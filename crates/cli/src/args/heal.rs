@@ -10,7 +10,7 @@ use clap::{Args, ValueEnum};
 use lopper_heal::{DIVERGENCE_STEPS, Distillation, HealRecipe, Method, OnPolicy, TrainedLayers};
 use lopper_model::SMALL_MODEL_PARAMETERS;
 
-use super::{RowArgs, TemplateArgs};
+use super::{FilterArgs, RowArgs, TemplateArgs};
 
 /// What `setting` is by default, for help texts.
 fn default<T: Display + PartialEq>(setting: impl Fn(&HealRecipe) -> T) -> String {
@@ -203,7 +203,10 @@ pub struct HealArgs {
     #[arg(long)]
     pub json: bool,
 
-    // Last, since its heading holds for all that follows.
+    // Last, since their headings hold for all that follows.
+    #[command(flatten)]
+    pub filters: FilterArgs,
+
     #[command(flatten)]
     pub distill: DistillArgs,
 }

@@ -1,8 +1,9 @@
 //! How cuts were healed: the recipe, what was learned from, the losses, and what seeds and data change.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use lopper_record::study::{HealInfo, HealingRole, Point};
+use lopper_record::study::{CheckedAnswers, HealInfo, HealingRole, Point};
 use lopper_record::{Result, StudyRecord};
 
 use crate::format::{NONE, count, duration, short};
@@ -32,6 +33,10 @@ pub fn html(record: &StudyRecord) -> Result<String> {
             data => format!("Data: {data}."),
         }))
         .chain(distinct(&|heal| heal.answers.map_or(String::new(), |answers| format!("{}.", answers.sentence()))))
+        .chain(distinct(&|heal| {
+            CheckedAnswers::sentence(&heal.checked).map_or(String::new(), |text| format!("{text}."))
+        }))
+        .chain(distinct(&|heal| overlap(&heal.overlap)))
     {
         writeln!(notes, "<p>{}</p>", Text(&text))?;
     }
@@ -65,6 +70,12 @@ pub fn html(record: &StudyRecord) -> Result<String> {
     out.push_str("</tbody>\n");
     out.push_str(TABLE_END);
     Ok(format!("<h3>Healing</h3>\n{notes}{}", titled_table("Finetuning of each cut", healed.len(), &out)))
+}
+
+/// What was left out because an evaluated item was in it.
+fn overlap(overlap: &BTreeMap<String, usize>) -> String {
+    let of: Vec<String> = overlap.iter().map(|(task, count)| format!("{count} with items of {task}")).collect();
+    if of.is_empty() { String::new() } else { format!("Left out for overlap: {}.", of.join(", ")) }
 }
 
 /// What a healed model is for, in a few words.
