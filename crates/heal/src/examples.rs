@@ -15,7 +15,7 @@ mod mix;
 mod render;
 
 pub use file::{RowSource, read_examples};
-pub use filter::{DataFilters, Duplicates, EvaluatedTexts, ExampleFilter, OverlapCheck};
+pub use filter::{DataFilters, Duplicates, EvaluatedTexts, ExampleFilter, OverlapCheck, has_loop};
 pub use hold_out::{HoldOut, TrainingSet};
 pub use render::Renderer;
 

@@ -1,11 +1,12 @@
 //! A model's own answers: seeded, whatever runs beside them, and ready to be learned.
 
+use lopper_heal::examples::has_loop;
 use lopper_heal::own_prompts::write_prompts;
 use lopper_heal::self_generated::examples_of;
 use lopper_heal::{
     ExampleFilter, ExampleLimits, ExampleText, Renderer, SgrOptions, SgrPrompt, SgrRow, generate_responses,
 };
-use lopper_infer::{ChatTokenizer, Engine, Finish, Sampling, TextModel};
+use lopper_infer::{ChatTokenizer, Engine, Finish, GenerateOptions, LoopStop, Request, Sampling, TextModel};
 use lopper_model::chat::{ChatTemplate, Conversation, Message};
 use lopper_model::generation::{SpecialIds, SpecialStrings};
 use lopper_model::tokenizer::Tokenizer;
@@ -92,6 +93,49 @@ fn answers_are_seeded_and_only_whole_ones_are_kept() {
         }
     }
     assert!(made.rows.iter().any(|row| row.finish == Finish::StopString));
+}
+
+#[test]
+fn several_answers_to_a_prompt_are_numbered_and_the_first_is_the_only_one() {
+    let text = text_model();
+    let answer = |samples, prompts: &[SgrPrompt]| {
+        let options = SgrOptions { samples, keep_unfinished: true, ..options() };
+        generate_responses(&text, &text.engine.all_layers(), prompts, &options, &NoProgress).unwrap()
+    };
+    let (one, three) = (answer(1, &prompts()), answer(3, &prompts()));
+    assert_eq!((one.counts.answers, three.counts.answers), (40, 120));
+    assert!(one.rows.iter().all(|row| row.sample.is_none()));
+    let number = |sample| three.rows.iter().filter(move |row| row.sample == Some(sample));
+    let tokens = |row: &SgrRow| row.recorded.clone();
+    let first: Vec<_> = number(0).map(tokens).collect();
+    assert_eq!(first, one.rows.iter().map(tokens).collect::<Vec<_>>());
+    let seeds: HashSet<u64> = three.rows.iter().map(|row| row.seed).collect();
+    assert_eq!(seeds.len(), three.rows.len());
+    assert_ne!(first, number(1).map(tokens).collect::<Vec<_>>());
+    // More prompts change none of them.
+    let fewer = answer(3, &prompts()[..10]);
+    assert_eq!(fewer.rows[..], three.rows[..fewer.rows.len()]);
+}
+
+#[test]
+fn what_the_engine_stops_as_a_loop_is_left_out_as_one() {
+    let text = text_model();
+    let (layers, stop) = (text.engine.all_layers(), LoopStop { periods: 3, tokens: 9, longest: 8 });
+    let requests: Vec<Request> = (1..20).map(|token| Request::greedy(vec![token, token + 1], 60)).collect();
+    let generate = |loops| {
+        let options = GenerateOptions { loops, ..GenerateOptions::default() };
+        text.engine.generate(&layers, &requests, &options, &NoProgress).unwrap()
+    };
+    let (stopped, whole) = (generate(Some(stop)), generate(None));
+    let looped = stopped.iter().filter(|answer| answer.finish == Finish::Loop).count();
+    assert!(looped > 0 && looped < stopped.len(), "{looped} loops");
+    for (stopped, whole) in stopped.iter().zip(&whole) {
+        let is_loop = stopped.finish == Finish::Loop;
+        assert_eq!(has_loop(&stopped.tokens, stop), is_loop);
+        assert_eq!(has_loop(&whole.tokens, stop), is_loop, "the same tokens without the stop");
+        let before = &stopped.tokens[..stopped.tokens.len() - 1];
+        assert!(!has_loop(before, stop), "not a token earlier");
+    }
 }
 
 #[test]

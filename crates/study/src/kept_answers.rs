@@ -1,5 +1,5 @@
 //! Which of the uncut model's answers are learned: none that the grader of its prompt's task finds wrong, where that is
-//! asked for, and none in which an item is that layers are chosen by or scores are reported on.
+//! wanted, and none in which an item is that layers are chosen by or scores are reported on.
 
 use std::collections::{BTreeMap, HashMap};
 

@@ -173,21 +173,36 @@ mod tests {
     #[test]
     fn benchmarks_grade_answers_to_rows_of_their_training_split() {
         let root = tempfile::tempdir().unwrap();
-        let directory = root.path().join("openai/gsm8k/main");
-        std::fs::create_dir_all(&directory).unwrap();
-        let row = |question: &str, answer: &str| serde_json::json!({ "question": question, "answer": answer });
-        for (split, thing) in [("test", "pears"), ("train", "plums")] {
-            let row = row(&format!("Ann has 2 {thing} and buys 3. How many?"), "2 + 3 = <<2+3=5>>5\n#### 5");
+        let write = |directory: &str, split: &str, row: serde_json::Value| {
+            let directory = root.path().join(directory);
+            std::fs::create_dir_all(&directory).unwrap();
             std::fs::write(directory.join(format!("{split}.jsonl")), row.to_string() + "\n").unwrap();
+        };
+        for (split, thing) in [("test", "pears"), ("train", "plums")] {
+            let question = format!("Ann has 2 {thing} and buys 3. How many?");
+            let row = serde_json::json!({"question": question, "answer": "2 + 3 = <<2+3=5>>5\n#### 5"});
+            write("openai/gsm8k/main", split, row);
+            let (prompt, code) = (format!("Count {thing}."), "def f(x):\n    return len(x)");
+            let id = thing.len() + split.len();
+            write(
+                "google-research-datasets/mbpp/sanitized",
+                split,
+                serde_json::json!({"prompt": prompt, "code": code,
+                "test_imports": [], "test_list": ["assert f([1]) == 1"], "task_id": id}),
+            );
         }
         let resources = Resources { data_root: DataRoot::new(root.path()), code: None };
         let of =
             |task: &str| training_examples(task, &GenerationPolicy::default(), &resources).unwrap().remove(0).check;
-        let (gsm8k, python) = (of("gsm8k"), of("gsm8k_python"));
-        let answers =
-            [(&gsm8k, "She has 5.\n#### 5"), (&gsm8k, "So Ann has 5 plums."), (&gsm8k, "It is 6."), (&python, "5")];
+        let (gsm8k, mbpp) = (of("gsm8k"), of("mbpp"));
+        let answers = [
+            (&gsm8k, "She has 5.\n#### 5"),
+            (&gsm8k, "So Ann has 5 plums."),
+            (&gsm8k, "It is 6."),
+            (&mbpp, "def f(x):\n    return len(x)"),
+        ];
         assert_eq!(check(&answers), [Some(true), Some(true), Some(false), None], "no program is run without a runner");
-        assert!(!python.can_tell(false) && python.can_tell(true));
-        assert!(gsm8k == of("gsm8k") && gsm8k != python);
+        assert!(!mbpp.can_tell(false) && mbpp.can_tell(true));
+        assert!(gsm8k == of("gsm8k") && gsm8k != mbpp);
     }
 }

@@ -57,7 +57,7 @@ mod tests {
         let resources = Resources { data_root, code: None };
         let found = evaluated_texts(&["arc_easy", "pocket_word"], (7, 0), &resources).unwrap();
         let (arc, word): (Vec<_>, Vec<_>) = found.iter().partition(|(task, _)| task == "arc_easy");
-        assert_eq!((arc.len(), word.len()), (5, 14));
+        assert_eq!((arc.len(), word.len()), (12, 14));
         assert!(arc.iter().all(|(_, texts)| texts.iter().any(|text| text.starts_with("Question: "))), "{arc:?}");
         let report = examples("pocket_word", Split::Report, 0).next().unwrap();
         assert_eq!(word[0].1, [report.prompt.text()]);

@@ -9,6 +9,7 @@ mod repetition;
 mod words;
 
 pub use overlap::{EvaluatedTexts, OverlapCheck};
+pub use repetition::has_loop;
 
 use std::collections::HashMap;
 
@@ -126,7 +127,7 @@ impl<'a> ExampleFilter<'a> {
         if most > 0 && learned > most {
             return Some(&mut report.long_answer);
         }
-        let loops = |answer: &[u32]| repetition::has_loop(answer, LoopStop::default());
+        let loops = |answer: &[u32]| has_loop(answer, LoopStop::default());
         if repetitive && documents.iter().flat_map(answers).any(loops) {
             return Some(&mut report.repetitive);
         }

@@ -43,7 +43,7 @@ pub struct HealInfo {
     /// What became of the answers; none where that is not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub answers: Option<AnswerCounts>,
-    /// Answers that were graded by the task that their prompt is of; empty where only graded answers are not asked for.
+    /// Answers that were graded by the task that their prompt is of; empty where wrong ones are learned, too.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub checked: Vec<CheckedAnswers>,
     /// Prompts and answers that were left out because an evaluated item is in them, by its task.

@@ -49,8 +49,8 @@ fn of_rows(name: &str, texts: &mut EvaluatedTexts) -> Result<()> {
         if let Ok(example) = layouts::example(row)
             && let ExampleText::Chat(chat) = example.text
         {
-            let asked = chat.messages.iter().filter(|turn| turn.role == "user");
-            item.extend(asked.map(|turn| turn.text().into_owned()));
+            let questions = chat.messages.iter().filter(|turn| turn.role == "user");
+            item.extend(questions.map(|turn| turn.text().into_owned()));
         }
         if !item.is_empty() {
             texts.add(name, item);
