@@ -5,8 +5,8 @@
 //! last number), one that is right in any of them is right: the questions are put here without the few-shot examples
 //! that show the form. A generated task's prompt is the one that it measures, so its form counts.
 //!
-//! Not covered: tasks whose score is no right or wrong (ROUGE), choices of benchmarks, which are scored and not written,
-//! and programs of benchmarks without something to run them. Of these nothing is said.
+//! Not covered: tasks whose score is no right or wrong (ROUGE), choices of benchmarks, which are scored and not
+//! written, and programs of benchmarks without something to run them. Of these nothing is said.
 
 use std::sync::Arc;
 

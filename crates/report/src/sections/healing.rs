@@ -93,3 +93,27 @@ fn fall(first: Option<f64>, last: Option<f64>) -> String {
         _ => NONE.into(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_rejected_and_what_overlapped_is_said() {
+        let task = |task: &str, answers, right| CheckedAnswers { task: task.to_owned(), answers, right };
+        let healed = HealInfo {
+            checked: vec![task("gsm8k", 40, 30), task("mbpp", 10, 10)],
+            overlap: [("arc_easy".to_owned(), 3)].into(),
+            ..HealInfo::default()
+        };
+        let of = |healed: &HealInfo| {
+            let point = Point { healed: Some(healed.clone()), ..Point::default() };
+            html(&StudyRecord { points: vec![point], ..StudyRecord::default() }).unwrap()
+        };
+        let page = of(&healed);
+        assert!(page.contains("10 of 50 rejected (20.0 %): gsm8k 10 of 40 rejected (25.0 %), mbpp 0 of 10"), "{page}");
+        assert!(page.contains("Left out for overlap: 3 with items of arc_easy."), "{page}");
+        let page = of(&HealInfo::default());
+        assert!(!page.contains("rejected") && !page.contains("overlap"), "{page}");
+    }
+}
