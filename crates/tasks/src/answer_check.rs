@@ -38,6 +38,9 @@ enum Kind {
     Unknown,
 }
 
+/// The number of an answer, the row that it is to, and its text.
+type RowAnswer<'a> = (usize, &'a Item, &'a str);
+
 /// The same prompt of the same task.
 impl PartialEq for AnswerCheck {
     fn eq(&self, other: &Self) -> bool {
@@ -83,7 +86,7 @@ impl AnswerCheck {
 /// Those of running programs, and of a task's templates.
 pub fn check_answers(answers: &[(&AnswerCheck, &str)], code: Option<&CodeRunner>) -> Result<Vec<Option<bool>>> {
     let mut verdicts = vec![None; answers.len()];
-    let mut of_rows: Vec<(&Arc<Spec>, Vec<(usize, &Item, &str)>)> = Vec::new();
+    let mut of_rows: Vec<(&Arc<Spec>, Vec<RowAnswer<'_>>)> = Vec::new();
     for (at, (check, text)) in answers.iter().enumerate().filter(|(_, (check, _))| check.can_tell(code.is_some())) {
         match &check.kind {
             Kind::Generated(example) => verdicts[at] = generated(example, text),
@@ -111,13 +114,13 @@ fn generated(example: &Example, text: &str) -> Option<bool> {
 }
 
 /// Grades answers to rows of one task.
-fn rows(spec: &Spec, answers: &[(usize, &Item, &str)], code: Option<&CodeRunner>) -> Result<Vec<bool>> {
+fn rows(spec: &Spec, answers: &[RowAnswer<'_>], code: Option<&CodeRunner>) -> Result<Vec<bool>> {
     let judge = Judge::new(spec)?;
     let ran = match code.filter(|_| spec.runs_code()) {
         Some(runner) => run(runner, &judge, answers)?,
         None => vec![None; answers.len()],
     };
-    let grade = |((_, item, text), ran): (&(usize, &Item, &str), Option<ProgramRun>)| {
+    let grade = |((_, item, text), ran): (&RowAnswer<'_>, Option<ProgramRun>)| {
         let response = Response { thought: None, text: (*text).to_owned(), finish: Finish::Stop };
         let values = judge.grade(item, &[response], &[ran])?.values;
         let metric = |name: &str| values.get(name).copied();
@@ -129,13 +132,13 @@ fn rows(spec: &Spec, answers: &[(usize, &Item, &str)], code: Option<&CodeRunner>
     answers.iter().zip(ran).map(grade).collect()
 }
 
-fn run(runner: &CodeRunner, judge: &Judge<'_>, answers: &[(usize, &Item, &str)]) -> Result<Vec<Option<ProgramRun>>> {
-    let entry = |(_, item, text): &(usize, &Item, &str)| Ok(judge.entry(item)?.map(|n| Unsanitized::new(text, n)));
+fn run(runner: &CodeRunner, judge: &Judge<'_>, answers: &[RowAnswer<'_>]) -> Result<Vec<Option<ProgramRun>>> {
+    let entry = |(_, item, text): &RowAnswer<'_>| Ok(judge.entry(item)?.map(|n| Unsanitized::new(text, n)));
     let codes = match answers.iter().map(entry).collect::<Result<Option<Vec<_>>>>()? {
         Some(list) => Some(sanitized(&list, |programs| runner.run(programs))?),
         None => None,
     };
-    let program = |(at, (_, item, text)): (usize, &(usize, &Item, &str))| {
+    let program = |(at, (_, item, text)): (usize, &RowAnswer<'_>)| {
         judge.program(item, text, codes.as_ref().map(|codes| codes[at].as_str()))
     };
     let (programs, taken): (Vec<Program>, Vec<String>) =
