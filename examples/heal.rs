@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use lopper_heal::self_generated::examples_of;
 use lopper_heal::{
-    ExampleLimits, HealRecipe, HealStats, Method, Renderer, Run, SgrOptions, SgrPrompt, generate_responses, heal,
+    DataFilters, ExampleFilter, ExampleLimits, HealRecipe, HealStats, Method, Renderer, Run, SgrOptions, SgrPrompt,
+    generate_responses, heal,
 };
 use lopper_infer::{Engine, TextModel};
 use lopper_model::chat::Message;
@@ -33,7 +34,9 @@ fn run(adapter: &Path) -> Result<HealStats> {
     let options = SgrOptions { max_new_tokens: 60, system: None, ..SgrOptions::default() };
     let uncut = text.engine.all_layers();
     let answers = generate_responses(&text, &uncut, &prompts, &options, &NoProgress)?;
-    let documents = examples_of(&answers.rows, &Renderer::of(&text), ExampleLimits::finished(512))?.documents;
+    let mut filter = ExampleFilter::new(&DataFilters::default(), None);
+    let limits = ExampleLimits::finished(512);
+    let documents = examples_of(&answers.rows, &Renderer::of(&text), limits, &mut filter)?.documents;
 
     let kept = LayerSet::from([4, 5, 6, 7, 8, 9]).complement(layers);
     let recipe = HealRecipe { batch: 8, epochs: 4, ..HealRecipe::for_pocket(Method::Lora) };

@@ -5,7 +5,7 @@
 use lopper_heal::RowSource;
 use lopper_heal::examples::layouts;
 use lopper_model::chat::{Conversation, Message};
-use lopper_pocket::{Example, Prompt, Split};
+use lopper_pocket::{Example, Split};
 use lopper_record::{Fault, Result};
 use lopper_study::HealingPrompt;
 use lopper_tasks::DataRoot;
@@ -95,25 +95,30 @@ fn of_rows(printer: &Printer, source: &RowSource, limit: Option<usize>) -> Resul
 
 /// Training-split prompts of the pocket tasks that are conversations, in turn.
 fn pocket(limit: usize, seed: u64) -> Vec<HealingPrompt> {
+    let prompt = |example: Example| HealingPrompt {
+        conversation: vec![Message::user(example.prompt.text())].into(),
+        answer: Some(example.answer),
+    };
+    pocket_examples(limit, seed).into_iter().map(prompt).collect()
+}
+
+/// The examples that these prompts are of.
+pub fn pocket_examples(limit: usize, seed: u64) -> Vec<Example> {
     let mut tasks: Vec<_> = lopper_pocket::tasks()
         .iter()
         .filter(|task| task.chat)
         .map(|task| lopper_pocket::examples(task.name, Split::Train, seed))
         .collect();
-    let mut prompts = Vec::new();
-    while prompts.len() < limit {
-        let before = prompts.len();
-        for task in &mut tasks {
-            if let Some(Example { prompt: Prompt::Chat(text), answer, .. }) = task.next() {
-                prompts.push(HealingPrompt { conversation: vec![Message::user(text)].into(), answer: Some(answer) });
-            }
-        }
-        if prompts.len() == before {
+    let mut found = Vec::new();
+    while found.len() < limit {
+        let before = found.len();
+        found.extend(tasks.iter_mut().filter_map(Iterator::next));
+        if found.len() == before {
             break;
         }
     }
-    prompts.truncate(limit);
-    prompts
+    found.truncate(limit);
+    found
 }
 
 #[cfg(test)]

@@ -59,10 +59,15 @@ pub fn named(root: &DataRoot, argument: &str, args: &RowArgs, answer: Option<&st
     Ok(NamedRows { source: RowSource { name: id.into(), files: found.to_vec(), columns }, data_set })
 }
 
+/// Whether `argument` is a file of rows, by its ending.
+pub fn is_file_of_rows(argument: &str) -> bool {
+    let ending = Path::new(argument).extension().and_then(|ending| ending.to_str()).unwrap_or_default();
+    ENDINGS.contains(&ending.to_lowercase().as_str())
+}
+
 /// The data set that `argument` names, if it is none of a file.
 fn data_set(path: &Path, argument: &str) -> Result<Option<String>> {
-    let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
-    if path.symlink_metadata().is_ok() || ENDINGS.contains(&ending.to_lowercase().as_str()) {
+    if path.symlink_metadata().is_ok() || is_file_of_rows(argument) {
         return Ok(None);
     }
     match HubId::parse(argument)? {

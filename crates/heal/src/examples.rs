@@ -8,12 +8,14 @@
 //! Not covered: weights per turn, packing of several examples into one.
 
 mod file;
+mod filter;
 mod hold_out;
 pub mod layouts;
 mod mix;
 mod render;
 
 pub use file::{RowSource, read_examples};
+pub use filter::{DataFilters, Duplicates, EvaluatedTexts, ExampleFilter, OverlapCheck, has_loop};
 pub use hold_out::{HoldOut, TrainingSet};
 pub use render::Renderer;
 
@@ -24,6 +26,7 @@ use lopper_record::Result;
 use lopper_record::study::AnswerCounts;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 /// One text to train on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -123,8 +126,32 @@ pub struct ExampleReport {
     pub used_cut_off: usize,
     /// Excluded: the answer was cut off where it filled the context.
     pub context_full: usize,
-    /// Excluded: the answer was stopped because it repeated itself.
+    /// Excluded: the answer repeats itself, or was stopped because it did.
     pub repetitive: usize,
+    /// Excluded: the answers have fewer tokens than they should.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub short_answer: usize,
+    /// Excluded: the answers have more tokens than they should.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub long_answer: usize,
+    /// Excluded: an item that is evaluated is in it.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub overlap: usize,
+    /// Of these, how many are with the items of each task or file.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub overlap_with: BTreeMap<String, usize>,
+    /// Excluded: the same as an example before it.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub duplicate: usize,
+    /// Excluded: nearly the same as an example before it.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub near_duplicate: usize,
+    /// Used, though an example with another prompt has the same answer.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub same_answer: usize,
+    /// How many used examples have the commonest answer, and its tokens; only of answers that say more than a choice.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub commonest_answer: Option<(usize, usize)>,
     /// Excluded: not usable; `complaints` describes the first ones.
     pub unusable: usize,
     /// Excluded: usable, but too many for the proportions of the files.
@@ -156,6 +183,11 @@ impl ExampleReport {
             cut_off: self.cut_off,
             context_full: self.context_full,
             repetitive: self.repetitive,
+            short_answer: self.short_answer,
+            long_answer: self.long_answer,
+            overlap: self.overlap,
+            duplicate: self.duplicate,
+            near_duplicate: self.near_duplicate,
             too_long: self.too_long,
             unusable: self.unusable,
             ..AnswerCounts::default()
@@ -164,11 +196,18 @@ impl ExampleReport {
 }
 
 impl Examples {
-    /// Adds the text of number `row` (from 1).
+    /// Adds the text of number `row` (from 1), if it can be used and `filter` keeps it.
     ///
     /// # Errors
     /// If no text can be used: a [`Fault`](lopper_record::Fault) for a model without a chat template.
-    pub fn add(&mut self, renderer: &Renderer<'_>, row: usize, example: &Example, limits: ExampleLimits) -> Result<()> {
+    pub fn add(
+        &mut self,
+        renderer: &Renderer<'_>,
+        row: usize,
+        example: &Example,
+        limits: ExampleLimits,
+        filter: &mut ExampleFilter<'_>,
+    ) -> Result<()> {
         self.report.rows += 1;
         let (report, max_length) = (&mut self.report, limits.max_length);
         let recorded = || example.tokens.as_ref().filter(|tokens| renderer.agrees(&example.text, tokens));
@@ -199,6 +238,7 @@ impl Examples {
         };
         match rendered {
             Ok((documents, _)) if documents.iter().any(|d| d.tokens.len() > max_length) => self.report.too_long += 1,
+            Ok((documents, _)) if !filter.keeps(&example.text, &documents, &mut self.report) => {}
             Ok((documents, ended)) => {
                 self.texts.extend(documents.iter().map(|_| row));
                 self.documents.extend(documents);

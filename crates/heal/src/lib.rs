@@ -53,8 +53,8 @@ pub use adapter::{AdapterInfo, Base, attach_lora, is_adapter, load_adapter, merg
 pub use divergence::{DIVERGENCE_STEPS, Divergence};
 pub use evaluation::{Evaluated, Evaluation, HeldOutLoss, Keep};
 pub use examples::{
-    Example, ExampleLimits, ExampleText, Examples, HoldOut, RecordedTokens, Renderer, RowSource, TrainingSet,
-    read_examples,
+    DataFilters, Duplicates, EvaluatedTexts, Example, ExampleFilter, ExampleLimits, ExampleText, Examples, HoldOut,
+    OverlapCheck, RecordedTokens, Renderer, RowSource, TrainingSet, read_examples,
 };
 pub use export::{Export, ExportFormat, ExportedModel};
 pub use log::{JsonLog, LogEntry, TensorBoardLog, TrainingLog};

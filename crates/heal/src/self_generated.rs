@@ -3,13 +3,13 @@
 //!
 //! Each answer depends only on its prompt, the seed and the prompt's index, not on the other prompts.
 
-use crate::examples::{Example, ExampleLimits, ExampleText, Examples, RecordedTokens, Renderer};
+use crate::examples::{Example, ExampleFilter, ExampleLimits, ExampleText, Examples, RecordedTokens, Renderer};
 use lopper_infer::{
     ChatTokenizer, Finish, GenerateOptions, Generation, ReasonedResponse, ReasoningReader, Request, Sampling,
     StopCheck, StopStrings, TextModel,
 };
 use lopper_model::chat::{Conversation, LeftOut, Message, ReasoningMarkers, SystemRole};
-use lopper_record::study::AnswerCounts;
+use lopper_record::study::{AnswerCounts, CheckedAnswers};
 use lopper_record::{Fault, LayerSet, LayerSlot, Progress, Result, key_hash};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -17,7 +17,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 /// The key of a message that holds its reasoning, as transformers' templates and vLLM call it.
-const REASONING: &str = "reasoning_content";
+pub(crate) const REASONING: &str = "reasoning_content";
 
 /// A prompt of the uncut model.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -43,6 +43,9 @@ pub struct SgrOptions {
     pub max_new_tokens: usize,
     /// Seed of all responses.
     pub seed: u64,
+    /// Responses to each prompt.
+    #[serde(skip_serializing_if = "is_one")]
+    pub samples: usize,
     /// System prompt of conversations without one.
     pub system: Option<String>,
     /// Keep responses that were cut off (they are not trained on).
@@ -62,6 +65,7 @@ impl Default for SgrOptions {
             sampling: Sampling::Sample { temperature: 0.9, top_k: None, top_p: Some(0.95) },
             max_new_tokens: 1024,
             seed: 0,
+            samples: 1,
             system: Some("You are a helpful assistant.".to_owned()),
             keep_unfinished: false,
             reasoning_markers: None,
@@ -78,6 +82,10 @@ impl SgrOptions {
     }
 }
 
+fn is_one(number: &usize) -> bool {
+    *number == 1
+}
+
 /// A prompt with the model's own response: one line of `sgr.jsonl`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SgrRow {
@@ -89,6 +97,15 @@ pub struct SgrRow {
     /// The seed of this response's sampling.
     #[serde(default)]
     pub seed: u64,
+    /// The number of the response among several to its prompt, from 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sample: Option<usize>,
+    /// The task that the prompt is of, if it is of one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task: Option<String>,
+    /// Whether the response is right by this task's grader, if it can tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verified: Option<bool>,
     /// Tokens of the response.
     #[serde(default)]
     pub tokens: usize,
@@ -98,6 +115,11 @@ pub struct SgrRow {
 }
 
 impl SgrRow {
+    /// The response, without what was thought before it.
+    pub fn answer(&self) -> String {
+        self.text.last_exchange().1.into_owned()
+    }
+
     /// Whether the model reasoned before it answered.
     fn has_reasoning(&self) -> bool {
         match &self.text {
@@ -117,6 +139,9 @@ pub struct SelfGenerated {
     pub rows: Vec<SgrRow>,
     /// How many there are, and how many were excluded for which reason.
     pub counts: AnswerCounts,
+    /// Those that were graded by the task that their prompt is of.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub checked: Vec<CheckedAnswers>,
 }
 
 /// Prompts as the model reads them.
@@ -124,7 +149,8 @@ pub struct PreparedPrompts<'a> {
     text: &'a ChatTokenizer,
     reader: ReasoningReader,
     prompts: Vec<SgrPrompt>,
-    /// A request for each prompt.
+    samples: usize,
+    /// As many requests for each prompt as it has responses, one after the other.
     pub requests: Vec<Request>,
 }
 
@@ -138,7 +164,8 @@ impl<'a> PreparedPrompts<'a> {
         ReasoningReader::check_room(options.max_thinking_tokens, options.max_new_tokens, "an answer")?;
         let reader = ReasoningReader::new(text, options.reasoning_markers.as_ref());
         let mut stops = Stops { text, made: HashMap::new() };
-        let mut prepared = Self { text, reader, prompts: vec![], requests: vec![] };
+        let samples = options.samples.max(1);
+        let mut prepared = Self { text, reader, prompts: vec![], samples, requests: vec![] };
         for (index, prompt) in prompts.iter().enumerate() {
             let prompt = match prompt.clone() {
                 SgrPrompt::Chat(conversation) => SgrPrompt::Chat(conversation.with_system(options.system.as_deref())),
@@ -153,15 +180,17 @@ impl<'a> PreparedPrompts<'a> {
             }
             let budget = |budget| prepared.reader.budget(budget, prepared.reader.opened_by(&tokens));
             let thinking = options.max_thinking_tokens.map(budget).transpose()?;
-            prepared.requests.push(Request {
-                thinking,
-                prompt: tokens,
-                max_new_tokens: options.max_new_tokens,
-                sampling: options.sampling,
-                seed: response_seed(options.seed, index)?,
-                stop_tokens: text.special.eos.clone(),
-                stop,
-            });
+            for sample in 0..samples {
+                prepared.requests.push(Request {
+                    thinking: thinking.clone(),
+                    prompt: tokens.clone(),
+                    max_new_tokens: options.max_new_tokens,
+                    sampling: options.sampling,
+                    seed: sample_seed(options.seed, index, sample)?,
+                    stop_tokens: text.special.eos.clone(),
+                    stop: stop.clone(),
+                });
+            }
             prepared.prompts.push(prompt);
         }
         Ok(prepared)
@@ -179,13 +208,13 @@ impl<'a> PreparedPrompts<'a> {
         chat.remarks(&counts)
     }
 
-    /// The row of the response `answer` to the prompt of number `index` (from 0).
+    /// The row of the response `answer` to the request of number `index` (from 0).
     ///
     /// # Errors
     /// If its tokens cannot be decoded.
     pub fn row(&self, index: usize, answer: Generation) -> Result<SgrRow> {
         let (request, finish) = (&self.requests[index], answer.finish);
-        let text = match self.prompts[index].clone() {
+        let text = match self.prompts[index / self.samples].clone() {
             SgrPrompt::Chat(mut conversation) => {
                 // The tokens have all of it, so what is trained on does not depend on this.
                 let ReasonedResponse { thought, answer } =
@@ -208,7 +237,8 @@ impl<'a> PreparedPrompts<'a> {
         let (tokens, prompt_token_ids) = (answer.tokens.len(), request.prompt.clone());
         let response_token_ids = answer.tokens.into_iter().chain(answer.stop_token).collect();
         let recorded = Some(RecordedTokens { prompt_token_ids, response_token_ids });
-        Ok(SgrRow { text, finish, seed: request.seed, tokens, recorded })
+        let (seed, sample) = (request.seed, (self.samples > 1).then_some(index % self.samples));
+        Ok(SgrRow { text, finish, seed, sample, task: None, verified: None, tokens, recorded })
     }
 }
 
@@ -253,12 +283,17 @@ pub fn generate_responses(
     Ok(result)
 }
 
-/// Training documents of self-generated responses.
-pub fn examples_of(rows: &[SgrRow], renderer: &Renderer<'_>, limits: ExampleLimits) -> Result<Examples> {
+/// Training documents of self-generated responses, as far as `filter` keeps them.
+pub fn examples_of(
+    rows: &[SgrRow],
+    renderer: &Renderer<'_>,
+    limits: ExampleLimits,
+    filter: &mut ExampleFilter<'_>,
+) -> Result<Examples> {
     let mut examples = Examples::default();
     for (index, row) in rows.iter().enumerate() {
         let example = Example { text: row.text.clone(), tokens: row.recorded.clone(), finish: Some(row.finish) };
-        examples.add(renderer, index + 1, &example, limits)?;
+        examples.add(renderer, index + 1, &example, limits, filter)?;
     }
     Ok(examples)
 }
@@ -266,6 +301,15 @@ pub fn examples_of(rows: &[SgrRow], renderer: &Renderer<'_>, limits: ExampleLimi
 /// The seed of one response, which depends neither on the number of prompts nor on where an interrupted run continued.
 pub fn response_seed(seed: u64, index: usize) -> Result<u64> {
     let hash = key_hash(&json!({"seed": seed, "prompt": index}))?;
+    Ok(u64::from_str_radix(&hash[..16], 16)?)
+}
+
+/// The seed of response number `sample` (from 0) to a prompt; that of the first is the only one's.
+pub fn sample_seed(seed: u64, index: usize, sample: usize) -> Result<u64> {
+    if sample == 0 {
+        return response_seed(seed, index);
+    }
+    let hash = key_hash(&json!({"seed": seed, "prompt": index, "sample": sample}))?;
     Ok(u64::from_str_radix(&hash[..16], 16)?)
 }
 
@@ -323,7 +367,16 @@ mod tests {
 
     #[test]
     fn rows_are_lines_that_can_be_read_back() {
-        let row = |text, recorded| SgrRow { text, finish: Finish::Stop, seed: u64::MAX, tokens: 3, recorded };
+        let row = |text, recorded| SgrRow {
+            text,
+            finish: Finish::Stop,
+            seed: u64::MAX,
+            sample: Some(2),
+            task: Some("gsm8k".into()),
+            verified: Some(false),
+            tokens: 3,
+            recorded,
+        };
         let chat = ExampleText::Chat(vec![Message::user("q"), Message::assistant("a")].into());
         let tokens = RecordedTokens { prompt_token_ids: vec![1, 2], response_token_ids: vec![3] };
         let (chat, plain) =
@@ -333,5 +386,7 @@ mod tests {
             assert_eq!(serde_json::from_str::<SgrRow>(&line).unwrap(), row, "{line}");
         }
         assert_ne!(response_seed(0, 1).unwrap(), response_seed(1, 0).unwrap());
+        assert_eq!(sample_seed(3, 5, 0).unwrap(), response_seed(3, 5).unwrap());
+        assert_ne!(sample_seed(3, 5, 1).unwrap(), sample_seed(3, 5, 2).unwrap());
     }
 }

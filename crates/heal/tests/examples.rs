@@ -1,7 +1,8 @@
 //! Which tokens are learned, on chat templates of several kinds, and what becomes of bad lines.
 
 use lopper_heal::{
-    Document, Example, ExampleLimits, ExampleText, Examples, RecordedTokens, Renderer, RowSource, read_examples,
+    Document, Example, ExampleFilter, ExampleLimits, ExampleText, Examples, RecordedTokens, Renderer, RowSource,
+    read_examples,
 };
 use lopper_infer::Finish;
 use lopper_model::chat::{ChatTemplate, Message};
@@ -68,7 +69,7 @@ fn examples(source: &str, example: &Example) -> Examples {
     let (tokenizer, template) = (tokenizer(), template(source));
     let renderer = Renderer::new(&tokenizer, Some(&template), &[1]);
     let mut examples = Examples::default();
-    examples.add(&renderer, 1, example, ExampleLimits::finished(1000)).unwrap();
+    examples.add(&renderer, 1, example, ExampleLimits::finished(1000), &mut ExampleFilter::none()).unwrap();
     examples
 }
 
@@ -268,29 +269,46 @@ fn bad_lines_are_named_and_the_rest_is_used() {
     ]);
     let (tokenizer, template) = (tokenizer(), template(CHATML));
     let renderer = Renderer::new(&tokenizer, Some(&template), &[1]);
-    let made = read_examples(&RowSource::file(file.path()), &renderer, ExampleLimits::finished(60)).unwrap();
+    let made = read_examples(
+        &RowSource::file(file.path()),
+        &renderer,
+        ExampleLimits::finished(60),
+        &mut ExampleFilter::none(),
+    )
+    .unwrap();
     let report = &made.report;
     assert_eq!((report.rows, report.used, report.too_long, report.cut_off, report.unusable), (10, 3, 1, 1, 5));
     assert_eq!(report.complaints.iter().map(|(line, _)| *line).collect::<Vec<_>>(), [2, 5, 7, 8, 9]);
     assert_eq!(made.documents.len(), 3);
 
     let without = Renderer::new(&tokenizer, None, &[1]);
-    let fault = read_examples(&RowSource::file(file.path()), &without, ExampleLimits::finished(60))
-        .unwrap_err()
-        .into_fault()
-        .unwrap();
+    let fault =
+        read_examples(&RowSource::file(file.path()), &without, ExampleLimits::finished(60), &mut ExampleFilter::none())
+            .unwrap_err()
+            .into_fault()
+            .unwrap();
     assert!(fault.message.contains("no chat template"));
     let file = write(&["{}".to_owned(), "nonsense".to_owned()]);
-    let fault = read_examples(&RowSource::file(file.path()), &renderer, ExampleLimits::finished(60))
-        .unwrap_err()
-        .into_fault()
-        .unwrap();
+    let fault = read_examples(
+        &RowSource::file(file.path()),
+        &renderer,
+        ExampleLimits::finished(60),
+        &mut ExampleFilter::none(),
+    )
+    .unwrap_err()
+    .into_fault()
+    .unwrap();
     assert!(fault.message.contains("no usable examples") && fault.got.unwrap().contains("row 1"), "{}", fault.message);
     assert!(
-        read_examples(&RowSource::file(Path::new("nowhere.jsonl")), &renderer, ExampleLimits::finished(60))
-            .unwrap_err()
-            .fault()
-            .is_some()
+        read_examples(
+            &RowSource::file(Path::new("nowhere.jsonl")),
+            &renderer,
+            ExampleLimits::finished(60),
+            &mut ExampleFilter::none()
+        )
+        .unwrap_err()
+        .fault()
+        .is_some()
     );
 }
 

@@ -1,9 +1,12 @@
 //! A model's own answers: seeded, whatever runs beside them, and ready to be learned.
 
+use lopper_heal::examples::has_loop;
 use lopper_heal::own_prompts::write_prompts;
 use lopper_heal::self_generated::examples_of;
-use lopper_heal::{ExampleLimits, ExampleText, Renderer, SgrOptions, SgrPrompt, SgrRow, generate_responses};
-use lopper_infer::{ChatTokenizer, Engine, Finish, Sampling, TextModel};
+use lopper_heal::{
+    ExampleFilter, ExampleLimits, ExampleText, Renderer, SgrOptions, SgrPrompt, SgrRow, generate_responses,
+};
+use lopper_infer::{ChatTokenizer, Engine, Finish, GenerateOptions, LoopStop, Request, Sampling, TextModel};
 use lopper_model::chat::{ChatTemplate, Conversation, Message};
 use lopper_model::generation::{SpecialIds, SpecialStrings};
 use lopper_model::tokenizer::Tokenizer;
@@ -93,11 +96,55 @@ fn answers_are_seeded_and_only_whole_ones_are_kept() {
 }
 
 #[test]
+fn several_answers_to_a_prompt_are_numbered_and_the_first_is_the_only_one() {
+    let text = text_model();
+    let answer = |samples, prompts: &[SgrPrompt]| {
+        let options = SgrOptions { samples, keep_unfinished: true, ..options() };
+        generate_responses(&text, &text.engine.all_layers(), prompts, &options, &NoProgress).unwrap()
+    };
+    let (one, three) = (answer(1, &prompts()), answer(3, &prompts()));
+    assert_eq!((one.counts.answers, three.counts.answers), (40, 120));
+    assert!(one.rows.iter().all(|row| row.sample.is_none()));
+    let number = |sample| three.rows.iter().filter(move |row| row.sample == Some(sample));
+    let tokens = |row: &SgrRow| row.recorded.clone();
+    let first: Vec<_> = number(0).map(tokens).collect();
+    assert_eq!(first, one.rows.iter().map(tokens).collect::<Vec<_>>());
+    let seeds: HashSet<u64> = three.rows.iter().map(|row| row.seed).collect();
+    assert_eq!(seeds.len(), three.rows.len());
+    assert_ne!(first, number(1).map(tokens).collect::<Vec<_>>());
+    // More prompts change none of them.
+    let fewer = answer(3, &prompts()[..10]);
+    assert_eq!(fewer.rows[..], three.rows[..fewer.rows.len()]);
+}
+
+#[test]
+fn what_the_engine_stops_as_a_loop_is_left_out_as_one() {
+    let text = text_model();
+    let (layers, stop) = (text.engine.all_layers(), LoopStop { periods: 3, tokens: 9, longest: 8 });
+    let requests: Vec<Request> = (1..20).map(|token| Request::greedy(vec![token, token + 1], 60)).collect();
+    let generate = |loops| {
+        let options = GenerateOptions { loops, ..GenerateOptions::default() };
+        text.engine.generate(&layers, &requests, &options, &NoProgress).unwrap()
+    };
+    let (stopped, whole) = (generate(Some(stop)), generate(None));
+    let looped = stopped.iter().filter(|answer| answer.finish == Finish::Loop).count();
+    assert!(looped > 0 && looped < stopped.len(), "{looped} loops");
+    for (stopped, whole) in stopped.iter().zip(&whole) {
+        let is_loop = stopped.finish == Finish::Loop;
+        assert_eq!(has_loop(&stopped.tokens, stop), is_loop);
+        assert_eq!(has_loop(&whole.tokens, stop), is_loop, "the same tokens without the stop");
+        let before = &stopped.tokens[..stopped.tokens.len() - 1];
+        assert!(!has_loop(before, stop), "not a token earlier");
+    }
+}
+
+#[test]
 fn answers_become_examples_that_hold_what_was_generated() {
     let text = text_model();
     let options = SgrOptions { system: Some("sys".into()), keep_unfinished: true, ..options() };
     let made = generate_responses(&text, &text.engine.all_layers(), &prompts(), &options, &NoProgress).unwrap();
-    let examples = examples_of(&made.rows, &Renderer::of(&text), ExampleLimits::finished(64)).unwrap();
+    let examples =
+        examples_of(&made.rows, &Renderer::of(&text), ExampleLimits::finished(64), &mut ExampleFilter::none()).unwrap();
     let whole: Vec<_> = made.rows.iter().filter(|r| matches!(r.finish, Finish::Stop | Finish::StopString)).collect();
     assert_eq!((examples.documents.len(), examples.report.unusable), (whole.len(), 0));
     let report = &examples.report;
@@ -119,7 +166,7 @@ fn answers_that_were_cut_off_teach_distributions_as_far_as_they_go() {
     let options = SgrOptions { keep_unfinished: true, ..options() };
     let made = generate_responses(&text, &text.engine.all_layers(), &prompts(), &options, &NoProgress).unwrap();
     let limits = ExampleLimits { cut_off: true, ..ExampleLimits::finished(64) };
-    let examples = examples_of(&made.rows, &Renderer::of(&text), limits).unwrap();
+    let examples = examples_of(&made.rows, &Renderer::of(&text), limits, &mut ExampleFilter::none()).unwrap();
     let usable = |finish| matches!(finish, Finish::Stop | Finish::StopString | Finish::Length);
     let used: Vec<_> = made.rows.iter().filter(|row| usable(row.finish)).collect();
     let cut_off = used.iter().filter(|row| row.finish == Finish::Length).count();
@@ -132,7 +179,7 @@ fn answers_that_were_cut_off_teach_distributions_as_far_as_they_go() {
     }
     // A row without its tokens would be rendered with an end that nobody wrote.
     let texts: Vec<_> = made.rows.iter().cloned().map(|row| SgrRow { recorded: None, ..row }).collect();
-    let report = examples_of(&texts, &Renderer::of(&text), limits).unwrap().report;
+    let report = examples_of(&texts, &Renderer::of(&text), limits, &mut ExampleFilter::none()).unwrap().report;
     assert_eq!((report.used_cut_off, report.cut_off), (0, cut_off));
 }
 

@@ -3,8 +3,8 @@
 
 use lopper_heal::adapter::is_adapter;
 use lopper_heal::{
-    Document, Example, ExampleLimits, ExampleText, Examples, LoraConfig, RecordedTokens, Renderer, Trainer,
-    TrainerConfig, attach_lora,
+    Document, Example, ExampleFilter, ExampleLimits, ExampleText, Examples, LoraConfig, RecordedTokens, Renderer,
+    Trainer, TrainerConfig, attach_lora,
 };
 use lopper_infer::Finish;
 use lopper_model::Model;
@@ -76,7 +76,7 @@ fn examples(case: &Case, messages: &[Message], tokens: Option<RecordedTokens>) -
     let mut examples = Examples::default();
     let finish = tokens.as_ref().map(|_| Finish::Stop);
     let example = Example { text: ExampleText::Chat(messages.to_vec().into()), tokens, finish };
-    examples.add(&renderer, 1, &example, ExampleLimits::finished(4096)).unwrap();
+    examples.add(&renderer, 1, &example, ExampleLimits::finished(4096), &mut ExampleFilter::none()).unwrap();
     examples
 }
 

@@ -24,7 +24,7 @@ pub use diagnosis::{
     Arithmetic, Brackets, Cause, Degeneration, Diagnosis, GapAlarm, Ledger, LedgerEntry, Mean, Programs, Reasoning,
     SentinelReading, StoppedBranch,
 };
-pub use healing::{AnswerCounts, FEW_STEPS, HealInfo, HealingRole};
+pub use healing::{AnswerCounts, CheckedAnswers, FEW_STEPS, HealInfo, HealingRole};
 pub use measured::{AblatedLayer, Answer, GroupResult, Point, Sample, TaskResult};
 pub use search::{ObjectiveTasks, SearchRecord, SearchedCut};
 pub use speed::{Speed, SpeedAtBatch};

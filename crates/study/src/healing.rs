@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use lopper_heal::self_generated::examples_of;
 use lopper_heal::{
-    ExampleLimits, Examples, HealRecipe, HealStats, Healed, HoldOut, Method, PreparedPrompts, Renderer, Run,
-    SelfGenerated, SgrOptions, SgrPrompt, TrainingSet,
+    EvaluatedTexts, ExampleFilter, ExampleLimits, Examples, HealRecipe, HealStats, Healed, HoldOut, Method,
+    OverlapCheck, PreparedPrompts, Renderer, Run, SelfGenerated, SgrOptions, SgrPrompt, TrainingSet,
 };
 use lopper_infer::{Sampling, TextModel};
 use lopper_model::Model;
@@ -14,13 +14,14 @@ use lopper_model::checkpoint::{Array, Dtype, TensorView, save_safetensors};
 use lopper_model::hf::WEIGHTS;
 use lopper_record::study::{AnswerCounts, HealInfo, HealingRole};
 use lopper_record::{Context, Fault, LayerPosition, LayerSet, NoProgress, Progress, Result, Store, key_hash};
-use lopper_tasks::TaskEntry;
+use lopper_tasks::{AnswerCheck, TaskEntry};
 use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
 
 use crate::calibration::nothing_to_learn_from;
 use crate::healing_data::{Answers, PromptSource};
 use crate::identity::{HealKey, REVISION, ResponsesKey};
+use crate::kept_answers::{self, LeftOut};
 use crate::recipe::{POCKET, TASKS};
 use crate::reference_answers::{self, ReferenceAnswers};
 use crate::tasks::StudyTasks;
@@ -38,6 +39,8 @@ pub struct ResponseGeneration<'a> {
     source: PromptSource,
     /// With their reference answers.
     training: Vec<TrainingPrompt>,
+    /// Where they come from.
+    gathered: &'a TrainingPrompts,
     prompts: Vec<SgrPrompt>,
     options: SgrOptions,
     /// The hash of prompts that tasks, number and seed do not determine.
@@ -49,11 +52,11 @@ impl<'a> ResponseGeneration<'a> {
     pub fn new(
         model: &'a StudyModel,
         tasks: &StudyTasks,
-        training: &TrainingPrompts,
+        gathered: &'a TrainingPrompts,
         recipe: &'a Recipe,
     ) -> Result<Self> {
         let (heal, seed) = (&recipe.heal, recipe.seed);
-        let training: Vec<TrainingPrompt> = training.prompts(seed).take(heal.prompts).collect();
+        let training: Vec<TrainingPrompt> = gathered.prompts(seed).take(heal.prompts).collect();
         let prompt = |training: &TrainingPrompt| match training.prompt.clone() {
             PromptText::Chat(conversation) => SgrPrompt::Chat(conversation),
             PromptText::Plain { prompt, stop, .. } => SgrPrompt::Plain { prompt, stop },
@@ -66,6 +69,7 @@ impl<'a> ResponseGeneration<'a> {
             sampling: Sampling::Sample { temperature: heal.temperature, top_k: None, top_p: Some(heal.top_p) },
             max_new_tokens: longest(tasks, recipe),
             seed,
+            samples: heal.samples,
             // The pocket model has learned no system prompt.
             system: SgrOptions::default().system.filter(|_| recipe.model != POCKET),
             keep_unfinished: heal.recipe.limits(usize::MAX).cut_off,
@@ -78,7 +82,13 @@ impl<'a> ResponseGeneration<'a> {
             tasks.all_generated() && heal.data == TASKS && heal.max_new_tokens == 0 && options.system.is_none();
         let prompt_hash = if determined { None } else { Some(key_hash(&(&prompts, &options))?) };
         let source = PromptSource::of(recipe, tasks);
-        Ok(Self { model, recipe, tasks: tasks.names(), source, training, prompts, options, prompt_hash })
+        Ok(Self { model, recipe, tasks: tasks.names(), source, training, gathered, prompts, options, prompt_hash })
+    }
+
+    /// The items that no answer may hold, and what counts as that.
+    fn evaluated(&self) -> (&'a EvaluatedTexts, OverlapCheck) {
+        let heal = &self.recipe.heal;
+        (&self.gathered.evaluated, kept_answers::overlap_check(&heal.data, heal.filters.overlap))
     }
 
     fn key(&self) -> ResponsesKey<'_> {
@@ -91,6 +101,8 @@ impl<'a> ResponseGeneration<'a> {
             temperature: heal.temperature,
             top_p: heal.top_p,
             seed: *seed,
+            samples: heal.samples,
+            keep: heal.keep,
             template,
             reasoning_markers: &reasoning.markers,
             prompt_hash: self.prompt_hash.as_deref(),
@@ -106,22 +118,27 @@ impl<'a> ResponseGeneration<'a> {
         if heal.control && self.training.iter().all(|prompt| prompt.reference.trim().is_empty()) {
             return Err(reference_answers::missing(&heal.data).into());
         }
+        let can_tell = |check: &AnswerCheck| check.can_tell(self.gathered.code.is_some());
+        if !heal.keep.is_all() && !self.training.iter().any(|prompt| prompt.check.as_ref().is_some_and(can_tell)) {
+            return Err(kept_answers::nothing_to_verify(&heal.data).into());
+        }
         Ok(PreparedPrompts::new(&self.model.text, &self.prompts, &self.options)?.remarks())
     }
 
-    /// How many prompts there are.
+    /// How many responses there will be.
     pub fn len(&self) -> usize {
-        self.prompts.len()
+        self.prompts.len() * self.options.samples
     }
 
     /// The uncut model's responses to the first `count` prompts as examples, finished or not: to see what it takes.
     pub fn sample(&self, count: usize) -> Result<Examples> {
         let text = &self.model.text;
-        let options = SgrOptions { keep_unfinished: true, ..self.options.clone() };
+        let options = SgrOptions { keep_unfinished: true, samples: 1, ..self.options.clone() };
         let prompts = &self.prompts[..count.min(self.prompts.len())];
         let layers = text.engine.all_layers();
         let answers = lopper_heal::generate_responses(text, &layers, prompts, &options, &NoProgress)?;
-        examples_of(&answers.rows, &Renderer::of(text), limits(text, &self.recipe.heal.recipe))
+        let limits = limits(text, &self.recipe.heal.recipe);
+        examples_of(&answers.rows, &Renderer::of(text), limits, &mut ExampleFilter::none())
     }
 
     /// Whether the cell of the responses is there.
@@ -132,7 +149,7 @@ impl<'a> ResponseGeneration<'a> {
     /// The responses, where an earlier run has them.
     pub fn found(self, store: &Store) -> Result<Option<Responses<'a>>> {
         let answers = store.get("responses", &self.key())?;
-        Ok(answers.map(|answers| Responses { answers, reference: None, generation: self }))
+        answers.map(|answers| Responses::new(answers, self)).transpose()
     }
 
     /// Lets the uncut model respond. Returns also the seconds it took when it was done, and whether an earlier run did
@@ -140,10 +157,14 @@ impl<'a> ResponseGeneration<'a> {
     pub fn run(self, store: &Store, progress: &dyn Progress) -> Result<(Responses<'a>, f64, bool)> {
         let finished = store.run("responses", &self.key(), progress, || {
             let text = &self.model.text;
-            lopper_heal::generate_responses(text, &text.engine.all_layers(), &self.prompts, &self.options, progress)
+            let (layers, options) = (text.engine.all_layers(), &self.options);
+            let mut made = lopper_heal::generate_responses(text, &layers, &self.prompts, options, progress)?;
+            if !self.recipe.heal.keep.is_all() {
+                kept_answers::verify(&mut made, &self.training, options, self.gathered.code.as_deref())?;
+            }
+            Ok(made)
         })?;
-        let responses = Responses { answers: finished.value, reference: None, generation: self };
-        Ok((responses, finished.wall_s, finished.cached))
+        Ok((Responses::new(finished.value, self)?, finished.wall_s, finished.cached))
     }
 }
 
@@ -174,18 +195,30 @@ fn limits(text: &TextModel, recipe: &HealRecipe) -> ExampleLimits {
 /// The uncut model's responses, with what identifies them; and the data's own answers, where they are a control.
 pub struct Responses<'a> {
     answers: SelfGenerated,
+    /// What was left out of them for overlap.
+    overlap: LeftOut,
     reference: Option<ReferenceAnswers>,
     generation: ResponseGeneration<'a>,
 }
 
-impl Responses<'_> {
+impl<'a> Responses<'a> {
+    fn new(mut answers: SelfGenerated, generation: ResponseGeneration<'a>) -> Result<Self> {
+        let overlap = kept_answers::without_overlap(&mut answers.rows, |row| &row.text, generation.evaluated())?;
+        let count: usize = overlap.tasks.values().sum();
+        answers.counts.overlap += count;
+        answers.counts.used -= count;
+        Ok(Self { answers, overlap, reference: None, generation })
+    }
+
     /// Takes in the data's answers to the prompts whose own responses are learned from.
     ///
     /// # Errors
     /// A [`Fault`] where the data has none.
     pub fn prepare_control(&mut self) -> Result<()> {
         let ResponseGeneration { training, options, recipe, .. } = &self.generation;
-        self.reference = Some(ReferenceAnswers::of(&self.answers.rows, training, options, &recipe.heal.data)?);
+        let evaluated = self.generation.evaluated();
+        let reference = ReferenceAnswers::of(&self.answers.rows, training, options, (&recipe.heal.data, evaluated))?;
+        self.reference = Some(reference);
         Ok(())
     }
 
@@ -193,24 +226,26 @@ impl Responses<'_> {
     fn examples(&self, text: &TextModel, whose: Answers, recipe: &HealRecipe) -> Result<LearnedExamples> {
         let limits = limits(text, recipe);
         let renderer = Renderer::of(text);
+        // What overlaps with evaluated items is out already.
+        let mut filter = ExampleFilter::new(&self.generation.recipe.heal.filters, None);
         let (examples, counts) = match (whose, &self.reference) {
             (Answers::Reference, Some(reference)) => {
                 let mut examples = Examples::default();
                 for (index, example) in reference.examples.iter().enumerate() {
-                    examples.add(&renderer, index + 1, example, limits)?;
+                    examples.add(&renderer, index + 1, example, limits, &mut filter)?;
                 }
                 let counts = reference.counts.then(examples.report.counts());
                 (examples, counts)
             }
             _ => {
-                let examples = examples_of(&self.answers.rows, &renderer, limits)?;
+                let examples = examples_of(&self.answers.rows, &renderer, limits, &mut filter)?;
                 let counts = self.answers.counts.then(examples.report.counts());
                 (examples, counts)
             }
         };
         if examples.documents.is_empty() {
             let what = match whose {
-                Answers::SelfGenerated => "the uncut model gave no response to learn from",
+                Answers::SelfGenerated | Answers::Verified => "the uncut model gave no response to learn from",
                 Answers::Reference => "no reference answer can be learned from",
             };
             return Err(Fault::new(what)
@@ -251,7 +286,22 @@ pub struct HealCut<'a> {
 
 impl HealCut<'_> {
     fn whose(&self) -> Answers {
-        if self.role == HealingRole::Control { Answers::Reference } else { Answers::SelfGenerated }
+        match self.role {
+            HealingRole::Control => Answers::Reference,
+            _ if self.responses.generation.recipe.heal.keep.is_all() => Answers::SelfGenerated,
+            _ => Answers::Verified,
+        }
+    }
+
+    /// What was left out for overlap, of the prompts and of the answers.
+    fn overlap(&self) -> BTreeMap<String, usize> {
+        let reference = self.responses.reference.as_ref().filter(|_| self.whose() == Answers::Reference);
+        let answers = reference.map_or(&self.responses.overlap, |reference| &reference.overlap);
+        let mut all = self.responses.generation.gathered.overlap.clone();
+        for (task, count) in &answers.tasks {
+            *all.entry(task.clone()).or_default() += count;
+        }
+        all
     }
 
     /// Identifies the healed model.
@@ -259,7 +309,9 @@ impl HealCut<'_> {
         let Self { responses, kept, recipe, workers, .. } = *self;
         let reference = responses.reference.as_ref().filter(|_| self.whose() == Answers::Reference);
         let reference = reference.map(|reference| reference.hash.as_str());
-        HealKey { revision: REVISION, kept, recipe, responses: responses.generation.key(), reference, workers }
+        let (responses, overlap) = (responses.generation.key(), responses.overlap.hash.as_deref());
+        let filters = &self.responses.generation.recipe.heal.filters;
+        HealKey { revision: REVISION, kept, recipe, responses, filters, overlap, reference, workers }
     }
 
     /// The directory of the adapter, or of the new weights.
@@ -339,6 +391,11 @@ impl HealCut<'_> {
             data: source.describe(answers.used.saturating_sub(held_out), whose),
             in_distribution: source.in_distribution,
             answers: Some(answers),
+            checked: match whose {
+                Answers::Verified => self.responses.answers.checked.clone(),
+                _ => vec![],
+            },
+            overlap: self.overlap(),
             held_out,
             ..stats.info(recipe)
         };

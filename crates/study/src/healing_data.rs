@@ -28,6 +28,8 @@ pub struct HealingPrompt {
 pub enum Answers {
     /// The uncut model's own.
     SelfGenerated,
+    /// Those of them that are not wrong, as far as tasks can tell.
+    Verified,
     /// Those of the data.
     Reference,
 }
@@ -64,6 +66,7 @@ impl PromptSource {
     pub fn describe(&self, number: usize, answers: Answers) -> String {
         let whose = match answers {
             Answers::SelfGenerated => "self-generated",
+            Answers::Verified => "verified self-generated",
             Answers::Reference => "reference",
         };
         format!("{} {whose} answers to {}", grouped(number), self.words)

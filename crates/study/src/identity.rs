@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 
 use lopper_diagnose::sentinel::SentinelOptions;
-use lopper_heal::HealRecipe;
+use lopper_heal::{DataFilters, HealRecipe};
 use lopper_prune::search::Strategy;
 use lopper_record::{LayerPosition, LayerSet};
 use lopper_tasks::{GenerationPolicy, ItemSelection};
 use serde::Serialize;
+
+use crate::recipe::KeepAnswers;
 
 /// Changes whenever a change of the program changes results that the other fields do not show.
 pub const REVISION: u32 = 6;
@@ -27,6 +29,10 @@ pub struct ScoreKey<'a> {
     pub perplexity: bool,
 }
 
+fn is_one(number: &usize) -> bool {
+    *number == 1
+}
+
 fn is_true(value: &bool) -> bool {
     *value
 }
@@ -41,6 +47,10 @@ pub struct ResponsesKey<'a> {
     pub temperature: f64,
     pub top_p: f64,
     pub seed: u64,
+    #[serde(skip_serializing_if = "is_one")]
+    pub samples: usize,
+    #[serde(skip_serializing_if = "KeepAnswers::is_all")]
+    pub keep: KeepAnswers,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub template: &'a TemplateVariables,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
@@ -57,6 +67,11 @@ pub struct HealKey<'a> {
     pub kept: &'a LayerSet<LayerPosition>,
     pub recipe: &'a HealRecipe,
     pub responses: ResponsesKey<'a>,
+    /// What is left out of the responses.
+    pub filters: &'a DataFilters,
+    /// The hash of which responses are left out because an evaluated item is in them, if any is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub overlap: Option<&'a str>,
     /// The hash of the reference answers that are learned in place of the responses.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reference: Option<&'a str>,

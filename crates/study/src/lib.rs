@@ -48,6 +48,7 @@ mod healing;
 pub mod healing_data;
 mod identity;
 mod item_parts;
+mod kept_answers;
 mod model;
 pub mod plan;
 pub mod pocket;
@@ -77,7 +78,8 @@ pub use model::{StudyInputs, StudyModel};
 pub use plan::plan;
 pub use presets::{PRESETS, Preset};
 pub use recipe::{
-    AnswerSampling, Budget, Heal, Items, OwnShots, Recipe, Rows, Sentinels, Shots, SpeedSettings, TASKS, Tasks,
+    AnswerSampling, Budget, Heal, Items, KeepAnswers, OwnShots, Recipe, Rows, Sentinels, Shots, SpeedSettings, TASKS,
+    Tasks,
 };
 pub use recipe_source::RecipeSource;
 pub use runner::run;

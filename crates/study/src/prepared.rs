@@ -1,7 +1,7 @@
 //! A study that can run: what its file says, resolved for one model, with items and prompts turned into tokens. What
 //! cannot be prepared is refused here, before anything is written.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use lopper_pocket::Split;
 use lopper_record::study::{ObjectiveTasks, SCHEMA, StudyRecord};
@@ -34,6 +34,13 @@ pub struct Prepared<'a> {
     pub warnings: Vec<String>,
 }
 
+/// Says how many prompts of `heal.data` are left out.
+fn overlap_warning(overlap: &BTreeMap<String, usize>) -> Option<String> {
+    let of_task = |(task, count): (&String, &usize)| format!("{count} with items of {task}");
+    let found: Vec<String> = overlap.iter().map(of_task).collect();
+    (!found.is_empty()).then(|| format!("prompts of `heal.data` left out, since they overlap: {}", found.join(", ")))
+}
+
 impl<'a> Prepared<'a> {
     /// # Errors
     /// A [`Fault`](lopper_record::Fault) for a recipe that this model does not allow, and for tasks or prompts that
@@ -52,8 +59,10 @@ impl<'a> Prepared<'a> {
         let (report, select) = (prepare(Split::Report)?, prepare(Split::Select)?);
         let policy = recipe.generation_policy();
         let source = (&policy, resources);
-        let training = TrainingPrompts::gather(&model.text, &tasks, source, prompts.as_deref(), &[&report, &select])?;
+        let given = (prompts.as_deref(), recipe.heal.filters.overlap);
+        let training = TrainingPrompts::gather(&model.text, &tasks, source, given, &[&report, &select])?;
         let mut warnings = strategies.remarks(&recipe.cuts.depths);
+        warnings.extend(overlap_warning(&training.overlap));
         if !recipe.heal.depths.is_empty() {
             warnings.extend(ResponseGeneration::new(&model, &tasks, &training, recipe)?.check()?);
         }

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use lopper_diagnose::sentinel::GAP_THRESHOLD;
-use lopper_heal::{HealRecipe, Method};
+use lopper_heal::{DataFilters, HealRecipe, Method};
 use lopper_infer::Sampling;
 use lopper_model::chat::ReasoningMarkers;
 use lopper_pocket::Split;
@@ -223,12 +223,35 @@ pub struct Heal {
     pub temperature: f64,
     /// Nucleus of the answers.
     pub top_p: f64,
+    /// Answers to each prompt, each drawn with its own seed.
+    pub samples: usize,
+    /// Which of them are learned, as far as tasks can grade them.
+    pub keep: KeepAnswers,
+    /// What is left out of the answers.
+    pub filters: DataFilters,
     /// Seeds of the finetuning, of which the first is what the budget is about.
     pub seeds: HealSeeds,
     /// Heal every depth also on the data's reference answers.
     pub control: bool,
     /// The finetuning recipe.
     pub recipe: HealRecipe,
+}
+
+/// Which answers are learned.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum KeepAnswers {
+    /// All of them.
+    #[default]
+    All,
+    /// None that the grader of its prompt's task finds wrong.
+    Verified,
+}
+
+impl KeepAnswers {
+    pub(crate) fn is_all(&self) -> bool {
+        *self == Self::All
+    }
 }
 
 /// The cheap bundle that is read of every cut before it is measured in full.
@@ -330,6 +353,9 @@ impl Default for Heal {
             max_new_tokens: 0,
             temperature: 0.9,
             top_p: 0.95,
+            samples: 1,
+            keep: KeepAnswers::default(),
+            filters: DataFilters::default(),
             seeds: HealSeeds::default(),
             control: false,
             recipe: HealRecipe::for_pocket(Method::Lora),

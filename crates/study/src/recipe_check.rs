@@ -61,6 +61,7 @@ impl Recipe {
             ("items.select", items.select, 2),
             ("items.calibration", items.calibration, 1),
             ("heal.prompts", self.heal.prompts, 1),
+            ("heal.samples", self.heal.samples, 1),
         ];
         match numbers.into_iter().find(|(_, value, least)| value < least || *value > MOST) {
             Some((key, value, least)) => {

@@ -3,13 +3,14 @@
 //! Only prompts whose self-generated answer can be learned from count, so that both trainings have the same prompts
 //! and, but for answers that the data lacks, as many steps.
 
-use lopper_heal::self_generated::response_seed;
-use lopper_heal::{Example, ExampleText, SgrOptions, SgrRow};
+use lopper_heal::self_generated::sample_seed;
+use lopper_heal::{EvaluatedTexts, Example, ExampleText, OverlapCheck, SgrOptions, SgrRow};
 use lopper_infer::Finish;
 use lopper_model::chat::Message;
 use lopper_record::study::AnswerCounts;
 use lopper_record::{Fault, Result, key_hash};
 
+use crate::kept_answers::{LeftOut, without_overlap};
 use crate::training::{PromptText, TrainingPrompt};
 
 /// Reference answers as examples.
@@ -17,23 +18,34 @@ pub struct ReferenceAnswers {
     pub examples: Vec<Example>,
     /// Prompts without an answer are excluded as empty.
     pub counts: AnswerCounts,
+    /// What was left out for overlap.
+    pub overlap: LeftOut,
     /// Hash of the examples.
     pub hash: String,
 }
 
 impl ReferenceAnswers {
     /// The reference answers to those prompts of `training` that `rows` respond to; `options` are those of the
-    /// responses, `data` is what the study file calls the data.
+    /// responses, `data` is what the study file calls the data. Answers in which one of `evaluated` is are left out.
     ///
     /// # Errors
     /// A [`Fault`] where the data has no answer.
-    pub fn of(rows: &[SgrRow], training: &[TrainingPrompt], options: &SgrOptions, data: &str) -> Result<Self> {
+    pub fn of(
+        rows: &[SgrRow],
+        training: &[TrainingPrompt],
+        options: &SgrOptions,
+        (data, evaluated): (&str, (&EvaluatedTexts, OverlapCheck)),
+    ) -> Result<Self> {
         let (mut examples, mut counts) = (Vec::new(), AnswerCounts::default());
         let mut rows = rows.iter().peekable();
         for (index, prompt) in training.iter().enumerate() {
-            // Rows are in the order of their prompts, and the seed of a response is its prompt's.
-            let seed = response_seed(options.seed, index)?;
-            if rows.next_if(|row| row.seed == seed).is_none() {
+            // Rows are in the order of their prompts, and the seed of a response is its prompt's and its own number's.
+            let mut responded = false;
+            for sample in 0..options.samples {
+                let seed = sample_seed(options.seed, index, sample)?;
+                responded |= rows.next_if(|row| row.seed == seed).is_some();
+            }
+            if !responded {
                 continue;
             }
             counts.answers += 1;
@@ -47,9 +59,12 @@ impl ReferenceAnswers {
         if examples.is_empty() {
             return Err(missing(data).into());
         }
+        let overlap = without_overlap(&mut examples, |example| &example.text, evaluated)?;
+        counts.overlap = overlap.tasks.values().sum();
+        counts.used -= counts.overlap;
         let texts: Vec<&ExampleText> = examples.iter().map(|example| &example.text).collect();
         let hash = key_hash(&texts)?;
-        Ok(Self { examples, counts, hash })
+        Ok(Self { examples, counts, overlap, hash })
     }
 }
 
@@ -95,6 +110,7 @@ mod tests {
             },
             answer: String::new(),
             reference: (*answer).to_owned(),
+            check: None,
         };
         answers.iter().enumerate().map(prompt).collect()
     }
@@ -103,19 +119,26 @@ mod tests {
         let row = |index: &usize| SgrRow {
             text: ExampleText::Plain { prompt: "p".into(), response: "r".into() },
             finish: Finish::Stop,
-            seed: response_seed(options.seed, *index).unwrap(),
+            seed: sample_seed(options.seed, *index, 0).unwrap(),
+            sample: None,
+            task: None,
+            verified: None,
             tokens: 1,
             recorded: None,
         };
         indices.iter().map(row).collect()
     }
 
+    fn of(rows: &[SgrRow], training: &[TrainingPrompt], options: &SgrOptions) -> Result<ReferenceAnswers> {
+        let nothing = EvaluatedTexts::default();
+        ReferenceAnswers::of(rows, training, options, ("own.jsonl", (&nothing, OverlapCheck::Ngram)))
+    }
+
     #[test]
     fn a_control_has_the_prompts_of_the_responses_with_the_datas_answers() {
         let options = SgrOptions { seed: 5, system: Some("sys".into()), ..SgrOptions::default() };
         let training = training(&["a", "b", "c", "d", " "]);
-        let reference =
-            ReferenceAnswers::of(&responded(&[0, 3, 4], &options), &training, &options, "own.jsonl").unwrap();
+        let reference = of(&responded(&[0, 3, 4], &options), &training, &options).unwrap();
         assert_eq!((reference.counts.answers, reference.counts.used, reference.counts.empty), (3, 2, 1));
         let [chat, plain] = reference.examples.as_slice() else { panic!("{}", reference.examples.len()) };
         let ExampleText::Chat(conversation) = &chat.text else { panic!("{chat:?}") };
@@ -123,14 +146,14 @@ mod tests {
         assert_eq!(said, ["sys", "question 0", "a"]);
         let expected = ExampleText::Plain { prompt: "text 3".into(), response: " d\n".into() };
         assert_eq!((&plain.text, plain.finish), (&expected, Some(Finish::StopString)));
-        let other = ReferenceAnswers::of(&responded(&[0], &options), &training, &options, "own.jsonl").unwrap();
+        let other = of(&responded(&[0], &options), &training, &options).unwrap();
         assert_ne!(other.hash, reference.hash);
     }
 
     #[test]
     fn data_without_answers_is_no_control() {
         let options = SgrOptions::default();
-        let none = ReferenceAnswers::of(&responded(&[0], &options), &training(&[""]), &options, "own.jsonl");
+        let none = of(&responded(&[0], &options), &training(&[""]), &options);
         let fault = none.err().unwrap().into_fault().unwrap();
         assert!(fault.got.unwrap().contains("own.jsonl") && fault.hint.unwrap().contains("heal.answer_column"));
     }

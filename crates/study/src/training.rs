@@ -1,13 +1,17 @@
 //! Training prompts: what criteria are calibrated on and cuts are healed by. None of them is an item that layers are
 //! chosen by or scores are reported on.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 
+use lopper_heal::{EvaluatedTexts, ExampleText, OverlapCheck};
 use lopper_infer::TextModel;
 use lopper_model::chat::{Conversation, Message};
 use lopper_pocket::{Example, Prompt, Split, examples, task};
 use lopper_record::{Fault, Result};
-use lopper_tasks::{GenerationPolicy, Resources, TrainingExample, question_id, training_examples};
+use lopper_tasks::{
+    AnswerCheck, CodeRunner, GenerationPolicy, Resources, TrainingExample, question_id, training_examples,
+};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
@@ -24,6 +28,8 @@ pub struct TrainingPrompt {
     pub answer: String,
     /// What a control of healing learns; empty where there is none.
     pub reference: String,
+    /// Grades answers, where the prompt is a task's.
+    pub check: Option<AnswerCheck>,
 }
 
 /// The text of a prompt: for the chat template, or plain.
@@ -34,10 +40,17 @@ pub enum PromptText {
 }
 
 /// The training prompts of a study.
+#[derive(Default)]
 pub struct TrainingPrompts {
     sources: Vec<Source>,
     /// Tasks without any, with the reason.
     pub without: Vec<(String, String)>,
+    /// The items that layers are chosen by or scores are reported on.
+    pub evaluated: EvaluatedTexts,
+    /// Prompts of `heal.data` that were left out because such an item is in them, by its task.
+    pub overlap: BTreeMap<String, usize>,
+    /// Runs the programs of answers to benchmarks.
+    pub code: Option<Arc<CodeRunner>>,
 }
 
 enum Source {
@@ -50,25 +63,42 @@ enum Source {
 }
 
 impl TrainingPrompts {
-    /// The training splits of `tasks`, without any item of `splits`; `prompts` instead of them, where they are given.
+    /// The training splits of `tasks`, without any item of `splits`; `prompts` instead of them, where they are given,
+    /// without those in which is an item by `overlap`.
     ///
     /// # Errors
-    /// A [`Fault`] for given prompts among which is an item of `splits`.
+    /// A [`Fault`] for given prompts of which none is left, or which hold an item where `overlap` looks for none.
     pub fn gather(
         text: &TextModel,
         tasks: &StudyTasks,
         (policy, resources): (&GenerationPolicy, &Resources),
-        prompts: Option<&[HealingPrompt]>,
+        (prompts, overlap): (Option<&[HealingPrompt]>, OverlapCheck),
         splits: &[&EvalSplit],
     ) -> Result<Self> {
         let items: HashSet<&str> = splits.iter().flat_map(|split| split.item_ids().into_values().flatten()).collect();
-        if let Some(prompts) = prompts {
-            refuse_items(prompts, splits)?;
-            let chat = text.chat.is_some();
-            let listed = prompts.iter().map(|prompt| given(prompt, chat)).collect();
-            return Ok(Self { sources: vec![Source::Given(listed)], without: vec![] });
+        let mut training = Self { code: resources.code.clone(), ..Self::default() };
+        for (task, texts) in splits.iter().flat_map(|split| split.suite.evaluated_texts()) {
+            training.evaluated.add(task, texts);
         }
-        let mut training = Self { sources: vec![], without: vec![] };
+        if let Some(prompts) = prompts {
+            if overlap == OverlapCheck::None {
+                refuse_items(prompts, splits)?;
+            }
+            let chat = text.chat.is_some();
+            let mut listed = Vec::with_capacity(prompts.len());
+            for prompt in prompts {
+                let conversation = ExampleText::Chat(prompt.conversation.clone());
+                match training.evaluated.find_in(&conversation, overlap) {
+                    Some(task) => *training.overlap.entry(task.to_owned()).or_default() += 1,
+                    None => listed.push(given(prompt, chat)),
+                }
+            }
+            if listed.is_empty() && !prompts.is_empty() {
+                return Err(only_items(&training.overlap).into());
+            }
+            training.sources.push(Source::Given(listed));
+            return Ok(training);
+        }
         for entry in tasks.entries.iter().filter(|entry| entry.rows.is_none()) {
             training.sources.push(Source::Generated(entry.name.clone()));
         }
@@ -140,7 +170,7 @@ fn of_example(example: Example) -> TrainingPrompt {
     let stop = task(example.task).map_or(&[][..], |info| info.stop);
     // A choice is a word on a line, so a line's end stops it as it does the others.
     let stop = if stop.is_empty() { &["\n"] } else { stop };
-    let prompt = match example.prompt {
+    let prompt = match example.prompt.clone() {
         Prompt::Chat(text) => PromptText::Chat(vec![Message::user(text)].into()),
         Prompt::Plain(prompt) => PromptText::Plain {
             prompt,
@@ -148,7 +178,8 @@ fn of_example(example: Example) -> TrainingPrompt {
             stop: stop.iter().map(|text| (*text).to_owned()).collect(),
         },
     };
-    TrainingPrompt { prompt, reference: example.answer.clone(), answer: example.answer }
+    let answer = example.answer.clone();
+    TrainingPrompt { prompt, reference: answer.clone(), answer, check: Some(AnswerCheck::of_example(example)) }
 }
 
 /// A row in conversation wherever the model has a chat template, as the paper heals.
@@ -165,7 +196,7 @@ fn of_row(example: &TrainingExample, text: &TextModel) -> TrainingPrompt {
         },
     };
     let answer = example.answer.trim().to_owned();
-    TrainingPrompt { prompt, reference: answer.clone(), answer }
+    TrainingPrompt { prompt, reference: answer.clone(), answer, check: Some(example.check.clone()) }
 }
 
 fn given(given: &HealingPrompt, chat: bool) -> TrainingPrompt {
@@ -177,7 +208,7 @@ fn given(given: &HealingPrompt, chat: bool) -> TrainingPrompt {
         }
     };
     // Long answers would make the criteria several times as slow.
-    TrainingPrompt { prompt, answer: String::new(), reference: given.answer.clone().unwrap_or_default() }
+    TrainingPrompt { prompt, answer: String::new(), reference: given.answer.clone().unwrap_or_default(), check: None }
 }
 
 fn refuse_items(prompts: &[HealingPrompt], splits: &[&EvalSplit]) -> Result<()> {
@@ -194,8 +225,16 @@ fn refuse_items(prompts: &[HealingPrompt], splits: &[&EvalSplit]) -> Result<()> 
     Err(Fault::new("prompts to heal by are items that layers are chosen by or scores are reported on")
         .expected("no item among the prompts of `heal.data`")
         .got(shared.join(", "))
-        .hint("take them out; `lopper eval --disjoint-from` finds them")
+        .hint("`heal.filters.overlap = \"ngram\"`, the default, leaves them out")
         .into())
+}
+
+fn only_items(overlap: &BTreeMap<String, usize>) -> Fault {
+    let found: Vec<String> = overlap.iter().map(|(task, count)| format!("{count} with items of {task}")).collect();
+    Fault::new("every prompt to heal by holds an item that layers are chosen by or scores are reported on")
+        .expected("other prompts in `heal.data`")
+        .got(found.join(", "))
+        .hint("name other data: what a model is scored on is not what it should learn")
 }
 
 #[cfg(test)]
@@ -207,8 +246,10 @@ mod tests {
             prompt: PromptText::Chat(vec![Message::user(at.to_string())].into()),
             answer: String::new(),
             reference: String::new(),
+            check: None,
         };
-        TrainingPrompts { sources: vec![Source::Given((0..count).map(prompt).collect())], without: vec![] }
+        let sources = vec![Source::Given((0..count).map(prompt).collect())];
+        TrainingPrompts { sources, ..TrainingPrompts::default() }
     }
 
     #[test]

@@ -3,11 +3,13 @@
 mod common;
 
 use common::{model, recipe, study, timeless};
-use lopper_heal::Warmup;
+use lopper_heal::{Duplicates, OverlapCheck, Warmup};
+use lopper_infer::{Engine, TextModel};
 use lopper_model::chat::Message;
-use lopper_record::study::{CLASSIFICATION, HealingRole, Point};
-use lopper_record::{NoProgress, StudyRecord};
-use lopper_study::{HealSeeds, HealingPrompt, Recipe, StudyInputs, run, summary};
+use lopper_model::{Checkpoint, Model};
+use lopper_record::study::{CLASSIFICATION, HealingRole, ModelCard, Point};
+use lopper_record::{LayerNumbering, NoProgress, StudyRecord};
+use lopper_study::{HealSeeds, HealingPrompt, KeepAnswers, Recipe, StudyInputs, StudyModel, run, summary};
 
 fn roles(record: &StudyRecord) -> Vec<(HealingRole, u64, usize)> {
     let healed = record.points.iter().filter_map(|point| Some((point.removed, point.healed.as_ref()?)));
@@ -155,6 +157,104 @@ fn prompts_of_other_data_are_not_in_distribution_and_a_control_needs_answers() {
     }
     let fault = healed(&own, &prompts(None)).unwrap_err().into_fault().unwrap();
     assert!(fault.message.contains("no reference answers"), "{fault}");
+}
+
+/// The model that comes with Lopper.
+fn pocket() -> StudyModel {
+    let checkpoint = Checkpoint::from_bytes(lopper_pocket::embedded::FILES).unwrap();
+    let engine = Engine::new(Model::from_checkpoint(&checkpoint).unwrap(), 2).unwrap();
+    let text = TextModel::new(engine, &checkpoint).unwrap();
+    let num_layers = text.engine.model().num_layers();
+    let card = ModelCard {
+        hash: checkpoint.hash().into(),
+        num_layers,
+        parameters_per_layer: vec![1; num_layers],
+        ..ModelCard::default()
+    };
+    StudyModel { card, text, numbering: LayerNumbering::uncut(num_layers) }
+}
+
+#[test]
+fn wrong_answers_are_not_learned_where_tasks_can_tell() {
+    let dir = tempfile::tempdir().unwrap();
+    // A random model is never right; the pocket model is at this temperature about every other time.
+    let pocket = pocket();
+    let study = |recipe: &Recipe, out: &str| {
+        run(&pocket, recipe, &StudyInputs::default(), &dir.path().join(out), "", &NoProgress).unwrap()
+    };
+    let mut verified = recipe();
+    verified.tasks.generative = vec!["pocket_word".into(), "pocket_brackets".into()];
+    verified.tasks.classification = vec!["pocket_sentiment".into()];
+    (verified.cuts.strategies, verified.cuts.depths) = (vec!["reverse".into()], vec![1]);
+    (verified.cuts.main, verified.speed.measure) = ("reverse".into(), false);
+    (verified.heal.depths, verified.heal.prompts, verified.heal.temperature) = (vec![1], 60, 1.7);
+    let plain = study(&verified, "all");
+    let info = |record: &StudyRecord| of_role(record, HealingRole::Main)[0].healed.clone().unwrap();
+    assert!(info(&plain).checked.is_empty() && info(&plain).answers.unwrap().rejected == 0);
+
+    (verified.heal.samples, verified.heal.keep) = (3, KeepAnswers::Verified);
+    let record = study(&verified, "verified");
+    let (healed, before) = (info(&record), info(&plain));
+    let (answers, without) = (healed.answers.unwrap(), before.answers.unwrap());
+    assert_eq!((answers.answers, without.answers), (180, 60));
+    let of = |task: &str| healed.checked.iter().find(|checked| checked.task == task).unwrap();
+    let graded: usize = healed.checked.iter().map(|checked| checked.answers).sum();
+    let right: usize = healed.checked.iter().map(|checked| checked.right).sum();
+    assert!(of("pocket_word").right > 0 && healed.checked.len() == 3, "{:?}", healed.checked);
+    assert_eq!(answers.rejected, graded - right);
+    assert!(answers.rejected > 0 && right > 0, "{answers:?}");
+    let excluded: usize = answers.reasons().iter().map(|(count, _)| count).sum();
+    assert_eq!(answers.used + excluded, answers.answers, "each is counted once: {answers:?}");
+    assert!(healed.data.contains("verified self-generated answers to"), "{}", healed.data);
+    let again = study(&verified, "verified");
+    assert_eq!(timeless(&again), timeless(&record));
+    assert!(again.timings.iter().all(|timing| timing.cached == timing.cells), "{:?}", again.timings);
+
+    // A filter is part of what was trained.
+    verified.heal.filters.duplicates = Duplicates::Keep;
+    let kept = info(&study(&verified, "verified"));
+    let (kept, filtered) = (kept.answers.unwrap(), answers);
+    assert_eq!((kept.duplicate, kept.used), (0, filtered.used + filtered.duplicate));
+    assert!(filtered.duplicate > 0, "several answers to a prompt are often the same: {filtered:?}");
+}
+
+#[test]
+fn prompts_that_hold_an_item_are_left_out_and_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut own = recipe();
+    (own.heal.data, own.heal.depths) = ("own.jsonl".into(), vec![1]);
+    let item = lopper_pocket::examples("pocket_word", lopper_pocket::Split::Report, own.seed).next().unwrap();
+    let mut inputs = prompts(None);
+    let list = inputs.prompts.as_mut().unwrap();
+    for text in [item.prompt.text().to_uppercase(), format!("Solve this:\n{}", item.prompt.text())] {
+        list.push(HealingPrompt { conversation: vec![Message::user(text)].into(), answer: None });
+    }
+    let healed = |recipe: &Recipe, inputs: &StudyInputs| run(&model(), recipe, inputs, dir.path(), "", &NoProgress);
+    let record = healed(&own, &inputs).unwrap();
+    let info = of_role(&record, HealingRole::Main)[0].healed.clone().unwrap();
+    assert_eq!(info.overlap, [("pocket_word".to_owned(), 2)].into());
+    assert!(
+        record.warnings.iter().any(|warning| warning.contains("2 with items of pocket_word")),
+        "{:?}",
+        record.warnings
+    );
+    assert_eq!(info.answers.unwrap().answers, 120, "the others are answered");
+
+    // Where nothing is left out, an item is refused, as is a file of items alone.
+    own.heal.filters.overlap = OverlapCheck::None;
+    inputs.prompts.as_mut().unwrap()[120].conversation = vec![Message::user(item.prompt.text())].into();
+    let fault = healed(&own, &inputs).unwrap_err().into_fault().unwrap();
+    assert!(fault.message.contains("are items") && fault.hint.unwrap().contains("heal.filters.overlap"));
+    own.heal.filters.overlap = OverlapCheck::Exact;
+    inputs.prompts = Some(inputs.prompts.unwrap().split_off(120));
+    let fault = healed(&own, &inputs).unwrap_err().into_fault().unwrap();
+    assert!(fault.message.contains("every prompt to heal by"), "{fault}");
+
+    // And answers that no task can grade are not said to be verified.
+    let mut unchecked = recipe();
+    (unchecked.heal.data, unchecked.heal.keep) = ("own.jsonl".into(), KeepAnswers::Verified);
+    let fault = healed(&unchecked, &prompts(None)).unwrap_err().into_fault().unwrap();
+    assert!(fault.message.contains("no answer can be graded"), "{fault}");
 }
 
 #[test]

@@ -41,7 +41,9 @@
 //! # }
 //! ```
 
+mod answer_check;
 mod benchmark;
+mod evaluated;
 mod instructions;
 pub mod metrics;
 mod outcome;
@@ -52,9 +54,11 @@ mod registry;
 mod requests;
 mod suite;
 
+pub use answer_check::{AnswerCheck, check_answers};
 pub use benchmark::code::CodeRunner;
 pub use benchmark::items::{BadRow, question_id};
 pub use benchmark::training::TrainingExample;
+pub use evaluated::evaluated_texts;
 pub use lopper_pocket::{Group, Split};
 pub use lopper_rows::{DATA_ROOT_VARIABLE, DataRoot, Row, RowFetcher, SplitFiles, Table};
 pub use outcome::{ItemResult, RowSource, SampleResult, TaskOutcome, ThoughtCounts, Timing, UNFINISHED_THOUGHT};

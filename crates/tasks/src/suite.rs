@@ -254,6 +254,16 @@ impl Suite {
         }
         found
     }
+
+    /// The texts that give each item away, with the name of its task: its question as the prompt has it, and each text
+    /// that its identity is made of.
+    pub fn evaluated_texts(&self) -> Vec<(&str, Vec<&str>)> {
+        let mut found = Vec::new();
+        for prepared in &self.tasks {
+            found.extend(prepared.texts().into_iter().map(|texts| (prepared.name(), texts)));
+        }
+        found
+    }
 }
 
 /// How many choices an item offers; 0 where it offers none.
@@ -275,6 +285,13 @@ impl Prepared {
         match &self.items {
             Items::Generated(_, items) => items.iter().map(|item| of(choices(item))).collect(),
             Items::Rows(rows) => rows.items.iter().map(|row| of(row.item.choices.len())).collect(),
+        }
+    }
+
+    fn texts(&self) -> Vec<Vec<&str>> {
+        match &self.items {
+            Items::Generated(_, items) => items.iter().map(|item| vec![item.prompt.text()]).collect(),
+            Items::Rows(rows) => rows.items.iter().map(|row| row.identifying_texts(&rows.spec).collect()).collect(),
         }
     }
 

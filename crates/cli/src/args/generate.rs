@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use lopper_heal::SgrOptions;
 use lopper_infer::Sampling;
@@ -26,8 +26,9 @@ pub struct GenerateArgs {
     pub model: String,
 
     /// Answer these prompts: a file of rows (JSON Lines, JSON, CSV, Parquet) or a data set of the hub
-    /// (`organisation/name`) with `messages`, `conversations`, `prompt`, `instruction` or `question`, `pocket` for
-    /// generated prompts, or `own` for prompts that the model writes itself
+    /// (`organisation/name`) with `messages`, `conversations`, `prompt`, `instruction` or `question`; tasks such as
+    /// `gsm8k` or `pocket_word,pocket_code` for prompts of their training splits, `pocket` for those of the pocket
+    /// tasks that are conversations; or `own` for prompts that the model writes itself
     #[arg(long, value_name = "DATA")]
     pub prompts: String,
 
@@ -36,7 +37,7 @@ pub struct GenerateArgs {
     pub out: PathBuf,
 
     #[arg(long, value_name = "N", help = format!(
-        "Answer only the first N prompts [default: all, or {POCKET_PROMPTS} of `pocket` and `own`]"
+        "Answer only the first N prompts [default: all, or {POCKET_PROMPTS} of generated tasks and of `own`]"
     ))]
     pub limit: Option<NonZeroUsize>,
 
@@ -59,7 +60,16 @@ pub struct GenerateArgs {
     #[arg(long, value_name = "K")]
     pub top_k: Option<NonZeroUsize>,
 
-    /// Seed for sampling; each answer depends only on this seed and the number of its prompt
+    /// Sample K answers to each prompt, each with its own seed and noted with its number (`sample`)
+    #[arg(long, value_name = "K", default_value = "1")]
+    pub samples: NonZeroUsize,
+
+    /// Keep all answers, or none that the grader of its prompt's task finds wrong (answers that were cut off are wrong;
+    /// those that it cannot grade are kept)
+    #[arg(long, value_enum, default_value_t = KeepAnswersArg::All)]
+    pub keep: KeepAnswersArg,
+
+    /// Seed for sampling; each answer depends only on this seed, the number of its prompt and its own number
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
 
@@ -90,4 +100,13 @@ pub struct GenerateArgs {
     /// Overwrite OUT if it exists, and start over
     #[arg(long)]
     pub force: bool,
+}
+
+/// Which answers are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum KeepAnswersArg {
+    /// All of them; those to prompts of tasks say whether they are right (`verified`)
+    All,
+    /// Those that are not wrong
+    Verified,
 }

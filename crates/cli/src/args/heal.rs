@@ -11,7 +11,7 @@ use lopper_heal::{DIVERGENCE_STEPS, Distillation, ExportFormat, HealRecipe, Meth
 use lopper_model::SMALL_MODEL_PARAMETERS;
 use lopper_model::checkpoint::Dtype;
 
-use super::{RowArgs, TemplateArgs};
+use super::{FilterArgs, RowArgs, TemplateArgs};
 
 /// What `setting` is by default, for help texts.
 fn default<T: Display + PartialEq>(setting: impl Fn(&HealRecipe) -> T) -> String {
@@ -215,7 +215,10 @@ pub struct HealArgs {
     #[arg(long)]
     pub json: bool,
 
-    // Last, since its heading holds for all that follows.
+    // Last, since their headings hold for all that follows.
+    #[command(flatten)]
+    pub filters: FilterArgs,
+
     #[command(flatten)]
     pub distill: DistillArgs,
 }

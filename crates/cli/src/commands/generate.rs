@@ -3,7 +3,9 @@
 //! Each answer is added to `OUT.partial` as it ends, so that the same command continues after an interrupt; at the end
 //! the whole is written in the prompts' order.
 
+mod grade;
 mod partial;
+mod prompts;
 
 use std::num::NonZeroUsize;
 use std::path::Path;
@@ -14,17 +16,20 @@ use lopper_heal::own_prompts::write_prompts;
 use lopper_heal::{PreparedPrompts, SgrOptions, SgrPrompt, SgrRow};
 use lopper_infer::{ChatTokenizer, GenerateOptions, Generation, Request, Sampling};
 use lopper_model::chat::{ChatTemplate, Conversation};
+use lopper_record::study::CheckedAnswers;
 use lopper_record::{
     Fault, LayerPosition, LayerSet, OutputLock, Result, ensure_new_file, key_hash, with_ending, write_atomic,
 };
+use lopper_tasks::AnswerCheck;
 use serde_json::json;
 
 use super::benchmark;
-use crate::args::GenerateArgs;
+use crate::args::{GenerateArgs, KeepAnswersArg};
 use crate::context::Context;
 use crate::open_model::OpenModel;
-use crate::prompts;
+use crate::prompts as named_prompts;
 use crate::table;
+use grade::Graded;
 use partial::Partial;
 
 pub fn run(context: &Context, args: &GenerateArgs) -> Result<()> {
@@ -37,14 +42,17 @@ pub fn run(context: &Context, args: &GenerateArgs) -> Result<()> {
     }
     let options = options(context, &opened, &text, args)?;
     opened.warn_of_generation_settings(context)?;
-    let limit = args.limit.map(NonZeroUsize::get);
     let root = benchmark::data_root(context, None);
-    let prompts = if args.prompts == prompts::OWN {
-        own_prompts(context, &opened, &text, args, (&options, &kept))?
+    let prompts = if args.prompts == named_prompts::OWN {
+        let own = own_prompts(context, &opened, &text, args, (&options, &kept))?;
+        own.into_iter().map(|prompt| (SgrPrompt::Chat(prompt), None)).collect()
     } else {
-        prompts::read(context, &root, &args.prompts, &args.rows, limit, args.seed)?
+        prompts::prompts(context, &root, args)?
     };
-    let prompts: Vec<SgrPrompt> = prompts.into_iter().map(SgrPrompt::Chat).collect();
+    let (prompts, checks): (Vec<SgrPrompt>, Vec<Option<AnswerCheck>>) = prompts.into_iter().unzip();
+    if args.keep == KeepAnswersArg::Verified {
+        grade::refuse_unchecked(&checks, &args.prompts)?;
+    }
     let prepared = PreparedPrompts::new(&text, &prompts, &options)?;
     for remark in prepared.remarks() {
         context.printer.warn(&remark);
@@ -71,7 +79,7 @@ pub fn run(context: &Context, args: &GenerateArgs) -> Result<()> {
         context.printer.note(&format!("continuing after {} finished answers", table::count(partial.len() as u64)));
     }
     let engine = opened.engine_with_adapter(context, &args.run, args.adapter.as_deref(), &kept)?;
-    let todo: Vec<usize> = (0..prompts.len()).filter(|index| !partial.has(*index)).collect();
+    let todo: Vec<usize> = (0..prepared.requests.len()).filter(|index| !partial.has(*index)).collect();
     let requests: Vec<Request> = todo.iter().map(|index| prepared.requests[*index].clone()).collect();
     let finished = Mutex::new(&mut partial);
     let add = |at: usize, answer: &Generation| {
@@ -84,21 +92,59 @@ pub fn run(context: &Context, args: &GenerateArgs) -> Result<()> {
         return Err(error);
     }
 
-    let rows = partial.rows();
+    let mut rows: Vec<SgrRow> = partial.rows().values().cloned().collect();
+    let of_rows: Vec<Option<&AnswerCheck>> =
+        partial.rows().keys().map(|index| checks.get(*index / args.samples).and_then(Option::as_ref)).collect();
+    let graded = grade::grade(&mut rows, &of_rows)?;
+    say_answers(context, &rows, &graded);
+    if args.keep == KeepAnswersArg::Verified {
+        rows.retain(|row| row.verified != Some(false));
+        if rows.is_empty() {
+            return Err(none_right(&graded, &partial_path).into());
+        }
+    }
     let mut lines = String::new();
-    for row in rows.values() {
+    for row in &rows {
         lines.push_str(&serde_json::to_string(row)?);
         lines.push('\n');
     }
     write_atomic(&args.out, lines.as_bytes())?;
-    let ended = rows.values().filter(|row| row.finish.is_complete()).count();
+    if args.keep == KeepAnswersArg::Verified {
+        context.printer.note(&format!("{} answers are kept", table::count(rows.len() as u64)));
+    }
+    partial.remove();
+    context.printer.result(&args.out.display().to_string())
+}
+
+/// Says how many answers there are, and how many of those that tasks graded are right.
+fn say_answers(context: &Context, rows: &[SgrRow], graded: &Graded) {
+    let ended = rows.iter().filter(|row| row.finish.is_complete()).count();
     context.printer.note(&format!(
         "{} answers, {} of them complete",
         table::count(rows.len() as u64),
         table::count(ended as u64)
     ));
-    partial.remove();
-    context.printer.result(&args.out.display().to_string())
+    let repeated = grade::repeated(rows);
+    if rows.iter().any(|row| row.sample.is_some()) && repeated > 0 {
+        let repeated = table::count(repeated as u64);
+        context.printer.note(&format!("{repeated} of them are the same as another one to their prompt"));
+    }
+    if let Some(sentence) = CheckedAnswers::sentence(&graded.checked) {
+        context.printer.note(&sentence);
+    }
+    for (task, count) in &graded.unchecked {
+        let count = table::count(*count as u64);
+        context.printer.note(&format!("{count} answers to prompts of {task} could not be graded"));
+    }
+}
+
+/// The fault of answers that are all wrong.
+fn none_right(graded: &Graded, partial: &Path) -> Fault {
+    let fault =
+        Fault::new("--keep verified leaves nothing: every answer is wrong").expected("at least one right answer");
+    fault
+        .got(CheckedAnswers::sentence(&graded.checked).unwrap_or_default())
+        .hint(format!("without --keep all are written; the same command finds them in {}", partial.display()))
 }
 
 /// Prompts that the model writes itself.
@@ -109,8 +155,8 @@ fn own_prompts(
     args: &GenerateArgs,
     (options, kept): (&SgrOptions, &LayerSet<LayerPosition>),
 ) -> Result<Vec<Conversation>> {
-    prompts::refuse_rows(&args.rows, prompts::OWN)?;
-    let number = args.limit.map_or(prompts::POCKET_PROMPTS, NonZeroUsize::get);
+    named_prompts::refuse_rows(&args.rows, named_prompts::OWN)?;
+    let number = args.limit.map_or(named_prompts::POCKET_PROMPTS, NonZeroUsize::get);
     let engine = opened.engine_with_adapter(context, &args.run, args.adapter.as_deref(), kept)?;
     let system = options.system.as_deref();
     let prompts = write_prompts(&engine, text, &kept.slots(), (number, args.seed), system, &context.progress)?;
@@ -125,6 +171,7 @@ fn options(context: &Context, opened: &OpenModel, text: &ChatTokenizer, args: &G
         sampling,
         max_new_tokens,
         seed: args.seed,
+        samples: args.samples.get(),
         keep_unfinished: true,
         reasoning_markers: args.reasoning.markers(),
         max_thinking_tokens: args.reasoning.max_thinking_tokens,
@@ -165,6 +212,13 @@ fn sampling(args: &GenerateArgs) -> Result<Sampling> {
         }
     };
     sampling.check()?;
+    if sampling == Sampling::Greedy && args.samples.get() > 1 {
+        return Err(Fault::new("--samples with --temperature 0: all answers to a prompt are the same")
+            .expected("a temperature above 0, or one sample")
+            .got(format!("--samples {}", args.samples))
+            .hint("leave --temperature out to sample as the paper does")
+            .into());
+    }
     Ok(sampling)
 }
 

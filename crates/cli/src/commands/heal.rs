@@ -6,6 +6,7 @@
 
 mod examples;
 mod export;
+mod filter;
 mod logs;
 mod output;
 mod preflight;
@@ -17,8 +18,8 @@ use std::time::Duration;
 
 use lopper_heal::examples::ExampleReport;
 use lopper_heal::{
-    DecayShape, Document, Evaluation, HealRecipe, HealStats, Keep, LossSample, Method, Run, StateFile, TrainedLayers,
-    TrainingLog, Warmup, WrittenLoss, heal,
+    DataFilters, DecayShape, Document, Evaluation, HealRecipe, HealStats, Keep, LossSample, Method, Run, StateFile,
+    TrainedLayers, TrainingLog, Warmup, WrittenLoss, heal,
 };
 use lopper_model::Model;
 use lopper_model::checkpoint::{Dtype, torch_name};
@@ -59,6 +60,10 @@ struct Record<'a> {
     /// The file of held-out examples, where they are no part of `data`.
     #[serde(skip_serializing_if = "Option::is_none")]
     held_out_file: Option<&'a PathBuf>,
+    /// What was left out of usable examples, and for which evaluated items.
+    filters: DataFilters,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    decontaminate: &'a [String],
     examples: &'a ExampleReport,
     recipe: &'a HealRecipe,
     workers: usize,
@@ -108,7 +113,7 @@ pub fn run(context: &Context, args: &HealArgs, lop: Option<&LopArgs>) -> Result<
     let named = |data: &String| rows::named(&root, data, &args.rows, args.answer_column.as_deref());
     let rows = args.data.iter().map(named).collect::<Result<Vec<_>>>()?;
     let text = opened.chat_tokenizer(&args.template)?;
-    let (set, report) = examples::read(context, &text, args, &rows, &recipe)?;
+    let (set, report) = examples::read(context, &text, args, (&rows, &root), &recipe)?;
     let steps = recipe.steps(set.train.len());
     let doubts = planned(&set.train, &report, steps, &recipe).doubts();
     for doubt in &doubts {
@@ -179,6 +184,8 @@ pub fn run(context: &Context, args: &HealArgs, lop: Option<&LopArgs>) -> Result<
             Some(HeldOutArg::File(path)) => Some(path),
             _ => None,
         },
+        filters: args.filters.settings(),
+        decontaminate: &args.filters.decontaminate,
         examples: &report,
         recipe: &recipe,
         workers: run.workers,

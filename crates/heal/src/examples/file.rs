@@ -1,7 +1,7 @@
 //! Examples from rows of files and data sets.
 
 use super::layouts::{ColumnNames, Columns};
-use super::{ExampleLimits, Examples, Renderer, layouts};
+use super::{ExampleFilter, ExampleLimits, Examples, Renderer, layouts};
 use lopper_record::{Fault, Result};
 use lopper_rows::RowReader;
 use std::path::{Path, PathBuf};
@@ -35,16 +35,21 @@ impl RowSource {
 }
 
 /// Reads rows in any of the [`layouts`], one after the other: nothing of a row is kept but its tokens. Those that are
-/// not usable are counted and reported.
+/// not usable, or that `filter` leaves out, are counted and reported.
 ///
 /// # Errors
 /// A [`Fault`] when a file cannot be read, no row is usable, or they need a chat template that the model lacks.
-pub fn read_examples(source: &RowSource, renderer: &Renderer<'_>, limits: ExampleLimits) -> Result<Examples> {
+pub fn read_examples(
+    source: &RowSource,
+    renderer: &Renderer<'_>,
+    limits: ExampleLimits,
+    filter: &mut ExampleFilter<'_>,
+) -> Result<Examples> {
     let mut examples = Examples::default();
     for numbered in source.rows()? {
         let (number, row) = numbered?;
         match row.and_then(layouts::example) {
-            Ok(example) => examples.add(renderer, number, &example, limits)?,
+            Ok(example) => examples.add(renderer, number, &example, limits, filter)?,
             Err(what) => {
                 examples.report.rows += 1;
                 examples.complain(number, what);
@@ -67,6 +72,9 @@ fn nothing(path: &Path, examples: &Examples, max_length: usize) -> Fault {
         report.cut_off + report.context_full,
         report.repetitive
     );
+    for (count, why) in report.counts().filtered() {
+        got.push_str(&format!(", {count} {why}"));
+    }
     if let Some((line, what)) = report.complaints.first() {
         got.push_str(&format!("; row {line}: {what}"));
     }

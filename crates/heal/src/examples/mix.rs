@@ -73,6 +73,14 @@ impl ExampleReport {
             used_cut_off,
             context_full,
             repetitive,
+            short_answer,
+            long_answer,
+            overlap,
+            overlap_with,
+            duplicate,
+            near_duplicate,
+            same_answer,
+            commonest_answer,
             unusable,
             as_generated,
             tokens_differ,
@@ -88,6 +96,16 @@ impl ExampleReport {
         self.used_cut_off += used_cut_off;
         self.context_full += context_full;
         self.repetitive += repetitive;
+        self.short_answer += short_answer;
+        self.long_answer += long_answer;
+        self.overlap += overlap;
+        for (name, count) in overlap_with {
+            *self.overlap_with.entry(name).or_default() += count;
+        }
+        self.duplicate += duplicate;
+        self.near_duplicate += near_duplicate;
+        self.same_answer += same_answer;
+        self.commonest_answer = self.commonest_answer.max(commonest_answer);
         self.unusable += unusable;
         self.as_generated += as_generated;
         self.tokens_differ += tokens_differ;

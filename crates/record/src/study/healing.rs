@@ -1,5 +1,7 @@
 //! How a cut was healed: on what, by which steps, and whether they can have done anything.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::finite;
@@ -41,6 +43,12 @@ pub struct HealInfo {
     /// What became of the answers; none where that is not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub answers: Option<AnswerCounts>,
+    /// Answers that were graded by the task that their prompt is of; empty where wrong ones are learned, too.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub checked: Vec<CheckedAnswers>,
+    /// Prompts and answers that were left out because an evaluated item is in them, by its task.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub overlap: BTreeMap<String, usize>,
     /// Examples that were trained on.
     pub examples: usize,
     /// Tokens the loss was taken on.
@@ -141,8 +149,26 @@ pub struct AnswerCounts {
     pub empty: usize,
     /// Excluded: reasoning after which no answer came.
     pub no_answer: usize,
+    /// Excluded: wrong, by the grader of the task that the prompt is of.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub rejected: usize,
     /// Excluded: prompt and answer are longer than the longest example.
     pub too_long: usize,
+    /// Excluded: the answer has fewer tokens than it should.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub short_answer: usize,
+    /// Excluded: the answer has more tokens than it should.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub long_answer: usize,
+    /// Excluded: an item that is evaluated is in prompt or answer.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub overlap: usize,
+    /// Excluded: the same prompt and answer as before.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub duplicate: usize,
+    /// Excluded: nearly the same prompt and answer as before.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub near_duplicate: usize,
     /// Excluded: for another reason, such as a row in no known layout.
     pub unusable: usize,
 }
@@ -156,8 +182,21 @@ impl AnswerCounts {
             (self.repetitive, "repetitive"),
             (self.empty, "empty"),
             (self.no_answer, "reasoning without an answer"),
+            (self.rejected, "wrong by their task's grader"),
             (self.too_long, "longer than an example may be"),
             (self.unusable, "not usable"),
+        ];
+        reasons.into_iter().filter(|(count, _)| *count > 0).chain(self.filtered()).collect()
+    }
+
+    /// Of these, the ones that leave out what could be learned from.
+    pub fn filtered(&self) -> Vec<(usize, &'static str)> {
+        let reasons = [
+            (self.short_answer, "with too short an answer"),
+            (self.long_answer, "with too long an answer"),
+            (self.overlap, "with an evaluated item in them"),
+            (self.duplicate, "duplicates"),
+            (self.near_duplicate, "nearly duplicates"),
         ];
         reasons.into_iter().filter(|(count, _)| *count > 0).collect()
     }
@@ -172,6 +211,12 @@ impl AnswerCounts {
             repetitive: self.repetitive + later.repetitive,
             empty: self.empty + later.empty,
             no_answer: self.no_answer + later.no_answer,
+            rejected: self.rejected + later.rejected,
+            short_answer: self.short_answer + later.short_answer,
+            long_answer: self.long_answer + later.long_answer,
+            overlap: self.overlap + later.overlap,
+            duplicate: self.duplicate + later.duplicate,
+            near_duplicate: self.near_duplicate + later.near_duplicate,
             too_long: self.too_long + later.too_long,
             unusable: self.unusable + later.unusable,
         }
@@ -185,6 +230,40 @@ impl AnswerCounts {
             sentence += &format!("; left out: {}", reasons.join(", "));
         }
         sentence
+    }
+}
+
+fn is_zero(count: &usize) -> bool {
+    *count == 0
+}
+
+/// How many answers to a task's prompts were right, by its own grader.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CheckedAnswers {
+    /// The task.
+    pub task: String,
+    /// Answers that it graded.
+    pub answers: usize,
+    /// Of these, the right ones.
+    pub right: usize,
+}
+
+impl CheckedAnswers {
+    /// How many of the answers of each task and of all were right, in a sentence; none where nothing was graded.
+    pub fn sentence(checked: &[Self]) -> Option<String> {
+        let (all, right) = checked.iter().fold((0, 0), |sum, one| (sum.0 + one.answers, sum.1 + one.right));
+        let rejected = |answers: usize, right: usize| {
+            let percent = 100.0 * (answers - right) as f64 / answers.max(1) as f64;
+            format!("{} of {answers} rejected ({percent:.1} %)", answers - right)
+        };
+        let each: Vec<String> =
+            checked.iter().map(|one| format!("{} {}", one.task, rejected(one.answers, one.right))).collect();
+        match checked {
+            [] => None,
+            [_] => Some(format!("answers graded: {}", each.join(""))),
+            _ => Some(format!("answers graded: {}: {}", rejected(all, right), each.join(", "))),
+        }
     }
 }
 
@@ -224,6 +303,18 @@ mod tests {
         let both = generated.then(rendered);
         assert_eq!((both.answers, both.used, both.repetitive, both.too_long), (10, 5, 3, 2));
         assert_eq!(both.reasons().len(), 2);
+    }
+
+    #[test]
+    fn rejected_answers_are_counted_by_task_and_in_all() {
+        let task = |task: &str, answers, right| CheckedAnswers { task: task.to_owned(), answers, right };
+        assert_eq!(CheckedAnswers::sentence(&[]), None);
+        let one = CheckedAnswers::sentence(&[task("word", 8, 6)]).unwrap();
+        assert_eq!(one, "answers graded: word 2 of 8 rejected (25.0 %)");
+        let two = CheckedAnswers::sentence(&[task("word", 8, 6), task("code", 2, 2)]).unwrap();
+        assert!(
+            two.starts_with("answers graded: 2 of 10 rejected (20.0 %): word 2 of 8") && two.contains("code 0 of 2")
+        );
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! How cuts were healed: the recipe, what was learned from, the losses, and what seeds and data change.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use lopper_record::study::{HealInfo, HealingRole, Point};
+use lopper_record::study::{CheckedAnswers, HealInfo, HealingRole, Point};
 use lopper_record::{Result, StudyRecord};
 
 use crate::format::{NONE, count, duration, short};
@@ -32,6 +33,10 @@ pub fn html(record: &StudyRecord) -> Result<String> {
             data => format!("Data: {data}."),
         }))
         .chain(distinct(&|heal| heal.answers.map_or(String::new(), |answers| format!("{}.", answers.sentence()))))
+        .chain(distinct(&|heal| {
+            CheckedAnswers::sentence(&heal.checked).map_or(String::new(), |text| format!("{text}."))
+        }))
+        .chain(distinct(&|heal| overlap(&heal.overlap)))
     {
         writeln!(notes, "<p>{}</p>", Text(&text))?;
     }
@@ -67,6 +72,12 @@ pub fn html(record: &StudyRecord) -> Result<String> {
     Ok(format!("<h3>Healing</h3>\n{notes}{}", titled_table("Finetuning of each cut", healed.len(), &out)))
 }
 
+/// What was left out because an evaluated item was in it.
+fn overlap(overlap: &BTreeMap<String, usize>) -> String {
+    let of: Vec<String> = overlap.iter().map(|(task, count)| format!("{count} with items of {task}")).collect();
+    if of.is_empty() { String::new() } else { format!("Left out for overlap: {}.", of.join(", ")) }
+}
+
 /// What a healed model is for, in a few words.
 pub fn role(heal: &HealInfo) -> String {
     match heal.role {
@@ -80,5 +91,29 @@ fn fall(first: Option<f64>, last: Option<f64>) -> String {
     match (first, last) {
         (Some(first), Some(last)) => format!("{} → {}", short(first), short(last)),
         _ => NONE.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_rejected_and_what_overlapped_is_said() {
+        let task = |task: &str, answers, right| CheckedAnswers { task: task.to_owned(), answers, right };
+        let healed = HealInfo {
+            checked: vec![task("gsm8k", 40, 30), task("mbpp", 10, 10)],
+            overlap: [("arc_easy".to_owned(), 3)].into(),
+            ..HealInfo::default()
+        };
+        let of = |healed: &HealInfo| {
+            let point = Point { healed: Some(healed.clone()), ..Point::default() };
+            html(&StudyRecord { points: vec![point], ..StudyRecord::default() }).unwrap()
+        };
+        let page = of(&healed);
+        assert!(page.contains("10 of 50 rejected (20.0 %): gsm8k 10 of 40 rejected (25.0 %), mbpp 0 of 10"), "{page}");
+        assert!(page.contains("Left out for overlap: 3 with items of arc_easy."), "{page}");
+        let page = of(&HealInfo::default());
+        assert!(!page.contains("rejected") && !page.contains("overlap"), "{page}");
     }
 }

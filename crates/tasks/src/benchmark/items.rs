@@ -75,6 +75,14 @@ pub(crate) struct Item {
     pub instructions: Vec<Instruction>,
 }
 
+impl Item {
+    /// The texts that it may be recognised by: its question, and those that its identity is made of.
+    pub fn identifying_texts<'a>(&'a self, spec: &'a Spec) -> impl Iterator<Item = &'a str> {
+        let columns = spec.rows.identity.iter().filter_map(|name| self.doc.get(name)?.as_str());
+        columns.chain(self.prompts.iter().map(|prompt| prompt.question.content.as_str()))
+    }
+}
+
 /// All items of a task.
 #[derive(Debug)]
 pub(crate) struct Items {
@@ -323,7 +331,8 @@ impl<'a> Maker<'a> {
         ])
     }
 
-    fn item(&self, at: usize, doc: Map<String, Value>, shots: Vec<Turn>, system: &str) -> Result<Item, String> {
+    /// A row as an item after the turns `shots`.
+    pub fn item(&self, at: usize, doc: Map<String, Value>, shots: Vec<Turn>, system: &str) -> Result<Item, String> {
         let (fields, prompt) = (Fields::new(&doc), &self.spec.prompt);
         let description = self.templates.text(&prompt.description, &fields)?;
         let first = joined(system, &description, &prompt.between);

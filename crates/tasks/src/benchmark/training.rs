@@ -2,17 +2,19 @@
 //! items come from. Criteria are calibrated on them and cuts finetuned on them; no item of the task is among them.
 
 use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 
 use lopper_record::Result;
 use serde_json::Value;
 
 use super::items::Maker;
 use super::spec::Spec;
+use crate::answer_check::AnswerCheck;
 use crate::{GenerationPolicy, Resources};
 use lopper_rows::Table;
 
 /// A question with its reference answer, to learn from.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct TrainingExample {
     /// Identity of the question, the same in every task that has it.
     pub id: String,
@@ -28,6 +30,8 @@ pub struct TrainingExample {
     pub conversation: bool,
     /// Variables for the chat template that the task's file sets and the policy does not.
     pub template_variables: BTreeMap<String, Value>,
+    /// Grades answers to the question.
+    pub check: AnswerCheck,
 }
 
 /// The training examples of a task; none where it has no split besides that of its items. Rows that make no prompt are
@@ -36,7 +40,7 @@ pub struct TrainingExample {
 /// # Errors
 /// A fault where rows cannot be found or read.
 pub(crate) fn training_examples(
-    spec: &Spec,
+    spec: &Arc<Spec>,
     policy: &GenerationPolicy,
     resources: &Resources,
 ) -> Result<Vec<TrainingExample>> {
@@ -61,7 +65,8 @@ pub(crate) fn training_examples(
     let mut template_variables = spec.prompt.variables.clone();
     template_variables.retain(|name, _| !policy.template_variables.contains_key(name));
     let mut examples = Vec::new();
-    for row in rows.iter().filter(|row| maker.takes(row)).flatten() {
+    for (at, row) in rows.iter().enumerate().filter(|(_, row)| maker.takes(row)) {
+        let Ok(row) = row else { continue };
         let id = maker.id(row);
         let Ok(turns) = maker.example(row) else { continue };
         let [question, answer] = turns.as_slice() else { continue };
@@ -76,6 +81,8 @@ pub(crate) fn training_examples(
             until: until.clone(),
             conversation: policy.chat_template || spec.prompt.conversation,
             template_variables: template_variables.clone(),
+            // What is no item of the task is nothing that it can grade.
+            check: AnswerCheck::of_row(spec, maker.item(at, row.clone(), vec![], "").ok()),
         });
     }
     Ok(examples)
@@ -99,7 +106,7 @@ mod tests {
             std::fs::write(file, lines(&things.map(row))).unwrap();
         }
         let source = COLOURS.replace("[choices]", "variables = { mood = \"calm\", date = \"today\" }\n\n[choices]");
-        let spec = Spec::parse(&source, None).unwrap().remove(0);
+        let spec = Arc::new(Spec::parse(&source, None).unwrap().remove(0));
         let variables = BTreeMap::from([("mood".to_owned(), json!("busy"))]);
         let policy = GenerationPolicy { template_variables: variables, ..GenerationPolicy::default() };
         let resources = Resources { data_root: DataRoot::new(root.path()), code: None };

@@ -38,10 +38,9 @@ pub(super) struct PreparedRow {
 }
 
 impl PreparedRow {
-    /// The texts that a row may be recognised by: its question, and those that its identity is made of.
+    /// The texts that a row may be recognised by.
     pub fn identifying_texts<'a>(&'a self, spec: &'a Spec) -> impl Iterator<Item = &'a str> {
-        let columns = spec.rows.identity.iter().filter_map(|name| self.item.doc.get(name)?.as_str());
-        columns.chain(self.item.prompts.iter().map(|prompt| prompt.question.content.as_str()))
+        self.item.identifying_texts(spec)
     }
 }
 

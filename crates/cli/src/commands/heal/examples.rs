@@ -1,10 +1,12 @@
 //! The examples of `lopper heal`: to train on, and held out.
 
 use lopper_heal::examples::{ExampleReport, Examples};
-use lopper_heal::{HealRecipe, HoldOut, Renderer, RowSource, TrainingSet, read_examples};
+use lopper_heal::{ExampleFilter, HealRecipe, HoldOut, Renderer, RowSource, TrainingSet, read_examples};
 use lopper_infer::ChatTokenizer;
 use lopper_record::{Fault, Result};
+use lopper_tasks::DataRoot;
 
+use super::filter;
 use crate::args::{HealArgs, HeldOutArg};
 use crate::context::Context;
 use crate::rows::NamedRows;
@@ -15,13 +17,16 @@ pub fn read(
     context: &Context,
     text: &ChatTokenizer,
     args: &HealArgs,
-    rows: &[NamedRows],
+    (rows, root): (&[NamedRows], &DataRoot),
     recipe: &HealRecipe,
 ) -> Result<(TrainingSet, ExampleReport)> {
     let renderer = Renderer::of(text);
+    let evaluated = filter::evaluated(context, root, &args.filters)?;
+    // One for all files, so that duplicates are found across them.
+    let mut leave_out = ExampleFilter::new(&args.filters.settings(), evaluated.as_ref());
     let parts = rows
         .iter()
-        .map(|rows| of_source(context, &rows.source, &renderer, recipe, "examples"))
+        .map(|rows| of_source(context, &rows.source, &renderer, (recipe, &mut leave_out), "examples"))
         .collect::<Result<Vec<_>>>()?;
     let examples = Examples::joined(parts, args.mix.as_deref(), recipe.seed)?;
     if examples.report.not_drawn > 0 {
@@ -31,6 +36,7 @@ pub fn read(
         ));
     }
     let report = examples.report.clone();
+    filter::say(context, &report);
     let set = match &args.held_out {
         None => examples.hold_out(HoldOut::Tenth),
         Some(HeldOutArg::None) => examples.hold_out(HoldOut::Number(0)),
@@ -40,7 +46,8 @@ pub fn read(
             // All DATA are read by the same names of columns.
             let columns = rows.first().map(|rows| rows.source.columns.clone()).unwrap_or_default();
             let source = RowSource { columns, ..RowSource::file(path) };
-            let others = of_source(context, &source, &renderer, recipe, "held-out examples")?;
+            let others =
+                of_source(context, &source, &renderer, (recipe, &mut ExampleFilter::none()), "held-out examples")?;
             examples.hold_out_others(others)?
         }
     };
@@ -82,10 +89,10 @@ fn of_source(
     context: &Context,
     source: &RowSource,
     renderer: &Renderer<'_>,
-    recipe: &HealRecipe,
+    (recipe, leave_out): (&HealRecipe, &mut ExampleFilter<'_>),
     what: &str,
 ) -> Result<Examples> {
-    let examples = read_examples(source, renderer, recipe.limits(recipe.max_length))?;
+    let examples = read_examples(source, renderer, recipe.limits(recipe.max_length), leave_out)?;
     let (report, name) = (&examples.report, source.name.display());
     context.printer.note(&format!(
         "{} of {} {what}, {} tokens{}",
@@ -131,5 +138,8 @@ fn left_out(report: &ExampleReport, max_length: usize) -> String {
     ];
     let reasons: Vec<String> =
         reasons.iter().filter(|(count, _)| *count > 0).map(|(count, why)| format!("{count} {why}")).collect();
+    let filtered = report.counts().filtered();
+    let reasons: Vec<String> =
+        reasons.into_iter().chain(filtered.iter().map(|(count, why)| format!("{count} {why}"))).collect();
     if reasons.is_empty() { String::new() } else { format!(" (left out: {})", reasons.join(", ")) }
 }
