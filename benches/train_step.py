@@ -5,7 +5,8 @@
 
 By default the model has the shape of the pocket model (Qwen3-style, 12 layers, width 128, 4 query and 2 key/value heads
 of 32, MLP 512, 640 tokens, tied head), and the batch is 64 sequences of 128 tokens; `--shape tiny` is a Llama of 12.6
-million parameters with 32 x 128 tokens, `--shape mid` has Qwen2.5-0.5B's shape with 4 x 256. `--lora` trains an adapter
+million parameters with 32 x 128 tokens, `--shape mid` has Qwen2.5-0.5B's shape with 4 x 256, `--shape small`
+SmolLM2-135M's with 8 x 256; `--batch` gives other texts. `--lora` trains an adapter
 (r = 16 on all seven projections; PEFT on the other side). Both sides start from the same weights and
 see the same batch; that they did the same work is checked by their losses. Both sides run with f32 products and with
 bf16 ones (f32 weights, optimiser and sums; PyTorch through autocast), and each precision has its own ratio. Every measurement is a fresh process;
@@ -67,7 +68,8 @@ def main():
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--micro-tokens", type=int, help="Lopper's tokens per worker and pass; the default is the trainer's")
     parser.add_argument("--compile", action="store_true", help="torch.compile as well; needs a C++ compiler")
-    parser.add_argument("--shape", default="pocket", choices=["pocket", "tiny", "mid"])
+    parser.add_argument("--shape", default="pocket", choices=["pocket", "tiny", "mid", "small"])
+    parser.add_argument("--batch", help="texts and tokens of each, as 4x2048, or `chat`: 8 texts of 50 to 200 tokens")
     parser.add_argument("--lora", action="store_true", help="train an adapter; needs peft on PyTorch's side")
     parser.add_argument("--checkpointing", action="store_true", help="on both sides")
     parser.add_argument("--precisions", default="f32,bf16", help="of the matrix products: f32, bf16, or both")
@@ -89,7 +91,8 @@ def main():
         sys.exit("nothing to run: --precisions is f32, bf16 or f32,bf16")
     results = {name: [] for name in sides}
     with tempfile.TemporaryDirectory() as directory:
-        subprocess.run([args.binary, "write", directory, "--shape", args.shape], check=True)
+        batch = ["--batch", args.batch] if args.batch else []
+        subprocess.run([args.binary, "write", directory, "--shape", args.shape, *batch], check=True)
         counts = ["--steps", str(args.steps), "--warmup", str(args.warmup)]
         counts += [flag for flag, given in (("--lora", args.lora), ("--checkpointing", args.checkpointing)) if given]
         micro = ["--micro-tokens", str(args.micro_tokens)] if args.micro_tokens else []

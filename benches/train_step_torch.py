@@ -53,15 +53,20 @@ def main():
             model.enable_input_require_grads()
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     step_model = torch.compile(model) if args.compile else model
-    tokens = torch.tensor(json.loads((args.directory / "batch.json").read_text()))
-    inputs, targets = tokens[:, :-1], tokens[:, 1:].reshape(-1)
+    texts = json.loads((args.directory / "batch.json").read_text())
+    longest = max(map(len, texts))
+    # Texts of different lengths are padded on the right, and what is padded is not learned.
+    tokens = torch.tensor([text + [0] * (longest - len(text)) for text in texts])
+    learned = torch.tensor([[1] * (len(text) - 1) + [0] * (longest - len(text)) for text in texts])
+    inputs, targets = tokens[:, :-1], tokens[:, 1:].masked_fill(learned == 0, -100).reshape(-1)
+    mask = None if bool(learned.all()) else learned
     optimizer = torch.optim.AdamW(trained, lr=1e-3, betas=(0.9, 0.99), eps=1e-8, weight_decay=1e-4,
                                   fused=True)
 
     def step():
         optimizer.zero_grad(set_to_none=True)
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=args.autocast):
-            logits = step_model(input_ids=inputs, use_cache=False).logits
+            logits = step_model(input_ids=inputs, attention_mask=mask, use_cache=False).logits
             loss = torch.nn.functional.cross_entropy(logits.reshape(-1, logits.shape[-1]).float(), targets)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
@@ -72,7 +77,7 @@ def main():
     begun = time.perf_counter()
     losses += [step() for _ in range(args.steps)]
     seconds = time.perf_counter() - begun
-    print(json.dumps({"tokens_per_second": args.steps * inputs.numel() / seconds, "peak_mb": memory_mb("VmHWM:"),
+    print(json.dumps({"tokens_per_second": args.steps * int(learned.sum()) / seconds, "peak_mb": memory_mb("VmHWM:"),
                       "libraries_mb": libraries_mb, "losses": losses,
                       "versions": f"torch {torch.__version__}, transformers {transformers.__version__}"}))
 

@@ -1,7 +1,7 @@
 //! Lopper's side of `benches/train_step.py`: training steps, timed after a warm-up, reported as one line of JSON.
 //!
-//! `train_step write DIR [--shape pocket|tiny|mid]` writes random weights, an adapter and a fixed batch, which the
-//! other side loads too;
+//! `train_step write DIR [--shape pocket|tiny|mid|small] [--batch TEXTSxTOKENS|chat]` writes random weights, an adapter
+//! and a fixed batch, which the other side loads too; `chat` is 8 texts of 50 to 200 tokens;
 //! `train_step run DIR [--steps N] [--warmup N] [--workers N] [--micro-tokens N] [--bf16] [--lora] [--checkpointing]`
 //! trains on them: all weights, or the adapter. With `--bf16` the operands of matrix products are rounded to bf16 and
 //! summed in f32.
@@ -30,11 +30,24 @@ const BATCH: &str = "batch.json";
 const ADAPTER: &str = "adapter";
 const RATE: f64 = 1e-3;
 
-/// What is trained: a shape, the dtype of its file, and sequences by the tokens predicted in each.
+/// Tokens predicted in each of 8 texts of a chat: 50 to 200.
+const CHAT: [usize; 8] = [62, 187, 94, 133, 50, 200, 78, 151];
+
+/// What is trained: a shape, the dtype of its file, and sequences by the tokens predicted in each, if no others are
+/// given.
 struct Shape {
     config: Config,
     dtype: Dtype,
     batch: (usize, usize),
+}
+
+/// Tokens predicted in each text of a batch, from `8x256` or `chat`.
+fn lengths(text: &str) -> Result<Vec<usize>> {
+    if text == "chat" {
+        return Ok(CHAT.to_vec());
+    }
+    let (count, length) = text.split_once('x').with_context(|| format!("--batch {text}: not like 8x256"))?;
+    Ok(vec![length.parse()?; count.parse()?])
 }
 
 fn shape(name: &str) -> Result<Shape> {
@@ -81,7 +94,20 @@ fn shape(name: &str) -> Result<Shape> {
             dtype: Dtype::BF16,
             batch: (4, 256),
         },
-        other => bail!("`{other}`: pocket, tiny or mid"),
+        // SmolLM2-135M's.
+        "small" => Shape {
+            config: tied(Config {
+                vocab_size: 49_152,
+                hidden_size: 576,
+                num_key_value_heads: 3,
+                intermediate_size: 1536,
+                max_position_embeddings: 8192,
+                ..Config::plain(30, 9, 64)
+            }),
+            dtype: Dtype::BF16,
+            batch: (8, 256),
+        },
+        other => bail!("`{other}`: pocket, tiny, mid or small"),
     })
 }
 
@@ -89,7 +115,7 @@ fn main() -> Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let [verb, directory, options @ ..] = args.as_slice() else {
         bail!(
-            "usage: train_step write|run DIR [--shape NAME] [--steps N] [--warmup N] [--workers N] [--micro-tokens N] [--bf16] [--lora] [--checkpointing]"
+            "usage: train_step write|run DIR [--shape NAME] [--batch TEXTSxTOKENS] [--steps N] [--warmup N] [--workers N] [--micro-tokens N] [--bf16] [--lora] [--checkpointing]"
         );
     };
     let number = |name: &str, default: usize| -> Result<usize> {
@@ -100,8 +126,11 @@ fn main() -> Result<()> {
     let directory = Path::new(directory);
     match verb.as_str() {
         "write" => {
-            let at = options.iter().position(|o| o == "--shape");
-            write(directory, &shape(at.and_then(|at| options.get(at + 1)).map_or("pocket", String::as_str))?)
+            let value = |name: &str| Some(options.get(options.iter().position(|o| o == name)? + 1)?.as_str());
+            let shape = shape(value("--shape").unwrap_or("pocket"))?;
+            let given = value("--batch").map(lengths).transpose()?;
+            let lengths = given.unwrap_or_else(|| vec![shape.batch.1; shape.batch.0]);
+            write(directory, &shape, &lengths)
         }
         "run" => {
             let trainer = TrainerConfig {
@@ -117,9 +146,9 @@ fn main() -> Result<()> {
     }
 }
 
-fn write(directory: &Path, shape: &Shape) -> Result<()> {
+fn write(directory: &Path, shape: &Shape, lengths: &[usize]) -> Result<()> {
     std::fs::create_dir_all(directory.join(ADAPTER))?;
-    let Shape { config, dtype, batch: (sequences, predicted) } = shape;
+    let Shape { config, dtype, .. } = shape;
     let mut model = Model::random(config.clone(), 0.02, 1)?;
     model.save(directory, &config_json(config, *dtype)?, *dtype)?;
     let lora = LoraConfig { r: 16, alpha: 32.0, dropout: 0.0, ..LoraConfig::default() };
@@ -128,10 +157,9 @@ fn write(directory: &Path, shape: &Shape) -> Result<()> {
     save_adapter(&directory.join(ADAPTER), &model, &layers, &lora, None)?;
     let mut rng = ChaCha8Rng::seed_from_u64(2);
     // One token more than is predicted: the first has no predecessor.
-    let sequence = |rng: &mut ChaCha8Rng| -> Vec<u32> {
-        (0..=*predicted).map(|_| rng.next_u32() % config.vocab_size as u32).collect()
-    };
-    let batch: Vec<Vec<u32>> = (0..*sequences).map(|_| sequence(&mut rng)).collect();
+    let mut sequence =
+        |predicted: &usize| (0..=*predicted).map(|_| rng.next_u32() % config.vocab_size as u32).collect();
+    let batch: Vec<Vec<u32>> = lengths.iter().map(&mut sequence).collect();
     Ok(std::fs::write(directory.join(BATCH), serde_json::to_vec(&batch)?)?)
 }
 
