@@ -282,12 +282,12 @@ impl Engine {
             counts: Counts::default(),
         };
         progress.set(context.before);
-        let run = |par| Worker::new(&context, par, capacity, workers).run();
+        let run = |threads| Worker::new(&context, threads, capacity, workers).run();
         let made: Vec<_> = self.pool_install(|| {
             if workers > 1 {
                 (0..workers).into_par_iter().with_max_len(1).map(|_| run(Threads::One)).collect::<Result<_>>()
             } else {
-                run(if self.splits() { Threads::One } else { Threads::Pool }).map(|list| vec![list])
+                run(if self.splits() { Threads::One } else { Threads::Team }).map(|list| vec![list])
             }
         })?;
         for ((candidate, index), generation) in made.into_iter().flatten() {

@@ -183,7 +183,7 @@ impl Engine {
                 jobs.par_iter().with_max_len(1).map_init(init, |work, job| each(&mut work.0, *job)).collect()
             } else {
                 let mut work = workspaces.take();
-                jobs.iter().map(|job| run(&mut work.0, *job, Threads::Pool)).collect()
+                jobs.iter().map(|job| run(&mut work.0, *job, Threads::Team)).collect()
             };
             forward.release_layer(layer);
             let mut outputs = outputs.into_iter();

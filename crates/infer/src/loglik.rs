@@ -211,7 +211,7 @@ impl Engine {
             targets.extend(batches[job.1].targets.iter().map(|t| Target { row: first + t.row, token: t.token }));
             spans.push(from..targets.len());
         }
-        let tokens = forward.token_logprobs(Threads::Pool, &all, &targets);
+        let tokens = forward.token_logprobs(Threads::Team, &all, &targets);
         Ok(jobs.into_iter().zip(spans).map(|(job, span)| result(job, tokens[span].to_vec())).collect())
     }
 }

@@ -72,7 +72,7 @@ impl Worker<'_> {
                     }
                     _ => {
                         let mut logits = Vec::new();
-                        forward.logits(self.par, &forward.normed_rows(hidden, [last]), &mut logits);
+                        forward.logits(self.threads, &forward.normed_rows(hidden, [last]), &mut logits);
                         (First::Logits(Arc::new(logits)), 0)
                     }
                 };
@@ -100,7 +100,7 @@ impl Worker<'_> {
         while choices.len() <= draft.len() {
             let from = choices.len();
             let to = (from + piece).min(draft.len() + 1);
-            choices.extend(forward.greedy(self.par, &forward.normed_rows(hidden, last + from..last + to)));
+            choices.extend(forward.greedy(self.threads, &forward.normed_rows(hidden, last + from..last + to)));
             let right = choices[from..].iter().zip(&draft[from..]).take_while(|(a, b)| a.0 == **b).count();
             if from + right < to {
                 choices.truncate(from + right + 1);

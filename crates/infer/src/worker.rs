@@ -9,7 +9,6 @@ use crate::sampling::{Sampler, Sampling, log_probability, not_finite};
 use crate::thinking::Thinking;
 use lopper_model::{Batch, Past, SequenceCache, Threads, Workspace};
 use lopper_record::{Context, LayerSlot, Result};
-use rayon::prelude::*;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -107,7 +106,7 @@ impl Active<'_> {
 /// One decoding loop; of a small model, one runs on each thread.
 pub(crate) struct Worker<'a> {
     pub(crate) context: &'a DecodeContext<'a>,
-    pub(crate) par: Threads,
+    pub(crate) threads: Threads,
     capacity: usize,
     cache_bytes: usize,
     reserved: usize,
@@ -120,10 +119,10 @@ pub(crate) struct Worker<'a> {
 }
 
 impl<'a> Worker<'a> {
-    pub fn new(context: &'a DecodeContext<'a>, par: Threads, capacity: usize, workers: usize) -> Self {
+    pub fn new(context: &'a DecodeContext<'a>, threads: Threads, capacity: usize, workers: usize) -> Self {
         Self {
             context,
-            par,
+            threads,
             capacity,
             cache_bytes: context.options.cache_bytes / workers,
             reserved: 0,
@@ -299,7 +298,7 @@ impl<'a> Worker<'a> {
             let text: Vec<u32> = active.request.prompt.iter().chain(&active.tokens).copied().collect();
             let mut cache = SequenceCache::new(kept.len());
             let batch = Batch::new(&[&text[..past + 1]]);
-            engine.forward().hidden_states(&batch, kept, self.par, Some(&mut [&mut cache]), None)?;
+            engine.forward().hidden_states(&batch, kept, self.threads, Some(&mut [&mut cache]), None)?;
             // The step itself reads the last token.
             cache.truncate(past);
             active.cache = cache;
@@ -341,13 +340,13 @@ impl<'a> Worker<'a> {
             }
             let past = Past::Caches(&mut caches);
             if members.len() == bounds.len() - 1 {
-                forward.layer(LayerSlot(layer), &batch, &x, past, self.par, &mut self.work, &mut out);
+                forward.layer(LayerSlot(layer), &batch, &x, past, self.threads, &mut self.work, &mut out);
                 std::mem::swap(&mut x, &mut out);
             } else {
                 let values = |i: usize| bounds[i] * width..bounds[i + 1] * width;
                 let gathered: Vec<f32> = members.iter().flat_map(|i| x[values(*i)].iter().copied()).collect();
                 let part = batch.subset(&members);
-                forward.layer(LayerSlot(layer), &part, &gathered, past, self.par, &mut self.work, &mut out);
+                forward.layer(LayerSlot(layer), &part, &gathered, past, self.threads, &mut self.work, &mut out);
                 for (&i, w) in members.iter().zip(part.batch.bounds.windows(2)) {
                     x[values(i)].copy_from_slice(&out[w[0] * width..w[1] * width]);
                 }
@@ -366,14 +365,14 @@ impl<'a> Worker<'a> {
             let chosen = self.active.iter().enumerate().filter(move |(_, a)| a.is_greedy() == greedy);
             forward.normed_rows(hidden, chosen.flat_map(|(i, _)| bounds[i]..bounds[i + 1]))
         };
-        let choices = forward.greedy(self.par, &normed(true));
+        let choices = forward.greedy(self.threads, &normed(true));
         let sampled = normed(false);
         if sampled.is_empty() {
             self.logits.clear();
         } else {
-            forward.logits(self.par, &sampled, &mut self.logits);
+            forward.logits(self.threads, &sampled, &mut self.logits);
         }
-        let mut drawn = draw(self.par, &mut self.active, self.logits.chunks_exact(vocab)).into_iter();
+        let mut drawn = draw(self.threads, &mut self.active, self.logits.chunks_exact(vocab)).into_iter();
         let (mut choices, mut logits) = (choices.as_slice(), self.logits.chunks_exact(vocab));
         let (mut ended, mut tokens) = (Vec::new(), 0);
         for (at, active) in self.active.iter_mut().enumerate() {
@@ -423,7 +422,7 @@ impl<'a> Worker<'a> {
 
 /// The next tokens of the sequences that sample, in their order; `logits` has a row for each that is not greedy.
 fn draw<'l>(
-    par: Threads,
+    threads: Threads,
     active: &mut [Active<'_>],
     logits: impl Iterator<Item = &'l [f32]>,
 ) -> Vec<Result<(u32, f32)>> {
@@ -432,9 +431,10 @@ fn draw<'l>(
         .filter(|(active, _)| !active.thinking.is_ending())
         .map(|(active, logits)| (&mut active.sampler, logits))
         .collect();
-    let choose = |(sampler, logits): (&mut Sampler, &[f32])| sampler.choose(logits);
-    match par {
-        Threads::One => jobs.into_iter().map(choose).collect(),
-        Threads::Pool => jobs.into_par_iter().map(choose).collect(),
-    }
+    let mut drawn: Vec<Option<Result<(u32, f32)>>> = jobs.iter().map(|_| None).collect();
+    let draws = jobs.into_iter().zip(&mut drawn).collect();
+    threads.for_each_of(draws, |((sampler, logits), drawn): ((&mut Sampler, &[f32]), &mut Option<_>)| {
+        *drawn = Some(sampler.choose(logits));
+    });
+    drawn.into_iter().flatten().collect()
 }

@@ -26,8 +26,8 @@ use crate::model::Model;
 use crate::param::Param;
 use linear::{Layouts, PreparedLinear, apply};
 use lopper_record::{LayerIndex, LayerSet, LayerSlot, Result, ensure};
-use rayon::prelude::*;
 
+pub(crate) use attention::attend;
 pub use head::{Target, TokenLogprob};
 pub use linear::Pack;
 
@@ -260,7 +260,7 @@ impl Forward {
         }
         attended.resize(q.len(), 0.0);
         let (heads, layout) = (config.heads(layer.kind), self.kv_layout());
-        attention::attend(threads, heads, layout, &batch.batch, (q, k, v), past, attended, words);
+        attend(threads, heads, layout, &batch.batch, (q, k, v), past, attended, None, words);
         run(std::slice::from_ref(&linears.o), attended, &mut [&mut *middle], rows);
         self.norm_result(threads, layer.norms.after_attention.as_ref(), middle, raw);
         add_scaled(middle, config.residual_scale, x);
@@ -270,14 +270,10 @@ impl Forward {
         let wide = attended;
         wide.resize(gate.len(), 0.0);
         let piece = piece(threads, gate.len(), config.intermediate_size);
-        if piece < gate.len() {
-            let operands = gate.par_chunks(piece).zip(up.par_chunks(piece));
-            wide.par_chunks_mut(piece).zip(operands).for_each(|(wide, (gate, up))| {
-                activation::gated(config.activation, gate, up, wide);
-            });
-        } else {
+        let operands = gate.chunks(piece).zip(up.chunks(piece));
+        threads.for_each_of(wide.chunks_mut(piece).zip(operands).collect(), |(wide, (gate, up))| {
             activation::gated(config.activation, gate, up, wide);
-        }
+        });
         run(std::slice::from_ref(&linears.down), wide, &mut [&mut *out], rows);
         self.norm_result(threads, layer.norms.after_mlp.as_ref(), out, raw);
     }
@@ -297,18 +293,15 @@ fn maybe_norm(threads: Threads, config: &Config, weight: Option<&Param>, x: &[f3
     let Some(weight) = weight else { return y.copy_from_slice(x) };
     let norm = norm_of(config, weight);
     let piece = piece(threads, x.len(), weight.len());
-    if piece < x.len() {
-        y.par_chunks_mut(piece).zip(x.par_chunks(piece)).for_each(|(y, x)| norm.forward(x, y));
-    } else {
-        norm.forward(x, y);
-    }
+    threads.for_each_of(y.chunks_mut(piece).zip(x.chunks(piece)).collect(), |(y, x)| norm.forward(x, y));
 }
 
 /// Values of whole rows of `width` that a thread takes of an operation on each value.
 fn piece(threads: Threads, len: usize, width: usize) -> usize {
-    // Below this, waking a thread costs more than it saves.
-    const LEAST: usize = 1 << 16;
-    (len / width).div_ceil(threads.count()) * width.max(1).max(LEAST.min(len))
+    // Below this, handing a part to another thread costs more than it saves.
+    let least: usize = if threads == Threads::Team { 1 << 13 } else { 1 << 16 };
+    let width = width.max(1);
+    (len / width).div_ceil(threads.count()).max(least.div_ceil(width)) * width
 }
 
 impl Model {

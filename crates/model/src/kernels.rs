@@ -20,15 +20,22 @@ pub mod norm;
 pub mod packed_bf16;
 pub mod packed_f32;
 pub mod rope;
+mod team;
 pub mod weight;
+
+use rayon::prelude::*;
+use std::sync::Mutex;
 
 /// How many threads a kernel may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Threads {
     /// The calling thread only: the caller already runs one batch on each core.
     One,
-    /// All threads of the current rayon pool.
+    /// The calling thread, and those of the current rayon pool that have nothing else to do.
     Pool,
+    /// As many threads as the current rayon pool has, none of which has anything else to do. They wait for one kernel
+    /// after another, so that even those of some microseconds are divided.
+    Team,
 }
 
 impl Threads {
@@ -36,7 +43,31 @@ impl Threads {
     pub fn count(self) -> usize {
         match self {
             Threads::One => 1,
-            Threads::Pool => rayon::current_num_threads().max(1),
+            Threads::Pool | Threads::Team => rayon::current_num_threads().max(1),
+        }
+    }
+
+    /// Calls `f` with every number below `pieces`, each once.
+    pub fn for_each(self, pieces: usize, f: impl Fn(usize) + Sync + Send) {
+        match self {
+            Threads::One => (0..pieces).for_each(f),
+            Threads::Pool => (0..pieces).into_par_iter().for_each(f),
+            Threads::Team => team::for_each(self.count(), pieces, &f),
+        }
+    }
+
+    /// Calls `f` with every item of a list.
+    pub fn for_each_of<T: Send>(self, items: Vec<T>, f: impl Fn(T) + Sync + Send) {
+        match self {
+            Threads::One => items.into_iter().for_each(f),
+            Threads::Pool => items.into_par_iter().for_each(f),
+            Threads::Team => {
+                let items: Vec<Mutex<Option<T>>> = items.into_iter().map(|item| Mutex::new(Some(item))).collect();
+                self.for_each(items.len(), |piece| {
+                    let item = items[piece].lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
+                    item.into_iter().for_each(&f);
+                });
+            }
         }
     }
 }
@@ -59,6 +90,13 @@ pub struct MatmulOptions {
     pub threads: Threads,
     /// Precision of the operands.
     pub precision: MatmulPrecision,
+}
+
+impl MatmulOptions {
+    /// The instructions that multiply bf16, where products are in it and the processor has some.
+    pub(crate) fn bf16(self) -> Option<bf16::Instructions> {
+        if self.precision == MatmulPrecision::Bf16 { bf16::Instructions::best() } else { None }
+    }
 }
 
 impl From<Threads> for MatmulOptions {

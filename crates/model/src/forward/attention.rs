@@ -8,13 +8,13 @@ use crate::cache::LayerCache;
 use crate::kernels::attention::Heads;
 use crate::kernels::attention_infer::{Job, KeysValues, KvLayout, Spans, attend as kernel};
 use crate::kernels::{SharedMut, Threads};
-use rayon::prelude::*;
 use std::ops::Range;
 use texts::Texts;
 
-/// Attention of every row of the batch; keys and values are those of the batch's own tokens. `words` is overwritten.
+/// Attention of every row of the batch; keys and values are those of the batch's own tokens. `log_sums`, where they are
+/// wanted, are log2 Σ exp(score) of each query: `[n, query]`. `words` is overwritten.
 #[allow(clippy::too_many_arguments, reason = "operands and shapes are passed one by one")]
-pub(super) fn attend(
+pub(crate) fn attend(
     threads: Threads,
     heads: Heads,
     layout: KvLayout,
@@ -22,6 +22,7 @@ pub(super) fn attend(
     (q, k, v): (&[f32], &[f32], &[f32]),
     past: Past<'_, '_>,
     out: &mut [f32],
+    log_sums: Option<&mut [f32]>,
     words: &mut Vec<u32>,
 ) {
     let (q_row, kv_row) = (heads.query * heads.dim, heads.key_value * heads.dim);
@@ -42,22 +43,21 @@ pub(super) fn attend(
             Source::Caches(caches)
         }
     };
-    let shared = SharedMut(out.as_mut_ptr());
+    assert!(log_sums.as_ref().is_none_or(|sums| sums.len() == n * heads.query), "attention: sums");
+    let (shared, log_sums) = (SharedMut(out.as_mut_ptr()), log_sums.map(|sums| SharedMut(sums.as_mut_ptr())));
     let run = |Part { sequence, head, rows }: Part| {
         let own = batch.bounds[sequence] * q_row..batch.bounds[sequence + 1] * q_row;
         let (tokens, spans) = source.text(batch, sequence);
         let kv = KeysValues { layout, tokens, head, spans };
-        let job = Job { q: &q[own.clone()], kv, heads, rows, out: shared.at(own.start) };
+        let log_sums = log_sums.map(|sums| sums.at(own.start / heads.dim));
+        let job = Job { q: &q[own.clone()], kv, heads, rows, out: shared.at(own.start), log_sums };
         // SAFETY: what is written are these rows of the sequence, and the channels of the query heads of the key head;
         // no two parts have both in common.
         unsafe { kernel(job) };
     };
     let own = (0..batch.sequences()).map(|sequence| batch.bounds[sequence + 1] - batch.bounds[sequence]);
-    if threads.count() > 1 {
-        parts(own, heads.key_value, PART).into_par_iter().for_each(run);
-    } else {
-        parts(own, heads.key_value, usize::MAX).into_iter().for_each(run);
-    }
+    let most = if threads.count() > 1 { PART } else { usize::MAX };
+    threads.for_each_of(parts(own, heads.key_value, most), run);
 }
 
 /// Where keys and values are.

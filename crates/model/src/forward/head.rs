@@ -9,7 +9,6 @@ use super::linear::Layouts;
 use crate::kernels::loss::sum_exp;
 use crate::kernels::{Threads, max, vectorised};
 use crate::layer::norm_of;
-use rayon::prelude::*;
 use std::ops::Range;
 
 /// Rows of the vocabulary in a block.
@@ -145,11 +144,7 @@ impl Forward {
                 head.cap(&mut logits);
                 each(&block, &rows, &logits);
                 let take = |(seen, logits): (&mut Seen, &[f32])| vectorised(|| seen.add(logits, first));
-                if threads.count() > 1 {
-                    seen[rows].par_iter_mut().zip(logits.par_chunks_exact(block.len())).for_each(take);
-                } else {
-                    seen[rows].iter_mut().zip(logits.chunks_exact(block.len())).for_each(take);
-                }
+                threads.for_each_of(seen[rows].iter_mut().zip(logits.chunks_exact(block.len())).collect(), take);
             }
         }
         self.head.release();

@@ -38,13 +38,15 @@ pub(crate) struct Job<'a> {
     pub rows: Range<usize>,
     /// The result, shaped like `q`.
     pub out: SharedMut,
+    /// Where log2 Σ exp(score) of each query is written, if it is wanted: `[new tokens, query]`.
+    pub log_sums: Option<SharedMut>,
 }
 
 /// Attention of the job's rows.
 ///
 /// # Safety
-/// `out` points to as many live elements as `q` has, of which nobody else uses those of these rows and of this key
-/// head's query heads meanwhile.
+/// `out` points to as many live elements as `q` has, and `log_sums` to one for each of its heads; nobody else uses those
+/// of these rows and of this key head's query heads meanwhile.
 pub(crate) unsafe fn attend(job: Job<'_>) {
     thread_local! {
         static SCRATCH: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
@@ -105,12 +107,16 @@ impl Job<'_> {
         low..end
     }
 
-    /// Writes the result of a query.
+    /// Writes the result of a query, whose largest score in powers of 2 is `peak`.
     ///
     /// # Safety
     /// As [`attend`].
     #[inline(always)]
-    unsafe fn finish(&self, query: &Query, sums: &[f32]) {
+    unsafe fn finish(&self, query: &Query, sums: &[f32], peak: f32) {
+        if let Some(log_sums) = self.log_sums {
+            // SAFETY: there is one for each head of `dim` channels; this one is this job's own.
+            unsafe { *log_sums.0.wrapping_add(query.at / self.heads.dim) = peak + query.weight.log2() };
+        }
         let inverse = 1.0 / query.weight;
         for (c, sum) in sums[..self.heads.dim].iter().enumerate() {
             // SAFETY: the result has `dim` channels from here, which are this job's own.
@@ -168,7 +174,7 @@ mod tests {
             let kv = KeysValues { layout, tokens: cache.tokens, head, spans: Spans::Blocks(&cache.blocks) };
             let (rows, out) = (0..q.len() / (heads.query * heads.dim), SharedMut(out.as_mut_ptr()));
             // SAFETY: the result is as long as the queries, and this thread's own.
-            unsafe { attend(Job { q, kv, heads, rows, out }) };
+            unsafe { attend(Job { q, kv, heads, rows, out, log_sums: None }) };
         }
         out
     }
@@ -196,7 +202,7 @@ mod tests {
             let (q_row, kv_row, tokens) = (query * dim, key_value * dim, 430);
             let (q, k, v) = (waves(tokens * q_row, 0.37), waves(tokens * kv_row, 0.71), waves(tokens * kv_row, 0.13));
             let mut expected = vec![0f32; q.len()];
-            attention(Threads::One.into(), &q, &k, &v, heads, &[0, tokens], &mut expected);
+            attention(Threads::One, &q, &k, &v, heads, &[0, tokens], &mut expected);
             for instructions in &kinds {
                 let layout = KvLayout { heads: key_value, dim, instructions: *instructions };
                 let mut whole = LayerCache::default();
@@ -233,7 +239,7 @@ mod tests {
         let q = rounded(waves(tokens * 192, 0.37).into_iter().map(|q| 3.0 * q).collect());
         let (k, v) = (rounded(waves(tokens * 64, 0.71)), rounded(waves(tokens * 64, 0.13)));
         let mut expected = vec![0f32; q.len()];
-        attention(Threads::One.into(), &q, &k, &v, heads, &[0, tokens], &mut expected);
+        attention(Threads::One, &q, &k, &v, heads, &[0, tokens], &mut expected);
         let layout = KvLayout { heads: 1, dim: 64, instructions: Some(instructions) };
         let mut cache = LayerCache::default();
         cache.append(&k, &v, layout);

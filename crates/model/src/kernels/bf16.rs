@@ -191,6 +191,26 @@ pub(crate) fn lane(low: f32, high: f32) -> u32 {
     (round(high) & 0xffff_0000) | (round(low) >> 16)
 }
 
+/// 2^x for −½ ≤ x ≤ ½ as a polynomial, from the constant on: of those with a constant of 1, the one whose largest
+/// relative error is least, 3·10⁻⁶.
+#[cfg(target_arch = "x86_64")]
+const POWER: [f32; 5] = [1.0, 0.693_124_2, 0.240_241, 0.055_906_426, 0.009_582_853];
+
+/// 2^x, off by up to 3·10⁻⁶ of it: a thousandth of what rounding to bf16 does.
+#[cfg(target_arch = "x86_64")]
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(crate) fn powers_of_2(x: std::arch::x86_64::__m512) -> std::arch::x86_64::__m512 {
+    use std::arch::x86_64::*;
+    let whole = _mm512_roundscale_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(x);
+    let part = _mm512_sub_ps(x, whole);
+    let mut value = _mm512_set1_ps(POWER[4]);
+    for coefficient in [POWER[3], POWER[2], POWER[1], POWER[0]] {
+        value = _mm512_fmadd_ps(value, part, _mm512_set1_ps(coefficient));
+    }
+    _mm512_scalef_ps(value, whole)
+}
+
 /// `dst[m, n] (+)= alpha·a[m, k]·b[k, n]`; the caller has checked the result's bounds.
 ///
 /// # Safety

@@ -7,7 +7,7 @@ use super::bf16::{Instructions, Lines};
 use super::weight::Operand;
 #[cfg(target_arch = "x86_64")]
 use super::weight::{Format, Weight};
-use super::{MatmulOptions, MatmulPrecision, SharedMut, Threads};
+use super::{MatmulOptions, SharedMut, Threads};
 use gemm_common::Parallelism;
 use gemm_f32::gemm::f32::get_gemm_fn;
 use rayon::prelude::*;
@@ -92,7 +92,7 @@ pub(crate) unsafe fn matmul(
     b.check(k, n);
     dst.check(m, n);
     #[cfg(target_arch = "x86_64")]
-    if let Some(instructions) = in_bf16(options).filter(|_| k > 0) {
+    if let Some(instructions) = options.bf16().filter(|_| k > 0) {
         let (a, b) = (a.lines(a.row_stride, a.col_stride), b.lines(b.col_stride, b.row_stride));
         // SAFETY: the instructions exist, the bounds were checked, and overlap is the caller's promise.
         unsafe { super::bf16::matmul(instructions, (m, n, k), dst, accumulate, alpha, a, b) };
@@ -134,12 +134,6 @@ pub(crate) unsafe fn matmul(
             parallelism,
         );
     }
-}
-
-/// The instructions that multiply operands rounded to bf16: asked for, and possible on this processor.
-#[cfg(target_arch = "x86_64")]
-fn in_bf16(options: MatmulOptions) -> Option<Instructions> {
-    if options.precision == MatmulPrecision::Bf16 { Instructions::best() } else { None }
 }
 
 /// Calls `f` with all rows of `weight` as `f32`: at once where that is how they are, else a block at a time
@@ -239,7 +233,7 @@ pub fn linear_input_grad<'w>(
 fn as_lines(options: MatmulOptions, w: Operand<'_>) -> Option<(Instructions, Lines<'_>)> {
     match w {
         Operand::Stored(Weight { bytes, format, .. }) if format != Format::F16 => {
-            Some((in_bf16(options)?, Lines { bytes, format, line_stride: 0, inner_stride: 0 }))
+            Some((options.bf16()?, Lines { bytes, format, line_stride: 0, inner_stride: 0 }))
         }
         _ => None,
     }

@@ -17,7 +17,6 @@ mod f32_lanes;
 
 use super::weight::{Format, Weight};
 use super::{MatmulPrecision, SharedMut, Threads};
-use rayon::prelude::*;
 
 /// How [`ActivationTile`] are laid out: what a format of weights is multiplied with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -121,11 +120,10 @@ pub fn matmul_stored(
         }
     };
     let rows = w.rows();
-    let threads = threads.count();
-    if threads > 1 && x.count * w.inputs * rows >= PARALLEL_FROM && rows > 1 {
+    if threads.count() > 1 && x.count * w.inputs * rows >= PARALLEL_FROM && rows > 1 {
         // Several pieces a thread even out what other programs take.
-        let size = rows.div_ceil(threads * 4).clamp(8, PIECE).next_multiple_of(8);
-        (0..rows.div_ceil(size)).into_par_iter().for_each(|i| piece(i * size..((i + 1) * size).min(rows)));
+        let size = rows.div_ceil(threads.count() * 4).clamp(8, PIECE).next_multiple_of(8);
+        threads.for_each(rows.div_ceil(size), |i| piece(i * size..((i + 1) * size).min(rows)));
     } else {
         for start in (0..rows).step_by(PIECE) {
             piece(start..(start + PIECE).min(rows));

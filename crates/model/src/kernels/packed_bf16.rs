@@ -102,7 +102,8 @@ impl PackedBf16Weight {
         // Several pieces a thread even out what other programs take.
         let pieces = if parallel { 4 * threads.count() } else { 1 };
         let each = (panels.len() / size).div_ceil(pieces).clamp(1, if parallel { 16 } else { usize::MAX });
-        let run = |(group, panels): (usize, &[u32])| {
+        let run = |group: usize| {
+            let panels = &panels[group * each * size..panels.len().min((group + 1) * each * size)];
             #[cfg(target_arch = "x86_64")]
             let _configured = instructions.enter();
             // The rows in blocks that stay in the second-level cache while panels go by.
@@ -123,11 +124,8 @@ impl PackedBf16Weight {
                 }
             }
         };
-        if parallel {
-            panels.par_chunks(each * size).enumerate().for_each(run);
-        } else {
-            panels.chunks(each * size).enumerate().for_each(run);
-        }
+        let threads = if parallel { threads } else { Threads::One };
+        threads.for_each((panels.len() / size).div_ceil(each), run);
     }
 }
 

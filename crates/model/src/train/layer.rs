@@ -5,7 +5,9 @@
 
 use crate::batch::Batch;
 use crate::config::{Config, LayerKind};
-use crate::kernels::attention_train::{attention, attention_grad};
+use crate::forward::{Past, attend};
+use crate::kernels::attention_infer::KvLayout;
+use crate::kernels::attention_train::{Operands, attention, attention_grad};
 use crate::kernels::norm::RmsNorm;
 use crate::kernels::rope::RopeRows;
 use crate::kernels::{MatmulOptions, activation, add_assign, add_scaled};
@@ -24,6 +26,8 @@ pub(crate) struct Activations {
     k: Vec<f32>,
     v: Vec<f32>,
     attended: Vec<f32>,
+    /// Of attention in bf16: log2 Σ exp(score) of each query.
+    log_sums: Vec<f32>,
     /// The attention's result before its norm, where there is one.
     attention_out: Vec<f32>,
     /// Residual stream between attention and MLP.
@@ -45,6 +49,8 @@ pub(crate) struct Scratch {
     dv: Vec<f32>,
     dnormed: Vec<f32>,
     dbranch: Vec<f32>,
+    /// Keys and values as attention in bf16 reads them.
+    words: Vec<u32>,
 }
 
 /// What stays the same for all layers of one pass.
@@ -73,7 +79,7 @@ impl Layer {
     /// Reads `acts.x` and writes the layer's output into `out`.
     pub(crate) fn forward(&self, pass: &Pass<'_>, acts: &mut Activations, scratch: &mut Scratch, out: &mut Vec<f32>) {
         let (matmul, heads, scale) = (pass.matmul, pass.config.heads(self.kind), pass.config.residual_scale);
-        let Scratch { normed, wide, fused, .. } = scratch;
+        let Scratch { normed, wide, fused, words, .. } = scratch;
         maybe_norm(pass, self.norms.before_attention.as_ref(), &acts.x, normed);
         // Where a norm follows, the projection goes to the buffer that the norm's gradient needs.
         let q = if self.q_norm.is_some() { &mut acts.q_raw } else { &mut acts.q };
@@ -87,7 +93,16 @@ impl Layer {
             pass.rotate(self.kind, y, false);
         }
         acts.attended.resize(acts.q.len(), 0.0);
-        attention(pass.matmul, &acts.q, &acts.k, &acts.v, heads, &pass.batch.bounds, &mut acts.attended);
+        let Activations { q, k, v, attended, log_sums, .. } = acts;
+        match matmul.bf16() {
+            None => attention(matmul.threads, q, k, v, heads, &pass.batch.bounds, attended),
+            instructions => {
+                let layout = KvLayout { heads: heads.key_value, dim: heads.dim, instructions };
+                log_sums.resize(pass.batch.len() * heads.query, 0.0);
+                let (past, sums) = (Past::Batch, Some(log_sums.as_mut_slice()));
+                attend(matmul.threads, heads, layout, pass.batch, (q, k, v), past, attended, sums, words);
+            }
+        }
         project(
             pass,
             &self.o,
@@ -118,7 +133,7 @@ impl Layer {
         grads: &mut Gradients,
     ) {
         let (matmul, drop, heads) = (pass.matmul, pass.dropout, pass.config.heads(self.kind));
-        let Scratch { normed, wide, fused, dq, dk, dv, dnormed, dbranch } = scratch;
+        let Scratch { normed, wide, fused, dq, dk, dv, dnormed, dbranch, .. } = scratch;
         dnormed.resize(acts.x.len(), 0.0);
 
         // MLP: out = middle + scale·norm(down(act(gate)·up))
@@ -141,8 +156,9 @@ impl Layer {
         dq.resize(acts.q.len(), 0.0);
         dk.resize(acts.k.len(), 0.0);
         dv.resize(acts.v.len(), 0.0);
-        let Activations { q, k, v, attended, .. } = acts;
-        attention_grad(pass.matmul, q, k, v, attended, dattended, heads, &pass.batch.bounds, dq, dk, dv);
+        let Activations { q, k, v, attended: out, log_sums, .. } = acts;
+        let operands = Operands { q, k, v, out, dout: dattended, log_sums, heads };
+        attention_grad(matmul, operands, &pass.batch.bounds, dq, dk, dv);
         pass.rotate(self.kind, dq, true);
         pass.rotate(self.kind, dk, true);
         head_norm_grad(pass, self.q_norm.as_ref(), &acts.q_raw, dq, dattended, grads);

@@ -3,7 +3,6 @@
 use crate::batch::Batch;
 use crate::kernels::Threads;
 use crate::kernels::attention_infer::{KvLayout, SPAN};
-use rayon::prelude::*;
 use std::ops::Range;
 
 /// Blocks of tokens, and which of them make up the text of each sequence.
@@ -92,10 +91,7 @@ impl Texts {
                 layout.put(words, at, &keys[own.clone()], &values[own]);
             }
         };
-        match threads {
-            Threads::One => heads.into_iter().for_each(write),
-            Threads::Pool => heads.into_par_iter().for_each(write),
-        }
+        threads.for_each_of(heads, write);
     }
 }
 

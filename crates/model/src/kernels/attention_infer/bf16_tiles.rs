@@ -3,7 +3,7 @@
 
 use super::{Job, Query, SPAN};
 use crate::kernels::attention::{Heads, soft_cap};
-use crate::kernels::bf16::{Destination, Instructions, Lines, NR};
+use crate::kernels::bf16::{Destination, Instructions, Lines, NR, powers_of_2};
 use std::cell::RefCell;
 use std::ops::Range;
 
@@ -73,7 +73,7 @@ impl Tile<'_> {
         }
         for (query, sums) in queries.iter().zip(self.sums.chunks_exact(self.width)) {
             // SAFETY: the promise that came with the job.
-            unsafe { self.job.finish(query, sums) };
+            unsafe { self.job.finish(query, sums, query.peak) };
         }
     }
 
@@ -158,8 +158,6 @@ const WIDTH: usize = 16;
 ///
 /// The weights replace the products, or go rounded to the packed rows `pairs`, where a step of 32 tokens is
 /// [`MOST`] rows further on than the one before.
-///
-/// The exponentials are off by up to 3·10⁻⁶, a thousandth of what rounding to bf16 does.
 #[target_feature(enable = "avx512f,avx512bf16")]
 unsafe fn weights<const VECTORS: usize>(
     products: &mut [f32],
@@ -200,14 +198,7 @@ unsafe fn weights<const VECTORS: usize>(
         let (scale, shift) = (_mm512_set1_ps(scale), _mm512_set1_ps(-peak));
         let mut sum = _mm512_setzero_ps();
         for vector in &mut vectors {
-            let power = _mm512_fmadd_ps(*vector, scale, shift);
-            let whole = _mm512_roundscale_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(power);
-            let part = _mm512_sub_ps(power, whole);
-            let mut value = _mm512_set1_ps(POWER[4]);
-            for coefficient in [POWER[3], POWER[2], POWER[1], POWER[0]] {
-                value = _mm512_fmadd_ps(value, part, _mm512_set1_ps(coefficient));
-            }
-            *vector = _mm512_scalef_ps(value, whole);
+            *vector = powers_of_2(_mm512_fmadd_ps(*vector, scale, shift));
             sum = _mm512_add_ps(sum, *vector);
         }
         query.peak = peak;
@@ -233,7 +224,3 @@ unsafe fn weights<const VECTORS: usize>(
     }
     factor
 }
-
-/// 2^x for −½ ≤ x ≤ ½ as a polynomial, from the constant on: of those with a constant of 1, the one whose largest
-/// relative error is least, 3·10⁻⁶.
-const POWER: [f32; 5] = [1.0, 0.693_124_2, 0.240_241, 0.055_906_426, 0.009_582_853];

@@ -55,7 +55,7 @@ impl WithSimd for Attend<'_> {
             }
             for (own, sums) in queries.iter().zip(self.sums.chunks_exact(dim)) {
                 // SAFETY: the promise that came with the job.
-                unsafe { self.job.finish(own, sums) };
+                unsafe { self.job.finish(own, sums, own.peak * std::f32::consts::LOG2_E) };
             }
         }
     }
