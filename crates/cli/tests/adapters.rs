@@ -12,8 +12,8 @@ use lopper_record::{LayerPosition, LayerSet};
 use lopper_testkit::fixture;
 use serde_json::Value;
 
-/// Writes an adapter on the layers `on` whose B is drawn, strong enough that results differ. It is of the cut that these
-/// are without a base, and of the whole model with one.
+/// Writes an adapter on the layers `on` whose B is drawn, strong enough that results differ. It is of the cut that
+/// these are without a base, and of the whole model with one.
 fn write_adapter(place: &Workplace, name: &str, on: &LayerSet<LayerPosition>, base: Option<&str>) -> PathBuf {
     let checkpoint = Arc::new(Checkpoint::open(&place.model()).unwrap());
     let mut model = Model::from_checkpoint(&checkpoint).unwrap();

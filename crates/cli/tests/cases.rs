@@ -27,7 +27,8 @@ fn run(place: &Workplace, arguments: &[&str]) -> String {
     String::from_utf8(output.stderr).unwrap()
 }
 
-const HEAL: [&str; 9] = ["heal", "model", "--data", "sgr.jsonl", "--batch", "2", "--warmup", "1", "-o"];
+const HEAL: [&str; 11] =
+    ["heal", "model", "--data", "sgr.jsonl", "--deduplicate", "none", "--batch", "2", "--warmup", "1", "-o"];
 
 fn rows(place: &Workplace, name: &str) -> Vec<Value> {
     let text = std::fs::read_to_string(place.path(name)).unwrap();

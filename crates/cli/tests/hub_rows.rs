@@ -169,7 +169,7 @@ fn prompts_and_examples_come_from_a_data_set_by_its_name() {
     assert_eq!(hub.fetched(), 1);
 
     // All pieces of the split `train`, and what they are goes into the record.
-    let heal = "heal model --batch 4 --warmup 1 --data own/stamps --config main --column question";
+    let heal = "heal model --batch 4 --warmup 1 --deduplicate none --data own/stamps --config main --column question";
     let report = hub.json(&format!("{heal} --answer-column key -o healed --json"));
     assert_eq!((&report["examples"]["rows"], &report["examples"]["used"]), (&16.into(), &16.into()), "{report}");
     assert_eq!(report["data"], "own/stamps");

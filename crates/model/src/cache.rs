@@ -86,8 +86,8 @@ impl SequenceCache {
         self.len = len;
     }
 
-    /// Gives back keys and values that no further token sees, where a layer has a window (`windows`, one for each slot).
-    /// What is cached now can then not be truncated any more.
+    /// Gives back keys and values that no further token sees, where a layer has a window (`windows`, one for each
+    /// slot). What is cached now can then not be truncated any more.
     pub fn forget_unseen(&mut self, windows: impl IntoIterator<Item = Option<usize>>) {
         for (layer, window) in self.layers.iter_mut().zip(windows) {
             // The next token is number `len`.

@@ -7,6 +7,7 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use common::{model, recipe};
+use lopper_heal::OverlapCheck;
 use lopper_model::chat::Message;
 use lopper_record::study::StudyRecord;
 use lopper_record::{NoProgress, Store};
@@ -306,12 +307,15 @@ fn prompts_of_ones_own_heal_and_may_be_no_items() {
     let shared = StudyInputs { prompts: prompts(&["what is red", "130  + 1 ="]), ..place.inputs() };
     let mut wide = recipe.clone();
     (wide.items.report, wide.items.select) = (60, 60);
+    // By default they would be left out.
+    wide.heal.filters.overlap = OverlapCheck::None;
     let fault = place.study(&wide, &shared).unwrap_err().into_fault().unwrap();
     assert!(fault.message.contains("are items") && fault.got.unwrap().contains(" items of own_sum"));
     // A generated item is known by its text as well.
     let item = lopper_pocket::examples("pocket_word", lopper_pocket::Split::Report, 0).next().unwrap();
     let shared = StudyInputs { prompts: prompts(&["what is red", item.prompt.text()]), ..place.inputs() };
-    let generated = Recipe { heal: Heal { data: "prompts.jsonl".into(), ..common::recipe().heal }, ..common::recipe() };
+    let heal = Heal { data: "prompts.jsonl".into(), filters: wide.heal.filters, ..common::recipe().heal };
+    let generated = Recipe { heal, ..common::recipe() };
     let fault = place.study(&generated, &shared).unwrap_err().into_fault().unwrap();
     assert_eq!(fault.got.unwrap(), "1 of 5 items of pocket_word");
 }

@@ -64,8 +64,8 @@ pub struct PruneArgs {
     #[arg(long)]
     pub keep_pattern: bool,
 
-    /// Do not compare the logits of the written model with those of its source (every tensor is still compared), and with
-    /// --adapter not its loss
+    /// Do not compare the logits of the written model with those of its source (every tensor is still compared), and
+    /// with --adapter not its loss
     #[arg(long)]
     pub no_verify: bool,
 

@@ -1,7 +1,7 @@
 //! Attention for running forward: query rows against keys and values of their text so far, whether those come from a
 //! cache, from the same batch, or from a text that several others continue. In `f32`, or, where keys and values are
-//! kept in bf16, with operands in bf16: queries, keys, the weights of the softmax, and values. Scores, their softmax and
-//! all sums are `f32` in any case.
+//! kept in bf16, with operands in bf16: queries, keys, the weights of the softmax, and values. Scores, their softmax
+//! and all sums are `f32` in any case.
 //!
 //! A text goes by in spans of [`SPAN`] tokens, which stay in cache while some dozens of queries read them; what a query
 //! has gathered so far is scaled where a later span has a larger score (Milakov & Gimelshein, arXiv 1805.02867; Dao et
@@ -45,8 +45,8 @@ pub(crate) struct Job<'a> {
 /// Attention of the job's rows.
 ///
 /// # Safety
-/// `out` points to as many live elements as `q` has, and `log_sums` to one for each of its heads; nobody else uses those
-/// of these rows and of this key head's query heads meanwhile.
+/// `out` points to as many live elements as `q` has, and `log_sums` to one for each of its heads; nobody else uses
+/// those of these rows and of this key head's query heads meanwhile.
 pub(crate) unsafe fn attend(job: Job<'_>) {
     thread_local! {
         static SCRATCH: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };

@@ -1,11 +1,10 @@
 //! Causal attention with grouped queries over packed sequences, forward and backward; over all
 //! earlier tokens or a window of them, with scores capped by a tanh where a model does so (Gemma 2).
 //!
-//! In `f32` it works on blocks of query rows: only `[BLOCK, keys]` scores exist at a time, never a T×T matrix,
-//! and the backward pass recomputes the probabilities from queries and keys instead of keeping
-//! them (Dao et al., arXiv 2205.14135, without the on-line softmax, since a whole row fits). In bf16, where the
-//! processor has instructions for it, the forward pass is that of [`super::attention_infer`], and the backward pass goes
-//! by squares ([`bf16_tiles`]).
+//! In `f32` it works on blocks of query rows: only `[BLOCK, keys]` scores exist at a time, never a T×T matrix, and the
+//! backward pass recomputes the probabilities from queries and keys instead of keeping them (Dao et al., arXiv
+//! 2205.14135, without the on-line softmax, since a whole row fits). In bf16, where the processor has instructions for
+//! it, the forward pass is that of [`super::attention_infer`], and the backward pass goes by squares ([`bf16_tiles`]).
 
 #[cfg(target_arch = "x86_64")]
 mod bf16_tiles;

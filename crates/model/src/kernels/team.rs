@@ -1,5 +1,5 @@
-//! Threads that help with one kernel after another, and wait for the next by spinning: a step of decoding has hundreds of
-//! kernels of some microseconds, and to wake a thread takes longer than that. Threads that find nothing for a while
+//! Threads that help with one kernel after another, and wait for the next by spinning: a step of decoding has hundreds
+//! of kernels of some microseconds, and to wake a thread takes longer than that. Threads that find nothing for a while
 //! sleep.
 //!
 //! One caller at a time has the team; others go through rayon's pool meanwhile.

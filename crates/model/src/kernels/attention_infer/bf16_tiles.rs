@@ -1,5 +1,5 @@
-//! Attention with operands in bf16, by the processor's instructions for it: the queries of a tile go through as the rows
-//! of a product with all keys of a span, and their weights as those of one with its values.
+//! Attention with operands in bf16, by the processor's instructions for it: the queries of a tile go through as the
+//! rows of a product with all keys of a span, and their weights as those of one with its values.
 
 use super::{Job, Query, SPAN};
 use crate::kernels::attention::{Heads, soft_cap};

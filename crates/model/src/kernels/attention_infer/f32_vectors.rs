@@ -1,6 +1,6 @@
-//! Attention in `f32`: scores of a group of keys come from multiply-adds down the channels, without a horizontal sum for
-//! each key. The query heads that share a key head, and neighbouring rows, go through in tiles, so that keys and values
-//! are read once for several of them.
+//! Attention in `f32`: scores of a group of keys come from multiply-adds down the channels, without a horizontal sum
+//! for each key. The query heads that share a key head, and neighbouring rows, go through in tiles, so that keys and
+//! values are read once for several of them.
 
 use super::products::{key_products, weighted_values};
 use super::{Job, Query, SPAN, softmax_numerators};
