@@ -3,7 +3,7 @@
 //!
 //! [`generate_responses`] lets the uncut model answer prompts; [`read_examples`] and [`Examples`] turn conversations
 //! into [`Document`]s, tokens with loss weights; [`heal`] trains the kept layers on them by a [`HealRecipe`], and can
-//! be interrupted and resumed. [`Trainer`] is the loop below it: forward and backward pass on several threads, gradient
+//! be interrupted and resumed; [`heal_cuts`] does it with several cuts of a model at once. [`Trainer`] is the loop below it: forward and backward pass on several threads, gradient
 //! clipping, AdamW.
 //!
 //! ```
@@ -62,6 +62,6 @@ pub use optimizer::{AdamW, AdamWConfig};
 pub use recipe::{Distillation, HealRecipe, LoraConfig, Method, OnPolicy, TrainedLayers, Warmup};
 pub use schedule::{DecayShape, Schedule};
 pub use self_generated::{PreparedPrompts, SelfGenerated, SgrOptions, SgrPrompt, SgrRow, generate_responses};
-pub use sft::{Choose, HealStats, Healed, Removal, Rounds, Run, StateFile, Stopped, heal};
+pub use sft::{Choose, Cut, HealStats, Healed, Removal, Rounds, Run, StateFile, Stopped, heal, heal_cuts};
 pub use trainer::{Document, StepStats, Trainer, TrainerConfig};
 pub use written::{LossSample, WrittenLoss};

@@ -71,7 +71,7 @@ pub fn needs(config: &Config, stored: u64, threads: usize) -> Vec<Need> {
     let generate = need("generate, eval", packed, forward + shape.cache);
     let heal = |command, method, load_in_4bit| {
         let recipe = HealRecipe { load_in_4bit, ..HealRecipe::for_size(parameters as usize, method) };
-        need_of_healing(command, config, stored, threads, &LayerSet::all(config.num_hidden_layers), &recipe)
+        need_of_healing(command, config, stored, threads, &[&LayerSet::all(config.num_hidden_layers)], &recipe)
     };
     vec![
         // Copied in pieces of 4 MiB: no weight stays.
@@ -85,13 +85,13 @@ pub fn needs(config: &Config, stored: u64, threads: usize) -> Vec<Need> {
     ]
 }
 
-/// What finetuning the layers `kept` of the model by `recipe` needs.
+/// What finetuning the layers `kept` of the model by `recipe` needs; of several cuts, all of them at once.
 pub fn need_of_healing(
     command: &'static str,
     config: &Config,
     stored: u64,
     threads: usize,
-    kept: &LayerSet<LayerPosition>,
+    kept: &[&LayerSet<LayerPosition>],
     recipe: &HealRecipe,
 ) -> Need {
     let parameters = config.parameter_counts().total;
@@ -99,7 +99,7 @@ pub fn need_of_healing(
     // As `Run::for_model` chooses them.
     let apart = parameters < SMALL_MODEL || recipe.mixed || recipe.method == Method::Lora && recipe.batch >= threads;
     let workers = if apart { threads.max(1) as u64 } else { 1 };
-    let trained = trained_bytes(config, kept, recipe) / 4;
+    let trained = kept.iter().map(|kept| trained_bytes(config, kept, recipe) / 4).sum::<u64>();
     // What is not trained.
     let matrices = shape.layer_matrices * shape.layers;
     let frozen = match (recipe.method, recipe.load_in_4bit) {
@@ -116,7 +116,9 @@ pub fn need_of_healing(
     let fixed = frozen + 4 * trained * (3 + workers);
     // The gradient goes back to the first trained layer, and through all where the head is the embedding's matrix.
     let through_all = recipe.method == Method::Full && config.tie_word_embeddings;
-    let layers = if through_all { kept.len() } else { recipe.layers.of(kept).len() } as u64;
+    let layers = |kept: &&LayerSet<_>| if through_all { kept.len() } else { recipe.layers.of(kept).len() } as u64;
+    // One cut after another goes through the layers that it trains.
+    let layers = kept.iter().map(layers).max().unwrap_or(0);
     let kept = match recipe.checkpointing {
         true => 4 * shape.hidden * layers + shape.activations(),
         false => shape.activations() * layers,
@@ -135,7 +137,7 @@ pub fn needs_of_study(config: &Config, stored: u64, threads: usize, recipe: Opti
     };
     let mut needs: Vec<Need> = needs(config, stored, threads).into_iter().filter_map(named).collect();
     let all = LayerSet::all(config.num_hidden_layers);
-    needs.extend(recipe.map(|recipe| need_of_healing("healing", config, stored, threads, &all, recipe)));
+    needs.extend(recipe.map(|recipe| need_of_healing("healing", config, stored, threads, &[&all], recipe)));
     needs
 }
 
@@ -271,7 +273,7 @@ mod tests {
         assert_eq!(healed_bytes(&config, 6, &of(Method::Full, TrainedLayers::Last(3))), 4 * full(TrainedLayers::All));
         let lora = |layers| trained_bytes(&config, &kept, &of(Method::Lora, layers));
         assert_eq!(2 * lora(TrainedLayers::FromCut), lora(TrainedLayers::All), "3, 7 and 8");
-        let need = |layers| need_of_healing("heal", &config, 1 << 28, 2, &kept, &of(Method::Full, layers)).total;
+        let need = |layers| need_of_healing("heal", &config, 1 << 28, 2, &[&kept], &of(Method::Full, layers)).total;
         assert!(need(TrainedLayers::Last(1)) < need(TrainedLayers::Last(3)));
         assert!(need(TrainedLayers::Last(3)) < need(TrainedLayers::All));
     }

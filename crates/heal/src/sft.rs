@@ -9,8 +9,10 @@
 
 mod order;
 mod own_answers;
+mod prepare;
 mod rounds;
 mod stats;
+mod together;
 mod training;
 
 pub(crate) use order::first_epoch;
@@ -18,22 +20,17 @@ pub use own_answers::OwnAnswers;
 pub use rounds::{Choose, Removal, Rounds};
 pub use stats::{HealStats, Stopped};
 
-use crate::adapter::{Base, attach_lora, is_adapter, save_adapter};
-use crate::evaluation::{self, Evaluated, Evaluation, Keep, mean_loss};
+use crate::adapter::{Base, save_adapter};
+use crate::evaluation::{Evaluation, Keep};
 use crate::log::TrainingLog;
 use crate::recipe::{HealRecipe, Method};
-use crate::state::{self, RunState};
-use crate::trainer::{Document, Trainer, TrainerConfig};
+use crate::trainer::Document;
 use lopper_model::Model;
-use lopper_model::tensors::{EMBEDDING, layer_of};
-use lopper_record::{Fault, LayerPosition, LayerSet, Progress, Result, Step, ensure, key_hash};
-use serde_json::{Value, json};
+use lopper_record::{Fault, LayerPosition, LayerSet, Progress, Result, Step, ensure};
+use prepare::{CutModel, Prepared};
 use std::path::Path;
 use std::time::Duration;
-use training::Training;
-
-/// Fewest and most tokens of a micro-batch, apart from single longer examples.
-const MICRO_TOKENS: (usize, usize) = (256, 2048);
+use together::{End, Member};
 
 /// How a run uses the machine, and what it is checked on.
 #[derive(Debug, Clone, Copy)]
@@ -47,6 +44,9 @@ pub struct Run<'a> {
     pub held_out: &'a [Document],
     /// When they are evaluated, and what follows from it.
     pub evaluation: Evaluation,
+    /// Steps of the training, where these are fewer than the recipe's epochs have; the learning rate follows a schedule
+    /// of so many.
+    pub most_steps: Option<usize>,
     /// Stop where the loss has been above its start for so many steps ([`Divergence`](crate::Divergence)); 0: only
     /// where it is no number.
     pub divergence_steps: usize,
@@ -76,9 +76,9 @@ impl Run<'_> {
     /// With so many workers, and nothing else.
     pub const fn with_workers(workers: usize) -> Self {
         let evaluation = Evaluation { every: 0, keep: Keep::Last, patience: 0 };
-        let (state, rounds) = (None, None);
+        let (state, rounds, most_steps) = (None, None, None);
         let (held_out, stop_tokens, rows, logs) = (&[], &[], &[], &[]);
-        Self { workers, state, held_out, evaluation, divergence_steps: 0, stop_tokens, rounds, rows, logs }
+        Self { workers, state, held_out, evaluation, most_steps, divergence_steps: 0, stop_tokens, rounds, rows, logs }
     }
 
     /// The fastest choice for `model`, without a state file.
@@ -95,10 +95,16 @@ impl Run<'_> {
         if self.workers > 1 { self.workers } else { rayon::current_num_threads() }
     }
 
+    /// Steps of a training on so many documents.
+    pub(crate) fn steps(&self, recipe: &HealRecipe, documents: usize) -> usize {
+        let all = recipe.steps(documents);
+        self.most_steps.map_or(all, |most| most.min(all))
+    }
+
     fn check(&self, layers: usize, documents: usize, recipe: &HealRecipe) -> Result<()> {
         let Evaluation { every, keep, patience } = self.evaluation;
         if let Some(rounds) = &self.rounds {
-            rounds.check(layers, recipe.steps(documents))?;
+            rounds.check(layers, self.steps(recipe, documents))?;
             if keep == Keep::Best || patience > 0 {
                 return Err(Fault::new("evaluations of cuts of different depths cannot be compared")
                     .expected("the weights of the last step, and no early stopping")
@@ -185,87 +191,78 @@ pub fn heal(
     run: &Run<'_>,
     progress: &dyn Progress,
 ) -> Result<Healed> {
-    check(model, kept, documents, recipe)?;
-    check_documents(model, run.held_out, recipe)?;
-    run.check(kept.len(), documents.len(), recipe)?;
-    let mut whole = model.clone();
-    if recipe.distillation.is_some() && whole.is_small() {
-        whole.load();
-    }
-    // What a teacher has in memory its student shares.
-    let mut model = whole.keep(kept);
-    let teacher = recipe.distillation.map(|distillation| (whole, distillation));
-    if model.is_small() {
-        model.load();
-    }
-    let original = recipe.load_in_4bit.then(|| model.clone());
-    if recipe.load_in_4bit {
-        model.quantize_nf4();
-    }
-    let before = model.clone();
-    let trained = recipe.layers.of(kept);
-    let lora = recipe.method == Method::Lora;
-    if lora {
-        attach_lora(&mut model, &recipe.lora, recipe.seed, &trained)?;
-    }
-    let start = (run.evaluation.keep == Keep::Best).then(|| model.clone());
-    let epoch_tokens: u64 = documents.iter().map(|d| d.tokens.len() as u64 - 1).sum();
-    let config = TrainerConfig {
-        workers: run.workers,
-        micro_tokens: micro_tokens(epoch_tokens as usize, documents.len(), recipe, run.workers),
-        clip: recipe.clip,
-        checkpointing: recipe.checkpointing,
-        layer_drop: 0.0,
-        mixed: recipe.mixed,
-        seed: recipe.seed,
-    };
-    let tied = model.config.tie_word_embeddings;
-    let trainable = |name: &str| match lora {
-        true => is_adapter(name),
-        false => recipe.layers.is_all() || is_in(&trained, tied, name),
-    };
-    let layers = LayerSet::all(model.num_layers());
-    let mut trainer = Trainer::new(model, layers.slots(), trainable, recipe.adamw, config);
-    if let Some((teacher, distillation)) = teacher {
-        trainer = trainer.with_teacher(teacher, distillation);
-    }
+    let cut = Cut { kept, state: run.state, logs: run.logs };
+    let healed = heal_cuts(model, &[cut], documents, recipe, run, progress)?;
+    healed.into_iter().next().expect("a result for each cut")
+}
 
-    let (mut state, mut best) = (RunState::default(), None);
-    if let Some(file) = run.state {
-        state.settings = settings(&file, kept, documents, recipe, run);
-        state.recipe = key_hash(&state.settings)?;
-        if file.path.exists() {
-            (state, best) = state::load(file.path, &mut trainer, &state)?;
-        }
+/// A cut to heal together with others.
+#[derive(Debug, Clone, Copy)]
+pub struct Cut<'a> {
+    /// The layers that stay.
+    pub kept: &'a LayerSet<LayerPosition>,
+    /// The file of its unfinished run; the one that [`heal`] of this cut alone would continue, too.
+    pub state: Option<StateFile<'a>>,
+    /// Logs of its steps.
+    pub logs: &'a [&'a dyn TrainingLog],
+}
+
+/// Finetunes several cuts of `model` in one pass over `documents`. Each is to the bit what [`heal`] makes of it, also
+/// where another one diverges or ends early. Computed once are the uncut model's distributions, where they are learned,
+/// and the layers before the first trained one, as far as cuts have the same ones; weights are in memory once.
+///
+/// `state` and `logs` of `run` are not used. `progress` counts the tokens of all cuts; the seconds of a step are divided
+/// evenly among them.
+///
+/// # Errors
+/// As [`heal`]; what is the matter with one cut is the error of its own result.
+pub fn heal_cuts(
+    model: &Model,
+    cuts: &[Cut<'_>],
+    documents: &[Document],
+    recipe: &HealRecipe,
+    run: &Run<'_>,
+    progress: &dyn Progress,
+) -> Result<Vec<Result<Healed>>> {
+    let runs: Vec<Run<'_>> = cuts.iter().map(|cut| Run { state: cut.state, logs: cut.logs, ..*run }).collect();
+    check_documents(model, run.held_out, recipe)?;
+    for Cut { kept, .. } in cuts {
+        check(model, kept, documents, recipe)?;
+        run.check(kept.len(), documents.len(), recipe)?;
     }
-    let best_step = evaluation::best(&state.evaluations).map_or(0, |index| state.evaluations[index].step);
-    if run.evaluation.keep == Keep::Best && best_step > 0 && best.is_none() {
-        return Err(Fault::new("training state is unusable: the best weights are not in it")
-            .expected(format!("the weights of step {best_step}"))
-            .hint("remove it to start over")
-            .into());
+    ensure!(cuts.len() == 1 || run.rounds.is_none(), "layers are removed from one cut at a time");
+    let Prepared { models, teacher } = prepare::models(model, cuts, recipe);
+    let mut members = Vec::with_capacity(cuts.len());
+    let mut rest = Vec::with_capacity(cuts.len());
+    for ((CutModel { base, trained_on }, cut), run) in models.into_iter().zip(cuts).zip(&runs) {
+        let begun = prepare::begin(trained_on, teacher.clone(), cut.kept, documents, (recipe, run), progress)?;
+        members.push(Member { training: begun.training, end: End::None });
+        rest.push((base, begun.start));
     }
-    if run.evaluation.every == 0 {
-        // Which documents they were on is not in the state.
-        state.evaluations.clear();
-    }
-    if !run.held_out.is_empty() && state.evaluations.is_empty() && run.rounds.is_none() {
-        // A new adapter changes nothing, so this is the loss before the training also where a run is continued.
-        let (loss, _) = mean_loss(&before, run.held_out, run.threads(), progress)?;
-        state.evaluations.push(Evaluated { step: 0, loss });
-    }
-    drop(before);
-    let training = Training::new(trainer, state, best, documents, recipe, run);
-    let step = Step::new("healing", "tokens", (epoch_tokens * recipe.epochs as u64) as usize);
-    let progress = progress.step(step.found(training.tokens_so_far()));
-    let healed = training.run(start, &*progress)?;
-    let positions: LayerSet<LayerPosition> = healed.kept;
-    // The model that was trained has the layers `kept`.
-    let healed = Healed { kept: positions.indices().filter_map(|layer| kept.indices().nth(layer)).collect(), ..healed };
-    Ok(match original {
-        Some(original) => healed.on_weights_of(original.keep(&positions)),
-        None => healed,
-    })
+    drop(teacher);
+    let tokens = members.iter().map(|member| member.training.all_tokens()).sum();
+    let step = Step::new("healing", "tokens", tokens);
+    let found = members.iter().map(|member| member.training.tokens_so_far()).sum();
+    let progress = progress.step(step.found(found));
+    let apart = recipe.distillation.is_some_and(|distillation| distillation.on_policy.is_some());
+    together::run(&mut members, apart, &*progress)?;
+    let finished =
+        |((Member { training, end }, (base, start)), cut): ((Member<'_>, (Option<Model>, Option<Model>)), &Cut<'_>)| {
+            let healed = match end {
+                End::Done(stopped) => training.finish(start, stopped)?,
+                End::Failed(error) => return Err(error),
+                End::None => unreachable!("a training ends"),
+            };
+            let positions: LayerSet<LayerPosition> = healed.kept;
+            // The model that was trained has the layers `kept`.
+            let kept = positions.indices().filter_map(|layer| cut.kept.indices().nth(layer)).collect();
+            let healed = Healed { kept, ..healed };
+            Ok(match base {
+                Some(base) => healed.on_weights_of(base.keep(&positions)),
+                None => healed,
+            })
+        };
+    Ok(members.into_iter().zip(rest).zip(cuts).map(finished).collect())
 }
 
 fn check(model: &Model, kept: &LayerSet<LayerPosition>, documents: &[Document], recipe: &HealRecipe) -> Result<()> {
@@ -294,82 +291,4 @@ fn check_documents(model: &Model, documents: &[Document], recipe: &HealRecipe) -
         model.check_tokens(tokens)?;
     }
     Ok(())
-}
-
-/// Whether the parameter `name` belongs to the layers `trained`, or to what comes after all layers.
-fn is_in(trained: &LayerSet<LayerPosition>, tied: bool, name: &str) -> bool {
-    match layer_of(name) {
-        Some((layer, _)) => trained.contains(LayerPosition(layer)),
-        None => tied || name != EMBEDDING,
-    }
-}
-
-/// Tokens of a micro-batch: enough for efficient matrix multiplications. In `f32` half of a worker's part of a step,
-/// which stays in its caches; in bf16, where weights are packed anew for each micro-batch, all of it.
-fn micro_tokens(epoch_tokens: usize, documents: usize, recipe: &HealRecipe, workers: usize) -> usize {
-    if workers <= 1 {
-        return MICRO_TOKENS.1;
-    }
-    let per_worker = epoch_tokens / documents * recipe.batch / workers;
-    // Steps have more or fewer tokens.
-    let tokens = if recipe.mixed { per_worker * 3 / 2 } else { per_worker / 2 };
-    tokens.clamp(MICRO_TOKENS.0, MICRO_TOKENS.1)
-}
-
-/// What determines the result, but for the number of workers: that changes only the order of sums and the
-/// dropout masks, so a run can continue on another machine.
-fn settings(
-    file: &StateFile<'_>,
-    kept: &LayerSet<LayerPosition>,
-    documents: &[Document],
-    recipe: &HealRecipe,
-    run: &Run<'_>,
-) -> Value {
-    let mut settings = json!({"model": file.model, "kept": kept, "documents": hash(documents), "recipe": recipe});
-    if run.evaluation != Evaluation::default() {
-        settings["evaluation"] = json!(run.evaluation);
-    }
-    // Losses on them are in the state.
-    if run.evaluation != Evaluation::default() || run.rounds.is_some() {
-        settings["held_out"] = json!(hash(run.held_out));
-    }
-    if let Some(Rounds { remove, at_once, criterion, .. }) = run.rounds {
-        settings["rounds"] = json!({"remove": remove, "at_once": at_once, "criterion": criterion});
-    }
-    if recipe.distillation.is_some_and(|distillation| distillation.on_policy.is_some()) {
-        settings["stop_tokens"] = json!(run.stop_tokens);
-    }
-    settings
-}
-
-fn hash(documents: &[Document]) -> String {
-    let mut hasher = blake3::Hasher::new();
-    for document in documents {
-        hasher.update(&(document.tokens.len() as u64).to_le_bytes());
-        document.tokens.iter().for_each(|token| {
-            hasher.update(&token.to_le_bytes());
-        });
-        document.weights.iter().for_each(|weight| {
-            hasher.update(&weight.to_le_bytes());
-        });
-    }
-    hasher.finalize().to_hex().to_string()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_batch_is_divided_among_the_workers() {
-        let tokens = |epoch, documents, batch, workers, mixed| {
-            let recipe = HealRecipe { batch, mixed, ..HealRecipe::default() };
-            micro_tokens(epoch, documents, &recipe, workers)
-        };
-        assert_eq!(tokens(64_000, 640, 64, 2, false), 1600);
-        assert_eq!(tokens(6_400, 640, 8, 2, false), 256);
-        assert_eq!(tokens(64_000, 640, 20, 2, true), 1500);
-        assert_eq!(tokens(640_000, 64, 64, 2, false), 2048);
-        assert_eq!(tokens(100, 10, 2, 1, false), 2048);
-    }
 }

@@ -1,15 +1,19 @@
 //! The data-parallel trainer: each worker thread runs its part of the batch through single-threaded kernels, whose
 //! buffers stay in its cache; gradients are summed, clipped, and given to the optimiser.
 //!
-//! Every step is a function of the documents, the seed and the number of workers.
+//! Every step is a function of the documents, the seed and the number of workers. Several trainers may take a step
+//! together, which changes nothing about any of them.
 
 use crate::optimizer::{AdamW, AdamWConfig, clip_norm};
 use crate::recipe::Distillation;
 use anyhow::anyhow;
 use lopper_model::linear::Dropout;
 use lopper_model::param::Gradients;
-use lopper_model::{BatchLoss, MatmulPrecision, Model, Teacher, Threads, TrainBatch, TrainOptions, TrainWorkspace};
-use lopper_record::{Fault, LayerSet, LayerSlot, Result};
+use lopper_model::{
+    BatchLoss, Learner, MatmulPrecision, Model, Teacher, Threads, TrainBatch, TrainOptions, TrainWorkspace,
+    taught_together,
+};
+use lopper_record::{Fault, LayerSet, LayerSlot, Result, ensure};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -23,7 +27,7 @@ pub struct Document {
 }
 
 /// Settings of a [`Trainer`].
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct TrainerConfig {
     /// Worker threads.
     pub workers: usize,
@@ -109,6 +113,13 @@ struct Worker {
     gradients: Gradients,
 }
 
+/// A trainer's part in what one thread does.
+struct Learning<'a> {
+    model: &'a Model,
+    kept: &'a LayerSet<LayerSlot>,
+    worker: &'a mut Worker,
+}
+
 impl Trainer {
     /// Prepares the layers `kept` of `model` for training; `trainable` says by name which parameters change.
     pub fn new(
@@ -150,29 +161,54 @@ impl Trainer {
     /// # Errors
     /// If a document or a layer does not fit the model.
     pub fn gradients(&mut self, documents: &[Document]) -> Result<StepStats> {
+        Ok(Self::gradients_of_all(&mut [self], documents)?[0])
+    }
+
+    /// The same of each of several trainers with the same settings and teacher, which are at the same step. What their
+    /// models have in common before the first trained layer is computed once, and so is the teacher's pass.
+    ///
+    /// # Errors
+    /// As for each; for trainers that are not at the same step.
+    pub fn gradients_of_all(trainers: &mut [&mut Self], documents: &[Document]) -> Result<Vec<StepStats>> {
+        let Some(first) = trainers.first() else { return Ok(Vec::new()) };
+        let (config, step, count) = (first.config.clone(), first.optimizer.step, first.workers.len());
+        let alike = |trainer: &&mut Self| {
+            trainer.optimizer.step == step
+                && trainer.config == config
+                && trainer.teacher.is_some() == first.teacher.is_some()
+        };
+        ensure!(trainers.iter().all(alike), "trainers of other settings, or at other steps, learn apart");
         let tokens: usize = documents.iter().map(inputs).sum();
-        let micro = micro_batches(documents, self.config.micro_tokens, self.workers.len());
+        let micro = micro_batches(documents, config.micro_tokens, count);
         let total: f64 = micro.iter().map(TrainBatch::total_weight).sum();
         let scale = if total > 0.0 { (1.0 / total) as f32 } else { 0.0 };
-        let count = self.workers.len();
-        let (model, kept, config, step) = (&self.model, &self.kept, &self.config, self.optimizer.step);
         // A product in bf16 runs on one thread, and several workers are one for each thread.
         let threads = if config.mixed || count > 1 { Threads::One } else { Threads::Pool };
         let precision = if config.mixed { MatmulPrecision::Bf16 } else { MatmulPrecision::F32 };
-        let teacher = self.teacher.as_ref().map(TeachingModel::teacher);
-        let losses: Vec<Result<BatchLoss>> = std::thread::scope(|scope| {
-            let handles: Vec<_> = self
-                .workers
-                .iter_mut()
+        let (mut lanes, mut teacher) = ((0..count).map(|_| Vec::new()).collect::<Vec<Vec<Learning<'_>>>>(), None);
+        for trainer in &mut *trainers {
+            let Self { model, kept, workers, teacher: taught_by, .. } = &mut **trainer;
+            teacher = teacher.or_else(|| taught_by.as_ref().map(TeachingModel::teacher));
+            for (lane, worker) in lanes.iter_mut().zip(workers) {
+                lane.push(Learning { model, kept, worker });
+            }
+        }
+        let losses: Vec<Result<Vec<BatchLoss>>> = std::thread::scope(|scope| {
+            let handles: Vec<_> = lanes
+                .into_iter()
                 .enumerate()
-                .map(|(w, worker)| {
-                    let mine = micro.iter().enumerate().skip(w).step_by(count);
-                    scope.spawn(move || -> Result<BatchLoss> {
-                        worker.gradients.zero();
-                        let mut loss = BatchLoss::default();
+                .map(|(w, mut lane)| {
+                    let (mine, config) = (micro.iter().enumerate().skip(w).step_by(count), &config);
+                    scope.spawn(move || -> Result<Vec<BatchLoss>> {
+                        // One set of buffers for all of them.
+                        let mut workspace = std::mem::take(&mut lane[0].worker.workspace);
+                        lane.iter_mut().for_each(|learning| learning.worker.gradients.zero());
+                        let mut losses = vec![BatchLoss::default(); lane.len()];
                         for (index, batch) in mine {
                             let seed = config.seed ^ (step << 20) ^ index as u64;
-                            let kept = sample_depth(kept, config.layer_drop, seed);
+                            let sampled =
+                                |learning: &Learning<'_>| sample_depth(learning.kept, config.layer_drop, seed);
+                            let kept: Vec<_> = lane.iter().map(sampled).collect();
                             let options = TrainOptions {
                                 threads,
                                 precision,
@@ -180,10 +216,16 @@ impl Trainer {
                                 dropout: Some(Dropout { seed }),
                                 checkpointing: config.checkpointing,
                             };
-                            let Worker { workspace, gradients } = &mut *worker;
-                            loss += model.taught(batch, &kept, teacher, options, workspace, gradients)?;
+                            let learner = |(learning, kept)| {
+                                let Learning { model, worker, .. }: &mut Learning<'_> = learning;
+                                Learner { model, kept, gradients: &mut worker.gradients }
+                            };
+                            let mut learners: Vec<_> = lane.iter_mut().zip(&kept).map(learner).collect();
+                            let of_batch = taught_together(batch, &mut learners, teacher, options, &mut workspace)?;
+                            losses.iter_mut().zip(of_batch).for_each(|(loss, of_batch)| *loss += of_batch);
                         }
-                        Ok(loss)
+                        lane[0].worker.workspace = workspace;
+                        Ok(losses)
                     })
                 })
                 .collect();
@@ -192,18 +234,20 @@ impl Trainer {
                 .map(|h| h.join().unwrap_or_else(|_| Err(anyhow!("a training worker panicked").into())))
                 .collect()
         });
-        let mut all = BatchLoss::default();
-        for loss in losses {
-            all += loss?;
+        let mut all = vec![BatchLoss::default(); trainers.len()];
+        for losses in losses {
+            all.iter_mut().zip(losses?).for_each(|(all, loss)| *all += loss);
         }
-        let BatchLoss { total: objective, targets: loss } = all;
-        let (first, rest) = self.workers.split_at_mut(1);
-        for worker in rest {
-            first[0].gradients.add(&worker.gradients);
-        }
-        let gradients = &mut first[0].gradients;
-        let grad_norm = clip_norm(gradients, self.config.clip);
-        Ok(StepStats { loss, objective, grad_norm, tokens })
+        let stats = |(trainer, loss): (&mut &mut Self, BatchLoss)| {
+            let BatchLoss { total: objective, targets: loss } = loss;
+            let (first, rest) = trainer.workers.split_at_mut(1);
+            for worker in rest {
+                first[0].gradients.add(&worker.gradients);
+            }
+            let grad_norm = clip_norm(&mut first[0].gradients, config.clip);
+            StepStats { loss, objective, grad_norm, tokens }
+        };
+        Ok(trainers.iter_mut().zip(all).map(stats).collect())
     }
 
     /// Updates the trained parameters by the gradients of the last [`Trainer::gradients`], at learning rate `rate`.

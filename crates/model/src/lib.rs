@@ -91,4 +91,4 @@ pub use layer::{Layer, LayerNorms};
 pub use mapped::Release;
 pub use model::{Model, SMALL_MODEL_PARAMETERS, Source, normal};
 pub use sizes::{LayerParameters, ParameterCounts};
-pub use train::{BatchLoss, Teacher, TrainBatch, TrainOptions, TrainWorkspace};
+pub use train::{BatchLoss, Learner, Teacher, TrainBatch, TrainOptions, TrainWorkspace, taught_together};

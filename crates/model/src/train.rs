@@ -2,11 +2,14 @@
 //!
 //! The decoder is a chain, so the backward pass is straight-line code over the kept layers rather
 //! than a graph. Parameters without a [`Param::slot`] are frozen and cost no gradient; layers before the first one
-//! with a trained parameter only run forward, and once for the teacher too, where it has the same ones. A list of
-//! kept layers works here too, which is how a pruned model is healed and how stochastic depth
-//! (Huang et al., arXiv 1603.09382) skips layers.
+//! with a trained parameter only run forward, and once for all models that learn from the batch and for their teacher,
+//! where they have the same ones. A list of kept layers works here too, which is how a pruned model is healed and how
+//! stochastic depth (Huang et al., arXiv 1603.09382) skips layers.
 
 mod layer;
+mod together;
+
+pub use together::{Learner, taught_together};
 
 use crate::batch::Batch;
 use crate::kernels::distill::{Divergence, Rows, distillation};
@@ -167,32 +170,41 @@ impl Model {
         workspace: &mut TrainWorkspace,
         grads: &mut Gradients,
     ) -> Result<BatchLoss> {
+        let learner = Learner { model: self, kept, gradients: grads };
+        let losses = taught_together(data, &mut [learner], teacher, options, workspace)?;
+        Ok(losses.into_iter().next().unwrap_or_default())
+    }
+
+    fn check_data(&self, data: &TrainBatch, kept: &LayerSet<LayerSlot>) -> Result<()> {
         self.check_tokens(&data.batch.tokens)?;
         self.check_tokens(&data.targets)?;
         self.check_layers(kept)?;
         ensure!(!self.is_streamed(), "training goes through the layers twice, so they are not streamed");
         ensure!(data.targets.len() == data.batch.len() && data.weights.len() == data.batch.len(), "one target per row");
-        if let Some(teacher) = &teacher {
-            self.check_teacher(teacher)?;
-        }
+        Ok(())
+    }
+
+    /// Loss and gradients, given what comes out of the layers before `layers`, `x`, and a teacher with its last states.
+    #[allow(clippy::too_many_arguments, reason = "what a pass reads and writes is passed one by one")]
+    fn learn_from(
+        &self,
+        mut x: Vec<f32>,
+        layers: &[usize],
+        data: &TrainBatch,
+        taught: Option<(Teacher<'_>, &[f32])>,
+        options: TrainOptions,
+        workspace: &mut TrainWorkspace,
+        grads: &mut Gradients,
+    ) -> BatchLoss {
         let ropes = self.rope_rows(&data.batch);
         let TrainOptions { dropout, checkpointing, .. } = options;
         let matmul = options.matmul();
         let pass = Pass { config: &self.config, ropes: &ropes, batch: &data.batch, matmul, dropout };
-        let TrainWorkspace { saved, inputs, passing, scratch, logits } = workspace;
-        let layers: Vec<usize> = kept.indices().collect();
-        let frozen = self.frozen_layers(&layers);
-        let common = teacher.map_or(0, |teacher| self.common_layers(&teacher, &layers[..frozen]));
-        let (frozen, trained) = layers.split_at(frozen);
-        saved.resize_with(if checkpointing { 1 } else { trained.len().max(1) }, Activations::default);
-        inputs.resize_with(if checkpointing { trained.len() } else { 0 }, Vec::new);
-
-        let mut x = Vec::new();
-        self.embed(&data.batch.tokens, &mut x);
-        self.pass_through(&pass, &frozen[..common], &mut x, passing, scratch);
-        let so_far = (common > 0).then(|| x.clone());
-        self.pass_through(&pass, &frozen[common..], &mut x, passing, scratch);
-        for (i, layer) in trained.iter().enumerate() {
+        let TrainWorkspace { saved, inputs, scratch, logits, .. } = workspace;
+        // Buffers stay where another model has more layers.
+        saved.resize_with(saved.len().max(if checkpointing { 1 } else { layers.len().max(1) }), Activations::default);
+        inputs.resize_with(inputs.len().max(if checkpointing { layers.len() } else { 0 }), Vec::new);
+        for (i, layer) in layers.iter().enumerate() {
             let acts = &mut saved[if checkpointing { 0 } else { i }];
             if checkpointing {
                 inputs[i].clone_from(&x);
@@ -201,13 +213,9 @@ impl Model {
             self.layers[*layer].forward(&pass, acts, scratch, &mut x);
         }
 
-        let taught = teacher.map(|teacher| {
-            let rest: Vec<usize> = teacher.kept.indices().skip(common).collect();
-            (teacher, teacher.model.last_states(data, so_far, &rest, options, passing, scratch))
-        });
         let (loss, mut d) = self.head_loss(&x, data, taught, options, logits, grads);
         let mut again = Vec::new();
-        for (i, layer) in trained.iter().enumerate().rev() {
+        for (i, layer) in layers.iter().enumerate().rev() {
             let acts = &mut saved[if checkpointing { 0 } else { i }];
             if checkpointing {
                 acts.x.clone_from(&inputs[i]);
@@ -224,7 +232,7 @@ impl Model {
                 add_assign(&mut dembedding[token as usize * width..][..width], d);
             }
         }
-        Ok(loss)
+        loss
     }
 
     fn check_teacher(&self, teacher: &Teacher<'_>) -> Result<()> {
@@ -258,55 +266,10 @@ impl Model {
         layers.iter().take_while(|layer| parameters[**layer].iter().all(|param| param.slot.is_none())).count()
     }
 
-    /// How many of the frozen `layers`, from the first, are those of the teacher, so that they run once for both.
-    fn common_layers(&self, teacher: &Teacher<'_>, layers: &[usize]) -> usize {
-        if layers.is_empty() || !self.embedding.shares_values_with(&teacher.model.embedding) {
-            return 0;
-        }
-        let (own, other) = (self.layer_parameters(), teacher.model.layer_parameters());
-        let same = |(own_layer, other_layer): &(&usize, usize)| {
-            let (own, other) = (&own[**own_layer], &other[*other_layer]);
-            own.len() == other.len() && own.iter().zip(other).all(|(own, other)| own.shares_values_with(other))
-        };
-        layers.iter().zip(teacher.kept.indices()).take_while(same).count()
-    }
-
-    /// Runs `layers` forward on `x`, keeping nothing.
-    fn pass_through(
-        &self,
-        pass: &Pass<'_>,
-        layers: &[usize],
-        x: &mut Vec<f32>,
-        acts: &mut Activations,
-        scratch: &mut Scratch,
-    ) {
-        for layer in layers {
-            std::mem::swap(&mut acts.x, x);
-            self.layers[*layer].forward(pass, acts, scratch, x);
-        }
-    }
-
-    /// The last hidden states, after the final norm, of the rows that carry weight: `layers` of what goes in, `x` or
-    /// else the embedded tokens.
-    fn last_states(
-        &self,
-        data: &TrainBatch,
-        x: Option<Vec<f32>>,
-        layers: &[usize],
-        options: TrainOptions,
-        acts: &mut Activations,
-        scratch: &mut Scratch,
-    ) -> Vec<f32> {
-        let ropes = self.rope_rows(&data.batch);
-        let matmul = options.matmul();
-        let pass = Pass { config: &self.config, ropes: &ropes, batch: &data.batch, matmul, dropout: None };
-        let mut x = x.unwrap_or_else(|| {
-            let mut x = Vec::new();
-            self.embed(&data.batch.tokens, &mut x);
-            x
-        });
-        self.pass_through(&pass, layers, &mut x, acts, scratch);
-        let hidden = self.rows(&x, &weighted_rows(data));
+    /// The last hidden states, after the final norm, of the rows that carry weight, given what comes out of the last
+    /// layer.
+    fn last_states(&self, data: &TrainBatch, x: &[f32]) -> Vec<f32> {
+        let hidden = self.rows(x, &weighted_rows(data));
         let mut normed = vec![0f32; hidden.len()];
         norm_of(&self.config, &self.norm).forward(&hidden, &mut normed);
         normed
@@ -323,7 +286,7 @@ impl Model {
         &self,
         x: &[f32],
         data: &TrainBatch,
-        taught: Option<(Teacher<'_>, Vec<f32>)>,
+        taught: Option<(Teacher<'_>, &[f32])>,
         options: TrainOptions,
         buffers: &mut LogitBuffers,
         grads: &mut Gradients,
@@ -338,7 +301,7 @@ impl Model {
         let mut dnormed = vec![0f32; hidden.len()];
         let head: &Param = self.head();
         let (matmul, dhead) = (options.matmul(), grads.of(head));
-        let loss = match &taught {
+        let loss = match taught {
             None => {
                 let own = self.output_head();
                 let dnormed = Some(&mut dnormed[..]);

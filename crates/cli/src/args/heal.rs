@@ -58,9 +58,10 @@ pub struct HealArgs {
     #[arg(short, long, value_name = "OUT")]
     pub out: PathBuf,
 
-    /// Heal the model without these layers, such as `21-28` or `3,8,19`
+    /// Heal the model without these layers, such as `21-28` or `3,8,19`; several times to heal several cuts in one pass
+    /// over DATA, each as it would be alone, and write each to a directory of OUT
     #[arg(long, value_name = "LAYERS")]
-    pub drop: Option<String>,
+    pub drop: Vec<String>,
 
     /// Train the adapter on weights in 4 bits (QLoRA: NF4 with double quantisation, as bitsandbytes'), for less memory
     #[arg(long)]

@@ -2,8 +2,10 @@
 //! with layers that are removed during the training.
 //!
 //! The unfinished run is kept in `OUT.partial`, so that the same command continues after an
-//! interrupt. The output appears whole or not at all.
+//! interrupt. The output appears whole or not at all. Of several cuts, each has an output and an unfinished run of its
+//! own.
 
+mod cuts;
 mod examples;
 mod export;
 mod filter;
@@ -18,17 +20,18 @@ use std::time::Duration;
 
 use lopper_heal::examples::ExampleReport;
 use lopper_heal::{
-    DataFilters, DecayShape, Document, Evaluation, HealRecipe, HealStats, Keep, LossSample, Method, Run, StateFile,
-    TrainedLayers, TrainingLog, Warmup, WrittenLoss, heal,
+    Cut, DataFilters, DecayShape, Document, Evaluation, HealRecipe, HealStats, Keep, LossSample, Method, Run,
+    StateFile, TrainedLayers, TrainingLog, Warmup, WrittenLoss, heal_cuts,
 };
 use lopper_model::Model;
 use lopper_model::checkpoint::{Dtype, torch_name};
 use lopper_model::tensors::expected_tensors;
 use lopper_prune::ModelId;
 use lopper_record::study::HealInfo;
-use lopper_record::{Context as _, Fault, LayerSet, OutputLock, Progress, Result, with_ending};
+use lopper_record::{Context as _, Fault, LayerSet, OutputLock, Progress, Result};
 use serde::Serialize;
 
+use self::cuts::CutOutput;
 use super::benchmark;
 use crate::args::{HealArgs, HeldOutArg, KeepArg, LopArgs, MethodArg, ScheduleArg};
 use crate::context::Context;
@@ -44,7 +47,7 @@ struct Record<'a> {
     format: u32,
     lopper_version: &'static str,
     /// The model that was given.
-    source: ModelId,
+    source: &'a ModelId,
     /// The layers that were healed, in the original numbering.
     kept: LayerSet,
     /// How layers were removed during the training, if they were.
@@ -94,20 +97,19 @@ struct LopSettings<'a> {
 
 pub fn run(context: &Context, args: &HealArgs, lop: Option<&LopArgs>) -> Result<()> {
     let opened = OpenModel::open(context, &args.model)?;
-    output::check(&opened, args)?;
-    let _lock = OutputLock::take(&args.out)?;
-    let state = with_ending(&args.out, ".partial");
-    let continued = state.is_file() && !args.force;
-    let logs = logs::open(args, continued)?;
+    let cuts = CutOutput::of(&opened, args, lop.is_some())?;
+    cuts.iter().try_for_each(|cut| output::check(&opened, &cut.out, cut.replaces(args)))?;
+    let _locks = cuts.iter().map(|cut| OutputLock::take(&cut.out)).collect::<Result<Vec<_>>>()?;
+    let logs = cuts.iter().map(|cut| logs::open(args, cut)).collect::<Result<Vec<_>>>()?;
     if args.bf16 {
         say_bf16(context);
     }
-    let kept = opened.kept(args.drop.as_deref())?;
+    let kept = &cuts[0].kept;
     let removed = lop.map(|lop| rounds::removed(lop, kept.len())).transpose()?;
     let (recipe, evaluation) = (recipe(&opened, args, lop.is_some())?, evaluation(args, lop.is_some()));
     match args.export {
-        Some(format) => export::check(&opened, args, (format.into(), lop.is_some()), &kept, &recipe)?,
-        None => preflight::check(context, &opened, args, &kept, (&recipe, &evaluation))?,
+        Some(format) => export::check(&opened, args, (format.into(), lop.is_some()), kept, &recipe)?,
+        None => preflight::check(context, &opened, args, &cuts, (&recipe, &evaluation))?,
     }
     let root = benchmark::data_root(context, None);
     let named = |data: &String| rows::named(&root, data, &args.rows, args.answer_column.as_deref());
@@ -121,18 +123,20 @@ pub fn run(context: &Context, args: &HealArgs, lop: Option<&LopArgs>) -> Result<
     }
 
     if let Some(format) = args.export {
+        let kept = kept.clone();
         let exported = export::Exported { format: format.into(), kept, recipe, evaluation, set, report };
         return exported.write(context, &opened, args, &text);
     }
-    if args.force && state.is_file() {
-        std::fs::remove_file(&state).with_context(|| format!("removing {}", state.display()))?;
+    for cut in &cuts {
+        if args.force && cut.state.is_file() {
+            std::fs::remove_file(&cut.state).with_context(|| format!("removing {}", cut.state.display()))?;
+        }
+        logs::start_over(args, cut)?;
     }
-    logs::start_over(args)?;
-    if continued {
+    if cuts.iter().any(|cut| cut.is_continued(args)) {
         context.printer.note("continuing an unfinished run");
     }
     let model = opened.model(context)?;
-    let logs: Vec<&dyn TrainingLog> = logs.iter().map(|log| &**log).collect();
     let choice = lop.map(|lop| rounds::Choice::new(context, lop, &set.train)).transpose()?;
     let choose = |model: &Model, remove: usize, progress: &dyn Progress| match &choice {
         Some(choice) => choice.choose(model, remove, progress),
@@ -140,66 +144,92 @@ pub fn run(context: &Context, args: &HealArgs, lop: Option<&LopArgs>) -> Result<
     };
     let run = Run {
         rounds: lop.zip(removed).map(|(lop, removed)| rounds::rounds(lop, removed, &choose)),
-        state: Some(StateFile {
-            path: &state,
-            model: opened.checkpoint.hash(),
-            save_every: Duration::from_secs(args.save_every),
-        }),
         held_out: &set.held_out,
         evaluation,
         divergence_steps: args.divergence_steps,
         stop_tokens: &text.special.eos,
         rows: &set.rows,
-        logs: &logs,
         ..Run::for_model(&model, context.threads, &recipe)
     };
-    let healed = heal(&model, &kept, &set.train, &recipe, &run, &context.progress)?;
-    let sample = match output::writes_model(args) {
-        true => Some(LossSample::of(&healed, &model, &healed.kept, &set.train, &run, &context.progress)?),
-        false => None,
+    let logs: Vec<Vec<&dyn TrainingLog>> = logs.iter().map(|logs| logs.iter().map(|log| &**log).collect()).collect();
+    let to_heal: Vec<Cut<'_>> = cuts
+        .iter()
+        .zip(&logs)
+        .map(|(CutOutput { kept, state, .. }, logs)| {
+            let save_every = Duration::from_secs(args.save_every);
+            let state = StateFile { path: state, model: opened.checkpoint.hash(), save_every };
+            Cut { kept, state: Some(state), logs }
+        })
+        .collect();
+    let results = heal_cuts(&model, &to_heal, &set.train, &recipe, &run, &context.progress)?;
+    let source = ModelId {
+        id: opened.name.clone(),
+        hash: opened.checkpoint.hash().to_owned(),
+        num_hidden_layers: opened.config().num_hidden_layers,
     };
-    let kept = opened.numbering()?.originals(&healed.kept)?;
-    let drop = match lop {
-        Some(_) => {
+    let (mut failed, mut records, mut written) = (None, Vec::new(), Vec::new());
+    for (mut cut, healed) in cuts.into_iter().zip(results) {
+        let heading = cut.heading();
+        let healed = match healed {
+            Ok(healed) => healed,
+            Err(error) => {
+                if let Some(heading) = heading {
+                    context.printer.warn(&format!("{heading}: {error}"));
+                }
+                failed = failed.or(Some(error));
+                continue;
+            }
+        };
+        let sample = match output::writes_model(args) {
+            true => Some(LossSample::of(&healed, &model, &healed.kept, &set.train, &run, &context.progress)?),
+            false => None,
+        };
+        let kept = opened.numbering()?.originals(&healed.kept)?;
+        if lop.is_some() {
             let all = opened.numbering()?.originals(&LayerSet::all(opened.config().num_hidden_layers))?;
-            Some(all.iter().filter(|layer| !kept.contains(*layer)).collect::<LayerSet>().to_string())
+            cut.drop = Some(all.iter().filter(|layer| !kept.contains(*layer)).collect::<LayerSet>().to_string());
         }
-        None => args.drop.clone(),
-    };
-
-    let mut record = Record {
-        format: 1,
-        lopper_version: env!("CARGO_PKG_VERSION"),
-        source: ModelId {
-            id: opened.name.clone(),
-            hash: opened.checkpoint.hash().to_owned(),
-            num_hidden_layers: opened.config().num_hidden_layers,
-        },
-        kept,
-        lop: lop.map(|LopArgs { to, step, criterion, .. }| LopSettings { to: *to, step: *step, criterion }),
-        data: &args.data,
-        mix: args.mix.as_deref(),
-        data_sets: rows.iter().filter_map(|rows| rows.data_set.as_ref()).collect(),
-        held_out_file: match &args.held_out {
-            Some(HeldOutArg::File(path)) => Some(path),
-            _ => None,
-        },
-        filters: args.filters.settings(),
-        decontaminate: &args.filters.decontaminate,
-        examples: &report,
-        recipe: &recipe,
-        workers: run.workers,
-        evaluation: Some(&run.evaluation).filter(|evaluation| evaluation.every > 0),
-        stats: &healed.stats,
-        written: None,
-    };
-    output::write(context, &opened, (args, drop.as_deref()), &healed, sample.as_ref(), &mut record)?;
-    // If it stays, it is found finished the next time, which costs nothing.
-    let _ = std::fs::remove_file(&state);
-    for doubt in healed.stats.info(&recipe).doubts().iter().filter(|doubt| !doubts.contains(doubt)) {
-        context.printer.warn(doubt);
+        let mut record = Record {
+            format: 1,
+            lopper_version: env!("CARGO_PKG_VERSION"),
+            source: &source,
+            kept,
+            lop: lop.map(|LopArgs { to, step, criterion, .. }| LopSettings { to: *to, step: *step, criterion }),
+            data: &args.data,
+            mix: args.mix.as_deref(),
+            data_sets: rows.iter().filter_map(|rows| rows.data_set.as_ref()).collect(),
+            held_out_file: match &args.held_out {
+                Some(HeldOutArg::File(path)) => Some(path),
+                _ => None,
+            },
+            filters: args.filters.settings(),
+            decontaminate: &args.filters.decontaminate,
+            examples: &report,
+            recipe: &recipe,
+            workers: run.workers,
+            evaluation: Some(&run.evaluation).filter(|evaluation| evaluation.every > 0),
+            stats: &healed.stats,
+            written: None,
+        };
+        output::write(context, &opened, (args, &cut), &healed, sample.as_ref(), &mut record)?;
+        if let Some(heading) = heading {
+            context.printer.note(&heading);
+        }
+        for doubt in healed.stats.info(&recipe).doubts().iter().filter(|doubt| !doubts.contains(doubt)) {
+            context.printer.warn(doubt);
+        }
+        output::report(context, &opened.numbering()?, (args, &cut), &record)?;
+        records.push(serde_json::to_value(&record)?);
+        written.push(cut.state);
     }
-    output::report(context, &opened.numbering()?, (args, drop.as_deref()), &record)
+    // If one stays, it is found finished the next time, which costs nothing.
+    written.iter().for_each(|state| drop(std::fs::remove_file(state)));
+    match (failed, args.json) {
+        (Some(error), _) => Err(error),
+        (None, false) => Ok(()),
+        (None, true) if args.drop.len() > 1 => context.printer.json(&records),
+        (None, true) => context.printer.json(&records[0]),
+    }
 }
 
 /// When held-out examples are evaluated.
@@ -278,14 +308,14 @@ fn recipe(opened: &OpenModel, args: &HealArgs, lop: bool) -> Result<HealRecipe> 
     recipe.stochastic_rounding = args.stochastic_rounding;
     recipe.seed = args.seed;
     recipe.distillation = args.distill.distillation();
-    if recipe.distillation.is_some() && args.drop.is_none() && !lop {
+    if recipe.distillation.is_some() && args.drop.is_empty() && !lop {
         return Err(Fault::new("--distill learns from the model before the cut")
             .expected("that model, and --drop with the layers that the cut leaves out")
             .got("no --drop")
             .hint("the layers of a cut are in its cut.json")
             .into());
     }
-    if recipe.layers == TrainedLayers::FromCut && args.drop.is_none() {
+    if recipe.layers == TrainedLayers::FromCut && args.drop.is_empty() {
         return Err(Fault::new("without --drop it is not known where layers were removed")
             .expected("the uncut model, and --drop with the layers that the cut leaves out")
             .got("no --drop")

@@ -1,4 +1,4 @@
-//! The loop of a training: step, evaluation, log, state, and what ends it.
+//! A training under way: its step, evaluation, log and state, and what ends it. The loop is in [`super::together`].
 //!
 //! What follows a step (its evaluation, its log entry, the decision to stop) is done at the beginning of the next turn
 //! of the loop, from the state alone. So a run that is continued does it as well, whenever it was interrupted.
@@ -7,7 +7,7 @@ use super::order::Order;
 use super::own_answers::Writer;
 use super::rounds::Removal;
 use super::stats::{HealStats, Stopped};
-use super::{Healed, Run};
+use super::{Healed, Run, StateFile};
 use crate::divergence::{self, Divergence};
 use crate::evaluation::{Evaluated, HeldOutLoss, Keep, best, counted_tokens, mean_loss};
 use crate::log::LogEntry;
@@ -18,18 +18,24 @@ use crate::state::{self, RunState};
 use crate::trainer::{Document, StepStats, Trainer};
 use lopper_model::Model;
 use lopper_record::{Fault, LayerPosition, LayerSet, Progress, Result, ensure};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Steps over which the last loss is averaged.
 const LAST_STEPS: usize = 10;
-/// Times the duration of writing the state that pass before it is written again: a twentieth of the time at most.
-const SAVE_PAUSE: u32 = 20;
 /// Most examples that a message names.
 const NAMED: usize = 32;
 
+/// What comes next in a training.
+pub(super) enum Turn {
+    /// Another step.
+    GoOn,
+    /// Nothing, and why it ended before its last step, if it did.
+    End(Option<Stopped>),
+}
+
 /// A training under way.
 pub(super) struct Training<'a> {
-    trainer: Trainer,
+    pub(super) trainer: Trainer,
     state: RunState,
     /// The weights of the best evaluation after the start, if they are kept.
     best: Option<Model>,
@@ -50,7 +56,7 @@ impl<'a> Training<'a> {
         recipe: &'a HealRecipe,
         run: &'a Run<'a>,
     ) -> Self {
-        let steps = recipe.steps(documents.len());
+        let steps = run.steps(recipe, documents.len());
         let mut order = Order::new(documents.len(), recipe.batch, recipe.seed);
         let mut state = state;
         if state.response_tokens == 0 {
@@ -62,64 +68,58 @@ impl<'a> Training<'a> {
         Self { trainer, state, best, documents, recipe, run, order, steps, schedule: recipe.schedule(steps) }
     }
 
+    /// Input tokens of all steps.
+    pub(super) fn all_tokens(&self) -> usize {
+        let (steps, per_epoch) = (self.steps, self.documents.len().div_ceil(self.recipe.batch));
+        let tokens =
+            |indices: &[usize]| indices.iter().map(|index| self.documents[*index].tokens.len() - 1).sum::<usize>();
+        let all: Vec<usize> = (0..self.documents.len()).collect();
+        let mut order = Order::new(self.documents.len(), self.recipe.batch, self.recipe.seed);
+        let rest: usize = (steps - steps % per_epoch..steps).map(|step| tokens(order.batch(step))).sum();
+        tokens(&all) * (steps / per_epoch) + rest
+    }
+
     pub(super) fn tokens_so_far(&self) -> usize {
         self.state.tokens as usize
     }
 
     /// Steps done.
-    fn step(&self) -> usize {
+    pub(super) fn step(&self) -> usize {
         self.trainer.optimizer.step as usize
     }
 
-    /// Trains to the end. `start` is the model before the training, where the best weights are kept.
-    pub(super) fn run(mut self, start: Option<Model>, progress: &dyn Progress) -> Result<Healed> {
-        for log in self.run.logs {
-            log.begin(self.step())?;
-        }
-        let (mut saved, mut pause) = (Instant::now(), Duration::ZERO);
-        let stopped = loop {
-            let evaluated = self.remove(progress).and_then(|()| self.evaluate(progress));
-            if evaluated.as_ref().is_err_and(|error| error.is_interrupted()) {
-                self.save()?;
-            }
-            if let Some(divergence) = evaluated?.or_else(|| self.divergence()) {
-                break Some(Stopped::Diverged(divergence));
-            }
-            self.log()?;
-            if self.step() >= self.steps {
-                break None;
-            }
-            if self.run.evaluation.is_exhausted(&self.state.evaluations) {
-                break Some(Stopped::Patience);
-            }
-            let trained = self.train(progress);
-            if trained.as_ref().is_err_and(|error| error.is_interrupted()) {
-                self.save()?;
-            }
-            if let Some(divergence) = trained? {
-                break Some(Stopped::Diverged(divergence));
-            }
-            progress.message(&format!("loss {:.3}", self.state.losses.last().unwrap_or(&f64::NAN)));
-            progress.set(self.state.tokens as usize);
-            let interrupted = progress.check();
-            if self.run.state.is_some_and(|file| interrupted.is_err() || saved.elapsed() >= pause.max(file.save_every))
-            {
-                let began = Instant::now();
-                // Without space the training ends here: to go on would cost all that follows.
-                self.save()?;
-                (saved, pause) = (Instant::now(), SAVE_PAUSE * began.elapsed());
-            }
-            interrupted?;
-        };
-        // What follows (writing, measuring what was written) may take long, too. Where there is no space for it, the
-        // result, which takes less, may still fit.
-        if let Err(error) = self.save() {
-            tracing::warn!(%error, "the finished training could not be saved");
-        }
-        self.finish(start, stopped)
+    /// The step that the logs begin or go on after.
+    pub(super) fn begin_logs(&self) -> Result<()> {
+        self.run.logs.iter().try_for_each(|log| log.begin(self.step()))
     }
 
-    fn save(&self) -> Result<()> {
+    /// What follows the last step, and whether the training ends there.
+    pub(super) fn follow_up(&mut self, progress: &dyn Progress) -> Result<Turn> {
+        self.remove(progress)?;
+        if let Some(divergence) = self.evaluate(progress)?.or_else(|| self.divergence()) {
+            return Ok(Turn::End(Some(Stopped::Diverged(divergence))));
+        }
+        self.log()?;
+        if self.step() >= self.steps {
+            return Ok(Turn::End(None));
+        }
+        Ok(match self.run.evaluation.is_exhausted(&self.state.evaluations) {
+            true => Turn::End(Some(Stopped::Patience)),
+            false => Turn::GoOn,
+        })
+    }
+
+    /// The loss of the last step.
+    pub(super) fn last_loss(&self) -> f64 {
+        self.state.losses.last().copied().unwrap_or(f64::NAN)
+    }
+
+    /// Where its state is saved, and how often.
+    pub(super) fn state_file(&self) -> Option<StateFile<'a>> {
+        self.run.state
+    }
+
+    pub(super) fn save(&self) -> Result<()> {
         match self.run.state {
             Some(file) => state::save(file.path, &self.trainer, &self.state, self.best.as_ref()),
             None => Ok(()),
@@ -133,9 +133,9 @@ impl<'a> Training<'a> {
         }
     }
 
-    /// One optimiser step. Returns where it diverged, if better weights have been kept.
-    fn train(&mut self, progress: &dyn Progress) -> Result<Option<Divergence>> {
-        let (began, step) = (Instant::now(), self.step());
+    /// The examples of the next step, as they are learned.
+    pub(super) fn batch(&mut self, progress: &dyn Progress) -> Result<Vec<Document>> {
+        let step = self.step();
         let indices = self.order.batch(step);
         let mut batch: Vec<Document> = indices.iter().map(|index| self.documents[*index].clone()).collect();
         if let Some(on_policy) = self.recipe.distillation.and_then(|distillation| distillation.on_policy) {
@@ -145,10 +145,16 @@ impl<'a> Training<'a> {
         if self.recipe.train_on_inputs {
             batch.iter_mut().for_each(|document| document.weights.fill(1.0));
         }
-        let stats = self.trainer.gradients(&batch)?;
+        Ok(batch)
+    }
+
+    /// Does the step whose gradients on `batch` have been computed. Returns where it diverged, if better weights have
+    /// been kept.
+    pub(super) fn update(&mut self, batch: &[Document], stats: &StepStats) -> Result<Option<Divergence>> {
         if !stats.is_finite() {
-            return self.not_finite(&stats).map(Some);
+            return self.not_finite(stats).map(Some);
         }
+        let step = self.step();
         self.trainer.update(self.schedule.rate(step));
         if self.recipe.stochastic_rounding {
             round_trained(&mut self.trainer.model, self.recipe.seed, step as u64);
@@ -156,12 +162,16 @@ impl<'a> Training<'a> {
         self.state.documents += batch.len() as u64;
         self.state.tokens += stats.tokens as u64;
         self.state.response_tokens += batch.iter().map(in_loss).sum::<u64>();
-        self.state.seconds += began.elapsed().as_secs_f64();
         self.state.losses.push(stats.loss);
         if self.recipe.distillation.is_some() {
             self.state.objectives.push(stats.objective);
         }
         Ok(None)
+    }
+
+    /// Counts the time of a step.
+    pub(super) fn count(&mut self, time: Duration) {
+        self.state.seconds += time.as_secs_f64();
     }
 
     /// Removes the layers whose turn it is.
@@ -301,7 +311,7 @@ impl<'a> Training<'a> {
     }
 
     /// The result: the model that is kept, and what is known of its training.
-    fn finish(mut self, start: Option<Model>, stopped: Option<Stopped>) -> Result<Healed> {
+    pub(super) fn finish(mut self, start: Option<Model>, stopped: Option<Stopped>) -> Result<Healed> {
         let trained = self.trainer.model.parameters();
         let trained_parameters = trained.iter().filter(|(_, p)| p.slot.is_some()).map(|(_, p)| p.len()).sum();
         drop(trained);

@@ -62,7 +62,14 @@ pub fn check(
             .hint("choose the layers first")
             .into());
     }
-    if opened.is_pocket() && args.drop.is_none() {
+    if args.drop.len() > 1 {
+        return Err(Fault::new("other programs train one cut at a time")
+            .expected("--drop once")
+            .got(format!("--drop {} times", args.drop.len()))
+            .hint("export each cut to a directory of its own")
+            .into());
+    }
+    if opened.is_pocket() && args.drop.is_empty() {
         return Err(Fault::new("other programs cannot read the embedded model")
             .expected("a model directory, an id of the hub, or a cut with --drop")
             .got("`pocket` with all its layers")
@@ -77,7 +84,7 @@ impl Exported {
     pub fn write(&self, context: &Context, opened: &OpenModel, args: &HealArgs, text: &ChatTokenizer) -> Result<()> {
         let Self { format, kept, recipe, evaluation, set, report } = self;
         let model = self.model(opened, args, text)?;
-        let drop = args.drop.as_ref().map_or_else(String::new, |drop| format!(" --drop {}", quote(drop)));
+        let drop = args.drop.first().map_or_else(String::new, |drop| format!(" --drop {}", quote(drop)));
         let export = Export {
             format: *format,
             model: &model,
@@ -129,7 +136,7 @@ impl Exported {
         let token = text.tokenizer.id_to_token(id).unwrap_or_default();
         let all = LayerSet::all(opened.config().num_hidden_layers);
         let here = source(opened)?;
-        let (path, revision, made_by) = match (&args.drop, &opened.snapshot) {
+        let (path, revision, made_by) = match (args.drop.first(), &opened.snapshot) {
             (Some(drop), _) => {
                 let command = format!("lopper prune {} --drop {} -o {CUT}", quote(&here), quote(drop));
                 (CUT.to_owned(), None, Some(command))

@@ -5,19 +5,23 @@ use std::path::{Path, absolute};
 use lopper_heal::{JsonLog, TensorBoardLog, TrainingLog};
 use lopper_record::{Context as _, Fault, Result, ensure_new_file, ensure_writable};
 
+use super::cuts::CutOutput;
 use crate::args::HealArgs;
 
-/// The requested logs, checked and not yet written to. `continued` says that an unfinished run is continued,
-/// whose logs are there.
-pub fn open(args: &HealArgs, continued: bool) -> Result<Vec<Box<dyn TrainingLog>>> {
+/// The requested logs of a cut, checked and not yet written to. Those of several cuts are files of their own. Where an
+/// unfinished run is continued, its logs are there.
+pub fn open(args: &HealArgs, cut: &CutOutput) -> Result<Vec<Box<dyn TrainingLog>>> {
+    let continued = cut.is_continued(args);
     let mut logs: Vec<Box<dyn TrainingLog>> = Vec::new();
     if let Some(path) = &args.log {
         outside(path, "--log", args)?;
+        let path = &cut.log(path);
         ensure_new_file(path, args.force || continued)?;
         logs.push(Box::new(JsonLog::new(path)));
     }
     if let Some(directory) = &args.tensorboard {
         outside(directory, "--tensorboard", args)?;
+        let directory = &cut.log_directory(directory);
         if directory.exists() && !directory.is_dir() {
             return Err(Fault::new("--tensorboard is not a directory")
                 .file(directory)
@@ -35,9 +39,9 @@ pub fn open(args: &HealArgs, continued: bool) -> Result<Vec<Box<dyn TrainingLog>
 }
 
 /// Removes the event files of a run that starts over; run after every check.
-pub fn start_over(args: &HealArgs) -> Result<()> {
+pub fn start_over(args: &HealArgs, cut: &CutOutput) -> Result<()> {
     for directory in args.tensorboard.iter().filter(|_| args.force) {
-        for file in TensorBoardLog::files(directory, true)? {
+        for file in TensorBoardLog::files(&cut.log_directory(directory), true)? {
             std::fs::remove_file(&file).with_context(|| format!("removing {}", file.display()))?;
         }
     }

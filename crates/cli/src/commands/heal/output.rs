@@ -11,6 +11,7 @@ use lopper_prune::writer::{put_in_place, temporary_directory};
 use lopper_prune::{Choice, Plan, write_trained};
 use lopper_record::{Context as _, Fault, LayerNumbering, Result, Scratch, ensure_new, write_atomic};
 
+use super::cuts::CutOutput;
 use super::{RECORD, Record};
 use crate::args::{HealArgs, MethodArg};
 use crate::context::Context;
@@ -27,17 +28,18 @@ pub fn writes_model(args: &HealArgs) -> bool {
 pub fn write(
     context: &Context,
     opened: &OpenModel,
-    (args, drop): (&HealArgs, Option<&str>),
+    (args, cut): (&HealArgs, &CutOutput),
     healed: &Healed,
     sample: Option<&LossSample<'_>>,
     record: &mut Record<'_>,
 ) -> Result<()> {
-    let parent = match args.out.parent() {
+    let (out, drop) = (&cut.out, cut.drop.as_deref());
+    let parent = match out.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
     std::fs::create_dir_all(parent).with_context(|| format!("creating {}", parent.display()))?;
-    let scratch = Scratch::of(&args.out)?;
+    let scratch = Scratch::of(out)?;
     let temporary = temporary_directory(scratch.directory())?;
     if writes_model(args) {
         let plan = match drop {
@@ -64,7 +66,7 @@ pub fn write(
     }
     let json = serde_json::to_string_pretty(record)? + "\n";
     write_atomic(&temporary.path().join(RECORD), json.as_bytes())?;
-    put_in_place(temporary, &args.out, args.force)
+    put_in_place(temporary, out, cut.replaces(args))
 }
 
 /// What the weights of a whole model are stored in.
@@ -103,11 +105,11 @@ fn losses(record: &Record<'_>) -> String {
     }
 }
 
-/// Says what was done, and what to be wary of.
+/// Says what was done, and what to be wary of; the record itself, as JSON, is the caller's to print.
 pub fn report(
     context: &Context,
     numbering: &LayerNumbering,
-    (args, drop): (&HealArgs, Option<&str>),
+    (args, cut): (&HealArgs, &CutOutput),
     record: &Record<'_>,
 ) -> Result<()> {
     let stats = record.stats;
@@ -146,7 +148,7 @@ pub fn report(
     if let Some(warning) = record.written.as_ref().and_then(|written| written.warning(args.merge)) {
         context.printer.warn(&warning);
     }
-    if let Some(drop) = drop.filter(|_| !writes_model(args)) {
+    if let Some(drop) = cut.drop.as_ref().filter(|_| !writes_model(args)) {
         context.printer.note(&format!(
             "the adapter belongs on the model that `lopper prune {} --drop {drop}` writes; here, give --drop {drop} \
              --adapter together",
@@ -154,9 +156,9 @@ pub fn report(
         ));
     }
     if args.json {
-        return context.printer.json(record);
+        return Ok(());
     }
-    context.printer.result(&args.out.display().to_string())?;
+    context.printer.result(&cut.out.display().to_string())?;
     match &record.written {
         Some(written) => context.printer.result(&written.summary()),
         None => Ok(()),
@@ -192,26 +194,26 @@ fn diverged(divergence: &Divergence) -> String {
 }
 
 /// Refuses outputs that exist, and with `--force` those that replacing would do harm to.
-pub fn check(opened: &OpenModel, args: &HealArgs) -> Result<()> {
-    ensure_new(&args.out, args.force)?;
-    if args.out.symlink_metadata().is_err() {
+pub fn check(opened: &OpenModel, out: &Path, replace: bool) -> Result<()> {
+    ensure_new(out, replace)?;
+    if out.symlink_metadata().is_err() {
         return Ok(());
     }
-    if let (Some(source), Ok(out)) = (opened.checkpoint.directory(), args.out.canonicalize())
+    if let (Some(source), Ok(out)) = (opened.checkpoint.directory(), out.canonicalize())
         && source.canonicalize()?.starts_with(&out)
     {
         return Err(Fault::new("the output would replace the model that is being healed")
-            .file(&args.out)
+            .file(out)
             .expected("another directory")
             .hint("choose another path")
             .into());
     }
-    let empty = || args.out.read_dir().is_ok_and(|mut entries| entries.next().is_none());
-    if args.out.join(RECORD).is_file() || empty() {
+    let empty = || out.read_dir().is_ok_and(|mut entries| entries.next().is_none());
+    if out.join(RECORD).is_file() || empty() {
         return Ok(());
     }
     Err(Fault::new("the output exists and is not one of `lopper heal`")
-        .file(&args.out)
+        .file(out)
         .expected(format!("a directory with {RECORD}, an empty one, or nothing"))
         .hint("--force replaces only such directories; remove this one by hand if you mean it")
         .into())

@@ -6,6 +6,7 @@ use lopper_heal::memory::{need_of_healing, trained_bytes};
 use lopper_heal::{Evaluation, HealRecipe, Keep};
 use lopper_record::{Fault, LayerPosition, LayerSet, Result};
 
+use super::cuts::CutOutput;
 use super::output;
 use crate::args::HealArgs;
 use crate::context::Context;
@@ -17,23 +18,25 @@ pub fn check(
     context: &Context,
     opened: &OpenModel,
     args: &HealArgs,
-    kept: &LayerSet<LayerPosition>,
+    cuts: &[CutOutput],
     (recipe, evaluation): (&HealRecipe, &Evaluation),
 ) -> Result<()> {
     let (config, stored) = (opened.config(), opened.checkpoint.weight_bytes());
-    let need = need_of_healing("heal", config, stored, context.threads, kept, recipe);
+    let kept: Vec<&LayerSet<LayerPosition>> = cuts.iter().map(|cut| &cut.kept).collect();
+    let need = need_of_healing("heal", config, stored, context.threads, &kept, recipe);
     if let Some(available) = machine::memory_available().filter(|available| need.total > *available) {
         context.printer.warn(&format!(
             "this training needs about {} of memory, and {} are free: the system may end it; less is needed with \
-             --load-in-4bit, a smaller --r, or --train-layers last:N",
+             --load-in-4bit, a smaller --r, or --train-layers last:N{}",
             table::bytes(need.total),
-            table::bytes(available)
+            table::bytes(available),
+            if cuts.len() > 1 { ", or with one --drop at a time" } else { "" }
         ));
     }
-    let trained = trained_bytes(config, kept, recipe);
+    let trained: u64 = kept.iter().map(|kept| trained_bytes(config, kept, recipe)).sum();
     let result = match output::writes_model(args) {
         true => {
-            let numbers = config.keep(kept).parameter_counts().total;
+            let numbers: u64 = kept.iter().map(|kept| config.keep(kept).parameter_counts().total).sum();
             numbers * (output::out_dtype(opened, args).bitsize() as u64 / 8)
         }
         false => trained,
