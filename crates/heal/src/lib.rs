@@ -3,8 +3,8 @@
 //!
 //! [`generate_responses`] lets the uncut model answer prompts; [`read_examples`] and [`Examples`] turn conversations
 //! into [`Document`]s, tokens with loss weights; [`heal`] trains the kept layers on them by a [`HealRecipe`], and can
-//! be interrupted and resumed; [`heal_cuts`] does it with several cuts of a model at once. [`Trainer`] is the loop below it: forward and backward pass on several threads, gradient
-//! clipping, AdamW.
+//! be interrupted and resumed; [`heal_cuts`] does it with several cuts of a model at once. [`Trainer`] is the loop
+//! below it: forward and backward pass on several threads, gradient clipping, AdamW.
 //!
 //! ```
 //! use lopper_heal::{Document, HealRecipe, LoraConfig, Method, Run, heal};

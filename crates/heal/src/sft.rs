@@ -211,8 +211,8 @@ pub struct Cut<'a> {
 /// where another one diverges or ends early. Computed once are the uncut model's distributions, where they are learned,
 /// and the layers before the first trained one, as far as cuts have the same ones; weights are in memory once.
 ///
-/// `state` and `logs` of `run` are not used. `progress` counts the tokens of all cuts; the seconds of a step are divided
-/// evenly among them.
+/// `state` and `logs` of `run` are not used. `progress` counts the tokens of all cuts; the seconds of a step are
+/// divided evenly among them.
 ///
 /// # Errors
 /// As [`heal`]; what is the matter with one cut is the error of its own result.
