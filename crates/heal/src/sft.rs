@@ -246,23 +246,31 @@ pub fn heal_cuts(
     let progress = progress.step(step.found(found));
     let apart = recipe.distillation.is_some_and(|distillation| distillation.on_policy.is_some());
     together::run(&mut members, apart, &*progress)?;
-    let finished =
-        |((Member { training, end }, (base, start)), cut): ((Member<'_>, (Option<Model>, Option<Model>)), &Cut<'_>)| {
-            let healed = match end {
-                End::Done(stopped) => training.finish(start, stopped)?,
-                End::Failed(error) => return Err(error),
-                End::None => unreachable!("a training ends"),
-            };
-            let positions: LayerSet<LayerPosition> = healed.kept;
-            // The model that was trained has the layers `kept`.
-            let kept = positions.indices().filter_map(|layer| cut.kept.indices().nth(layer)).collect();
-            let healed = Healed { kept, ..healed };
-            Ok(match base {
-                Some(base) => healed.on_weights_of(base.keep(&positions)),
-                None => healed,
-            })
-        };
-    Ok(members.into_iter().zip(rest).zip(cuts).map(finished).collect())
+    let members = members.into_iter().zip(rest).zip(cuts);
+    Ok(members.map(|((member, (base, start)), cut)| finished(member, start, base, cut.kept)).collect())
+}
+
+/// The result of a training of the layers `kept`: with the weights of its start, where these may be the best, and on
+/// those of `base`, where it was trained on others.
+fn finished(
+    Member { training, end }: Member<'_>,
+    start: Option<Model>,
+    base: Option<Model>,
+    kept: &LayerSet<LayerPosition>,
+) -> Result<Healed> {
+    let healed = match end {
+        End::Done(stopped) => training.finish(start, stopped)?,
+        End::Failed(error) => return Err(error),
+        End::None => unreachable!("a training ends"),
+    };
+    let positions: LayerSet<LayerPosition> = healed.kept;
+    // The model that was trained has the layers `kept`.
+    let kept = positions.indices().filter_map(|layer| kept.indices().nth(layer)).collect();
+    let healed = Healed { kept, ..healed };
+    Ok(match base {
+        Some(base) => healed.on_weights_of(base.keep(&positions)),
+        None => healed,
+    })
 }
 
 fn check(model: &Model, kept: &LayerSet<LayerPosition>, documents: &[Document], recipe: &HealRecipe) -> Result<()> {
